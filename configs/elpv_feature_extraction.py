@@ -1,0 +1,13 @@
+"""Way one: the base runs once over the solar cells, a dense classifier trains on what it saved.
+
+transfer-jax train elpv_feature_extraction
+"""
+
+from transfer_jax import TrainConfig, feature_extraction
+
+config = TrainConfig(
+    images="elpv",
+    model="efficientnet_lite0",
+    crop_fraction=1.0,
+    schedule=feature_extraction(epochs=60, learning_rate=1e-3),
+)

@@ -1,0 +1,14 @@
+"""Fine-tuning in five steps: the head on cached features, then the blocks from 14x14 upwards with it.
+
+transfer-jax train elpv_five_steps
+"""
+
+from transfer_jax import Augmentation, TrainConfig, five_steps
+
+config = TrainConfig(
+    images="elpv",
+    model="efficientnet_lite0",
+    crop_fraction=1.0,
+    schedule=five_steps("from_('blocks.6')", head_epochs=60, epochs=8, learning_rate=2e-4, views=8),
+    augmentation=Augmentation(crop_scale=None, flip_vertical=True, rotate90=True),
+)

@@ -1,0 +1,51 @@
+"""Real photographs, and ELPV prepared once a session."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from transfer_jax.data import ImageDataset, from_arrays, from_elpv
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@pytest.fixture(scope="session")
+def cat() -> np.ndarray:
+    """A photograph of a cat, uint8 (300, 451, 3)."""
+    return skimage.data.chelsea()
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    """Turns an array or Pillow image into an encoded file."""
+
+    def encode(image: np.ndarray | Image.Image, kind: str = "PNG", **options: object) -> bytes:
+        file = io.BytesIO()
+        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        picture.save(file, kind, **options)
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def preprocessing() -> Preprocessing:
+    return Preprocessing(image_size=32, mean=(127.0, 120.0, 110.0), std=(128.0, 128.0, 128.0))
+
+
+@pytest.fixture(scope="session")
+def patches(cat: np.ndarray) -> ImageDataset:
+    """40 patches of 48 x 60 pixels of the cat, in two classes."""
+    images = [cat[8 * i : 8 * i + 48, 12 * j : 12 * j + 60] for i in range(8) for j in range(5)]
+    return from_arrays(np.stack(images), np.arange(40) % 2, ("even", "odd"))
+
+
+@pytest.fixture(scope="session")
+def elpv_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    from_elpv(data_dir=folder)
+    return folder

@@ -1,0 +1,118 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from transfer_jax.data import BadImageError, ImageDataset, check_images, without
+
+
+def dataset_of(contents: list) -> ImageDataset:
+    n = len(contents)
+    return ImageDataset(
+        read=contents.__getitem__,
+        labels=np.arange(n, dtype=np.int32) % 2,
+        names=[f"image {i}" for i in range(n)],
+        class_names=("a", "b"),
+        fingerprint="f",
+        strata=np.arange(n),
+    )
+
+
+def test_images_of_every_kind_become_rgb(cat, encode):
+    gray = cat[..., 0].copy()
+    dataset = dataset_of([encode(cat), cat, gray, gray[..., None]])
+    for i in (0, 1):
+        np.testing.assert_array_equal(dataset.image(i), cat)
+    for i in (2, 3):
+        np.testing.assert_array_equal(dataset.image(i), np.stack([gray] * 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (np.zeros((4, 4), np.float32), "expected uint8 pixels, got float32"),
+        (np.zeros(4, np.uint8), r"expected uint8 pixels, got uint8 of shape \(4,\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"expected 1 or 3 channels last, got shape \(4, 4, 4\)"),
+        (b"no image", "not an image"),
+    ],
+)
+def test_bad_images_are_named(content, reason):
+    with pytest.raises(BadImageError, match=f"^image 0: {reason}"):
+        dataset_of([content]).image(0)
+
+
+def test_an_unreadable_file_is_a_bad_image():
+    def read(index: int) -> bytes:
+        raise FileNotFoundError("gone")
+
+    dataset = dataclasses.replace(dataset_of([b""]), read=read)
+    with pytest.raises(BadImageError, match=r"^image 0: cannot be read \(gone\)"):
+        dataset.image(0)
+
+
+def test_subset_keeps_everything_together(patches):
+    part = patches.subset([5, 2, 30])
+    assert len(part) == 3
+    assert part.names == ["image 5", "image 2", "image 30"]
+    assert part.labels.tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(part.image(2), patches.image(30))
+    again = part.subset(np.array([2]))
+    np.testing.assert_array_equal(again.image(0), patches.image(30))
+    np.testing.assert_array_equal(dataset_of([b""] * 4).subset([3, 1]).strata, [3, 1])
+
+
+def test_the_fingerprint_follows_the_indices(patches):
+    choices = [[0, 1], [1, 0], [0, 2], [0], range(40), []]
+    prints = [patches.subset(choice).fingerprint for choice in choices]
+    assert len({*prints, patches.fingerprint}) == 7
+    assert prints[0] == patches.subset(np.array([0, 1])).fingerprint
+    other = dataclasses.replace(patches, fingerprint="other")
+    assert other.subset([0, 1]).fingerprint != prints[0]
+
+
+def test_counts():
+    dataset = dataclasses.replace(dataset_of([b""] * 5), class_names=("a", "b", "none"))
+    assert dataset.counts() == {"a": 3, "b": 2, "none": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.zeros(4, np.int64)}, "labels must be int32"),
+        ({"labels": np.zeros((4, 1), np.int32)}, r"shape \(n,\)"),
+        ({"labels": np.array([0, 1, 2, 0], np.int32)}, r"labels must lie in 0\.\.1 .*got 0\.\.2"),
+        ({"labels": np.array([0, -1, 1, 0], np.int32)}, r"got -1\.\.1"),
+        ({"names": ["one"]}, "1 names for 4 labels"),
+        ({"strata": np.zeros(3)}, r"strata must have shape \(4,\)"),
+    ],
+)
+def test_inconsistent_datasets_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(dataset_of([b""] * 4), **change)
+
+
+def test_check_images_finds_the_bad_ones(cat, encode):
+    good = encode(cat[:20, :20])
+    contents = [good] * 30
+    contents[3], contents[21] = b"", good[:-30]
+    done = []
+    bad = check_images(dataset_of(contents), progress=done.append)
+    assert [index for index, _ in bad] == [3, 21]
+    assert bad[0][1] == "image 3: the file is empty"
+    assert bad[1][1].startswith("image 21: ")
+    assert done == list(range(1, 31))
+    cleaned = without(dataset_of(contents), [index for index, _ in bad])
+    assert len(cleaned) == 28
+    assert check_images(cleaned) == []
+
+
+def test_without_keeps_the_order():
+    assert without(dataset_of([b""] * 5), [3, 0]).names == ["image 1", "image 2", "image 4"]
+    assert len(without(dataset_of([b""] * 5), [])) == 5
+
+
+@pytest.mark.parametrize("function", [ImageDataset.subset, without])
+@pytest.mark.parametrize("index", [-1, 4])
+def test_indices_out_of_range(function, index):
+    with pytest.raises(IndexError, match=rf"0\.\.3, got .*{index}"):
+        function(dataset_of([b""] * 4), [1, index])

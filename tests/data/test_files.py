@@ -1,0 +1,138 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transfer_jax.data import from_csv, from_folder
+
+
+def write(path: Path, content: bytes = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def animals(tmp_path, cat, encode):
+    """A folder of two classes with five images and distractions."""
+    root = tmp_path / "animals"
+    for i, name in enumerate(["dog/b.png", "dog/a.JPG", "cat/x.png", "cat/deep/er/y.png", "cat/z.webp"]):
+        kind = "PNG" if name.endswith("png") else "JPEG" if name.endswith("JPG") else "WEBP"
+        write(root / name, encode(cat[i : i + 20, :30], kind))
+    for name in ["cat/.hidden.png", "cat/.cache/h.png", ".git/a.png", "cat/notes.txt", "readme.md"]:
+        write(root / name, b"x")
+    return root
+
+
+def test_from_folder(animals, cat):
+    dataset = from_folder(animals)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.names == ["cat/deep/er/y.png", "cat/x.png", "cat/z.webp", "dog/a.JPG", "dog/b.png"]
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(dataset.image(0), cat[3:23, :30])
+    assert all(dataset.image(i).shape == (20, 30, 3) for i in range(5))
+
+
+def test_the_fingerprint_of_a_folder_follows_its_files(animals, tmp_path):
+    before = from_folder(animals).fingerprint
+    assert from_folder(str(animals)).fingerprint == before
+    moved = tmp_path / "moved"
+    animals.rename(moved)
+    assert from_folder(moved).fingerprint == before
+    prints = {before}
+    os.utime(moved / "dog" / "a.JPG", ns=(1, 1))
+    prints.add(from_folder(moved).fingerprint)
+    with (moved / "dog" / "a.JPG").open("ab") as file:
+        file.write(b"more")
+    os.utime(moved / "dog" / "a.JPG", ns=(1, 1))
+    prints.add(from_folder(moved).fingerprint)
+    (moved / "dog").rename(moved / "hound")
+    prints.add(from_folder(moved).fingerprint)
+    (moved / "cat" / "x.png").unlink()
+    prints.add(from_folder(moved).fingerprint)
+    assert len(prints) == 5
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a.png", "b.png"], "no class folders: expected one sub-folder a class, found 'a.png', 'b.png'"),
+        ([f"{i}.png" for i in range(8)], "found '0.png', .*'4.png' and 3 more"),
+        ([".git/x.png"], "no class folders"),
+        (["cat/a.png"], "single class folder 'cat'"),
+        (["cat/a.png", "dog/a.txt"], r"class folder '.*dog' has no images \(.png .*found 'a.txt'"),
+        (["cat/a.png", "dog/.a.png"], "class folder '.*dog' has no images .*found nothing"),
+    ],
+)
+def test_folders_without_classes(tmp_path, files, message):
+    for name in files:
+        write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        from_folder(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no folder '.*nowhere'"):
+        from_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("header", ["path,label", "label,path", "file,kind", "\ufefflabel,path"])
+def test_from_csv(animals, cat, header):
+    rows = [("cat/x.png", "tabby"), ("dog/b.png", "poodle"), ("cat/deep/er/y.png", "tabby")]
+    if "label,path" in header:
+        rows = [(label, path) for path, label in rows]
+    table = animals / "table.csv"
+    table.write_text("\n".join([header, *map(",".join, rows)]), encoding="utf-8")
+    dataset = from_csv(table)
+    assert dataset.class_names == ("poodle", "tabby")
+    assert dataset.labels.tolist() == [1, 0, 1]
+    assert dataset.names == ["cat/x.png", "dog/b.png", "cat/deep/er/y.png"]
+    np.testing.assert_array_equal(dataset.image(1), cat[:20, :30])
+
+
+def test_csv_columns_and_root(animals, tmp_path, cat):
+    table = tmp_path / "elsewhere.csv"
+    table.write_text(f"id,where,what\n1,cat/x.png,a\n2,{animals / 'dog' / 'b.png'},b\n")
+    dataset = from_csv(table, image_column="where", label_column="what", root=animals)
+    assert dataset.class_names == ("a", "b")
+    np.testing.assert_array_equal(dataset.image(0), cat[2:22, :30])
+    np.testing.assert_array_equal(dataset.image(1), cat[:20, :30])
+
+
+def test_the_fingerprint_of_a_table_follows_its_labels(animals):
+    prints = set()
+    for text in ("cat/x.png,a\ndog/b.png,b", "cat/x.png,b\ndog/b.png,a", "dog/b.png,b\ncat/x.png,a"):
+        (animals / "t.csv").write_text("path,label\n" + text)
+        prints.add(from_csv(animals / "t.csv").fingerprint)
+    assert len(prints) == 2  # The order of the rows alone makes no difference.
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "error", "message"),
+    [
+        (
+            "path,label\ncat/x.png,a\n",
+            {"image_column": "file"},
+            ValueError,
+            "no column 'file'.*'path', 'label'",
+        ),
+        ("path\ncat/x.png\n", {}, ValueError, r"no column 'label'; its columns are \['path'\]"),
+        ("", {}, ValueError, r"no column 'path'; its columns are \[\]"),
+        ("path,label\ncat/x.png,\n", {}, ValueError, "line 2: empty 'label' column"),
+        ("path,label\ncat/x.png,a\ndog/b.png\n", {}, ValueError, "line 3: empty 'label' column"),
+        ("path,label\n,a\n", {}, ValueError, "line 2: empty 'path' column"),
+        ("path,label\ncat/x.png,a\ncat/x.png,b\n", {}, ValueError, "more than once: 'cat/x.png'"),
+        ("path,label\ncat/x.png,a\ndog/b.png,a\n", {}, ValueError, r"column 'label' has the classes \['a'\]"),
+        ("path,label\n", {}, ValueError, r"has the classes \[\]"),
+        ("path,label\ncat/x.png,a\nno.png,b\n", {}, FileNotFoundError, "1 of 2 images .*: '.*no.png'"),
+    ],
+)
+def test_tables_that_do_not_work(animals, text, options, error, message):
+    (animals / "t.csv").write_text(text)
+    with pytest.raises(error, match=message):
+        from_csv(animals / "t.csv", **options)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no file '.*nowhere.csv'"):
+        from_csv(tmp_path / "nowhere.csv")

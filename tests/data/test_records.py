@@ -1,0 +1,154 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from transfer_jax.data import default_data_dir, from_tfds
+
+
+class TinyCats(tfds.core.GeneratorBasedBuilder):
+    """Twelve patches of a photograph in three classes, and three without a label."""
+
+    VERSION = tfds.core.Version("1.2.0")
+    code_path = None
+
+    def __init__(self, *, patches: list[bytes], **options):
+        self.patches = patches  # Encoded: encoding an array takes TensorFlow.
+        super().__init__(**options)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["left", "middle", "right"]),
+            "column": np.int64,
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples(12, labelled=True),
+            "test": self._generate_examples(3, labelled=False),
+        }
+
+    def _generate_examples(self, n, labelled):
+        for i in range(n):
+            yield i, {"image": self.patches[i], "label": i // 4 if labelled else -1, "column": 10 * i}
+
+
+@pytest.fixture(scope="module")
+def prepared_once(tmp_path_factory, cat, encode) -> Path:
+    folder = tmp_path_factory.mktemp("tfds")
+    patches = [encode(cat[:16, 10 * i : 10 * i + 20].copy()) for i in range(12)]
+    TinyCats(patches=patches, data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def prepared(prepared_once, tmp_path) -> Path:
+    """A copy of the prepared dataset that a test may damage."""
+    shutil.copytree(prepared_once, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def rewrite(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def columns(data_dir: Path, split: str) -> list[int]:
+    """Which patches the split holds, as tensorflow-datasets itself tells it."""
+    builder: Any = tfds.builder_from_directory(data_dir / "tiny_cats" / "1.2.0")
+    return [int(example["column"]) for example in builder.as_data_source(split)]
+
+
+@pytest.mark.parametrize("split", ["train", "train[:5]", "train[50%:]"])
+def test_images_and_labels(prepared_once, cat, split):
+    dataset = from_tfds("tiny_cats", split, prepared_once)
+    expected = columns(prepared_once, split)
+    assert len(dataset) == len(expected) == {"train": 12, "train[:5]": 5, "train[50%:]": 6}[split]
+    assert dataset.class_names == ("left", "middle", "right")
+    for i, column in enumerate(expected):
+        assert dataset.labels[i] == column // 40
+        np.testing.assert_array_equal(dataset.image(i), cat[:16, column : column + 20])
+    assert dataset.names[4] == f"tiny_cats {split} 4"
+
+
+def test_the_fingerprint_follows_split_version_and_files(prepared):
+    prints = [
+        from_tfds("tiny_cats", split, prepared).fingerprint for split in ("train", "train[:5]", "train")
+    ]
+    assert prints[0] == prints[2] != prints[1]
+    (records,) = prepared.glob("tiny_cats/1.2.0/*train*record*")
+    records.touch()
+    assert from_tfds("tiny_cats", "train", prepared).fingerprint not in prints
+
+
+def test_versions_and_configs(prepared):
+    for version in ("1.10.0", "1.9.0"):
+        shutil.copytree(prepared / "tiny_cats" / "1.2.0", prepared / "tiny_cats" / version)
+        rewrite(prepared / "tiny_cats" / version / "dataset_info.json", version=version)
+    prints = {
+        v: from_tfds(f"tiny_cats:{v}", data_dir=prepared).fingerprint for v in ("1.2.0", "1.9.0", "1.10.0")
+    }
+    assert len(set(prints.values())) == 3
+    assert from_tfds("tiny_cats", data_dir=prepared).fingerprint == prints["1.10.0"]
+    with pytest.raises(
+        ValueError, match=r"'tiny_cats:3.0.0' is not prepared .*tiny_cats:1.10.0, tiny_cats:1.2.0"
+    ):
+        from_tfds("tiny_cats:3.0.0", data_dir=prepared)
+
+    for config in ("big", "small"):
+        shutil.copytree(prepared / "tiny_cats" / "1.2.0", prepared / "other_cats" / config / "1.2.0")
+    with pytest.raises(ValueError, match="several configs, name one: other_cats/big, other_cats/small"):
+        from_tfds("other_cats", data_dir=prepared)
+
+
+def test_what_is_not_prepared(prepared_once, tmp_path, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"'dogs' is not prepared .*prepared there: tiny_cats:1.2.0.*array_record"
+    ):
+        from_tfds("dogs", data_dir=prepared_once)
+    monkeypatch.setenv("TRANSFER_JAX_DATA", str(tmp_path / "empty"))
+    assert default_data_dir() == tmp_path / "empty"
+    with pytest.raises(ValueError, match=r"empty' \(prepared there: nothing\)"):
+        from_tfds("tiny_cats")
+    monkeypatch.setenv("TRANSFER_JAX_DATA", str(prepared_once))
+    assert len(from_tfds("tiny_cats")) == 12
+    monkeypatch.delenv("TRANSFER_JAX_DATA")
+    assert default_data_dir() == Path.home() / ".cache" / "transfer_jax" / "data"
+
+
+@pytest.mark.parametrize("split", ["validation", "train[:", "train[:200%]"])
+def test_splits_that_do_not_exist(prepared_once, split):
+    with pytest.raises(
+        ValueError, match=r"tiny_cats/1.2.0 has no split '.*its splits are \['test', 'train'\]"
+    ):
+        from_tfds("tiny_cats", split, prepared_once)
+
+
+def test_examples_without_a_label(prepared_once):
+    with pytest.raises(ValueError, match="split 'test' of tiny_cats has 3 examples without a label"):
+        from_tfds("tiny_cats", "test", prepared_once)
+
+
+def test_files_in_another_format(prepared):
+    rewrite(prepared / "tiny_cats" / "1.2.0" / "dataset_info.json", fileFormat="tfrecord")
+    with pytest.raises(
+        ValueError, match=r"prepared as tfrecord.*needs TensorFlow.*file_format='array_record'"
+    ):
+        from_tfds("tiny_cats", data_dir=prepared)
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"), [("image", "one image feature"), ("label", "one class label")]
+)
+def test_datasets_without_an_image_or_a_label(prepared, feature, message):
+    file = prepared / "tiny_cats" / "1.2.0" / "features.json"
+    features = json.loads(file.read_text())
+    del features["featuresDict"]["features"][feature]
+    file.write_text(json.dumps(features))
+    with pytest.raises(ValueError, match=rf"must have {message}, got \[\] among"):
+        from_tfds("tiny_cats", data_dir=prepared)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from transfer_jax.data import load_dataset, sources
+
+
+@pytest.fixture
+def folder(tmp_path, cat, encode):
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "1.png").write_bytes(encode(cat[:8, :8]))
+    (tmp_path / "set" / "table.csv").write_text("path,label\na/1.png,x\nb/1.png,y\n")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize(
+    ("form", "class_names"), [("folder:{}", ("a", "b")), ("{}", ("a", "b")), ("csv:{}/table.csv", ("x", "y"))]
+)
+def test_files(folder, cat, form, class_names, monkeypatch):
+    dataset = load_dataset(form.format(folder))
+    assert dataset.class_names == class_names
+    np.testing.assert_array_equal(dataset.image(1), cat[:8, :8])
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load_dataset(form.format("~/set")).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize(("source", "size"), [("elpv", 2624), ("elpv:any", 2624), ("elpv:sure", 2223)])
+def test_elpv(elpv_data_dir, source, size):
+    assert len(load_dataset(source, elpv_data_dir)) == size
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("tfds:mnist", ("mnist", "train", "here")),
+        ("tfds:mnist:test", ("mnist", "test", "here")),
+        ("tfds:mnist:3.0.1", ("mnist:3.0.1", "train", "here")),
+        ("tfds:imagenet2012/small:5.1.0:train[5:10]", ("imagenet2012/small:5.1.0", "train[5:10]", "here")),
+        ("tfds:mnist:train[:75%]", ("mnist", "train[:75%]", "here")),
+    ],
+)
+def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
+    monkeypatch.setattr(sources, "from_tfds", lambda *args: args)
+    assert load_dataset(source, "here") == arguments
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("elvp", "unknown dataset 'elvp': expected elpv.*folder:PATH.* Did you mean 'elpv'"),
+        ("foldr:x", "Did you mean 'folder'"),
+        ("data/pets", r"unknown dataset 'data/pets': .*, or the path of a folder\.$"),
+        ("folder:", "unknown dataset 'folder:'"),
+        ("", "unknown dataset ''"),
+        ("elpv:maybe", "one of any, likely, sure, got 'maybe'"),
+        ("folder:no/such/folder", "there is no folder 'no/such/folder'"),
+        ("csv:no/such/table.csv", "there is no file"),
+        ("tfds::train", r"expected tfds:NAME\[:VERSION\]\[:SPLIT\], got 'tfds::train'"),
+    ],
+)
+def test_strings_that_name_nothing(source, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(source)

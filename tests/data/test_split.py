@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from transfer_jax.data import ImageDataset, from_elpv, stratified_split
+
+
+def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int = 2) -> ImageDataset:
+    return ImageDataset(
+        read=lambda i: bytes([i]),
+        labels=np.array(labels, np.int32),
+        names=[str(i) for i in range(len(labels))],
+        class_names=tuple(f"class {i}" for i in range(classes)),
+        fingerprint="f",
+        strata=None if strata is None else np.array(strata),
+    )
+
+
+def test_elpv_is_split_by_probability_and_type(elpv_data_dir):
+    dataset = from_elpv(data_dir=elpv_data_dir)
+    train, evaluation = stratified_split(dataset, 0.25, seed=0)
+    assert (len(train), len(evaluation)) == (1968, 656)
+    for part, share in ((train, 0.75), (evaluation, 0.25)):
+        assert dataset.strata is not None
+        assert part.strata is not None
+        np.testing.assert_allclose(np.bincount(part.strata), share * np.bincount(dataset.strata), atol=1)
+    assert sorted([*train.names, *evaluation.names]) == sorted(dataset.names)
+    for part in (train, evaluation):
+        assert list(part.names) == sorted(part.names)
+
+
+def test_the_seed_decides(patches):
+    one, two, three = (stratified_split(patches, 0.3, seed=seed) for seed in (1, 1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert (a.names, a.fingerprint) == (b.names, b.fingerprint)
+    assert one[1].names != three[1].names
+    assert one[0].fingerprint != one[1].fingerprint
+
+
+def test_the_images_follow_their_names():
+    train, evaluation = stratified_split(dataset_of([0, 1] * 10), 0.3, seed=0)
+    for part in (train, evaluation):
+        assert [part.read(i)[0] for i in range(len(part))] == [int(name) for name in part.names]
+
+
+def test_strata_that_cannot_be_divided_give_way_to_the_classes():
+    lonely = dataset_of([0, 1] * 10, strata=[7, *[0, 1] * 9, 0])
+    many = dataset_of([0, 1] * 10, strata=list(range(10)) * 2)  # ten groups, five images to evaluate
+    for dataset in (lonely, many):
+        _, evaluation = stratified_split(dataset, 0.2, seed=0)
+        assert evaluation.counts() == {"class 0": 2, "class 1": 2}
+        expected = stratified_split(dataclasses.replace(dataset, strata=None), 0.2, seed=0)[1]
+        assert evaluation.names == expected.names
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 25])
+def test_fractions_out_of_range(patches, fraction):
+    with pytest.raises(ValueError, match=f"eval_fraction must lie between 0 and 1, got {fraction}"):
+        stratified_split(patches, fraction, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fraction", "message"),
+    [
+        (dataset_of([0] * 10), 0.5, "at least two classes, got {'class 0': 10, 'class 1': 0}"),
+        (dataset_of([]), 0.5, "at least two classes"),
+        (dataset_of([0] * 10 + [1]), 0.5, r"one image cannot be split: \['class 1'\]"),
+        (dataset_of([0, 1, 2], classes=3), 0.5, "one image cannot be split"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 images to evaluate 3 classes on"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 images to train 3 classes on"),
+    ],
+)
+def test_impossible_splits(dataset, fraction, message):
+    with pytest.raises(ValueError, match=message):
+        stratified_split(dataset, fraction, seed=0)

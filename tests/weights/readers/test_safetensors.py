@@ -1,0 +1,66 @@
+import json
+import random
+import struct
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from transfer_jax.weights.readers import CheckpointError, read_weights
+
+ARRAYS = {
+    "half": np.arange(6, dtype=np.float16).reshape(2, 3),
+    "brain": np.arange(4).astype(ml_dtypes.bfloat16),
+    "single": np.linspace(0, 1, 5, dtype=np.float32),
+    "double": np.array([np.pi]),
+    "long": np.array(-3),
+    "byte": np.arange(3, dtype=np.uint8),
+    "flag": np.array([True, False]),
+    "nothing": np.zeros((0, 4), np.float32),
+}
+
+
+def test_arrays(write):
+    weights = read_weights(write(save(ARRAYS)))
+    assert set(weights) == set(ARRAYS)
+    for name, expected in ARRAYS.items():
+        assert weights[name].dtype == expected.dtype
+        assert not weights[name].flags.writeable
+        np.testing.assert_array_equal(weights[name], expected)
+
+
+def test_unsupported_dtype_is_named(write):
+    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    with pytest.raises(CheckpointError, match=r"weights\.pth: tensor 'w' has the unsupported dtype F8_E4M3"):
+        read_weights(write(struct.pack("<Q", len(header)) + header + b"\0\0"))
+
+
+def test_entry_is_refused(write):
+    with pytest.raises(CheckpointError, match="no entries, so 'model'"):
+        read_weights(write(save(ARRAYS)), entry="model")
+
+
+def test_truncation(write):
+    raw = save(ARRAYS)
+    for length in range(1, len(raw), 12):
+        with pytest.raises(CheckpointError, match=r"weights\.pth: ") as caught:
+            read_weights(write(raw[:length]))
+        assert "\n" not in str(caught.value)
+
+
+def test_mutations(write):
+    raw = save(ARRAYS)
+    draw = random.Random(0)
+    read = refused = 0
+    for _ in range(300):
+        changed = bytearray(raw)
+        for _ in range(draw.choice((1, 1, 3))):
+            changed[draw.randrange(len(raw))] = draw.randrange(256)
+        try:
+            weights = read_weights(write(bytes(changed)))
+            assert all(array.nbytes <= len(raw) for array in weights.values())
+            read += 1
+        except CheckpointError:
+            refused += 1
+    assert min(read, refused) > 10

@@ -1,0 +1,297 @@
+import pickle
+import struct
+import tracemalloc
+
+import pytest
+
+from transfer_jax.weights.readers import CheckpointError, UnsafeCheckpointError, read_weights
+from transfer_jax.weights.readers.torch_pickle import PickleReader
+
+SHORT = b"\x8c"
+
+# Opcodes that run a shell command in an ordinary unpickler, and how the refusal names them.
+ATTACKS = {
+    "reduce": (lambda c, cmd: c.call(c.name("os", "system"), c.text(cmd)), r"os\.system"),
+    "posix": (lambda c, cmd: c.call(c.name("posix", "system"), c.text(cmd)), r"posix\.system"),
+    "eval": (
+        lambda c, cmd: c.call(c.name("builtins", "eval"), c.text(f"__import__('os').system({cmd!r})")),
+        r"builtins\.eval",
+    ),
+    "python2 eval": (
+        lambda c, cmd: c.call(c.name("__builtin__", "eval"), c.text(f"__import__('os').system({cmd!r})")),
+        r"__builtin__\.eval",
+    ),
+    "getattr": (
+        lambda c, cmd: c.call(
+            c.call(
+                c.name("builtins", "getattr"),
+                c.call(c.name("builtins", "__import__"), c.text("os")),
+                c.text("system"),
+            ),
+            c.text(cmd),
+        ),
+        r"builtins\.getattr",
+    ),
+    "inside an allowed call": (
+        lambda c, cmd: c.call(
+            c.name("collections", "OrderedDict"),
+            c.listed(c.sequence(c.text("w"), c.call(c.name("os", "system"), c.text(cmd)))),
+        ),
+        r"os\.system",
+    ),
+    "stack global": (
+        lambda c, cmd: SHORT + b"\x02os" + SHORT + b"\x06system\x93" + c.sequence(c.text(cmd)) + b"R",
+        r"os\.system",
+    ),
+    "dotted stack global": (
+        lambda c, cmd: c.text("shutil") + c.text("os.system") + b"\x93" + c.sequence(c.text(cmd)) + b"R",
+        r"shutil\.os\.system",
+    ),
+    "memoized": (
+        lambda c, cmd: c.listed(c.name("os", "system") + b"q\0", b"h\0" + c.sequence(c.text(cmd)) + b"R"),
+        r"os\.system",
+    ),
+    "inst": (lambda c, cmd: b"(" + c.text(cmd) + b"ios\nsystem\n", r"os\.system"),
+    "obj": (
+        lambda c, cmd: (
+            b"(" + c.name("subprocess", "Popen") + c.sequence(c.text("sh"), c.text("-c"), c.text(cmd)) + b"o"
+        ),
+        r"subprocess\.Popen",
+    ),
+    "build": (
+        lambda c, cmd: (
+            c.name("doctest", "_TestClass")
+            + b")\x81"
+            + c.mapping({"x": c.call(c.name("os", "system"), c.text(cmd))})
+            + b"b"
+        ),
+        r"doctest\._TestClass",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_work_on_an_unpickler_and_not_here(attack, craft, write, tmp_path):
+    marker = tmp_path / "executed"
+    make, named = ATTACKS[attack]
+    body = make(craft, f"touch {marker}")
+
+    result = pickle.loads(craft.pickled(body, 2 if "python2" in attack else 4))
+    if hasattr(result, "wait"):
+        result.wait()
+    assert marker.exists(), "the attack is no attack"
+    marker.unlink()
+
+    good = craft.tensor(craft.storage("0", 1), (1,), (1,))
+    hidden = craft.mapping({"w": good, "state": body})
+    files = {
+        "zip": craft.zip_file(hidden, {"0": bytes(4)}, protocol=4),
+        "legacy": craft.legacy_file(hidden, {"0": bytes(4)}),
+        "first pickle": craft.pickled(body, 4),
+        "key list": craft.HEADER + craft.pickled(b"}") + craft.pickled(body, 4),
+    }
+    for raw in files.values():
+        with pytest.raises(UnsafeCheckpointError, match=rf"weights\.pth: .*{named}\b.*Nothing was executed"):
+            read_weights(write(raw))
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch.hub", "load"),
+        ("torch", "load"),
+        ("torch", "hub.load"),
+        ("torch.storage", "_load_from_bytes"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ("torch._utils", "_rebuild_tensor_v2.__class__"),
+        ("torch._utils._rebuild_tensor_v2", "__globals__"),
+        ("torch._utils", "_import_dotted_name"),
+        ("torch", "FloatStorage.from_file"),
+        ("torch", "_utils"),
+        ("torch", "__builtins__"),
+        ("torch", ""),
+        ("", "torch.FloatStorage"),
+        ("Torch", "FloatStorage"),
+        ("torch ", "FloatStorage"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("collections", "_sys.modules"),
+        ("collections", "namedtuple"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("transfer_jax.weights.readers.torch_stubs", "resolve"),
+    ],
+)
+def test_look_alike_globals(module, name, craft, write, container):
+    for opcodes in (craft.name(module, name), craft.text(module) + craft.text(name) + b"\x93"):
+        with pytest.raises(UnsafeCheckpointError) as caught:
+            read_weights(write(container(craft.mapping({"w": opcodes}), {})))
+        assert f"names {module}.{name}, which" in str(caught.value)
+
+
+def test_a_refusal_is_one_printable_line(craft, write):
+    opcodes = craft.text("o\ns") + craft.text("sy\x1b[31m\nstem" + "x" * 10_000) + b"\x93"
+    with pytest.raises(UnsafeCheckpointError) as caught:
+        read_weights(write(craft.zip_file(opcodes, {})))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (lambda c: c.call(c.text("os.system")), "calls a str"),
+        (lambda c: c.call(c.name("torch", "FloatStorage"), b"K\x01"), r"calls torch\.FloatStorage"),
+        (lambda c: c.call(c.name("torch", "float32")), r"calls torch\.float32"),
+        (lambda c: c.name("torch", "float32") + b")\x81", r"calls torch\.float32"),
+        (lambda c: c.call(b"}"), "calls a dict"),
+        (lambda c: c.call(c.tensor(c.storage("0", 1), (), ())), "calls a TensorRef"),
+        (lambda c: c.name("torch", "FloatStorage") + c.mapping({"call": b"N"}) + b"b", "state of a Global"),
+        (
+            lambda c: c.tensor(c.storage("0", 1), (), ()) + c.mapping({"shape": b"N"}) + b"b",
+            "state of a TensorRef",
+        ),
+        (lambda c: c.storage("0", 1) + c.mapping({"nbytes": b"N"}) + b"b", "state of a Storage"),
+        (
+            lambda c: c.ordered({}) + c.sequence(b"N", c.mapping({"__class__": b"N"})) + b"b",
+            "state of a dict",
+        ),
+        (lambda c: b"]" + c.mapping({"append": b"N"}) + b"b", "state of a list"),
+        (lambda c: c.name("torch.nn.parameter", "Parameter") + b")\x81}b", "state of a OldParameter"),
+        (lambda c: b"(ctorch\nSize\n)o", "opcode OBJ"),
+        (lambda c: b"(itorch\nSize\n", "opcode INST"),
+        (lambda c: c.name("torch", "Size") + b")}\x92", "opcode NEWOBJ_EX"),
+        (lambda c: b"\x82\x01", "opcode EXT1"),
+        (lambda c: b"\x83\x01\x00", "opcode EXT2"),
+        (lambda c: b"\x84\x01\x00\x00\x00", "opcode EXT4"),
+        (lambda c: b"NN\x93", "a NoneType and a NoneType instead of a name"),
+    ],
+)
+def test_calls_and_states_are_refused(body, message, craft, write):
+    with pytest.raises(UnsafeCheckpointError, match=message):
+        read_weights(write(craft.zip_file(body(craft), {"0": bytes(4)})))
+
+
+def test_attributes_of_an_ordered_dict_do_nothing(craft, write):
+    """`state_dict()` carries its `_metadata` this way; other names are dropped just the same."""
+    entry = {"w": craft.tensor(craft.storage("0", 1), (1,), (1,))}
+    attributes = {"_metadata": b"}", "__class__": b"N", "items": b"N", "__reduce__": b"N"}
+    body = craft.ordered(entry) + craft.mapping(attributes) + b"b"
+    assert list(read_weights(write(craft.zip_file(body, {"0": bytes(4)})))) == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "stops with an unfinished object"),
+        (b"NN", "stops with an unfinished object"),
+        (b"(N", "stops with an unfinished object"),
+        (b"a", "a value is missing"),
+        (b"(a", "a value is missing"),
+        (b"N(R", "a value is missing"),
+        (b"NN(R", "a value is missing"),
+        (b"(q\0", "a value is missing"),
+        (b"t", "a mark is missing"),
+        (b"Na", "a value is missing"),
+        (b"NNa", "items for a NoneType where a list is due"),
+        (b"N(NNu", "items for a NoneType where a dict is due"),
+        (b"N(Ne", "items for a NoneType where a list is due"),
+        (b"}(Nu", "a key without a value"),
+        (b"(Nd", "a key without a value"),
+        (b"}]Ns", "a list as a dictionary key"),
+        (b"})Ns", "a tuple as a dictionary key"),
+        (b"}G" + bytes(8) + b"Ns", "a float as a dictionary key"),
+        (b"}\x8a\x08" + b"\x7f" * 8 + b"Ns", "an? int as a dictionary key"),
+        (b"h\0", "nothing is remembered as 0"),
+        (b"j\xff\xff\xff\xff", "nothing is remembered as 4294967295"),
+        (b"X\x01\0\0\0\xff", "invalid text"),
+        (b"X\xff\xff\xff\xffabc", "needs 4294967295 bytes"),
+        (b"T\xff\xff\xff\xffabc", "needs 4294967295 bytes"),
+        (b"B\xff\xff\xff\x7fabc", "needs 2147483647 bytes"),
+        (b"\x8d" + b"\xff" * 8, "needs 18446744073709551615 bytes"),
+        (b"\x8e" + b"\xff" * 7 + b"\x7f", "needs 9223372036854775807 bytes"),
+        (b"ctorch", "no name of a global"),
+        (b"c" + b"x" * 2000 + b"\nx\n", "no name of a global"),
+        (b"ctorch\nSize\nNR", r"torch.Size is called on a NoneType"),
+        (b"\x80\x06N", "protocol 6"),
+        (b"I1\n", "unsupported opcode 0x49"),
+        (b"\xff", "unsupported opcode 0xff"),
+        (b"\x8b" + b"\xff" * 4, "unsupported opcode 0x8b"),
+        (b"Pa\n", "unsupported opcode 0x50"),
+    ],
+)
+def test_damaged_pickles(body, message, craft, write, container):
+    with pytest.raises(CheckpointError, match=rf"weights\.pth: .*{message}") as caught:
+        read_weights(write(container(body, {})))
+    assert not isinstance(caught.value, UnsafeCheckpointError)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_plain_objects_are_read_as_an_unpickler_does(protocol):
+    tree = {
+        "int": [0, 255, 256, 65535, 65536, -1, 2**31, -(2**40), 2**64],
+        "float": 1.5,
+        "text": ["", "é", "x" * 300, "\ud800", "line\n"],
+        "none": None,
+        "bool": (True, False),
+        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "nested": {"a": {"b": [{}, [], {1: 2}]}, None: 1, True: 2},
+        "many": list(range(3000)),
+        "dict": {str(i): i for i in range(1500)},
+    }
+    if protocol > 2:
+        tree["bytes"] = [b"", b"abc", b"x" * 300]
+    tree["again"] = tree["nested"]
+    raw = pickle.dumps(tree, protocol)
+    reader = PickleReader(raw + b"rest")
+    loaded = reader.load()
+    assert loaded == tree
+    assert loaded["again"] is loaded["nested"]
+    assert reader.pos == len(raw)
+
+
+def test_recursive_list():
+    tree = []
+    tree.append(tree)
+    loaded = PickleReader(pickle.dumps(tree, 2)).load()
+    assert loaded[0] is loaded
+
+
+def test_deep_nesting(craft, write, container):
+    for body in (b"(" * 50_000, b")" + b"\x85" * 100_000, b"]" * 50_000 + b"a" * 49_999):
+        with pytest.raises(CheckpointError):
+            read_weights(write(container(body, {})))
+
+
+def peak(read) -> int:
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memo_indices_take_no_memory(craft):
+    """An unpickler makes room for every index up to the largest."""
+    raw = craft.pickled(b"N" + b"".join(b"r" + struct.pack("<I", 2**32 - 1 - i) for i in range(100)))
+    assert peak(lambda: PickleReader(raw).load()) < 100_000
+
+
+def test_doubling_takes_no_time(craft, write):
+    """Sixty tuples, each twice the one before: harmless unless something walks, compares or prints them."""
+    doubled = b")q\0" + b"".join(b"h\0\x86q\0" for _ in range(60))
+    body = craft.mapping({"w": craft.tensor(craft.storage("0", 1), (1,), (1,)), "bomb": doubled})
+    assert list(read_weights(write(craft.zip_file(body, {"0": bytes(4)})))) == ["w"]
+    for use in (b"}" + doubled + b"Ns", doubled + b"Q", doubled + b"R", b"N" + doubled + b"b", doubled):
+        with pytest.raises(CheckpointError):
+            read_weights(write(craft.zip_file(use, {})))
+
+
+def test_number_of_steps_is_bounded(monkeypatch):
+    monkeypatch.setattr("transfer_jax.weights.readers.torch_pickle._MAX_OPCODES", 1000)
+    with pytest.raises(CheckpointError, match="more than 1000 steps"):
+        PickleReader(b"]" * 1001).load()
+    pairs = b"](" + b"(X\1\0\0\0aNt" * 100 + b"eq\0"  # 406 steps, then calls that copy a hundred pairs each
+    copies = (b"ccollections\nOrderedDict\nh\0\x85R") * 10
+    with pytest.raises(CheckpointError, match="more than 1000 steps"):
+        PickleReader(pairs + copies).load()

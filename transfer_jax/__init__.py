@@ -1,0 +1,52 @@
+"""transfer_jax: transfer learning in JAX. Pay only for what you unfreeze."""
+
+from transfer_jax.config import TrainConfig, load_config
+from transfer_jax.data import Augmentation
+from transfer_jax.freezing import (
+    Phase,
+    Schedule,
+    all_,
+    blocks,
+    feature_extraction,
+    five_steps,
+    from_,
+    frozen_base,
+    head,
+    labels,
+    match,
+    multi_transform,
+    role,
+    top,
+)
+from transfer_jax.models import create_model, model_names
+from transfer_jax.training import Result, classify, fine_tune, fit
+from transfer_jax.weights import load_pretrained
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Augmentation",
+    "Phase",
+    "Result",
+    "Schedule",
+    "TrainConfig",
+    "all_",
+    "blocks",
+    "classify",
+    "create_model",
+    "feature_extraction",
+    "fine_tune",
+    "fit",
+    "five_steps",
+    "from_",
+    "frozen_base",
+    "head",
+    "labels",
+    "load_config",
+    "load_pretrained",
+    "match",
+    "model_names",
+    "multi_transform",
+    "role",
+    "top",
+]

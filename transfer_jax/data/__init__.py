@@ -1,0 +1,38 @@
+"""Where images come from: sources, splits, transforms and batches."""
+
+from transfer_jax.data.arrays import from_arrays
+from transfer_jax.data.augmentation import Augmentation
+from transfer_jax.data.dataset import ImageDataset, check_images, without
+from transfer_jax.data.elpv import from_elpv
+from transfer_jax.data.fetching import augmented_image_fetch, image_fetch, view_fetch
+from transfer_jax.data.files import from_csv, from_folder
+from transfer_jax.data.images import BadImageError, decode_image
+from transfer_jax.data.pipeline import ordered_batches, shuffled_batches
+from transfer_jax.data.records import default_data_dir, from_tfds
+from transfer_jax.data.sources import load_dataset
+from transfer_jax.data.split import stratified_split
+from transfer_jax.data.transforms import eval_transform, train_transform
+
+__all__ = [
+    "Augmentation",
+    "BadImageError",
+    "ImageDataset",
+    "augmented_image_fetch",
+    "check_images",
+    "decode_image",
+    "default_data_dir",
+    "eval_transform",
+    "from_arrays",
+    "from_csv",
+    "from_elpv",
+    "from_folder",
+    "from_tfds",
+    "image_fetch",
+    "load_dataset",
+    "ordered_batches",
+    "shuffled_batches",
+    "stratified_split",
+    "train_transform",
+    "view_fetch",
+    "without",
+]

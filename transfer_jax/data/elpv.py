@@ -1,0 +1,97 @@
+"""ELPV: telling functional from defective solar cells."""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.records import default_data_dir, open_records
+
+TARGETS = ("any", "likely", "sure")
+CLASS_NAMES = ("functional", "defective")
+
+_UNFINISHED = ".elpv-unfinished-"
+_ABANDONED_SECONDS = 3600.0
+
+
+def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
+    """The ELPV solar cells (Deitsch et al. 2019, Solar Energy 185), labelled functional or defective.
+
+    On first use the images of the package `elpv-dataset` are written to `data_dir` as record files
+    (90 MB, a few seconds).
+
+    Args:
+        target: Which cells count as defective. `any`: defect probability above 0. `likely`: at least 0.5.
+            `sure`: only the cells of probability 0 and 1 are kept.
+        data_dir: Where the record files are, or are put; by default `default_data_dir()`.
+
+    Returns:
+        2,624 images (2,223 for `sure`) in the order of the package's table. The strata are the eight
+        combinations of probability and type of silicon.
+
+    Raises:
+        ValueError: If the target is not one of the three.
+        ModuleNotFoundError: If nothing is prepared and the package is missing.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    records = open_records(prepare_elpv(data_dir), "train")
+    columns = records.columns()
+    probability = np.asarray(columns["probability"])
+    defective = probability >= 0.5 if target == "likely" else probability > 0
+    dataset = ImageDataset(
+        read=records.read,
+        labels=defective.astype(np.int32),
+        names=[name.decode() for name in columns["name"]],
+        class_names=CLASS_NAMES,
+        fingerprint=hashlib.sha256(f"{records.fingerprint} {target}".encode()).hexdigest(),
+        strata=np.rint(probability * 3).astype(np.int32) * 2 + np.asarray(columns["type"], dtype=np.int32),
+    )
+    return (
+        dataset.subset(np.flatnonzero((probability == 0) | (probability == 1)))
+        if target == "sure"
+        else dataset
+    )
+
+
+def prepare_elpv(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Writes the record files unless they are there.
+
+    They are written to a folder of their own and moved into place when complete, so a second process
+    or a kill in the middle does no harm.
+
+    Returns:
+        The folder of the prepared version.
+
+    Raises:
+        ModuleNotFoundError: If they are not there and the package `elpv-dataset` is missing.
+    """
+    from transfer_jax.data import elpv_builder  # Imports tensorflow-datasets.
+
+    root = Path(data_dir or default_data_dir())
+    final = root / "elpv" / str(elpv_builder.Elpv.VERSION)
+    if final.is_dir():
+        return final
+    elpv_builder.package_folder()  # Fails early, and plainly, when the package is missing.
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in root.glob(f"{_UNFINISHED}*"):
+        if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=root) as unfinished:
+        builder = elpv_builder.Elpv(data_dir=unfinished, file_format="array_record")
+        # tensorflow-datasets prints, and draws a bar on stderr.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare()
+        try:
+            os.rename(builder.data_path, final)
+        except OSError:
+            if not final.is_dir():  # Otherwise another process was first.
+                raise
+    return final

@@ -1,0 +1,108 @@
+"""Encoded image files to RGB pixels, or an error that names the file."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+# Pillow opens dozens of formats, some by starting other programs. These are the ones photographs come in.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+
+# What undoes each value of the EXIF tag "Orientation"; 1 is upright.
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_NO_AGREED_RANGE = {"F": "floating-point", "I": "32-bit integer"}
+
+
+class BadImageError(ValueError):
+    """An image that cannot be turned into pixels; the message names the image and the reason."""
+
+
+def decode_image(encoded: bytes, name: str) -> np.ndarray:
+    """Decodes one image file to RGB.
+
+    Gray becomes three equal channels, 16-bit gray is scaled to 8 bits, transparency is blended onto
+    white, CMYK is converted, and an EXIF orientation is applied (a malformed EXIF block is ignored, as
+    viewers do). Of animations and multi-page files the first picture is taken.
+
+    A PNG carries checksums, so damage anywhere in its pixels is found. A JPEG carries none: a cut-off
+    file is found, a flipped byte in the middle may only show as odd pixels.
+
+    Args:
+        encoded: The whole file.
+        name: What to call the image in an error.
+
+    Returns:
+        uint8 pixels `(height, width, 3)`.
+
+    Raises:
+        BadImageError: If the file is empty, damaged, cut off, of an unknown format, suspiciously large
+            (Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
+    """
+    if not encoded:
+        raise BadImageError(f"{name}: the file is empty")
+    try:
+        return np.asarray(_rgb(_open(encoded)))
+    except BadImageError as error:
+        raise BadImageError(f"{name}: {error}") from None
+    except Exception as error:  # A damaged file can raise nearly anything from within a decoder.
+        raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _open(encoded: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise BadImageError(
+            f"{image.width} x {image.height} pixels are more than the limit of {limit}; "
+            "raise PIL.Image.MAX_IMAGE_PIXELS if the image is real"
+        )
+    if image.format == "PNG":
+        image.verify()  # Decoding skips the checksums of the pixel data.
+        image = Image.open(io.BytesIO(encoded), formats=["PNG"])
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The upright picture in mode RGB."""
+    image.load()
+    orientation = _orientation(image)
+    if image.mode in _NO_AGREED_RANGE:
+        raise BadImageError(
+            f"{_NO_AGREED_RANGE[image.mode]} pixels have no agreed range; "
+            "convert the image to 8 or 16 bits first"
+        )
+    if image.mode.startswith("I;16"):
+        image = _gray_8_bit(image)
+    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    image = image.convert("RGB")
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # A malformed block says nothing about the pixels.
+        return 1
+
+
+def _gray_8_bit(image: Image.Image) -> Image.Image:
+    """Scales 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255."""
+    values = np.asarray(image).astype(np.uint32)
+    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if (transparent := image.info.get("transparency")) is not None:
+        gray[values == transparent] = 255
+    return Image.fromarray(gray)

@@ -1,0 +1,56 @@
+"""From a short string, as a configuration holds it, to a dataset."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.elpv import TARGETS, from_elpv
+from transfer_jax.data.files import from_csv, from_folder
+from transfer_jax.data.records import from_tfds
+
+KINDS = ("elpv", "folder", "csv", "tfds")
+_FORMS = "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT], or the path of a folder"
+
+
+def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
+    """Opens the dataset that a string names.
+
+    | source | dataset |
+    |---|---|
+    | `elpv`, `elpv:likely`, `elpv:sure` | the ELPV solar cells, see `from_elpv` |
+    | `folder:PATH`, or an existing folder's path | one sub-folder a class, see `from_folder` |
+    | `csv:PATH` | a table of paths and labels, see `from_csv` |
+    | `tfds:NAME[:VERSION][:SPLIT]` | prepared by tensorflow-datasets, see `from_tfds`; `train` by default |
+
+    Args:
+        source: One of the forms above.
+        data_dir: Where prepared datasets are; by default `default_data_dir()`.
+
+    Raises:
+        ValueError: If the string has none of these forms, or as the function it leads to says.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "elpv":
+        return from_elpv(rest or TARGETS[0], data_dir)
+    if kind == "folder" and rest:
+        return from_folder(Path(rest).expanduser())
+    if kind == "csv" and rest:
+        return from_csv(Path(rest).expanduser())
+    if kind == "tfds" and rest:
+        name, split = _name_and_split(rest)
+        return from_tfds(name, split, data_dir)
+    if source and (folder := Path(source).expanduser()).is_dir():
+        return from_folder(folder)
+    nearest = difflib.get_close_matches(kind, KINDS, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
+
+
+def _name_and_split(text: str) -> tuple[str, str]:
+    """Divides `NAME[:VERSION][:SPLIT]`; splits such as `train[1:5]` may hold a colon of their own."""
+    match = re.fullmatch(r"([^:]+(?::\d+\.\d+\.\d+)?)(?::(.+))?", text)
+    if match is None:
+        raise ValueError(f"expected tfds:NAME[:VERSION][:SPLIT], got 'tfds:{text}'")
+    return match[1], match[2] or "train"

@@ -1,0 +1,64 @@
+"""Splitting a dataset in two, keeping the proportions of its groups."""
+
+import math
+
+import numpy as np
+
+from transfer_jax.data.dataset import ImageDataset
+
+
+def stratified_split(
+    dataset: ImageDataset, eval_fraction: float, seed: int
+) -> tuple[ImageDataset, ImageDataset]:
+    """Draws an evaluation part in which every group has its share.
+
+    The groups are the dataset's strata where it has them and each can be divided, otherwise its classes.
+
+    Args:
+        dataset: What to split.
+        eval_fraction: Share of the images to set aside, between 0 and 1; the count is rounded up.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The training and the evaluation part, each in the order of the dataset.
+
+    Raises:
+        ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, a class
+            has only one, or a part would hold fewer images than there are classes.
+    """
+    if not 0 < eval_fraction < 1:
+        raise ValueError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
+    _check_classes(dataset)
+    groups = dataset.strata
+    if groups is None or _obstacle(groups, eval_fraction) is not None:
+        groups = dataset.labels
+    if (obstacle := _obstacle(groups, eval_fraction)) is not None:
+        raise ValueError(f"{obstacle}; classes: {dataset.counts()}")
+
+    from sklearn.model_selection import StratifiedShuffleSplit  # Takes a second to import.
+
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=eval_fraction, random_state=seed)
+    train, evaluation = next(splitter.split(np.zeros(len(dataset)), groups))
+    return dataset.subset(np.sort(train)), dataset.subset(np.sort(evaluation))
+
+
+def _check_classes(dataset: ImageDataset) -> None:
+    counts = {name: count for name, count in dataset.counts().items() if count}
+    if len(counts) < 2:
+        raise ValueError(f"a split needs images of at least two classes, got {dataset.counts()}")
+    if lonely := [name for name, count in counts.items() if count == 1]:
+        raise ValueError(f"a class with one image cannot be split: {lonely}; classes: {dataset.counts()}")
+
+
+def _obstacle(groups: np.ndarray, eval_fraction: float) -> str | None:
+    """Why a split by these groups is impossible, if it is."""
+    _, sizes = np.unique(groups, return_counts=True)
+    in_eval = math.ceil(eval_fraction * len(groups))
+    in_train = len(groups) - in_eval
+    if sizes.min() < 2:
+        return "a group has a single image"
+    if in_eval < len(sizes):
+        return f"eval_fraction {eval_fraction} leaves {in_eval} images to evaluate {len(sizes)} classes on"
+    if in_train < len(sizes):
+        return f"eval_fraction {eval_fraction} leaves {in_train} images to train {len(sizes)} classes on"
+    return None

@@ -1,0 +1,136 @@
+"""What a folder of features holds, and the proof that it still does."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+FILE = "manifest.json"
+LABELS = "labels.npy"
+
+
+class CorruptFeaturesError(ValueError):
+    """A file of a feature cache is not what was written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureKey:
+    """Everything that features depend on; another value of any field is another cache.
+
+    Attributes:
+        weights: Fingerprint of the arrays of the frozen prefix.
+        boundary: The block that the features are the activations of.
+        preprocessing: The fields of `Preprocessing`, resolution included.
+        dtype: Precision of the computation and of the features.
+        dataset: Fingerprint of the dataset: name, version, split and content.
+        augmentation: The fields of `Augmentation` under which views were drawn; None for plain images.
+        views: Augmented views of each image; 1 for plain images.
+        seed: Seed of the views; 0 for plain images.
+    """
+
+    weights: str
+    boundary: str
+    preprocessing: Mapping[str, Any]
+    dtype: str
+    dataset: str
+    augmentation: Mapping[str, Any] | None = None
+    views: int = 1
+    seed: int = 0
+
+    def digest(self) -> str:
+        """SHA-256 over all fields; names the folder."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """All fields as canonical JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The table of contents of a folder of features.
+
+    Attributes:
+        key: The key as JSON.
+        rows: Number of rows when complete: views x images, view by view.
+        shard_rows: Rows of each shard; the last may have fewer.
+        row_shape: Shape of one row.
+        dtype: NumPy dtype of the shards.
+        files: SHA-256 of each file that is complete, by name.
+    """
+
+    key: str
+    rows: int
+    shard_rows: int
+    row_shape: tuple[int, ...]
+    dtype: str
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def shards(self) -> list[str]:
+        """The names of all shards, written or not."""
+        return [f"shard-{index:05d}.npy" for index in range(-(-self.rows // self.shard_rows))]
+
+    def complete(self) -> bool:
+        """Whether every file was written."""
+        return all(name in self.files for name in [*self.shards(), LABELS])
+
+    def write(self, directory: Path) -> None:
+        """Writes the manifest, with a checksum of its own, in one step."""
+        content = dataclasses.asdict(self)
+        text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1)
+        write_atomically(directory / FILE, lambda file: file.write(text.encode()))
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        """Reads a manifest.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            CorruptFeaturesError: If it is not what was written.
+        """
+        path = directory / FILE
+        try:
+            stored = json.loads(path.read_bytes())
+            content, checksum = stored["content"], stored["sha256"]
+        except FileNotFoundError:
+            raise
+        except (ValueError, KeyError, TypeError):
+            raise CorruptFeaturesError(f"{path} cannot be read as a manifest") from None
+        if checksum != _checksum(content):
+            raise CorruptFeaturesError(f"{path} does not match its checksum")
+        return cls(**{**content, "row_shape": tuple(content["row_shape"])})
+
+    def damaged(self, directory: Path) -> list[Path]:
+        """The files that are missing or do not match their checksums."""
+        return [directory / name for name, sha in self.files.items() if _hash_file(directory / name) != sha]
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
+    """Writes a file so that it is there whole or not at all; returns its SHA-256."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            sha = _hash_file(Path(file.name))
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    assert sha is not None
+    return sha
+
+
+def _hash_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,28 @@
+"""What trains when."""
+
+from transfer_jax.freezing.labels import FROZEN, boundary, labels, multi_transform, partition
+from transfer_jax.freezing.proof import FrozenChangedError
+from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
+from transfer_jax.freezing.schedule import Phase, Schedule
+from transfer_jax.freezing.selectors import all_, blocks, from_, head, match, role, top
+
+__all__ = [
+    "FROZEN",
+    "FrozenChangedError",
+    "Phase",
+    "Schedule",
+    "all_",
+    "blocks",
+    "boundary",
+    "feature_extraction",
+    "five_steps",
+    "from_",
+    "frozen_base",
+    "head",
+    "labels",
+    "match",
+    "multi_transform",
+    "partition",
+    "role",
+    "top",
+]

@@ -1,0 +1,174 @@
+"""Which parameters train, said by names: `head`, `top(2)`, `from_("blocks.11")`, joined by `|`, `&` and `~`.
+
+A selector picks paths (`backbone/blocks.3/expand/conv/kernel`) out of a model's parameters. It prints as the
+expression that makes it, and `parse` reads that expression back.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterable
+
+from transfer_jax.models.functional import block_of
+
+
+class SelectorError(ValueError):
+    """A selector that cannot be read, or that matches nothing."""
+
+
+class Selector(str):
+    """A set of parameters, described: the text is the expression that makes it.
+
+    Attributes:
+        select: From the paths of all parameters, in the order of their blocks, to the chosen ones.
+    """
+
+    select: Callable[[tuple[str, ...]], frozenset[str]]
+
+    def __new__(cls, text: str, select: Callable[[tuple[str, ...]], frozenset[str]]) -> "Selector":
+        self = super().__new__(cls, text)
+        self.select = select
+        return self
+
+    def __or__(self, other: "Selector") -> "Selector":
+        return Selector(f"({self} | {other})", lambda paths: self.select(paths) | other.select(paths))
+
+    def __and__(self, other: "Selector") -> "Selector":
+        return Selector(f"({self} & {other})", lambda paths: self.select(paths) & other.select(paths))
+
+    def __invert__(self) -> "Selector":
+        return Selector(f"~{self}", lambda paths: frozenset(paths) - self.select(paths))
+
+
+def _blocks(paths: Iterable[str]) -> tuple[str, ...]:
+    """The blocks that have parameters, in order, `head` last."""
+    return tuple(dict.fromkeys(map(block_of, paths)))
+
+
+def _of_blocks(text: str, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> Selector:
+    def select(paths: tuple[str, ...]) -> frozenset[str]:
+        chosen = set(choose(_blocks(paths)))
+        return frozenset(path for path in paths if block_of(path) in chosen)
+
+    return Selector(text, select)
+
+
+def _belongs(block: str, name: str) -> bool:
+    """Whether a block is the one named, or one of the stage named."""
+    return block == name or block.startswith(f"{name}.")
+
+
+head = _of_blocks("head", lambda blocks: ["head"])
+"""The new classifier."""
+
+
+def all_() -> Selector:
+    """Everything."""
+    return _of_blocks("all_()", lambda blocks: blocks)
+
+
+def top(count: int) -> Selector:
+    """The last `count` blocks of the backbone that have parameters, and the head."""
+
+    def choose(blocks: tuple[str, ...]) -> Iterable[str]:
+        if not 0 <= count < len(blocks):
+            raise SelectorError(f"top({count}): the backbone has {len(blocks) - 1} blocks with parameters")
+        return blocks[len(blocks) - 1 - count :]
+
+    return _of_blocks(f"top({count})", choose)
+
+
+def from_(name: str) -> Selector:
+    """The block or stage named, everything above it, and the head."""
+
+    def choose(blocks: tuple[str, ...]) -> Iterable[str]:
+        return blocks[_first(blocks, name, f"from_({name!r})") :]
+
+    return _of_blocks(f"from_({name!r})", choose)
+
+
+def blocks(*names: str) -> Selector:
+    """Just the blocks or stages named."""
+    text = f"blocks({', '.join(map(repr, names))})"
+
+    def choose(present: tuple[str, ...]) -> Iterable[str]:
+        for name in names:
+            _first(present, name, text)
+        return [block for block in present if any(_belongs(block, name) for name in names)]
+
+    return _of_blocks(text, choose)
+
+
+def match(pattern: str) -> Selector:
+    """The parameters whose path a regular expression finds a match in."""
+    text = f"match({pattern!r})"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise SelectorError(f"{text}: {error}") from None
+    return Selector(text, lambda paths: _some(text, paths, [path for path in paths if compiled.search(path)]))
+
+
+_ROLES: dict[str, Callable[[list[str]], bool]] = {
+    "norm": lambda parts: "norm" in parts[-2],
+    "bias": lambda parts: parts[-1] == "bias",
+    "kernel": lambda parts: parts[-1] == "kernel",
+}
+
+
+def role(name: str) -> Selector:
+    """The parameters of one role: `norm` (scale and bias of normalizations), `bias` or `kernel`."""
+    if name not in _ROLES:
+        raise SelectorError(f"unknown role {name!r}; the roles are {', '.join(_ROLES)}")
+    text = f"role({name!r})"
+    return Selector(
+        text, lambda paths: _some(text, paths, [path for path in paths if _ROLES[name](path.split("/"))])
+    )
+
+
+_FUNCTIONS = {"all_": all_, "top": top, "from_": from_, "blocks": blocks, "match": match, "role": role}
+
+
+def parse(text: str) -> Selector:
+    """Reads a selector from its expression.
+
+    Raises:
+        SelectorError: If the text is no such expression; the choices are named.
+    """
+
+    def build(node: ast.AST) -> Selector:
+        match node:
+            case ast.Expression(body=body):
+                return build(body)
+            case ast.Name(id="head"):
+                return head
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return build(left) | build(right)
+            case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+                return build(left) & build(right)
+            case ast.UnaryOp(op=ast.Invert(), operand=operand):
+                return ~build(operand)
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+                return _FUNCTIONS[name](*map(ast.literal_eval, arguments))
+        raise SyntaxError
+
+    try:
+        return build(ast.parse(text.strip(), mode="eval"))
+    except SelectorError:
+        raise
+    except (SyntaxError, TypeError, ValueError):
+        choices = ", ".join(["head", *(f"{name}(…)" for name in _FUNCTIONS)])
+        raise SelectorError(f"cannot read the selector {text!r}; use {choices}, joined by | & ~") from None
+
+
+def _first(present: tuple[str, ...], name: str, text: str) -> int:
+    for position, block in enumerate(present):
+        if _belongs(block, name):
+            return position
+    raise SelectorError(f"{text} matches no block; the blocks are {', '.join(present)}")
+
+
+def _some(text: str, paths: tuple[str, ...], chosen: list[str]) -> frozenset[str]:
+    if not chosen:
+        shown = ", ".join(paths[:3])
+        raise SelectorError(f"{text} matches none of the {len(paths)} parameters, such as {shown}")
+    return frozenset(chosen)

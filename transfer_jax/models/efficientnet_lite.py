@@ -1,0 +1,104 @@
+"""EfficientNet-Lite 0-4: EfficientNet without squeeze-and-excitation, with ReLU6.
+
+Source: Tan and Le 2019, arXiv:1905.11946; the Lite variants are those of the TensorFlow TPU repository
+(models/official/efficientnet/lite, Apache-2.0): stem, last convolution, and the depth of the first and last
+stage are not scaled.
+"""
+
+import math
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
+
+# name: (width, depth, image size in pixels, dropout of the classifier)
+VARIANTS = {
+    "efficientnet_lite0": (1.0, 1.0, 224, 0.2),
+    "efficientnet_lite1": (1.0, 1.1, 240, 0.2),
+    "efficientnet_lite2": (1.1, 1.2, 260, 0.3),
+    "efficientnet_lite3": (1.2, 1.4, 280, 0.3),
+    "efficientnet_lite4": (1.4, 1.8, 300, 0.3),
+    "efficientnet_lite_tiny": (0.25, 0.3, 32, 0.0),  # for tests
+}
+# (blocks, kernel size, strides, expansion, channels) of each stage
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM, _TOP = 32, 1280
+_EPSILON = 1e-3
+_DROP_PATH = 0.2
+
+
+class MBConv(nnx.Module):
+    """Inverted residual: expand 1x1, depthwise, project 1x1, and the input added where shapes agree."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        strides: int,
+        expansion: int,
+        drop_path: float,
+        rngs: nnx.Rngs,
+    ) -> None:
+        wide = in_features * expansion
+        norm = {"epsilon": _EPSILON, "rngs": rngs}
+        if expansion != 1:
+            self.expand = ConvNorm(in_features, wide, activation=jax.nn.relu6, **norm)
+        self.depthwise = ConvNorm(
+            wide, wide, kernel_size, strides=strides, groups=wide, activation=jax.nn.relu6, **norm
+        )
+        self.project = ConvNorm(wide, out_features, **norm)
+        self.expands = expansion != 1
+        self.residual = strides == 1 and in_features == out_features
+        self.drop_path = DropPath(drop_path)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = self.expand(x) if self.expands else x
+        y = self.project(self.depthwise(y))
+        return x + self.drop_path(y, rngs=rngs) if self.residual else y
+
+
+def build(name: str, rngs: nnx.Rngs) -> Backbone:
+    """The backbone of a variant: blocks `stem`, `blocks.0` …, `top`, `pre_logits`."""
+    width, depth, _, _ = VARIANTS[name]
+    stages = []
+    for index, (count, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
+        scaled = count if index in (0, len(_STAGES) - 1) else math.ceil(count * depth)
+        stages.append((scaled, kernel_size, strides, expansion, _round_channels(channels * width)))
+    total = sum(stage[0] for stage in stages)
+
+    blocks: dict[str, nnx.Module] = {
+        "stem": ConvNorm(3, _STEM, 3, strides=2, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs)
+    }
+    features, index = _STEM, 0
+    for count, kernel_size, strides, expansion, channels in stages:
+        for repeat in range(count):
+            blocks[f"blocks.{index}"] = MBConv(
+                features,
+                channels,
+                kernel_size,
+                strides if repeat == 0 else 1,
+                expansion,
+                _DROP_PATH * index / total,
+                rngs,
+            )
+            features, index = channels, index + 1
+    blocks["top"] = ConvNorm(features, _TOP, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, _TOP)
+
+
+def _round_channels(channels: float) -> int:
+    """Rounds to a multiple of 8, never down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded

@@ -1,0 +1,42 @@
+"""What a network expects of the images it is given."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The input that a set of pretrained weights was trained on.
+
+    Attributes:
+        image_size: Side, in pixels, of the square the network sees.
+        crop_fraction: Side of the central crop as a fraction of the image's shorter side; 1.0 keeps
+            the whole shorter side.
+        interpolation: `bicubic` or `bilinear`.
+        mean: Subtracted per RGB channel, on the 0..255 scale.
+        std: Divided by per RGB channel, on the 0..255 scale.
+    """
+
+    image_size: int = 224
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1 pixel, got {self.image_size}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be in (0, 1], got {self.crop_fraction}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Turns pixels `(batch, height, width, 3)` in 0..255 into the float32 input of the network."""
+        return (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)

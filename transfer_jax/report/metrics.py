@@ -1,0 +1,37 @@
+"""Metrics as JSON lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """Appends a JSON object a line, each with the `step` of the run that it belongs to.
+
+    Args:
+        path: The file.
+        resume_step: Lines after this step are dropped: the run is about to write them again.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int = 0) -> None:
+        kept = [line for line in read_metrics(path) if line["step"] <= resume_step] if path.exists() else []
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        partial.replace(path)
+        self._path = path
+
+    def write(self, step: int, kind: str, **values: Any) -> None:
+        """Adds a line and flushes it."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a last line that a kill cut off is left out."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines

@@ -1,0 +1,76 @@
+"""The three ways of the founding text on the same photographs and the same split."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from transfer_jax.config import TrainConfig, load_config
+from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.report.progress import Progress
+from transfer_jax.training import Result, fit
+
+WAYS = {
+    "way one: features once": "elpv_feature_extraction",
+    "way two: frozen base": "elpv_frozen_base",
+    "five steps": "elpv_five_steps",
+}
+"""What each way is called, and the experiment in `configs/` that is it."""
+
+COLUMNS = (
+    "phase",
+    "trainable",
+    "images/s",
+    "compile s",
+    "extract s",
+    "train s",
+    "accuracy",
+    "balanced",
+)
+
+
+def demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterator[tuple[str, Result]]:
+    """Runs each way, or reads it where it is done, and yields its name and result.
+
+    Args:
+        workdir: Folder of the three runs, which share one folder of features.
+        quick: Trains a few epochs only, to see that all works.
+        seed: Seed of the split and of the training.
+        progress: Where to report to.
+    """
+    for name, experiment in WAYS.items():
+        config = dataclasses.replace(
+            load_config(experiment), seed=seed, feature_dir=str(workdir / "features")
+        )
+        progress.say(f"[bold]{name}[/bold]: {config.schedule}")
+        yield name, fit(shorter(config) if quick else config, workdir / experiment, progress=progress)
+
+
+def shorter(config: TrainConfig) -> TrainConfig:
+    """The same experiment with few epochs, one view of each image, and only the last blocks unfrozen."""
+    phases = tuple(
+        dataclasses.replace(
+            phase,
+            epochs=min(phase.epochs, 20 if phase.cacheable and not phase.augment else 1),
+            views=min(phase.views, 1),
+            train="top(2)" if phase.name == "top" else phase.train,
+        )
+        for phase in config.schedule.phases
+    )
+    return dataclasses.replace(config, schedule=Schedule(phases))
+
+
+def table_rows(name: str, result: Result) -> list[list[str]]:
+    """A row a phase, in the order of `COLUMNS`."""
+    return [
+        [
+            f"{name} / {phase.name}",
+            f"{phase.trainable_parameters:,}",
+            f"{phase.images_per_second:,.0f}",
+            f"{phase.compile_seconds:.1f}",
+            f"{phase.extract_seconds:.1f}",
+            f"{phase.train_seconds:.1f}",
+            f"{phase.metrics['accuracy']:.1%}",
+            f"{phase.metrics['balanced_accuracy']:.1%}",
+        ]
+        for phase in result.phases
+    ]

@@ -1,0 +1,130 @@
+"""The one step function: from a boundary to new parameters, differentiating the trainable part only."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from transfer_jax.models import functional
+from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.training.loss import cross_entropy, mix, soft_targets
+from transfer_jax.training.optimizer import Rates
+from transfer_jax.training.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Arrays, Batch, Rates], tuple[TrainState, Metrics]]
+EvalStep = Callable[[Arrays, Batch], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forward:
+    """How a batch becomes logits.
+
+    Attributes:
+        graphdef: Definition of the model, with the blocks that train in training mode.
+        start: The boundary that the batch's `features` were taken at; None for `image`.
+        preprocessing: How the weights want images.
+        dtype: Precision of the computation.
+    """
+
+    graphdef: nnx.GraphDef
+    start: str | None
+    preprocessing: Preprocessing
+    dtype: jax.typing.DTypeLike = jnp.float32
+
+    def inputs(self, batch: Batch) -> jax.Array:
+        """The features of a batch, or its normalized images."""
+        return self.preprocessing.normalize(batch["image"]) if self.start is None else batch["features"]
+
+    def __call__(
+        self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> tuple[jax.Array, Arrays]:
+        """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
+        model = merge(self.graphdef, functional.cast(arrays, self.dtype))
+        logits = model(x.astype(self.dtype), start=self.start, rngs=rngs)
+        return logits.astype(jnp.float32), split(model)[2]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What else decides a training step; the names are those of `TrainConfig`."""
+
+    class_weights: np.ndarray
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    accumulate: int = 1
+    ema_decay: float = 0.0
+    seed: int = 0
+
+
+def make_train_step(
+    forward: Forward, optimizer: optax.GradientTransformationExtraArgs, options: StepOptions
+) -> TrainStep:
+    """The pure function `(state, frozen, batch, rates) -> (state, metrics)`.
+
+    `frozen` are all arrays of the model that are not in the state: nothing is differentiated with respect to
+    them, so backward stops at the boundary by itself. The metrics are `loss`, `accuracy` (against the
+    unmixed labels) and `grad_norm` of the trainable part.
+    """
+    weights = jnp.asarray(options.class_weights)
+
+    def loss(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
+        mix_key, dropout_key = jax.random.split(key)
+        x = forward.inputs(batch)
+        targets = soft_targets(batch["label"], len(weights), options.label_smoothing)
+        if options.mixup or options.cutmix:
+            x, targets = mix(mix_key, x, targets, mixup=options.mixup, cutmix=options.cutmix)
+        logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
+        correct = logits.argmax(-1) == batch["label"]
+        stats = {path: after[path].astype(jnp.float32) for path in stats}
+        return cross_entropy(logits, targets, weights).mean(), (stats, correct.mean())
+
+    def gradients(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
+        (value, (stats, accuracy)), grads = jax.value_and_grad(loss, has_aux=True)(
+            trainable, stats, frozen, batch, key
+        )
+        return (grads, {"loss": value, "accuracy": accuracy}), stats
+
+    def accumulated(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
+        """The mean over equal parts of the batch, one in memory at a time."""
+        parts = jax.tree.map(lambda x: x.reshape(options.accumulate, -1, *x.shape[1:]), dict(batch))
+
+        def part(carry, item):
+            total, stats = carry
+            found, stats = gradients(trainable, stats, frozen, *item)
+            return (jax.tree.map(jnp.add, total, found), stats), None
+
+        zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, {"loss": 0.0, "accuracy": 0.0})
+        keys = jax.random.split(key, options.accumulate)
+        (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, keys))
+        return jax.tree.map(lambda x: x / options.accumulate, total), stats
+
+    def train_step(state: TrainState, frozen: Arrays, batch: Batch, rates: Rates):
+        key = jax.random.fold_in(jax.random.key(options.seed), state.step)
+        compute = gradients if options.accumulate == 1 else accumulated
+        (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)
+        trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
+        decay = options.ema_decay
+        ema = {path: decay * value + (1 - decay) * trainable[path] for path, value in state.ema.items()}
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return TrainState(state.step + 1, trainable, stats, opt_state, ema), metrics
+
+    return train_step
+
+
+def make_eval_step(forward: Forward) -> EvalStep:
+    """The pure function `(arrays, batch) -> logits`; every block of `forward` must be in inference mode."""
+
+    def eval_step(arrays: Arrays, batch: Batch) -> jax.Array:
+        return forward(arrays, forward.inputs(batch))[0]
+
+    return eval_step

@@ -1,0 +1,133 @@
+"""Fills a model from a file of another library, strictly, and says what it did."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.models.backbone import Classifier
+from transfer_jax.models.functional import split, update
+from transfer_jax.weights.keymaps import torch_key
+from transfer_jax.weights.readers import read_weights
+from transfer_jax.weights.specs import WeightsSpec
+
+_BOOKKEEPING = re.compile(r"num_batches_tracked$")
+
+
+class WeightsMismatchError(ValueError):
+    """A file does not fill a model exactly."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What became of every parameter of the model and every key of the file.
+
+    Attributes:
+        loaded: Paths that were filled.
+        missing: Paths that the file has nothing for.
+        unexpected: Keys of the file that the model has no place for.
+        mismatched: (path, shape wanted, key, shape found).
+        skipped: Paths and keys left out because the caller said so.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], str, tuple[int, ...]], ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, unexpected or mismatched."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} loaded, {len(self.skipped)} skipped"]
+        if self.missing:
+            lines.append(f"{len(self.missing)} missing in the file: {_some(self.missing)}")
+        if self.unexpected:
+            lines.append(f"{len(self.unexpected)} unexpected in the file: {_some(self.unexpected)}")
+        if self.mismatched:
+            shown = [f"{path} wants {want}, {key} has {have}" for path, want, key, have in self.mismatched]
+            lines.append(f"{len(self.mismatched)} of another shape: {_some(shown)}")
+        return "; ".join(lines)
+
+
+def load_pretrained(
+    model: Classifier, spec: WeightsSpec, *, head: bool = False, skip: Sequence[str] = ()
+) -> LoadReport:
+    """Fills a model, in place, with the weights of a spec.
+
+    Args:
+        model: The model; its backbone may be abstract (see `create_model`).
+        spec: The weights.
+        head: Whether to load the classifier too; False leaves the model's own new head.
+        skip: Regular expressions; paths of the model and keys of the file that match are left alone.
+
+    Returns:
+        The report; it is complete.
+
+    Raises:
+        WeightsMismatchError: If a parameter stays unfilled, a key unused, or shapes differ.
+        FileNotFoundError: If the file is not there.
+        CheckpointError: If the file is damaged, or holds anything but tensors.
+    """
+    return fill(model, read_weights(spec.path()), spec, head=head, skip=skip)
+
+
+def fill(
+    model: Classifier,
+    source: Mapping[str, np.ndarray],
+    spec: WeightsSpec,
+    *,
+    head: bool = False,
+    skip: Sequence[str] = (),
+) -> LoadReport:
+    """`load_pretrained` from arrays by their PyTorch keys, kernels `(out, in, height, width)`."""
+    patterns = [re.compile(pattern) for pattern in (*skip, *(() if head else (r"^head/",)))]
+
+    def is_skipped(name: str) -> bool:
+        return any(pattern.search(name) for pattern in patterns)
+
+    _, params, stats = split(model)
+    loaded, missing, mismatched, skipped, used = {}, [], [], [], set()
+    for path, target in {**params, **stats}.items():
+        key = torch_key(spec.model, path)
+        if is_skipped(path):
+            skipped.append(path)
+            used.add(key)
+        elif key is None or key not in source:
+            missing.append(path)
+        else:
+            used.add(key)
+            array = _from_torch(source[key])
+            if array.shape == target.shape:
+                loaded[path] = jnp.asarray(array, target.dtype)
+            else:
+                mismatched.append((path, target.shape, key, source[key].shape))
+    rest = [key for key in source if key not in used and not _BOOKKEEPING.search(key)]
+    report = LoadReport(
+        loaded=tuple(loaded),
+        missing=tuple(missing),
+        unexpected=tuple(key for key in rest if not is_skipped(key)),
+        mismatched=tuple(mismatched),
+        skipped=(*skipped, *(key for key in rest if is_skipped(key))),
+    )
+    if not report.complete:
+        raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}")
+    update(model, loaded)
+    return report
+
+
+def _from_torch(array: np.ndarray) -> np.ndarray:
+    """Turns a PyTorch array into our layout: kernels end in (in, out)."""
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    return array.T if array.ndim == 2 else array
+
+
+def _some(names: Sequence[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

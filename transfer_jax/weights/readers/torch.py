@@ -1,0 +1,51 @@
+"""PyTorch checkpoints (`.pth`, `.pt`, `.bin`), read without PyTorch and without executing anything."""
+
+import functools
+import mmap
+from pathlib import Path
+
+from transfer_jax.weights.readers import torch_legacy, torch_zip
+from transfer_jax.weights.readers.errors import CheckpointError, naming
+from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.state_dict import find_state_dict
+from transfer_jax.weights.readers.torch_storages import read_tensor
+
+
+def is_torch(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` is a zip file or a binary pickle."""
+    del size
+    pickled = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
+    return pickled or head.startswith(torch_zip.MAGIC)
+
+
+def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
+    """Reads the names of a checkpoint's tensors and checks that each lies in the file; maps the arrays.
+
+    Both containers are read, the zip file and the older one. `torch_stubs.ALLOWED` says which globals a
+    checkpoint may name, `state_dict` how the tensors are found among what else was saved.
+
+    Args:
+        path: the file.
+        entry: which dictionary of the checkpoint to take, such as "model_ema", where it holds several.
+
+    Raises:
+        UnsafeCheckpointError: if the file asks for more than rebuilding tensors.
+        CheckpointError: if the file is damaged, truncated, compressed, or no single state dict is in it.
+    """
+    with naming(path), path.open("rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise CheckpointError("the file is empty") from None
+        is_zip = data[:4] == torch_zip.MAGIC
+        archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)
+        tensors = find_state_dict(archive.tree, entry)
+        for name, tensor in tensors.items():
+            if tensor.nbytes > len(data):  # strides of zero can repeat a byte without end
+                raise CheckpointError(
+                    f"tensor {name[:200]!r} takes {tensor.nbytes} bytes, more than the file"
+                )
+    return LazyWeights(
+        path,
+        {name: functools.partial(read_tensor, data, archive, tensor) for name, tensor in tensors.items()},
+    )

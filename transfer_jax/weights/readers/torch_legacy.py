@@ -1,0 +1,52 @@
+"""The container of PyTorch before 1.6: five pickles in a row, then the storages."""
+
+import mmap
+import struct
+
+from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.torch_pickle import PickleReader
+from transfer_jax.weights.readers.torch_storages import Archive, StorageTable
+
+MAGIC = 0x1950A86A20F9469CFC6C
+PROTOCOL = 1001
+
+
+def read_archive(data: mmap.mmap) -> Archive:
+    """Reads the object and locates the storages of the mapped file `data`.
+
+    The pickles are a magic number, a protocol version, facts about the machine, the object and the list of
+    its storages' keys; each storage follows as an int64 count of elements and the elements, little-endian
+    whatever machine wrote them.
+
+    Raises:
+        CheckpointError: if it is another kind of pickle, damaged or truncated.
+        UnsafeCheckpointError: if a pickle asks for more than tensors.
+    """
+    table = StorageTable()
+    reader = PickleReader(data)
+    if reader.load() != MAGIC:
+        raise CheckpointError("a pickle, but not of a PyTorch checkpoint: its magic number is missing")
+    version = reader.load()
+    if version != PROTOCOL:
+        raise CheckpointError(f"not PyTorch's protocol version {PROTOCOL}")
+    reader.load()  # byte order and type sizes of the machine, which say nothing about the file
+    reader.persistent = table
+    tree = reader.load()
+    reader.persistent = None
+    keys = reader.load()
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        raise CheckpointError("damaged: the list of storages is not a list of strings")
+    if len(set(keys)) != len(keys) or set(keys) != set(table.roots):
+        raise CheckpointError("damaged: the list of storages is not that of the pickle")
+    position = reader.pos
+    offsets = {}
+    for key in keys:
+        offsets[key] = position + 8
+        if offsets[key] > len(data):
+            raise CheckpointError(f"truncated: storage {key!r} is missing")
+        (count,) = struct.unpack_from("<q", data, position)
+        table.check_size(key, count * table.roots[key].dtype.itemsize)
+        position = offsets[key] + table.roots[key].nbytes
+        if position > len(data):
+            raise CheckpointError(f"truncated: storage {key!r} ends at byte {position} of {len(data)}")
+    return Archive(tree, offsets)

@@ -1,0 +1,274 @@
+"""Reads the pickles inside PyTorch checkpoints by interpreting their opcodes. It never unpickles.
+
+The interpreter knows the binary opcodes of protocols 2 to 5 that build tuples, lists, dictionaries and
+literals. A global becomes an inert stand-in from `torch_stubs` or the file is refused, a call runs one of the
+argument-checking functions there, and no attribute of any object is ever read or set by name.
+"""
+
+import mmap
+import struct
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
+from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.torch_stubs import Global, OldParameter, as_tensor, check_key, resolve
+
+_MAX_OPCODES = 2_000_000  # a checkpoint has a few dozen for each tensor; bounds time and memory
+_MAX_LINE = 1_000  # of the two names of a global
+
+
+class PickleReader:
+    """Reads consecutive pickles from `data`, beginning at `pos`.
+
+    Args:
+        data: the bytes, or the mapped file.
+        pos: where the first pickle begins; after each `load`, where the next one does.
+        persistent: makes an object of a persistent id, or None where the pickle may have none.
+    """
+
+    def __init__(
+        self,
+        data: bytes | mmap.mmap,
+        pos: int = 0,
+        persistent: Callable[[object], object] | None = None,
+    ):
+        self.data = data
+        self.pos = pos
+        self.persistent = persistent
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._budget = _MAX_OPCODES
+
+    def load(self) -> Any:
+        """Returns the next pickle's object: tuples, lists, dicts, literals and stand-ins.
+
+        Raises:
+            UnsafeCheckpointError: if it names or calls anything but the allowed globals.
+            CheckpointError: if it is truncated, malformed, too large or needs an unsupported opcode.
+        """
+        self._stack, self._marks, self._memo = [], [], {}
+        operations = self._OPERATIONS
+        while True:
+            start = self.pos
+            opcode = self._take(1)[0]
+            self._spend(1)
+            if opcode == 0x2E:  # STOP
+                if self._marks or len(self._stack) != 1:
+                    raise CheckpointError(
+                        f"damaged pickle: it stops with an unfinished object at byte {start}"
+                    )
+                return self._pop()
+            operation = operations.get(opcode)
+            if operation is None:
+                raise CheckpointError(f"damaged pickle: unsupported opcode {opcode:#04x} at byte {start}")
+            operation(self)
+
+    # Input, each read checked against what is there.
+
+    def _take(self, count: int) -> bytes:
+        end = self.pos + count
+        if end > len(self.data):
+            raise CheckpointError(
+                f"truncated: the pickle needs {count} bytes at byte {self.pos} of {len(self.data)}"
+            )
+        taken = self.data[self.pos : end]
+        self.pos = end
+        return taken
+
+    def _number(self, layout: str) -> Any:
+        return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
+
+    def _line(self) -> str:
+        end = self.data.find(b"\n", self.pos, self.pos + _MAX_LINE)
+        if end < 0:
+            raise CheckpointError(f"damaged pickle: no name of a global at byte {self.pos}")
+        line = self._take(end - self.pos + 1)
+        return line[:-1].decode("latin-1")
+
+    def _spend(self, count: int) -> None:
+        self._budget -= count
+        if self._budget < 0:
+            raise CheckpointError(f"the pickle has more than {_MAX_OPCODES} steps, too many for a checkpoint")
+
+    # The stack.
+
+    def _pop(self) -> Any:
+        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+            raise CheckpointError(f"damaged pickle: a value is missing before byte {self.pos}")
+        return self._stack.pop()
+
+    def _pop_to_mark(self) -> list[Any]:
+        if not self._marks:
+            raise CheckpointError(f"damaged pickle: a mark is missing before byte {self.pos}")
+        mark = self._marks.pop()
+        items = self._stack[mark:]
+        del self._stack[mark:]
+        return items
+
+    def _top(self, kind: type) -> Any:
+        value = self._pop()
+        self._stack.append(value)
+        if type(value) is not kind:
+            raise CheckpointError(
+                f"damaged pickle: items for a {type(value).__name__} where a {kind.__name__} is due"
+            )
+        return value
+
+    # Literals and containers.
+
+    def _literal(self, value: object) -> None:
+        self._stack.append(value)
+
+    def _counted(self, layout: str, decode: Callable[[bytes], object]) -> None:
+        raw = self._take(self._number(layout))
+        try:
+            self._stack.append(decode(raw))
+        except ValueError:
+            raise CheckpointError(f"damaged pickle: invalid text before byte {self.pos}") from None
+
+    def _proto(self) -> None:
+        version = self._number("<B")
+        if version > 5:
+            raise CheckpointError(f"the pickle has protocol {version}, newer than 5")
+
+    def _tuple(self, count: int) -> None:
+        items = [self._pop() for _ in range(count)]
+        self._stack.append(tuple(reversed(items)))
+
+    def _append(self) -> None:
+        value = self._pop()
+        self._top(list).append(value)
+
+    def _appends(self) -> None:
+        items = self._pop_to_mark()
+        self._top(list).extend(items)
+
+    def _update(self, items: list[Any]) -> None:
+        target = self._top(dict)
+        if len(items) % 2:
+            raise CheckpointError(f"damaged pickle: a key without a value before byte {self.pos}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            check_key(key)
+            target[key] = value
+
+    def _setitem(self) -> None:
+        value, key = self._pop(), self._pop()
+        self._update([key, value])
+
+    def _dict(self) -> None:
+        items = self._pop_to_mark()
+        self._stack.append({})
+        self._update(items)
+
+    def _put(self, index: int) -> None:
+        value = self._pop()
+        self._stack.append(value)
+        self._memo[index] = value
+
+    def _get(self, index: int) -> None:
+        if index not in self._memo:
+            raise CheckpointError(f"damaged pickle: nothing is remembered as {index} before byte {self.pos}")
+        self._stack.append(self._memo[index])
+
+    # What would run code in an unpickler.
+
+    def _stack_global(self) -> None:
+        name, module = self._pop(), self._pop()
+        self._stack.append(resolve(module, name))
+
+    def _call(self) -> None:
+        args, function = self._pop(), self._pop()
+        if not isinstance(function, Global) or function.call is None:
+            shown = function.name if isinstance(function, Global) else f"a {type(function).__name__}"
+            raise UnsafeCheckpointError(f"refused: the pickle calls {shown}. Nothing was executed")
+        if not isinstance(args, tuple):
+            raise CheckpointError(f"damaged pickle: {function.name} is called on a {type(args).__name__}")
+        if args and isinstance(args[0], list | tuple):
+            self._spend(len(args[0]))
+        self._stack.append(function.call(args))
+
+    def _build(self) -> None:
+        state, target = self._pop(), self._pop()
+        self._stack.append(target)
+        if type(target) is dict and isinstance(state, dict):
+            return  # attributes of an OrderedDict, `_metadata` in practice; dropped
+        tensor = as_tensor(state[0]) if isinstance(state, tuple) and state else None
+        if not isinstance(target, OldParameter) or tensor is None:
+            raise UnsafeCheckpointError(
+                f"refused: the pickle sets the state of a {type(target).__name__}. Nothing was executed"
+            )
+        target.tensor = tensor
+
+    def _persistent(self) -> None:
+        identity = self._pop()
+        if self.persistent is None:
+            raise CheckpointError("the pickle refers to a storage where none may be")
+        self._stack.append(self.persistent(identity))
+
+    def _inst(self) -> None:
+        resolve(self._line(), self._line())
+        self._refuse("INST")
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise UnsafeCheckpointError(f"refused: the pickle uses the opcode {name}. Nothing was executed")
+
+    _OPERATIONS: ClassVar[dict[int, Callable[["PickleReader"], None]]] = {
+        0x80: _proto,
+        0x95: lambda self: self._number("<Q"),  # FRAME: only a hint
+        ord("("): lambda self: self._marks.append(len(self._stack)),
+        ord("N"): lambda self: self._literal(None),
+        0x88: lambda self: self._literal(True),
+        0x89: lambda self: self._literal(False),
+        ord("K"): lambda self: self._literal(self._number("<B")),
+        ord("M"): lambda self: self._literal(self._number("<H")),
+        ord("J"): lambda self: self._literal(self._number("<i")),
+        ord("G"): lambda self: self._literal(self._number(">d")),
+        0x8A: lambda self: self._counted("<B", lambda raw: int.from_bytes(raw, "little", signed=True)),
+        ord("X"): lambda self: self._counted("<I", _text),
+        0x8C: lambda self: self._counted("<B", _text),
+        0x8D: lambda self: self._counted("<Q", _text),
+        ord("T"): lambda self: self._counted("<I", _python2_text),
+        ord("U"): lambda self: self._counted("<B", _python2_text),
+        ord("B"): lambda self: self._counted("<I", bytes),
+        ord("C"): lambda self: self._counted("<B", bytes),
+        0x8E: lambda self: self._counted("<Q", bytes),
+        ord(")"): lambda self: self._tuple(0),
+        0x85: lambda self: self._tuple(1),
+        0x86: lambda self: self._tuple(2),
+        0x87: lambda self: self._tuple(3),
+        ord("t"): lambda self: self._literal(tuple(self._pop_to_mark())),
+        ord("]"): lambda self: self._literal([]),
+        ord("l"): lambda self: self._literal(self._pop_to_mark()),
+        ord("a"): _append,
+        ord("e"): _appends,
+        ord("}"): lambda self: self._literal({}),
+        ord("d"): _dict,
+        ord("s"): _setitem,
+        ord("u"): lambda self: self._update(self._pop_to_mark()),
+        ord("q"): lambda self: self._put(self._number("<B")),
+        ord("r"): lambda self: self._put(self._number("<I")),
+        0x94: lambda self: self._put(len(self._memo)),
+        ord("h"): lambda self: self._get(self._number("<B")),
+        ord("j"): lambda self: self._get(self._number("<I")),
+        ord("c"): lambda self: self._literal(resolve(self._line(), self._line())),
+        0x93: _stack_global,
+        ord("R"): _call,
+        0x81: _call,  # NEWOBJ
+        ord("b"): _build,
+        ord("Q"): _persistent,
+        ord("i"): _inst,
+        ord("o"): lambda self: self._refuse("OBJ"),
+        0x92: lambda self: self._refuse("NEWOBJ_EX"),
+        0x82: lambda self: self._refuse("EXT1"),
+        0x83: lambda self: self._refuse("EXT2"),
+        0x84: lambda self: self._refuse("EXT4"),
+    }
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _python2_text(raw: bytes) -> str:
+    return raw.decode("latin-1")

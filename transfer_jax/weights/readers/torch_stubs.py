@@ -1,0 +1,237 @@
+"""The only globals that a PyTorch checkpoint may name, and the inert stand-ins that they become.
+
+Nothing of PyTorch is imported and no class of the file is looked up: a global is a key of `ALLOWED`, or the
+file is refused. A stand-in is data (a dtype) or a function of this module that checks its arguments.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+
+_MAX_INT = 2**62
+_MAX_DIMENSIONS = 32
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    **{name: np.dtype(name) for name in ("float64", "float32", "float16", "bool", "complex64", "complex128")},
+    **{name: np.dtype(name) for name in ("int64", "int32", "int16", "int8")},
+    **{name: np.dtype(name) for name in ("uint64", "uint32", "uint16", "uint8")},
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Global:
+    """An allowed global: a dtype, a storage type (whose dtype it is), or something that can be called."""
+
+    name: str
+    dtype: np.dtype[Any] | None = None
+    call: Callable[[tuple[Any, ...]], object] | None = None
+    is_storage: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Storage:
+    """`nbytes` bytes, beginning `start` bytes into the file's storage `key`."""
+
+    key: str
+    dtype: np.dtype[Any]
+    start: int
+    nbytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor that is not read yet; `start` and `strides` are bytes, and lie inside the storage `key`."""
+
+    key: str
+    dtype: np.dtype[Any]
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(slots=True)
+class OldParameter:
+    """`torch.nn.Parameter` as PyTorch before 0.4 pickled it: created empty, then given its tensor."""
+
+    tensor: TensorRef | None = None
+
+
+def as_tensor(value: object) -> TensorRef | None:
+    """Returns the tensor that `value` is or wraps, or None."""
+    if isinstance(value, OldParameter):
+        return value.tensor
+    return value if isinstance(value, TensorRef) else None
+
+
+def is_count(value: object) -> bool:
+    """Whether `value` is an int (not a bool) that can be a size, an offset or a stride."""
+    return type(value) is int and 0 <= value < _MAX_INT
+
+
+def check_key(key: object) -> None:
+    """Raises `CheckpointError` unless `key` may be a dictionary key.
+
+    Integers are bounded because larger ones can be chosen to collide, which makes a dictionary quadratic.
+    """
+    if not (key is None or isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < 2**60)):
+        raise CheckpointError(f"the pickle uses a {type(key).__name__} as a dictionary key")
+
+
+def _tensor(storage: object, offset: object, size: object, stride: object, dtype: object = None) -> TensorRef:
+    if not isinstance(storage, Storage):
+        raise CheckpointError(f"a tensor is built on a {type(storage).__name__} where a storage is due")
+    if isinstance(dtype, Global) and dtype.dtype is not None and not dtype.is_storage:
+        kind = dtype.dtype
+    elif dtype is None:
+        kind = storage.dtype
+    else:
+        raise CheckpointError(f"a tensor has a {type(dtype).__name__} for a dtype")
+    if not (isinstance(size, tuple | list) and isinstance(stride, tuple | list) and len(size) == len(stride)):
+        raise CheckpointError("a tensor's size and stride are not two tuples of one length")
+    if len(size) > _MAX_DIMENSIONS:
+        raise CheckpointError(f"a tensor has {len(size)} dimensions, more than {_MAX_DIMENSIONS}")
+    if not all(map(is_count, (offset, *size, *stride))):
+        raise CheckpointError("a tensor's offset, size or stride is not a small non-negative integer")
+    start: Any = offset
+    shape = tuple(size)
+    # The stride of a dimension of length one is free in PyTorch and may be anything.
+    strides = tuple(step if length > 1 else 0 for length, step in zip(shape, stride, strict=True))
+    end = start + 1 + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
+    if 0 not in shape and end * kind.itemsize > storage.nbytes:
+        raise CheckpointError(
+            f"a tensor of shape {shape} ends at byte {end * kind.itemsize} of storage {storage.key!r}, "
+            f"which has {storage.nbytes}"
+        )
+    return TensorRef(
+        key=storage.key,
+        dtype=kind,
+        start=storage.start + start * kind.itemsize,
+        shape=shape,
+        strides=tuple(step * kind.itemsize for step in strides),
+    )
+
+
+def _counted(args: tuple[Any, ...], low: int, high: int) -> tuple[Any, ...]:
+    if not low <= len(args) <= high:
+        raise CheckpointError(f"a call in the pickle has {len(args)} arguments, expected {low} to {high}")
+    return args
+
+
+def _rebuild_tensor(args: tuple[Any, ...]) -> TensorRef:
+    return _tensor(*_counted(args, 4, 4))
+
+
+def _rebuild_tensor_v2(args: tuple[Any, ...]) -> TensorRef:
+    storage, offset, size, stride, *rest = _counted(args, 6, 7)
+    if rest[2:] and rest[2]:
+        raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
+    return _tensor(storage, offset, size, stride)
+
+
+def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
+    storage, offset, size, stride, _, _, dtype, *rest = _counted(args, 7, 8)
+    if rest and rest[0]:
+        raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
+    if dtype is None:
+        raise CheckpointError("a tensor on an untyped storage has no dtype")
+    return _tensor(storage, offset, size, stride, dtype)
+
+
+def _rebuild_parameter(args: tuple[Any, ...]) -> TensorRef:
+    tensor = as_tensor(_counted(args, 3, 4)[0])
+    if tensor is None:
+        raise CheckpointError(f"a parameter is built on a {type(args[0]).__name__} where a tensor is due")
+    return tensor
+
+
+def _old_parameter(args: tuple[Any, ...]) -> OldParameter:
+    _counted(args, 0, 0)
+    return OldParameter()
+
+
+def _size(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    (size,) = _counted(args, 1, 1)
+    if not (isinstance(size, tuple | list) and len(size) <= _MAX_DIMENSIONS):
+        raise CheckpointError("torch.Size is given something that is not a size")
+    return tuple(size)
+
+
+def _ordered_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
+    pairs = _counted(args, 0, 1)[0] if args else []  # Python 2 passes the items
+    if not (isinstance(pairs, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs)):
+        raise CheckpointError("OrderedDict is given something that is not a list of pairs")
+    for key, _ in pairs:
+        check_key(key)
+    return dict(pairs)
+
+
+def _allowed() -> dict[tuple[str, str], Global]:
+    calls = {
+        ("collections", "OrderedDict"): _ordered_dict,
+        ("torch", "Size"): _size,
+        ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+        ("torch.nn.parameter", "Parameter"): _old_parameter,
+    }
+    table = {key: Global(".".join(key), call=call) for key, call in calls.items()}
+    for name, dtype in DTYPES.items():
+        table["torch", name] = Global(f"torch.{name}", dtype=dtype)
+    for name, dtype in _STORAGES.items():
+        table["torch", name] = Global(f"torch.{name}", dtype=DTYPES[dtype], is_storage=True)
+    table["torch.storage", "UntypedStorage"] = Global(
+        "torch.storage.UntypedStorage", dtype=DTYPES["uint8"], is_storage=True
+    )
+    return table
+
+
+ALLOWED = _allowed()
+
+
+def resolve(module: object, name: object) -> Global:
+    """Returns the stand-in of the global `module.name`.
+
+    Raises:
+        UnsafeCheckpointError: if it is not one of `ALLOWED`.
+    """
+    if isinstance(module, str) and isinstance(name, str):
+        found = ALLOWED.get((module, name))
+        if found is not None:
+            return found
+        shown = ascii(f"{module}.{name}"[:200])[1:-1]
+    else:
+        shown = f"a {type(module).__name__} and a {type(name).__name__} instead of a name"
+    raise UnsafeCheckpointError(
+        f"refused: the pickle names {shown}, which is not needed to rebuild tensors. Nothing was executed. "
+        "If the file is trusted, load it in PyTorch and save its state_dict() alone"
+    )

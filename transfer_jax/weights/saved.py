@@ -1,0 +1,83 @@
+"""A trained model on disk: `weights.safetensors` and `model.json`, all that prediction needs."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from transfer_jax.models import Preprocessing, create_model
+from transfer_jax.models.backbone import Classifier
+from transfer_jax.models.functional import split, update
+from transfer_jax.weights.readers import CheckpointError, read_weights
+
+_WEIGHTS, _MODEL = "weights.safetensors", "model.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """What a trained model is, apart from its arrays.
+
+    Attributes:
+        model: Name of the network.
+        class_names: The classes, in the order of the logits.
+        preprocessing: What it expects as input.
+        hidden: Widths of hidden layers in the head.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    hidden: tuple[int, ...] = ()
+
+    def save(self, directory: Path, arrays: Mapping[str, jax.Array]) -> None:
+        """Writes the model; the description, without which nothing loads, comes last."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _MODEL).unlink(missing_ok=True)
+        save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
+        (directory / _MODEL).write_text(json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
+        """Reads a model, in inference mode.
+
+        Args:
+            directory: What `save` wrote, or the workdir of a run that is finished.
+
+        Raises:
+            FileNotFoundError: If there is no model.
+            CheckpointError: If its arrays do not fill the network.
+        """
+        if not (directory / _MODEL).is_file() and (directory / "model" / _MODEL).is_file():
+            directory = directory / "model"
+        if not (directory / _MODEL).is_file():
+            raise FileNotFoundError(f"no trained model in {directory}: there is no {_MODEL}")
+        saved = cls._from_json(json.loads((directory / _MODEL).read_text()))
+        model = create_model(
+            saved.model, len(saved.class_names), hidden=saved.hidden, dropout=0.0, abstract_backbone=True
+        )
+        arrays = dict(read_weights(directory / _WEIGHTS))
+        _, params, stats = split(model)
+        expected = {path: value.shape for path, value in {**params, **stats}.items()}
+        found = {path: value.shape for path, value in arrays.items()}
+        if expected != found:
+            odd = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
+            raise CheckpointError(f"{directory / _WEIGHTS} does not fill {saved.model}: {', '.join(odd[:3])}")
+        update(model, jax.device_put(arrays))
+        model.eval()
+        return saved, model
+
+    @classmethod
+    def _from_json(cls, values: dict[str, Any]) -> "SavedModel":
+        preprocessing = values["preprocessing"]
+        pixels = {name: tuple(preprocessing[name]) for name in ("mean", "std")}
+        return cls(
+            model=values["model"],
+            class_names=tuple(values["class_names"]),
+            preprocessing=Preprocessing(**{**preprocessing, **pixels}),
+            hidden=tuple(values["hidden"]),
+        )
