@@ -9,5 +9,5 @@ config = TrainConfig(
     images="elpv",
     model="efficientnet_lite0",
     crop_fraction=1.0,
-    schedule=feature_extraction(epochs=60, learning_rate=1e-3),
+    schedule=feature_extraction(epochs=60, learning_rate=3e-3),
 )

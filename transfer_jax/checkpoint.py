@@ -37,8 +37,8 @@ class Checkpoints:
         self._steps = directory.absolute() / "steps"
         self._checksums = directory.absolute() / "checksums"
         self._checksums.mkdir(parents=True, exist_ok=True)
-        for path in self._steps.glob("[0-9]*"):
-            if not self._checksum_file(int(path.name)).is_file():
+        for path in self._steps.glob("*"):
+            if path.name.isdigit() and not self._checksum_file(int(path.name)).is_file():
                 _logger.warning("%s was cut off while it was saved; it is removed", path)
                 shutil.rmtree(path)
         self._orbax = ocp.training.Checkpointer(
@@ -63,9 +63,10 @@ class Checkpoints:
             progress: Where the run is, in JSON values.
         """
         content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
+        file = self._checksum_file(step)
+        file.unlink(missing_ok=True)
         content["progress"] = {"json": np.frombuffer(json.dumps(progress).encode(), np.uint8)}
         self._orbax.save_checkpointables(step, content, overwrite=True)
-        file = self._checksum_file(step)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(self._hashes(step), indent=1))
         partial.replace(file)

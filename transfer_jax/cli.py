@@ -1,7 +1,6 @@
 """The command line: `transfer-jax demo | train | evaluate | predict | extract | models`."""
 
 import fnmatch
-import json
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ import jax
 import tyro
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from transfer_jax import studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
@@ -28,12 +28,14 @@ from transfer_jax.training.inference import image_files, predict_dataset, unlabe
 from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
+from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights import specs
 from transfer_jax.weights.saved import SavedModel
 
 _CONFIG_COMMANDS = ("train", "extract")
 _console = Console(stderr=True)
 _out = Console()
+_bars = Bars(_console)
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         else:
             line = " ".join(str(error).split()) or type(error).__name__
-            _console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
+            _console.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
         return 2
     return 0
 
@@ -85,7 +87,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             workdir: Folder of the run; `runs/` and the name of the images, if not given.
         """
         folder = workdir or _default_workdir(config)
-        _show_result(fit(config, folder, progress=Bars(_console)))
+        _show_result(fit(config, folder, progress=_bars))
 
     def extract(config: Config = default, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
         """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
@@ -98,13 +100,13 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             workdir: Folder of the run.
         """
         folder = workdir or _default_workdir(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        bars = Bars(_console)
-        run = prepare(config, folder, bars)
+        check_place(config, folder)
+        create_model(config.model, 2, abstract_backbone=True).backbone.span(None, boundary)
+        run = prepare(config, folder, _bars)
         extractor = Extractor(run, boundary, run.arrays)
         rows = []
         for part, dataset in (("training", run.train), ("held out", run.evaluation)):
-            done = extractor(dataset, bars, f"extracting {part} features")
+            done = extractor(dataset, _bars, f"extracting {part} features")
             shape = (len(done.cache), *done.cache.manifest.row_shape)
             rows.append(
                 [part, str(shape), f"{done.rows:,}", f"{done.seconds:.1f}", str(done.cache.directory)]
@@ -112,23 +114,26 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         _out.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
 
     command = tyro.extras.subcommand_cli_from_dict
-    command(
-        {
-            "demo": _demo,
-            "train": train,
-            "evaluate": _evaluate,
-            "predict": _predict,
-            "extract": extract,
-            "models": _models,
-        },
-        args=arguments,
-        prog="transfer-jax",
-        description=(
-            "Adapt pretrained image networks; pay only for what you unfreeze. "
-            f"Experiments that come along: {', '.join(shipped_configs())}. "
-            "Add --debug to any command for a full traceback."
-        ),
-    )
+    try:
+        command(
+            {
+                "demo": _demo,
+                "train": train,
+                "evaluate": _evaluate,
+                "predict": _predict,
+                "extract": extract,
+                "models": _models,
+            },
+            args=arguments,
+            prog="transfer-jax",
+            description=(
+                "Adapt pretrained image networks; pay only for what you unfreeze. "
+                f"Experiments that come along: {', '.join(shipped_configs())}. "
+                "Add --debug to any command for a full traceback."
+            ),
+        )
+    finally:
+        _bars.abandon()
 
 
 def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
@@ -141,10 +146,10 @@ def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> No
     """
     folder = workdir or Path("runs", "demo-quick" if quick else "demo")
     rows = []
-    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=Bars(_console)):
+    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=_bars):
         rows += studies.table_rows(name, result)
     _out.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
-    _out.print(f"Models, curves, confusion matrices and worst mistakes: {folder}")
+    _out.print(f"Models, curves, confusion matrices and worst mistakes: {folder}", markup=False)
 
 
 def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
@@ -155,15 +160,14 @@ def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None
         images: Labelled images, as for `train`; the run's held-out images if not given.
     """
     saved, _ = SavedModel.load(workdir)
-    bars = Bars(_console)
     if images is None:
-        config = TrainConfig.from_json(json.loads((workdir / "config.json").read_text()))
-        _, dataset = stratified_split(images_of(config, workdir, bars), config.eval_fraction, config.seed)
+        config = read_config(workdir)
+        _, dataset = stratified_split(images_of(config, workdir, _bars), config.eval_fraction, config.seed)
     else:
         dataset = load_dataset(images)
     if dataset.class_names != saved.class_names:
         raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
-    probabilities = predict_dataset(workdir, dataset, progress=bars)
+    probabilities = predict_dataset(workdir, dataset, progress=_bars)
     scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names)
     _out.print(_scores_table(scores))
 
@@ -183,12 +187,14 @@ def _predict(
     files = image_files(images)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ValueError(f"--out must end in .csv or .json, got {out}")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     saved, _ = SavedModel.load(workdir)
     dataset = unlabelled(files, saved.class_names)
-    probabilities = predict_dataset(workdir, dataset, progress=Bars(_console))
+    probabilities = predict_dataset(workdir, dataset, progress=_bars)
     if out is not None:
         write_predictions(out, dataset.names, saved.class_names, probabilities)
-        _out.print(f"{len(files)} predictions: {out}")
+        _out.print(f"{len(files)} predictions: {out}", markup=False)
         return
     rows = [
         [name, saved.class_names[int(row.argmax())], f"{row.max():.1%}"]
@@ -225,8 +231,8 @@ def _models(match: str = "*") -> None:
 def _show_result(result: Result) -> None:
     _out.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
     _out.print(_scores_table(result.metrics))
-    _out.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}")
-    _out.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False)
+    _out.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
+    _out.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
 
 
 def _scores_table(scores: dict):

@@ -32,6 +32,7 @@ class TrainConfig:
             expect; 1.0 shows the whole of a square image.
         hidden: Widths of hidden layers in the head.
         dropout: Dropout of the head; None takes the network's own.
+        drop_path: Stochastic depth of the backbone's last block, while it trains; those below it have less.
         batch_size: Images in a step.
         accumulate: Parts that a batch is split into, to hold only one of them in memory at a time.
         label_smoothing: Share of the target spread evenly over the classes.
@@ -58,6 +59,7 @@ class TrainConfig:
     crop_fraction: float | None = None
     hidden: tuple[int, ...] = ()
     dropout: float | None = None
+    drop_path: float = 0.0
     batch_size: int = 32
     accumulate: int = 1
     label_smoothing: float = 0.0
@@ -85,6 +87,7 @@ class TrainConfig:
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("accumulate", self.accumulate >= 1, "at least 1"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("drop_path", 0 <= self.drop_path < 1, "in [0, 1)"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("seed", self.seed >= 0, "at least 0"),
             ("eval_every", self.eval_every >= 0, "at least 0"),
@@ -142,13 +145,16 @@ def load_config(name: str) -> TrainConfig:
     """Reads an experiment: a Python file that defines `config`, or the name of one that comes along.
 
     Raises:
-        ValueError: If there is no such file, or it defines no `TrainConfig` named `config`.
+        ValueError: If there is no such file, it fails, or it defines no `TrainConfig` named `config`.
     """
     shipped = shipped_configs()
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise ValueError(f"no config {name!r}: neither a file nor one of {', '.join(shipped)}")
-    config = runpy.run_path(str(path)).get("config")
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except Exception as error:
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path} must define `config`, a TrainConfig; it defines {type(config).__name__}")
     return config

@@ -7,7 +7,7 @@ from transfer_jax.data.elpv import from_elpv
 from transfer_jax.data.fetching import augmented_image_fetch, image_fetch, view_fetch
 from transfer_jax.data.files import from_csv, from_folder
 from transfer_jax.data.images import BadImageError, decode_image
-from transfer_jax.data.pipeline import ordered_batches, shuffled_batches
+from transfer_jax.data.pipeline import Batches, ordered_batches, shuffled_batches
 from transfer_jax.data.records import default_data_dir, from_tfds
 from transfer_jax.data.sources import load_dataset
 from transfer_jax.data.split import stratified_split
@@ -16,6 +16,7 @@ from transfer_jax.data.transforms import eval_transform, train_transform
 __all__ = [
     "Augmentation",
     "BadImageError",
+    "Batches",
     "ImageDataset",
     "augmented_image_fetch",
     "check_images",

@@ -17,11 +17,13 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 Fetch = Callable[[np.ndarray], Batch]
 RandomFetch = Callable[[np.ndarray, np.random.Generator], Batch]
+Batches = grain.IterDataset
+"""An iterable of `Batch` whose iterators have `get_state` and `set_state`."""
 
 
 def shuffled_batches(
     fetch: RandomFetch, size: int, *, batch_size: int, seed: int, threads: int = 2, prefetch: int = 2
-) -> grain.IterDataset:
+) -> Batches:
     """Endless batches for training: each epoch is a new shuffle of everything, less an incomplete last batch.
 
     Args:
@@ -50,7 +52,7 @@ def shuffled_batches(
 
 def ordered_batches(
     fetch: Fetch, size: int, *, batch_size: int, start: int = 0, threads: int = 2, prefetch: int = 2
-) -> grain.IterDataset:
+) -> Batches:
     """Every example once, in order, for evaluation and extraction.
 
     Args:

@@ -81,7 +81,7 @@ class Manifest:
     def write(self, directory: Path) -> None:
         """Writes the manifest, with a checksum of its own, in one step."""
         content = dataclasses.asdict(self)
-        text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1)
+        text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
         write_atomically(directory / FILE, lambda file: file.write(text.encode()))
 
     @classmethod
@@ -118,8 +118,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
             os.fsync(file.fileno())
             sha = _hash_file(Path(file.name))
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException as error:
             os.unlink(file.name)
+            if isinstance(error, OSError) and error.filename is None:
+                raise OSError(error.errno, error.strerror or str(error), str(path)) from error
             raise
     assert sha is not None
     return sha

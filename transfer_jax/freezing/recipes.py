@@ -4,7 +4,7 @@ from transfer_jax.freezing.schedule import Phase, Schedule
 
 
 def feature_extraction(
-    *, epochs: int = 60, learning_rate: float = 1e-3, weight_decay: float = 0.0
+    *, epochs: int = 60, learning_rate: float = 3e-3, weight_decay: float = 0.0
 ) -> Schedule:
     """The convolutional base runs once over the data; a dense classifier trains on what it saved.
 
@@ -24,7 +24,7 @@ def feature_extraction(
     )
 
 
-def frozen_base(*, epochs: int = 5, learning_rate: float = 1e-3, weight_decay: float = 0.0) -> Schedule:
+def frozen_base(*, epochs: int = 5, learning_rate: float = 3e-3, weight_decay: float = 0.0) -> Schedule:
     """A new head on the frozen base, trained end to end with fresh augmentation of every image.
 
     Source: Chollet, Deep Learning with Python, "feature extraction together with data augmentation".
@@ -47,7 +47,7 @@ def five_steps(
     unfreeze: str,
     *,
     head_epochs: int = 60,
-    head_learning_rate: float = 1e-3,
+    head_learning_rate: float = 3e-3,
     epochs: int = 10,
     learning_rate: float = 2e-4,
     weight_decay: float = 0.0,

@@ -68,6 +68,8 @@ def all_() -> Selector:
 
 def top(count: int) -> Selector:
     """The last `count` blocks of the backbone that have parameters, and the head."""
+    if not isinstance(count, int):
+        raise SelectorError(f"top({count!r}): the number of blocks must be an integer")
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         if not 0 <= count < len(blocks):

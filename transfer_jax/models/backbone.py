@@ -57,7 +57,7 @@ class Backbone(nnx.Module):
     def _position(self, name: str) -> int:
         if name not in self.block_names:
             near = difflib.get_close_matches(name, self.block_names, n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            hint = f"; did you mean {', '.join(near)}?" if near else "."
             raise ValueError(f"no block {name!r}{hint} The blocks are {', '.join(self.block_names)}")
         return self.block_names.index(name)
 

@@ -34,7 +34,6 @@ _STAGES = (
 )
 _STEM, _TOP = 32, 1280
 _EPSILON = 1e-3
-_DROP_PATH = 0.2
 
 
 class MBConv(nnx.Module):
@@ -68,8 +67,15 @@ class MBConv(nnx.Module):
         return x + self.drop_path(y, rngs=rngs) if self.residual else y
 
 
-def build(name: str, rngs: nnx.Rngs) -> Backbone:
-    """The backbone of a variant: blocks `stem`, `blocks.0` …, `top`, `pre_logits`."""
+def build(name: str, rngs: nnx.Rngs, *, drop_path: float = 0.0) -> Backbone:
+    """The backbone of a variant: blocks `stem`, `blocks.0` …, `top`, `pre_logits`.
+
+    Args:
+        name: One of `VARIANTS`.
+        rngs: Source of the initial parameters.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0; the networks were
+            pretrained with 0.2.
+    """
     width, depth, _, _ = VARIANTS[name]
     stages = []
     for index, (count, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
@@ -89,7 +95,7 @@ def build(name: str, rngs: nnx.Rngs) -> Backbone:
                 kernel_size,
                 strides if repeat == 0 else 1,
                 expansion,
-                _DROP_PATH * index / total,
+                drop_path * index / total,
                 rngs,
             )
             features, index = channels, index + 1

@@ -68,7 +68,12 @@ def set_training(model: Classifier, blocks: Iterable[str], *, norm: str) -> None
 
 
 def _nest(arrays: Mapping[str, jax.Array]) -> nnx.State:
-    return nnx.State.from_flat_path({tuple(path.split("/")): value for path, value in arrays.items()})
+    return nnx.from_flat_state({_keys(path): value for path, value in arrays.items()})
+
+
+def _keys(path: str) -> tuple[str | int, ...]:
+    """The keys of NNX along a path; the members of a list have numbers."""
+    return tuple(int(part) if part.isdigit() else part for part in path.split("/"))
 
 
 def _flatten(state: nnx.State) -> Arrays:

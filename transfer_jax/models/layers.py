@@ -37,8 +37,10 @@ class Conv(nnx.Module):
         self.strides = strides
         self.groups = groups
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return conv2d(x, self.kernel[...], strides=self.strides, groups=self.groups)
+    def __call__(self, x: jax.Array, gain: jax.Array | None = None) -> jax.Array:
+        """Convolves `x`, in its dtype; `gain` multiplies the kernel per output channel."""
+        kernel = self.kernel[...] if gain is None else self.kernel[...] * gain
+        return conv2d(x, kernel.astype(x.dtype), strides=self.strides, groups=self.groups)
 
 
 class ConvNorm(nnx.Module):
@@ -74,7 +76,13 @@ class ConvNorm(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x = self.norm(self.conv(x))
+        norm = self.norm
+        if norm.use_running_average:
+            # Folded into the convolution, the normalization is one addition per pixel.
+            gain = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+            x = self.conv(x, gain) + (norm.bias[...] - norm.mean[...] * gain).astype(x.dtype)
+        else:
+            x = norm(self.conv(x)).astype(x.dtype)
         return x if self.activation is None else self.activation(x)
 
 

@@ -9,7 +9,7 @@ from transfer_jax.models import efficientnet_lite
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 
 _FAMILIES = (efficientnet_lite,)
-"""Each family module has `VARIANTS`, whose entries end in (image size, dropout), and `build(name, rngs)`."""
+"""Each family module has `VARIANTS`, whose entries end in (image size, dropout), and `build(name, rngs, drop_path)`."""
 
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.VARIANTS}
 
@@ -30,6 +30,7 @@ def create_model(
     *,
     hidden: tuple[int, ...] = (),
     dropout: float | None = None,
+    drop_path: float = 0.0,
     seed: int = 0,
     abstract_backbone: bool = False,
 ) -> Classifier:
@@ -40,6 +41,7 @@ def create_model(
         num_classes: Number of classes of the head.
         hidden: Widths of hidden layers in the head.
         dropout: Dropout of the head; None takes the network's own.
+        drop_path: Stochastic depth of the last block; those below it have less. Active in blocks that train.
         seed: Seed of the initial parameters.
         abstract_backbone: Leaves the backbone's arrays as shapes for `load_pretrained` to fill, so that no
             memory and no time is spent on initial values.
@@ -50,7 +52,7 @@ def create_model(
     family = _family(name)
 
     def build(key: jax.Array) -> Backbone:
-        return family.build(name, nnx.Rngs(key))
+        return family.build(name, nnx.Rngs(key), drop_path=drop_path)
 
     backbone_key, head_key = jax.random.split(jax.random.key(seed))
     backbone = nnx.eval_shape(build, backbone_key) if abstract_backbone else nnx.jit(build)(backbone_key)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -42,7 +43,7 @@ class Bars:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Speed(),
+            _Speed(table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[values]}"),
@@ -61,15 +62,21 @@ class Bars:
             self._bars.stop()
             self._bars = None
 
+    def abandon(self) -> None:
+        """Gives the terminal back after an error; a log is spared a bar that goes no further."""
+        if self._bars is not None:
+            self._bars.live.transient = not self._console.is_terminal
+            self.finish()
+
     def say(self, message: str) -> None:
         self._console.print(message)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=escape(title), title_justify="left")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="right" if index else "left", overflow="fold")
+        shown.add_column(escape(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))
     return shown

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
+from transfer_jax.data.files import EXTENSIONS
 from transfer_jax.models.functional import split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.evaluate import predict
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights.saved import SavedModel
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -26,15 +25,21 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(file for file in path.rglob("*") if _is_image(file, path))
             if not found:
-                raise FileNotFoundError(f"no images under {path} (looked for {', '.join(IMAGE_SUFFIXES)})")
+                raise FileNotFoundError(f"no images under {path} (looked for {', '.join(EXTENSIONS)})")
             files.extend(found)
         elif path.is_file():
             files.append(path)
         else:
             raise FileNotFoundError(f"no image or folder at {path}")
     return files
+
+
+def _is_image(file: Path, root: Path) -> bool:
+    """By its extension; what is hidden is left out, as in training."""
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return not hidden and file.suffix.lower() in EXTENSIONS
 
 
 def unlabelled(files: Sequence[Path], class_names: tuple[str, ...]) -> ImageDataset:

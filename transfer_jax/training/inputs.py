@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import (
     Augmentation,
+    Batches,
     ImageDataset,
     augmented_image_fetch,
     image_fetch,
@@ -24,7 +24,7 @@ from transfer_jax.freezing.schedule import Phase
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
-from transfer_jax.training.run import Run
+from transfer_jax.training.run import Run, trains_on_features
 
 EXTRACTION_BATCH = 32
 """Images the prefix is given at a time; fixed, so that runs of any batch size share their caches."""
@@ -44,7 +44,7 @@ class Inputs:
     """
 
     start: str | None
-    train: grain.IterDataset
+    train: Batches
     evaluate: Callable[[], Iterable[Mapping[str, Any]]]
     extracted: int = 0
     extract_seconds: float = 0.0
@@ -67,11 +67,7 @@ def phase_inputs(
     Raises:
         ValueError: If the phase requires a cache that cannot be.
     """
-    may = boundary is not None and phase.cacheable and not (phase.augment and run.config.mixes)
-    if phase.cache == "require" and not may:
-        why = "its lowest block trains" if boundary is None else "it augments each image afresh (set `views`)"
-        raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
-    if boundary is None or not may or phase.cache == "off":
+    if not trains_on_features(run.config, phase, boundary) or boundary is None:
         return _live(run, phase, seed)
     return _cached(run, phase, boundary, arrays, seed, progress)
 
@@ -205,7 +201,7 @@ def _feature_batches(cache: FeatureCache, batch_size: int) -> Iterable[Mapping[s
     return ordered_batches(lambda rows: {"features": cache.gather(rows)}, len(cache), batch_size=batch_size)
 
 
-def _shuffled(run: Run, fetch: Any, seed: int) -> grain.IterDataset:
+def _shuffled(run: Run, fetch: Any, seed: int) -> Batches:
     return shuffled_batches(
         fetch, len(run.train), batch_size=run.batch_size, seed=seed, threads=run.config.threads
     )

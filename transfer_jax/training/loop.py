@@ -20,10 +20,10 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.phase import PhaseParts, PhaseTrainer, phase_parts
 from transfer_jax.training.result import PhaseResult, Result
-from transfer_jax.training.run import Run, prepare
+from transfer_jax.training.run import Run, images_digest, prepare
 from transfer_jax.training.state import named_leaves, restore_leaves
 from transfer_jax.training.tally import Tally
-from transfer_jax.training.workdir import claim
+from transfer_jax.training.workdir import check_workdir, claim
 from transfer_jax.weights.saved import SavedModel
 
 
@@ -38,34 +38,37 @@ def fit(config: TrainConfig, workdir: str | Path, *, progress: Progress | None =
         progress: Where to report to.
 
     Raises:
-        ValueError: If the config cannot be, or is not the one that the workdir was begun with.
+        ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
+            written then.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint was written.
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If anything changed that was to stay frozen.
     """
-    workdir = Path(workdir)
+    workdir, progress = Path(workdir), progress or Silent()
+    begun = check_workdir(config, workdir)
+    run = None if begun else prepare(config, workdir, progress)
     claim(config, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
-        return _fit(config, workdir, checkpoints, progress or Silent())
+        latest = checkpoints.latest()
+        position = _Position() if latest is None else _Position(**checkpoints.progress(latest))
+        if position.phase < len(config.schedule.phases):
+            run = run or prepare(config, workdir, progress)
+            _Loop(run, checkpoints, latest, position, progress).train()
     finally:
         checkpoints.close()
-
-
-def _fit(config: TrainConfig, workdir: Path, checkpoints: Checkpoints, progress: Progress) -> Result:
-    latest = checkpoints.latest()
-    position = _Position() if latest is None else _Position(**checkpoints.progress(latest))
-    if position.phase < len(config.schedule.phases):
-        run = prepare(config, workdir, progress)
-        _Loop(run, checkpoints, latest, position, progress).train()
     phases = tuple(PhaseResult(**result) for result in position.results)
     return Result(workdir=workdir, phases=phases)
 
 
 @dataclasses.dataclass
 class _Position:
-    """Where a run is: in the middle of a phase, or, while `data` is None, at the start of one."""
+    """Where a run is: in the middle of a phase, or, while `data` is None, at the start of one.
 
+    `images` tells whether it is still about the same images.
+    """
+
+    images: str = ""
     phase: int = 0
     data: dict[str, Any] | None = None
     tally: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -78,6 +81,13 @@ class _Loop:
     def __init__(
         self, run: Run, checkpoints: Checkpoints, latest: int | None, position: _Position, progress: Progress
     ) -> None:
+        images = images_digest(run)
+        if latest is not None and position.images != images:
+            raise ValueError(
+                f"{run.config.images!r} has other images than when {run.workdir} was begun; "
+                "bring them back, or use another workdir"
+            )
+        position.images = images
         self._run = run
         self._checkpoints = checkpoints
         self._latest = latest

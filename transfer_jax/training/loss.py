@@ -25,7 +25,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Weights `(classes,)` inverse to each class's frequency; their mean over the images is 1."""
     counts = np.bincount(labels, minlength=num_classes)
-    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
+    return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def mix(

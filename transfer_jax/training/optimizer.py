@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from transfer_jax.freezing.labels import multi_transform, trainable_blocks
 from transfer_jax.freezing.schedule import Phase, depth_factors, rate_factor
 from transfer_jax.models.functional import block_of
 
-Rates = dict[str, jax.Array]
+Rates = dict[str, jax.Array] | dict[str, np.float32]
 
 
 def make_optimizer(phase: Phase, labels: Mapping[str, str]) -> optax.GradientTransformationExtraArgs:
@@ -35,7 +35,7 @@ def rates_at(phase: Phase, labels: Mapping[str, str], step: int, steps: int) -> 
     """The learning rate of each block that trains, at a step: base x depth scale x time shape."""
     depth = depth_factors(phase, tuple(dict.fromkeys(map(block_of, labels))))
     rate = phase.learning_rate * rate_factor(phase, step, steps)
-    return {name: jnp.float32(rate * depth[name]) for name in trainable_blocks(labels)}
+    return {name: np.float32(rate * depth[name]) for name in trainable_blocks(labels)}
 
 
 def _direction(phase: Phase) -> list[optax.GradientTransformation]:

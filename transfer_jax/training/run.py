@@ -1,6 +1,7 @@
 """What all phases of a run share: the images, the network and its arrays."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import jax
@@ -10,6 +11,8 @@ from flax import nnx
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
+from transfer_jax.freezing.labels import boundary, labels
+from transfer_jax.freezing.schedule import Phase
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.report.progress import Progress
@@ -73,14 +76,20 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
     Raises:
         ValueError: If the images, the model or the weights cannot be used as the config says.
     """
+    check(config)
     dataset = images_of(config, workdir, progress)
     train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
+    if len(train) < config.accumulate:
+        raise ValueError(
+            f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
+        )
     pretrained = config.weights != "none"
     model = create_model(
         config.model,
         len(dataset.class_names),
         hidden=config.hidden,
         dropout=config.dropout,
+        drop_path=config.drop_path,
         seed=config.seed,
         abstract_backbone=pretrained,
     )
@@ -105,6 +114,50 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
     )
 
 
+def check(config: TrainConfig) -> None:
+    """Checks what can be known of a config before anything is read, computed or written.
+
+    Raises:
+        ValueError: If there is no such model, weights, block or parameter, or a cache cannot be.
+        FileNotFoundError: If the weights are not on this machine.
+    """
+    model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True)
+    if config.weights != "none":
+        find_spec(config.model, config.weights).path()
+    names = model.backbone.block_names
+    for phase in config.schedule.phases:
+        labelled = labels(split(model)[1], phase.selector, names)
+        trains_on_features(config, phase, boundary(labelled, names))
+
+
+def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) -> bool:
+    """Whether a phase trains on cached features rather than on images.
+
+    Args:
+        config: The config.
+        phase: One of its phases.
+        boundary: End of the phase's frozen prefix; None if there is none.
+
+    Raises:
+        ValueError: If the phase requires a cache that cannot be.
+    """
+    may = boundary is not None and phase.cacheable and not (phase.augment and config.mixes)
+    if phase.cache == "require" and not may:
+        why = "its lowest block trains" if boundary is None else "it augments each image afresh (set `views`)"
+        raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
+    return may and phase.cache != "off"
+
+
+def images_digest(run: Run) -> str:
+    """A hash of which images train and which are held out, by name and class."""
+    digest = hashlib.sha256()
+    for dataset in (run.train, run.evaluation):
+        for name, label in zip(dataset.names, dataset.labels.tolist(), strict=True):
+            digest.update(f"{name}\0{dataset.class_names[label]}\0".encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
 def override(
     preprocessing: Preprocessing, image_size: int | None, crop_fraction: float | None
 ) -> Preprocessing:
@@ -121,6 +174,7 @@ def images_of(config: TrainConfig, workdir: Path, progress: Progress) -> ImageDa
     progress.start("checking images", len(dataset))
     bad = check_images(dataset, lambda done: progress.advance(1))
     progress.finish()
+    workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for _, reason in bad))
     if bad:
         progress.say(f"{len(bad)} bad images are skipped; see {workdir / 'skipped_images.txt'}")

@@ -115,7 +115,7 @@ def make_train_step(
         trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
         decay = options.ema_decay
         ema = {path: decay * value + (1 - decay) * trainable[path] for path, value in state.ema.items()}
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, trainable, stats, opt_state, ema), metrics
 
     return train_step

@@ -1,6 +1,7 @@
 """A run's folder: which run it belongs to."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,89 @@ _INDIFFERENT = ("checkpoint_seconds", "data_dir", "eval_every", "feature_dir", "
 """Fields that do not change what is learnt, so that a run may go on with other values."""
 
 
-def claim(config: TrainConfig, workdir: Path) -> None:
-    """Makes a folder the workdir of a config, or checks that it is.
+def check_workdir(config: TrainConfig, workdir: Path) -> bool:
+    """Checks that a folder can be the workdir of a config, and writes nothing.
+
+    Returns:
+        Whether it already is.
 
     Raises:
-        ValueError: If it was begun with another config; what differs is named.
+        ValueError: If it was begun with another config (what differs is named), or lies among the images.
+        OSError: If it cannot be written.
+    """
+    check_place(config, workdir)
+    path = workdir / "config.json"
+    if not path.is_file():
+        return False
+    begun, given = (dict(_flatten(values)) for values in (_read(path), config.to_json()))
+    names = [name for name in sorted({*begun, *given}) if name.split(".")[0] not in _INDIFFERENT]
+    changes = [
+        f"{name} was {begun.get(name)!r}, now {given.get(name)!r}"
+        for name in names
+        if begun.get(name) != given.get(name)
+    ]
+    if changes:
+        more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+        raise ValueError(
+            f"{workdir} was begun with another config: {'; '.join(changes[:5])}{more}. "
+            "Use another workdir, or delete this one."
+        )
+    return True
+
+
+def claim(config: TrainConfig, workdir: Path) -> None:
+    """Makes a folder the workdir of a config.
+
+    Raises:
         OSError: If it cannot be written.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    if path.is_file():
-        begun, given = (dict(_flatten(values)) for values in (json.loads(path.read_text()), config.to_json()))
-        names = [name for name in sorted({*begun, *given}) if name.split(".")[0] not in _INDIFFERENT]
-        changes = [
-            f"{name} was {begun.get(name)!r}, now {given.get(name)!r}"
-            for name in names
-            if begun.get(name) != given.get(name)
-        ]
-        if changes:
-            raise ValueError(
-                f"{workdir} was begun with another config: {'; '.join(changes[:5])}. "
-                "Use another workdir, or delete this one."
-            )
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(config.to_json(), indent=1))
     partial.replace(path)
+
+
+def read_config(workdir: Path) -> TrainConfig:
+    """The config that a workdir was begun with.
+
+    Raises:
+        FileNotFoundError: If it is no workdir.
+        ValueError: If the config cannot be read; the file is named.
+    """
+    path = workdir / "config.json"
+    values = _read(path)
+    try:
+        return TrainConfig.from_json(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a config that this version can read: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def check_place(config: TrainConfig, workdir: Path) -> None:
+    """Checks that files can be written to a folder, which need not be there yet; writes nothing.
+
+    Raises:
+        ValueError: If it lies among the images.
+        OSError: If it cannot be written.
+    """
+    place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(f"the workdir {workdir} cannot be made: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"the workdir {workdir} cannot be written: no permission for {place}")
+    images = Path(config.images.removeprefix("folder:")).expanduser()
+    if images.is_dir() and workdir.resolve().is_relative_to(images.resolve()):
+        raise ValueError(
+            f"the workdir {workdir} lies inside the folder of the images, {images}, "
+            "and would be taken for a class; choose another"
+        )
 
 
 def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

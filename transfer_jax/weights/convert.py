@@ -95,7 +95,7 @@ def fill(
     loaded, missing, mismatched, skipped, used = {}, [], [], [], set()
     for path, target in {**params, **stats}.items():
         key = torch_key(spec.model, path)
-        if is_skipped(path):
+        if is_skipped(path) or (key is not None and is_skipped(key)):
             skipped.append(path)
             used.add(key)
         elif key is None or key not in source:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from transfer_jax.models import Preprocessing, create_model
@@ -38,7 +39,10 @@ class SavedModel:
         """Writes the model; the description, without which nothing loads, comes last."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MODEL).unlink(missing_ok=True)
-        save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
+        try:
+            save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
+        except SafetensorError as error:
+            raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
         (directory / _MODEL).write_text(json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod

@@ -1,0 +1,101 @@
+"""Times programs side by side: a process each, in turn, several rounds, medians."""
+
+import dataclasses
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Build = Callable[[], Callable[[], Any]]
+"""Prepares a contender in its own process; returns what is to be timed. It must wait for its own results."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What a contender took, in seconds.
+
+    Attributes:
+        prepare: From the start of its process to the end of its first call: imports, loading, compiling.
+        calls: Each timed call.
+    """
+
+    prepare: float
+    calls: list[float]
+
+    @property
+    def median(self) -> float:
+        """The median call."""
+        return statistics.median(self.calls)
+
+
+def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) -> dict[str, Timing]:
+    """Times each contender once a round, one after the other, so that drifts of the machine hit all alike."""
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for name, build in contenders.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(build, there), daemon=True)
+        process.start()
+        workers[name] = here, process, here.recv()
+    calls: dict[str, list[float]] = {name: [] for name in contenders}
+    for index in range(warmup + rounds):
+        for name, (pipe, _, _) in workers.items():
+            pipe.send("go")
+            seconds = pipe.recv()
+            if index >= warmup:
+                calls[name].append(seconds)
+    for pipe, process, _ in workers.values():
+        pipe.send("stop")
+        process.join()
+    return {name: Timing(worker[2], calls[name]) for name, worker in workers.items()}
+
+
+def _work(build: Build, pipe: Connection) -> None:
+    started = time.perf_counter()
+    call = build()
+    call()
+    pipe.send(time.perf_counter() - started)
+    while pipe.recv() == "go":
+        started = time.perf_counter()
+        call()
+        pipe.send(time.perf_counter() - started)
+
+
+def report(
+    title: str, rows: list[dict[str, Any]], out: Path | None, *, packages: tuple[str, ...] = ("jax", "torch")
+) -> None:
+    """Prints rows as a table, and writes them as JSON with the machine and the versions."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(rows[0]):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+    if out is not None:
+        out.write_text(json.dumps({"title": title, "machine": machine(packages), "rows": rows}, indent=1))
+
+
+def machine(packages: tuple[str, ...]) -> dict[str, str]:
+    """The processor, Python and the versions of packages."""
+    found = {"processor": _processor(), "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.machine())

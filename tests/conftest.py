@@ -1,0 +1,148 @@
+"""A toy network, runs of it, and real photographs, for all tests."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Before jax is imported; the command line and subprocesses of tests follow it too.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(), f"transfer_jax_tests_{os.getuid()}"))
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+from flax import nnx
+from PIL import Image
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
+from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
+from transfer_jax.models.efficientnet_lite import MBConv
+from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models.layers import ConvNorm, GlobalPool
+from transfer_jax.training.run import Run
+from transfer_jax.weights import find_spec, load_pretrained
+
+TOY_PREPROCESSING = Preprocessing(
+    image_size=16, crop_fraction=1.0, interpolation="bilinear", mean=(127.0,) * 3, std=(64.0,) * 3
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Two workers may write and read the same entry of the cache at once; jax then compiles, and warns.
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+
+
+@pytest.fixture(scope="session")
+def make_toy() -> Callable[..., Classifier]:
+    """Makes a network that compiles in a moment: `stem`, `blocks.1`, `blocks.11`, `top`, `pre_logits`."""
+
+    @nnx.jit(static_argnames=("num_classes", "hidden", "dropout"))
+    def build(key: jax.Array, num_classes: int, hidden: tuple[int, ...], dropout: float) -> Classifier:
+        rngs = nnx.Rngs(key)
+        blocks = {
+            "stem": ConvNorm(3, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
+            "blocks.1": MBConv(8, 8, 3, 1, 2, 0.5, rngs),
+            "blocks.11": ConvNorm(8, 12, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
+            "top": ConvNorm(12, 16, activation=jax.nn.relu6, rngs=rngs),
+            PRE_LOGITS: GlobalPool(),
+        }
+        return Classifier(
+            Backbone(blocks, 16), Head(16, num_classes, hidden=hidden, dropout=dropout, rngs=rngs)
+        )
+
+    def make(num_classes: int = 3, *, hidden: tuple[int, ...] = (), dropout: float = 0.0, seed: int = 0):
+        model = build(jax.random.key(seed), num_classes, hidden, dropout)
+        model.eval()
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_images() -> ImageDataset:
+    """48 noisy images of 20 x 24 pixels whose class is their strongest colour."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 3
+    images = rng.integers(0, 120, (48, 20, 24, 3))
+    images[np.arange(48), :, :, labels] += 100
+    return from_arrays(images.astype(np.uint8), labels, ("red", "green", "blue"))
+
+
+@pytest.fixture
+def make_run(
+    make_toy: Callable[..., Classifier], toy_images: ImageDataset, tmp_path: Path
+) -> Callable[..., Run]:
+    """Makes a run of the toy network on the toy images, 36 to train on and 12 held out."""
+
+    def make(*phases: Phase, toy: Classifier | None = None, **settings) -> Run:
+        config = TrainConfig(
+            images="toy", schedule=Schedule(phases), **{"batch_size": 12, "threads": 1, **settings}
+        )
+        model = make_toy() if toy is None else toy
+        train, evaluation = stratified_split(toy_images, config.eval_fraction, config.seed)
+        graphdef, params, stats = split(model)
+        return Run(
+            config=config,
+            workdir=tmp_path,
+            preprocessing=TOY_PREPROCESSING,
+            train=train,
+            evaluation=evaluation,
+            graphdef=graphdef,
+            block_names=model.backbone.block_names,
+            params=tuple(params),
+            arrays={**params, **stats},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory, toy_images: ImageDataset) -> Path:
+    """The toy images as PNG files, a folder a class."""
+    root = tmp_path_factory.mktemp("images")
+    for name in toy_images.class_names:
+        (root / name).mkdir()
+    for index, label in enumerate(toy_images.labels):
+        picture = Image.fromarray(toy_images.image(index))
+        picture.save(root / toy_images.class_names[label] / f"{index:02}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Callable[[int], dict[str, np.ndarray]]:
+    """Real photographs by name, as Lite0 wants them at an image size: uint8 `(size, size, 3)`."""
+
+    def at(size: int) -> dict[str, np.ndarray]:
+        preprocessing = Preprocessing(image_size=size, mean=(127.0,) * 3, std=(128.0,) * 3)
+        return {
+            name: eval_transform(getattr(skimage.data, name)()[..., :3], preprocessing)
+            for name in ("chelsea", "coffee", "astronaut", "rocket")
+        }
+
+    return at
+
+
+@pytest.fixture(scope="session")
+def lite0() -> tuple[nnx.GraphDef, Arrays]:
+    """EfficientNet-Lite0 with its published weights and its own ImageNet classifier."""
+    model = create_model("efficientnet_lite0", 1000, abstract_backbone=True)
+    load_pretrained(model, find_spec("efficientnet_lite0"), head=True)
+    model.eval()
+    graphdef, params, stats = split(model)
+    return graphdef, {**params, **stats}
+
+
+@pytest.fixture(scope="session")
+def lite0_logits(lite0: tuple[nnx.GraphDef, Arrays]) -> Callable[[np.ndarray], np.ndarray]:
+    """Logits of Lite0 for uint8 images `(batch, size, size, 3)`."""
+    graphdef, arrays = lite0
+    preprocessing = find_spec("efficientnet_lite0").preprocessing
+    forward = jax.jit(lambda arrays, images: merge(graphdef, arrays)(preprocessing.normalize(images)))
+    return lambda images: np.asarray(forward(arrays, images))

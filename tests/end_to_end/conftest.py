@@ -1,0 +1,138 @@
+"""What the end-to-end tests share: small folders of images that can be learnt, and ways to run a command."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from safetensors.numpy import save_file
+
+from transfer_jax import TrainConfig, cli, create_model
+from transfer_jax.data import image_fetch, load_dataset
+from transfer_jax.models.functional import merge, split
+from transfer_jax.weights.keymaps import torch_key
+from transfer_jax.weights.specs import default_preprocessing
+
+CLASSES = ("blue", "green", "red")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code, and all that it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> list[str]:
+        """The lines on stderr, without the progress bars."""
+        return [line for line in self.err.splitlines() if line.strip() and "━" not in line]
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """Fills a folder with images whose colour tells their class."""
+
+    def fill(folder: Path, each: int, classes: tuple[str, ...] = CLASSES, seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        for label, name in enumerate(classes):
+            (folder / name).mkdir(parents=True)
+            for index in range(each):
+                pixels = rng.integers(0, 10, 3) + rng.integers(0, 4, (40, 40, 3))
+                pixels[..., 2 - label] += 150
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:02}.png")
+        return folder
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def images(draw: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images of three classes; not to be changed."""
+    return draw(tmp_path_factory.mktemp("images") / "colours", 20)
+
+
+@pytest.fixture(scope="session")
+def weights(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny network, in PyTorch's layout, whose features tell the colours apart.
+
+    They are random, but the running statistics are those of the images: with the initial ones the
+    activations of a random network fade on their way up.
+    """
+    name = "efficientnet_lite_tiny"
+    preprocessing = default_preprocessing(name)
+    dataset = load_dataset(str(images))
+    pixels = image_fetch(dataset, preprocessing)(np.arange(0, len(dataset), 2))["image"]
+
+    @jax.jit
+    def settle(arrays, pixels):
+        model = merge(graphdef, arrays)
+        model.backbone(preprocessing.normalize(pixels))
+        return split(model)[2]
+
+    model = create_model(name, 3)
+    model.eval()
+    model.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0)
+    graphdef, params, stats = split(model)
+    arrays = {**params, **settle({**params, **stats}, pixels)}
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    found = {torch_key(name, path): np.asarray(array) for path, array in arrays.items()}
+    axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+    save_file({key: array.transpose(axes[array.ndim]).copy() for key, array in found.items() if key}, file)
+    return file
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs a command in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    """Runs Python in a process of its own, to its end, on a wide terminal and with a shared compile cache."""
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+
+    def start(*arguments: object) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**defaults, **os.environ, "COLUMNS": "1000"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def write_config() -> Callable[[Path, TrainConfig], Path]:
+    """Writes a config as an experiment file."""
+
+    def write(path: Path, config: TrainConfig) -> Path:
+        names = "Augmentation, Phase, Schedule, TrainConfig"
+        path.write_text(f"from transfer_jax import {names}\n\nconfig = {config!r}\n")
+        return path
+
+    return write

@@ -1,0 +1,124 @@
+"""A run that is killed again and again ends exactly like one that is not."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
+from transfer_jax.freezing.proof import digests
+from transfer_jax.models.functional import block_of, split
+
+SCRIPT = Path(__file__).with_name("stopped_run.py")
+
+# Cached views; live augmentation and moving statistics; and the head alone again, on what changed below it.
+SCHEDULE = Schedule(
+    (
+        Phase(name="first", train="head", epochs=3, learning_rate=0.01, augment=True, views=4),
+        Phase(name="second", train="top(2)", epochs=2, learning_rate=1e-3, norm="train", augment=True),
+        Phase(name="third", train="head", epochs=3, learning_rate=0.01, cache="require"),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def config(images: Path) -> TrainConfig:
+    return TrainConfig(
+        images=str(images),
+        model="efficientnet_lite_tiny",
+        weights="none",
+        schedule=SCHEDULE,
+        batch_size=8,
+        dropout=0.3,
+        ema_decay=0.9,
+        eval_every=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    fit(config, workdir)
+    return workdir
+
+
+def lines(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def latest(workdir: Path) -> int:
+    return max((int(path.stem) for path in (workdir / "checkpoints/checksums").glob("*.json")), default=0)
+
+
+def test_killed_in_every_phase(
+    config: TrainConfig,
+    uninterrupted: Path,
+    start: Callable,
+    write_config: Callable,
+    tmp_path: Path,
+) -> None:
+    workdir = tmp_path / "killed"
+    file = write_config(tmp_path / "config.py", config)
+    command = ("train", file, "--workdir", workdir, "--checkpoint-seconds", 0)
+
+    def stop(task: str, count: int, number: int):
+        return start(SCRIPT, task, count, number, *command)
+
+    # In the extraction: three shards of six are there, and no checkpoint.
+    assert stop("extracting training features", 4, signal.SIGKILL).code == -signal.SIGKILL
+    (cache,) = (workdir / "features").iterdir()
+    shards = {path.name: path.stat().st_mtime_ns for path in cache.glob("shard-*.npy")}
+    assert sorted(shards) == ["shard-00000.npy", "shard-00001.npy", "shard-00002.npy"]
+    assert latest(workdir) == 0
+
+    # In the first phase: the extraction had gone on, and the steps before the kill are kept.
+    assert stop("training first", 8, signal.SIGKILL).code == -signal.SIGKILL
+    again = {path.name: path.stat().st_mtime_ns for path in cache.glob("shard-*.npy")}
+    assert len(again) == 6
+    assert shards.items() <= again.items()
+    assert latest(workdir) == 7
+    assert [line["step"] for line in lines(workdir) if line["kind"] == "train"] == [5]
+
+    # In the second phase, where steps are counted from the first.
+    assert stop("training second", 3, signal.SIGKILL).code == -signal.SIGKILL
+    assert latest(workdir) == 17
+
+    # Ctrl-C in the third writes a checkpoint first.
+    stopped = stop("training third", 7, signal.SIGINT)
+    assert stopped.code == 130
+    assert stopped.said == ["Stopped; nothing is lost. The same command goes on from here."]
+    assert latest(workdir) == 32
+
+    finished = start("-m", "transfer_jax.cli", *command)
+    assert finished.code == 0, finished.err
+    assert finished.said == []
+
+    files = ("model/weights.safetensors", "model/model.json", "metrics.jsonl", "predictions.csv")
+    for name in files:
+        assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
+def test_frozen_blocks_are_bit_identical(config: TrainConfig, uninterrupted: Path) -> None:
+    model = create_model(config.model, 3, dropout=config.dropout, seed=config.seed)
+    _, params, stats = split(model)
+    initial = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
+    final = load_file(uninterrupted / "model/weights.safetensors")
+    assert final.keys() == initial.keys()
+
+    changed = {path for path in final if not np.array_equal(final[path], initial[path])}
+    assert {block_of(path) for path in changed} == {"blocks.7", "top", "head"}
+    for path in ("backbone/top/norm/mean", "backbone/top/norm/var", "backbone/top/conv/kernel"):
+        assert path in changed
+    never = {path for path in final if block_of(path) not in ("blocks.7", "top", "head")}
+    assert len(never) > 100
+
+    first, second, third = (line for line in lines(uninterrupted) if line["kind"] == "proof")
+    assert [line["phase"] for line in (first, second, third)] == ["first", "second", "third"]
+    backbone = {path for path in final if block_of(path) != "head"}
+    assert first["frozen"] == digests({path: initial[path] for path in backbone})
+    assert second["frozen"] == digests({path: initial[path] for path in never})
+    assert third["frozen"] == digests({path: final[path] for path in backbone})

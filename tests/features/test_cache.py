@@ -1,0 +1,191 @@
+import dataclasses
+import logging
+import resource
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transfer_jax.features import CorruptFeaturesError, FeatureCache, FeatureKey, extract
+from transfer_jax.features import cache as module
+
+KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
+ROWS, BATCH, SHAPE = 23, 4, (3, 5)
+DATA = np.random.default_rng(0).normal(size=(ROWS, *SHAPE)).astype(np.float32)
+LABELS = np.arange(ROWS, dtype=np.int32) % 3
+FILES = ["shard-00000.npy", "shard-00001.npy", "shard-00002.npy", "labels.npy", "manifest.json"]
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Eight rows a shard: 8, 8 and 7."""
+    monkeypatch.setattr(module, "_SHARD_BYTES", 2 * BATCH * DATA[0].nbytes)
+
+
+class Source:
+    """Yields the batches of `DATA`, remembers which, and breaks where it is told to."""
+
+    def __init__(self, *, breaks: int | None = None, dtype=np.float32) -> None:
+        self.breaks, self.dtype, self.given = breaks, dtype, []
+
+    def __call__(self, start: int):
+        for batch in range(start, -(-ROWS // BATCH)):
+            if batch == self.breaks:
+                raise KeyboardInterrupt
+            self.given.append(batch)
+            rows = np.minimum(np.arange(batch * BATCH, (batch + 1) * BATCH), ROWS - 1)
+            yield DATA[rows].astype(self.dtype)
+
+
+def run(root, source: Source | None = None, key: FeatureKey = KEY, **changes):
+    settings = {"rows": ROWS, "batch_size": BATCH, "row_shape": SHAPE, "labels": LABELS, **changes}
+    return extract(key, batches=source or Source(), root=root, **settings)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def flip(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    advanced = []
+    extraction = run(tmp_path, advance=advanced.append)
+    assert extraction.rows == ROWS == sum(advanced) == len(extraction.cache)
+    assert sorted(contents(extraction.cache.directory)) == sorted(FILES)
+    rows = np.array([22, 0, 9, 9, 7, 8, 15, 16])
+    np.testing.assert_array_equal(extraction.cache.gather(rows), DATA[rows])
+    np.testing.assert_array_equal(FeatureCache(extraction.cache.directory).gather(np.arange(ROWS)), DATA)
+    np.testing.assert_array_equal(np.load(extraction.cache.directory / "labels.npy"), LABELS)
+    np.testing.assert_array_equal(np.load(extraction.cache.directory / "shard-00002.npy"), DATA[16:])
+
+
+def test_bfloat16_features(tmp_path):
+    key = dataclasses.replace(KEY, dtype="bfloat16")
+    cache = run(tmp_path, Source(dtype=jnp.bfloat16), key).cache
+    found = FeatureCache(cache.directory).gather(np.arange(ROWS))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, DATA.astype(jnp.bfloat16))
+
+
+def test_a_second_extraction_computes_nothing(tmp_path):
+    first = run(tmp_path)
+    before = contents(first.cache.directory)
+    source, advanced = Source(), []
+    second = run(tmp_path, source, advance=advanced.append)
+    assert (source.given, second.rows) == ([], 0)
+    assert sum(advanced) == ROWS
+    assert contents(second.cache.directory) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "v"},
+        {"boundary": "stem"},
+        {"preprocessing": {"image_size": 9}},
+        {"dtype": "bfloat16"},
+        {"dataset": "e"},
+        {"augmentation": {"rotate90": True}},
+        {"views": 2},
+        {"seed": 1},
+    ],
+)
+def test_another_key_is_another_cache(tmp_path, change):
+    first = run(tmp_path).cache
+    second = run(tmp_path, key=dataclasses.replace(KEY, **change))
+    assert second.rows == ROWS
+    assert second.cache.directory != first.directory
+    assert run(tmp_path).rows == 0
+
+
+@pytest.mark.parametrize("change", [{"rows": 20, "labels": LABELS[:20]}, {"row_shape": (5, 3)}])
+def test_another_layout_under_the_same_key_is_extracted_anew(tmp_path, change):
+    run(tmp_path)
+    shape = change.get("row_shape", SHAPE)
+    again = run(tmp_path, lambda start: (x.reshape(BATCH, *shape) for x in Source()(start)), **change)
+    assert again.rows == len(again.cache) == change.get("rows", ROWS)
+    np.testing.assert_array_equal(again.cache.gather(np.arange(20)), DATA[:20].reshape(20, *shape))
+
+
+@pytest.mark.parametrize("breaks", range(6))
+def test_an_interrupted_extraction_goes_on_to_the_same_bytes(tmp_path, breaks):
+    whole = contents(run(tmp_path / "whole").cache.directory)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Source(breaks=breaks))
+    (folder,) = (tmp_path / "cut").iterdir()
+    with pytest.raises(CorruptFeaturesError, match="is incomplete: the extraction was interrupted"):
+        FeatureCache(folder)
+    source = Source()
+    again = run(tmp_path / "cut", source)
+    assert source.given == list(range(breaks // 2 * 2, 6))  # two batches a shard: whole shards are kept
+    assert again.rows == ROWS - breaks // 2 * 8
+    assert contents(folder) == whole
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_found_named_and_healed(tmp_path, name, damage, caplog):
+    folder = run(tmp_path).cache.directory
+    whole = contents(folder)
+    if damage == "flip":
+        flip(folder / name)
+    elif damage == "cut":
+        (folder / name).write_bytes(whole[name][:-1])
+    else:
+        (folder / name).unlink()
+    missing = name == "manifest.json" and damage == "delete"
+    with pytest.raises(FileNotFoundError if missing else CorruptFeaturesError, match=name):
+        FeatureCache(folder)
+    with caplog.at_level(logging.WARNING):
+        source = Source()
+        again = run(tmp_path, source)
+    if not missing:
+        (record,) = caplog.records
+        assert str(folder / name) in record.getMessage()
+    expected = {"labels.npy": 0, "shard-00000.npy": 8, "shard-00001.npy": 8, "shard-00002.npy": 7}.get(
+        name, ROWS
+    )
+    assert again.rows == expected
+    assert len(source.given) == -(-expected // BATCH)
+    assert contents(folder) == whole
+
+
+def test_two_holes_are_filled_one_by_one(tmp_path):
+    folder = run(tmp_path).cache.directory
+    whole = contents(folder)
+    for index in (0, 2):
+        (folder / f"shard-0000{index}.npy").unlink()
+    source = Source()
+    assert run(tmp_path, source).rows == 15
+    assert source.given == [0, 1, 4, 5]
+    assert contents(folder) == whole
+
+
+def test_a_full_disk_leaves_what_was_written(tmp_path):
+    whole = contents(run(tmp_path / "whole").cache.directory)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fills_up(start: int):
+        for index, batch in enumerate(Source()(start)):
+            if index == 3:  # like a full disk, a limit cuts a write short in the middle of a file
+                resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
+            yield batch
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(tmp_path / "full", fills_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (folder,) = (tmp_path / "full").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "labels.npy",
+        "manifest.json",
+        "shard-00000.npy",
+    ]
+    assert run(tmp_path / "full").rows == ROWS - 8
+    assert contents(folder) == whole

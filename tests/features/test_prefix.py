@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transfer_jax.features import FeatureKey, extract, make_prefix, prefix_arrays
+from transfer_jax.models.functional import block_of, split
+from transfer_jax.training.step import Forward, make_eval_step
+from transfer_jax.weights import find_spec
+
+
+@pytest.mark.parametrize(
+    ("boundary", "blocks"),
+    [
+        ("stem", {"stem"}),
+        ("blocks.1", {"stem", "blocks.1"}),
+        ("pre_logits", {"stem", "blocks.1", "blocks.11", "top"}),
+    ],
+)
+def test_prefix_arrays_are_those_below_the_boundary(make_toy, boundary, blocks):
+    model = make_toy()
+    _, params, stats = split(model)
+    arrays = {**params, **stats}
+    found = prefix_arrays(arrays, boundary, model.backbone.block_names)
+    assert set(found) == {path for path in arrays if block_of(path) in blocks}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_features_depend_on_nothing_else(make_toy, dtype):
+    model = make_toy()
+    graphdef, params, stats = split(model)
+    arrays, names = {**params, **stats}, model.backbone.block_names
+    below = prefix_arrays(arrays, "blocks.1", names)
+    altered = {path: array if path in below else array + 1 for path, array in arrays.items()}
+    prefix = jax.jit(make_prefix(graphdef, "blocks.1", find_spec("efficientnet_lite0").preprocessing, dtype))
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    features = prefix(arrays, images)
+    assert features.shape == (2, 8, 8, 8)
+    assert features.dtype == dtype
+    np.testing.assert_array_equal(features, prefix(altered, images))
+    for path in below:
+        changed = prefix({**arrays, path: arrays[path] + 1}, images)
+        assert not np.array_equal(features, changed), path
+
+
+@pytest.mark.parametrize("boundary", ["pre_logits", "blocks.9"])
+def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, boundary):
+    graphdef, arrays = lite0
+    preprocessing = find_spec("efficientnet_lite0").preprocessing
+    images = np.stack([*photographs(96).values()])
+    prefix = jax.jit(make_prefix(graphdef, boundary, preprocessing, jnp.float32))
+    key = FeatureKey(weights="", boundary=boundary, preprocessing={}, dtype="float32", dataset="")
+    cache = extract(
+        key,
+        rows=4,
+        batch_size=2,
+        row_shape=jax.eval_shape(prefix, arrays, images).shape[1:],
+        batches=lambda start: (np.asarray(prefix(arrays, images[i : i + 2])) for i in range(2 * start, 4, 2)),
+        labels=np.zeros(4, np.int32),
+        root=tmp_path,
+    ).cache
+    logits = [
+        jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(
+            arrays, batch
+        )
+        for start, batch in ((None, {"image": images}), (boundary, {"features": cache.gather(np.arange(4))}))
+    ]
+    assert np.ptp(logits[0]) > 5
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-5, atol=1e-5)

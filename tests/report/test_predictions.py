@@ -1,0 +1,26 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from transfer_jax.report.predictions import write_predictions
+
+NAMES = ["a/1.png", 'b, "2".png', "ü.png"]
+CLASSES = ("ant", "bee")
+PROBABILITIES = np.array([[0.75, 0.25], [0.1234567, 0.8765433], [0.5, 0.5]])
+LABELS = np.array([1, 1, 0])
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_row_is_an_image(tmp_path, suffix, labels):
+    path = tmp_path / f"predictions.{suffix}"
+    write_predictions(path, NAMES, CLASSES, PROBABILITIES, labels)
+    text = path.read_text()
+    rows = json.loads(text) if suffix == "json" else [*csv.DictReader(text.splitlines())]
+    assert [row["image"] for row in rows] == NAMES
+    assert [row["predicted"] for row in rows] == ["ant", "bee", "ant"]
+    assert [row.get("label") for row in rows] == ([None] * 3 if labels is None else ["bee", "bee", "ant"])
+    assert [[float(row["p(ant)"]), float(row["p(bee)"])] for row in rows] == PROBABILITIES.round(6).tolist()
+    assert list(tmp_path.iterdir()) == [path]

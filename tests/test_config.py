@@ -1,0 +1,97 @@
+import dataclasses
+import json
+
+import pytest
+
+from transfer_jax.config import TrainConfig, load_config, shipped_configs
+from transfer_jax.data import Augmentation
+from transfer_jax.freezing import Phase, Schedule, five_steps, frozen_base
+
+CONFIG = TrainConfig(
+    images="folder",
+    schedule=five_steps("top(1) & ~role('norm')"),
+    augmentation=Augmentation(crop_scale=(0.5, 0.9), color_jitter=0.1),
+    hidden=(64, 32),
+    image_size=96,
+)
+
+
+@pytest.mark.parametrize("config", [TrainConfig(images="elpv"), CONFIG])
+def test_configs_survive_json(config):
+    text = json.dumps(config.to_json())
+    again = TrainConfig.from_json(json.loads(text))
+    assert again == config
+    assert hash(again) == hash(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precision": "float16"}, r"precision must be one of \('float32', 'bfloat16'\), got 'float16'"),
+        ({"class_weights": "auto"}, r"class_weights must be one of \('none', 'balanced'\)"),
+        ({"on_bad_image": "warn"}, r"on_bad_image must be one of \('error', 'skip'\)"),
+        ({"eval_fraction": 0.0}, r"eval_fraction must be in \(0, 1\), got 0\.0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+        ({"ema_decay": 1.0}, r"ema_decay must be in \[0, 1\)"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"eval_every": -1}, "eval_every must be at least 0"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"batch_size": 32, "accumulate": 5}, "batch_size 32 is not divisible by accumulate 5"),
+    ],
+)
+def test_configs_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.2}, {"cutmix": 1.0}])
+def test_mixing_needs_live_images(mixing):
+    augmentation = Augmentation(**mixing)
+    with pytest.raises(ValueError, match="phase 'top' wants a cache, but mixup and cutmix need live images"):
+        TrainConfig(images="x", schedule=five_steps("top(1)", views=2), augmentation=augmentation)
+    assert TrainConfig(images="x", schedule=five_steps("top(1)", views=0), augmentation=augmentation).mixes
+    assert TrainConfig(images="x", schedule=frozen_base(), augmentation=augmentation).mixes
+    assert not CONFIG.mixes
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_configs_load_by_name_and_by_path(name):
+    config = load_config(name)
+    assert config == load_config(str(shipped_configs()[name]))
+
+
+def test_three_experiments_are_shipped():
+    assert {"elpv_feature_extraction", "elpv_frozen_base", "elpv_five_steps"} <= set(shipped_configs())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"no config '.*mine\.py': neither a file nor one of elpv_"),
+        ("x = 1", r"mine\.py must define `config`, a TrainConfig; it defines NoneType"),
+        ("config = {}", "it defines dict"),
+    ],
+)
+def test_what_is_no_config_is_named(tmp_path, content, message):
+    path = tmp_path / "mine.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(path))
+
+
+def test_a_file_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from transfer_jax import TrainConfig, frozen_base\n"
+        "config = TrainConfig(images='here', schedule=frozen_base(epochs=2))\n"
+    )
+    assert load_config(str(tmp_path / "mine.py")).schedule.phases[0].epochs == 2
+
+
+def test_the_default_schedule_is_the_five_steps():
+    assert TrainConfig(images="x").schedule == five_steps("top(2)")
+    assert isinstance(TrainConfig(images="x").schedule, Schedule)
+    assert all(isinstance(phase, Phase) for phase in CONFIG.schedule.phases)
