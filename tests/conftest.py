@@ -30,7 +30,11 @@ from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 
 TOY_PREPROCESSING = Preprocessing(
-    image_size=16, crop_fraction=1.0, interpolation="bilinear", mean=(127.0,) * 3, std=(64.0,) * 3
+    image_size=16,
+    crop_fraction=1.0,
+    interpolation="bilinear",
+    mean=(127.0, 127.0, 127.0),
+    std=(64.0, 64.0, 64.0),
 )
 
 
@@ -120,7 +124,7 @@ def photographs() -> Callable[[int], dict[str, np.ndarray]]:
     """Real photographs by name, as Lite0 wants them at an image size: uint8 `(size, size, 3)`."""
 
     def at(size: int) -> dict[str, np.ndarray]:
-        preprocessing = Preprocessing(image_size=size, mean=(127.0,) * 3, std=(128.0,) * 3)
+        preprocessing = Preprocessing(image_size=size, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
         return {
             name: eval_transform(getattr(skimage.data, name)()[..., :3], preprocessing)
             for name in ("chelsea", "coffee", "astronaut", "rocket")

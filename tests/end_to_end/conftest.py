@@ -100,23 +100,20 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
             code = cli.main([str(argument) for argument in arguments])
         except SystemExit as left:
             code = int(left.code or 0)
-        return Outcome(code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Outcome(code, str(out), str(err))
 
     return run
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
-    """Runs Python in a process of its own, to its end, on a wide terminal and with a shared compile cache."""
-    defaults = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "xla"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
+def start() -> Callable[..., Outcome]:
+    """Runs a program to its end, as if on a wide terminal; Python, if no other is given."""
 
-    def start(*arguments: object) -> Outcome:
+    def start(*arguments: object, before: tuple[str, ...] = (sys.executable,)) -> Outcome:
         done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            env={**defaults, **os.environ, "COLUMNS": "1000"},
+            [*before, *map(str, arguments)],
+            env={**os.environ, "COLUMNS": "1000"},
             capture_output=True,
             text=True,
             timeout=300,

@@ -6,7 +6,8 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -248,37 +249,44 @@ def test_damaged_checkpoint(folder: Path, run: Callable, tmp_path: Path) -> None
     assert (workdir / "model/weights.safetensors").read_bytes() == trained
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, of 600 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a disk")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # Its files are still mapped.
+# In a mount namespace of its own, so that the disk goes away with the process, however that ends.
+FULL_DISK = """
+mount -t tmpfs -o size=600k none "$1" || exit 99
+shift 2
+"$@"
+echo "first $?"
+cp -a "$DISK" "$COPIES/full"
+mount -o remount,size=20m "$DISK"
+"$@"
+echo "second $?"
+cp -a "$DISK" "$COPIES/done"
+"""
 
 
-def test_full_disk(
-    images: Path, run: Callable, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk(images: Path, start: Callable, tmp_path: Path) -> None:
     """What was written stays valid, and with space the extraction goes on."""
-    monkeypatch.setattr("transfer_jax.features.cache._SHARD_BYTES", 1)  # Shards of 32 rows, 164 kB each.
+    disk, copies = tmp_path / "disk", tmp_path / "copies"
+    disk.mkdir()
+    copies.mkdir()
     command = ("train", "--images", images, *TINY, *SHORT, "--schedule.phases.0.augment")
     command = (*command, "--schedule.phases.0.views", 4, "--workdir", tmp_path / "run")
-    command = (*command, "--feature-dir", small_disk)
-    full = run(*command)
-    fails(full, os.strerror(errno.ENOSPC), small_disk, "shard-00003.npy")
-    (cache,) = small_disk.iterdir()
-    files = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert sorted(files) == ["labels.npy", "manifest.json", *(f"shard-{i:05d}.npy" for i in range(3))]
+    shell = ("unshare", "--mount", "env", f"DISK={disk}", f"COPIES={copies}", "sh", "-c", FULL_DISK, "sh")
+    small_shards = (Path(__file__).with_name("stopped_run.py"), "never", 0, 0)  # 32 rows each, 164 kB.
+    both = start(disk, "--", sys.executable, *small_shards, *command, "--feature-dir", disk, before=shell)
+    if not both.out.startswith("first"):
+        pytest.skip(f"may not mount a disk: {both.err}")
 
-    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    done = run(*command)
-    assert done.code == 0, done.err
-    assert done.said == []
-    after = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    first, second = (line for line in both.out.splitlines() if line.startswith(("first", "second")))
+    assert (first, second) == ("first 2", "second 0")
+    (error,) = both.said
+    assert error.startswith("error: ")
+    assert os.strerror(errno.ENOSPC) in error
+    assert "shard-00003.npy" in error
+    (full,) = (copies / "full").iterdir()
+    done = copies / "done" / full.name
+    files = {path.name: path.stat().st_mtime_ns for path in full.iterdir()}
+    assert sorted(files) == ["labels.npy", "manifest.json", *(f"shard-{i:05d}.npy" for i in range(3))]
+    after = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
     assert len(after) == 8
     assert all(after[name] == files[name] for name in files if name != "manifest.json")
-    assert len(FeatureCache(cache)) == 4 * 45
+    assert len(FeatureCache(done)) == 4 * 45

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -105,8 +106,8 @@ def test_killed_in_every_phase(
 def test_frozen_blocks_are_bit_identical(config: TrainConfig, uninterrupted: Path) -> None:
     model = create_model(config.model, 3, dropout=config.dropout, seed=config.seed)
     _, params, stats = split(model)
-    initial = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
-    final = load_file(uninterrupted / "model/weights.safetensors")
+    initial = {**params, **stats}
+    final = jax.device_put(load_file(uninterrupted / "model/weights.safetensors"))
     assert final.keys() == initial.keys()
 
     changed = {path for path in final if not np.array_equal(final[path], initial[path])}

@@ -1,6 +1,7 @@
 import dataclasses
 import logging
 import resource
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ def small_shards(monkeypatch):
 class Source:
     """Yields the batches of `DATA`, remembers which, and breaks where it is told to."""
 
-    def __init__(self, *, breaks: int | None = None, dtype=np.float32) -> None:
+    def __init__(self, *, breaks: int | None = None, dtype: Any = np.float32) -> None:
         self.breaks, self.dtype, self.given = breaks, dtype, []
 
     def __call__(self, start: int):
@@ -37,7 +38,7 @@ class Source:
             yield DATA[rows].astype(self.dtype)
 
 
-def run(root, source: Source | None = None, key: FeatureKey = KEY, **changes):
+def run(root, source: Any = None, key: FeatureKey = KEY, **changes):
     settings = {"rows": ROWS, "batch_size": BATCH, "row_shape": SHAPE, "labels": LABELS, **changes}
     return extract(key, batches=source or Source(), root=root, **settings)
 

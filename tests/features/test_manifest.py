@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -51,19 +52,14 @@ def test_no_manifest(tmp_path):
         Manifest.read(tmp_path)
 
 
-def test_any_flipped_byte_is_found_or_harmless(tmp_path):
+def test_a_flipped_byte_anywhere_is_found(tmp_path):
     MANIFEST.write(tmp_path)
     path = tmp_path / "manifest.json"
     written = path.read_bytes()
-    found = 0
     for index in range(len(written)):
         path.write_bytes(written[:index] + bytes([written[index] ^ 0x01]) + written[index + 1 :])
-        try:
-            assert Manifest.read(tmp_path) == MANIFEST
-        except CorruptFeaturesError as error:
-            assert str(path) in str(error)
-            found += 1
-    assert found > 0.95 * len(written)
+        with pytest.raises(CorruptFeaturesError, match=re.escape(str(path))):
+            Manifest.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def test_any_flipped_byte_is_found_or_harmless(tmp_path):
 )
 def test_what_is_no_manifest_is_named(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(CorruptFeaturesError, match="manifest.json"):
+    with pytest.raises(CorruptFeaturesError, match=r"manifest\.json"):
         Manifest.read(tmp_path)
 
 

@@ -38,7 +38,7 @@ def test_any_change_is_found_and_named(change):
 def test_renamed_and_vanished_arrays_are_changes():
     renamed = {("z" if path == "b" else path): array for path, array in ARRAYS.items()}
     assert fingerprint(renamed) != fingerprint(ARRAYS)
-    with pytest.raises(FrozenChangedError, match="^2 frozen arrays changed, first b, z$"):
+    with pytest.raises(FrozenChangedError, match=r"^2 frozen arrays changed, first b, z$"):
         check_unchanged(digests(ARRAYS), digests(renamed))
-    with pytest.raises(FrozenChangedError, match="^4 frozen arrays changed, first a, b, c$"):
+    with pytest.raises(FrozenChangedError, match=r"^4 frozen arrays changed, first a, b, c$"):
         check_unchanged(digests(ARRAYS), {})

@@ -55,10 +55,13 @@ def test_pre_logits_are_pooled(make_toy):
 
 def test_head_by_hand():
     head = Head(2, 2, hidden=(2,), rngs=nnx.Rngs(0))
-    head.hidden[0].kernel[...] = jnp.array([[1.0, -1.0], [2.0, 0.0]])
-    head.hidden[0].bias[...] = jnp.array([0.5, 0.0])
-    head.classifier.kernel[...] = jnp.array([[1.0, 3.0], [10.0, 10.0]])
-    head.classifier.bias[...] = jnp.array([0.0, -1.0])
+    values = {
+        ("hidden", 0, "kernel"): jnp.array([[1.0, -1.0], [2.0, 0.0]]),
+        ("hidden", 0, "bias"): jnp.array([0.5, 0.0]),
+        ("classifier", "kernel"): jnp.array([[1.0, 3.0], [10.0, 10.0]]),
+        ("classifier", "bias"): jnp.array([0.0, -1.0]),
+    }
+    nnx.update(head, nnx.from_flat_state(values))
     # hidden = relu([1 + 4 + 0.5, -1]) = [5.5, 0]
     np.testing.assert_allclose(head(jnp.array([[1.0, 2.0]])), [[5.5, 15.5]])
 

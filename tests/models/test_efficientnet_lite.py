@@ -1,6 +1,7 @@
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,12 +48,13 @@ def test_spatial_sizes(lite0):
     assert shape("pre_logits") == (1280,)
 
 
-def test_residual_where_shapes_agree_and_deeper_blocks_drop_more():
-    backbone = create_model("efficientnet_lite0", 2, abstract_backbone=True).backbone
+@pytest.mark.parametrize("drop_path", [0.0, 0.2])
+def test_residual_where_shapes_agree_and_deeper_blocks_drop_more(drop_path):
+    backbone = create_model("efficientnet_lite0", 2, drop_path=drop_path, abstract_backbone=True).backbone
     blocks = [getattr(backbone, name) for name in backbone.block_names[1:-2]]
     residual = [index for index, block in enumerate(blocks) if block.residual]
     assert residual == [2, 4, 6, 7, 9, 10, 12, 13, 14]
-    np.testing.assert_allclose([block.drop_path.rate for block in blocks], 0.2 * np.arange(16) / 16)
+    np.testing.assert_allclose([block.drop_path.rate for block in blocks], drop_path * np.arange(16) / 16)
 
 
 def test_real_photographs(photographs, lite0_logits):
@@ -72,7 +74,7 @@ def test_logits_are_pytorch_s(photographs, lite0_logits, size):
     spec = find_spec("efficientnet_lite0")
     model.load_state_dict(torch.load(spec.path(), weights_only=True))
     images = np.stack([*photographs(size).values()])
-    pixels = np.asarray(spec.preprocessing.normalize(images)).transpose(0, 3, 1, 2)
+    pixels = np.asarray(spec.preprocessing.normalize(jnp.asarray(images))).transpose(0, 3, 1, 2)
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels.copy())).numpy()
     found = lite0_logits(images)

@@ -17,7 +17,7 @@ def test_names_and_image_sizes():
 
 @pytest.mark.parametrize("function", [image_size_of, lambda name: create_model(name, 2)])
 def test_an_unknown_name_is_told_the_nearest(function):
-    with pytest.raises(ValueError, match="unknown model 'efficientnet-lite0'.*efficientnet_lite0"):
+    with pytest.raises(ValueError, match=r"unknown model 'efficientnet-lite0'.*efficientnet_lite0"):
         function("efficientnet-lite0")
 
 

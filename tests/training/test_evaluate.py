@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -59,8 +60,8 @@ def test_predictions_leave_the_filling_out(kind):
 
     def step(arrays, inputs):
         assert set(inputs) == {kind}
-        return np.stack([inputs[kind], np.zeros(4)], -1) * arrays["scale"]
+        return jnp.stack([inputs[kind], jnp.zeros(4)], -1) * arrays["scale"]
 
-    found = predict(step, {"scale": 0.1}, batches)
+    found = predict(step, {"scale": jnp.float32(0.1)}, batches)
     assert found.shape == (10, 2)
-    np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-rows / 10)))
+    np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-rows / 10)), rtol=1e-5)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,8 +30,8 @@ def phase(**changes) -> Phase:
 
 def updates(steps: int = 1, **changes) -> dict[str, float]:
     """The last of some updates by the same gradients."""
-    optimizer = make_optimizer(phase(**changes), LABELS)
-    state, found = optimizer.init(PARAMS), {}
+    optimizer: Any = make_optimizer(phase(**changes), LABELS)
+    state, found = optimizer.init(PARAMS), None
     for _ in range(steps):
         found, state = optimizer.update(GRADS, state, PARAMS, rates=RATES)
     return {path: float(update.squeeze()) for path, update in found.items()}

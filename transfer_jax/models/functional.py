@@ -31,8 +31,11 @@ def update(model: Classifier, arrays: Mapping[str, jax.Array]) -> None:
 
 
 def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays:
-    """The arrays in the precision that a forward pass computes in."""
-    return {path: array.astype(dtype) for path, array in arrays.items()}
+    """The arrays in the precision that a forward pass computes in.
+
+    Running statistics stay as they are: bfloat16 cannot hold the small steps of their averages.
+    """
+    return {path: array if _is_statistic(path) else array.astype(dtype) for path, array in arrays.items()}
 
 
 def block_of(path: str) -> str:
@@ -65,6 +68,10 @@ def set_training(model: Classifier, blocks: Iterable[str], *, norm: str) -> None
         block.train()
         if norm == "frozen":
             block.set_attributes(nnx.BatchNorm, use_running_average=True, raise_if_not_found=False)
+
+
+def _is_statistic(path: str) -> bool:
+    return path.endswith(("/mean", "/var"))
 
 
 def _nest(arrays: Mapping[str, jax.Array]) -> nnx.State:

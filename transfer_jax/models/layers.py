@@ -76,14 +76,30 @@ class ConvNorm(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        norm = self.norm
-        if norm.use_running_average:
-            # Folded into the convolution, the normalization is one addition per pixel.
-            gain = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
-            x = self.conv(x, gain) + (norm.bias[...] - norm.mean[...] * gain).astype(x.dtype)
+        if self.norm.use_running_average:
+            # Folded into the kernel, the normalization is one addition per pixel.
+            gain, shift = self._affine(self.norm.mean[...], self.norm.var[...])
+            x = self.conv(x, gain) + shift.astype(x.dtype)
         else:
-            x = norm(self.conv(x)).astype(x.dtype)
+            x = self.conv(x)
+            gain, shift = self._affine(*self._batch_statistics(x))
+            x = (x * gain + shift).astype(x.dtype)
         return x if self.activation is None else self.activation(x)
+
+    def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Normalization as a factor and an addend per channel: its gradient then takes two sums over the pixels."""
+        gain = self.norm.scale[...] * jax.lax.rsqrt(var + self.norm.epsilon)
+        return gain, self.norm.bias[...] - mean * gain
+
+    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance per channel of the batch, which the running statistics take up."""
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean = x.mean(axis=(0, 1, 2))
+        var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
+        for running, batch in ((self.norm.mean, mean), (self.norm.var, var)):
+            kept = self.norm.momentum
+            running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
+        return mean, var
 
 
 class GlobalPool(nnx.Module):

@@ -1,0 +1,107 @@
+"""Who may import whom: cli -> studies -> training -> features, freezing, data, weights … -> models."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import transfer_jax
+
+ROOT = Path(transfer_jax.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.relative_to(ROOT).parts)
+LAYERS = [  # each part may import those in lower lines, and its own modules
+    {"__init__"},
+    {"cli"},
+    {"studies"},
+    {"training"},
+    {"config"},
+    {"features", "freezing", "data", "weights", "checkpoint", "report"},
+    {"models"},
+]
+ONLY = {  # who alone may import a library
+    "orbax": ("checkpoint.py",),
+    "tensorflow_datasets": ("data/",),
+    "grain": ("data/",),
+    "array_record": ("data/",),
+    "PIL": ("data/",),
+    "safetensors": ("weights/readers/", "weights/saved.py"),  # saved.py writes
+    "pickle": ("weights/readers/",),
+    "zipfile": ("weights/readers/",),
+    "h5py": ("weights/readers/",),
+    "matplotlib": ("report/",),
+    "rich": ("report/", "cli.py"),
+    "tyro": ("cli.py",),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def part_of(module: str) -> str:
+    """The part of the package that a module such as `transfer_jax.data.files` is in."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and any(parts[1] in layer for layer in LAYERS) else "__init__"
+
+
+def layer_of(part: str) -> int:
+    return next(index for index, layer in enumerate(LAYERS) if part in layer)
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def own_part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_imports_go_down_the_layers(path):
+    part = own_part(path)
+    for module in imports(path):
+        if module.split(".")[0] != "transfer_jax" or module == "transfer_jax":
+            continue
+        other = part_of(module)
+        if part == other or module.split(".")[1:2] == ["__version__"]:
+            continue
+        assert layer_of(other) > layer_of(part), f"{named(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_libraries_stay_where_they_belong(path):
+    for module in imports(path):
+        places = ONLY.get(module.split(".")[0])
+        assert places is None or named(path).startswith(places), f"{named(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if own_part(path) == "freezing"], ids=named)
+def test_freezing_knows_models_as_names_and_trees(path):
+    known = {module for module in imports(path) if module.startswith("transfer_jax.models")}
+    assert all(module.startswith("transfer_jax.models.functional") for module in known)
+    assert not any(module.startswith("flax") for module in imports(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_library_code_never_prints(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{named(path)}:{node.lineno}"
+
+
+def test_every_part_has_its_layer():
+    assert {own_part(path) for path in FILES} == set.union(*LAYERS)
+
+
+@pytest.mark.parametrize("name", transfer_jax.__all__)
+def test_public_names_are_there(name):
+    assert getattr(transfer_jax, name) is not None

@@ -1,0 +1,69 @@
+"""Training steps of the toy network."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transfer_jax.freezing import Phase, boundary, labels, partition
+from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.models import Classifier, Preprocessing
+from transfer_jax.models.functional import block_of, split, with_training
+from transfer_jax.training.optimizer import make_optimizer, rates_at
+from transfer_jax.training.state import TrainState
+from transfer_jax.training.step import Forward, StepOptions, make_train_step
+
+
+@pytest.fixture(scope="session")
+def batch() -> dict[str, np.ndarray]:
+    """Twelve random images of 16 pixels."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (12, 16, 16, 3), np.uint8),
+        "label": (np.arange(12) % 3).astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="session")
+def make_step() -> Callable[..., SimpleNamespace]:
+    """Makes a training step of a network, and all that it is called with but the batch."""
+
+    def make(
+        model: Classifier,
+        phase: Phase,
+        *,
+        cached: bool = False,
+        dtype=jnp.float32,
+        class_weights=(1.0, 1.0, 1.0),
+        **options,
+    ) -> SimpleNamespace:
+        graphdef, params, stats = split(model)
+        labelled = labels(params, phase.selector, model.backbone.block_names)
+        blocks = trainable_blocks(labelled)
+        trainable, frozen = partition(params, labelled)
+        moving = {path: x for path, x in stats.items() if phase.norm == "train" and block_of(path) in blocks}
+        end = boundary(labelled, model.backbone.block_names)
+        forward = Forward(
+            graphdef=with_training(graphdef, {**params, **stats}, blocks, norm=phase.norm),
+            start=end if cached else None,
+            preprocessing=Preprocessing(mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
+            dtype=dtype,
+        )
+        optimizer = make_optimizer(phase, labelled)
+        ema = options.get("ema_decay", 0) > 0
+        return SimpleNamespace(
+            state=TrainState.create(trainable, moving, optimizer, ema=ema),
+            frozen={**frozen, **{path: x for path, x in stats.items() if path not in moving}},
+            rates=rates_at(phase, labelled, 0, 1),
+            step=make_train_step(
+                forward, optimizer, StepOptions(class_weights=np.array(class_weights, np.float32), **options)
+            ),
+            forward=forward,
+            arrays={**params, **stats},
+            graphdef=graphdef,
+            boundary=end,
+        )
+
+    return make

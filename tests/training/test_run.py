@@ -1,0 +1,186 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import Augmentation, BadImageError
+from transfer_jax.freezing import Phase, Schedule, feature_extraction
+from transfer_jax.models import create_model
+from transfer_jax.models.functional import split
+from transfer_jax.report.progress import Silent
+from transfer_jax.training.run import check, images_digest, images_of, override, prepare, trains_on_features
+from transfer_jax.weights.keymaps import torch_key
+
+TINY = "efficientnet_lite_tiny"
+PHASE = Phase(name="only", train="head", epochs=1, learning_rate=0.01)
+
+
+def config(folder, **changes) -> TrainConfig:
+    return TrainConfig(**{"images": str(folder), "model": TINY, "weights": "none", **changes})
+
+
+def test_a_run_has_all_that_training_needs(image_folder, tmp_path):
+    run = prepare(config(image_folder, hidden=(5,), seed=3), tmp_path, Silent())
+    assert (len(run.train), len(run.evaluation)) == (36, 12)
+    assert run.train.class_names == ("blue", "green", "red")
+    assert run.evaluation.counts() == {"blue": 4, "green": 4, "red": 4}
+    assert run.preprocessing.image_size == 32
+    assert run.arrays["head/hidden/0/kernel"].shape == (1280, 5)
+    assert run.arrays["head/classifier/kernel"].shape == (5, 3)
+    assert set(run.params) < set(run.arrays)
+    assert all(isinstance(array, jax.Array) for array in run.arrays.values())
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_of_a_file_fill_the_backbone_and_not_the_head(image_folder, tmp_path):
+    _, params, stats = split(create_model(TINY, 9, seed=8))
+    arrays = {**params, **stats}
+    torch = {
+        str(torch_key(TINY, path)): np.ascontiguousarray(
+            np.asarray(x).transpose(3, 2, 0, 1) if x.ndim == 4 else x.T
+        )
+        for path, x in arrays.items()
+    }
+    save_file(torch, tmp_path / "weights.safetensors")
+    run = prepare(config(image_folder, weights=str(tmp_path / "weights.safetensors")), tmp_path, Silent())
+    for path, array in arrays.items():
+        if not path.startswith("head/"):
+            np.testing.assert_array_equal(run.arrays[path], array, err_msg=path)
+    assert run.arrays["head/classifier/bias"].shape == (3,)
+
+
+def test_the_seed_decides_split_and_head(image_folder, tmp_path):
+    first, again, other = (prepare(config(image_folder, seed=s), tmp_path, Silent()) for s in (0, 0, 1))
+    assert first.train.names == again.train.names != other.train.names
+    path = "head/classifier/kernel"
+    np.testing.assert_array_equal(first.arrays[path], again.arrays[path])
+    assert not np.array_equal(first.arrays[path], other.arrays[path])
+    assert images_digest(first) == images_digest(again) != images_digest(other)
+
+
+def test_overrides_of_the_preprocessing(make_run):
+    preprocessing = make_run(PHASE).preprocessing
+    assert override(preprocessing, None, None) == preprocessing
+    assert override(preprocessing, 48, 0.5) == dataclasses.replace(
+        preprocessing, image_size=48, crop_fraction=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [({"batch_size": 32}, 32), ({"batch_size": 64}, 36), ({"batch_size": 64, "accumulate": 8}, 32)],
+)
+def test_a_batch_is_never_larger_than_the_dataset(make_run, settings, size):
+    run = make_run(PHASE, **settings)
+    assert run.batch_size == size
+    assert run.batch_size % run.config.accumulate == 0
+
+
+def test_where_features_lie_and_what_is_computed_in(make_run, tmp_path):
+    run = make_run(PHASE)
+    assert run.feature_root == tmp_path / "features"
+    assert run.dtype == np.float32
+    run = make_run(PHASE, feature_dir="/elsewhere", precision="bfloat16")
+    assert str(run.feature_root) == "/elsewhere"
+    assert str(run.dtype) == "bfloat16"
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("none", [1, 1, 1]), ("balanced", [0.5, 1, 2])])
+def test_class_weights(make_run, setting, expected):
+    run = make_run(PHASE, class_weights=setting)
+    chosen = [
+        index
+        for label, count in ((0, 8), (1, 4), (2, 2))
+        for index in np.flatnonzero(run.train.labels == label)[:count]
+    ]
+    weights = dataclasses.replace(run, train=run.train.subset(chosen)).class_weights()
+    np.testing.assert_allclose(weights / weights[1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("choice", ["error", "skip"])
+def test_bad_images(tmp_path, image_folder, choice):
+    folder, workdir = tmp_path / "images", tmp_path / "run"
+    for path in image_folder.rglob("*.png"):
+        copy = folder / path.relative_to(image_folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (folder / "red" / "00.png").write_bytes(b"no image")
+    dataset = images_of(config(folder, on_bad_image=choice), workdir, Silent())
+    if choice == "error":
+        with pytest.raises(BadImageError, match=r"^red/00\.png: not an image"):
+            [dataset.image(index) for index in range(len(dataset))]
+    else:
+        assert len(dataset) == 47
+        assert "red/00.png" not in dataset.names
+        (line,) = (workdir / "skipped_images.txt").read_text().splitlines()
+        assert line.startswith("red/00.png: not an image")
+
+
+@pytest.mark.parametrize(
+    ("changes", "boundary", "expected"),
+    [
+        ({}, "pre_logits", True),
+        ({"cache": "require"}, "top", True),
+        ({"cache": "off"}, "top", False),
+        ({}, None, False),
+        ({"augment": True}, "top", False),
+        ({"augment": True, "views": 2}, "top", True),
+    ],
+)
+def test_when_a_phase_trains_on_features(changes, boundary, expected):
+    phase = dataclasses.replace(PHASE, **changes)
+    assert trains_on_features(config("x"), phase, boundary) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "boundary", "message"),
+    [
+        ({}, None, "phase 'only' requires a cache, but its lowest block trains"),
+        (
+            {"augment": True},
+            "top",
+            r"phase 'only' requires a cache, but it augments each image afresh \(set `views`",
+        ),
+    ],
+)
+def test_a_cache_that_cannot_be_is_an_error_where_it_is_required(changes, boundary, message):
+    phase = dataclasses.replace(PHASE, cache="require", **changes)
+    with pytest.raises(ValueError, match=message):
+        trains_on_features(config("x"), phase, boundary)
+
+
+def test_mixing_trains_on_images():
+    mixing = config("x", augmentation=Augmentation(mixup=1.0), schedule=Schedule((PHASE,)))
+    assert trains_on_features(mixing, PHASE, "top")
+    assert not trains_on_features(mixing, dataclasses.replace(PHASE, augment=True), "top")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": "efficientnet_lite_tinny"},
+            "unknown model 'efficientnet_lite_tinny'.*efficientnet_lite_tiny",
+        ),
+        ({"weights": "auto"}, f"no weights are known for '{TINY}'"),
+        (
+            {"schedule": Schedule((dataclasses.replace(PHASE, train="top(99)"),))},
+            r"top\(99\): the backbone has",
+        ),
+        (
+            {"schedule": Schedule((dataclasses.replace(feature_extraction().phases[0], train="all_()"),))},
+            "requires a cache, but its lowest block trains",
+        ),
+    ],
+)
+def test_what_cannot_be_is_found_before_anything_is_read(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check(config("/no/such/folder", **changes))
+
+
+def test_more_parts_than_images(image_folder, tmp_path):
+    with pytest.raises(ValueError, match="36 training images cannot be split into accumulate=40 parts"):
+        prepare(config(image_folder, batch_size=40, accumulate=40), tmp_path, Silent())

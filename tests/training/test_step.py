@@ -1,0 +1,228 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transfer_jax.features import make_prefix
+from transfer_jax.freezing import Phase
+from transfer_jax.models import create_model
+from transfer_jax.training.compile import compile_function
+from transfer_jax.training.step import make_eval_step
+
+
+def sgd(train: str, **changes) -> Phase:
+    settings = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "shape": "constant", **changes}
+    return Phase(**{"name": "p", "train": train, "epochs": 1, **settings})
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def run(made, batch, steps: int = 1):
+    step, state, metrics = jax.jit(made.step), made.state, []
+    for _ in range(steps):
+        state, found = step(state, made.frozen, batch, made.rates)
+        metrics.append({name: float(value) for name, value in found.items()})
+    return state, metrics
+
+
+@pytest.fixture(scope="module")
+def live(make_toy, batch):
+    """Pooled features and logits of the toy network for the batch, as arrays."""
+    model = make_toy()
+    x = (batch["image"].astype(np.float32) - 127) / 64
+    features = model.backbone(jnp.asarray(x))
+    return np.asarray(features, np.float64), np.asarray(model.head(features), np.float64)
+
+
+def test_a_head_step_by_hand(make_toy, make_step, batch, live):
+    features, logits = live
+    made = make_step(make_toy(), sgd("head"))
+    state, (metrics,) = run(made, batch)
+    error = (softmax(logits) - np.eye(3)[batch["label"]]) / 12
+    kernel, bias = features.T @ error, error.sum(0)
+    path = "head/classifier/kernel"
+    np.testing.assert_allclose(
+        state.trainable[path] - made.state.trainable[path], -kernel, rtol=1e-3, atol=1e-6
+    )
+    assert metrics["grad_norm"] == pytest.approx(np.sqrt((kernel**2).sum() + (bias**2).sum()), rel=1e-4)
+    assert metrics["loss"] == pytest.approx(
+        -np.log(softmax(logits)[np.arange(12), batch["label"]]).mean(), rel=1e-4
+    )
+    assert metrics["accuracy"] == pytest.approx((logits.argmax(-1) == batch["label"]).mean())
+    assert int(state.step) == 1
+
+
+def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live):
+    weights = np.array([0.5, 2.0, 4.0])
+    made = make_step(make_toy(), sgd("head"), class_weights=weights, label_smoothing=0.3)
+    targets = 0.7 * np.eye(3)[batch["label"]] + 0.1
+    losses = -(targets * np.log(softmax(live[1]))).sum(-1) * (targets @ weights)
+    assert run(made, batch)[1][0]["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 12])
+def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accumulate):
+    options = {"class_weights": (0.5, 2.0, 4.0), "label_smoothing": 0.1}
+    whole, parts = (
+        run(make_step(make_toy(), sgd("top(2)", clip_norm=1.0), accumulate=count, **options), batch)
+        for count in (1, accumulate)
+    )
+    for path, array in whole[0].trainable.items():
+        np.testing.assert_allclose(parts[0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
+    assert parts[1][0] == pytest.approx(whole[1][0], rel=1e-5)
+
+
+def test_moving_average_by_hand(make_toy, make_step, batch):
+    made = make_step(make_toy(), sgd("head"), ema_decay=0.75)
+    path, step, state = "head/classifier/bias", jax.jit(made.step), made.state
+    expected = np.asarray(state.trainable[path])
+    for _ in range(3):
+        state, _ = step(state, made.frozen, batch, made.rates)
+        expected = 0.75 * expected + 0.25 * np.asarray(state.trainable[path])
+    np.testing.assert_allclose(state.ema[path], expected, rtol=1e-5, atol=1e-7)
+    assert set(state.ema) == set(state.trainable)
+    np.testing.assert_array_equal(state.evaluated()[path], state.ema[path])
+
+
+def test_running_statistics_by_hand(make_toy, make_step, batch):
+    model = make_toy()
+    made = make_step(model, sgd("blocks('stem') | head", norm="train"))
+    state, _ = run(made, batch)
+    x = model.backbone.stem.conv((jnp.asarray(batch["image"], jnp.float32) - 127) / 64)
+    assert set(state.stats) == {"backbone/stem/norm/mean", "backbone/stem/norm/var"}
+    mean, var = (state.stats[f"backbone/stem/norm/{name}"] for name in ("mean", "var"))
+    np.testing.assert_allclose(mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(var, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_running_statistics_move_in_bfloat16_too(make_toy, make_step, batch):
+    made = [
+        make_step(make_toy(), sgd("top(1)", norm="train"), dtype=dtype)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    single, half = (run(one, batch, steps=20)[0].stats["backbone/top/norm/var"] for one in made)
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(1 - half, 1 - single, rtol=0.05)
+
+
+def test_bfloat16_computes_in_half_and_keeps_float32(make_toy, make_step, batch):
+    made = make_step(make_toy(), sgd("top(2)"), dtype=jnp.bfloat16)
+    text = jax.jit(made.step).lower(made.state, made.frozen, batch, made.rates).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    exact = [line for line in products if "bf16" not in line]
+    assert len(products) > 5
+    assert len(exact) == 1  # targets times class weights
+    state, (metrics,) = run(made, batch)
+    assert {str(array.dtype) for array in state.trainable.values()} == {"float32"}
+    single = run(make_step(make_toy(), sgd("top(2)")), batch)[1][0]
+    assert metrics["loss"] == pytest.approx(single["loss"], rel=0.02)
+    assert metrics["loss"] != single["loss"]
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}, {}])
+def test_randomness_follows_seed_and_step(make_toy, make_step, batch, mixing):
+    toy = make_toy(dropout=0.0 if mixing else 0.5)
+    frozen_rate = sgd("head", learning_rate=1e-30)
+    first, again, other = (
+        run(make_step(toy, frozen_rate, seed=seed, **mixing), batch, 2)[1] for seed in (0, 0, 1)
+    )
+    assert first == again
+    losses = [found["loss"] for found in (*first, *other)]
+    assert len(set(losses)) == 4
+    if mixing.get("mixup"):  # mixed images, but whole labels
+        assert all(found["accuracy"] in [pytest.approx(k / 12) for k in range(13)] for found in first)
+
+
+def test_another_rate_compiles_nothing(make_toy, make_step, batch):
+    made = make_step(make_toy(), sgd("top(1)"))
+    traced = []
+
+    @jax.jit
+    def step(*args):
+        traced.append(1)
+        return made.step(*args)
+
+    one, _ = step(made.state, made.frozen, batch, made.rates)
+    two, _ = step(
+        made.state, made.frozen, batch, {name: np.float32(0.5) * rate for name, rate in made.rates.items()}
+    )
+    assert traced == [1]
+    path = "head/classifier/bias"
+    moved = [np.asarray(state.trainable[path] - made.state.trainable[path]) for state in (one, two)]
+    np.testing.assert_allclose(moved[1], moved[0] / 2, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
+def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, train):
+    model = make_toy()
+    live, cached = (make_step(model, sgd(train), cached=cached) for cached in (False, True))
+    prefix = jax.jit(make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32))
+    features = prefix(live.arrays, batch["image"])
+    results = [run(live, batch), run(cached, {"features": features, "label": batch["label"]})]
+    assert results[1][1][0] == pytest.approx(results[0][1][0], rel=1e-5)
+    for path, array in results[0][0].trainable.items():
+        np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+def test_evaluation_gives_the_logits(make_toy, make_step, batch, live):
+    made = make_step(make_toy(), sgd("head"))
+    step = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
+    np.testing.assert_allclose(
+        jax.jit(step)(made.arrays, {"image": batch["image"]}), live[1], rtol=1e-3, atol=1e-5
+    )
+
+
+# The operations of the tiny real network, as XLA counts them in the compiled programs.
+IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
+LABELS = np.zeros(8, np.int32)
+HEAD_FLOPS = 2 * 8 * 1280 * 3
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = create_model("efficientnet_lite_tiny", 3)
+    model.eval()
+    return model
+
+
+def flops(function, *args, donate=()) -> float:
+    found = compile_function(function, *args, donate=donate).flops
+    assert found is not None
+    return found
+
+
+def step_flops(made, batch) -> float:
+    return flops(made.step, made.state, made.frozen, batch, made.rates, donate=(0,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, {}),
+        ({"clip_norm": 1.0}, {"ema_decay": 0.99, "label_smoothing": 0.1}),
+        ({"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "norm": "train"}, {"ema_decay": 0.99}),
+    ],
+)
+def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, changes, options):
+    made = make_step(tiny, sgd("head", **changes), **options)
+    evaluation = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
+    forward = flops(evaluation, made.arrays, {"image": IMAGES})
+    assert forward > 50 * HEAD_FLOPS  # so that a backward pass would show
+    # `forward` has the head once, and backward has it twice
+    step = step_flops(made, {"image": IMAGES, "label": LABELS})
+    assert forward <= step <= 1.05 * (forward + 2 * HEAD_FLOPS)
+
+
+def test_the_backward_pass_stops_at_the_boundary(tiny, make_step):
+    live, cached = (make_step(tiny, sgd("top(2)", clip_norm=1.0), cached=cached) for cached in (False, True))
+    prefix = make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32)
+    features = jax.eval_shape(prefix, live.arrays, IMAGES)
+    below = flops(prefix, live.arrays, IMAGES)
+    above = step_flops(cached, {"features": features, "label": LABELS})
+    assert step_flops(live, {"image": IMAGES, "label": LABELS}) == pytest.approx(below + above, rel=0.02)
+    assert below > 0.3 * above  # a backward pass through the prefix would cost twice that
