@@ -9,6 +9,6 @@ config = TrainConfig(
     images="elpv",
     model="efficientnet_lite0",
     crop_fraction=1.0,
-    schedule=five_steps("from_('blocks.6')", head_epochs=60, epochs=8, learning_rate=2e-4, views=8),
-    augmentation=Augmentation(crop_scale=None, flip_vertical=True, rotate90=True),
+    schedule=five_steps("from_('blocks.6')", head_epochs=60, epochs=7, learning_rate=2e-4, views=4),
+    augmentation=Augmentation(crop_scale=None, flip_vertical=True),
 )

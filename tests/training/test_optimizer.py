@@ -31,7 +31,7 @@ def phase(**changes) -> Phase:
 def updates(steps: int = 1, **changes) -> dict[str, float]:
     """The last of some updates by the same gradients."""
     optimizer: Any = make_optimizer(phase(**changes), LABELS)
-    state, found = optimizer.init(PARAMS), None
+    state, found = optimizer.init(PARAMS), {}
     for _ in range(steps):
         found, state = optimizer.update(GRADS, state, PARAMS, rates=RATES)
     return {path: float(update.squeeze()) for path, update in found.items()}

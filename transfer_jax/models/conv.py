@@ -1,7 +1,7 @@
 """Two-dimensional convolution that lowers well on every platform.
 
-Accelerators get XLA's own convolution, forward and backward. On a CPU that lowering is far from what the machine
-can do for two kinds of kernel, which are all of a mobile network: depthwise ones, written here as one
+Accelerators get XLA's own convolution, forward and backward. On a CPU that lowering is far from what the
+machine can do for two kinds of kernel, which are all of a mobile network: depthwise ones, written here as one
 multiply-add per tap of the kernel, and 1x1 ones, written here as a matrix product. The choice falls when a
 function is lowered, not when it is traced, so compiling ahead of time for another platform is not affected.
 """
@@ -23,7 +23,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class _Window(NamedTuple):
-    """How a kernel moves over an image, in pixels: its step, the zeros around the image, the channel groups."""
+    """How a kernel moves over an image: its step and the zeros around, in pixels; the channel groups."""
 
     stride: int
     padding: Padding
@@ -58,7 +58,7 @@ def conv2d(
     kernel_size, depth, out = kernel.shape[:2], kernel.shape[2], kernel.shape[3]
     if x.shape[-1] != depth * groups or out % groups:
         raise ValueError(
-            f"an image of {x.shape[-1]} channels does not fit a kernel of shape {kernel.shape} in {groups} groups"
+            f"{x.shape[-1]} channels do not fit a kernel of shape {kernel.shape} in {groups} groups"
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel_size, (strides, strides), padding)
@@ -141,7 +141,7 @@ def _pad(x: jax.Array, padding: Padding) -> jax.Array:
 
 
 def _correlate(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The depthwise convolution of padded images: one shifted multiply-add per tap, which XLA makes one loop."""
+    """The depthwise convolution of padded images: a multiply-add per tap, which XLA makes one loop."""
     kernel_size, dtype = kernel.shape[:2], x.dtype
     out = [(size - taps) // stride + 1 for size, taps in zip(x.shape[1:3], kernel_size, strict=True)]
     total = jnp.zeros((x.shape[0], *out, x.shape[3]), _sum_dtype(dtype))
@@ -155,9 +155,9 @@ def _correlate(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def _image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, window: _Window) -> jax.Array:
     """The gradient of the images: `dy` correlated with the flipped kernel.
 
-    With a stride, the pixels of a stride x stride tile see different taps. Each position in the tile is a small
-    convolution without a stride, and the tiles are put together afterwards; spreading `dy` out with zeros instead
-    would cost stride² times as much.
+    With a stride, the pixels of a stride x stride tile see different taps. Each position in the tile is a
+    small convolution without a stride, and the tiles are put together afterwards; spreading `dy` out with
+    zeros instead would cost stride² times as much.
     """
     stride = window.stride
 
@@ -185,8 +185,8 @@ def _image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, wi
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: _Window) -> jax.Array:
     """The gradient of the kernel: per tap, the sum over images and pixels of `dy` times the shifted image.
 
-    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are written
-    as a loop that adds whole rows, and only the sum over the width is left to a reduction.
+    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are
+    written as a loop that adds whole rows, and only the sum over the width is left to a reduction.
     """
     stride, kernel_size = window.stride, kernel.shape[:2]
     images, (batch, height, width, channels) = _pad(x, window.padding), dy.shape

@@ -87,9 +87,12 @@ class ConvNorm(nnx.Module):
         return x if self.activation is None else self.activation(x)
 
     def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Normalization as a factor and an addend per channel: its gradient then takes two sums over the pixels."""
-        gain = self.norm.scale[...] * jax.lax.rsqrt(var + self.norm.epsilon)
-        return gain, self.norm.bias[...] - mean * gain
+        """Normalization as a factor and an addend per channel: its gradient takes two sums over pixels."""
+        scale, bias = self.norm.scale, self.norm.bias
+        assert scale is not None
+        assert bias is not None
+        gain = scale[...] * jax.lax.rsqrt(var + self.norm.epsilon)
+        return gain, bias[...] - mean * gain
 
     def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and variance per channel of the batch, which the running statistics take up."""

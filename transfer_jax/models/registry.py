@@ -9,7 +9,7 @@ from transfer_jax.models import efficientnet_lite
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 
 _FAMILIES = (efficientnet_lite,)
-"""Each family module has `VARIANTS`, whose entries end in (image size, dropout), and `build(name, rngs, drop_path)`."""
+"""Each has `VARIANTS`, whose entries end in (image size, dropout), and `build(name, rngs, drop_path)`."""
 
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.VARIANTS}
 
