@@ -55,7 +55,16 @@ def torch_eager(batch: int, size: int, precision: str) -> Callable[[], Any]:
     import timm
     import torch
 
-    network = timm.create_model(PEER[MODEL], num_classes=0).eval().to(memory_format=torch.channels_last)
+    from transfer_jax.weights import find_spec
+    from transfer_jax.weights.readers import read_weights
+
+    # The real weights: with random ones the activations shrink to denormal numbers, which are slow. Both
+    # libraries name the same arrays in the same order; loading checks every shape.
+    source = read_weights(find_spec(MODEL).path())
+    arrays = [torch.from_numpy(np.array(source[key])) for key in source if not key.startswith("_fc")]
+    network = timm.create_model(PEER[MODEL], num_classes=0)
+    network.load_state_dict(dict(zip(network.state_dict(), arrays, strict=True)))
+    network = network.eval().to(memory_format=torch.channels_last)
     images = torch.from_numpy(random_images(batch, size))
     low = precision == "bfloat16"
 
