@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from transfer_jax.models.conv import conv2d
+
+# (kernel side, in channels, out channels, groups)
+DEPTHWISE = (3, 6, 6, 6)
+WIDE_DEPTHWISE = (5, 4, 4, 4)
+POINTWISE = (1, 6, 4, 1)
+PLAIN = (3, 3, 8, 1)
+GROUPED = (3, 6, 9, 3)
+KERNELS = pytest.mark.parametrize("kernel", [DEPTHWISE, WIDE_DEPTHWISE, POINTWISE, PLAIN, GROUPED])
+
+
+def reference(x, kernel, *, strides, padding, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (strides, strides),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def example(kernel, size=(9, 8), dtype=np.float32):
+    side, channels, out, groups = kernel
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, *size, channels)).astype(dtype)
+    return jnp.asarray(x), jnp.asarray(
+        rng.standard_normal((side, side, channels // groups, out)).astype(dtype)
+    )
+
+
+@KERNELS
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 3))])
+def test_forward_and_gradients_are_those_of_xla(kernel, strides, padding):
+    x, weights = example(kernel)
+    options = {"strides": strides, "padding": padding, "groups": kernel[3]}
+    expected, pull_expected = jax.vjp(lambda x, k: reference(x, k, **options), x, weights)
+    found, pull_found = jax.vjp(lambda x, k: conv2d(x, k, **options), x, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    dy = jnp.asarray(np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32))
+    for ours, theirs in zip(pull_found(dy), pull_expected(dy), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
+def test_half_precision_stays_half_and_is_close(kernel):
+    x, weights = example(kernel)
+    options = {"strides": 1, "padding": "SAME", "groups": kernel[3]}
+    found = conv2d(x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), **options)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        found.astype(np.float32), reference(x, weights, **options), rtol=0.05, atol=0.1
+    )
+
+
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_keep_the_convolution_of_xla(kernel, platform):
+    x, weights = example(kernel)
+
+    def loss(x, k):
+        return (conv2d(x, k, groups=kernel[3]) ** 2).sum()
+
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(x, weights)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 3  # forward, and the gradients of images and kernel
+    assert "stablehlo.dot_general" not in text
+    assert "stablehlo.while" not in text
+    assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+
+
+def test_shapes_that_do_not_fit_are_named():
+    x, weights = example(DEPTHWISE)
+    with pytest.raises(ValueError, match="6 channels do not fit"):
+        conv2d(x, weights, groups=2)
