@@ -28,7 +28,7 @@ class Phase:
         warmup: Share of the phase in which the rate first climbs from zero, in [0, 1).
         layer_decay: Factor from each block to the one below it; 1.0 gives all blocks the same rate.
         weight_decay: Decoupled decay of kernels; biases and normalizations are never decayed.
-        momentum: First-moment decay of the optimizer.
+        momentum: First-moment decay of the optimizer; `rmsprop` has none.
         clip_norm: Largest global norm of the gradient of the trainable part; None does not clip.
         norm: `frozen` keeps the pretrained batch statistics everywhere; `train` lets blocks that train
             normalize by their batch and update their statistics.

@@ -43,7 +43,9 @@ class SavedModel:
             save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
         except SafetensorError as error:
             raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
-        (directory / _MODEL).write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        partial = directory / f"{_MODEL}.partial"
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        partial.replace(directory / _MODEL)
 
     @classmethod
     def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
