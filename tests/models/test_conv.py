@@ -61,6 +61,58 @@ def test_half_precision_stays_half_and_is_close(kernel):
 
 
 @pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
+def test_half_precision_gradients_stay_half_and_are_close(kernel):
+    x, weights = example(kernel)
+
+    def gradients(convolution, dtype):
+        def loss(x, k):
+            y = convolution(x, k, strides=2, padding="SAME", groups=kernel[3])
+            return (y.astype(jnp.float32) ** 2).sum()
+
+        return jax.grad(loss, argnums=(0, 1))(x.astype(dtype), weights.astype(dtype))
+
+    for found, expected in zip(
+        gradients(conv2d, jnp.bfloat16), gradients(reference, jnp.float32), strict=True
+    ):
+        assert found.dtype == jnp.bfloat16
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found.astype(np.float32) / scale, expected / scale, atol=0.03)
+
+
+@KERNELS
+def test_every_transformation_of_jax_applies(kernel):
+    x, weights = example(kernel)
+    images = jnp.stack([x, 2 * x])
+
+    def gradient(x):
+        return jax.grad(lambda k: (conv2d(x, k, strides=2, groups=kernel[3]) ** 2).sum())(weights)
+
+    expected = jnp.stack([gradient(x), gradient(2 * x)])
+    found = jax.jit(jax.vmap(gradient))
+    np.testing.assert_allclose(found(images), expected, rtol=1e-4, atol=1e-4)
+    exported = jax.export.export(found, platforms=("cpu", "tpu"))(images)
+    np.testing.assert_allclose(exported.call(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
+def test_a_gradient_that_nobody_reads_costs_nothing(kernel):
+    x, weights = example(kernel, (32, 32))
+
+    def cost(argnums):
+        gradient = jax.grad(lambda x, k: (conv2d(x, k, groups=kernel[3]) ** 2).sum(), argnums=argnums)
+
+        def one_of_two(x, k):
+            both = gradient(x, k)
+            return both[0] if len(argnums) == 1 else both
+
+        text = jax.jit(one_of_two).lower(x, weights).compile().as_text()
+        return text.count("while(") + text.count("dot("), text.count("fusion(")
+
+    assert sum(cost((0,))) < sum(cost((0, 1)))
+    assert sum(cost((1,))) < sum(cost((0, 1)))
+
+
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_accelerators_keep_the_convolution_of_xla(kernel, platform):
     x, weights = example(kernel)
