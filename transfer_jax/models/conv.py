@@ -182,9 +182,9 @@ def _image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, wi
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: _Window) -> jax.Array:
     """The gradient of the kernel: per tap, the sum over images and pixels of `dy` times the shifted image.
 
-    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are written
-    as a loop that adds whole rows, and only the sum over the width is left to a reduction. Several rows a step are a
-    little faster on jax 0.12 and six times slower on 0.10.
+    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are
+    written as a loop that adds whole rows, and only the sum over the width is left to a reduction. Several
+    rows a step are a little faster on jax 0.12 and six times slower on 0.10.
     """
     stride, kernel_size = window.stride, kernel.shape[:2]
     images, (batch, height, width, channels) = _pad(x, window.padding), dy.shape
@@ -194,7 +194,9 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: _Wi
         image, row = step // height, step % height
         seen = (1, kernel_size[0], images.shape[2], channels)
         above = lax.dynamic_slice(images, (image, row * stride, 0, 0), seen)[0]
-        grads = lax.dynamic_slice(dy, (image, row, 0, 0), (1, 1, width, channels)).reshape(-1).astype(sum_dtype)
+        grads = (
+            lax.dynamic_slice(dy, (image, row, 0, 0), (1, 1, width, channels)).reshape(-1).astype(sum_dtype)
+        )
         # Flat, since loops over the few channels of an early layer are too short to run at full speed.
         taps = (
             lax.slice(above[i], (j, 0), (j + (width - 1) * stride + 1, channels), (stride, 1)).reshape(-1)
