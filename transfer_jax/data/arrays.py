@@ -55,7 +55,7 @@ def from_arrays(
         )
     positions = values.astype(np.int32)
     digest = hashlib.sha256(repr((images.shape, names)).encode())
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     digest.update(positions.tobytes())
     return ImageDataset(
         read=lambda i: images[i],
