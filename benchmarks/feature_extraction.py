@@ -22,7 +22,6 @@ import numpy as np
 from contest import contest, report
 
 MODEL = "efficientnet_lite0"
-PEER = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 
 
 def random_images(batch: int, size: int) -> np.ndarray:
@@ -52,19 +51,10 @@ def ours(batch: int, size: int, precision: str) -> Callable[[], Any]:
 
 def torch_eager(batch: int, size: int, precision: str) -> Callable[[], Any]:
     """The same network in timm, to pooled features."""
-    import timm
     import torch
+    from peers import timm_network
 
-    from transfer_jax.weights import find_spec
-    from transfer_jax.weights.readers import read_weights
-
-    # The real weights: with random ones the activations shrink to denormal numbers, which are slow. Both
-    # libraries name the same arrays in the same order; loading checks every shape.
-    source = read_weights(find_spec(MODEL).path())
-    arrays = [torch.from_numpy(np.array(source[key])) for key in source if not key.startswith("_fc")]
-    network = timm.create_model(PEER[MODEL], num_classes=0)
-    network.load_state_dict(dict(zip(network.state_dict(), arrays, strict=True)))
-    network = network.eval().to(memory_format=torch.channels_last)
+    network = timm_network(MODEL, 0)
     images = torch.from_numpy(random_images(batch, size))
     low = precision == "bfloat16"
 

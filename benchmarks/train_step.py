@@ -17,7 +17,6 @@ import numpy as np
 from contest import contest, report
 
 MODEL = "efficientnet_lite0"
-PEER = "tf_efficientnet_lite0"
 CLASSES = 10
 TRAINS = {"head": "head", "last stage": "from_('blocks.15')", "everything": "all_()"}
 
@@ -78,11 +77,10 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
 
 def torch_eager(trains: str, count: int, size: int) -> Callable[[], Any]:
     """The same step with timm."""
-    import timm
     import torch
+    from peers import timm_network
 
-    network = timm.create_model(PEER, num_classes=CLASSES).to(memory_format=torch.channels_last)
-    network.eval()  # BatchNorm in inference mode, as ours
+    network = timm_network(MODEL, CLASSES)  # BatchNorm in inference mode, as ours
     names = {
         "head": ("classifier",),
         "last stage": ("classifier", "blocks.6", "conv_head", "bn2"),

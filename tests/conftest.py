@@ -91,17 +91,13 @@ def make_run(
         )
         model = make_toy() if toy is None else toy
         train, evaluation = stratified_split(toy_images, config.eval_fraction, config.seed)
-        graphdef, params, stats = split(model)
-        return Run(
+        return Run.of(
+            model,
             config=config,
             workdir=tmp_path,
             preprocessing=TOY_PREPROCESSING,
             train=train,
             evaluation=evaluation,
-            graphdef=graphdef,
-            block_names=model.backbone.block_names,
-            params=tuple(params),
-            arrays={**params, **stats},
         )
 
     return make

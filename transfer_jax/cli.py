@@ -159,7 +159,7 @@ def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None
         workdir: Folder of a finished run.
         images: Labelled images, as for `train`; the run's held-out images if not given.
     """
-    saved, _ = SavedModel.load(workdir)
+    saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
         _, dataset = stratified_split(images_of(config, workdir, _bars), config.eval_fraction, config.seed)
@@ -189,7 +189,7 @@ def _predict(
         raise ValueError(f"--out must end in .csv or .json, got {out}")
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
-    saved, _ = SavedModel.load(workdir)
+    saved = SavedModel.describe(workdir)
     dataset = unlabelled(files, saved.class_names)
     probabilities = predict_dataset(workdir, dataset, progress=_bars)
     if out is not None:

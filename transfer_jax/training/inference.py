@@ -105,7 +105,7 @@ def classify(
         For each image its path, the class, and the probability of that class.
     """
     files = image_files(images)
-    saved, _ = SavedModel.load(Path(model_dir))
+    saved = SavedModel.describe(Path(model_dir))
     probabilities = predict_dataset(model_dir, unlabelled(files, saved.class_names), progress=progress)
     best = probabilities.argmax(-1)
     return [

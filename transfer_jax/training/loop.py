@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.proof import check_unchanged, digests
@@ -178,19 +180,19 @@ class _Loop:
         if every and epoch % every == 0 and epoch < parts.phase.epochs:
             self._evaluate(trainer, epoch)
 
-    def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> dict[str, Any]:
-        """Scores the held-out images, and logs the scores."""
-        held_out = self._run.evaluation
-        scores = evaluation_metrics(trainer.predict(), held_out.labels, held_out.class_names)
+    def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Predicts the held-out images, logs the scores, and returns both."""
+        held_out, probabilities = self._run.evaluation, trainer.predict()
+        scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
         step = self._global_step(epoch * trainer.parts.steps_per_epoch)
         self._log.write(step, "evaluation", phase=trainer.parts.phase.name, epoch=epoch, **scores)
-        return scores
+        return probabilities, scores
 
     def _end_phase(self, trainer: PhaseTrainer, tally: Tally, frozen: Mapping[str, str]) -> None:
         """Evaluates, records and checkpoints a phase; behind the last one, writes the outcome."""
         parts, run = trainer.parts, self._run
         compiled = trainer.compile_seconds
-        scores = self._evaluate(trainer, parts.phase.epochs)
+        probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
         tally.compile_seconds += trainer.compile_seconds - compiled
         trained = parts.steps * run.batch_size
         result = PhaseResult(
@@ -213,13 +215,13 @@ class _Loop:
         self._position.data, self._position.tally = None, {}
         carried: Arrays = {}
         if self._position.phase == len(self._parts):
-            self._write_outcome(trainer)
+            self._write_outcome(trainer, probabilities)
         else:
             arrays = trainer.all_arrays()
             carried = {path: arrays[path] for path in self._carried()}
         self._save(0, {"carried": carried})
 
-    def _write_outcome(self, trainer: PhaseTrainer) -> None:
+    def _write_outcome(self, trainer: PhaseTrainer, probabilities: np.ndarray) -> None:
         """The trained model, its predictions on the held-out images, and the pictures."""
         run, held_out = self._run, self._run.evaluation
         saved = SavedModel(
@@ -229,7 +231,6 @@ class _Loop:
             hidden=run.config.hidden,
         )
         saved.save(run.workdir / "model", trainer.evaluated_arrays())
-        probabilities = trainer.predict()
         write_predictions(
             run.workdir / "predictions.csv",
             held_out.names,

@@ -114,7 +114,6 @@ class PhaseTrainer:
         self._forward = forward
         self._eval_graphdef = run.graphdef
         self._names = run.train.names
-        self._batch_size = run.batch_size
         self._step_function = make_train_step(forward, optimizer, options)
         self._train_step: Compiled | None = None
         self._eval_step: Compiled | None = None

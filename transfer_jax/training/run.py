@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
 from transfer_jax.freezing.labels import boundary, labels
 from transfer_jax.freezing.schedule import Phase
-from transfer_jax.models import Preprocessing, create_model
+from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.loss import balanced_weights
@@ -46,6 +47,19 @@ class Run:
     block_names: tuple[str, ...]
     params: tuple[str, ...]
     arrays: Arrays
+
+    @classmethod
+    def of(cls, model: Classifier, **settings: Any) -> "Run":
+        """The run of a model, which is put into inference mode; `settings` are the attributes it has not."""
+        model.eval()
+        graphdef, params, stats = split(model)
+        return cls(
+            graphdef=graphdef,
+            block_names=model.backbone.block_names,
+            params=tuple(params),
+            arrays=jax.device_put({**params, **stats}),
+            **settings,
+        )
 
     @property
     def batch_size(self) -> int:
@@ -99,18 +113,13 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
         load_pretrained(model, spec)
         preprocessing = spec.preprocessing
     preprocessing = override(preprocessing, config.image_size, config.crop_fraction)
-    model.eval()
-    graphdef, params, stats = split(model)
-    return Run(
+    return Run.of(
+        model,
         config=config,
         workdir=workdir,
         preprocessing=preprocessing,
         train=train,
         evaluation=evaluation,
-        graphdef=graphdef,
-        block_names=model.backbone.block_names,
-        params=tuple(params),
-        arrays=jax.device_put({**params, **stats}),
     )
 
 
@@ -124,9 +133,9 @@ def check(config: TrainConfig) -> None:
     model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
-    names = model.backbone.block_names
+    names, params = model.backbone.block_names, split(model)[1]
     for phase in config.schedule.phases:
-        labelled = labels(split(model)[1], phase.selector, names)
+        labelled = labels(params, phase.selector, names)
         trains_on_features(config, phase, boundary(labelled, names))
 
 

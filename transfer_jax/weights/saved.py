@@ -48,6 +48,11 @@ class SavedModel:
         partial.replace(directory / _MODEL)
 
     @classmethod
+    def describe(cls, directory: Path) -> "SavedModel":
+        """Reads what a model is, without its arrays; arguments and errors are those of `load`."""
+        return cls._from_json(json.loads((_model_folder(directory) / _MODEL).read_text()))
+
+    @classmethod
     def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
         """Reads a model, in inference mode.
 
@@ -58,11 +63,7 @@ class SavedModel:
             FileNotFoundError: If there is no model.
             CheckpointError: If its arrays do not fill the network.
         """
-        if not (directory / _MODEL).is_file() and (directory / "model" / _MODEL).is_file():
-            directory = directory / "model"
-        if not (directory / _MODEL).is_file():
-            raise FileNotFoundError(f"no trained model in {directory}: there is no {_MODEL}")
-        saved = cls._from_json(json.loads((directory / _MODEL).read_text()))
+        saved, directory = cls.describe(directory), _model_folder(directory)
         model = create_model(
             saved.model, len(saved.class_names), hidden=saved.hidden, dropout=0.0, abstract_backbone=True
         )
@@ -87,3 +88,11 @@ class SavedModel:
             preprocessing=Preprocessing(**{**preprocessing, **pixels}),
             hidden=tuple(values["hidden"]),
         )
+
+
+def _model_folder(directory: Path) -> Path:
+    """The folder itself, or the one that a run has put its model into."""
+    for folder in (directory, directory / "model"):
+        if (folder / _MODEL).is_file():
+            return folder
+    raise FileNotFoundError(f"no trained model in {directory}: there is no {_MODEL}")
