@@ -76,7 +76,7 @@ def report(
     """Prints rows as a table, and writes them as JSON with the machine and the versions."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(rows[0]):
-        table.add_column(column, justify="right" if index else "left")
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)

@@ -4,8 +4,10 @@
     python benchmarks/feature_extraction.py --memory
 
 The first times uint8 images to pooled features, batch by batch, against timm in PyTorch eager mode
-(channels_last, inference mode, the same network, both with as many threads as there are cores). The second
-runs `extract` over a folder of images and over one four times as large, each in a process of its own.
+(channels_last, inference mode, the same network, both with as many threads as there are cores). Our command
+line tells the C library to keep freed memory; the peer is timed without that, as its users run it, and with
+it. The second runs `extract` over a folder of images and over one four times as large, each in a process of
+its own.
 """
 
 import argparse
@@ -35,10 +37,12 @@ def ours(batch: int, size: int, precision: str) -> Callable[[], Any]:
     import jax.numpy as jnp
 
     from transfer_jax.features import make_prefix
+    from transfer_jax.memory import keep_freed_memory
     from transfer_jax.models import create_model
     from transfer_jax.models.functional import split
     from transfer_jax.weights import find_spec, load_pretrained
 
+    keep_freed_memory()
     spec = find_spec(MODEL)
     model = create_model(MODEL, 2, abstract_backbone=True)
     load_pretrained(model, spec)
@@ -49,11 +53,15 @@ def ours(batch: int, size: int, precision: str) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(prefix(arrays, images))
 
 
-def torch_eager(batch: int, size: int, precision: str) -> Callable[[], Any]:
-    """The same network in timm, to pooled features."""
+def torch_eager(batch: int, size: int, precision: str, keep: bool) -> Callable[[], Any]:
+    """The same network in timm, to pooled features; `keep` tells the C library to keep freed memory."""
     import torch
     from peers import timm_network
 
+    from transfer_jax.memory import keep_freed_memory
+
+    if keep:
+        keep_freed_memory()
     network = timm_network(MODEL, 0)
     images = torch.from_numpy(random_images(batch, size))
     low = precision == "bfloat16"
@@ -70,7 +78,8 @@ def speed(arguments: argparse.Namespace) -> None:
     given = (arguments.batch, arguments.size, arguments.precision)
     contenders = {"transfer_jax": functools.partial(ours, *given)}
     if arguments.peer == "torch":
-        contenders["torch eager channels_last"] = functools.partial(torch_eager, *given)
+        contenders["torch eager channels_last"] = functools.partial(torch_eager, *given, False)
+        contenders["the same, freed memory kept"] = functools.partial(torch_eager, *given, True)
     timings = contest(contenders, rounds=arguments.rounds)
     base = next(iter(timings.values())).median
     rows = [

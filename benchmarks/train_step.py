@@ -4,7 +4,8 @@
 
 Times steps on live images for three selectors: the head, the last stage, everything; against timm in PyTorch
 eager mode (channels_last) with the same parameters trainable, and BatchNorm in inference mode in both. The
-optimizer is AdamW in both. A last row trains the last stage from cached features, as `fit` does.
+optimizer is AdamW in both. A second row trains from cached features, as `fit` does. Our command line tells
+the C library to keep freed memory; the peer is timed without that, as its users run it, and with it.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     from transfer_jax.features import make_prefix
     from transfer_jax.freezing import Phase, boundary, labels, partition
     from transfer_jax.freezing.labels import trainable_blocks
+    from transfer_jax.memory import keep_freed_memory
     from transfer_jax.models import create_model
     from transfer_jax.models.functional import split, with_training
     from transfer_jax.training.optimizer import make_optimizer, rates_at
@@ -42,6 +44,7 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     from transfer_jax.training.step import Forward, StepOptions, make_train_step
     from transfer_jax.weights import find_spec, load_pretrained
 
+    keep_freed_memory()
     spec = find_spec(MODEL)
     model = create_model(MODEL, CLASSES, abstract_backbone=True)
     load_pretrained(model, spec)
@@ -75,11 +78,15 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     return call
 
 
-def torch_eager(trains: str, count: int, size: int) -> Callable[[], Any]:
-    """The same step with timm."""
+def torch_eager(trains: str, count: int, size: int, keep: bool) -> Callable[[], Any]:
+    """The same step with timm; `keep` tells the C library to keep freed memory."""
     import torch
     from peers import timm_network
 
+    from transfer_jax.memory import keep_freed_memory
+
+    if keep:
+        keep_freed_memory()
     network = timm_network(MODEL, CLASSES)  # BatchNorm in inference mode, as ours
     names = {
         "head": ("classifier",),
@@ -119,7 +126,8 @@ def main() -> None:
         if name != "everything":
             contenders["transfer_jax, cached features"] = functools.partial(ours, selector, *given, True)
         if arguments.peer == "torch":
-            contenders["torch eager channels_last"] = functools.partial(torch_eager, name, *given)
+            contenders["torch eager channels_last"] = functools.partial(torch_eager, name, *given, False)
+            contenders["the same, freed memory kept"] = functools.partial(torch_eager, name, *given, True)
         timings = contest(contenders, rounds=arguments.rounds)
         base = timings["transfer_jax"].median
         rows += [

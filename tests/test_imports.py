@@ -16,7 +16,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},
-    {"models"},
+    {"models", "memory"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("checkpoint.py",),

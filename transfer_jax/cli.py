@@ -17,6 +17,7 @@ from rich.markup import escape
 from transfer_jax import studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.memory import keep_freed_memory
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.functional import split
 from transfer_jax.models.registry import image_size_of
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         format="%(message)s", handlers=[RichHandler(console=_console, show_time=False, show_path=False)]
     )
+    keep_freed_memory()
     _use_compilation_cache()
     try:
         base, arguments = _take_config(arguments)
@@ -140,7 +142,7 @@ def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> No
     """Adapt a real network to real photographs in three ways, and compare them.
 
     Args:
-        quick: A few epochs only, to see that all works.
+        quick: A few epochs on small images, to see that all works.
         workdir: Folder of the runs; `runs/demo`, or `runs/demo-quick`.
         seed: Seed of the split and of the training.
     """

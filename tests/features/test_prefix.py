@@ -43,6 +43,22 @@ def test_features_depend_on_nothing_else(make_toy, dtype):
         assert not np.array_equal(features, changed), path
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4, 6])
+def test_slices_on_a_cpu_change_nothing(make_toy, batch):
+    model = make_toy()
+    graphdef, params, stats = split(model)
+    arrays, preprocessing = {**params, **stats}, find_spec("efficientnet_lite0").preprocessing
+    images = np.random.default_rng(0).integers(0, 256, (batch, 16, 16, 3), np.uint8)
+    prefix = jax.jit(make_prefix(graphdef, "blocks.1", preprocessing, jnp.float32))
+    whole = jax.jit(lambda images: model.backbone(preprocessing.normalize(images), stop="blocks.1"))
+    np.testing.assert_allclose(prefix(arrays, images), whole(images), rtol=1e-6, atol=1e-6)
+    loops = {
+        platform: "while" in prefix.trace(arrays, images).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "tpu")
+    }
+    assert loops == {"cpu": True, "tpu": False}
+
+
 @pytest.mark.parametrize("boundary", ["pre_logits", "blocks.9"])
 def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, boundary):
     graphdef, arrays = lite0

