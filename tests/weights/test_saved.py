@@ -82,4 +82,15 @@ def test_arrays_that_do_not_fill_the_network_are_named(tmp_path, model, change, 
 def test_the_description_is_readable(tmp_path, model):
     SAVED.save(tmp_path, arrays_of(model))
     described = json.loads((tmp_path / "model.json").read_text())
+    assert len(described.pop("sha256")) == 64
     assert described == json.loads(json.dumps(dataclasses.asdict(SAVED)))
+
+
+def test_a_byte_that_flipped_is_noticed(tmp_path, model):
+    SAVED.save(tmp_path, arrays_of(model))
+    path = tmp_path / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors does not match the checksum"):
+        SavedModel.load(tmp_path)

@@ -1,6 +1,7 @@
 """A trained model on disk: `weights.safetensors` and `model.json`, all that prediction needs."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ class SavedModel:
     hidden: tuple[int, ...] = ()
 
     def save(self, directory: Path, arrays: Mapping[str, jax.Array]) -> None:
-        """Writes the model; the description, without which nothing loads, comes last."""
+        """Writes the model; the description with the checksum, without which nothing loads, comes last."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MODEL).unlink(missing_ok=True)
         try:
@@ -44,13 +45,14 @@ class SavedModel:
         except SafetensorError as error:
             raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
         partial = directory / f"{_MODEL}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        described = {**dataclasses.asdict(self), "sha256": _sha256(directory / _WEIGHTS)}
+        partial.write_text(json.dumps(described, indent=1))
         partial.replace(directory / _MODEL)
 
     @classmethod
     def describe(cls, directory: Path) -> "SavedModel":
         """Reads what a model is, without its arrays; arguments and errors are those of `load`."""
-        return cls._from_json(json.loads((_model_folder(directory) / _MODEL).read_text()))
+        return cls._from_json(_description(_model_folder(directory)))
 
     @classmethod
     def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
@@ -61,9 +63,11 @@ class SavedModel:
 
         Raises:
             FileNotFoundError: If there is no model.
-            CheckpointError: If its arrays do not fill the network.
+            CheckpointError: If its arrays are damaged, or do not fill the network.
         """
         saved, directory = cls.describe(directory), _model_folder(directory)
+        if _sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
+            raise CheckpointError(f"{directory / _WEIGHTS} does not match the checksum in {_MODEL}")
         model = create_model(
             saved.model, len(saved.class_names), hidden=saved.hidden, dropout=0.0, abstract_backbone=True
         )
@@ -88,6 +92,15 @@ class SavedModel:
             preprocessing=Preprocessing(**{**preprocessing, **pixels}),
             hidden=tuple(values["hidden"]),
         )
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / _MODEL).read_text())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model_folder(directory: Path) -> Path:
