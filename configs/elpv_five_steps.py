@@ -1,4 +1,4 @@
-"""Fine-tuning in five steps: the head on cached features, then the blocks from 14x14 upwards with it.
+"""Fine-tuning in five steps: the head on cached features, then the last five blocks and the top with it.
 
 transfer-jax train elpv_five_steps
 """
@@ -9,6 +9,6 @@ config = TrainConfig(
     images="elpv",
     model="efficientnet_lite0",
     crop_fraction=1.0,
-    schedule=five_steps("from_('blocks.6')", head_epochs=60, epochs=7, learning_rate=2e-4, views=4),
+    schedule=five_steps("from_('blocks.11')", head_epochs=60, epochs=14, learning_rate=1e-4, views=4),
     augmentation=Augmentation(crop_scale=None, flip_vertical=True),
 )

@@ -122,7 +122,7 @@ def test_workdir_of_another_config(folder: Path, run: Callable, tmp_path: Path) 
     assert run(*command).code == 0
     before = (workdir / "config.json").read_bytes()
     other = run(*command, "--seed", 5, "--schedule.phases.1.learning-rate", 0.5)
-    fails(other, "another config", "seed was 0, now 5", "schedule.phases.1.learning_rate was 0.0002, now 0.5")
+    fails(other, "another config", "seed was 0, now 5", "schedule.phases.1.learning_rate was 0.0001, now 0.5")
     assert (workdir / "config.json").read_bytes() == before
     assert run(*command, "--threads", 1).code == 0  # Does not change what is learnt.
 

@@ -49,7 +49,7 @@ def five_steps(
     head_epochs: int = 60,
     head_learning_rate: float = 3e-3,
     epochs: int = 10,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 1e-4,
     weight_decay: float = 0.0,
     views: int = 8,
 ) -> Schedule:
