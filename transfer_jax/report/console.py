@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -74,7 +75,7 @@ class Bars:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    shown = Table(title=escape(title), title_justify="left")
+    shown = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, column in enumerate(columns):
         shown.add_column(escape(column), justify="right" if index else "left", overflow="fold")
     for row in rows:

@@ -10,8 +10,8 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.training import Result, fit
 
 WAYS = {
-    "way one: features once": "elpv_feature_extraction",
-    "way two: frozen base": "elpv_frozen_base",
+    "way one": "elpv_feature_extraction",
+    "way two": "elpv_frozen_base",
     "five steps": "elpv_five_steps",
 }
 """What each way is called, and the experiment in `configs/` that is it."""
@@ -20,9 +20,9 @@ COLUMNS = (
     "phase",
     "trainable",
     "images/s",
-    "compile s",
-    "extract s",
-    "train s",
+    "compile\ns",
+    "extract\ns",
+    "train\ns",
     "accuracy",
     "balanced",
 )
@@ -67,7 +67,7 @@ def table_rows(name: str, result: Result) -> list[list[str]]:
     """A row a phase, in the order of `COLUMNS`."""
     return [
         [
-            f"{name} / {phase.name}",
+            f"{name}: {phase.name}",
             f"{phase.trainable_parameters:,}",
             f"{phase.images_per_second:,.0f}",
             f"{phase.compile_seconds:.1f}",
