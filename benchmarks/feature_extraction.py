@@ -13,6 +13,7 @@ its own.
 import argparse
 import functools
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -99,17 +100,28 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """Measures the peak memory of `extract` for 1x and 4x the images."""
-    rows = []
-    for factor in (1, 4):
-        with tempfile.TemporaryDirectory() as folder:
-            count = factor * arguments.images
-            write_images(Path(folder, "images"), count)
-            command = [sys.executable, __file__, "--extract", folder]
-            peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-            rows.append({"images": count, "peak MiB": peak / 1024})
-    for row in rows:
-        row["to the first"] = row["peak MiB"] / rows[0]["peak MiB"]
+    """Measures the peak memory of `extract` for 1x and 4x the images, in turn, several times."""
+    counts = (arguments.images, 4 * arguments.images)
+    peaks: dict[int, list[float]] = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in counts:
+            write_images(Path(folder, str(count)), count)
+        for _ in range(arguments.rounds):
+            for count in counts:
+                command = [sys.executable, __file__, "--extract", str(Path(folder, str(count)))]
+                printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                peaks[count].append(int(printed.split()[-1]) / 1024)
+    base = statistics.median(peaks[counts[0]])
+    rows = [
+        {
+            "images": count,
+            "peak MiB": statistics.median(found),
+            "lowest": min(found),
+            "highest": max(found),
+            "to the first": statistics.median(found) / base,
+        }
+        for count, found in peaks.items()
+    ]
     report(f"{MODEL}, extract, peak memory of the process", rows, arguments.out)
 
 
@@ -125,10 +137,11 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def extract_folder(folder: Path) -> None:
-    """Extracts the features of a folder, and prints the peak memory of this process in KiB."""
+    """Extracts the features of a folder anew, and prints the peak memory of this process in KiB."""
     from transfer_jax.cli import main
 
-    main(["extract", "--images", str(folder / "images"), "--workdir", str(folder / "run")])
+    with tempfile.TemporaryDirectory() as workdir:
+        main(["extract", "--images", str(folder), "--workdir", workdir])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

@@ -4,8 +4,9 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import jax.numpy as jnp
 import numpy as np
@@ -89,7 +90,7 @@ def extract(
     """Completes the features of a key on disk, shard by shard.
 
     A shard is there whole or not at all, so that an extraction goes on where it was killed. What is damaged
-    is named in a warning and extracted anew. Memory is that of one shard.
+    is named in a warning and extracted anew. Memory is that of one batch.
 
     Args:
         key: What the features depend on.
@@ -106,14 +107,14 @@ def extract(
     manifest = _open(directory, key, rows, batch_size, row_shape)
     started, done = time.perf_counter(), 0
 
-    def write(name: str, array: np.ndarray) -> None:
+    def write(name: str, shape: tuple[int, ...], parts: Iterable[np.ndarray], dtype: np.dtype) -> None:
         nonlocal manifest
-        sha = write_atomically(directory / name, lambda file: np.save(file, array))
+        sha = write_atomically(directory / name, lambda file: _save_parts(file, shape, parts, dtype))
         manifest = dataclasses.replace(manifest, files={**manifest.files, name: sha})
         manifest.write(directory)
 
     if LABELS not in manifest.files:
-        write(LABELS, labels)
+        write(LABELS, labels.shape, [labels], labels.dtype)
     source, position = None, -1
     for index, name in enumerate(manifest.shards()):
         first = index * manifest.shard_rows
@@ -123,15 +124,30 @@ def extract(
             continue
         if source is None or position != first:
             source, position = iter(batches(first // batch_size)), first
-        shard = np.empty((count, *row_shape), jnp.dtype(manifest.dtype))
-        for start in range(0, count, batch_size):
-            part = shard[start : start + batch_size]
-            part[:] = next(source)[: len(part)]
-            advance(len(part))
+        write(name, (count, *row_shape), _rows(source, count, batch_size, advance), jnp.dtype(manifest.dtype))
         position += count
-        write(name, shard)
         done += count
     return Extraction(FeatureCache(directory), done, time.perf_counter() - started)
+
+
+def _rows(
+    batches: Iterator[np.ndarray], count: int, batch_size: int, advance: Callable[[int], None]
+) -> Iterator[np.ndarray]:
+    """The next `count` rows, a batch at a time, without the padding of the last."""
+    for start in range(0, count, batch_size):
+        part = next(batches)[: count - start]
+        yield part
+        advance(len(part))
+
+
+def _save_parts(
+    file: IO[bytes], shape: tuple[int, ...], parts: Iterable[np.ndarray], dtype: np.dtype
+) -> None:
+    """What `np.save` writes of the parts joined, with one part in memory at a time."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in parts:
+        file.write(part.astype(dtype, copy=False).tobytes())
 
 
 def _open(
