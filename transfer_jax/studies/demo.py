@@ -38,11 +38,12 @@ def demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterat
         progress: Where to report to.
     """
     for name, experiment in WAYS.items():
+        config = load_config(experiment)
         config = dataclasses.replace(
-            load_config(experiment), seed=seed, feature_dir=str(workdir / "features")
+            shorter(config) if quick else config, seed=seed, feature_dir=str(workdir / "features")
         )
         progress.say(f"[bold]{name}[/bold]: {config.schedule}")
-        yield name, fit(shorter(config) if quick else config, workdir / experiment, progress=progress)
+        yield name, fit(config, workdir / experiment, progress=progress)
 
 
 QUICK_PIXELS = 128
@@ -54,7 +55,7 @@ def shorter(config: TrainConfig) -> TrainConfig:
     phases = tuple(
         dataclasses.replace(
             phase,
-            epochs=min(phase.epochs, 20 if phase.cacheable and not phase.augment else 1),
+            epochs=min(phase.epochs, 1 if not phase.cacheable else 5 if phase.augment else 20),
             views=min(phase.views, 1),
             train="top(2)" if phase.name == "top" else phase.train,
         )
