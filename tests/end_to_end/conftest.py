@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from transfer_jax import TrainConfig, cli, create_model
 from transfer_jax.data import image_fetch, load_dataset
 from transfer_jax.models.functional import merge, split
-from transfer_jax.weights.keymaps import torch_key
-from transfer_jax.weights.specs import default_preprocessing
+from transfer_jax.models.registry import variant_of
+from transfer_jax.weights.naming import to_library
 
 CLASSES = ("blue", "green", "red")
 
@@ -68,7 +68,7 @@ def weights(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     activations of a random network fade on their way up.
     """
     name = "efficientnet_lite_tiny"
-    preprocessing = default_preprocessing(name)
+    preprocessing = variant_of(name).preprocessing
     dataset = load_dataset(str(images))
     pixels = image_fetch(dataset, preprocessing)(np.arange(0, len(dataset), 2))["image"]
 
@@ -84,9 +84,7 @@ def weights(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     graphdef, params, stats = split(model)
     arrays = {**params, **settle({**params, **stats}, pixels)}
     file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    found = {torch_key(name, path): np.asarray(array) for path, array in arrays.items()}
-    axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
-    save_file({key: array.transpose(axes[array.ndim]).copy() for key, array in found.items() if key}, file)
+    save_file(to_library(name, arrays), file)
     return file
 
 

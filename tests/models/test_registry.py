@@ -4,18 +4,18 @@ import pytest
 
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.functional import split
-from transfer_jax.models.registry import image_size_of
+from transfer_jax.models.registry import variant_of
 
 TINY = "efficientnet_lite_tiny"
 
 
 def test_names_and_image_sizes():
-    sizes = {name: image_size_of(name) for name in model_names()}
+    sizes = {name: variant_of(name).preprocessing.image_size for name in model_names()}
     lite = {f"efficientnet_lite{i}": size for i, size in enumerate((224, 240, 260, 280, 300))}
     assert sizes.items() >= {**lite, TINY: 32}.items()
 
 
-@pytest.mark.parametrize("function", [image_size_of, lambda name: create_model(name, 2)])
+@pytest.mark.parametrize("function", [variant_of, lambda name: create_model(name, 2)])
 def test_an_unknown_name_is_told_the_nearest(function):
     with pytest.raises(ValueError, match=r"unknown model 'efficientnet-lite0'.*efficientnet_lite0"):
         function("efficientnet-lite0")

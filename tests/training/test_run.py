@@ -12,7 +12,7 @@ from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.run import check, images_digest, images_of, override, prepare, trains_on_features
-from transfer_jax.weights.keymaps import torch_key
+from transfer_jax.weights.naming import to_library
 
 TINY = "efficientnet_lite_tiny"
 PHASE = Phase(name="only", train="head", epochs=1, learning_rate=0.01)
@@ -38,12 +38,7 @@ def test_a_run_has_all_that_training_needs(image_folder, tmp_path):
 def test_weights_of_a_file_fill_the_backbone_and_not_the_head(image_folder, tmp_path):
     _, params, stats = split(create_model(TINY, 9, seed=8))
     arrays = {**params, **stats}
-    torch = {
-        str(torch_key(TINY, path)): np.ascontiguousarray(
-            np.asarray(x).transpose(3, 2, 0, 1) if x.ndim == 4 else x.T
-        )
-        for path, x in arrays.items()
-    }
+    torch = to_library(TINY, arrays)
     save_file(torch, tmp_path / "weights.safetensors")
     run = prepare(config(image_folder, weights=str(tmp_path / "weights.safetensors")), tmp_path, Silent())
     for path, array in arrays.items():

@@ -5,15 +5,22 @@ from safetensors.numpy import save_file
 
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
+from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import WeightsMismatchError, find_spec, load_pretrained
 from transfer_jax.weights.convert import fill
-from transfer_jax.weights.keymaps import torch_key
-from transfer_jax.weights.specs import WeightsSpec, default_preprocessing
+from transfer_jax.weights.naming import Naming
+from transfer_jax.weights.specs import WeightsSpec
 
 TINY = "efficientnet_lite_tiny"
-SPEC = WeightsSpec(name="made up", model=TINY, file="made-up.pth", preprocessing=default_preprocessing(TINY))
+PREPROCESSING = variant_of(TINY).preprocessing
+SPEC = WeightsSpec(name="made up", model=TINY, file="made-up.pth", preprocessing=PREPROCESSING)
 KERNEL = "backbone/blocks.1/depthwise/conv/kernel"
 KEY = "_blocks.1._depthwise_conv.weight"
+
+
+def key_of(path: str) -> str:
+    (key,) = Naming(TINY).keys(path)
+    return key
 
 
 def arrays_of(model) -> dict:
@@ -29,7 +36,7 @@ def source() -> dict[str, np.ndarray]:
     for path, array in arrays_of(create_model(TINY, 4, abstract_backbone=True)).items():
         shape = array.shape
         torch_shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
-        made[torch_key(TINY, path)] = rng.normal(size=torch_shape).astype(np.float32)
+        made[key_of(path)] = rng.normal(size=torch_shape).astype(np.float32)
     made["_bn0.num_batches_tracked"] = np.array(7)
     return made
 
@@ -45,7 +52,7 @@ def test_every_array_lands_in_its_place(model, source):
     assert report.complete
     assert set(report.loaded) == set(arrays)
     for path, array in arrays.items():
-        expected = source[torch_key(TINY, path)]
+        expected = source[key_of(path)]
         if expected.ndim == 4:  # (out, in, height, width) to (height, width, in, out)
             expected = np.moveaxis(expected, (2, 3, 1, 0), (0, 1, 2, 3))
         np.testing.assert_array_equal(array, expected.T if expected.ndim == 2 else expected, err_msg=path)

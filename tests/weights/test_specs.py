@@ -3,8 +3,9 @@ import hashlib
 
 import pytest
 
+from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import find_spec, specs
-from transfer_jax.weights.specs import WeightsSpec, default_preprocessing
+from transfer_jax.weights.specs import WeightsSpec
 
 LITE0 = "efficientnet_lite0"
 
@@ -17,7 +18,7 @@ def spec(tmp_path) -> WeightsSpec:
         model=LITE0,
         file=str(tmp_path / "weights.pth"),
         sha256=hashlib.sha256(b"weights").hexdigest(),
-        preprocessing=default_preprocessing(LITE0),
+        preprocessing=variant_of(LITE0).preprocessing,
     )
 
 

@@ -11,17 +11,10 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
+from transfer_jax.models.preprocessing import Preprocessing
 
-# name: (width, depth, image size in pixels, dropout of the classifier)
-VARIANTS = {
-    "efficientnet_lite0": (1.0, 1.0, 224, 0.2),
-    "efficientnet_lite1": (1.0, 1.1, 240, 0.2),
-    "efficientnet_lite2": (1.1, 1.2, 260, 0.3),
-    "efficientnet_lite3": (1.2, 1.4, 280, 0.3),
-    "efficientnet_lite4": (1.4, 1.8, 300, 0.3),
-    "efficientnet_lite_tiny": (0.25, 0.3, 32, 0.0),  # for tests
-}
 # (blocks, kernel size, strides, expansion, channels) of each stage
 _STAGES = (
     (1, 3, 1, 1, 16),
@@ -67,16 +60,12 @@ class MBConv(nnx.Module):
         return x + self.drop_path(y, rngs=rngs) if self.residual else y
 
 
-def build(name: str, rngs: nnx.Rngs, *, drop_path: float = 0.0) -> Backbone:
-    """The backbone of a variant: blocks `stem`, `blocks.0` …, `top`, `pre_logits`.
+def build(shape: tuple[float, float], setting: Setting) -> Backbone:
+    """The blocks `stem`, `blocks.0` …, `top`, `pre_logits`, at a factor of width and one of depth.
 
-    Args:
-        name: One of `VARIANTS`.
-        rngs: Source of the initial parameters.
-        drop_path: Rate of stochastic depth at the last block, growing linearly from 0; the networks were
-            pretrained with 0.2.
+    The networks were pretrained with a stochastic depth of 0.2.
     """
-    width, depth, _, _ = VARIANTS[name]
+    (width, depth), rngs = shape, setting.rngs
     stages = []
     for index, (count, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
         scaled = count if index in (0, len(_STAGES) - 1) else math.ceil(count * depth)
@@ -84,7 +73,9 @@ def build(name: str, rngs: nnx.Rngs, *, drop_path: float = 0.0) -> Backbone:
     total = sum(stage[0] for stage in stages)
 
     blocks: dict[str, nnx.Module] = {
-        "stem": ConvNorm(3, _STEM, 3, strides=2, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs)
+        "stem": ConvNorm(
+            setting.channels, _STEM, 3, strides=2, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs
+        )
     }
     features, index = _STEM, 0
     for count, kernel_size, strides, expansion, channels in stages:
@@ -95,7 +86,7 @@ def build(name: str, rngs: nnx.Rngs, *, drop_path: float = 0.0) -> Backbone:
                 kernel_size,
                 strides if repeat == 0 else 1,
                 expansion,
-                drop_path * index / total,
+                setting.drop_path * index / total,
                 rngs,
             )
             features, index = channels, index + 1
@@ -108,3 +99,49 @@ def _round_channels(channels: float) -> int:
     """Rounds to a multiple of 8, never down by more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+_OUTER = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
+_INNER = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
+
+
+def _lukemelas(shape: tuple[float, float], path: tuple[str, ...]) -> str | None:
+    """The PyTorch conversion of the TensorFlow weights."""
+    match path:
+        case ("head", "classifier"):
+            return "_fc"
+        case ("backbone", block, layer) if block in _OUTER:
+            return _OUTER[block][layer == "norm"]
+        case ("backbone", block, part, layer):
+            return f"_{block}.{_INNER[part][layer == 'norm']}"
+    return None
+
+
+def _variant(width: float, depth: float, image_size: int, dropout: float) -> Variant:
+    preprocessing = Preprocessing(
+        image_size=image_size,
+        crop_fraction=image_size / (image_size + 32),
+        interpolation="bicubic",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    )
+    return Variant(shape=(width, depth), preprocessing=preprocessing, dropout=dropout)
+
+
+FAMILY = Family(
+    name="efficientnet_lite",
+    variants={
+        "efficientnet_lite0": _variant(1.0, 1.0, 224, 0.2),
+        "efficientnet_lite1": _variant(1.0, 1.1, 240, 0.2),
+        "efficientnet_lite2": _variant(1.1, 1.2, 260, 0.3),
+        "efficientnet_lite3": _variant(1.2, 1.4, 280, 0.3),
+        "efficientnet_lite4": _variant(1.4, 1.8, 300, 0.3),
+        "efficientnet_lite_tiny": _variant(0.25, 0.3, 32, 0.0),  # for tests
+    },
+    build=build,
+    namings={"efficientnet-pytorch": _lukemelas},
+)

@@ -4,20 +4,23 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from transfer_jax.models.conv import conv2d
 
 
 class Conv(nnx.Module):
-    """A convolution over `(batch, height, width, channels)` without bias.
+    """A convolution over `(batch, height, width, channels)`.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
         kernel_size: Side of the square kernel, in pixels.
         strides: Step of the kernel, in pixels.
+        padding: `SAME`, `VALID`, or zeros on every side in pixels.
         groups: Number of channel groups; `in_features` makes it depthwise.
+        use_bias: Whether to add a bias.
         rngs: Source of the initial kernel.
     """
 
@@ -28,19 +31,26 @@ class Conv(nnx.Module):
         kernel_size: int = 1,
         *,
         strides: int = 1,
+        padding: str | int = "SAME",
         groups: int = 1,
+        use_bias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         shape = (kernel_size, kernel_size, in_features // groups, out_features)
         init = nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.strides = strides
+        self.padding = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
         self.groups = groups
 
     def __call__(self, x: jax.Array, gain: jax.Array | None = None) -> jax.Array:
-        """Convolves `x`, in its dtype; `gain` multiplies the kernel per output channel."""
-        kernel = self.kernel[...] if gain is None else self.kernel[...] * gain
-        return conv2d(x, kernel.astype(x.dtype), strides=self.strides, groups=self.groups)
+        """Convolves `x`, in its dtype; `gain` multiplies the output per channel."""
+        kernel, bias = self.kernel[...], None if self.bias is None else self.bias[...]
+        if gain is not None:
+            kernel, bias = kernel * gain, None if bias is None else bias * gain
+        x = conv2d(x, kernel.astype(x.dtype), strides=self.strides, padding=self.padding, groups=self.groups)
+        return x if bias is None else x + bias.astype(x.dtype)
 
 
 class ConvNorm(nnx.Module):
@@ -51,7 +61,9 @@ class ConvNorm(nnx.Module):
         out_features: Channels of the output.
         kernel_size: Side of the square kernel, in pixels.
         strides: Step of the kernel, in pixels.
+        padding: As for `Conv`.
         groups: Number of channel groups.
+        use_bias: Whether the convolution has a bias.
         epsilon: Added to the variance.
         momentum: Share of the old running statistics that a training step keeps.
         activation: Applied last; None leaves the output linear.
@@ -65,13 +77,24 @@ class ConvNorm(nnx.Module):
         kernel_size: int = 1,
         *,
         strides: int = 1,
+        padding: str | int = "SAME",
         groups: int = 1,
+        use_bias: bool = False,
         epsilon: float = 1e-5,
         momentum: float = 0.99,
         activation: Callable[[jax.Array], jax.Array] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        self.conv = Conv(in_features, out_features, kernel_size, strides=strides, groups=groups, rngs=rngs)
+        self.conv = Conv(
+            in_features,
+            out_features,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            groups=groups,
+            use_bias=use_bias,
+            rngs=rngs,
+        )
         self.norm = nnx.BatchNorm(out_features, epsilon=epsilon, momentum=momentum, rngs=rngs)
         self.activation = activation
 
@@ -105,11 +128,43 @@ class ConvNorm(nnx.Module):
         return mean, var
 
 
+def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0) -> jax.Array:
+    """The maximum over windows of `size` x `size` pixels; the padding never wins."""
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    return jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, strides, strides, 1), around
+    )
+
+
 class GlobalPool(nnx.Module):
     """The mean over height and width: `(batch, height, width, channels)` to `(batch, channels)`."""
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return x.mean(axis=(1, 2))
+
+
+class FlattenPool(nnx.Module):
+    """Averages over a grid of `size` x `size` bins, and flattens it: height, width, channels.
+
+    The bins are those of PyTorch's `AdaptiveAvgPool2d`: they overlap where the image is no multiple of the
+    grid.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        rows, columns = (jnp.asarray(self._bins(length), x.dtype) for length in x.shape[1:3])
+        x = jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns)
+        return x.reshape(len(x), -1)
+
+    def _bins(self, length: int) -> np.ndarray:
+        """The weight of each pixel in each bin, `(size, length)`."""
+        weights = np.zeros((self.size, length), np.float32)
+        for index in range(self.size):
+            start, stop = index * length // self.size, -(-(index + 1) * length // self.size)
+            weights[index, start:stop] = 1 / (stop - start)
+        return weights
 
 
 class DropPath(nnx.Dropout):

@@ -5,13 +5,14 @@ import difflib
 import jax
 from flax import nnx
 
-from transfer_jax.models import efficientnet_lite
+from transfer_jax.models import efficientnet_lite, resnet, vgg
 from transfer_jax.models.backbone import Backbone, Classifier, Head
+from transfer_jax.models.family import Family, Setting, Variant
 
-_FAMILIES = (efficientnet_lite,)
-"""Each has `VARIANTS`, whose entries end in (image size, dropout), and `build(name, rngs, drop_path)`."""
+FAMILIES: tuple[Family, ...] = (efficientnet_lite.FAMILY, vgg.FAMILY, resnet.FAMILY)
+"""To add a family, write its file and add it here."""
 
-_FAMILY_OF = {name: family for family in _FAMILIES for name in family.VARIANTS}
+_FAMILY_OF = {name: family for family in FAMILIES for name in family.variants}
 
 
 def model_names() -> tuple[str, ...]:
@@ -19,9 +20,13 @@ def model_names() -> tuple[str, ...]:
     return tuple(_FAMILY_OF)
 
 
-def image_size_of(name: str) -> int:
-    """The side, in pixels, of the images that a network was designed for."""
-    return _family(name).VARIANTS[name][-2]
+def variant_of(name: str) -> Variant:
+    """What is known of a network.
+
+    Raises:
+        ValueError: If no network has that name; the nearest names are given.
+    """
+    return family_of(name).variants[name]
 
 
 def create_model(
@@ -31,6 +36,8 @@ def create_model(
     hidden: tuple[int, ...] = (),
     dropout: float | None = None,
     drop_path: float = 0.0,
+    channels: int = 3,
+    image_size: int | None = None,
     seed: int = 0,
     abstract_backbone: bool = False,
 ) -> Classifier:
@@ -39,9 +46,12 @@ def create_model(
     Args:
         name: One of `model_names()`.
         num_classes: Number of classes of the head.
-        hidden: Widths of hidden layers in the head.
+        hidden: Widths of hidden layers in the head. `variant_of(name).hidden` are those of the network's own.
         dropout: Dropout of the head; None takes the network's own.
         drop_path: Stochastic depth of the last block; those below it have less. Active in blocks that train.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels, for networks with position embeddings; None takes the
+            network's own.
         seed: Seed of the initial parameters.
         abstract_backbone: Leaves the backbone's arrays as shapes for `load_pretrained` to fill, so that no
             memory and no time is spent on initial values.
@@ -49,19 +59,26 @@ def create_model(
     Raises:
         ValueError: If no network has that name; the nearest names are given.
     """
-    family = _family(name)
+    family, variant = family_of(name), variant_of(name)
 
     def build(key: jax.Array) -> Backbone:
-        return family.build(name, nnx.Rngs(key), drop_path=drop_path)
+        setting = Setting(
+            rngs=nnx.Rngs(key),
+            channels=channels,
+            image_size=image_size or variant.preprocessing.image_size,
+            drop_path=drop_path,
+        )
+        return family.build(variant.shape, setting)
 
     backbone_key, head_key = jax.random.split(jax.random.key(seed))
     backbone = nnx.eval_shape(build, backbone_key) if abstract_backbone else nnx.jit(build)(backbone_key)
-    rate = float(family.VARIANTS[name][-1]) if dropout is None else dropout
+    rate = variant.dropout if dropout is None else dropout
     head = Head(backbone.features, num_classes, hidden=hidden, dropout=rate, rngs=nnx.Rngs(head_key))
     return Classifier(backbone, head)
 
 
-def _family(name: str):
+def family_of(name: str) -> Family:
+    """The family of a network; errors are those of `variant_of`."""
     if name not in _FAMILY_OF:
         near = difflib.get_close_matches(name, _FAMILY_OF, n=3, cutoff=0.4) or list(_FAMILY_OF)[:3]
         raise ValueError(f"unknown model {name!r}; the nearest names are {', '.join(near)}")

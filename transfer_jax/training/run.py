@@ -16,10 +16,10 @@ from transfer_jax.freezing.labels import boundary, labels
 from transfer_jax.freezing.schedule import Phase
 from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
+from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.specs import default_preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
         seed=config.seed,
         abstract_backbone=pretrained,
     )
-    preprocessing = default_preprocessing(config.model)
+    preprocessing = variant_of(config.model).preprocessing
     if pretrained:
         spec = find_spec(config.model, config.weights)
         load_pretrained(model, spec)

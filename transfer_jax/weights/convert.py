@@ -9,7 +9,8 @@ import numpy as np
 
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
-from transfer_jax.weights.keymaps import torch_key
+from transfer_jax.models.registry import variant_of
+from transfer_jax.weights.naming import Naming, detect
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.specs import WeightsSpec
 
@@ -85,28 +86,31 @@ def fill(
     head: bool = False,
     skip: Sequence[str] = (),
 ) -> LoadReport:
-    """`load_pretrained` from arrays by their PyTorch keys, kernels `(out, in, height, width)`."""
+    """`load_pretrained` from arrays by the keys of any library that the family has names of."""
     patterns = [re.compile(pattern) for pattern in (*skip, *(() if head else (r"^head/",)))]
 
-    def is_skipped(name: str) -> bool:
-        return any(pattern.search(name) for pattern in patterns)
+    def is_skipped(*names: str) -> bool:
+        return any(pattern.search(name) for pattern in patterns for name in names)
 
     _, params, stats = split(model)
+    targets = {**params, **stats}
+    naming = detect(spec.model, targets, source)
     loaded, missing, mismatched, skipped, used = {}, [], [], [], set()
-    for path, target in {**params, **stats}.items():
-        key = torch_key(spec.model, path)
-        if is_skipped(path) or (key is not None and is_skipped(key)):
+    for path, target in targets.items():
+        keys = naming.keys(path)
+        if is_skipped(path, *keys):
             skipped.append(path)
-            used.add(key)
-        elif key is None or key not in source:
+            used.update(keys)
+        elif not keys or not all(key in source for key in keys):
             missing.append(path)
         else:
-            used.add(key)
-            array = _from_torch(source[key])
-            if array.shape == target.shape:
-                loaded[path] = jnp.asarray(array, target.dtype)
+            used.update(keys)
+            array = naming.take(path, [source[key] for key in keys], target.shape)
+            if array is None:
+                mismatched += [(path, target.shape, key, source[key].shape) for key in keys]
             else:
-                mismatched.append((path, target.shape, key, source[key].shape))
+                loaded[path] = jnp.array(array, target.dtype)  # a copy: the file may change
+    used |= _others_head(spec.model, naming, source) if not head else set()
     rest = [key for key in source if key not in used and not _BOOKKEEPING.search(key)]
     report = LoadReport(
         loaded=tuple(loaded),
@@ -121,11 +125,11 @@ def fill(
     return report
 
 
-def _from_torch(array: np.ndarray) -> np.ndarray:
-    """Turns a PyTorch array into our layout: kernels end in (in, out)."""
-    if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    return array.T if array.ndim == 2 else array
+def _others_head(model: str, naming: Naming, source: Mapping[str, np.ndarray]) -> set[str]:
+    """Keys of the published classifier, which may have other layers than the model's own head."""
+    layers = ["classifier", *(f"hidden/{index}" for index in range(len(variant_of(model).hidden)))]
+    paths = [f"head/{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
+    return {key for path in paths for key in naming.keys(path) if key in source}
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

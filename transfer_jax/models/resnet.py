@@ -1,0 +1,181 @@
+"""ResNet 18 to 152, Wide ResNet, ResNeXt and ResNet-D.
+
+Sources: He et al. 2015, arXiv:1512.03385, with the stride of a bottleneck in its 3x3 convolution ("v1.5");
+Zagoruyko and Komodakis 2016, arXiv:1605.07146; Xie et al. 2017, arXiv:1611.05431; He et al. 2018,
+arXiv:1812.01187 (D: a stem of three convolutions, and an average before the 1x1 of a shortcut).
+"""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool, max_pool
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Blocks of each stage, bottlenecks or pairs of 3x3, groups and width of the 3x3, whether it is a D."""
+
+    depths: tuple[int, int, int, int]
+    bottleneck: bool = True
+    groups: int = 1
+    group_width: int = 64
+    deep: bool = False
+
+
+class Stem(nnx.Module):
+    """A 7x7 convolution, or three of 3x3, at stride 2; then a 3x3 maximum at stride 2."""
+
+    def __init__(self, channels: int, deep: bool, rngs: nnx.Rngs) -> None:
+        relu, momentum = jax.nn.relu, 0.9
+        if deep:
+            self.conv1 = ConvNorm(
+                channels, 32, 3, strides=2, padding=1, momentum=momentum, activation=relu, rngs=rngs
+            )
+            self.conv2 = ConvNorm(32, 32, 3, padding=1, momentum=momentum, activation=relu, rngs=rngs)
+            self.conv3 = ConvNorm(32, 64, 3, padding=1, momentum=momentum, activation=relu, rngs=rngs)
+        else:
+            self.conv1 = ConvNorm(
+                channels, 64, 7, strides=2, padding=3, momentum=momentum, activation=relu, rngs=rngs
+            )
+        self.deep = deep
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.conv1(x)
+        if self.deep:
+            x = self.conv3(self.conv2(x))
+        return max_pool(x, 3, 2, padding=1)
+
+
+class Residual(nnx.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1; and a shortcut, with its own 1x1 where shapes change."""
+
+    def __init__(
+        self, shape: Shape, in_features: int, width: int, strides: int, drop_path: float, rngs: nnx.Rngs
+    ) -> None:
+        common = {"momentum": 0.9, "rngs": rngs}
+        out = width * (4 if shape.bottleneck else 1)
+        if shape.bottleneck:
+            inner = width * shape.group_width // 64 * shape.groups
+            self.conv1 = ConvNorm(in_features, inner, activation=jax.nn.relu, **common)
+            self.conv2 = ConvNorm(
+                inner,
+                inner,
+                3,
+                strides=strides,
+                padding=1,
+                groups=shape.groups,
+                activation=jax.nn.relu,
+                **common,
+            )
+            self.conv3 = ConvNorm(inner, out, **common)
+        else:
+            self.conv1 = ConvNorm(
+                in_features, width, 3, strides=strides, padding=1, activation=jax.nn.relu, **common
+            )
+            self.conv2 = ConvNorm(width, out, 3, padding=1, **common)
+        self.bottleneck = shape.bottleneck
+        self.reshapes = strides > 1 or in_features != out
+        self.average = shape.deep and strides > 1
+        if self.reshapes:
+            self.downsample = ConvNorm(in_features, out, strides=1 if shape.deep else strides, **common)
+        self.drop_path = DropPath(drop_path)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = self.conv2(self.conv1(x))
+        if self.bottleneck:
+            y = self.conv3(y)
+        if self.average:
+            # At an odd edge the window holds fewer pixels, and averages those.
+            x = nnx.avg_pool(x, (2, 2), (2, 2), padding="SAME", count_include_pad=False)
+        if self.reshapes:
+            x = self.downsample(x)
+        return jax.nn.relu(x + self.drop_path(y, rngs=rngs))
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `layer1.0` …, `pre_logits`."""
+    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape.deep, setting.rngs)}
+    features, index, total = 64, 0, sum(shape.depths)
+    for stage, depth in enumerate(shape.depths):
+        width = 64 * 2**stage
+        for repeat in range(depth):
+            strides = 2 if stage and not repeat else 1
+            rate = setting.drop_path * index / max(total - 1, 1)
+            blocks[f"layer{stage + 1}.{repeat}"] = Residual(
+                shape, features, width, strides, rate, setting.rngs
+            )
+            features, index = width * (4 if shape.bottleneck else 1), index + 1
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, features)
+
+
+_DEEP_STEM = {"conv1": (0, 1), "conv2": (3, 4), "conv3": (6, None)}
+
+
+def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of torchvision and timm, which agree."""
+    match path:
+        case ("head", "classifier"):
+            return "fc"
+        case ("backbone", "stem", conv, layer):
+            if not shape.deep:
+                return "conv1" if layer == "conv" else "bn1"
+            index = _DEEP_STEM[conv][layer == "norm"]
+            return "bn1" if index is None else f"conv1.{index}"
+        case ("backbone", block, "downsample", layer):
+            return f"{block}.downsample.{(layer == 'norm') + shape.deep}"
+        case ("backbone", block, conv, layer):
+            return f"{block}.{conv if layer == 'conv' else conv.replace('conv', 'bn')}"
+    return None
+
+
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has no ResNet-D."""
+    if shape.deep:
+        return None
+    match path:
+        case ("head", "classifier"):
+            return "classifier.1"
+        case ("backbone", "stem", _, layer):
+            return f"resnet.embedder.embedder.{_LAYERS[layer]}"
+        case ("backbone", block, part, layer):
+            stage, repeat = block.removeprefix("layer").split(".")
+            inside = "shortcut" if part == "downsample" else f"layer.{int(part.removeprefix('conv')) - 1}"
+            return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}.{inside}.{_LAYERS[layer]}"
+    return None
+
+
+_LAYERS = {"conv": "convolution", "norm": "normalization"}
+_SHAPES = {
+    "resnet18": Shape((2, 2, 2, 2), bottleneck=False),
+    "resnet34": Shape((3, 4, 6, 3), bottleneck=False),
+    "resnet50": Shape((3, 4, 6, 3)),
+    "resnet101": Shape((3, 4, 23, 3)),
+    "resnet152": Shape((3, 8, 36, 3)),
+    "wide_resnet50_2": Shape((3, 4, 6, 3), group_width=128),
+    "wide_resnet101_2": Shape((3, 4, 23, 3), group_width=128),
+    "resnext50_32x4d": Shape((3, 4, 6, 3), groups=32, group_width=4),
+    "resnext101_32x8d": Shape((3, 4, 23, 3), groups=32, group_width=8),
+    "resnext101_64x4d": Shape((3, 4, 23, 3), groups=64, group_width=4),
+    "resnet50d": Shape((3, 4, 6, 3), deep=True),
+    "resnet101d": Shape((3, 4, 23, 3), deep=True),
+    "resnet152d": Shape((3, 8, 36, 3), deep=True),
+}
+
+FAMILY = Family(
+    name="resnet",
+    variants={
+        name: Variant(
+            shape=shape,
+            preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"),
+        )
+        for name, shape in _SHAPES.items()
+    },
+    build=build,
+    namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers},
+)

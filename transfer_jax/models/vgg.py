@@ -1,0 +1,115 @@
+"""VGG 11, 13, 16 and 19, with and without batch normalization.
+
+Source: Simonyan and Zisserman 2015, arXiv:1409.1556. The convolutional base is `block1` … `block5`; the
+features are its flattened 7x7 grid, and the published classifier has two hidden layers of 4096 on them.
+"""
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.layers import Conv, ConvNorm, FlattenPool, max_pool
+from transfer_jax.models.preprocessing import Preprocessing
+
+Shape = tuple[tuple[int, ...], int, bool]
+"""Convolutions of each block, channels of the first, and whether they are normalized."""
+
+_GRID = 7
+
+
+class Block(nnx.Module):
+    """3x3 convolutions `conv1` …, each with a ReLU, and a 2x2 maximum."""
+
+    def __init__(self, in_features: int, features: int, count: int, norm: bool, rngs: nnx.Rngs) -> None:
+        self.names = tuple(f"conv{index + 1}" for index in range(count))
+        layer = ConvNorm if norm else Conv
+        for name in self.names:
+            setattr(self, name, layer(in_features, features, 3, padding=1, use_bias=True, rngs=rngs))
+            in_features = features
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        for name in self.names:
+            x = jax.nn.relu(getattr(self, name)(x))
+        return max_pool(x, 2, 2)
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `block1` … `block5`, `pre_logits`."""
+    counts, width, norm = shape
+    blocks: dict[str, nnx.Module] = {}
+    features = setting.channels
+    for index, count in enumerate(counts):
+        wide = width * 2 ** min(index, 3)
+        blocks[f"block{index + 1}"] = Block(features, wide, count, norm, setting.rngs)
+        features = wide
+    blocks[PRE_LOGITS] = FlattenPool(_GRID)
+    return Backbone(blocks, _GRID * _GRID * features)
+
+
+def _features(shape: Shape, path: tuple[str, ...]) -> str:
+    """The module in the list that torchvision and timm call `features`."""
+    counts, _, norm = shape
+    block, conv = int(path[1].removeprefix("block")) - 1, int(path[2].removeprefix("conv")) - 1
+    step = 3 if norm else 2
+    index = step * (sum(counts[:block]) + conv) + block  # a maximum behind each block
+    return f"features.{index + (path[-1] == 'norm')}"
+
+
+def _flattened(shape: Shape) -> tuple[int, int, int]:
+    return _GRID, _GRID, 8 * shape[1]
+
+
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    match path:
+        case ("head", "hidden", "0"):
+            return Place(("classifier.0",), view=_flattened(shape))
+        case ("head", "hidden", "1"):
+            return "classifier.3"
+        case ("head", "classifier"):
+            return "classifier.6"
+        case ("backbone", *_):
+            return _features(shape, path)
+    return None
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    match path:
+        case ("head", "hidden", "0"):
+            return Place(("pre_logits.fc1",), view=_flattened(shape), flat=False)
+        case ("head", "hidden", "1"):
+            return Place(("pre_logits.fc2",), view=(1, 1, 4096), flat=False)
+        case ("head", "classifier"):
+            return "head.fc"
+        case ("backbone", *_):
+            return _features(shape, path)
+    return None
+
+
+_COUNTS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def _variant(counts: tuple[int, ...], norm: bool) -> Variant:
+    return Variant(
+        shape=(counts, 64, norm),
+        preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"),
+        dropout=0.5,
+        hidden=(4096, 4096),
+    )
+
+
+FAMILY = Family(
+    name="vgg",
+    variants={
+        f"{name}{'_bn' * norm}": _variant(counts, norm)
+        for name, counts in _COUNTS.items()
+        for norm in (False, True)
+    },
+    build=build,
+    namings={"torchvision": _torchvision, "timm": _timm},
+)
