@@ -28,20 +28,20 @@ from transfer_jax.weights.naming import to_library
 from transfer_jax.weights.specs import WeightsSpec
 
 
-def randomized(name: str, original: Original) -> Any:
-    """The network in the other library; every normalization has random parameters and statistics."""
+def randomized(name: str, original: Original, size: int) -> Any:
+    """The other library's network for images of a size; nothing in it is zero, one or the same everywhere."""
     import torch
 
     torch.manual_seed(0)
-    network = original.make(name).eval()
+    network = original.make(name, size).eval()
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                for name, tensor in module.state_dict().items():
-                    if name in ("weight", "running_var"):
-                        tensor.uniform_(0.5, 1.5)
-                    elif name in ("bias", "running_mean"):
-                        tensor.normal_(0, 0.1)
+        for key, tensor in network.state_dict().items():
+            if key.endswith("running_var") or (tensor.ndim == 1 and key.endswith(("weight", "gamma"))):
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.ndim == 1:
+                tensor.normal_(0, 0.1)
+            elif tensor.ndim > 1 and tensor.std() < 0.03 and tensor.ndim != 4:
+                tensor.normal_(0, 0.03)
     return network
 
 
@@ -83,23 +83,30 @@ def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
     return run({**params, **stats}, pixels)
 
 
-def loaded(name: str, network: Any) -> Classifier:
+def loaded(name: str, network: Any, size: int) -> Classifier:
     """Our network, filled from the state dict of theirs, the classifier too."""
     variant = variant_of(name)
-    model = create_model(name, CLASSES, hidden=variant.hidden, abstract_backbone=True)
+    model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, file="", preprocessing=variant.preprocessing)
     fill(model, {key: value.numpy() for key, value in network.state_dict().items()}, spec, head=True)
     model.eval()
     return model
 
 
-def errors(name: str, library: str, network: Any, model: Classifier, size: int) -> dict[str, float]:
-    """By block, the largest difference relative to the largest value."""
+def compare(name: str, library: str, size: int) -> dict[str, float]:
+    """By block, the largest difference relative to the largest value; and checks the way back.
+
+    Raises:
+        RuntimeError, AssertionError: As `check_round_trip`.
+    """
     original = ORIGINALS[name, library]
+    network = randomized(name, original, size)
+    model = loaded(name, network, size)
     pixels = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
     modules = {block: original.module(name, block) for block in model.backbone.block_names}
     expected = theirs(network, pixels, {block: module for block, module in modules.items() if module})
     found = ours(model, pixels)
+    check_round_trip(name, library, network, model)
     return {
         block: float(np.abs(found[block] - wanted.reshape(found[block].shape)).max() / np.abs(wanted).max())
         for block, wanted in expected.items()
@@ -128,25 +135,28 @@ def check_round_trip(name: str, library: str, network: Any, model: Classifier) -
         assert torch.equal(value, before[key]), key
 
 
-def odd_size(name: str) -> int:
-    """An image size that is no multiple of the network's strides."""
-    return variant_of(name).preprocessing.image_size * 3 // 4 - 3
+def sizes(name: str) -> tuple[int, int]:
+    """The native image size, and an odd one: no multiple of the strides, but of the patches, if any."""
+    variant = variant_of(name)
+    native = variant.preprocessing.image_size
+    odd = native * 3 // 4 - 3
+    return native, odd - odd % getattr(variant.shape, "patch", 1)
 
 
 def rows(match: str) -> Iterator[dict[str, Any]]:
     """A row of results for each network and library."""
     for name, library in ORIGINALS:
-        if not fnmatch.fnmatch(name, match):
-            continue
-        network = randomized(name, ORIGINALS[name, library])
-        model = loaded(name, network)
-        row: dict[str, Any] = {"network": name, "library": library}
-        for size in (variant_of(name).preprocessing.image_size, odd_size(name)):
-            found = errors(name, library, network, model, size)
-            worst = max(found, key=found.__getitem__)
-            row[f"{size} px" if size == 224 else "odd px"] = f"{found[worst]:.1e} ({worst})"
-        check_round_trip(name, library, network, model)
-        yield {**row, "round trip": "bitwise"}
+        if fnmatch.fnmatch(name, match):
+            found = [compare(name, library, size) for size in sizes(name)]
+            worst = [max(errors, key=errors.__getitem__) for errors in found]
+            shown = [f"{errors[block]:.1e} ({block})" for errors, block in zip(found, worst, strict=True)]
+            yield {
+                "network": name,
+                "library": library,
+                "native size": shown[0],
+                "odd size": shown[1],
+                "round trip": "bitwise",
+            }
 
 
 def main() -> None:

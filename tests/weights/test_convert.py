@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from transfer_jax.models.functional import split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import WeightsMismatchError, find_spec, load_pretrained
 from transfer_jax.weights.convert import fill
-from transfer_jax.weights.naming import Naming
+from transfer_jax.weights.naming import Naming, to_library
 from transfer_jax.weights.specs import WeightsSpec
 
 TINY = "efficientnet_lite_tiny"
@@ -137,3 +139,20 @@ def test_the_published_weights_fill_lite0_completely(lite0):
     for path, array in lite0[1].items():
         assert isinstance(array, jax.Array), path
         assert np.isfinite(np.asarray(array)).all(), path
+
+
+def test_a_network_for_other_images_is_filled_and_the_report_says_how():
+    name = "vit_tiny_patch16_224"
+    theirs = to_library(name, arrays_of(create_model(name, 4)))
+    model = create_model(name, 4, image_size=96, channels=1, abstract_backbone=True)
+    spec = dataclasses.replace(SPEC, model=name)
+    report = fill(model, theirs, spec, head=True)
+    assert report.complete
+    assert report.adapted == (
+        "backbone/embed/patch/kernel summed over its 3 channels",
+        "backbone/embed/pos_embed resampled from 14x14 to 6x6",
+    )
+    assert "resampled from 14x14 to 6x6" in str(report)
+    assert arrays_of(model)["backbone/embed/pos_embed"].shape == (1, 37, 192)
+    model.eval()
+    assert model(jax.numpy.zeros((2, 96, 96, 1))).shape == (2, 4)

@@ -55,14 +55,16 @@ class Place:
 
     Attributes:
         modules: Names of its modules there; where there are several, ours holds them side by side along the
-            outputs.
+            outputs. A name that ends in `_` is joined to `weight` or `bias` without a dot.
         view: For a dense kernel on flattened features: their height, width and channels.
         flat: Whether theirs is a dense kernel on `(channels, height, width)`, else a convolution.
+        trailing: Axes of size one that theirs has at the end.
     """
 
     modules: tuple[str, ...]
     view: tuple[int, int, int] | None = None
     flat: bool = True
+    trailing: int = 0
 
 
 Naming = Callable[[Any, tuple[str, ...]], str | Place | None]

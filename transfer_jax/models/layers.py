@@ -168,7 +168,34 @@ class FlattenPool(nnx.Module):
 
 
 class DropPath(nnx.Dropout):
-    """Stochastic depth: drops a whole residual branch per image (Huang et al. 2016, arXiv:1603.09382)."""
+    """Stochastic depth: drops a whole residual branch per image (Huang et al. 2016, arXiv:1603.09382).
 
-    def __init__(self, rate: float) -> None:
-        super().__init__(rate, broadcast_dims=(1, 2, 3))
+    Args:
+        rate: Share of the images whose branch is dropped.
+        ndim: Axes of the branch.
+    """
+
+    def __init__(self, rate: float, *, ndim: int = 4) -> None:
+        super().__init__(rate, broadcast_dims=tuple(range(1, ndim)))
+
+
+class LayerScale(nnx.Module):
+    """A learnt factor per channel on a residual branch (Touvron et al. 2021, arXiv:2103.17239).
+
+    Args:
+        features: Channels.
+        initial: The factor in the beginning.
+    """
+
+    def __init__(self, features: int, initial: float) -> None:
+        self.gamma = nnx.Param(jnp.full(features, initial))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.gamma[...].astype(x.dtype)
+
+
+class Identity(nnx.Module):
+    """Gives back what it is given."""
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return x

@@ -5,11 +5,13 @@ import difflib
 import jax
 from flax import nnx
 
-from transfer_jax.models import efficientnet_lite, resnet, vgg
+from transfer_jax.models import convnext, efficientnet_lite, resnet, vgg, vit
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
 
-FAMILIES: tuple[Family, ...] = (efficientnet_lite.FAMILY, vgg.FAMILY, resnet.FAMILY)
+FAMILIES: tuple[Family, ...] = tuple(
+    family.FAMILY for family in (efficientnet_lite, vgg, resnet, convnext, vit)
+)
 """To add a family, write its file and add it here."""
 
 _FAMILY_OF = {name: family for family in FAMILIES for name in family.variants}

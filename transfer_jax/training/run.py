@@ -104,6 +104,7 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
         hidden=config.hidden,
         dropout=config.dropout,
         drop_path=config.drop_path,
+        image_size=config.image_size,
         seed=config.seed,
         abstract_backbone=pretrained,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
 from transfer_jax.models.registry import variant_of
+from transfer_jax.weights.adapt import adapt
 from transfer_jax.weights.naming import Naming, detect
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.specs import WeightsSpec
@@ -30,6 +31,7 @@ class LoadReport:
         missing: Paths that the file has nothing for.
         unexpected: Keys of the file that the model has no place for.
         mismatched: (path, shape wanted, key, shape found).
+        adapted: What was done to arrays that were trained on images of another size or other channels.
         skipped: Paths and keys left out because the caller said so.
     """
 
@@ -37,6 +39,7 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[tuple[str, tuple[int, ...], str, tuple[int, ...]], ...]
+    adapted: tuple[str, ...]
     skipped: tuple[str, ...]
 
     @property
@@ -46,6 +49,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{len(self.loaded)} loaded, {len(self.skipped)} skipped"]
+        lines += self.adapted
         if self.missing:
             lines.append(f"{len(self.missing)} missing in the file: {_some(self.missing)}")
         if self.unexpected:
@@ -95,7 +99,7 @@ def fill(
     _, params, stats = split(model)
     targets = {**params, **stats}
     naming = detect(spec.model, targets, source)
-    loaded, missing, mismatched, skipped, used = {}, [], [], [], set()
+    loaded, missing, mismatched, adapted, skipped, used = {}, [], [], [], [], set()
     for path, target in targets.items():
         keys = naming.keys(path)
         if is_skipped(path, *keys):
@@ -105,7 +109,10 @@ def fill(
             missing.append(path)
         else:
             used.update(keys)
-            array = naming.take(path, [source[key] for key in keys], target.shape)
+            array = naming.take(path, [source[key] for key in keys])
+            if array is not None and array.shape != target.shape:
+                array, done = adapt(path, array, target.shape) or (None, "")
+                adapted += [done] if done else []
             if array is None:
                 mismatched += [(path, target.shape, key, source[key].shape) for key in keys]
             else:
@@ -117,6 +124,7 @@ def fill(
         missing=tuple(missing),
         unexpected=tuple(key for key in rest if not is_skipped(key)),
         mismatched=tuple(mismatched),
+        adapted=tuple(adapted),
         skipped=(*skipped, *(key for key in rest if is_skipped(key))),
     )
     if not report.complete:

@@ -42,18 +42,18 @@ class Naming:
         place, leaf = self._place(path)
         if place is None:
             return ()
-        return tuple(module if leaf is None else f"{module}.{leaf}" for module in place.modules)
+        return tuple(module if leaf is None else _joined(module, leaf) for module in place.modules)
 
-    def take(self, path: str, arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
-        """Our array of a path and a shape, from those of its keys; None if their shapes do not fit."""
+    def take(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+        """Our array of a path, from those of its keys; None if their shapes do not fit each other."""
         place, _ = self._place(path)
         assert place is not None
         if path.endswith("/kernel"):
             arrays = [_kernel(array, place) for array in arrays]
+        arrays = [np.squeeze(array, _trailing_ones(array, place.trailing)) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
             return None
-        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-        return array if array.shape == shape else None
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def give(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
         """Their arrays by key, from ours; `take` turned around."""
@@ -64,6 +64,7 @@ class Naming:
         parts = np.split(array, len(keys), axis=-1)
         if path.endswith("/kernel"):
             parts = [_torch_kernel(part, place) for part in parts]
+        parts = [part.reshape(*part.shape, *(1,) * place.trailing) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
     def _place(self, path: str) -> tuple[Place | None, str | None]:
@@ -100,6 +101,16 @@ def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> Naming:
     paths, keys = tuple(paths), frozenset(keys)
     namings = [Naming(model, library) for library in family_of(model).namings]
     return max(namings, key=lambda naming: sum(keys.issuperset(naming.keys(path) or ("",)) for path in paths))
+
+
+def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
+    """The last axes of an array, as many as `count`, if they are of size one."""
+    axes = tuple(range(array.ndim - count, array.ndim))
+    return axes if all(axis >= 0 and array.shape[axis] == 1 for axis in axes) else ()
+
+
+def _joined(module: str, leaf: str) -> str:
+    return f"{module}{leaf}" if module.endswith("_") else f"{module}.{leaf}"
 
 
 def _kernel(array: np.ndarray, place: Place) -> np.ndarray:

@@ -69,7 +69,12 @@ class SavedModel:
         if _sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
             raise CheckpointError(f"{directory / _WEIGHTS} does not match the checksum in {_MODEL}")
         model = create_model(
-            saved.model, len(saved.class_names), hidden=saved.hidden, dropout=0.0, abstract_backbone=True
+            saved.model,
+            len(saved.class_names),
+            hidden=saved.hidden,
+            dropout=0.0,
+            image_size=saved.preprocessing.image_size,
+            abstract_backbone=True,
         )
         arrays = dict(read_weights(directory / _WEIGHTS))
         _, params, stats = split(model)

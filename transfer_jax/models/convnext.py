@@ -1,0 +1,177 @@
+"""ConvNeXt tiny to extra large, and ConvNeXt V2.
+
+Sources: Liu et al. 2022, arXiv:2201.03545; Woo et al. 2023, arXiv:2301.00808 (V2: a global response
+normalization in the perceptron instead of a learnt scale behind it). Names of blocks and networks are timm's.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.layers import Conv, DropPath, Identity, LayerScale
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Blocks and channels of each stage, whether a V2, and whether timm has convolutions for perceptrons."""
+
+    depths: tuple[int, int, int, int]
+    widths: tuple[int, int, int, int]
+    v2: bool = False
+    convolutional: bool = False
+
+
+class Stem(nnx.Module):
+    """Patches of 4x4 pixels, normalized."""
+
+    def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
+        self.conv = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.norm(self.conv(x))
+
+
+class Downsample(nnx.Module):
+    """Normalization, and patches of 2x2."""
+
+    def __init__(self, in_features: int, width: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(in_features, rngs=rngs)
+        self.conv = Conv(in_features, width, 2, strides=2, padding="VALID", use_bias=True, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.conv(self.norm(x))
+
+
+class ResponseNorm(nnx.Module):
+    """Global response normalization: a channel counts by its norm over the image, relative to the mean."""
+
+    def __init__(self, width: int) -> None:
+        self.scale = nnx.Param(jnp.zeros(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        norm = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
+        response = (norm / (norm.mean(axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
+        return x + x * response * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
+class ConvNeXtBlock(nnx.Module):
+    """A depthwise 7x7 convolution, normalization and a two-layer perceptron, added to the input."""
+
+    def __init__(self, width: int, v2: bool, drop_path: float, rngs: nnx.Rngs) -> None:
+        self.conv = Conv(width, width, 7, padding=3, groups=width, use_bias=True, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.fc2 = nnx.Linear(4 * width, width, rngs=rngs)
+        if v2:
+            self.grn = ResponseNorm(4 * width)
+        else:
+            self.scale = LayerScale(width, 1e-6)
+        self.v2 = v2
+        self.drop_path = DropPath(drop_path)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = jax.nn.gelu(self.fc1(self.norm(self.conv(x))), approximate=False)
+        y = self.fc2(self.grn(y)) if self.v2 else self.scale(self.fc2(y))
+        return x + self.drop_path(y, rngs=rngs)
+
+
+class PooledNorm(nnx.Module):
+    """The mean over the image, normalized: `(batch, height, width, channels)` to `(batch, channels)`."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.norm(x.mean(axis=(1, 2)))
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `stages.0.blocks.0` …, `stages.1.downsample`, …, `norm`, `pre_logits`."""
+    rngs, features, index = setting.rngs, shape.widths[0], 0
+    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, features, rngs)}
+    for stage, (depth, width) in enumerate(zip(shape.depths, shape.widths, strict=True)):
+        if stage:
+            blocks[f"stages.{stage}.downsample"] = Downsample(features, width, rngs)
+        for repeat in range(depth):
+            rate = setting.drop_path * index / (sum(shape.depths) - 1)
+            blocks[f"stages.{stage}.blocks.{repeat}"] = ConvNeXtBlock(width, shape.v2, rate, rngs)
+            index += 1
+        features = width
+    blocks["norm"] = PooledNorm(features, rngs)
+    blocks[PRE_LOGITS] = Identity()
+    return Backbone(blocks, features)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    match path:
+        case ("head", "classifier"):
+            return "head.fc"
+        case ("backbone", "norm", "norm"):
+            return "head.norm"
+        case ("backbone", "stem", layer):
+            return f"stem.{0 if layer == 'conv' else 1}"
+        case ("backbone", block, layer) if block.endswith("downsample"):
+            return f"{block}.{0 if layer == 'norm' else 1}"
+        case ("backbone", block, "scale", "gamma"):
+            return f"{block}.gamma"
+        case ("backbone", block, "fc1" | "fc2" as layer) if shape.convolutional:
+            width = shape.widths[int(block.split(".")[1])] * (4 if layer == "fc2" else 1)
+            return Place((f"{block}.mlp.{layer}",), view=(1, 1, width), flat=False)
+        case ("backbone", block, layer):
+            known = {"conv": "conv_dw", "norm": "norm"}
+            return f"{block}.{known.get(layer, f'mlp.{layer}')}"
+    return None
+
+
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    """The names of torchvision, which has no V2."""
+    match path:
+        case ("head", "classifier"):
+            return "classifier.2"
+        case ("backbone", "norm", "norm"):
+            return "classifier.0"
+        case ("backbone", "stem", layer):
+            return f"features.0.{0 if layer == 'conv' else 1}"
+        case ("backbone", block, *layers) if block.startswith("stages."):
+            _, stage, *rest = block.split(".")
+            if rest == ["downsample"]:
+                return f"features.{2 * int(stage)}.{0 if layers[0] == 'norm' else 1}"
+            module = f"features.{2 * int(stage) + 1}.{rest[1]}"
+            if layers == ["scale", "gamma"]:
+                return Place((f"{module}.layer_scale",), trailing=2)
+            index = {"conv": 0, "norm": 2, "fc1": 3, "fc2": 5}.get(layers[0])
+            return None if index is None else f"{module}.block.{index}"
+    return None
+
+
+_V1 = {
+    "convnext_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": Shape((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": Shape((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "convnext_xlarge": Shape((3, 3, 27, 3), (256, 512, 1024, 2048)),
+}
+_V2 = {
+    "convnextv2_atto": Shape((2, 2, 6, 2), (40, 80, 160, 320), v2=True, convolutional=True),
+    "convnextv2_nano": Shape((2, 2, 8, 2), (80, 160, 320, 640), v2=True, convolutional=True),
+    "convnextv2_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768), v2=True),
+    "convnextv2_base": Shape((3, 3, 27, 3), (128, 256, 512, 1024), v2=True),
+    "convnextv2_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536), v2=True),
+}
+
+FAMILY = Family(
+    name="convnext",
+    variants={
+        name: Variant(shape=shape, preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD))
+        for name, shape in {**_V1, **_V2}.items()
+    },
+    build=build,
+    namings={"timm": _timm, "torchvision": _torchvision},
+)
