@@ -23,12 +23,13 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
-from transfer_jax.models.efficientnet_lite import MBConv
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.layers import ConvNorm, GlobalPool
+from transfer_jax.models.mbconv import MBConv, Style
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 
+STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)
 TOY_PREPROCESSING = Preprocessing(
     image_size=16,
     crop_fraction=1.0,
@@ -52,7 +53,7 @@ def make_toy() -> Callable[..., Classifier]:
         rngs = nnx.Rngs(key)
         blocks = {
             "stem": ConvNorm(3, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
-            "blocks.1": MBConv(8, 8, 3, 1, 2, 0.5, rngs),
+            "blocks.1": MBConv(8, 8, 3, 1, 16, style=STYLE, drop_path=0.5, rngs=rngs),
             "blocks.11": ConvNorm(8, 12, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
             "top": ConvNorm(12, 16, activation=jax.nn.relu6, rngs=rngs),
             PRE_LOGITS: GlobalPool(),

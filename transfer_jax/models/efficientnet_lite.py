@@ -12,7 +12,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
+from transfer_jax.models.layers import GlobalPool
+from transfer_jax.models.mbconv import MBConv, Style, round_channels
 from transfer_jax.models.preprocessing import Preprocessing
 
 # (blocks, kernel size, strides, expansion, channels) of each stage
@@ -26,38 +27,7 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _STEM, _TOP = 32, 1280
-_EPSILON = 1e-3
-
-
-class MBConv(nnx.Module):
-    """Inverted residual: expand 1x1, depthwise, project 1x1, and the input added where shapes agree."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        strides: int,
-        expansion: int,
-        drop_path: float,
-        rngs: nnx.Rngs,
-    ) -> None:
-        wide = in_features * expansion
-        norm = {"epsilon": _EPSILON, "rngs": rngs}
-        if expansion != 1:
-            self.expand = ConvNorm(in_features, wide, activation=jax.nn.relu6, **norm)
-        self.depthwise = ConvNorm(
-            wide, wide, kernel_size, strides=strides, groups=wide, activation=jax.nn.relu6, **norm
-        )
-        self.project = ConvNorm(wide, out_features, **norm)
-        self.expands = expansion != 1
-        self.residual = strides == 1 and in_features == out_features
-        self.drop_path = DropPath(drop_path)
-
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = self.expand(x) if self.expands else x
-        y = self.project(self.depthwise(y))
-        return x + self.drop_path(y, rngs=rngs) if self.residual else y
+_STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)
 
 
 def build(shape: tuple[float, float], setting: Setting) -> Backbone:
@@ -69,13 +39,11 @@ def build(shape: tuple[float, float], setting: Setting) -> Backbone:
     stages = []
     for index, (count, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
         scaled = count if index in (0, len(_STAGES) - 1) else math.ceil(count * depth)
-        stages.append((scaled, kernel_size, strides, expansion, _round_channels(channels * width)))
+        stages.append((scaled, kernel_size, strides, expansion, round_channels(channels * width)))
     total = sum(stage[0] for stage in stages)
 
     blocks: dict[str, nnx.Module] = {
-        "stem": ConvNorm(
-            setting.channels, _STEM, 3, strides=2, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs
-        )
+        "stem": _STYLE.conv(setting.channels, _STEM, 3, strides=2, activation=jax.nn.relu6, rngs=rngs)
     }
     features, index = _STEM, 0
     for count, kernel_size, strides, expansion, channels in stages:
@@ -85,20 +53,15 @@ def build(shape: tuple[float, float], setting: Setting) -> Backbone:
                 channels,
                 kernel_size,
                 strides if repeat == 0 else 1,
-                expansion,
-                setting.drop_path * index / total,
-                rngs,
+                features * expansion,
+                style=_STYLE,
+                drop_path=setting.drop_path * index / total,
+                rngs=rngs,
             )
             features, index = channels, index + 1
-    blocks["top"] = ConvNorm(features, _TOP, epsilon=_EPSILON, activation=jax.nn.relu6, rngs=rngs)
+    blocks["top"] = _STYLE.conv(features, _TOP, activation=jax.nn.relu6, rngs=rngs)
     blocks[PRE_LOGITS] = GlobalPool()
     return Backbone(blocks, _TOP)
-
-
-def _round_channels(channels: float) -> int:
-    """Rounds to a multiple of 8, never down by more than a tenth."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 _OUTER = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}

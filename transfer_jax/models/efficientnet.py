@@ -1,0 +1,176 @@
+"""EfficientNet B0 to B7 and EfficientNetV2 S, M and L.
+
+Sources: Tan and Le 2019, arXiv:1905.11946, and 2021, arXiv:2104.00298. `efficientnet_*` pads a stride evenly,
+as torchvision and timm train it; `tf_efficientnet*` pads as TensorFlow does, for the weights published there.
+torchvision's B5 to B7 have another epsilon than timm's, hence the `tv_` before their names.
+"""
+
+import dataclasses
+import math
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.layers import GlobalPool
+from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Blocks, kernel size, strides of the first block, expansion, channels, and whether blocks are fused."""
+
+    count: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    channels: int
+    fused: bool = False
+
+    def layers(self) -> tuple[str, ...]:
+        """The layers that its blocks have, in order."""
+        if self.fused:
+            return ("fused",) if self.expansion == 1 else ("fused", "project")
+        inner = ("depthwise", "se", "project")
+        return inner if self.expansion == 1 else ("expand", *inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The channels of the stem, the stages, the channels at the top; the epsilon and the padding."""
+
+    stem: int
+    stages: tuple[Stage, ...]
+    top: int
+    epsilon: float
+    same: bool
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `blocks.0.0` …, `top`, `pre_logits`."""
+    style = Style(activation=jax.nn.silu, epsilon=shape.epsilon, same=shape.same)
+    rngs, features, index = setting.rngs, shape.stem, 0
+    total = sum(stage.count for stage in shape.stages)
+    blocks: dict[str, nnx.Module] = {
+        "stem": style.conv(setting.channels, features, 3, strides=2, activation=jax.nn.silu, rngs=rngs)
+    }
+    for number, stage in enumerate(shape.stages):
+        for repeat in range(stage.count):
+            blocks[f"blocks.{number}.{repeat}"] = MBConv(
+                features,
+                stage.channels,
+                stage.kernel_size,
+                1 if repeat else stage.strides,
+                features * stage.expansion,
+                squeezed=0 if stage.fused else max(1, features // 4),
+                fused=stage.fused,
+                style=style,
+                drop_path=setting.drop_path * index / total,
+                rngs=rngs,
+            )
+            features, index = stage.channels, index + 1
+    blocks["top"] = style.conv(features, shape.top, activation=jax.nn.silu, rngs=rngs)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, shape.top)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "stem", layer):
+            return "conv_stem" if layer == "conv" else "bn1"
+        case ("backbone", "top", layer):
+            return "conv_head" if layer == "conv" else "bn2"
+        case ("backbone", block, part, layer):
+            layers = shape.stages[int(block.split(".")[1])].layers()
+            return f"{block}.{timm_layer(layers, part, layer)}"
+    return None
+
+
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "classifier.1"
+        case ("backbone", "stem", layer):
+            return f"features.0.{0 if layer == 'conv' else 1}"
+        case ("backbone", "top", layer):
+            return f"features.{len(shape.stages) + 1}.{0 if layer == 'conv' else 1}"
+        case ("backbone", block, part, layer):
+            _, number, repeat = block.split(".")
+            inside = torchvision_layer(shape.stages[int(number)].layers(), part, layer)
+            return f"features.{int(number) + 1}.{repeat}.{inside}"
+    return None
+
+
+_B = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+# width, depth, image size in pixels, dropout of the classifier
+_SCALES = {
+    "b0": (1.0, 1.0, 224, 0.2),
+    "b1": (1.0, 1.1, 240, 0.2),
+    "b2": (1.1, 1.2, 260, 0.3),
+    "b3": (1.2, 1.4, 300, 0.3),
+    "b4": (1.4, 1.8, 380, 0.4),
+    "b5": (1.6, 2.2, 456, 0.4),
+    "b6": (1.8, 2.6, 528, 0.5),
+    "b7": (2.0, 3.1, 600, 0.5),
+}
+# the stem's channels; blocks and channels of each stage; image size in pixels; dropout of the classifier
+_V2 = {
+    "s": (24, (2, 4, 4, 6, 9, 15), (24, 48, 64, 128, 160, 256), 384, 0.2),
+    "m": (24, (3, 5, 5, 7, 14, 18, 5), (24, 48, 80, 160, 176, 304, 512), 480, 0.3),
+    "l": (32, (4, 7, 7, 10, 19, 25, 7), (32, 64, 96, 192, 224, 384, 640), 480, 0.4),
+}
+_V2_STRIDES, _V2_EXPANSION = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
+
+
+def _variant(shape: Shape, size: int, dropout: float) -> Variant:
+    preprocessing = Preprocessing(image_size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return Variant(shape=shape, preprocessing=preprocessing, dropout=dropout)
+
+
+def _b(scale: str, epsilon: float, *, same: bool = False) -> Variant:
+    width, depth, size, dropout = _SCALES[scale]
+    stages = tuple(
+        dataclasses.replace(
+            stage, count=math.ceil(stage.count * depth), channels=round_channels(stage.channels * width)
+        )
+        for stage in _B
+    )
+    shape = Shape(round_channels(32 * width), stages, round_channels(1280 * width), epsilon, same)
+    return _variant(shape, size, dropout)
+
+
+def _v2(scale: str, *, same: bool = False) -> Variant:
+    stem, counts, channels, size, dropout = _V2[scale]
+    stages = tuple(
+        Stage(count, 3, strides, expansion, wide, fused=index < 3)
+        for index, (count, strides, expansion, wide) in enumerate(
+            zip(counts, _V2_STRIDES, _V2_EXPANSION, channels, strict=False)
+        )
+    )
+    return _variant(Shape(stem, stages, 1280, 1e-3, same), size, dropout)
+
+
+FAMILY = Family(
+    name="efficientnet",
+    variants={
+        **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in _SCALES},
+        **{f"tv_efficientnet_{scale}": _b(scale, 1e-3) for scale in ("b5", "b6", "b7")},
+        **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in _SCALES},
+        **{f"efficientnet_v2_{scale}": _v2(scale) for scale in _V2},
+        **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
+    },
+    build=build,
+    namings={"timm": _timm, "torchvision": _torchvision},
+)
