@@ -11,6 +11,7 @@ from transfer_jax.models import create_model
 
 SMALLEST = (
     *("vgg11", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "resnet50d"),
+    *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
     *("vit_tiny_patch16_224", "vit_base_patch32_224", "deit_tiny_patch16_224"),

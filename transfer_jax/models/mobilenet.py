@@ -1,0 +1,208 @@
+"""MobileNetV2 and MobileNetV3 large and small.
+
+Sources: Sandler et al. 2018, arXiv:1801.04381; Howard et al. 2019, arXiv:1905.02244. `mobilenet_v3_*` has
+torchvision's epsilon, `mobilenetv3_*_100` timm's; V2 has the same in both.
+"""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.layers import GlobalPool, Identity
+from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Kernel size, channels between and behind, squeeze and excitation, hard swish or ReLU, and strides."""
+
+    kernel_size: int
+    wide: int
+    channels: int
+    squeezes: bool = False
+    swish: bool = False
+    strides: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The channels of the stem, the stages, the channels at the top and of V3's hidden layer; the epsilon."""
+
+    stem: int
+    stages: tuple[tuple[Block, ...], ...]
+    top: int
+    hidden: int = 0
+    epsilon: float = 1e-5
+
+    def layers(self, block: str) -> tuple[str, ...]:
+        """The layers that the block `blocks.0.0` … has, in order."""
+        _, stage, repeat = block.split(".")
+        made = self.stages[int(stage)][int(repeat)]
+        narrow = self.before(block) == made.wide
+        return (*(() if narrow else ("expand",)), "depthwise", *(("se",) if made.squeezes else ()), "project")
+
+    def before(self, block: str) -> int:
+        """Channels of a block's input."""
+        position = self.position(block)
+        flat = [self.stem, *(made.channels for stage in self.stages for made in stage)]
+        return flat[position]
+
+    def position(self, block: str) -> int:
+        """How many blocks stand before one."""
+        _, stage, repeat = block.split(".")
+        return sum(map(len, self.stages[: int(stage)])) + int(repeat)
+
+
+class PooledDense(nnx.Module):
+    """The mean over the image, a dense layer and a hard swish."""
+
+    def __init__(self, in_features: int, features: int, rngs: nnx.Rngs) -> None:
+        self.dense = nnx.Linear(in_features, features, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return jax.nn.hard_swish(self.dense(x.mean(axis=(1, 2))))
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `blocks.0.0` …, `top`, V3's `conv_head`, `pre_logits`."""
+    rngs, features, v3 = setting.rngs, shape.stem, shape.hidden > 0
+    style = Style(
+        activation=jax.nn.hard_swish if v3 else jax.nn.relu6,
+        gate=jax.nn.hard_sigmoid,
+        squeeze=jax.nn.relu,
+        epsilon=shape.epsilon,
+    )
+    relu = dataclasses.replace(style, activation=jax.nn.relu)
+    total, index = sum(map(len, shape.stages)), 0
+    blocks: dict[str, nnx.Module] = {
+        "stem": style.conv(setting.channels, features, 3, strides=2, activation=style.activation, rngs=rngs)
+    }
+    for number, stage in enumerate(shape.stages):
+        for repeat, block in enumerate(stage):
+            blocks[f"blocks.{number}.{repeat}"] = MBConv(
+                features,
+                block.channels,
+                block.kernel_size,
+                block.strides,
+                block.wide,
+                squeezed=round_channels(block.wide / 4) if block.squeezes else 0,
+                style=relu if v3 and not block.swish else style,
+                drop_path=setting.drop_path * index / total,
+                rngs=rngs,
+            )
+            features, index = block.channels, index + 1
+    blocks["top"] = style.conv(features, shape.top, activation=style.activation, rngs=rngs)
+    if v3:
+        blocks["conv_head"] = PooledDense(shape.top, shape.hidden, rngs)
+    blocks[PRE_LOGITS] = Identity() if v3 else GlobalPool()
+    return Backbone(blocks, shape.hidden or shape.top)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    v3 = shape.hidden > 0
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "stem", layer):
+            return "conv_stem" if layer == "conv" else "bn1"
+        case ("backbone", "top", layer) if v3:
+            return f"blocks.{len(shape.stages)}.0.{'conv' if layer == 'conv' else 'bn1'}"
+        case ("backbone", "top", layer):
+            return "conv_head" if layer == "conv" else "bn2"
+        case ("backbone", "conv_head", "dense"):
+            return Place(("conv_head",), view=(1, 1, shape.top), flat=False)
+        case ("backbone", block, part, layer):
+            return f"{block}.{timm_layer(shape.layers(block), part, layer)}"
+    return None
+
+
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
+    v3, top = shape.hidden > 0, sum(map(len, shape.stages)) + 1
+    match path:
+        case ("head", "classifier"):
+            return "classifier.3" if v3 else "classifier.1"
+        case ("backbone", "conv_head", "dense"):
+            return "classifier.0"
+        case ("backbone", "stem" | "top" as block, layer):
+            return f"features.{0 if block == 'stem' else top}.{0 if layer == 'conv' else 1}"
+        case ("backbone", block, part, layer):
+            module, layers = f"features.{shape.position(block) + 1}", shape.layers(block)
+            if v3:
+                return f"{module}.{torchvision_layer(layers, part, layer)}"
+            index = layers.index(part)
+            if part == "project":
+                return f"{module}.conv.{index + (layer == 'norm')}"
+            return f"{module}.conv.{index}.{0 if layer == 'conv' else 1}"
+    return None
+
+
+# expansion, channels, blocks, strides of each stage
+_V2 = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+_LARGE = (
+    (Block(3, 16, 16),),
+    (Block(3, 64, 24, strides=2), Block(3, 72, 24)),
+    (Block(5, 72, 40, True, strides=2), Block(5, 120, 40, True), Block(5, 120, 40, True)),
+    (
+        Block(3, 240, 80, swish=True, strides=2),
+        Block(3, 200, 80, swish=True),
+        Block(3, 184, 80, swish=True),
+        Block(3, 184, 80, swish=True),
+    ),
+    (Block(3, 480, 112, True, True), Block(3, 672, 112, True, True)),
+    (Block(5, 672, 160, True, True, 2), Block(5, 960, 160, True, True), Block(5, 960, 160, True, True)),
+)
+_SMALL = (
+    (Block(3, 16, 16, True, strides=2),),
+    (Block(3, 72, 24, strides=2), Block(3, 88, 24)),
+    (Block(5, 96, 40, True, True, 2), Block(5, 240, 40, True, True), Block(5, 240, 40, True, True)),
+    (Block(5, 120, 48, True, True), Block(5, 144, 48, True, True)),
+    (Block(5, 288, 96, True, True, 2), Block(5, 576, 96, True, True), Block(5, 576, 96, True, True)),
+)
+
+
+def _v2(width: float) -> Shape:
+    stem = features = round_channels(32 * width)
+    stages = []
+    for expansion, channels, count, strides in _V2:
+        stage = []
+        for repeat in range(count):
+            wide, channels_ = features * expansion, round_channels(channels * width)
+            stage.append(Block(3, wide, channels_, strides=1 if repeat else strides))
+            features = channels_
+        stages.append(tuple(stage))
+    return Shape(stem, tuple(stages), max(1280, round_channels(1280 * width)))
+
+
+_SHAPES = {
+    "mobilenet_v2": _v2(1.0),
+    "mobilenetv2_050": _v2(0.5),
+    "mobilenetv2_140": _v2(1.4),
+    "mobilenet_v3_large": Shape(16, _LARGE, 960, 1280, 1e-3),
+    "mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3),
+    "mobilenetv3_large_100": Shape(16, _LARGE, 960, 1280),
+    "mobilenetv3_small_100": Shape(16, _SMALL, 576, 1024),
+}
+
+FAMILY = Family(
+    name="mobilenet",
+    variants={
+        name: Variant(
+            shape=shape, preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD), dropout=0.2
+        )
+        for name, shape in _SHAPES.items()
+    },
+    build=build,
+    namings={"torchvision": _torchvision, "timm": _timm},
+)
