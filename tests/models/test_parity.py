@@ -11,6 +11,7 @@ from transfer_jax.models import create_model
 
 SMALLEST = (
     *("vgg11", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "resnet50d"),
+    "densenet121",
     *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
@@ -30,5 +31,5 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
         warnings.simplefilter("ignore")
         errors = parity.compare(name, library, parity.sizes(name)[size])
     blocks = create_model(name, 2, abstract_backbone=True).backbone.block_names
-    assert {*blocks, "logits"} - {*errors} <= {"pre_logits"}  # which some libraries have no module for
+    assert {*blocks, "logits"} - {*errors} <= {"pre_logits", "norm5"}  # for which not all have a module
     assert {block: error for block, error in errors.items() if not error <= 1e-4} == {}

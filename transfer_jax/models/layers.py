@@ -101,31 +101,66 @@ class ConvNorm(nnx.Module):
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if self.norm.use_running_average:
             # Folded into the kernel, the normalization is one addition per pixel.
-            gain, shift = self._affine(self.norm.mean[...], self.norm.var[...])
+            gain, shift = _affine(self.norm)
             x = self.conv(x, gain) + shift.astype(x.dtype)
         else:
-            x = self.conv(x)
-            gain, shift = self._affine(*self._batch_statistics(x))
-            x = (x * gain + shift).astype(x.dtype)
+            x = _normalize(self.norm, self.conv(x))
         return x if self.activation is None else self.activation(x)
 
-    def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Normalization as a factor and an addend per channel: its gradient takes two sums over pixels."""
-        scale, bias = self.norm.scale, self.norm.bias
-        assert scale is not None
-        assert bias is not None
-        gain = scale[...] * jax.lax.rsqrt(var + self.norm.epsilon)
-        return gain, bias[...] - mean * gain
 
-    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance per channel of the batch, which the running statistics take up."""
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean = x.mean(axis=(0, 1, 2))
-        var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
-        for running, batch in ((self.norm.mean, mean), (self.norm.var, var)):
-            kept = self.norm.momentum
-            running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
-        return mean, var
+class NormAct(nnx.Module):
+    """Batch normalization and an activation, ahead of a convolution.
+
+    Args:
+        features: Channels.
+        epsilon: Added to the variance.
+        momentum: Share of the old running statistics that a training step keeps.
+        activation: Applied last.
+        rngs: Source of the initial parameters.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        epsilon: float = 1e-5,
+        momentum: float = 0.99,
+        activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.norm = nnx.BatchNorm(features, epsilon=epsilon, momentum=momentum, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.activation(_normalize(self.norm, x))
+
+
+def _normalize(norm: nnx.BatchNorm, x: jax.Array) -> jax.Array:
+    """Batch normalization as a factor and an addend per channel: its gradient takes two sums over pixels."""
+    gain, shift = _affine(norm) if norm.use_running_average else _affine(norm, *_batch_statistics(norm, x))
+    return (x * gain + shift).astype(x.dtype)
+
+
+def _affine(
+    norm: nnx.BatchNorm, mean: jax.Array | None = None, var: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The factor and the addend per channel, with the running statistics unless others are given."""
+    mean, var = norm.mean[...] if mean is None else mean, norm.var[...] if var is None else var
+    assert norm.scale is not None
+    assert norm.bias is not None
+    gain = norm.scale[...] * jax.lax.rsqrt(var + norm.epsilon)
+    return gain, norm.bias[...] - mean * gain
+
+
+def _batch_statistics(norm: nnx.BatchNorm, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance per channel of the batch, which the running statistics take up."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = x.mean(axis=(0, 1, 2))
+    var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
+    for running, batch in ((norm.mean, mean), (norm.var, var)):
+        kept = norm.momentum
+        running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
+    return mean, var
 
 
 def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0) -> jax.Array:

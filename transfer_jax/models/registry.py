@@ -5,12 +5,22 @@ import difflib
 import jax
 from flax import nnx
 
-from transfer_jax.models import convnext, efficientnet, efficientnet_lite, mobilenet, resnet, vgg, vit
+from transfer_jax.models import (
+    convnext,
+    densenet,
+    efficientnet,
+    efficientnet_lite,
+    mobilenet,
+    resnet,
+    vgg,
+    vit,
+)
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
 
 FAMILIES: tuple[Family, ...] = tuple(
-    family.FAMILY for family in (efficientnet_lite, efficientnet, mobilenet, vgg, resnet, convnext, vit)
+    family.FAMILY
+    for family in (efficientnet_lite, efficientnet, mobilenet, vgg, resnet, densenet, convnext, vit)
 )
 """To add a family, write its file and add it here."""
 

@@ -1,0 +1,110 @@
+"""DenseNet 121, 161, 169 and 201.
+
+Source: Huang et al. 2016, arXiv:1608.06993. The blocks are the dense layers, which add channels to their
+input, the transitions between the dense blocks, and the last normalization.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.layers import Conv, ConvNorm, GlobalPool, NormAct, max_pool
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Dense layers of each dense block, channels of the stem, and channels that a layer adds."""
+
+    depths: tuple[int, int, int, int]
+    stem: int = 64
+    growth: int = 32
+
+
+class Stem(nnx.Module):
+    """A 7x7 convolution and a 3x3 maximum, each at stride 2."""
+
+    def __init__(self, channels: int, features: int, rngs: nnx.Rngs) -> None:
+        self.conv0 = ConvNorm(channels, features, 7, strides=2, padding=3, activation=jax.nn.relu, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return max_pool(self.conv0(x), 3, 2, padding=1)
+
+
+class DenseLayer(nnx.Module):
+    """Normalized, a 1x1 and a 3x3 convolution, whose output is joined to the input's channels."""
+
+    def __init__(self, in_features: int, growth: int, rngs: nnx.Rngs) -> None:
+        self.norm1 = NormAct(in_features, rngs=rngs)
+        self.conv1 = ConvNorm(in_features, 4 * growth, activation=jax.nn.relu, rngs=rngs)
+        self.conv2 = Conv(4 * growth, growth, 3, padding=1, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return jnp.concatenate([x, self.conv2(self.conv1(self.norm1(x)))], axis=-1)
+
+
+class Transition(nnx.Module):
+    """Normalized, half the channels, and the mean over 2x2 pixels."""
+
+    def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
+        self.norm = NormAct(in_features, rngs=rngs)
+        self.conv = Conv(in_features, in_features // 2, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return nnx.avg_pool(self.conv(self.norm(x)), (2, 2), (2, 2))
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `denseblock1.denselayer1` …, `transition1`, …, `norm5`, `pre_logits`."""
+    rngs, features = setting.rngs, shape.stem
+    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, features, rngs)}
+    for stage, depth in enumerate(shape.depths, 1):
+        for repeat in range(1, depth + 1):
+            blocks[f"denseblock{stage}.denselayer{repeat}"] = DenseLayer(features, shape.growth, rngs)
+            features += shape.growth
+        if stage < len(shape.depths):
+            blocks[f"transition{stage}"] = Transition(features, rngs)
+            features //= 2
+    blocks["norm5"] = NormAct(features, rngs=rngs)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, features)
+
+
+def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of torchvision and timm, which agree."""
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "stem", _, layer):
+            return f"features.{layer}0"
+        case ("backbone", "norm5", "norm"):
+            return "features.norm5"
+        case ("backbone", block, "norm1" | "norm" as part, "norm"):
+            return f"features.{block}.{part}"
+        case ("backbone", block, "conv1", layer):
+            return f"features.{block}.{'conv1' if layer == 'conv' else 'norm2'}"
+        case ("backbone", block, part):
+            return f"features.{block}.{part}"
+    return None
+
+
+_SHAPES = {
+    "densenet121": Shape((6, 12, 24, 16)),
+    "densenet161": Shape((6, 12, 36, 24), stem=96, growth=48),
+    "densenet169": Shape((6, 12, 32, 32)),
+    "densenet201": Shape((6, 12, 48, 32)),
+}
+
+FAMILY = Family(
+    name="densenet",
+    variants={
+        name: Variant(shape=shape, preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD))
+        for name, shape in _SHAPES.items()
+    },
+    build=build,
+    namings={"torchvision": _torch, "timm": _torch},
+)
