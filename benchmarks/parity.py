@@ -124,7 +124,7 @@ def compare(name: str, library: str, size: int) -> dict[str, float]:
 
 
 def error(found: jax.Array, wanted: np.ndarray) -> float:
-    """The largest difference relative to the largest value, over the last channels if theirs gives no more."""
+    """The largest difference relative to the largest value; of the last channels, if theirs has no more."""
     if found.ndim == wanted.ndim:
         found = found[..., -wanted.shape[-1] :]
     return float(np.abs(found - wanted.reshape(found.shape)).max() / np.abs(wanted).max())
