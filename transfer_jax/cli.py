@@ -1,7 +1,8 @@
-"""The command line: `transfer-jax demo | train | evaluate | predict | extract | models`."""
+"""The command line: `transfer-jax demo | train | evaluate | predict | extract | models | inspect`."""
 
 import fnmatch
 import logging
+import math
 import os
 import sys
 import traceback
@@ -31,6 +32,8 @@ from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights import specs
+from transfer_jax.weights.readers import read_weights
+from transfer_jax.weights.recognize import matching_models, nearest_families
 from transfer_jax.weights.saved import SavedModel
 
 _CONFIG_COMMANDS = ("train", "extract")
@@ -125,6 +128,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
                 "predict": _predict,
                 "extract": extract,
                 "models": _models,
+                "inspect": _inspect,
             },
             args=arguments,
             prog="transfer-jax",
@@ -233,6 +237,42 @@ def _models(match: str = "*") -> None:
         _bars.advance(1)
     _bars.finish()
     _out.print(table("Models", ("name", "backbone", "pixels", "licence", "weights"), rows))
+
+
+def _inspect(
+    file: Annotated[Path, tyro.conf.Positional],
+    format: str | None = None,
+    entry: str | None = None,
+    keys: int = 20,
+) -> None:
+    """Say what a weight file is, executing nothing in it.
+
+    Args:
+        file: The file.
+        format: One of the formats that are read; recognized by its first bytes, if not given.
+        entry: Which of several state dicts in a PyTorch checkpoint.
+        keys: How many arrays to list; 0 lists all.
+    """
+    infos = read_weights(file, format, entry=entry).infos
+    count = sum(math.prod(info.shape) for info in infos.values())
+    dtypes = ", ".join(sorted({info.dtype for info in infos.values()}))
+    shown = list(infos.items())[: keys or None]
+    rows = [[key, str(info.shape), info.dtype] for key, info in shown]
+    _out.print(f"{len(infos)} arrays, {count:,} values, {dtypes}", highlight=False)
+    _out.print(table(None, ("key", "shape", "dtype"), rows))
+    if len(shown) < len(infos):
+        _out.print(f"… and {len(infos) - len(shown)} more; --keys 0 lists all")
+    with _console.status("comparing with the known networks"):
+        nearest = nearest_families(infos)
+        shapes = {key: info.shape for key, info in infos.items()}
+        fitting = matching_models(shapes, nearest[0]) if nearest else []
+    if fitting:
+        verdict = f"It fills {', '.join(fitting)}, in the names of {nearest[0].library}."
+    elif nearest:
+        verdict = f"It fills no network that is known; most like {', '.join(map(str, nearest))}."
+    else:
+        verdict = "It fills no network that is known, nor are its keys like those of any."
+    _out.print(verdict, highlight=False, markup=False)
 
 
 def _show_result(result: Result) -> None:

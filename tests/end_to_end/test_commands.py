@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, classify, cli, fit
 from transfer_jax.data import load_dataset
@@ -201,11 +202,24 @@ def test_models(run: Callable) -> None:
     assert "efficientnet_lite0" not in done.out
 
 
+def test_inspect(run: Callable, weights: Path, tmp_path: Path) -> None:
+    done = run("inspect", str(weights), "--keys", "2")
+    assert done.code == 0, done.err
+    assert "F32" in done.out
+    assert "more; --keys 0 lists all" in done.out
+    assert "It fills efficientnet_lite_tiny, in the names of" in done.out
+    save_file({"teapot": np.zeros(3, np.float32)}, tmp_path / "teapot.safetensors")
+    done = run("inspect", str(tmp_path / "teapot.safetensors"))
+    assert done.code == 0, done.err
+    assert "1 arrays, 3 values, F32" in done.out
+    assert "nor are its keys like those of any" in done.out
+
+
 def test_console_script(start: Callable) -> None:
     script = Path(sys.executable).with_name("transfer-jax")
     done = start(script, "--help")
     assert done.code == 0, done.err
-    for command in ("demo", "train", "evaluate", "predict", "extract", "models"):
+    for command in ("demo", "train", "evaluate", "predict", "extract", "models", "inspect"):
         assert f"• {command} " in done.out
 
 

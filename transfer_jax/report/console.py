@@ -73,9 +73,11 @@ class Bars:
         self._console.print(message)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and whose others are figures."""
-    shown = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    shown = Table(
+        title=title and escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0
+    )
     for index, column in enumerate(columns):
         shown.add_column(escape(column), justify="right" if index else "left", overflow="fold")
     for row in rows:

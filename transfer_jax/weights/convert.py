@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.adapt import adapt
 from transfer_jax.weights.naming import Naming, detect
 from transfer_jax.weights.readers import read_weights
+from transfer_jax.weights.recognize import nearest_families
 from transfer_jax.weights.specs import WeightsSpec
 
 _BOOKKEEPING = re.compile(r"num_batches_tracked$")
@@ -128,7 +129,7 @@ def fill(
         skipped=(*skipped, *(key for key in rest if is_skipped(key))),
     )
     if not report.complete:
-        raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}")
+        raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}{_hint(report, source)}")
     update(model, loaded)
     return report
 
@@ -138,6 +139,12 @@ def _others_head(model: str, naming: Naming, source: Mapping[str, np.ndarray]) -
     layers = ["classifier", *(f"hidden/{index}" for index in range(len(variant_of(model).hidden)))]
     paths = [f"head/{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
     return {key for path in paths for key in naming.keys(path) if key in source}
+
+
+def _hint(report: LoadReport, source: Iterable[str]) -> str:
+    """What else the file may be of, if the model is hardly found in it."""
+    nearest = nearest_families(source) if len(report.loaded) < len(report.missing) else []
+    return f"; its keys are most like {', '.join(map(str, nearest))}" if nearest else ""
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

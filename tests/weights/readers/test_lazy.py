@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+
+INFO = ArrayInfo((3,), "int64")
 
 
 def test_arrays_are_read_when_asked_for():
@@ -11,7 +13,7 @@ def test_arrays_are_read_when_asked_for():
         read.append(1)
         return np.arange(3)
 
-    weights = LazyWeights("file.pth", {"b": load, "a": load})
+    weights = LazyWeights("file.pth", {"b": load, "a": load}, {"b": INFO, "a": INFO})
     assert list(weights) == ["b", "a"]
     assert len(weights) == 2
     assert "a" in weights
@@ -25,6 +27,6 @@ def test_arrays_are_read_when_asked_for():
 
 
 def test_arrays_are_read_only():
-    array = LazyWeights("file", {"a": lambda: np.arange(3)})["a"]
+    array = LazyWeights("file", {"a": lambda: np.arange(3)}, {"a": INFO})["a"]
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1

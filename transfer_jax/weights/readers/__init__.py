@@ -1,22 +1,21 @@
 """Reads the arrays of a weight file, whatever its format. Nothing else in the package knows file formats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
-__all__ = ["FORMATS", "CheckpointError", "UnsafeCheckpointError", "read_weights"]
+__all__ = ["FORMATS", "ArrayInfo", "CheckpointError", "LazyWeights", "UnsafeCheckpointError", "read_weights"]
 
 
 class _Format(NamedTuple):
     matches: Callable[[bytes, int], bool]  # of the file's first bytes and its size
-    read: Callable[[Path, str | None], Mapping[str, np.ndarray]]
+    read: Callable[[Path, str | None], LazyWeights]
 
 
 # To add a format, add a line: the first that matches is taken.
@@ -31,7 +30,7 @@ FORMATS: tuple[str, ...] = tuple(_FORMATS)
 
 def read_weights(
     path: str | PathLike[str], format: str | None = None, *, entry: str | None = None
-) -> Mapping[str, np.ndarray]:
+) -> LazyWeights:
     """Opens a weight file as a read-only mapping of names to arrays, each read when it is asked for.
 
     Example:

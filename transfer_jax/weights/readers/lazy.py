@@ -2,8 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
+from typing import NamedTuple
 
 import numpy as np
+
+
+class ArrayInfo(NamedTuple):
+    """What an array is, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class LazyWeights(Mapping[str, np.ndarray]):
@@ -14,10 +22,16 @@ class LazyWeights(Mapping[str, np.ndarray]):
     the file allows it they are views of the mapped file, which must not be truncated while they live.
     """
 
-    def __init__(self, path: str | PathLike[str], loaders: Mapping[str, Callable[[], np.ndarray]]):
-        """Takes the file's path, for messages, and one function a name that reads that array."""
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        loaders: Mapping[str, Callable[[], np.ndarray]],
+        infos: Mapping[str, ArrayInfo],
+    ) -> None:
+        """Takes the file's path, for messages, and for each name what reads that array and what it is."""
         self.path = path
         self._loaders = dict(loaders)
+        self.infos = dict(infos)
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._loaders[name]()

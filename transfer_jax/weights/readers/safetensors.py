@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 
 _MAX_HEADER = 100_000_000  # the format's own limit
 _DTYPES = frozenset(
@@ -37,13 +37,16 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
             raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
         try:
             file: Any = safe_open(str(path), framework="numpy")
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            infos = {
+                name: ArrayInfo(tuple(found.get_shape()), found.get_dtype()) for name, found in slices.items()
+            }
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"damaged or truncated safetensors file: {error}") from error
-        for name, dtype in dtypes.items():
-            if dtype not in _DTYPES:
-                raise CheckpointError(f"tensor {name!r} has the unsupported dtype {dtype}")
-    return LazyWeights(path, {name: functools.partial(_read, file, path, name) for name in dtypes})
+        for name, info in infos.items():
+            if info.dtype not in _DTYPES:
+                raise CheckpointError(f"tensor {name!r} has the unsupported dtype {info.dtype}")
+    return LazyWeights(path, {name: functools.partial(_read, file, path, name) for name in infos}, infos)
 
 
 def _read(file: Any, path: Path, name: str) -> np.ndarray:

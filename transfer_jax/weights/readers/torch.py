@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transfer_jax.weights.readers import torch_legacy, torch_zip
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.state_dict import find_state_dict
 from transfer_jax.weights.readers.torch_storages import read_tensor
 
@@ -48,4 +48,5 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
     return LazyWeights(
         path,
         {name: functools.partial(read_tensor, data, archive, tensor) for name, tensor in tensors.items()},
+        {name: ArrayInfo(tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()},
     )

@@ -1,0 +1,91 @@
+"""Says which network a weight file is of, from the names and shapes of its arrays alone."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import FAMILIES, create_model
+from transfer_jax.weights.naming import Naming
+
+_CLASSIFIER = 6
+"""Arrays that a published classifier has at most."""
+_NUMBERS = re.compile(r"\d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """How much the keys of a file are those of a family in a library's names.
+
+    Attributes:
+        family: The family.
+        library: The library.
+        share: Kinds of keys that both have, of those that either has, in [0, 1]. A kind is a key without its
+            numbers.
+    """
+
+    family: str
+    library: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.family} ({self.library}, {self.share:.0%} of the keys)"
+
+
+def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
+    """The families most alike, by their first network, each in the names that fit best; none if none is."""
+    kinds, found = {_kind(key) for key in keys}, []
+    for family in FAMILIES:
+        model = next(iter(family.variants))
+        shares = {library: _share(kinds, _kinds(model, library)) for library in family.namings}
+        library = max(shares, key=shares.__getitem__)
+        found.append(Likeness(family.name, library, shares[library]))
+    alike = [likeness for likeness in found if likeness.share]
+    return sorted(alike, key=lambda likeness: -likeness.share)[:count]
+
+
+def matching_models(shapes: Mapping[str, tuple[int, ...]], like: Likeness) -> list[str]:
+    """The networks of a family whose backbone a file fills, by the shapes of its arrays."""
+    variants = next(family.variants for family in FAMILIES if family.name == like.family)
+    return [model for model in variants if _fills(model, like.library, shapes)]
+
+
+def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    naming = Naming(model, library)
+    seen = 0
+    for path, shape in _backbone(model).items():
+        keys = naming.keys(path)
+        if not keys or not all(key in shapes for key in keys):
+            return False
+        if path.endswith("/pos_embed"):  # depends on the size of the images
+            shape = (*shape[:-2], 0, shape[-1])
+            theirs = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
+        else:
+            theirs = [shapes[key] for key in keys]
+        if sum(map(math.prod, theirs)) != math.prod(shape):
+            return False
+        seen += len(keys)
+    arrays = sum(not key.endswith("num_batches_tracked") for key in shapes)
+    return arrays - seen <= _CLASSIFIER
+
+
+@functools.cache
+def _backbone(model: str) -> Mapping[str, tuple[int, ...]]:
+    _, params, stats = split(create_model(model, 1, abstract_backbone=True))
+    return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
+
+
+@functools.cache
+def _kinds(model: str, library: str) -> frozenset[str]:
+    naming = Naming(model, library)
+    return frozenset(_kind(key) for path in _backbone(model) for key in naming.keys(path))
+
+
+def _share(kinds: set[str], own: frozenset[str]) -> float:
+    return len(kinds & own) / max(len(kinds | own), 1)
+
+
+def _kind(key: str) -> str:
+    return _NUMBERS.sub("#", key)
