@@ -100,7 +100,7 @@ def loaded(name: str, network: Any, size: int) -> Classifier:
     """Our network, filled from the state dict of theirs, the classifier too."""
     variant = variant_of(name)
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
-    spec = WeightsSpec(name=name, model=name, file="", preprocessing=variant.preprocessing)
+    spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
     fill(model, {key: value.numpy() for key, value in network.state_dict().items()}, spec, head=True)
     model.eval()
     return model

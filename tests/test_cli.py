@@ -131,8 +131,8 @@ def test_an_error_gives_the_terminal_back(
 ) -> None:
     """Progress bars hide the cursor while they are shown."""
     shown = []
-    monkeypatch.setattr(cli._console, "show_cursor", shown.append)
-    monkeypatch.setattr(cli._console, "_force_terminal", True)
+    monkeypatch.setattr(cli.CONSOLE, "show_cursor", shown.append)
+    monkeypatch.setattr(cli.CONSOLE, "_force_terminal", True)
     monkeypatch.setattr("transfer_jax.cli.prepare", _begins_and_fails)
     assert cli.main(["extract", "--images", "nowhere", *TINY]) == 2
     assert shown == [False, True]

@@ -12,7 +12,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.rela
 LAYERS = [  # each part may import those in lower lines, and its own modules
     {"__init__"},
     {"cli"},
-    {"studies"},
+    {"networks", "studies"},
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},
@@ -30,7 +30,8 @@ ONLY = {  # who alone may import a library
     "h5py": ("weights/readers/",),
     "matplotlib": ("report/",),
     "rich": ("report/", "cli.py"),
-    "tyro": ("cli.py",),
+    "tyro": ("cli.py", "networks.py"),
+    "huggingface_hub": ("weights/hub.py",),
 }
 
 

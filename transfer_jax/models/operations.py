@@ -1,0 +1,55 @@
+"""Counts the multiply-adds of a function, without running or compiling it."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
+    """Multiply-adds of a function's convolutions and matrix products: what papers call its FLOPs.
+
+    Args:
+        function: A pure function.
+        *args: Arrays, or their shapes.
+
+    Returns:
+        The count. Of several branches, the most costly is taken; the body of a loop is counted as often as it
+        runs, or once where that depends on data.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Any) -> int:
+    return sum(map(_of_equation, jaxpr.eqns))
+
+
+def _of_equation(equation: Any) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return equation.outvars[0].aval.size * depth
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        return (
+            equation.outvars[0].aval.size
+            * kernel.size
+            // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        )
+    inner = [_of_jaxpr(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    if name == "cond":
+        return max(inner)
+    return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def _jaxprs(value: Any) -> Iterator[Any]:
+    if isinstance(value, core.Jaxpr):
+        yield value
+    elif isinstance(getattr(value, "jaxpr", None), core.Jaxpr):  # closed over constants
+        yield value.jaxpr
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _jaxprs(item)

@@ -1,0 +1,195 @@
+"""Finds and fetches files of weights: once fetched from a hub or the web, they are on this machine.
+
+An address is one of
+
+    package:NAME/FILE            a file of an installed Python package
+    hf://OWNER/REPO/FILE         a file of a Hugging Face repository; `REPO@REVISION` for another revision
+    https://HOST/FILE            a file on the web
+    FILE                         a path
+
+Downloads go on where they were stopped. `HF_HUB_OFFLINE=1` switches them off, `HF_ENDPOINT` names a mirror of
+the hub, and `HF_HOME` and `TRANSFER_JAX_CACHE` say where files are kept.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+_HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))?/(?P<file>[\w.-]+)")
+_PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
+
+
+class HubFile(NamedTuple):
+    """A file of a Hugging Face repository."""
+
+    repo: str
+    revision: str | None
+    file: str
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is of a file that can be downloaded."""
+    return address.startswith(("hf://", "https://", "http://"))
+
+
+def how_to_get(address: str) -> str:
+    """What a user does to have the file: `pip install …`, or nothing but using it."""
+    package = _PACKAGE.fullmatch(address)
+    return f"pip install {package['name']}" if package else "download"
+
+
+def locate(address: str) -> Path | None:
+    """Where the file is on this machine; None if it is not.
+
+    Raises:
+        ValueError: If the address is malformed.
+    """
+    if package := _PACKAGE.fullmatch(address):
+        found = importlib.util.find_spec(package["name"].replace("-", "_"))
+        path = Path(found.origin).parent / package["file"] if found and found.origin else None
+    elif address.startswith("hf://"):
+        from huggingface_hub import try_to_load_from_cache
+
+        wanted = _hub_file(address)
+        cached = try_to_load_from_cache(wanted.repo, wanted.file, revision=wanted.revision)
+        path = Path(cached) if isinstance(cached, str) else None
+    else:
+        path = _download_path(address) if is_remote(address) else Path(address)
+    return path if path and path.is_file() else None
+
+
+def fetch(address: str, sha256: str | None = None) -> Path:
+    """The file, downloaded if need be, with a progress bar.
+
+    Args:
+        address: The address.
+        sha256: SHA-256 of the file, or its first digits, as PyTorch's file names have them.
+
+    Raises:
+        FileNotFoundError: If there is no such file, here or there; or if it is not here and downloads are
+            switched off.
+        ConnectionError: If the host cannot be reached, or the connection broke; what came is kept.
+        ValueError: If the file has another hash, or the address is malformed.
+    """
+    path = locate(address)
+    if path is None and is_remote(address):
+        path = _from_hub(_hub_file(address)) if address.startswith("hf://") else _from_web(address, sha256)
+    if path is None:
+        package = _PACKAGE.fullmatch(address)
+        raise FileNotFoundError(
+            f"{address} comes with a package that is missing: {how_to_get(address)}"
+            if package
+            else f"no weight file at {address}"
+        )
+    _check(path, sha256)
+    return path
+
+
+def _hub_file(address: str) -> HubFile:
+    found = _HUB.fullmatch(address)
+    if found is None:
+        raise ValueError(f"{address!r} is no address of the hub; it should be hf://OWNER/REPO/FILE")
+    return HubFile(found["repo"], found["revision"], found["file"])
+
+
+def _from_hub(wanted: HubFile) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    where = f"hf://{wanted.repo}/{wanted.file}"
+    if constants.is_offline_mode():
+        raise _offline(where)
+    try:
+        path = hf_hub_download(
+            wanted.repo,
+            wanted.file,
+            revision=wanted.revision,
+            endpoint=os.environ.get("HF_ENDPOINT"),
+            library_name="transfer_jax",
+        )
+    except LocalEntryNotFoundError as error:  # the hub was asked, and did not answer
+        raise ConnectionError(f"{where} is not on this machine, and the hub cannot be reached") from error
+    except HfHubHTTPError as error:  # no such repository, revision or file, or one that needs a login
+        raise FileNotFoundError(f"{where}: {_line(error)}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("httpx"):
+            raise ConnectionError(f"{where}: the connection broke ({error}); the next try goes on") from error
+        raise
+    blob = Path(path).resolve().name  # of large files, the hub's own hash is the name
+    _check(Path(path), blob if re.fullmatch("[0-9a-f]{64}", blob) else None)
+    return Path(path)
+
+
+def _from_web(url: str, sha256: str | None) -> Path:
+    from filelock import FileLock
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        raise _offline(url)
+    path = _download_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():  # another process may have been faster
+            _download(url, part)
+            try:
+                _check(part, sha256)
+            except ValueError:
+                part.unlink()
+                raise
+            part.replace(path)
+    return path
+
+
+def _download(url: str, part: Path) -> None:
+    """Goes on with a download."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+
+    try:
+        with part.open("ab") as file:
+            http_get(url, file, resume_size=file.tell())
+    except HfHubHTTPError as error:
+        if error.response.status_code == 416:  # what is here is no beginning of what is there now
+            part.unlink()
+            raise ConnectionError(f"{url} has changed since a part was downloaded; try again") from error
+        part.unlink()
+        raise FileNotFoundError(f"{url}: {_line(error)}") from error
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
+            raise
+        kept = part.stat().st_size if part.exists() else 0
+        raise ConnectionError(
+            f"{url}: the connection broke ({error}); the next try goes on after {kept:,} bytes"
+        ) from error
+
+
+def _offline(where: str) -> FileNotFoundError:
+    return FileNotFoundError(f"{where} is not on this machine, and HF_HUB_OFFLINE switches downloads off")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _download_path(url: str) -> Path:
+    parts = urlsplit(url)
+    name = PurePosixPath(parts.path).name
+    if not name or not parts.netloc:
+        raise ValueError(f"{url!r} is no address of a file")
+    folder = os.environ.get("TRANSFER_JAX_CACHE") or Path.home() / ".cache" / "transfer_jax"
+    place = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return Path(folder, "weights", place, name)
+
+
+def _check(path: Path, sha256: str | None) -> None:
+    if sha256 is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(sha256):
+        raise ValueError(f"{path} has SHA-256 {found}, but was published as {sha256}")
