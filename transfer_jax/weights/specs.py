@@ -84,8 +84,8 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
 
     Args:
         model: Name of the network.
-        weights: `auto` for the weights published for the network, which of several sets is one that is on this
-            machine, or else the first; the name of a spec; the address of a file that `hub` fetches; or a path.
+        weights: `auto` for the weights published for the network: of several sets, one that is on this
+            machine, or else the first. Or the name of a spec, an address as in `hub`, or a path.
 
     Raises:
         ValueError: If there is no such spec, no such file, or it belongs to another network.
