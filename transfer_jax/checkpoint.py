@@ -16,6 +16,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from transfer_jax.files import write_text
+
 _logger = logging.getLogger(__name__)
 
 
@@ -67,9 +69,7 @@ class Checkpoints:
         file.unlink(missing_ok=True)
         content["progress"] = {"json": np.frombuffer(json.dumps(progress).encode(), np.uint8)}
         self._orbax.save_checkpointables(step, content, overwrite=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(self._hashes(step), indent=1))
-        partial.replace(file)
+        write_text(file, json.dumps(self._hashes(step), indent=1))
         kept = {str(checkpoint.step) for checkpoint in self._orbax.checkpoints}
         for old in self._checksums.glob("*.json"):
             if old.stem not in kept:

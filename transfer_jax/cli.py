@@ -1,4 +1,4 @@
-"""The command line: `transfer-jax demo | train | evaluate | predict | extract | models | inspect`."""
+"""The command line: `transfer-jax demo | train | evaluate | predict | extract`, and those of `networks`."""
 
 import logging
 import os
@@ -118,6 +118,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
                 "extract": extract,
                 "models": networks.models,
                 "inspect": networks.inspect,
+                "export": networks.export,
             },
             args=arguments,
             prog="transfer-jax",

@@ -1,4 +1,4 @@
-"""The commands about networks and weight files: `transfer-jax models | inspect`."""
+"""The commands about networks and weight files: `transfer-jax models | inspect | export`."""
 
 import fnmatch
 import math
@@ -15,6 +15,7 @@ from transfer_jax.models.operations import multiply_adds
 from transfer_jax.models.registry import FAMILIES, variant_of
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.weights import WeightsSpec, hub, specs
+from transfer_jax.weights.export import export_model
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.recognize import matching_models, nearest_families
 
@@ -100,3 +101,22 @@ def inspect(
     else:
         verdict = "It fills no network that is known, nor are its keys like those of any."
     OUT.print(verdict, highlight=False, markup=False)
+
+
+def export(
+    workdir: Annotated[Path, tyro.conf.Positional],
+    to: str,
+    out: Path | None = None,
+) -> None:
+    """Write a trained model for another library or runtime.
+
+    Args:
+        workdir: Folder of a finished run.
+        to: A library that has the network (torchvision, timm, …): a safetensors file with its names and layouts;
+            `safetensors`: one with our own; `stablehlo`: a program that `jax.export` reads.
+        out: The file; `exported-…` in the folder of the run, if not given.
+    """
+    suffix = "stablehlo" if to == "stablehlo" else "safetensors"
+    with CONSOLE.status(f"exporting to {to}"):
+        written = export_model(workdir, to, out or workdir / f"exported-{to}.{suffix}")
+    OUT.print(f"{written}: {written.stat().st_size / 2**20:,.1f} MiB", markup=False, highlight=False)

@@ -219,7 +219,7 @@ def test_console_script(start: Callable) -> None:
     script = Path(sys.executable).with_name("transfer-jax")
     done = start(script, "--help")
     assert done.code == 0, done.err
-    for command in ("demo", "train", "evaluate", "predict", "extract", "models", "inspect"):
+    for command in ("demo", "train", "evaluate", "predict", "extract", "models", "inspect", "export"):
         assert f"• {command} " in done.out
 
 

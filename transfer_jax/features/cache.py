@@ -16,8 +16,8 @@ from transfer_jax.features.manifest import (
     CorruptFeaturesError,
     FeatureKey,
     Manifest,
-    write_atomically,
 )
+from transfer_jax.files import write_atomically
 
 _SHARD_BYTES = 32 * 2**20
 _logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from transfer_jax.files import sha256, write_text
 
 FILE = "manifest.json"
 LABELS = "labels.npy"
@@ -82,7 +82,7 @@ class Manifest:
         """Writes the manifest, with a checksum of its own, in one step."""
         content = dataclasses.asdict(self)
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
-        write_atomically(directory / FILE, lambda file: file.write(text.encode()))
+        write_text(directory / FILE, text)
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
@@ -106,32 +106,8 @@ class Manifest:
 
     def damaged(self, directory: Path) -> list[Path]:
         """The files that are missing or do not match their checksums."""
-        return [directory / name for name, sha in self.files.items() if _hash_file(directory / name) != sha]
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
-    """Writes a file so that it is there whole or not at all; returns its SHA-256."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            sha = _hash_file(Path(file.name))
-            os.replace(file.name, path)
-        except BaseException as error:
-            os.unlink(file.name)
-            if isinstance(error, OSError) and error.filename is None:
-                raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-            raise
-    assert sha is not None
-    return sha
-
-
-def _hash_file(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        paths = {directory / name: sha for name, sha in self.files.items()}
+        return [path for path, sha in paths.items() if not path.is_file() or sha256(path) != sha]
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -191,7 +191,7 @@ class FlattenPool(nnx.Module):
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         rows, columns = (jnp.asarray(self._bins(length), x.dtype) for length in x.shape[1:3])
         x = jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns)
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def _bins(self, length: int) -> np.ndarray:
         """The weight of each pixel in each bin, `(size, length)`."""

@@ -64,12 +64,12 @@ class Embed(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = self.patch(x)
-        x = x.reshape(len(x), -1, x.shape[-1])
-        token = jnp.broadcast_to(self.cls_token[...], (len(x), 1, x.shape[-1])).astype(x.dtype)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        token = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[-1])).astype(x.dtype)
         positions = self.pos_embed[...].astype(x.dtype)
         if not self.shape.registers:
             return jnp.concatenate([token, x], axis=1) + positions
-        registers = jnp.broadcast_to(self.reg_token[...], (len(x), *self.reg_token.shape[1:]))
+        registers = jnp.broadcast_to(self.reg_token[...], (x.shape[0], *self.reg_token.shape[1:]))
         return jnp.concatenate([token, registers.astype(x.dtype), x + positions], axis=1)
 
 

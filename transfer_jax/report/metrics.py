@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.files import write_text
+
 
 class MetricsLog:
     """Appends a JSON object a line, each with the `step` of the run that it belongs to.
@@ -15,9 +17,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, resume_step: int = 0) -> None:
         kept = [line for line in read_metrics(path) if line["step"] <= resume_step] if path.exists() else []
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._path = path
 
     def write(self, step: int, kind: str, **values: Any) -> None:

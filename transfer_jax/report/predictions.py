@@ -1,12 +1,15 @@
 """Predictions as a table, or as JSON."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from transfer_jax.files import write_text
 
 
 def prediction_rows(
@@ -35,12 +38,12 @@ def write_predictions(
 ) -> None:
     """Writes predictions as CSV, or as JSON where the path ends in `.json`."""
     rows = list(prediction_rows(names, class_names, probabilities, labels))
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        if path.suffix == ".json":
-            json.dump(rows, file, indent=1)
-        else:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    partial.replace(path)
+    if path.suffix == ".json":
+        text = json.dumps(rows, indent=1)
+    else:
+        lines = io.StringIO(newline="")
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        text = lines.getvalue()
+    write_text(path, text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.files import write_text
 
 _INDIFFERENT = ("checkpoint_seconds", "data_dir", "eval_every", "feature_dir", "threads")
 """Fields that do not change what is learnt, so that a run may go on with other values."""
@@ -50,9 +51,7 @@ def claim(config: TrainConfig, workdir: Path) -> None:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(config.to_json(), indent=1))
-    partial.replace(path)
+    write_text(path, json.dumps(config.to_json(), indent=1))
 
 
 def read_config(workdir: Path) -> TrainConfig:

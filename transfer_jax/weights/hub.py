@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from transfer_jax import files
+
 _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))?/(?P<file>[\w.-]+)")
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
 
@@ -189,7 +191,6 @@ def _download_path(url: str) -> Path:
 def _check(path: Path, sha256: str | None) -> None:
     if sha256 is None:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = files.sha256(path)
     if not found.startswith(sha256):
         raise ValueError(f"{path} has SHA-256 {found}, but was published as {sha256}")

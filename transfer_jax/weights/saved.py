@@ -1,7 +1,6 @@
 """A trained model on disk: `weights.safetensors` and `model.json`, all that prediction needs."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from transfer_jax.files import sha256, write_text
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
@@ -44,10 +44,8 @@ class SavedModel:
             save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
         except SafetensorError as error:
             raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
-        partial = directory / f"{_MODEL}.partial"
-        described = {**dataclasses.asdict(self), "sha256": _sha256(directory / _WEIGHTS)}
-        partial.write_text(json.dumps(described, indent=1))
-        partial.replace(directory / _MODEL)
+        described = {**dataclasses.asdict(self), "sha256": sha256(directory / _WEIGHTS)}
+        write_text(directory / _MODEL, json.dumps(described, indent=1))
 
     @classmethod
     def describe(cls, directory: Path) -> "SavedModel":
@@ -66,7 +64,7 @@ class SavedModel:
             CheckpointError: If its arrays are damaged, or do not fill the network.
         """
         saved, directory = cls.describe(directory), _model_folder(directory)
-        if _sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
+        if sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
             raise CheckpointError(f"{directory / _WEIGHTS} does not match the checksum in {_MODEL}")
         model = create_model(
             saved.model,
@@ -101,11 +99,6 @@ class SavedModel:
 
 def _description(folder: Path) -> dict[str, Any]:
     return json.loads((folder / _MODEL).read_text())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model_folder(directory: Path) -> Path:

@@ -1,0 +1,112 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from transfer_jax.models import create_model
+from transfer_jax.models.functional import merge, split
+from transfer_jax.models.registry import variant_of
+from transfer_jax.weights.export import export_model
+from transfer_jax.weights.saved import SavedModel
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 224, 224, 3)).astype(np.float32)
+
+
+def trained(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> np.ndarray:
+    """Saves a network with a head of its own, as a run does; returns its logits."""
+    network = create_model(model, len(CLASSES), hidden=hidden)
+    network.eval()
+    graphdef, params, stats = split(network)
+    rng = np.random.default_rng(0)
+    stats = {path: array * rng.uniform(0.8, 1.2, array.shape) for path, array in stats.items()}
+    saved = SavedModel(
+        model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=hidden
+    )
+    saved.save(folder / "model", {**params, **stats})
+    run = jax.jit(lambda arrays, x: merge(graphdef, arrays)(saved.preprocessing.normalize(x)))
+    return np.asarray(run({**params, **stats}, PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("library", "model"),
+    [
+        ("torchvision", "resnet18"),
+        ("timm", "resnet18"),
+        ("timm", "vit_tiny_patch16_224"),
+        ("torchvision", "mobilenet_v3_small"),
+    ],
+)
+def test_a_trained_model_gives_the_same_logits_elsewhere(library, model, tmp_path):
+    for package in ("torch", library):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    import torch
+    from safetensors.torch import load_file as load_tensors
+
+    expected = trained(model, tmp_path, variant_of(model).hidden)
+    file = export_model(tmp_path, library, tmp_path / "theirs.safetensors")
+    if library == "timm":
+        import timm
+
+        network = timm.create_model(model, num_classes=len(CLASSES))
+    else:
+        import torchvision
+
+        network = torchvision.models.get_model(model, weights=None, num_classes=len(CLASSES))
+    network.load_state_dict(load_tensors(file), strict=True)
+    normalized = np.asarray(variant_of(model).preprocessing.normalize(jnp.array(PIXELS))).transpose(
+        0, 3, 1, 2
+    )
+    with torch.inference_mode():
+        found = network.eval()(torch.from_numpy(normalized.copy())).numpy()
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_our_own_names(tmp_path):
+    trained("efficientnet_lite_tiny", tmp_path)
+    file = export_model(tmp_path, "safetensors", tmp_path / "ours.safetensors")
+    assert load_file(file).keys() == load_file(tmp_path / "model" / "weights.safetensors").keys()
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from jax import export
+program = export.deserialize(open(sys.argv[1], "rb").read())
+pixels = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([program.call(pixels[:2]), program.call(pixels[2:])]))
+assert "transfer_jax" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "vit_tiny_patch16_224"])
+def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
+    expected = trained(model, tmp_path)
+    program = export_model(tmp_path, "stablehlo", tmp_path / "net.stablehlo")
+    np.save(tmp_path / "pixels.npy", PIXELS)
+    arguments = [str(program), str(tmp_path / "pixels.npy"), str(tmp_path / "logits.npy")]
+    subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True)
+    found = np.load(tmp_path / "logits.npy")
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "out", "message"),
+    [
+        ("efficientnet_lite_tiny", "keras3", "x", "cannot be written as 'keras3'; choose from .*'stablehlo'"),
+        ("efficientnet_lite_tiny", "safetensors", "no/x", "there is no folder"),
+        ("vgg11", "timm", "x", r"has hidden layers \(4096, 4096\) in its classifier, this one has \(\)"),
+    ],
+)
+def test_what_cannot_be_written(model, target, out, message, tmp_path):
+    trained(model, tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        export_model(tmp_path, target, tmp_path / out)
+    assert not (tmp_path / out).exists()

@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, and their hashes."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
+    """Writes a file so that it is there whole or not at all; returns its SHA-256.
+
+    Args:
+        path: The file; what was there before stays if `write` fails.
+        write: Writes to an open file.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            found = sha256(Path(file.name))
+            os.replace(file.name, path)
+        except BaseException as error:
+            os.unlink(file.name)
+            if isinstance(error, OSError) and error.filename is None:
+                raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+            raise
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` of a text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
