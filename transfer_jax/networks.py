@@ -112,8 +112,8 @@ def export(
 
     Args:
         workdir: Folder of a finished run.
-        to: A library that has the network (torchvision, timm, …): a safetensors file with its names and layouts;
-            `safetensors`: one with our own; `stablehlo`: a program that `jax.export` reads.
+        to: A library that has the network (torchvision, timm …): safetensors in its names and layouts.
+            Or `safetensors`: one in our own. Or `stablehlo`: a program that `jax.export` reads.
         out: The file; `exported-…` in the folder of the run, if not given.
     """
     suffix = "stablehlo" if to == "stablehlo" else "safetensors"

@@ -5,7 +5,7 @@ from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
 from transfer_jax.models.registry import FAMILIES, family_of, variant_of
 from transfer_jax.weights.convert import WeightsMismatchError, fill
-from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.naming import Naming, to_library
 from transfer_jax.weights.recognize import matching_models, nearest_families
 from transfer_jax.weights.specs import WeightsSpec
 
@@ -15,7 +15,9 @@ def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
     classifier = create_model(model, 10, abstract_backbone=True, **setting)
     _, params, stats = split(classifier)
     arrays = {
-        path: np.broadcast_to(np.float32(0), array.shape) for path, array in {**params, **stats}.items()
+        path: np.broadcast_to(np.float32(0), array.shape)
+        for path, array in {**params, **stats}.items()
+        if Naming(model, library).keys(path)
     }
     return to_library(model, arrays, library)
 

@@ -12,6 +12,8 @@ from transfer_jax.models.preprocessing import Preprocessing
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 """Mean and deviation of ImageNet's pixels, per RGB channel on the 0..255 scale."""
+HALF = (127.5, 127.5, 127.5)
+"""As mean and deviation it maps pixels to -1..1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,12 @@ class Family:
         variants: The networks by name.
         build: From a variant's shape and a setting to its backbone.
         namings: By library, what the parameters are called there.
+        left_out: Regular expressions; keys of published files that match are of parts that these networks
+            leave out, such as a classifier that only helps training.
     """
 
     name: str
     variants: Mapping[str, Variant]
     build: Callable[[Any, Setting], Backbone]
     namings: Mapping[str, Naming]
+    left_out: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ class Conv(nnx.Module):
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        kernel_size: Side of the square kernel, in pixels.
+        kernel_size: Side of the square kernel, or its height and width, in pixels.
         strides: Step of the kernel, in pixels.
         padding: `SAME`, `VALID`, or zeros on every side in pixels.
         groups: Number of channel groups; `in_features` makes it depthwise.
@@ -28,7 +28,7 @@ class Conv(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        kernel_size: int = 1,
+        kernel_size: int | tuple[int, int] = 1,
         *,
         strides: int = 1,
         padding: str | int = "SAME",
@@ -36,7 +36,8 @@ class Conv(nnx.Module):
         use_bias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        shape = (kernel_size, kernel_size, in_features // groups, out_features)
+        sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        shape = (*sides, in_features // groups, out_features)
         init = nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
         self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
@@ -59,7 +60,7 @@ class ConvNorm(nnx.Module):
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        kernel_size: Side of the square kernel, in pixels.
+        kernel_size: As for `Conv`.
         strides: Step of the kernel, in pixels.
         padding: As for `Conv`.
         groups: Number of channel groups.
@@ -74,7 +75,7 @@ class ConvNorm(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        kernel_size: int = 1,
+        kernel_size: int | tuple[int, int] = 1,
         *,
         strides: int = 1,
         padding: str | int = "SAME",
@@ -163,9 +164,13 @@ def _batch_statistics(norm: nnx.BatchNorm, x: jax.Array) -> tuple[jax.Array, jax
     return mean, var
 
 
-def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0) -> jax.Array:
-    """The maximum over windows of `size` x `size` pixels; the padding never wins."""
-    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, *, whole: bool = False) -> jax.Array:
+    """The maximum over windows of `size` x `size` pixels; the padding never wins.
+
+    With `whole`, a last window that sticks out of the image counts too: PyTorch's `ceil_mode`.
+    """
+    rows, columns = (-(length + 2 * padding - size) % strides if whole else 0 for length in x.shape[1:3])
+    around = ((0, 0), (padding, padding + rows), (padding, padding + columns), (0, 0))
     return jax.lax.reduce_window(
         x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, strides, strides, 1), around
     )

@@ -12,6 +12,7 @@ from transfer_jax.models import (
     efficientnet_lite,
     mobilenet,
     resnet,
+    squeezenet,
     vgg,
     vit,
 )
@@ -20,7 +21,17 @@ from transfer_jax.models.family import Family, Setting, Variant
 
 FAMILIES: tuple[Family, ...] = tuple(
     family.FAMILY
-    for family in (efficientnet_lite, efficientnet, mobilenet, vgg, resnet, densenet, convnext, vit)
+    for family in (
+        efficientnet_lite,
+        efficientnet,
+        mobilenet,
+        squeezenet,
+        vgg,
+        resnet,
+        densenet,
+        convnext,
+        vit,
+    )
 )
 """To add a family, write its file and add it here."""
 

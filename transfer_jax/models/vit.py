@@ -13,11 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
 from transfer_jax.models.layers import Conv, DropPath, LayerScale
 from transfer_jax.models.preprocessing import Preprocessing
-
-_HALF = (127.5, 127.5, 127.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +191,8 @@ def _variant(shape: Shape, *, size: int = 224, half: bool = True) -> Variant:
     preprocessing = Preprocessing(
         image_size=size,
         crop_fraction=1.0 if size > 224 else 0.9,
-        mean=_HALF if half else IMAGENET_MEAN,
-        std=_HALF if half else IMAGENET_STD,
+        mean=HALF if half else IMAGENET_MEAN,
+        std=HALF if half else IMAGENET_STD,
     )
     return Variant(shape=shape, preprocessing=preprocessing)
 

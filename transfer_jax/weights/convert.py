@@ -9,7 +9,7 @@ import numpy as np
 
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.adapt import adapt
 from transfer_jax.weights.naming import Naming, detect
 from transfer_jax.weights.readers import read_weights
@@ -33,7 +33,7 @@ class LoadReport:
         unexpected: Keys of the file that the model has no place for.
         mismatched: (path, shape wanted, key, shape found).
         adapted: What was done to arrays that were trained on images of another size or other channels.
-        skipped: Paths and keys left out because the caller said so.
+        skipped: Paths and keys left out because the caller said so, or because the family leaves them out.
     """
 
     loaded: tuple[str, ...]
@@ -92,7 +92,8 @@ def fill(
     skip: Sequence[str] = (),
 ) -> LoadReport:
     """`load_pretrained` from arrays by the keys of any library that the family has names of."""
-    patterns = [re.compile(pattern) for pattern in (*skip, *(() if head else (r"^head/",)))]
+    left_out = (*skip, *family_of(spec.model).left_out, *(() if head else (r"^head/",)))
+    patterns = [re.compile(pattern) for pattern in left_out]
 
     def is_skipped(*names: str) -> bool:
         return any(pattern.search(name) for pattern in patterns for name in names)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from transfer_jax.models.functional import split
-from transfer_jax.models.registry import FAMILIES, create_model
+from transfer_jax.models.registry import FAMILIES, create_model, family_of
 from transfer_jax.weights.naming import Naming
 
 _CLASSIFIER = 6
@@ -67,7 +67,8 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
         if sum(map(math.prod, theirs)) != math.prod(shape):
             return False
         seen += len(keys)
-    arrays = sum(not key.endswith("num_batches_tracked") for key in shapes)
+    others = ("num_batches_tracked$", *family_of(model).left_out)
+    arrays = sum(not any(re.search(pattern, key) for pattern in others) for key in shapes)
     return arrays - seen <= _CLASSIFIER
 
 
