@@ -1,9 +1,20 @@
 """The networks of other libraries that ours are compared with: one module a family."""
 
-from originals import convnext, densenet, efficientnet, mobilenet, resnet, squeezenet, vgg, vit
+from originals import (
+    convnext,
+    densenet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    squeezenet,
+    vgg,
+    vit,
+    xception,
+)
 from originals.original import CLASSES, Original
 
-_FAMILIES = (squeezenet, vgg, resnet, densenet, mobilenet, efficientnet, convnext, vit)
+_FAMILIES = (squeezenet, vgg, resnet, densenet, mobilenet, efficientnet, inception, xception, convnext, vit)
 
 ORIGINALS: dict[tuple[str, str], Original] = {
     case: original for family in _FAMILIES for case, original in family.ORIGINALS.items()

@@ -3,16 +3,24 @@
 import importlib.util
 import warnings
 
+import numpy as np
 import parity
 import pytest
-from originals import ORIGINALS
+from originals import CLASSES, ORIGINALS
+from originals.original import torchvision_network
 
 from transfer_jax.models import create_model
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import variant_of
+from transfer_jax.weights.convert import WeightsMismatchError, fill
+from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.recognize import matching_models, nearest_families
+from transfer_jax.weights.specs import WeightsSpec
 
 SMALLEST = (
     *("squeezenet1_0", "squeezenet1_1"),
     *("vgg11", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "resnet50d"),
-    "densenet121",
+    *("densenet121", "inception_v3", "xception"),
     *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
@@ -35,3 +43,35 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
     wanted |= {"logits"} if parity.has_head(name, library) else set()
     assert wanted - {*errors} <= {"pre_logits", "norm5"}  # for which not all have a module
     assert {block: error for block, error in errors.items() if not error <= 1e-4} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "head"),
+    [("squeezenet1_1", "classifier.1.", False), ("inception_v3", "AuxLogits.", True)],
+)
+def test_parts_that_ours_leave_out_are_skipped(name, prefix, head):
+    pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = torchvision_network(name, 0)
+    arrays = {key: value.numpy() for key, value in network.state_dict().items()}
+    theirs = {key for key in arrays if key.startswith(prefix) and not key.endswith("num_batches_tracked")}
+    assert theirs
+    shapes = {key: array.shape for key, array in arrays.items()}
+    assert matching_models(shapes, nearest_families(shapes)[0]) == [name]
+    spec = WeightsSpec(name=name, model=name, file="", preprocessing=variant_of(name).preprocessing)
+    report = fill(create_model(name, CLASSES, abstract_backbone=True), arrays, spec, head=head)
+    assert {key for key in report.skipped if key in arrays} == theirs
+
+
+def test_a_classifier_that_ours_cannot_be_is_neither_read_nor_written():
+    arrays = {"features.0.bias": np.zeros(64, np.float32), "classifier.1.bias": np.zeros(2, np.float32)}
+    model = create_model("squeezenet1_1", 2)
+    spec = WeightsSpec(
+        name="mine", model="squeezenet1_1", file="", preprocessing=variant_of("squeezenet1_1").preprocessing
+    )
+    with pytest.raises(WeightsMismatchError, match=r"missing in the file: .*head/classifier"):
+        fill(model, arrays, spec, head=True, skip=["^backbone/"])
+    with pytest.raises(ValueError, match="torchvision has no place for head/classifier/bias"):
+        to_library("squeezenet1_1", split(model)[1])

@@ -10,11 +10,13 @@ from transfer_jax.models import (
     densenet,
     efficientnet,
     efficientnet_lite,
+    inception,
     mobilenet,
     resnet,
     squeezenet,
     vgg,
     vit,
+    xception,
 )
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
@@ -29,6 +31,8 @@ FAMILIES: tuple[Family, ...] = tuple(
         vgg,
         resnet,
         densenet,
+        inception,
+        xception,
         convnext,
         vit,
     )

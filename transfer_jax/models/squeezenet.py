@@ -1,8 +1,8 @@
 """SqueezeNet 1.0 and 1.1.
 
-Source: Iandola et al. 2016, arXiv:1602.07360, and the authors' release of 1.1. The published classifier rectifies
-the logits of every pixel before it averages them. No head on averaged features can do that, so it is left
-out: these networks load and give features, and their new head is linear as everywhere.
+Source: Iandola et al. 2016, arXiv:1602.07360, and the authors' release of 1.1. The published classifier
+rectifies the logits of every pixel before it averages them. No head on averaged features can do that, so it
+is left out, and the new head is linear as everywhere.
 """
 
 import dataclasses

@@ -1,0 +1,214 @@
+"""Inception V3.
+
+Source: Szegedy et al. 2015, arXiv:1512.00567. Names of blocks and layers are those of the original, which
+torchvision and timm keep. The auxiliary classifier, which only helps training, is left out.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import HALF, Family, Setting, Variant
+from transfer_jax.models.layers import ConvNorm, GlobalPool, max_pool
+from transfer_jax.models.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Name, channels, kernel size and strides of a convolution; one with a stride does not pad."""
+
+    name: str
+    channels: int
+    kernel_size: int | tuple[int, int] = 1
+    strides: int = 1
+    pads: bool = True
+
+    def build(self, in_features: int, rngs: nnx.Rngs) -> ConvNorm:
+        """The layer on that many channels."""
+        return ConvNorm(
+            in_features,
+            self.channels,
+            self.kernel_size,
+            strides=self.strides,
+            padding="SAME" if self.pads and self.strides == 1 else "VALID",
+            epsilon=1e-3,
+            momentum=0.9,
+            activation=jax.nn.relu,
+            rngs=rngs,
+        )
+
+
+Step = tuple[Layer, ...]
+"""Layers that see the same input, and whose outputs are joined."""
+Branch = tuple[Step, ...]
+Shape = tuple[tuple[str, tuple[Branch, ...]], ...]
+"""The branches of each mixed block, by its name."""
+
+
+class Pooled(nnx.Module):
+    """A convolution, and a 3x3 maximum at stride 2 if it says so."""
+
+    def __init__(self, in_features: int, layer: Layer, pools: bool, rngs: nnx.Rngs) -> None:
+        self.conv = layer.build(in_features, rngs)
+        self.pools = pools
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.conv(x)
+        return max_pool(x, 3, 2) if self.pools else x
+
+
+class Mixed(nnx.Module):
+    """Branches side by side: convolutions, and a pooling.
+
+    The pooling is the mean of 3x3 pixels and a 1x1 convolution `branch_pool`; in a block that halves the
+    image, it is the maximum at stride 2 and nothing else.
+    """
+
+    def __init__(self, in_features: int, branches: tuple[Branch, ...], rngs: nnx.Rngs) -> None:
+        for branch in branches:
+            features = in_features
+            for step in branch:
+                for layer in step:
+                    setattr(self, layer.name, layer.build(features, rngs))
+                features = _width(step)
+        self.branches = tuple(
+            tuple(tuple(layer.name for layer in step) for step in branch) for branch in branches
+        )
+        self.halves = _halves(branches)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        outputs = []
+        for branch in self.branches:
+            y = x
+            if branch == (("branch_pool",),):
+                y = nnx.avg_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
+            for step in branch:
+                y = jnp.concatenate([getattr(self, name)(y) for name in step], axis=-1)
+            outputs.append(y)
+        return jnp.concatenate([*outputs, *([max_pool(x, 3, 2)] if self.halves else [])], axis=-1)
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `Conv2d_1a_3x3` … `Conv2d_4a_3x3`, `Mixed_5b` … `Mixed_7c`, `pre_logits`."""
+    rngs, features = setting.rngs, setting.channels
+    blocks: dict[str, nnx.Module] = {}
+    for layer in _STEM:
+        blocks[layer.name] = Pooled(features, layer, layer.name in _POOLED, rngs)
+        features = layer.channels
+    for name, branches in shape:
+        blocks[name] = Mixed(features, branches, rngs)
+        kept = features if _halves(branches) else 0
+        features = kept + sum(_width(branch[-1]) for branch in branches)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, features)
+
+
+def _width(step: Step) -> int:
+    return sum(layer.channels for layer in step)
+
+
+def _halves(branches: tuple[Branch, ...]) -> bool:
+    return any(layer.strides == 2 for branch in branches for step in branch for layer in step)
+
+
+def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of torchvision and timm, which agree."""
+    match path:
+        case ("head", "classifier"):
+            return "fc"
+        case ("backbone", block, *parts, layer):
+            inside = "" if parts == ["conv"] else f".{parts[0]}"
+            return f"{block}{inside}.{'conv' if layer == 'conv' else 'bn'}"
+    return None
+
+
+_STEM = (
+    Layer("Conv2d_1a_3x3", 32, 3, strides=2),
+    Layer("Conv2d_2a_3x3", 32, 3, pads=False),
+    Layer("Conv2d_2b_3x3", 64, 3),
+    Layer("Conv2d_3b_1x1", 80),
+    Layer("Conv2d_4a_3x3", 192, 3, pads=False),
+)
+_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")
+
+
+def _chain(name: str, *layers: tuple[int, int | tuple[int, int]], last_strides: int = 1) -> Branch:
+    """A branch of layers `name_1` …, each given by its channels and kernel size."""
+    return tuple(
+        (Layer(f"{name}_{index}", *layer, strides=last_strides if index == len(layers) else 1),)
+        for index, layer in enumerate(layers, 1)
+    )
+
+
+def _single(name: str, channels: int, kernel_size: int = 1, strides: int = 1) -> Branch:
+    return ((Layer(name, channels, kernel_size, strides),),)
+
+
+def _a(pooled: int) -> tuple[Branch, ...]:
+    return (
+        _single("branch1x1", 64),
+        _chain("branch5x5", (48, 1), (64, 5)),
+        _chain("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
+        _single("branch_pool", pooled),
+    )
+
+
+def _c(inner: int) -> tuple[Branch, ...]:
+    wide, high = (1, 7), (7, 1)
+    return (
+        _single("branch1x1", 192),
+        _chain("branch7x7", (inner, 1), (inner, wide), (192, high)),
+        _chain("branch7x7dbl", (inner, 1), (inner, high), (inner, wide), (inner, high), (192, wide)),
+        _single("branch_pool", 192),
+    )
+
+
+def _both(name: str) -> Step:
+    return Layer(f"{name}a", 384, (1, 3)), Layer(f"{name}b", 384, (3, 1))
+
+
+_B = (
+    _single("branch3x3", 384, 3, strides=2),
+    _chain("branch3x3dbl", (64, 1), (96, 3), (96, 3), last_strides=2),
+)
+_D = (
+    _chain("branch3x3", (192, 1), (320, 3), last_strides=2),
+    _chain("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), last_strides=2),
+)
+_E = (
+    _single("branch1x1", 320),
+    (*_chain("branch3x3", (384, 1)), _both("branch3x3_2")),
+    (*_chain("branch3x3dbl", (448, 1), (384, 3)), _both("branch3x3dbl_3")),
+    _single("branch_pool", 192),
+)
+_V3 = (
+    ("Mixed_5b", _a(32)),
+    ("Mixed_5c", _a(64)),
+    ("Mixed_5d", _a(64)),
+    ("Mixed_6a", _B),
+    ("Mixed_6b", _c(128)),
+    ("Mixed_6c", _c(160)),
+    ("Mixed_6d", _c(160)),
+    ("Mixed_6e", _c(192)),
+    ("Mixed_7a", _D),
+    ("Mixed_7b", _E),
+    ("Mixed_7c", _E),
+)
+
+FAMILY = Family(
+    name="inception",
+    variants={
+        "inception_v3": Variant(
+            shape=_V3,
+            # torchvision's `transform_input` turns ImageNet's mean and deviation into these
+            preprocessing=Preprocessing(image_size=299, mean=HALF, std=HALF, interpolation="bilinear"),
+            dropout=0.5,
+        )
+    },
+    build=build,
+    namings={"torchvision": _torch, "timm": _torch},
+    left_out=(r"^AuxLogits\.",),
+)

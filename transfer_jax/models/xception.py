@@ -1,0 +1,130 @@
+"""Xception.
+
+Source: Chollet 2016, arXiv:1610.02357. Names of blocks are timm's, which calls the network `legacy_xception`.
+"""
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import HALF, Family, Setting, Variant
+from transfer_jax.models.layers import Conv, ConvNorm, DropPath, GlobalPool, max_pool
+from transfer_jax.models.preprocessing import Preprocessing
+
+Block = tuple[tuple[int, ...], int]
+"""Channels behind each separable convolution, and strides."""
+Shape = tuple[Block, ...]
+
+
+class Separable(nnx.Module):
+    """A depthwise 3x3 and a 1x1 convolution, normalized."""
+
+    def __init__(self, in_features: int, features: int, rectified: bool, rngs: nnx.Rngs) -> None:
+        self.depthwise = Conv(in_features, in_features, 3, padding=1, groups=in_features, rngs=rngs)
+        activation = jax.nn.relu if rectified else None
+        self.pointwise = ConvNorm(in_features, features, momentum=0.9, activation=activation, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.pointwise(self.depthwise(x))
+
+
+class Residual(nnx.Module):
+    """Separable convolutions `sepconv1` …, each behind a ReLU; and a shortcut.
+
+    A block that halves the image ends with a 3x3 maximum at stride 2, and its shortcut has a 1x1
+    convolution. The first block has no ReLU ahead of its first convolution.
+    """
+
+    def __init__(self, in_features: int, block: Block, first: bool, drop_path: float, rngs: nnx.Rngs) -> None:
+        widths, self.strides = block
+        if in_features != widths[-1] or self.strides > 1:
+            self.skip = ConvNorm(in_features, widths[-1], strides=self.strides, momentum=0.9, rngs=rngs)
+        else:
+            self.skip = None
+        self.names = tuple(f"sepconv{index}" for index in range(1, len(widths) + 1))
+        for name, width in zip(self.names, widths, strict=True):
+            setattr(self, name, Separable(in_features, width, False, rngs))
+            in_features = width
+        self.first = first
+        self.drop_path = DropPath(drop_path)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = x if self.first else jax.nn.relu(x)
+        for name in self.names:
+            y = getattr(self, name)(y if name == self.names[0] else jax.nn.relu(y))
+        if self.strides > 1:
+            y = max_pool(y, 3, self.strides, padding=1)
+        return (x if self.skip is None else self.skip(x)) + self.drop_path(y, rngs=rngs)
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `conv1`, `conv2`, `block1` … `block12`, `conv3`, `conv4`, `pre_logits`."""
+    rngs, features = setting.rngs, 64
+    blocks: dict[str, nnx.Module] = {
+        "conv1": _stem(setting.channels, 32, 2, rngs),
+        "conv2": _stem(32, features, 1, rngs),
+    }
+    for index, block in enumerate(shape):
+        rate = setting.drop_path * index / (len(shape) - 1)
+        blocks[f"block{index + 1}"] = Residual(features, block, index == 0, rate, rngs)
+        features = block[0][-1]
+    blocks["conv3"] = Separable(features, 1536, True, rngs)
+    blocks["conv4"] = Separable(1536, 2048, True, rngs)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, 2048)
+
+
+def _stem(in_features: int, features: int, strides: int, rngs: nnx.Rngs) -> ConvNorm:
+    return ConvNorm(
+        in_features,
+        features,
+        3,
+        strides=strides,
+        padding="VALID",
+        momentum=0.9,
+        activation=jax.nn.relu,
+        rngs=rngs,
+    )
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "fc"
+        case ("backbone", "conv1" | "conv2" as block, layer):
+            return block if layer == "conv" else block.replace("conv", "bn")
+        case ("backbone", "conv3" | "conv4" as block, "pointwise", "norm"):
+            return block.replace("conv", "bn")
+        case ("backbone", "conv3" | "conv4" as block, part, *_):
+            return f"{block}.{_SEPARABLE[part]}"
+        case ("backbone", block, "skip", layer):
+            return f"{block}.{'skip' if layer == 'conv' else 'skipbn'}"
+        case ("backbone", block, name, part, *layers):
+            # ReLU, convolution, normalization, …; in the first block without the first ReLU
+            index = 3 * int(name.removeprefix("sepconv")) - (3 if block == "block1" else 2)
+            if layers == ["norm"]:
+                return f"{block}.rep.{index + 1}"
+            return f"{block}.rep.{index}.{_SEPARABLE[part]}"
+    return None
+
+
+_SEPARABLE = {"depthwise": "conv1", "pointwise": "pointwise"}
+_SHAPE = (
+    ((128, 128), 2),
+    ((256, 256), 2),
+    ((728, 728), 2),
+    *(((728, 728, 728), 1),) * 8,
+    ((728, 1024), 2),
+)
+
+FAMILY = Family(
+    name="xception",
+    variants={
+        "xception": Variant(
+            shape=_SHAPE,
+            preprocessing=Preprocessing(image_size=299, crop_fraction=0.8975, mean=HALF, std=HALF),
+        )
+    },
+    build=build,
+    namings={"timm": _timm},
+)
