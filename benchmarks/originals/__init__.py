@@ -6,6 +6,7 @@ from originals import (
     efficientnet,
     inception,
     mobilenet,
+    regnet,
     resnet,
     squeezenet,
     vgg,
@@ -14,7 +15,19 @@ from originals import (
 )
 from originals.original import CLASSES, Original
 
-_FAMILIES = (squeezenet, vgg, resnet, densenet, mobilenet, efficientnet, inception, xception, convnext, vit)
+_FAMILIES = (
+    squeezenet,
+    vgg,
+    resnet,
+    regnet,
+    densenet,
+    mobilenet,
+    efficientnet,
+    inception,
+    xception,
+    convnext,
+    vit,
+)
 
 ORIGINALS: dict[tuple[str, str], Original] = {
     case: original for family in _FAMILIES for case, original in family.ORIGINALS.items()
