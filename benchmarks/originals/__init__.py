@@ -5,9 +5,11 @@ from originals import (
     densenet,
     efficientnet,
     inception,
+    mixer,
     mobilenet,
     regnet,
     resnet,
+    resnetv2,
     squeezenet,
     vgg,
     vit,
@@ -16,17 +18,8 @@ from originals import (
 from originals.original import CLASSES, Original
 
 _FAMILIES = (
-    squeezenet,
-    vgg,
-    resnet,
-    regnet,
-    densenet,
-    mobilenet,
-    efficientnet,
-    inception,
-    xception,
-    convnext,
-    vit,
+    *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
+    *(mobilenet, efficientnet, convnext, vit, mixer),
 )
 
 ORIGINALS: dict[tuple[str, str], Original] = {

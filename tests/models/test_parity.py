@@ -22,6 +22,7 @@ SMALLEST = (
     *("vgg11", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "resnet50d"),
     *("densenet121", "inception_v3", "xception"),
     *("regnet_y_800mf", "regnety_002", "regnet_x_400mf", "regnetx_002"),
+    *("resnetv2_50x1_bit", "resnetv2_50", "mixer_s32_224"),
     *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),

@@ -11,9 +11,11 @@ from transfer_jax.models import (
     efficientnet,
     efficientnet_lite,
     inception,
+    mixer,
     mobilenet,
     regnet,
     resnet,
+    resnetv2,
     squeezenet,
     vgg,
     vit,
@@ -31,12 +33,14 @@ FAMILIES: tuple[Family, ...] = tuple(
         squeezenet,
         vgg,
         resnet,
+        resnetv2,
         regnet,
         densenet,
         inception,
         xception,
         convnext,
         vit,
+        mixer,
     )
 )
 """To add a family, write its file and add it here."""

@@ -1,0 +1,12 @@
+"""MLP-Mixer in timm."""
+
+from originals.original import Original, timm_network_of_size
+from transfer_jax.models import mixer
+
+
+def _module(name: str, block: str) -> str:
+    """The mean over patches is no module there."""
+    return {"pre_logits": "head_drop"}.get(block, block)
+
+
+ORIGINALS = {(name, "timm"): Original(timm_network_of_size, _module) for name in mixer.FAMILY.variants}

@@ -1,0 +1,125 @@
+"""MLP-Mixer.
+
+Source: Tolstikhin et al. 2021, arXiv:2105.01601. The kernels that mix the patches fit one image size, and
+have to be trained anew for any other. Names of blocks and networks are timm's.
+"""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import HALF, Family, Setting, Variant
+from transfer_jax.models.layers import Conv, DropPath
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.vit import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Width, blocks, and side of a patch in pixels."""
+
+    width: int
+    depth: int
+    patch: int
+
+
+class Stem(nnx.Module):
+    """Patches, each mapped linearly: images to `(batch, patches, width)`."""
+
+    def __init__(self, shape: Shape, channels: int, rngs: nnx.Rngs) -> None:
+        self.proj = Conv(
+            channels,
+            shape.width,
+            shape.patch,
+            strides=shape.patch,
+            padding="VALID",
+            use_bias=True,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.proj(x)
+        return x.reshape(len(x), -1, x.shape[-1])
+
+
+class Perceptron(nnx.Module):
+    """Two layers over the last axis."""
+
+    def __init__(self, features: int, hidden: int, rngs: nnx.Rngs) -> None:
+        self.fc1 = nnx.Linear(features, hidden, rngs=rngs)
+        self.fc2 = nnx.Linear(hidden, features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+class MixerBlock(nnx.Module):
+    """A perceptron over the patches, then one over the channels, each normalized before and added."""
+
+    def __init__(self, width: int, patches: int, drop_path: float, rngs: nnx.Rngs) -> None:
+        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.mlp_tokens = Perceptron(patches, width // 2, rngs)
+        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.mlp_channels = Perceptron(width, 4 * width, rngs)
+        self.drop_path = DropPath(drop_path, ndim=3)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = self.mlp_tokens(self.norm1(x).swapaxes(1, 2)).swapaxes(1, 2)
+        x = x + self.drop_path(y, rngs=rngs)
+        return x + self.drop_path(self.mlp_channels(self.norm2(x)), rngs=rngs)
+
+
+class TokenPool(nnx.Module):
+    """The mean over patches: `(batch, patches, width)` to `(batch, width)`."""
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return x.mean(axis=1)
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `stem`, `blocks.0` …, `norm`, `pre_logits`.
+
+    Raises:
+        ValueError: If the images are no multiple of the patches.
+    """
+    if setting.image_size % shape.patch:
+        raise ValueError(
+            f"image_size must be a multiple of the patch of {shape.patch} pixels, got {setting.image_size}"
+        )
+    rngs, patches = setting.rngs, (setting.image_size // shape.patch) ** 2
+    blocks: dict[str, nnx.Module] = {"stem": Stem(shape, setting.channels, rngs)}
+    for index in range(shape.depth):
+        rate = setting.drop_path * index / (shape.depth - 1)
+        blocks[f"blocks.{index}"] = MixerBlock(shape.width, patches, rate, rngs)
+    blocks["norm"] = Norm(shape.width, rngs)
+    blocks[PRE_LOGITS] = TokenPool()
+    return Backbone(blocks, shape.width)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "head"
+        case ("backbone", "norm", "norm"):
+            return "norm"
+        case ("backbone", *modules):
+            return ".".join(modules)
+    return None
+
+
+_SIZES = {"s": (512, 8), "b": (768, 12), "l": (1024, 24)}
+
+FAMILY = Family(
+    name="mixer",
+    variants={
+        f"mixer_{size}{patch}_224": Variant(
+            shape=Shape(width, depth, patch), preprocessing=Preprocessing(mean=HALF, std=HALF)
+        )
+        for size, (width, depth) in _SIZES.items()
+        for patch in (32, 16)
+    },
+    build=build,
+    namings={"timm": _timm},
+)
