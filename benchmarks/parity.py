@@ -11,12 +11,15 @@ exports ours, loads it strictly into the other library, and compares the paramet
 import argparse
 import datetime
 import fnmatch
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import safetensors.numpy
 from contest import report
 from originals import CLASSES, ORIGINALS, Original
 
@@ -24,8 +27,12 @@ from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.convert import fill
-from transfer_jax.weights.naming import Naming, to_library
+from transfer_jax.weights.naming import BOOKKEEPING, Naming, to_library
 from transfer_jax.weights.specs import WeightsSpec
+
+FILES = ("transformers", "transformers-base")
+"""Namings that are compared through files, since Hugging Face has other names in memory."""
+PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers")
 
 
 def randomized(name: str, original: Original, size: int) -> Any:
@@ -58,15 +65,24 @@ def randomized(name: str, original: Original, size: int) -> Any:
     return network.eval()
 
 
-def theirs(network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The outputs of their modules by our block, channels last, and the `logits`."""
+def theirs(
+    network: Any, pixels: np.ndarray, modules: Mapping[str, str], *, channels_last: bool = False
+) -> dict[str, np.ndarray]:
+    """The outputs of their modules by our block, and the `logits`; images have their channels last.
+
+    Args:
+        network: Theirs.
+        pixels: Images, channels last.
+        modules: Their modules by our block; one for `logits` if these are not what the network gives.
+        channels_last: Whether channels are last in their modules too.
+    """
     import torch
 
     found: dict[str, np.ndarray] = {}
 
     def keep(block: str, output: Any) -> None:
         array = (output if torch.is_tensor(output) else next(iter(output))).numpy().copy()
-        found[block] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+        found[block] = array if array.ndim < 4 or channels_last else array.transpose(0, 2, 3, 1)
 
     hooks = [
         network.get_submodule(module).register_forward_hook(
@@ -78,7 +94,9 @@ def theirs(network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict
         output = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
     for hook in hooks:
         hook.remove()
-    return {**found, "logits": (output if torch.is_tensor(output) else output.logits).numpy()}
+    if not torch.is_tensor(output):
+        output = getattr(output, "logits", None)  # a tower has none
+    return found if output is None else {"logits": output.numpy(), **found}
 
 
 def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
@@ -101,13 +119,23 @@ def has_head(name: str, library: str) -> bool:
     return bool(Naming(name, library).keys("head/classifier/kernel"))
 
 
+def state(network: Any, library: str) -> dict[str, np.ndarray]:
+    """Their arrays by key: for Hugging Face those of the file it writes, else the state dict."""
+    if library not in FILES:
+        return {key: value.numpy().copy() for key, value in network.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        return safetensors.numpy.load_file(Path(folder, "model.safetensors"))
+
+
 def loaded(name: str, library: str, network: Any, size: int) -> Classifier:
-    """Our network, filled from the state dict of theirs, the classifier too if it can be."""
+    """Our network, filled from the arrays of theirs, the classifier too if it has a place there."""
+    original = ORIGINALS[name, library]
     variant = variant_of(name)
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
-    arrays = {key: value.numpy() for key, value in network.state_dict().items()}
-    fill(model, arrays, spec, head=has_head(name, library))
+    skip = (original.besides,) if original.besides else ()
+    fill(model, state(network, library), spec, head=has_head(name, library), skip=skip)
     model.eval()
     return model
 
@@ -123,9 +151,10 @@ def compare(name: str, library: str, size: int) -> dict[str, float]:
     model = loaded(name, library, network, size)
     pixels = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
     modules = {block: original.module(name, block) for block in model.backbone.block_names}
-    expected = theirs(network, pixels, {block: module for block, module in modules.items() if module})
+    modules = {block: module for block, module in {**modules, "logits": original.logits}.items() if module}
+    expected = theirs(network, pixels, modules, channels_last=original.channels_last)
     if not has_head(name, library):
-        del expected["logits"]
+        expected.pop("logits", None)  # of a classifier that is not like ours
     found = ours(model, pixels)
     check_round_trip(name, library, network, model)
     return {block: error(found[block], wanted) for block, wanted in expected.items()}
@@ -147,34 +176,56 @@ def check_round_trip(name: str, library: str, network: Any, model: Classifier) -
     """
     import torch
 
+    original = ORIGINALS[name, library]
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    counters = {key: value for key, value in before.items() if key.endswith("num_batches_tracked")}
     _, params, stats = split(model)
-    kept = "" if has_head(name, library) else "backbone/"
-    arrays = {path: np.asarray(x) for path, x in {**params, **stats}.items() if path.startswith(kept)}
-    written = to_library(name, arrays, library)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
-    state = {key: torch.from_numpy(value.copy()) for key, value in written.items()}
-    network.load_state_dict({**state, **counters}, strict=True)
+    ours = {path: np.asarray(x) for path, x in {**params, **stats}.items()}
+    if not has_head(name, library):
+        ours = {path: x for path, x in ours.items() if not path.startswith("head/")}
+    written = to_library(name, ours, library)
+    for key, value in state(network, library).items():
+        if BOOKKEEPING.search(key) or (original.besides and re.search(original.besides, key)):
+            assert key not in written, key
+            written[key] = value
+    if library in FILES:
+        network = read_back(network, written)
+    else:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+        network.load_state_dict({key: torch.tensor(value) for key, value in written.items()}, strict=True)
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
-def sizes(name: str) -> tuple[int, int]:
+def read_back(network: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """What Hugging Face makes of a file of these arrays.
+
+    Raises:
+        RuntimeError: If it misses a key or finds one too many.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        network.config.save_pretrained(folder)
+        safetensors.numpy.save_file(arrays, Path(folder, "model.safetensors"), metadata={"format": "pt"})
+        network, found = type(network).from_pretrained(folder, output_loading_info=True)
+    if wrong := {what: keys for what, keys in found.items() if keys}:
+        raise RuntimeError(f"read back from a file: {wrong}")
+    return network
+
+
+def sizes(name: str, library: str) -> tuple[int, int]:
     """The native image size, and an odd one: no multiple of the strides, but of the patches, if any."""
     variant = variant_of(name)
     native = variant.preprocessing.image_size
     odd = native * 3 // 4 - 3
-    return native, odd - odd % getattr(variant.shape, "patch", 1)
+    return native, ORIGINALS[name, library].odd or odd - odd % getattr(variant.shape, "patch", 1)
 
 
 def rows(match: str) -> Iterator[dict[str, Any]]:
     """A row of results for each network and library."""
     for name, library in ORIGINALS:
         if fnmatch.fnmatch(name, match):
-            found = [compare(name, library, size) for size in sizes(name)]
+            found = [compare(name, library, size) for size in sizes(name, library)]
             worst = [max(errors, key=errors.__getitem__) for errors in found]
             shown = [f"{errors[block]:.1e} ({block})" for errors, block in zip(found, worst, strict=True)]
             yield {
@@ -193,7 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     title = f"Relative error against other libraries, {datetime.date.today()}"
-    report(title, [*rows(arguments.match)], arguments.out, packages=("jax", "torch", "torchvision", "timm"))
+    report(title, [*rows(arguments.match)], arguments.out, packages=PACKAGES)
 
 
 if __name__ == "__main__":

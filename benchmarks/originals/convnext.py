@@ -1,6 +1,8 @@
-"""ConvNeXt in timm and torchvision."""
+"""ConvNeXt in timm, torchvision and transformers."""
 
-from originals.original import Original, timm_network, torchvision_network
+from typing import Any
+
+from originals.original import CLASSES, Original, timm_network, torchvision_network
 from transfer_jax.models import convnext
 
 
@@ -17,10 +19,36 @@ def _torchvision(name: str, block: str) -> str:
     return f"features.{2 * int(stage) + 1}.{rest[1]}"
 
 
+def _transformers_network(name: str, size: int) -> Any:
+    import transformers
+
+    shape = convnext.FAMILY.variants[name].shape
+    version = "V2" if shape.v2 else ""
+    config = getattr(transformers, f"ConvNext{version}Config")(
+        depths=list(shape.depths),
+        hidden_sizes=list(shape.widths),
+        id2label={label: str(label) for label in range(CLASSES)},
+    )
+    return getattr(transformers, f"ConvNext{version}ForImageClassification")(config)
+
+
+def _transformers(name: str, block: str) -> str:
+    prefix = "convnextv2" if convnext.FAMILY.variants[name].shape.v2 else "convnext"
+    if block in ("stem", "norm", "pre_logits"):
+        return {"stem": f"{prefix}.embeddings", "norm": f"{prefix}.layernorm", "pre_logits": ""}[block]
+    _, stage, *rest = block.split(".")
+    module = f"{prefix}.encoder.stages.{stage}"
+    return f"{module}.downsampling_layer.1" if rest == ["downsample"] else f"{module}.layers.{rest[1]}"
+
+
 ORIGINALS = {
     **{(name, "timm"): Original(timm_network, _timm) for name in convnext.FAMILY.variants},
     **{
         (name, "torchvision"): Original(torchvision_network, _torchvision)
         for name in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
+    },
+    **{
+        (name, "transformers"): Original(_transformers_network, _transformers)
+        for name in convnext.FAMILY.variants
     },
 }

@@ -12,10 +12,18 @@ class Original(NamedTuple):
     Attributes:
         make: From our name and an image size to the network, with `CLASSES` classes.
         module: From our name and our block to the module whose output is the same; "" where there is none.
+        logits: The module that gives what our classifier does; "" for the whole network.
+        besides: Regular expression of keys that are no part of what is compared.
+        odd: Side of the other images to compare at; 0 for three quarters of the native size.
+        channels_last: Whether images in it have their channels last.
     """
 
     make: Callable[[str, int], Any]
     module: Callable[[str, str], str]
+    logits: str = ""
+    besides: str = ""
+    odd: int = 0
+    channels_last: bool = False
 
 
 def torchvision_network(name: str, size: int) -> Any:

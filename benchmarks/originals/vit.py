@@ -1,10 +1,11 @@
-"""Vision transformers in timm and torchvision."""
+"""Vision transformers in timm, torchvision and transformers."""
 
 from typing import Any
 
 from originals.original import CLASSES, Original, timm_network_of_size
 from transfer_jax.models import vit
 
+_VARIANTS = vit.FAMILY.variants
 _TORCHVISION = {
     "vit_base_patch16_224": "vit_b_16",
     "vit_base_patch32_224": "vit_b_32",
@@ -14,6 +15,8 @@ _TORCHVISION = {
 
 
 def _timm(name: str, block: str) -> str:
+    if block == "pre_logits" and "distilled" in name:
+        return ""
     return {"embed": "norm_pre", "pre_logits": "fc_norm"}.get(block, block)
 
 
@@ -29,7 +32,73 @@ def _torchvision(name: str, block: str) -> str:
     return known.get(block, f"encoder.layers.encoder_layer_{block.removeprefix('blocks.')}")
 
 
+_TRANSFORMERS = {
+    "vit": ("ViT", "vit"),
+    "deit": ("DeiT", "deit"),
+    "dinov2": ("Dinov2", "dinov2"),
+    "dinov2_with_registers": ("Dinov2WithRegisters", "dinov2_with_registers"),
+}
+
+
+def _transformers_network(name: str, size: int, kind: str = "ForImageClassification") -> Any:
+    import transformers
+
+    shape = _VARIANTS[name].shape
+    model = _TRANSFORMERS[shape.kind][0]
+    config = getattr(transformers, f"{model}Config")(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.width,
+        patch_size=shape.patch,
+        image_size=size,
+        id2label={label: str(label) for label in range(CLASSES)},
+        **({"num_register_tokens": shape.registers} if shape.registers else {}),
+    )
+    return getattr(transformers, f"{model}{kind}")(config)
+
+
+def _base_network(name: str, size: int) -> Any:
+    return _transformers_network(name, size, "Model")
+
+
+def _base(name: str, block: str) -> str:
+    layers = "encoder.layer" if _VARIANTS[name].shape.kind.startswith("dino") else "layers"
+    known = {"embed": "embeddings", "norm": "layernorm", "pre_logits": ""}
+    return known.get(block, f"{layers}.{block.removeprefix('blocks.')}")
+
+
+def _transformers(name: str, block: str) -> str:
+    module = _base(name, block)
+    return f"{_VARIANTS[name].shape.kind}.{module}" if module else ""
+
+
+def _besides(name: str) -> str:
+    """DINOv2's classifier also reads the mean of the patches; a base model may have a pooler."""
+    return "^classifier" if _VARIANTS[name].shape.kind.startswith("dino") else ""
+
+
 ORIGINALS = {
-    **{(name, "timm"): Original(timm_network_of_size, _timm) for name in vit.FAMILY.variants},
+    **{
+        (name, "timm"): Original(
+            timm_network_of_size,
+            _timm,
+            logits="head" if "distilled" in name else "",
+            besides="^head_dist" if "distilled" in name else "",
+        )
+        for name in _VARIANTS
+        if not name.startswith("dinov2")
+    },
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
+    **{
+        (name, library): Original(_transformers_network, _transformers, besides=_besides(name))
+        for name, variant in _VARIANTS.items()
+        if variant.shape.kind
+        for library in ("transformers", "transformers-5")
+    },
+    **{
+        (name, "transformers-base"): Original(_base_network, _base, besides="^pooler")
+        for name, variant in _VARIANTS.items()
+        if variant.shape.kind
+    },
 }

@@ -151,6 +151,30 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+_TRANSFORMERS = {"conv": "dwconv", "norm": "layernorm", "fc1": "pwconv1", "grn": "grn", "fc2": "pwconv2"}
+
+
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    prefix = "convnextv2" if shape.v2 else "convnext"
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "norm", "norm"):
+            return f"{prefix}.layernorm"
+        case ("backbone", "stem", layer):
+            return f"{prefix}.embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
+        case ("backbone", block, *layers):
+            _, stage, *rest = block.split(".")
+            module = f"{prefix}.encoder.stages.{stage}"
+            if rest == ["downsample"]:
+                return f"{module}.downsampling_layer.{0 if layers[0] == 'norm' else 1}"
+            module = f"{module}.layers.{rest[1]}"
+            if layers == ["scale", "gamma"]:
+                return f"{module}.layer_scale_parameter"
+            return Place((f"{module}.{_TRANSFORMERS[layers[0]]}",), leading=3 if layers == ["grn"] else 0)
+    return None
+
+
 _V1 = {
     "convnext_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768)),
     "convnext_small": Shape((3, 3, 27, 3), (96, 192, 384, 768)),
@@ -173,5 +197,5 @@ FAMILY = Family(
         for name, shape in {**_V1, **_V2}.items()
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision},
+    namings={"timm": _timm, "torchvision": _torchvision, "transformers": _transformers},
 )

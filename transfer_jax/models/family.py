@@ -61,12 +61,16 @@ class Place:
         view: For a dense kernel on flattened features: their height, width and channels.
         flat: Whether theirs is a dense kernel on `(channels, height, width)`, else a convolution.
         trailing: Axes of size one that theirs has at the end.
+        leading: Axes of size one that theirs has at the beginning; below 0, those of ours that it lacks.
+        shares: How much of the outputs each of several modules has; None for as much as any other.
     """
 
     modules: tuple[str, ...]
     view: tuple[int, int, int] | None = None
     flat: bool = True
     trailing: int = 0
+    leading: int = 0
+    shares: tuple[int, ...] | None = None
 
 
 Naming = Callable[[Any, tuple[str, ...]], str | Place | None]

@@ -11,12 +11,10 @@ from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.adapt import adapt
-from transfer_jax.weights.naming import Naming, detect
+from transfer_jax.weights.naming import BOOKKEEPING, Naming, detect
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.recognize import nearest_families
 from transfer_jax.weights.specs import WeightsSpec
-
-_BOOKKEEPING = re.compile(r"num_batches_tracked$")
 
 
 class WeightsMismatchError(ValueError):
@@ -120,7 +118,7 @@ def fill(
             else:
                 loaded[path] = jnp.array(array, target.dtype)  # a copy: the file may change
     used |= _others_head(spec.model, naming, source) if not head else set()
-    rest = [key for key in source if key not in used and not _BOOKKEEPING.search(key)]
+    rest = [key for key in source if key not in used and not BOOKKEEPING.search(key)]
     report = LoadReport(
         loaded=tuple(loaded),
         missing=tuple(missing),

@@ -1,5 +1,7 @@
 """Turns arrays from another library's names and layouts into ours, and back."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,9 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+
+BOOKKEEPING = re.compile(r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token)$")
+"""Keys of a file that no forward pass needs: counters, indices, and what only pretraining uses."""
 
 
 class Naming:
@@ -51,6 +56,7 @@ class Naming:
         if path.endswith("/kernel"):
             arrays = [_kernel(array, place) for array in arrays]
         arrays = [np.squeeze(array, _trailing_ones(array, place.trailing)) for array in arrays]
+        arrays = [_lead(array, -place.leading) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
             return None
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
@@ -61,10 +67,11 @@ class Naming:
         keys = self.keys(path)
         if place is None:
             return {}
-        parts = np.split(array, len(keys), axis=-1)
+        shares = np.cumsum(place.shares or (1,) * len(keys))
+        parts = np.split(array, [array.shape[-1] * share // shares[-1] for share in shares[:-1]], axis=-1)
         if path.endswith("/kernel"):
             parts = [_torch_kernel(part, place) for part in parts]
-        parts = [part.reshape(*part.shape, *(1,) * place.trailing) for part in parts]
+        parts = [_lead(part.reshape(*part.shape, *(1,) * place.trailing), place.leading) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
     def _place(self, path: str) -> tuple[Place | None, str | None]:
@@ -107,6 +114,12 @@ def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
     """The last axes of an array, as many as `count`, if they are of size one."""
     axes = tuple(range(array.ndim - count, array.ndim))
     return axes if all(axis >= 0 and array.shape[axis] == 1 for axis in axes) else ()
+
+
+def _lead(array: np.ndarray, count: int) -> np.ndarray:
+    """The array with so many axes of size one ahead, or, below 0, without, if it has them."""
+    ahead, behind = (1,) * max(count, 0), array.shape[max(-count, 0) :]
+    return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
 
 
 def _joined(module: str, leaf: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from transfer_jax.models.functional import split
 from transfer_jax.models.registry import FAMILIES, create_model, family_of
-from transfer_jax.weights.naming import Naming
+from transfer_jax.weights.naming import BOOKKEEPING, Naming
 
 _CLASSIFIER = 6
 """Arrays that a published classifier has at most."""
@@ -67,8 +67,8 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
         if sum(map(math.prod, theirs)) != math.prod(shape):
             return False
         seen += len(keys)
-    others = ("num_batches_tracked$", *family_of(model).left_out)
-    arrays = sum(not any(re.search(pattern, key) for pattern in others) for key in shapes)
+    others = (BOOKKEEPING, *map(re.compile, family_of(model).left_out))
+    arrays = sum(not any(pattern.search(key) for pattern in others) for key in shapes)
     return arrays - seen <= _CLASSIFIER
 
 
