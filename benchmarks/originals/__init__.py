@@ -1,6 +1,7 @@
 """The networks of other libraries that ours are compared with: one module a family."""
 
 from originals import (
+    clip,
     convnext,
     densenet,
     efficientnet,
@@ -10,6 +11,7 @@ from originals import (
     regnet,
     resnet,
     resnetv2,
+    siglip,
     squeezenet,
     vgg,
     vit,
@@ -19,7 +21,7 @@ from originals.original import CLASSES, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, convnext, vit, mixer),
+    *(mobilenet, efficientnet, convnext, vit, clip, siglip, mixer),
 )
 
 ORIGINALS: dict[tuple[str, str], Original] = {

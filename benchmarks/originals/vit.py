@@ -33,10 +33,10 @@ def _torchvision(name: str, block: str) -> str:
 
 
 _TRANSFORMERS = {
-    "vit": ("ViT", "vit"),
-    "deit": ("DeiT", "deit"),
-    "dinov2": ("Dinov2", "dinov2"),
-    "dinov2_with_registers": ("Dinov2WithRegisters", "dinov2_with_registers"),
+    "vit": "ViT",
+    "deit": "DeiT",
+    "dinov2": "Dinov2",
+    "dinov2_with_registers": "Dinov2WithRegisters",
 }
 
 
@@ -44,7 +44,7 @@ def _transformers_network(name: str, size: int, kind: str = "ForImageClassificat
     import transformers
 
     shape = _VARIANTS[name].shape
-    model = _TRANSFORMERS[shape.kind][0]
+    model = _TRANSFORMERS[shape.kind]
     config = getattr(transformers, f"{model}Config")(
         hidden_size=shape.width,
         num_hidden_layers=shape.depth,
@@ -74,7 +74,7 @@ def _transformers(name: str, block: str) -> str:
 
 
 def _besides(name: str) -> str:
-    """DINOv2's classifier also reads the mean of the patches; a base model may have a pooler."""
+    """The classifier of DINOv2, which also reads the mean of the patches."""
     return "^classifier" if _VARIANTS[name].shape.kind.startswith("dino") else ""
 
 

@@ -81,6 +81,19 @@ mean or variance is given whole, and is answered with its whole name.
 """
 
 
+def within(module: str, naming: Naming) -> Naming:
+    """The naming of a network that is a module of another."""
+
+    def longer(shape: Any, path: tuple[str, ...]) -> Place | None:
+        found = naming(shape, path)
+        place = Place((found,)) if isinstance(found, str) else found
+        return place and dataclasses.replace(
+            place, modules=tuple(f"{module}.{inner}" for inner in place.modules)
+        )
+
+    return longer
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
     """Networks that differ in size.

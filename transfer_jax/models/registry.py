@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models import (
+    clip,
     convnext,
     densenet,
     efficientnet,
@@ -16,6 +17,7 @@ from transfer_jax.models import (
     regnet,
     resnet,
     resnetv2,
+    siglip,
     squeezenet,
     vgg,
     vit,
@@ -40,6 +42,8 @@ FAMILIES: tuple[Family, ...] = tuple(
         xception,
         convnext,
         vit,
+        clip,
+        siglip,
         mixer,
     )
 )

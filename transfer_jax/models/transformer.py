@@ -46,6 +46,7 @@ class Shape:
         positions: Positions ahead of those of the patches, as many as `tokens` unless the class has none.
         pre_norm: Whether the tokens are normalized ahead of the blocks; the patches then have no bias.
         layer_scale: Whether branches have a learnt scale.
+        hidden: Channels inside the perceptrons; 0 for four times the width.
         activation: That of the perceptrons.
         epsilon: Added to the variance by normalizations.
         kind: The type of the model in transformers, on which its names there depend; "" if it is none there.
@@ -60,6 +61,7 @@ class Shape:
     positions: int = 1
     pre_norm: bool = False
     layer_scale: bool = False
+    hidden: int = 0
     activation: Activation = gelu
     epsilon: float = 1e-6
     kind: str = "vit"
@@ -123,6 +125,7 @@ class TransformerBlock(nnx.Module):
     Args:
         attention: Mixes the tokens.
         width: Channels of a token.
+        hidden: Channels inside the perceptron; 0 for four times the width.
         activation: That of the perceptron.
         epsilon: Added to the variance by normalizations.
         layer_scale: Whether branches have a learnt scale.
@@ -136,6 +139,7 @@ class TransformerBlock(nnx.Module):
         attention: nnx.Module,
         width: int,
         *,
+        hidden: int = 0,
         activation: Activation = gelu,
         epsilon: float,
         layer_scale: bool = False,
@@ -146,8 +150,8 @@ class TransformerBlock(nnx.Module):
         self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
         self.attn = attention
         self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
-        self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.fc2 = nnx.Linear(4 * width, width, rngs=rngs)
+        self.fc1 = nnx.Linear(width, hidden or 4 * width, rngs=rngs)
+        self.fc2 = nnx.Linear(hidden or 4 * width, width, rngs=rngs)
         if layer_scale:
             self.ls1, self.ls2 = LayerScale(width, 1e-5), LayerScale(width, 1e-5)
         self.scaled, self.activation = layer_scale, activation
@@ -192,6 +196,7 @@ def blocks_ahead_of_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Mod
         blocks[f"blocks.{index}"] = TransformerBlock(
             Attention(shape.width, shape.heads, setting.rngs),
             shape.width,
+            hidden=shape.hidden,
             activation=shape.activation,
             epsilon=shape.epsilon,
             layer_scale=shape.layer_scale,

@@ -1,0 +1,60 @@
+"""The image towers of CLIP in timm and transformers."""
+
+from typing import Any
+
+from originals.original import Original, timm_network_of_size
+from transfer_jax.models import clip
+
+_VARIANTS = clip.FAMILY.variants
+
+
+def _timm(name: str, block: str) -> str:
+    return {"embed": "norm_pre", "pre_logits": "fc_norm"}.get(block, block)
+
+
+def _config(name: str, size: int) -> Any:
+    import transformers
+
+    shape = _VARIANTS[name].shape
+    return transformers.CLIPVisionConfig(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.width,
+        patch_size=shape.patch,
+        image_size=size,
+        hidden_act="quick_gelu" if "quickgelu" in name else "gelu",
+    )
+
+
+def _network(name: str, size: int) -> Any:
+    import transformers
+
+    return transformers.CLIPVisionModelWithProjection(_config(name, size))
+
+
+def _base_network(name: str, size: int) -> Any:
+    import transformers
+
+    return transformers.CLIPVisionModel(_config(name, size))
+
+
+def _base(name: str, block: str) -> str:
+    """The last normalization sees the class token only there."""
+    known = {"embed": "pre_layrnorm", "norm": "", "pre_logits": "post_layernorm"}
+    return known.get(block, f"encoder.layers.{block.removeprefix('blocks.')}")
+
+
+def _module(name: str, block: str) -> str:
+    module = _base(name, block)
+    return f"vision_model.{module}" if module else ""
+
+
+ORIGINALS = {
+    **{(name, "timm"): Original(timm_network_of_size, _timm) for name in _VARIANTS},
+    **{
+        (name, "transformers"): Original(_network, _module, besides="^visual_projection")
+        for name in _VARIANTS
+    },
+    **{(name, "transformers-base"): Original(_base_network, _base) for name in _VARIANTS},
+}

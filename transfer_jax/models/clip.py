@@ -1,0 +1,74 @@
+"""The image towers of CLIP.
+
+Source: Radford et al. 2021, arXiv:2103.00020. Names of blocks and networks are timm's: `*_clip_quickgelu_*`
+have the activation of OpenAI's weights, `*_clip_*` that of most others.
+
+`pre_logits` are the features ahead of the projection into the space of texts, which has no place here. From a
+file with both towers, `skip=("^text_", "_projection", "^logit_")` leaves out the rest.
+"""
+
+import functools
+
+from transfer_jax.models.family import Family, Place, Variant, within
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.transformer import Shape, build, gelu, layer_of, quick_gelu, timm
+from transfer_jax.models.vit import SIZES
+
+_MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
+_STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
+
+_EMBED = {
+    "patch": Place(("embeddings.patch_embedding",)),
+    "cls_token": Place(("embeddings.class_embedding",), leading=-2),
+    "pos_embed": Place(("embeddings.position_embedding.weight",), leading=-1),
+    "norm": Place(("pre_layrnorm",)),
+}
+TRANSFORMERS = {
+    "norm1": "layer_norm1",
+    "attn/qkv": tuple(f"self_attn.{name}_proj" for name in "qkv"),
+    "attn/proj": "self_attn.out_proj",
+    "norm2": "layer_norm2",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+"""The layers of a block in transformers, as `layer_of` takes them."""
+
+
+def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of Hugging Face, whose classifiers read other features."""
+    match path:
+        case ("backbone", "embed", name):
+            return _EMBED[name]
+        case ("backbone", "norm", "norm"):
+            return Place(("post_layernorm",))
+        case ("backbone", *_):
+            return layer_of(TRANSFORMERS, path, "encoder.layers.{}")
+    return None
+
+
+def _variants(name: str, shape: functools.partial[Shape], size: int = 224) -> dict[str, Variant]:
+    preprocessing = Preprocessing(image_size=size, crop_fraction=1.0, mean=_MEAN, std=_STD)
+    return {
+        f"{name}_clip{quick}_{size}": Variant(
+            shape=shape(pre_norm=True, epsilon=1e-5, activation=activation), preprocessing=preprocessing
+        )
+        for quick, activation in (("", gelu), ("_quickgelu", quick_gelu))
+    }
+
+
+FAMILY = Family(
+    name="clip",
+    variants={
+        **_variants("vit_base_patch32", functools.partial(SIZES["base"], patch=32)),
+        **_variants("vit_base_patch16", functools.partial(SIZES["base"], patch=16)),
+        **_variants("vit_large_patch14", functools.partial(SIZES["large"], patch=14)),
+        **_variants("vit_large_patch14", functools.partial(SIZES["large"], patch=14), 336),
+        **_variants("vit_huge_patch14", functools.partial(SIZES["huge"], patch=14)),
+    },
+    build=build,
+    namings={
+        "timm": timm,
+        "transformers": within("vision_model", _transformers),
+        "transformers-base": _transformers,
+    },
+)

@@ -1,0 +1,140 @@
+"""The image towers of SigLIP, pooled by attention.
+
+Sources: Zhai et al. 2023, arXiv:2303.15343; Zhai et al. 2022, arXiv:2106.04560 (the pooling). Names of blocks
+are timm's. `siglip_*` have the activation of the published weights, as in transformers; `vit_*_siglip_*` are
+timm's, whose activation is exact and differs by less than a thousandth.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.clip import TRANSFORMERS
+from transfer_jax.models.family import Family, Place, Setting, Variant, within
+from transfer_jax.models.layers import Identity
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.transformer import (
+    Shape,
+    blocks_ahead_of_pooling,
+    gelu,
+    gelu_tanh,
+    layer_of,
+    timm,
+)
+from transfer_jax.models.vit import SIZES
+
+_HALF = (127.5, 127.5, 127.5)
+
+
+class AttentionPool(nnx.Module):
+    """One learnt token looks at all others: `(batch, tokens, width)` to `(batch, width)`."""
+
+    def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
+        width, hidden = shape.width, shape.hidden or 4 * shape.width
+        normal = nnx.initializers.normal(width**-0.5)
+        self.latent = nnx.Param(normal(rngs.params(), (1, 1, width)))
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.proj = nnx.Linear(width, width, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=shape.epsilon, rngs=rngs)
+        self.fc1 = nnx.Linear(width, hidden, rngs=rngs)
+        self.fc2 = nnx.Linear(hidden, width, rngs=rngs)
+        self.shape = shape
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        batch, _, width = x.shape
+        latent = jnp.broadcast_to(self.latent[...].astype(x.dtype), (batch, 1, width))
+        query, key, value = (
+            self._input(index, array).reshape(batch, -1, self.shape.heads, width // self.shape.heads)
+            for index, array in enumerate((latent, x, x))
+        )
+        x = self.proj(jax.nn.dot_product_attention(query, key, value).reshape(batch, width))
+        return x + self.fc2(self.shape.activation(self.fc1(self.norm(x))))
+
+    def _input(self, index: int, x: jax.Array) -> jax.Array:
+        """The query, the key or the value: a third of the joint layer."""
+        outputs = slice(index * self.shape.width, (index + 1) * self.shape.width)
+        assert self.qkv.bias is not None
+        kernel, bias = self.qkv.kernel[:, outputs], self.qkv.bias[outputs]
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+
+
+def _build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `embed`, `blocks.0` …, `norm`, `attn_pool`, `pre_logits`.
+
+    Raises:
+        ValueError: If the images are no multiple of the patches.
+    """
+    blocks = blocks_ahead_of_pooling(shape, setting)
+    blocks["attn_pool"] = AttentionPool(shape, setting.rngs)
+    return Backbone({**blocks, PRE_LOGITS: Identity()}, shape.width)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    if path == ("backbone", "attn_pool", "qkv"):
+        return Place(("attn_pool.q", "attn_pool.kv"), shares=(1, 2))
+    return timm(shape, path)
+
+
+_EMBED = {
+    "patch": Place(("embeddings.patch_embedding",)),
+    "pos_embed": Place(("embeddings.position_embedding.weight",), leading=-1),
+}
+_POOL = {
+    "latent": "probe",
+    "qkv": "attention.in_proj_",
+    "proj": "attention.out_proj",
+    "norm": "layernorm",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+
+
+def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of Hugging Face, whose classifier reads the mean of the patches."""
+    match path:
+        case ("backbone", "embed", name):
+            return _EMBED[name]
+        case ("backbone", "norm", "norm"):
+            return Place(("post_layernorm",))
+        case ("backbone", "attn_pool", name):
+            return Place((f"head.{_POOL[name]}",))
+        case ("backbone", *_):
+            return layer_of(TRANSFORMERS, path, "encoder.layers.{}")
+    return None
+
+
+_SIZES = {**SIZES, "so400m": functools.partial(Shape, 1152, 27, 16, hidden=4304)}
+
+
+def _variants(size: str, patch: int, *pixels: int) -> dict[str, Variant]:
+    shape = functools.partial(_SIZES[size], patch=patch, tokens=0, positions=0)
+    return {
+        name: Variant(
+            shape=shape(activation=activation),
+            preprocessing=Preprocessing(image_size=side, crop_fraction=1.0, mean=_HALF, std=_HALF),
+        )
+        for side in pixels
+        for name, activation in {
+            f"siglip_{size}_patch{patch}_{side}": gelu_tanh,
+            f"vit_{size}_patch{patch}_siglip_{side}": gelu,
+        }.items()
+    }
+
+
+FAMILY = Family(
+    name="siglip",
+    variants={
+        **_variants("base", 16, 224, 256, 384, 512),
+        **_variants("large", 16, 256, 384),
+        **_variants("so400m", 14, 224, 378),
+    },
+    build=_build,
+    namings={
+        "timm": _timm,
+        "transformers": within("vision_model", _transformers),
+        "transformers-base": _transformers,
+    },
+)
