@@ -13,6 +13,7 @@ from originals import (
     resnetv2,
     siglip,
     squeezenet,
+    swin,
     vgg,
     vit,
     xception,
@@ -21,7 +22,7 @@ from originals.original import CLASSES, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, convnext, vit, clip, siglip, mixer),
+    *(mobilenet, efficientnet, convnext, vit, clip, siglip, swin, mixer),
 )
 
 ORIGINALS: dict[tuple[str, str], Original] = {

@@ -31,6 +31,7 @@ SMALLEST = (
     *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "dinov2_with_registers_small"),
     *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
+    "swin_tiny_patch4_window7_224",
 )
 CASES = [case for case in ORIGINALS if case[0] in SMALLEST]
 

@@ -41,8 +41,8 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
             return _EMBED[name]
         case ("backbone", "norm", "norm"):
             return Place(("post_layernorm",))
-        case ("backbone", *_):
-            return layer_of(TRANSFORMERS, path, "encoder.layers.{}")
+        case ("backbone", block, *layers):
+            return layer_of(TRANSFORMERS, layers, block.replace("blocks", "encoder.layers"))
     return None
 
 

@@ -19,6 +19,7 @@ from transfer_jax.models import (
     resnetv2,
     siglip,
     squeezenet,
+    swin,
     vgg,
     vit,
     xception,
@@ -44,6 +45,7 @@ FAMILIES: tuple[Family, ...] = tuple(
         vit,
         clip,
         siglip,
+        swin,
         mixer,
     )
 )

@@ -101,8 +101,8 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
             return Place(("post_layernorm",))
         case ("backbone", "attn_pool", name):
             return Place((f"head.{_POOL[name]}",))
-        case ("backbone", *_):
-            return layer_of(TRANSFORMERS, path, "encoder.layers.{}")
+        case ("backbone", block, *layers):
+            return layer_of(TRANSFORMERS, layers, block.replace("blocks", "encoder.layers"))
     return None
 
 

@@ -4,7 +4,7 @@ Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Names of blocks are those of 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -237,19 +237,15 @@ def timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
-def layer_of(
-    modules: Mapping[str, str | tuple[str, ...]], path: tuple[str, ...], block: str = "{}"
-) -> Place | None:
-    """The place of a layer of `blocks.3`.
+def layer_of(modules: Mapping[str, str | tuple[str, ...]], layers: Sequence[str], block: str) -> Place | None:
+    """The place of a layer of a block.
 
     Args:
-        modules: By the layer's path in the block, its modules elsewhere.
-        path: Path of the layer.
-        block: What the block is called there, with `{}` for the 3.
+        modules: By the path of a layer in our block, its modules in the other one.
+        layers: The layer's path in our block.
+        block: The block's name there.
     """
-    _, name, *layers = path
     found = modules.get("/".join(layers))
-    if found is None or not name.startswith("blocks."):
+    if found is None:
         return None
-    theirs = block.format(name.removeprefix("blocks."))
-    return Place(tuple(f"{theirs}.{module}" for module in ((found,) if isinstance(found, str) else found)))
+    return Place(tuple(f"{block}.{module}" for module in ((found,) if isinstance(found, str) else found)))

@@ -36,8 +36,9 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             return known.get(name)
         case ("backbone", "norm", "norm"):
             return "encoder.ln"
-        case ("backbone", *_):
-            return layer_of(_TORCHVISION, path, "encoder.layers.encoder_layer_{}")
+        case ("backbone", block, *layers):
+            index = block.removeprefix("blocks.")
+            return layer_of(_TORCHVISION, layers, f"encoder.layers.encoder_layer_{index}")
     return None
 
 
@@ -88,12 +89,12 @@ def _transformers(
             return f"{prefix}embeddings.{_EMBED[name]}"
         case ("backbone", "norm", "norm"):
             return f"{prefix}layernorm"
-        case ("backbone", *_):
+        case ("backbone", block, *inside):
             dense = {"fc1": "intermediate.dense", "fc2": "output.dense"} if files else _DENSE
             table = _DINO if dino else {**_VIT_NORMS, **dense}
             table = {**table, **(_IN_FILES if files else _IN_MEMORY)}
             layers = "encoder.layer" if files or dino else "layers"
-            return layer_of(table, path, f"{prefix}{layers}.{{}}")
+            return layer_of(table, inside, f"{prefix}{layers}.{block.removeprefix('blocks.')}")
     return None
 
 

@@ -1,0 +1,70 @@
+"""Swin transformers in torchvision, timm and transformers."""
+
+from typing import Any
+
+from originals.original import CLASSES, Original, timm_network_of_size, torchvision_network
+from transfer_jax.models import swin
+
+_VARIANTS = swin.FAMILY.variants
+_TORCHVISION = {
+    "swin_tiny_patch4_window7_224": "swin_t",
+    "swin_small_patch4_window7_224": "swin_s",
+    "swin_base_patch4_window7_224": "swin_b",
+}
+
+
+def _timm(name: str, block: str) -> str:
+    return "head.global_pool" if block == "pre_logits" else block
+
+
+def _torchvision_network(name: str, size: int) -> Any:
+    return torchvision_network(_TORCHVISION[name], size)
+
+
+def _torchvision(name: str, block: str) -> str:
+    if block in ("patch_embed", "norm", "pre_logits"):
+        return {"patch_embed": "features.0", "norm": "norm", "pre_logits": "flatten"}[block]
+    _, stage, *rest = block.split(".")
+    return f"features.{2 * int(stage)}" if len(rest) == 1 else f"features.{2 * int(stage) + 1}.{rest[1]}"
+
+
+def _transformers_network(name: str, size: int) -> Any:
+    import transformers
+
+    shape = _VARIANTS[name].shape
+    config = transformers.SwinConfig(
+        image_size=size,
+        embed_dim=shape.width,
+        depths=list(shape.depths),
+        num_heads=list(shape.heads),
+        window_size=shape.window,
+        id2label={label: str(label) for label in range(CLASSES)},
+    )
+    return transformers.SwinForImageClassification(config)
+
+
+def _transformers(name: str, block: str) -> str:
+    known = {"patch_embed": "swin.embeddings", "norm": "swin.layernorm", "pre_logits": ""}
+    if block.endswith("downsample"):
+        return f"swin.encoder.layers.{int(block.split('.')[1]) - 1}.downsample"
+    return known.get(block, f"swin.encoder.{block}")
+
+
+# timm is compared where its windows need no padding, transformers where no image is smaller than a window.
+ORIGINALS = {
+    **{
+        (name, "timm"): Original(
+            timm_network_of_size, _timm, odd=2 * variant.preprocessing.image_size, channels_last=True
+        )
+        for name, variant in _VARIANTS.items()
+    },
+    **{
+        (name, "torchvision"): Original(_torchvision_network, _torchvision, channels_last=True)
+        for name in _TORCHVISION
+    },
+    **{
+        (name, library): Original(_transformers_network, _transformers, odd=36 * variant.shape.window)
+        for name, variant in _VARIANTS.items()
+        for library in ("transformers", "transformers-5")
+    },
+}

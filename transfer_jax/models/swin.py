@@ -1,0 +1,244 @@
+"""Swin transformers tiny, small, base and large.
+
+Source: Liu et al. 2021, arXiv:2103.14030. Names of blocks and networks are timm's. Images of any size go, as
+in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, ahead of
+the shift. timm shifts first, so that it agrees where nothing is to be filled up.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.layers import Conv, GlobalPool
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of
+
+_EPSILON = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Blocks and heads of each stage, channels of the first, and side of the windows in tokens."""
+
+    depths: tuple[int, int, int, int]
+    heads: tuple[int, int, int, int]
+    width: int
+    window: int = 7
+
+
+class Embed(nnx.Module):
+    """Patches of 4x4 pixels, normalized."""
+
+    def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
+        self.proj = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=_EPSILON, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.norm(self.proj(x))
+
+
+class Merge(nnx.Module):
+    """Joins 2x2 tokens, the upper left, lower left, upper right and lower right, and halves the channels."""
+
+    def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
+        self.reduction = nnx.Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = _fill_up(x, 2)
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
+
+
+class WindowAttention(Attention):
+    """Attention of the tokens of an image within square windows; a learnt bias depends on their distance.
+
+    Args:
+        width: Channels of a token.
+        heads: Heads of the attention.
+        window: Side of a window in tokens.
+        shifts: Whether the windows lie half a window further to the right and down; an image of one window
+            along an axis has no other there. Tokens that the shift brings together do not see each other.
+        rngs: Source of the initial parameters.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, shifts: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(width, heads, rngs)
+        normal = nnx.initializers.normal(0.02)
+        self.relative_position_bias_table = nnx.Param(normal(rngs.params(), ((2 * window - 1) ** 2, heads)))
+        self.window, self.shift = window, window // 2 if shifts else 0
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (height, width), side = x.shape[1:3], self.window
+        x = _fill_up(x, side)
+        batch, high, wide, channels = x.shape
+        shifts = tuple(self.shift if length > side else 0 for length in (high, wide))
+        bias = self._bias()
+        if any(shifts):
+            x = jnp.roll(x, (-shifts[0], -shifts[1]), axis=(1, 2))
+            apart = jnp.asarray(_apart(high, wide, side, shifts), bias.dtype)
+            bias = jnp.tile(bias + apart[:, None], (batch, 1, 1, 1))
+        x = x.reshape(batch, high // side, side, wide // side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = super().__call__(x.reshape(-1, side * side, channels), bias.astype(x.dtype))
+        x = x.reshape(batch, high // side, wide // side, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(batch, high, wide, channels)
+        if any(shifts):
+            x = jnp.roll(x, shifts, axis=(1, 2))
+        return x[:, :height, :width]
+
+    def _bias(self) -> jax.Array:
+        """The bias of each pair of tokens, `(1, heads, tokens, tokens)`."""
+        rows, columns = np.divmod(np.arange(self.window**2), self.window)
+        down, right = (at[:, None] - at[None] + self.window - 1 for at in (rows, columns))
+        table = self.relative_position_bias_table[...]
+        return table[down * (2 * self.window - 1) + right].transpose(2, 0, 1)[None]
+
+
+def _fill_up(x: jax.Array, multiple: int) -> jax.Array:
+    """The image with zeros at its right and bottom, so that its sides are multiples."""
+    down, right = (-length % multiple for length in x.shape[1:3])
+    return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
+
+
+def _apart(height: int, width: int, side: int, shifts: tuple[int, ...]) -> np.ndarray:
+    """A large negative bias for tokens of a window that the shift has brought together.
+
+    Returns:
+        `(windows, tokens, tokens)`.
+    """
+    down, right = (
+        (np.arange(length) >= length - shift) if shift else np.zeros(length, bool)
+        for length, shift in zip((height, width), shifts, strict=True)
+    )
+    region = 2 * down[:, None] + right[None]
+    region = region.reshape(height // side, side, width // side, side).transpose(0, 2, 1, 3)
+    region = region.reshape(-1, side * side)
+    return np.where(region[:, :, None] == region[:, None], np.float32(0), np.float32(-100))
+
+
+def build(shape: Shape, setting: Setting) -> Backbone:
+    """The blocks `patch_embed`, `layers.0.blocks.0` …, `layers.1.downsample`, …, `norm`, `pre_logits`."""
+    rngs, width, index = setting.rngs, shape.width, 0
+    blocks: dict[str, nnx.Module] = {"patch_embed": Embed(setting.channels, width, rngs)}
+    for stage, (depth, heads) in enumerate(zip(shape.depths, shape.heads, strict=True)):
+        if stage:
+            blocks[f"layers.{stage}.downsample"] = Merge(width, rngs)
+            width *= 2
+        for repeat in range(depth):
+            blocks[f"layers.{stage}.blocks.{repeat}"] = TransformerBlock(
+                WindowAttention(width, heads, shape.window, repeat % 2 == 1, rngs),
+                width,
+                epsilon=_EPSILON,
+                drop_path=setting.drop_path * index / (sum(shape.depths) - 1),
+                ndim=4,
+                rngs=rngs,
+            )
+            index += 1
+    blocks["norm"] = Norm(width, _EPSILON, rngs)
+    blocks[PRE_LOGITS] = GlobalPool()
+    return Backbone(blocks, width)
+
+
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "head.fc"
+        case ("backbone", "norm", "norm"):
+            return "norm"
+        case ("backbone", block, "fc1" | "fc2" as layer):
+            return f"{block}.mlp.{layer}"
+        case ("backbone", block, *layers):
+            return ".".join((block, *layers))
+    return None
+
+
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "head"
+        case ("backbone", "norm", "norm"):
+            return "norm"
+        case ("backbone", "patch_embed", layer):
+            return f"features.0.{0 if layer == 'proj' else 2}"
+        case ("backbone", block, *layers):
+            _, stage, *rest = block.split(".")
+            layer = {"fc1": "mlp.0", "fc2": "mlp.3"}.get(layers[0], ".".join(layers))
+            if rest == ["downsample"]:
+                return f"features.{2 * int(stage)}.{layer}"
+            return f"features.{2 * int(stage) + 1}.{rest[1]}.{layer}"
+    return None
+
+
+_TABLE = "relative_position_bias_table"
+_IN_FILES = {
+    "norm1": "layernorm_before",
+    "attn/qkv": tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
+    f"attn/{_TABLE}": f"attention.self.{_TABLE}",
+    "attn/proj": "attention.output.dense",
+    "norm2": "layernorm_after",
+    "fc1": "intermediate.dense",
+    "fc2": "output.dense",
+}
+_IN_MEMORY = {
+    "norm1": "layernorm_before",
+    "attn/qkv": tuple(f"attention.{name}_proj" for name in "qkv"),
+    f"attn/{_TABLE}": f"attention.relative_position_bias.{_TABLE}",
+    "attn/proj": "attention.o_proj",
+    "norm2": "layernorm_after",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+
+
+def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | Place | None:
+    """The names of Hugging Face, in files or in a `state_dict` of transformers 5."""
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "norm", "norm"):
+            return "swin.layernorm"
+        case ("backbone", "patch_embed", layer):
+            return f"swin.embeddings.{'patch_embeddings.projection' if layer == 'proj' else 'norm'}"
+        case ("backbone", block, layer) if block.endswith("downsample"):
+            return f"swin.encoder.layers.{int(block.split('.')[1]) - 1}.downsample.{layer}"
+        case ("backbone", block, *layers):
+            return layer_of(_IN_FILES if files else _IN_MEMORY, layers, f"swin.encoder.{block}")
+    return None
+
+
+_SHAPES = {
+    "swin_tiny_patch4_window7_224": Shape((2, 2, 6, 2), (3, 6, 12, 24), 96),
+    "swin_small_patch4_window7_224": Shape((2, 2, 18, 2), (3, 6, 12, 24), 96),
+    "swin_base_patch4_window7_224": Shape((2, 2, 18, 2), (4, 8, 16, 32), 128),
+    "swin_large_patch4_window7_224": Shape((2, 2, 18, 2), (6, 12, 24, 48), 192),
+    "swin_base_patch4_window12_384": Shape((2, 2, 18, 2), (4, 8, 16, 32), 128, 12),
+    "swin_large_patch4_window12_384": Shape((2, 2, 18, 2), (6, 12, 24, 48), 192, 12),
+}
+
+
+def _variant(name: str, shape: Shape) -> Variant:
+    size = int(name.rpartition("_")[2])
+    preprocessing = Preprocessing(
+        image_size=size, crop_fraction=0.9 if size == 224 else 1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    )
+    return Variant(shape=shape, preprocessing=preprocessing)
+
+
+FAMILY = Family(
+    name="swin",
+    variants={name: _variant(name, shape) for name, shape in _SHAPES.items()},
+    build=build,
+    namings={
+        "timm": _timm,
+        "torchvision": _torchvision,
+        "transformers": _transformers,
+        "transformers-5": functools.partial(_transformers, files=False),
+    },
+)
