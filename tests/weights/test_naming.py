@@ -62,6 +62,57 @@ def test_arrays_go_there_and_come_back_bit_for_bit(model, library):
         np.testing.assert_array_equal(taken, array, err_msg=path)
 
 
+@pytest.mark.parametrize(
+    ("model", "library", "path", "shape", "expected"),
+    [
+        (
+            "siglip_base_patch16_224",
+            "timm",
+            "backbone/attn_pool/qkv/kernel",
+            (5, 12),
+            {"attn_pool.q.weight": (4, 5), "attn_pool.kv.weight": (8, 5)},
+        ),
+        (
+            "vit_base_patch32_clip_224",
+            "transformers-base",
+            "backbone/embed/cls_token",
+            (1, 1, 4),
+            {"embeddings.class_embedding": (4,)},
+        ),
+        (
+            "vit_base_patch32_clip_224",
+            "transformers",
+            "backbone/embed/pos_embed",
+            (1, 10, 4),
+            {"vision_model.embeddings.position_embedding.weight": (10, 4)},
+        ),
+        (
+            "convnextv2_atto",
+            "transformers",
+            "backbone/stages.0.blocks.1/grn/scale",
+            (4,),
+            {"convnextv2.encoder.stages.0.layers.1.grn.weight": (1, 1, 1, 4)},
+        ),
+        (
+            "deit_tiny_patch16_224",
+            "transformers",
+            "backbone/blocks.2/attn/qkv/bias",
+            (6,),
+            {
+                f"vit.encoder.layer.2.attention.attention.{name}.bias": (2,)
+                for name in ("query", "key", "value")
+            },
+        ),
+    ],
+)
+def test_arrays_are_joined_and_reshaped_there_and_back(model, library, path, shape, expected):
+    naming, array = Naming(model, library), np.random.default_rng(0).normal(size=shape)
+    theirs = naming.give(path, array)
+    assert {key: value.shape for key, value in theirs.items()} == expected
+    assert tuple(theirs) == naming.keys(path)
+    np.testing.assert_array_equal(naming.take(path, list(theirs.values())), array)
+
+
 def test_unknown_names_and_homeless_arrays():
     with pytest.raises(ValueError, match="no names in 'caffe'; there are torchvision, timm, transformers"):
         Naming("resnet18", "caffe")

@@ -11,13 +11,14 @@ from transfer_jax.weights.specs import WeightsSpec
 
 
 def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
-    """The arrays of a network with its classifier, without values, as a file of a library has them."""
+    """The arrays of a network, without values, as a file of a library has them; with any classifier."""
     classifier = create_model(model, 10, abstract_backbone=True, **setting)
     _, params, stats = split(classifier)
+    naming = Naming(model, library)
     arrays = {
         path: np.broadcast_to(np.float32(0), array.shape)
         for path, array in {**params, **stats}.items()
-        if Naming(model, library).keys(path)
+        if naming.keys(path) or not path.startswith("head/")
     }
     return to_library(model, arrays, library)
 
@@ -41,6 +42,10 @@ def test_every_family_is_recognized_in_every_naming(model, library):
         ("resnet50", "torchvision", {}),
         ("vgg16", "torchvision", {}),
         ("vit_small_patch16_224", "timm", {"image_size": 96}),
+        ("vit_small_patch14_dinov2", "transformers-base", {"image_size": 224}),
+        ("vit_base_patch32_clip_224", "transformers", {}),
+        ("siglip_base_patch16_224", "timm", {}),
+        ("swin_tiny_patch4_window7_224", "transformers-5", {}),
     ],
 )
 def test_shapes_tell_the_network(model, library, setting):

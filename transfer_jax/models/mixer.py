@@ -13,7 +13,7 @@ from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
 from transfer_jax.models.layers import Conv, DropPath
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.vit import Norm
+from transfer_jax.models.transformer import Norm
 
 
 @dataclasses.dataclass(frozen=True)

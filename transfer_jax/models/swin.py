@@ -1,7 +1,7 @@
 """Swin transformers tiny, small, base and large.
 
 Source: Liu et al. 2021, arXiv:2103.14030. Names of blocks and networks are timm's. Images of any size go, as
-in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, ahead of
+in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, before
 the shift. timm shifts first, so that it agrees where nothing is to be filled up.
 """
 
