@@ -9,13 +9,14 @@ from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.state_dict import find_state_dict
 from transfer_jax.weights.readers.torch_storages import read_tensor
+from transfer_jax.weights.readers.zip_members import MAGIC
 
 
 def is_torch(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes that begins with `head` is a zip file or a binary pickle."""
     del size
     pickled = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
-    return pickled or head.startswith(torch_zip.MAGIC)
+    return pickled or head.startswith(MAGIC)
 
 
 def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
@@ -37,7 +38,7 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
             raise CheckpointError("the file is empty") from None
-        is_zip = data[:4] == torch_zip.MAGIC
+        is_zip = data[:4] == MAGIC
         archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)
         tensors = find_state_dict(archive.tree, entry)
         for name, tensor in tensors.items():

@@ -1,0 +1,70 @@
+"""The members of a zip file that stores them as they are, found without unpacking anything."""
+
+import mmap
+import struct
+import zipfile
+from typing import BinaryIO
+
+from transfer_jax.weights.readers.errors import CheckpointError
+
+MAGIC = b"PK\x03\x04"
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_ENCRYPTED = 0x1
+
+
+def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
+    """What the archive's directory says of each member, by name.
+
+    Raises:
+        CheckpointError: if the zip is damaged, or a name is there twice or leads out of a folder.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        struct.error,
+        ValueError,
+        OverflowError,
+        OSError,
+    ) as error:
+        raise CheckpointError(f"damaged or truncated zip file: {error}") from error
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.orig_filename
+        if name in members:
+            raise CheckpointError(f"the zip file has two members {name!r}")
+        if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
+            raise CheckpointError(f"the zip file has a member with the path {name!r}")
+        members[name] = info
+    return members
+
+
+def locate(data: mmap.mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
+    """Returns where the bytes of a member begin and end.
+
+    Raises:
+        CheckpointError: if it is compressed, encrypted, not the directory's, or not all in the file.
+    """
+    name = info.orig_filename
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise CheckpointError(f"the zip member {name!r} is compressed, which neither PyTorch nor Keras does")
+    if info.flag_bits & _ENCRYPTED:
+        raise CheckpointError(f"the zip member {name!r} is encrypted")
+    begin = info.header_offset
+    if not 0 <= begin <= len(data) - _LOCAL_HEADER.size:
+        raise CheckpointError(f"truncated: the zip member {name!r} lies outside the file")
+    signature, _, _, method, _, _, _, _, _, name_length, extra_length = _LOCAL_HEADER.unpack_from(data, begin)
+    name_start = begin + _LOCAL_HEADER.size
+    stored = data[name_start : name_start + name_length]
+    if signature != MAGIC or method != zipfile.ZIP_STORED or stored not in (name.encode(), _cp437(name)):
+        raise CheckpointError(f"the zip member {name!r} does not match its local header")
+    start = name_start + name_length + extra_length
+    if start + info.file_size > len(data):
+        raise CheckpointError(f"truncated: the zip member {name!r} lies outside the file")
+    return start, start + info.file_size
+
+
+def _cp437(name: str) -> bytes:
+    return name.encode("cp437", errors="replace")
