@@ -15,6 +15,7 @@ import functools
 from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Variant
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, build, layer_of, timm
+from transfer_jax.models.vit_google import big_vision, vision_transformer
 
 _TORCHVISION = {
     "norm1": "ln_1",
@@ -179,6 +180,8 @@ FAMILY = Family(
     namings={
         "timm": timm,
         "torchvision": _torchvision,
+        "vision_transformer": vision_transformer,
+        "big_vision": big_vision,
         "transformers": _transformers,
         "transformers-base": functools.partial(_transformers, base=True),
         "transformers-5": functools.partial(_transformers, files=False),

@@ -26,15 +26,28 @@ def adapt(path: str, array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndar
 
 
 def _positions(path: str, array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+    before, after = _grid(array.shape[1]), _grid(shape[1] - 1)
+    if before and after:  # big_vision's class token has no position, which is one of zeros
+        zeros = np.zeros_like(array[:, :1])
+        found = (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]))
+        assert found is not None
+        done = found[1] or path
+        return np.concatenate([zeros, found[0]], axis=1), f"{done}, with zeros for the class token"
     for tokens in range(6):
-        old, new = (math.isqrt(max(count - tokens, 0)) for count in (array.shape[1], shape[1]))
-        if old and new and (old**2, new**2) == (array.shape[1] - tokens, shape[1] - tokens):
+        old, new = (_grid(count - tokens) for count in (array.shape[1], shape[1]))
+        if old and new:
             grid = array[0, tokens:].reshape(old, old, -1).astype(np.float64)
             weights = _bicubic(old, new)
             grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(1, new * new, -1)
             resampled = np.concatenate([array[:, :tokens], grid.astype(array.dtype)], axis=1)
             return resampled, f"{path} resampled from {old}x{old} to {new}x{new}"
     return None
+
+
+def _grid(count: int) -> int:
+    """The side of a square grid of so many patches; 0 if there is none."""
+    side = math.isqrt(max(count, 0))
+    return side if side**2 == count else 0
 
 
 def _channels(path: str, array: np.ndarray, channels: int) -> tuple[np.ndarray, str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.npz import is_npz, read_npz
 from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
@@ -21,6 +22,7 @@ class _Format(NamedTuple):
 # To add a format, add a line: the first that matches is taken.
 _FORMATS = {
     "safetensors": _Format(is_safetensors, read_safetensors),
+    "npz": _Format(is_npz, read_npz),
     "torch": _Format(is_torch, read_torch),
 }
 
@@ -63,7 +65,7 @@ def read_weights(
         raise CheckpointError(f"{path}: the file is empty")
     if format is None:
         with path.open("rb") as file:
-            head = file.read(64)
+            head = file.read(1024)
         format = next((name for name, known in _FORMATS.items() if known.matches(head, size)), None)
         if format is None:
             raise CheckpointError(

@@ -41,14 +41,22 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def locate(data: mmap.mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
+def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, packed: bool = False) -> tuple[int, int]:
     """Returns where the bytes of a member begin and end.
 
+    Args:
+        data: the mapped file.
+        info: what the directory says of the member.
+        packed: whether it may be compressed, by DEFLATE; its bytes are then those of the compressed member.
+
     Raises:
-        CheckpointError: if it is compressed, encrypted, not the directory's, or not all in the file.
+        CheckpointError: if it is compressed otherwise, encrypted, not the directory's, or not all in the file.
     """
     name = info.orig_filename
-    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+    if packed and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"the zip member {name!r} is compressed, and not by DEFLATE")
+    deflated = packed and info.compress_type == zipfile.ZIP_DEFLATED
+    if not deflated and (info.compress_type, info.compress_size) != (zipfile.ZIP_STORED, info.file_size):
         raise CheckpointError(f"the zip member {name!r} is compressed, which neither PyTorch nor Keras does")
     if info.flag_bits & _ENCRYPTED:
         raise CheckpointError(f"the zip member {name!r} is encrypted")
@@ -58,12 +66,12 @@ def locate(data: mmap.mmap, info: zipfile.ZipInfo) -> tuple[int, int]:
     signature, _, _, method, _, _, _, _, _, name_length, extra_length = _LOCAL_HEADER.unpack_from(data, begin)
     name_start = begin + _LOCAL_HEADER.size
     stored = data[name_start : name_start + name_length]
-    if signature != MAGIC or method != zipfile.ZIP_STORED or stored not in (name.encode(), _cp437(name)):
+    if signature != MAGIC or method != info.compress_type or stored not in (name.encode(), _cp437(name)):
         raise CheckpointError(f"the zip member {name!r} does not match its local header")
     start = name_start + name_length + extra_length
-    if start + info.file_size > len(data):
+    if start + info.compress_size > len(data):
         raise CheckpointError(f"truncated: the zip member {name!r} lies outside the file")
-    return start, start + info.file_size
+    return start, start + info.compress_size
 
 
 def _cp437(name: str) -> bytes:

@@ -1,0 +1,66 @@
+"""The names of Google's `.npz` files of vision transformers: google-research's vision_transformer and big_vision.
+
+The attention there has an axis for its heads. big_vision gives the class token no position.
+"""
+
+import functools
+from typing import Any
+
+from transfer_jax.models.family import FLAX, Place
+
+_EMBED = {"patch": "embedding", "cls_token": "cls"}
+_QUERY_KEY_VALUE = ("query", "key", "value")
+
+
+def _google(
+    shape: Any, path: tuple[str, ...], *, attention: str, norm2: str, perceptron: str, positions: str
+) -> Place | None:
+    """Where a layer is.
+
+    Args:
+        shape: The network; `shape.heads` are those of its attention.
+        path: Path of the layer.
+        attention: Name of the attention in a block.
+        norm2: Name of the normalization ahead of the perceptron.
+        perceptron: Name of the perceptron.
+        positions: Name of the position embeddings.
+    """
+    match path:
+        case ("head", "classifier"):
+            return Place(("head",), layout=FLAX)
+        case ("backbone", "embed", "pos_embed"):
+            return Place((positions,), layout=FLAX)
+        case ("backbone", "embed", name) if name in _EMBED:
+            return Place((_EMBED[name],), layout=FLAX)
+        case ("backbone", "norm", "norm"):
+            return Place(("Transformer/encoder_norm",), layout=FLAX)
+        case ("backbone", block, *layers) if block.startswith("blocks."):
+            inside = f"Transformer/encoderblock_{block.removeprefix('blocks.')}"
+            known = {"norm1": "LayerNorm_0", "norm2": norm2, "fc1": f"{perceptron}/Dense_0"}
+            known["fc2"] = f"{perceptron}/Dense_1"
+            match layers:
+                case ["attn", "qkv"]:
+                    modules = tuple(f"{inside}/{attention}/{name}" for name in _QUERY_KEY_VALUE)
+                    return Place(modules, layout=FLAX, heads=shape.heads)
+                case ["attn", "proj"]:
+                    modules = (f"{inside}/{attention}/out",)
+                    return Place(modules, layout=FLAX, heads=shape.heads, of_inputs=True)
+                case [name] if name in known:
+                    return Place((f"{inside}/{known[name]}",), layout=FLAX)
+    return None
+
+
+vision_transformer = functools.partial(
+    _google,
+    attention="MultiHeadDotProductAttention_1",
+    norm2="LayerNorm_2",
+    perceptron="MlpBlock_3",
+    positions="Transformer/posembed_input/pos_embedding",
+)
+big_vision = functools.partial(
+    _google,
+    attention="MultiHeadDotProductAttention_0",
+    norm2="LayerNorm_1",
+    perceptron="MlpBlock_0",
+    positions="pos_embedding",
+)
