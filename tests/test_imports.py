@@ -27,6 +27,7 @@ ONLY = {  # who alone may import a library
     "safetensors": ("weights/readers/", "weights/saved.py", "weights/export.py"),  # these write
     "pickle": ("weights/readers/",),
     "zipfile": ("weights/readers/",),
+    "tensorstore": ("weights/readers/",),
     "h5py": ("weights/readers/",),
     "matplotlib": ("report/",),
     "rich": ("report/", "cli.py"),

@@ -1,4 +1,4 @@
-"""The names of Google's `.npz` files of vision transformers: google-research's vision_transformer and big_vision.
+"""The names of Google's `.npz` files of vision transformers: those of vision_transformer and big_vision.
 
 The attention there has an axis for its heads. big_vision gives the class token no position.
 """

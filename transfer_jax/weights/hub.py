@@ -61,7 +61,7 @@ def locate(address: str) -> Path | None:
         path = Path(cached) if isinstance(cached, str) else None
     else:
         path = _download_path(address) if is_remote(address) else Path(address)
-    return path if path and path.is_file() else None
+    return path if path and path.exists() else None
 
 
 def fetch(address: str, sha256: str | None = None) -> Path:

@@ -85,7 +85,8 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
     Args:
         model: Name of the network.
         weights: `auto` for the weights published for the network: of several sets, one that is on this
-            machine, or else the first. Or the name of a spec, an address as in `hub`, or a path.
+            machine, or else the first. Or the name of a spec, an address as in `hub`, or a path, of a
+            file or a folder.
 
     Raises:
         ValueError: If there is no such spec, no such file, or it belongs to another network.
@@ -104,7 +105,7 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
         if spec.model != model:
             raise ValueError(f"the weights {weights!r} are of {spec.model!r}, not of {model!r}")
         return spec
-    if hub.is_remote(weights) or Path(weights).is_file():
+    if hub.is_remote(weights) or Path(weights).exists():
         return WeightsSpec(
             name=weights, model=model, address=weights, preprocessing=variant_of(model).preprocessing
         )

@@ -40,15 +40,15 @@ def test_empty_file(format, write):
 )
 def test_unknown_file_names_the_known_formats(raw, write):
     with pytest.raises(
-        CheckpointError, match=r"weights\.pth: not a weight file .*safetensors, torch"
+        CheckpointError, match=r"weights\.pth: not a weight file .*safetensors, .*torch"
     ) as caught:
         read_weights(write(raw))
     assert repr(raw[:16]) in str(caught.value)
 
 
 def test_unknown_format(write):
-    with pytest.raises(ValueError, match="unknown weight format 'keras'; known are safetensors, torch"):
-        read_weights(write(b"x"), "keras")
+    with pytest.raises(ValueError, match=r"unknown weight format 'caffe'; known are safetensors, .*torch"):
+        read_weights(write(b"x"), "caffe")
 
 
 @pytest.mark.parametrize("format", FORMATS)

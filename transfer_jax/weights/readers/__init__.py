@@ -8,21 +8,30 @@ from typing import NamedTuple
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
-from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors
+from transfer_jax.weights.readers.orbax import orbax_in, read_orbax
+from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors, safetensors_in
+from transfer_jax.weights.readers.safetensors_index import index_in, is_index, read_index
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
 __all__ = ["FORMATS", "ArrayInfo", "CheckpointError", "LazyWeights", "UnsafeCheckpointError", "read_weights"]
 
 
+def _nothing_in(folder: Path) -> None:
+    """What a format that has no folders finds in one."""
+
+
 class _Format(NamedTuple):
     matches: Callable[[bytes, int], bool]  # of the file's first bytes and its size
     read: Callable[[Path, str | None], LazyWeights]
+    find_in: Callable[[Path], Path | None] = _nothing_in  # what to read of a folder
 
 
 # To add a format, add a line: the first that matches is taken.
 _FORMATS = {
-    "safetensors": _Format(is_safetensors, read_safetensors),
+    "safetensors": _Format(is_safetensors, read_safetensors, safetensors_in),
+    "safetensors-index": _Format(is_index, read_index, index_in),
     "npz": _Format(is_npz, read_npz),
+    "orbax": _Format(lambda head, size: False, read_orbax, orbax_in),
     "torch": _Format(is_torch, read_torch),
 }
 
@@ -45,12 +54,12 @@ def read_weights(
         (8, 3, 3, 3)
 
     Args:
-        path: the file. Its extension means nothing.
+        path: the file, or the folder of a model. Its extension means nothing.
         format: one of `FORMATS`, or None to recognize it by the file's first bytes.
         entry: which of several state dicts in a PyTorch checkpoint to take, such as "model_ema".
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or nothing to read in the folder.
         UnsafeCheckpointError: if a pickle in it asks for more than rebuilding tensors; nothing was executed.
         CheckpointError: if it is empty, of an unknown format, damaged, truncated or ambiguous.
         ValueError: if `format` is not a known one.
@@ -58,6 +67,8 @@ def read_weights(
     path = Path(path)
     if format is not None and format not in _FORMATS:
         raise ValueError(f"unknown weight format {format!r}; known are {', '.join(FORMATS)}")
+    if path.is_dir():
+        return _read_folder(path, format, entry)
     if not path.is_file():
         raise FileNotFoundError(f"no weight file at {path}")
     size = path.stat().st_size
@@ -73,3 +84,13 @@ def read_weights(
                 f"it begins with {head[:16]!r}"
             )
     return _FORMATS[format].read(path, entry)
+
+
+def _read_folder(folder: Path, format: str | None, entry: str | None) -> LazyWeights:
+    for name in FORMATS if format is None else (format,):
+        found = _FORMATS[name].find_in(folder)
+        if found is not None:
+            return _FORMATS[name].read(found, entry)
+    known = ", ".join(name for name, known in _FORMATS.items() if known.find_in is not _nothing_in)
+    wanted = "" if format is None else f" of the format {format!r}"
+    raise FileNotFoundError(f"no weight file at {folder}: a folder without one{wanted}; known are {known}")

@@ -21,6 +21,7 @@ from transfer_jax.weights.readers import zip_members
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.flax_tree import parameters
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.mapped import map_file, release, view
 
 _NAME_AT = 30  # where a zip file has the name of its first member
 _MAGIC = b"\x93NUMPY"
@@ -75,10 +76,7 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
             of numbers.
     """
     with naming(path), path.open("rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise CheckpointError("the file is empty") from None
+        data = map_file(path)
         members = {}
         for name, info in zip_members.read_members(file).items():
             if not name.endswith(".npy"):
@@ -140,8 +138,7 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
 
 
 def _read(path: Path, data: mmap.mmap, name: str, member: _Member) -> np.ndarray:
-    if 0 in member.shape:
-        return np.empty(member.shape, member.dtype)
+    release(data)
     buffer, offset = data, member.start + member.header
     if member.packed:
         with naming(path):
@@ -149,22 +146,13 @@ def _read(path: Path, data: mmap.mmap, name: str, member: _Member) -> np.ndarray
             buffer, offset = _unpack(data, member.start, member.stop, size, name), member.header
             if len(buffer) != size:
                 raise CheckpointError(f"damaged or truncated: array {name[:200]!r} has not all of its bytes")
-    boolean = member.dtype == np.bool_
-    kind = np.dtype(np.uint8) if boolean else member.dtype
     order = "F" if member.fortran else "C"
-    array = np.ndarray(member.shape, kind, buffer=buffer, offset=offset, order=order)
-    if boolean:
-        return np.ascontiguousarray(array != 0)  # a byte other than 0 and 1 is no valid numpy bool
-    if member.swap:
-        array = array.byteswap()
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.array(array, order="C")
+    return view(buffer, offset, member.shape, member.dtype, order=order, swap=member.swap)
 
 
 def _unpack(data: mmap.mmap, start: int, stop: int, size: int, name: str) -> bytes:
     """The first `size` bytes of a compressed member, or as many as there are."""
-    with memoryview(data) as view, view[start:stop] as packed:
+    with memoryview(data) as whole, whole[start:stop] as packed:
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size)
         except zlib.error as error:

@@ -1,25 +1,40 @@
-"""safetensors files, through the package of that name."""
+"""safetensors files: the package of that name checks them; the arrays are views of the mapped file."""
 
 import functools
+import json
+import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy)
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.mapped import map_file, release, view
 
 _MAX_HEADER = 100_000_000  # the format's own limit
-_DTYPES = frozenset(
-    ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-)
+_MAX_DIMENSIONS = 32
+_DTYPES: dict[str, np.dtype[Any]] = {
+    **{f"F{bits}": np.dtype(f"float{bits}") for bits in (64, 32, 16)},
+    **{f"I{bits}": np.dtype(f"int{bits}") for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (64, 32, 16, 8)},
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "BOOL": np.dtype(np.bool_),
+}
+_IN_FOLDERS = ("model.safetensors", "weights.safetensors", "model/weights.safetensors")
+"""How transformers calls the file in a folder, and how we do in that of a model and that of a run."""
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
     """Whether a file of `size` bytes begins, in `head`, with the length of a JSON header and a brace."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= min(size - 8, _MAX_HEADER)
+
+
+def safetensors_in(folder: Path) -> Path | None:
+    """The file of a saved model in a folder."""
+    return next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
 
 
 def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
@@ -30,28 +45,69 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
         entry: must be None: the format has a single dictionary.
 
     Raises:
-        CheckpointError: if the file is damaged, or has a dtype that numpy lacks.
+        CheckpointError: if the file is damaged, names an array twice, or has a dtype that numpy lacks.
     """
     with naming(path):
         if entry is not None:
             raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
-        try:
+        data = map_file(path)
+        length = int.from_bytes(data[:8], "little")
+        if not 0 < length <= min(len(data) - 8, _MAX_HEADER):
+            raise CheckpointError(
+                f"damaged or truncated safetensors file: a header of {length} bytes in a file of {len(data)}"
+            )
+        try:  # checks sizes and offsets: they neither overlap nor leave anything over
             file: Any = safe_open(str(path), framework="numpy")
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            infos = {
-                name: ArrayInfo(tuple(found.get_shape()), found.get_dtype()) for name, found in slices.items()
-            }
+            names = set(file.keys())
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"damaged or truncated safetensors file: {error}") from error
-        for name, info in infos.items():
-            if info.dtype not in _DTYPES:
-                raise CheckpointError(f"tensor {name!r} has the unsupported dtype {info.dtype}")
-    return LazyWeights(path, {name: functools.partial(_read, file, path, name) for name in infos}, infos)
+        header: dict[str, Any] = parse_json(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        if set(header) != names:
+            raise CheckpointError("damaged safetensors file: its header can be read in two ways")
+        for name, described in header.items():
+            if described["dtype"] not in _DTYPES:
+                raise CheckpointError(f"tensor {name[:200]!r} has the unsupported dtype {described['dtype']}")
+            if len(described["shape"]) > _MAX_DIMENSIONS or max(described["shape"], default=0) > len(data):
+                raise CheckpointError(f"tensor {name[:200]!r} has a shape that no array can have")
+    in_order = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
+    dtypes = {name: _DTYPES[described["dtype"]] for name, described in in_order.items()}
+    shapes = {name: tuple(described["shape"]) for name, described in in_order.items()}
+    starts = {name: 8 + length + described["data_offsets"][0] for name, described in in_order.items()}
+    return LazyWeights(
+        path,
+        {name: functools.partial(_read, data, starts[name], shapes[name], dtypes[name]) for name in in_order},
+        {name: ArrayInfo(shapes[name], described["dtype"]) for name, described in in_order.items()},
+    )
 
 
-def _read(file: Any, path: Path, name: str) -> np.ndarray:
-    with naming(path):
-        try:
-            return file.get_tensor(name)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise CheckpointError(f"tensor {name!r} cannot be read: {error}") from error
+def parse_json(raw: bytes) -> Any:
+    """The value of a JSON text in which no object has a key twice.
+
+    Raises:
+        CheckpointError: if it is none.
+    """
+    try:
+        return json.loads(raw, object_pairs_hook=_once, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"damaged: invalid JSON: {type(error).__name__}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise CheckpointError(f"the file names {twice[:200]!r} twice")
+    return found
+
+
+def _refused(constant: str) -> NoReturn:
+    raise CheckpointError(f"damaged: {constant} is no JSON")
+
+
+def _read(data: mmap.mmap, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    release(data)
+    return view(data, start, shape, dtype)

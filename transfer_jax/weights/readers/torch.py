@@ -1,12 +1,12 @@
 """PyTorch checkpoints (`.pth`, `.pt`, `.bin`), read without PyTorch and without executing anything."""
 
 import functools
-import mmap
 from pathlib import Path
 
 from transfer_jax.weights.readers import torch_legacy, torch_zip
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.mapped import map_file
 from transfer_jax.weights.readers.state_dict import find_state_dict
 from transfer_jax.weights.readers.torch_storages import read_tensor
 from transfer_jax.weights.readers.zip_members import MAGIC
@@ -34,10 +34,7 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
         CheckpointError: if the file is damaged, truncated, compressed, or no single state dict is in it.
     """
     with naming(path), path.open("rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise CheckpointError("the file is empty") from None
+        data = map_file(path)
         is_zip = data[:4] == MAGIC
         archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)
         tensors = find_state_dict(archive.tree, entry)

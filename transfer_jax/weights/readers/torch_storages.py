@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.mapped import release, view
 from transfer_jax.weights.readers.torch_stubs import Global, Storage, TensorRef, is_count
 
 
@@ -60,20 +61,6 @@ class StorageTable:
 
 def read_tensor(data: mmap.mmap, archive: Archive, tensor: TensorRef) -> np.ndarray:
     """Returns the tensor's array: a view of the file where it is contiguous and aligned, else a copy."""
-    if 0 in tensor.shape:
-        return np.empty(tensor.shape, tensor.dtype)
-    boolean = tensor.dtype == np.bool_
-    array = np.ndarray(
-        tensor.shape,
-        np.uint8 if boolean else tensor.dtype,
-        buffer=data,
-        offset=archive.offsets[tensor.key] + tensor.start,
-        strides=tensor.strides,
-    )
-    if boolean:
-        return array != 0  # a byte other than 0 and 1 is no valid numpy bool
-    if archive.swap:
-        array = array.byteswap()
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.array(array, order="C")
+    release(data)
+    start = archive.offsets[tensor.key] + tensor.start if tensor.nbytes else 0
+    return view(data, start, tensor.shape, tensor.dtype, strides=tensor.strides, swap=archive.swap)

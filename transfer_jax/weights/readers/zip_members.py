@@ -50,7 +50,7 @@ def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, packed: bool = False) -> t
         packed: whether it may be compressed, by DEFLATE; its bytes are then those of the compressed member.
 
     Raises:
-        CheckpointError: if it is compressed otherwise, encrypted, not the directory's, or not all in the file.
+        CheckpointError: if it is packed otherwise, encrypted, not the directory's, or not all in the file.
     """
     name = info.orig_filename
     if packed and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
