@@ -78,7 +78,7 @@ def _index() -> Iterator[Files]:
 def _npz() -> Iterator[Files]:
     for save in (np.savez, np.savez_compressed):
         file = io.BytesIO()
-        save(file, **arrays())
+        save(file, allow_pickle=False, **arrays())
         yield {"f": file.getvalue()}
     file = io.BytesIO()
     np.savez(

@@ -48,7 +48,7 @@ def test_logits_are_those_of_timm(library, prefix, size, tmp_path):
         theirs["pos_embedding"] = theirs["pos_embedding"][:, 1:]
         options["no_embed_class"] = True
     path = tmp_path / "weights.npz"
-    np.savez(path, **{f"{prefix}{key}": array for key, array in theirs.items()})
+    np.savez(path, allow_pickle=False, **{f"{prefix}{key}": array for key, array in theirs.items()})
     model = create_model(NAME, CLASSES, image_size=size, abstract_backbone=True)
     report = load_pretrained(model, find_spec(NAME, str(path)), head=True)
     assert bool(report.adapted) == (library == "big_vision")
@@ -63,7 +63,7 @@ def test_logits_are_those_of_timm(library, prefix, size, tmp_path):
 def test_arrays_go_there_and_come_back_bit_for_bit(library, tmp_path):
     arrays = random_arrays(224)
     theirs = to_library(NAME, arrays, library)
-    np.savez(tmp_path / "weights.npz", **theirs)
+    np.savez(tmp_path / "weights.npz", allow_pickle=False, **theirs)
     read = read_weights(tmp_path / "weights.npz")
     assert {key: array.shape for key, array in theirs.items()} == {k: i.shape for k, i in read.infos.items()}
     naming = detect(NAME, arrays, read)
@@ -92,7 +92,7 @@ def test_half_precision_without_a_name(tmp_path):
     theirs = to_library(NAME, random_arrays(224), "vision_transformer")
     rounded = {key: array.astype(ml_dtypes.bfloat16) for key, array in theirs.items()}
     path = tmp_path / "weights.npz"
-    np.savez(path, **{key: array.view("V2") for key, array in rounded.items()})
+    np.savez(path, allow_pickle=False, **{key: array.view("V2") for key, array in rounded.items()})
     model = create_model(NAME, CLASSES, abstract_backbone=True)
     assert load_pretrained(model, find_spec(NAME, str(path)), head=True).complete
     _, params, _ = split(model)
@@ -103,7 +103,7 @@ def test_half_precision_without_a_name(tmp_path):
 def test_positions_for_other_images_and_a_class_token_without(tmp_path):
     theirs = to_library(NAME, random_arrays(224), "big_vision")
     theirs["pos_embedding"] = theirs["pos_embedding"][:, 1:]
-    np.savez(tmp_path / "weights.npz", **theirs)
+    np.savez(tmp_path / "weights.npz", allow_pickle=False, **theirs)
     model = create_model(NAME, CLASSES, image_size=96, abstract_backbone=True)
     report = load_pretrained(model, find_spec(NAME, str(tmp_path / "weights.npz")), head=True)
     assert report.adapted == (f"{POSITIONS} resampled from 14x14 to 6x6, with zeros for the class token",)

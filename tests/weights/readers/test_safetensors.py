@@ -1,6 +1,7 @@
 import json
 import random
 import struct
+import tracemalloc
 
 import ml_dtypes
 import numpy as np
@@ -64,3 +65,55 @@ def test_mutations(write):
         except CheckpointError:
             refused += 1
     assert min(read, refused) > 10
+
+
+def file_of(header: dict | bytes, body: int = 16, length: int | None = None) -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw) if length is None else length) + raw + bytes(body)
+
+
+def tensor(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        file_of({"a": tensor([4], 0, 16), "b": tensor([4], 0, 16)}),
+        file_of({"a": tensor([3], 0, 12), "b": tensor([2], 8, 16)}),
+        file_of({"a": tensor([2], 0, 8), "b": tensor([1], 12, 16)}),
+        file_of({"a": tensor([8], 0, 32)}),
+        file_of({"a": tensor([2], 0, 8)}),
+        file_of({"a": tensor([3], 0, 16)}),
+        file_of({"a": tensor([-4], 0, 16)}),
+        file_of({"a": tensor([2**62, 4], 0, 16)}),
+        file_of({"a": tensor([4], 0, 16, "F99")}),
+        file_of({"a": tensor([1] * 100 + [4], 0, 16)}),
+        file_of({"a": tensor([4], 0, 16), "b": tensor([0, 2**60], 16, 16)}),
+        file_of(b'{"a":' + b"[" * 100_000),
+        file_of({"a": tensor([4], 0, 16)}, length=2**63),
+        file_of({"a": tensor([4], 0, 16)}, length=99_000_000),
+        file_of({"a": tensor([4], 0, 16)}, length=0),
+        b"\0" * 7,
+    ],
+    ids=range(16),
+)
+@pytest.mark.parametrize("format", ["safetensors", None])
+def test_lies_are_refused_in_a_line_and_take_no_memory(raw, format, write):
+    path = write(raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=r"weights\.pth: ") as caught:
+            read_weights(path, format)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert most < 4_000_000
+
+
+def test_a_key_twice(write):
+    one = json.dumps(tensor([4], 0, 16)).encode()
+    with pytest.raises(CheckpointError, match=r"names 'a' twice"):
+        read_weights(write(file_of(b'{"a":' + one + b',"a":' + one + b"}")))

@@ -81,7 +81,8 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
         for name, info in zip_members.read_members(file).items():
             if not name.endswith(".npy"):
                 raise CheckpointError(f"the zip member {name[:200]!r} is no array of NumPy's")
-            members[name.removesuffix(".npy")] = _member(data, name, info)
+            key = name.removesuffix(".npy")
+            members[key] = _member(data, key, info)
         total = sum(member.nbytes for member in members.values())
         if total > _MAX_RATIO * len(data) + _SMALL:
             raise CheckpointError(f"its arrays take {total} bytes, too many for a file of {len(data)}")
@@ -104,7 +105,7 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
         else data[start : min(stop, start + _MAX_HEADER)]
     )
     if begin[:6] != _MAGIC or len(begin) < 12 or begin[6] not in (1, 2, 3):
-        raise CheckpointError(f"the zip member {name[:200]!r} does not begin as an array of NumPy's")
+        raise CheckpointError(f"array {name[:200]!r} does not begin as one of NumPy's")
     size_at, size_end = 8, 10 if begin[6] == 1 else 12
     header = size_end + int.from_bytes(begin[size_at:size_end], "little")
     if header > len(begin):
