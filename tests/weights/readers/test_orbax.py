@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 TREE = {
     "stem": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3, jnp.bfloat16)},
-    "layers": [jnp.zeros(2, jnp.int32), jnp.ones((2, 0))],
+    "layers": [jnp.zeros(2, jnp.int32), jnp.ones((2, 1))],
 }
 KEYS = {"stem/kernel", "stem/bias", "layers/0", "layers/1"}
 
@@ -27,7 +27,7 @@ def check(weights):
     assert set(weights) == KEYS
     np.testing.assert_array_equal(weights["stem/kernel"], TREE["stem"]["kernel"])
     assert weights["stem/bias"].dtype == jnp.bfloat16
-    assert weights.infos["layers/1"].shape == (2, 0)
+    assert weights.infos["layers/1"].shape == (2, 1)
     assert not weights["layers/0"].flags.writeable
 
 

@@ -45,6 +45,7 @@ class _Member(NamedTuple):
     start: int  # of its bytes in the file, and where they end
     stop: int
     packed: bool
+    checksum: int  # CRC-32 of the header and the values
     header: int  # bytes ahead of the values
     dtype: np.dtype[Any]
     swap: bool
@@ -124,6 +125,7 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
         start=start,
         stop=stop,
         packed=packed,
+        checksum=info.CRC,
         header=header,
         dtype=_DTYPES[found["dtype"]],
         swap=found["order"] == ">" and found["dtype"] != "V2",
@@ -141,12 +143,16 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
 def _read(path: Path, data: mmap.mmap, name: str, member: _Member) -> np.ndarray:
     release(data)
     buffer, offset = data, member.start + member.header
-    if member.packed:
-        with naming(path):
+    with naming(path):
+        if member.packed:
             size = member.header + member.nbytes
             buffer, offset = _unpack(data, member.start, member.stop, size, name), member.header
-            if len(buffer) != size:
-                raise CheckpointError(f"damaged or truncated: array {name[:200]!r} has not all of its bytes")
+            checksum = zlib.crc32(buffer)
+        else:
+            with memoryview(data) as whole, whole[member.start : member.stop] as stored:
+                checksum = zlib.crc32(stored)
+        if checksum != member.checksum or (member.packed and len(buffer) != member.header + member.nbytes):
+            raise CheckpointError(f"damaged: array {name[:200]!r} does not match its checksum")
     order = "F" if member.fortran else "C"
     return view(buffer, offset, member.shape, member.dtype, order=order, swap=member.swap)
 
