@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from transfer_jax.models.layers import ConvNorm
+from transfer_jax.models.layers import Conv, ConvNorm, max_pool
 
 CHANNELS = 6
 
@@ -75,3 +75,16 @@ def test_inference_multiplies_the_kernel_and_not_the_images(block, x, training, 
     lines = forward.trace(state, x).lower(lowering_platforms=("tpu",)).as_text().splitlines()
     images = "tensor<" + "x".join(map(str, x.shape)) + "xf32>"
     assert sum("stablehlo.multiply" in line and images in line for line in lines) == passes
+
+
+@pytest.mark.parametrize(("whole", "expected"), [(False, [[10]]), (True, [[10, 11], [14, 15]])])
+def test_a_last_window_that_sticks_out_counts_only_if_it_is_to(whole, expected):
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(max_pool(x, 3, 2, whole=whole)[0, :, :, 0], expected)
+
+
+def test_kernels_may_be_wider_than_high():
+    conv = Conv(1, 1, (1, 3), rngs=nnx.Rngs(0))
+    conv.kernel[...] = jnp.ones((1, 3, 1, 1))
+    x = jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]).reshape(1, 2, 3, 1)
+    np.testing.assert_array_equal(conv(x)[0, :, :, 0], [[3, 6, 5], [30, 60, 50]])

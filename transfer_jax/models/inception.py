@@ -84,7 +84,7 @@ class Mixed(nnx.Module):
         for branch in self.branches:
             y = x
             if branch == (("branch_pool",),):
-                y = nnx.avg_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
+                y = nnx.avg_pool(x, (3, 3), (1, 1), padding="SAME")
             for step in branch:
                 y = jnp.concatenate([getattr(self, name)(y) for name in step], axis=-1)
             outputs.append(y)
