@@ -93,7 +93,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     for index in range(shape.depth):
         rate = setting.drop_path * index / (shape.depth - 1)
         blocks[f"blocks.{index}"] = MixerBlock(shape.width, patches, rate, rngs)
-    blocks["norm"] = Norm(shape.width, rngs)
+    blocks["norm"] = Norm(shape.width, 1e-6, rngs)
     blocks[PRE_LOGITS] = TokenPool()
     return Backbone(blocks, shape.width)
 
