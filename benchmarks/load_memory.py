@@ -58,13 +58,13 @@ def _npz_packed(arrays: Saved, path: Path) -> None:
 def _torch(arrays: Saved, path: Path) -> None:
     import torch
 
-    torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, path)
+    torch.save({key: torch.from_numpy(array.copy()) for key, array in arrays.items()}, path)
 
 
 def _torch_legacy(arrays: Saved, path: Path) -> None:
     import torch
 
-    state = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    state = {key: torch.from_numpy(array.copy()) for key, array in arrays.items()}
     torch.save(state, path, _use_new_zipfile_serialization=False)
 
 
