@@ -7,8 +7,8 @@ scale). Names of blocks and networks are timm's, but for `dinov2_with_registers_
 position of the class token, which timm adds to the token itself.
 
 A distilled DeiT has two published classifiers. Ours reads the class token, as transformers does; that of the
-distillation token has no place here, nor has DINOv2's in transformers, which also reads the mean of the patches:
-`skip=("^head_dist", "^classifier", "^pooler")` leaves them out.
+distillation token has no place here, nor has DINOv2's in transformers, which also reads the mean of the
+patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out.
 """
 
 import functools
