@@ -1,5 +1,6 @@
 """Writes a trained model for other libraries and runtimes."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from transfer_jax.weights.saved import SavedModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported program runs on."""
+NPZ = ("vision_transformer", "big_vision")
+"""Libraries that read `.npz` files."""
 
 
 def targets(model: str) -> tuple[str, ...]:
@@ -28,8 +31,8 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
 
     Args:
         directory: What `fit` wrote.
-        target: The name of a library writes the parameters and statistics as safetensors in its names and
-            layouts, to be loaded strictly into its network with as many classes. `safetensors` writes them in
+        target: The name of a library writes the parameters and statistics as safetensors (those of `NPZ` as
+            `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes. `safetensors` writes them in
             our own. `stablehlo` writes a program for `jax.export.deserialize`, from pixels `(b, image_size,
             image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any `b` and any of `PLATFORMS`.
         out: The file to write.
@@ -54,9 +57,17 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         content = save(arrays, {"model": saved.model})
     else:
         _check_head(saved, target)
-        content = save(to_library(saved.model, arrays, target), {"format": "pt"})
+        content = _file(to_library(saved.model, arrays, target), target)
     write_atomically(out, lambda file: file.write(content))
     return out
+
+
+def _file(arrays: dict[str, np.ndarray], target: str) -> bytes:
+    if target in NPZ:
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
+        return content.getvalue()
+    return save(arrays, {"format": "pt"})
 
 
 def _check_head(saved: SavedModel, target: str) -> None:

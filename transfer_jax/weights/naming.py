@@ -121,6 +121,8 @@ def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
 
 def _lead(array: np.ndarray, count: int) -> np.ndarray:
     """The array with so many axes of size one ahead, or, below 0, without, if it has them."""
+    if not count:
+        return array
     ahead, behind = (1,) * max(count, 0), array.shape[max(-count, 0) :]
     return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import fuzz_readers
 import pytest
@@ -53,7 +54,13 @@ fuzz_readers._child(range(len(acts)), 0, made, lambda line: print(line, flush=Tr
 
 
 def test_what_a_reader_must_not_do_is_found():
-    done = subprocess.run([sys.executable, "-c", MISBEHAVING], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MISBEHAVING],
+        cwd=Path(fuzz_readers.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = [line.split("\t")[1] for line in done.stdout.splitlines() if not line.endswith("begun")]
     assert found[:4] == ["ran os.system", "ran exec", "ran subprocess.Popen", "ran socket.__new__"]
     assert found[4:6] == ["too much memory", "too much time"]
