@@ -56,7 +56,7 @@ def name_there(model: str, library: str) -> str:
             ORIGINALS[model, library].make(model, 224)
         except _FoundError as found:
             return str(found)
-    raise ValueError(f"{model} is not made by {maker}")
+    return model
 
 
 def pixels(values: Any) -> str:

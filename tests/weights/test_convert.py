@@ -156,3 +156,21 @@ def test_a_network_for_other_images_is_filled_and_the_report_says_how():
     assert arrays_of(model)["backbone/embed/pos_embed"].shape == (1, 37, 192)
     model.eval()
     assert model(jax.numpy.zeros((2, 96, 96, 1))).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "besides"),
+    [
+        ("deit_tiny_distilled_patch16_224", ["head_dist.weight", "head_dist.bias"]),
+        ("vit_base_patch32_clip_224", ["text_model.embeddings.position_embedding.weight", "logit_scale"]),
+    ],
+)
+def test_parts_of_published_files_that_have_no_place_are_left_out(name, besides):
+    library = "timm" if "deit" in name else "transformers"
+    _, params, _ = split(create_model(name, 4))
+    backbone = {path: np.asarray(array) for path, array in params.items() if path.startswith("backbone/")}
+    source = {**to_library(name, backbone, library), **{key: np.zeros(3, np.float32) for key in besides}}
+    spec = WeightsSpec(name=name, model=name, address="x", preprocessing=PREPROCESSING)
+    report = fill(create_model(name, 4, abstract_backbone=True), source, spec)
+    assert report.complete
+    assert set(besides) <= set(report.skipped)

@@ -3,8 +3,8 @@
 Source: Radford et al. 2021, arXiv:2103.00020. Names of blocks and networks are timm's: `*_clip_quickgelu_*`
 have the activation of OpenAI's weights, `*_clip_*` that of most others.
 
-`pre_logits` are the features ahead of the projection into the space of texts, which has no place here. From a
-file with both towers, `skip=("^text_", "_projection", "^logit_")` leaves out the rest.
+`pre_logits` are the features ahead of the projection into the space of texts, which has no place here; of a
+file with both towers, the rest is left out.
 """
 
 import functools
@@ -23,6 +23,8 @@ _EMBED = {
     "pos_embed": Place(("embeddings.position_embedding.weight",), leading=-1),
     "norm": Place(("pre_layrnorm",)),
 }
+TEXTS = (r"^text_", r"^visual_projection\.", r"^logit_")
+"""Keys of a file with both towers that are not of the tower of images."""
 TRANSFORMERS = {
     "norm1": "layer_norm1",
     "attn/qkv": tuple(f"self_attn.{name}_proj" for name in "qkv"),
@@ -71,4 +73,5 @@ FAMILY = Family(
         "transformers": within("vision_model", _transformers),
         "transformers-base": _transformers,
     },
+    left_out=TEXTS,
 )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.clip import TRANSFORMERS
+from transfer_jax.models.clip import TEXTS, TRANSFORMERS
 from transfer_jax.models.family import Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import Identity
 from transfer_jax.models.preprocessing import Preprocessing
@@ -137,4 +137,5 @@ FAMILY = Family(
         "transformers": within("vision_model", _transformers),
         "transformers-base": _transformers,
     },
+    left_out=(*TEXTS, r"^classifier\."),
 )

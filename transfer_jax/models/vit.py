@@ -187,4 +187,5 @@ FAMILY = Family(
         "transformers-base": functools.partial(_transformers, base=True),
         "transformers-5": functools.partial(_transformers, files=False),
     },
+    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\."),
 )

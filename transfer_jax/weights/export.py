@@ -32,9 +32,10 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     Args:
         directory: What `fit` wrote.
         target: The name of a library writes the parameters and statistics as safetensors (those of `NPZ` as
-            `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes. `safetensors` writes them in
-            our own. `stablehlo` writes a program for `jax.export.deserialize`, from pixels `(b, image_size,
-            image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any `b` and any of `PLATFORMS`.
+            `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes.
+            `safetensors` writes them in our own. `stablehlo` writes a program for `jax.export.deserialize`,
+            from pixels `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any
+            `b` and any of `PLATFORMS`.
         out: The file to write.
 
     Returns:
