@@ -7,7 +7,7 @@ demo: .venv/demo  ## Adapt a real network to real photographs in three ways (ARG
 	$(BIN)/transfer-jax demo $(ARGS)
 
 test: .venv/test  ## Run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/test  ## Check style and types
 	$(BIN)/ruff check .
