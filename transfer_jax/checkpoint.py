@@ -4,7 +4,6 @@ Orbax commits a step atomically, but loads a flipped byte of a large array witho
 checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/checksums/STEP.json`.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from transfer_jax.files import write_text
+from transfer_jax.files import sha256, write_text
 
 _logger = logging.getLogger(__name__)
 
@@ -117,12 +116,8 @@ class Checkpoints:
 
     def _hashes(self, step: int) -> dict[str, str]:
         root = self._steps / str(step)
-        hashes = {}
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as file:
-                    hashes[str(path.relative_to(root))] = hashlib.file_digest(file, "sha256").hexdigest()
-        return hashes
+        paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(root)): sha256(path) for path in paths}
 
     def _checksum_file(self, step: int) -> Path:
         return self._checksums / f"{step}.json"

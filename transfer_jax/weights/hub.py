@@ -78,17 +78,16 @@ def fetch(address: str, sha256: str | None = None) -> Path:
         ValueError: If the file has another hash, or the address is malformed.
     """
     path = locate(address)
-    if path is None and is_remote(address):
-        path = _from_hub(_hub_file(address)) if address.startswith("hf://") else _from_web(address, sha256)
-    if path is None:
-        package = _PACKAGE.fullmatch(address)
-        raise FileNotFoundError(
-            f"{address} comes with a package that is missing: {how_to_get(address)}"
-            if package
-            else f"no weight file at {address}"
-        )
-    _check(path, sha256)
-    return path
+    if path is not None:
+        _check(path, sha256)
+        return path
+    if address.startswith("hf://"):
+        return _from_hub(_hub_file(address), sha256)
+    if is_remote(address):
+        return _from_web(address, sha256)
+    if _PACKAGE.fullmatch(address):
+        raise FileNotFoundError(f"{address} comes with a package that is missing: {how_to_get(address)}")
+    raise FileNotFoundError(f"no weight file at {address}")
 
 
 def _hub_file(address: str) -> HubFile:
@@ -98,7 +97,7 @@ def _hub_file(address: str) -> HubFile:
     return HubFile(found["repo"], found["revision"], found["file"])
 
 
-def _from_hub(wanted: HubFile) -> Path:
+def _from_hub(wanted: HubFile, sha256: str | None) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -122,7 +121,7 @@ def _from_hub(wanted: HubFile) -> Path:
             raise ConnectionError(f"{where}: the connection broke ({error}); the next try goes on") from error
         raise
     blob = Path(path).resolve().name  # of large files, the hub's own hash is the name
-    _check(Path(path), blob if re.fullmatch("[0-9a-f]{64}", blob) else None)
+    _check(Path(path), blob if re.fullmatch("[0-9a-f]{64}", blob) else None, sha256)
     return Path(path)
 
 
@@ -136,14 +135,16 @@ def _from_web(url: str, sha256: str | None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with FileLock(f"{path}.lock"):
-        if not path.is_file():  # another process may have been faster
-            _download(url, part)
-            try:
-                _check(part, sha256)
-            except ValueError:
-                part.unlink()
-                raise
-            part.replace(path)
+        if path.is_file():  # another process was faster
+            _check(path, sha256)
+            return path
+        _download(url, part)
+        try:
+            _check(part, sha256)
+        except ValueError:
+            part.unlink()
+            raise
+        part.replace(path)
     return path
 
 
@@ -188,9 +189,9 @@ def _download_path(url: str) -> Path:
     return Path(folder, "weights", place, name)
 
 
-def _check(path: Path, sha256: str | None) -> None:
-    if sha256 is None:
-        return
-    found = files.sha256(path)
-    if not found.startswith(sha256):
-        raise ValueError(f"{path} has SHA-256 {found}, but was published as {sha256}")
+def _check(path: Path, *published: str | None) -> None:
+    known = [sha256 for sha256 in published if sha256 is not None]
+    found = files.sha256(path) if known else ""
+    for sha256 in known:
+        if not found.startswith(sha256):
+            raise ValueError(f"{path} has SHA-256 {found}, but was published as {sha256}")
