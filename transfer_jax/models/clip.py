@@ -25,7 +25,7 @@ _EMBED = {
 }
 TEXTS = (r"^text_", r"^visual_projection\.", r"^logit_")
 """Keys of a file with both towers that are not of the tower of images."""
-TRANSFORMERS = {
+_LAYERS = {
     "norm1": "layer_norm1",
     "attn/qkv": tuple(f"self_attn.{name}_proj" for name in "qkv"),
     "attn/proj": "self_attn.out_proj",
@@ -33,10 +33,9 @@ TRANSFORMERS = {
     "fc1": "mlp.fc1",
     "fc2": "mlp.fc2",
 }
-"""The layers of a block in transformers, as `layer_of` takes them."""
 
 
-def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
     """The names of Hugging Face, whose classifiers read other features."""
     match path:
         case ("backbone", "embed", name):
@@ -44,7 +43,7 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
         case ("backbone", "norm", "norm"):
             return Place(("post_layernorm",))
         case ("backbone", block, *layers):
-            return layer_of(TRANSFORMERS, layers, block.replace("blocks", "encoder.layers"))
+            return layer_of(_LAYERS, layers, block.replace("blocks", "encoder.layers"))
     return None
 
 
@@ -70,8 +69,8 @@ FAMILY = Family(
     build=build,
     namings={
         "timm": timm,
-        "transformers": within("vision_model", _transformers),
-        "transformers-base": _transformers,
+        "transformers": within("vision_model", transformers),
+        "transformers-base": transformers,
     },
     left_out=TEXTS,
 )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.clip import TEXTS, TRANSFORMERS
+from transfer_jax.models.clip import TEXTS, transformers
 from transfer_jax.models.family import Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import Identity
 from transfer_jax.models.preprocessing import Preprocessing
@@ -21,7 +21,6 @@ from transfer_jax.models.transformer import (
     blocks_ahead_of_pooling,
     gelu,
     gelu_tanh,
-    layer_of,
     timm,
 )
 from transfer_jax.models.vit import SIZES
@@ -78,10 +77,6 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return timm(shape, path)
 
 
-_EMBED = {
-    "patch": Place(("embeddings.patch_embedding",)),
-    "pos_embed": Place(("embeddings.position_embedding.weight",), leading=-1),
-}
 _POOL = {
     "latent": "probe",
     "qkv": "attention.in_proj_",
@@ -93,17 +88,11 @@ _POOL = {
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
-    """The names of Hugging Face, whose classifier reads the mean of the patches."""
+    """The names of Hugging Face: CLIP's, but for the pooling; its classifier reads the patches' mean."""
     match path:
-        case ("backbone", "embed", name):
-            return _EMBED[name]
-        case ("backbone", "norm", "norm"):
-            return Place(("post_layernorm",))
         case ("backbone", "attn_pool", name):
             return Place((f"head.{_POOL[name]}",))
-        case ("backbone", block, *layers):
-            return layer_of(TRANSFORMERS, layers, block.replace("blocks", "encoder.layers"))
-    return None
+    return transformers(shape, path)
 
 
 _SIZES = {**SIZES, "so400m": functools.partial(Shape, 1152, 27, 16, hidden=4304)}

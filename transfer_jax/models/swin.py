@@ -17,7 +17,7 @@ from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import Conv, GlobalPool
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of
+from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
 
 _EPSILON = 1e-5
 
@@ -147,16 +147,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
 
 
 def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
-    match path:
-        case ("head", "classifier"):
-            return "head.fc"
-        case ("backbone", "norm", "norm"):
-            return "norm"
-        case ("backbone", block, "fc1" | "fc2" as layer):
-            return f"{block}.mlp.{layer}"
-        case ("backbone", block, *layers):
-            return ".".join((block, *layers))
-    return None
+    return "head.fc" if path == ("head", "classifier") else timm_layer(path)
 
 
 def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:

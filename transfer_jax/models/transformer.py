@@ -228,6 +228,12 @@ def timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             return "norm_pre"
         case ("backbone", "embed", name):
             return name
+    return timm_layer(path)
+
+
+def timm_layer(path: tuple[str, ...]) -> str | None:
+    """The names of timm behind the embedding, for any transformer there."""
+    match path:
         case ("backbone", "norm", "norm"):
             return "norm"
         case ("backbone", block, "fc1" | "fc2" as layer):
