@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import Original, timm_network_of_size
+from originals.original import Original, timm_network_of_size, tower
 from transfer_jax.models import clip
 
 _VARIANTS = clip.FAMILY.variants
@@ -17,12 +17,7 @@ def _config(name: str, size: int) -> Any:
 
     shape = _VARIANTS[name].shape
     return transformers.CLIPVisionConfig(
-        hidden_size=shape.width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=shape.heads,
-        intermediate_size=4 * shape.width,
-        patch_size=shape.patch,
-        image_size=size,
+        **tower(shape, size),
         hidden_act="quick_gelu" if "quickgelu" in name else "gelu",
     )
 

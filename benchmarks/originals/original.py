@@ -26,6 +26,18 @@ class Original(NamedTuple):
     channels_last: bool = False
 
 
+def tower(shape: Any, size: int) -> dict[str, Any]:
+    """The sizes of a vision transformer of ours as transformers' configs have them."""
+    return {
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.depth,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.hidden or 4 * shape.width,
+        "patch_size": shape.patch,
+        "image_size": size,
+    }
+
+
 def torchvision_network(name: str, size: int) -> Any:
     """The network of that name in torchvision."""
     import torchvision

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size
+from originals.original import CLASSES, Original, timm_network_of_size, tower
 from transfer_jax.models import siglip
 
 _VARIANTS = siglip.FAMILY.variants
@@ -15,15 +15,7 @@ def _timm(name: str, block: str) -> str:
 
 
 def _config(name: str, size: int) -> dict[str, Any]:
-    shape = _VARIANTS[name].shape
-    return {
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.depth,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.hidden or 4 * shape.width,
-        "patch_size": shape.patch,
-        "image_size": size,
-    }
+    return tower(_VARIANTS[name].shape, size)
 
 
 def _network(name: str, size: int) -> Any:

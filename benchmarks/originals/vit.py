@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size
+from originals.original import CLASSES, Original, timm_network_of_size, tower
 from transfer_jax.models import vit
 
 _VARIANTS = vit.FAMILY.variants
@@ -46,12 +46,7 @@ def _transformers_network(name: str, size: int, kind: str = "ForImageClassificat
     shape = _VARIANTS[name].shape
     model = _TRANSFORMERS[shape.kind]
     config = getattr(transformers, f"{model}Config")(
-        hidden_size=shape.width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=shape.heads,
-        intermediate_size=4 * shape.width,
-        patch_size=shape.patch,
-        image_size=size,
+        **tower(shape, size),
         id2label={label: str(label) for label in range(CLASSES)},
         **({"num_register_tokens": shape.registers} if shape.registers else {}),
     )
