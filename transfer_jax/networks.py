@@ -15,7 +15,7 @@ from transfer_jax.models.operations import multiply_adds
 from transfer_jax.models.registry import FAMILIES, variant_of
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.weights import WeightsSpec, hub, specs
-from transfer_jax.weights.export import NPZ, export_model
+from transfer_jax.weights.export import export_model, suffix
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.recognize import matching_models, nearest_families
 
@@ -116,7 +116,6 @@ def export(
             Or `safetensors`: one in our own. Or `stablehlo`: a program that `jax.export` reads.
         out: The file; `exported-…` in the folder of the run, if not given.
     """
-    suffix = "stablehlo" if to == "stablehlo" else "npz" if to in NPZ else "safetensors"
     with CONSOLE.status(f"exporting to {to}"):
-        written = export_model(workdir, to, out or workdir / f"exported-{to}.{suffix}")
+        written = export_model(workdir, to, out or workdir / f"exported-{to}{suffix(to)}")
     OUT.print(f"{written}: {written.stat().st_size / 2**20:,.1f} MiB", markup=False, highlight=False)

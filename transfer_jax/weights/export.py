@@ -17,7 +17,7 @@ from transfer_jax.weights.saved import SavedModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported program runs on."""
-NPZ = ("vision_transformer", "big_vision")
+_NPZ = ("vision_transformer", "big_vision")
 """Libraries that read `.npz` files."""
 
 
@@ -26,12 +26,17 @@ def targets(model: str) -> tuple[str, ...]:
     return (*family_of(model).namings, "safetensors", "stablehlo")
 
 
+def suffix(target: str) -> str:
+    """How the name of a file for a target ends."""
+    return ".stablehlo" if target == "stablehlo" else ".npz" if target in _NPZ else ".safetensors"
+
+
 def export_model(directory: Path, target: str, out: Path) -> Path:
     """Writes a trained model as another library, or a runtime, reads it.
 
     Args:
         directory: What `fit` wrote.
-        target: The name of a library writes the parameters and statistics as safetensors (those of `NPZ` as
+        target: The name of a library writes the parameters and statistics as safetensors (Google's as
             `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes.
             `safetensors` writes them in our own. `stablehlo` writes a program for `jax.export.deserialize`,
             from pixels `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any
@@ -64,7 +69,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
 
 
 def _file(arrays: dict[str, np.ndarray], target: str) -> bytes:
-    if target in NPZ:
+    if target in _NPZ:
         content = io.BytesIO()
         np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
         return content.getvalue()
