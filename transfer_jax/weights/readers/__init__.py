@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.keras import is_keras, read_keras
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
 from transfer_jax.weights.readers.orbax import orbax_in, read_orbax
@@ -30,6 +31,7 @@ class _Format(NamedTuple):
 _FORMATS = {
     "safetensors": _Format(is_safetensors, read_safetensors, safetensors_in),
     "safetensors-index": _Format(is_index, read_index, index_in),
+    "keras": _Format(is_keras, read_keras),
     "npz": _Format(is_npz, read_npz),
     "orbax": _Format(lambda head, size: False, read_orbax, orbax_in),
     "torch": _Format(is_torch, read_torch),

@@ -1,0 +1,248 @@
+"""Files that lead elsewhere, lie about sizes or are damaged, made with h5py."""
+
+import random
+import resource
+import sys
+
+import numpy as np
+import pytest
+
+from transfer_jax.weights.readers import CheckpointError, read_weights
+
+h5py = pytest.importorskip("h5py")
+
+VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def craft_h5(tmp_path):
+    """Makes a `.h5` of one layer `dense`, whose group a function fills, and returns its path."""
+
+    def craft(fill, name="weights.h5", names=("dense/kernel",)):
+        path = tmp_path / name
+        with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+            file.attrs["layer_names"] = ["dense"]
+            group = file.create_group("dense")
+            group.attrs["weight_names"] = list(names)
+            fill(group.create_group("dense"))
+        return path
+
+    return craft
+
+
+def test_plain(craft_h5):
+    weights = read_weights(craft_h5(lambda group: group.create_dataset("kernel", data=VALUES)))
+    assert weights.infos == {"dense/kernel": ((2, 3), "float32")}
+    np.testing.assert_array_equal(weights["dense/kernel"], VALUES)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(3, dtype=">f4"),
+        np.arange(3, dtype=np.float16),
+        np.arange(3, dtype=">i8"),
+        np.array([True, False]),
+        np.array(3.5),
+        np.zeros((0, 4), np.float32),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+def test_types(array, craft_h5):
+    found = read_weights(craft_h5(lambda group: group.create_dataset("kernel", data=array)))["dense/kernel"]
+    assert found.dtype == array.dtype.newbyteorder("=")
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, array)
+
+
+def _other(group):
+    path = f"{group.file.filename}.other"
+    with h5py.File(path, "w") as file:
+        file["kernel"] = VALUES
+    return path
+
+
+def _external_link(group):
+    group["kernel"] = h5py.ExternalLink(_other(group), "kernel")
+
+
+def _soft_link(group):
+    group.file["elsewhere"] = VALUES
+    group["kernel"] = h5py.SoftLink("/elsewhere")
+
+
+def _external_storage(group):
+    with open(f"{group.file.filename}.raw", "wb") as file:
+        file.write(VALUES.tobytes())
+    group.create_dataset("kernel", VALUES.shape, "f4", external=f"{group.file.filename}.raw")
+
+
+def _virtual(group):
+    layout = h5py.VirtualLayout(VALUES.shape, "f4")
+    layout[:] = h5py.VirtualSource(_other(group), "kernel", VALUES.shape, dtype="f4")
+    group.create_virtual_dataset("kernel", layout)
+
+
+def _bomb(group):
+    group.create_dataset("kernel", data=np.zeros(10**7, np.float32), compression="gzip", chunks=(10**6,))
+
+
+def _references(group):
+    group.create_dataset("kernel", data=np.array([group.ref], h5py.ref_dtype))
+
+
+def _strings(group):
+    group.create_dataset("kernel", data=["a", "b"])
+
+
+def _fields(group):
+    group.create_dataset("kernel", data=np.zeros(2, [("a", "f4"), ("b", "f4")]))
+
+
+def _subgroup(group):
+    group.create_group("kernel")
+
+
+def _datatype(group):
+    group["kernel"] = np.dtype("f4")
+
+
+def _unwritten(group):
+    group.create_dataset("kernel", (10**6, 10**6), "f4")
+
+
+def _unwritten_chunks(group):
+    group.create_dataset("kernel", (10**6, 10**6), "f4", chunks=(1, 100))
+
+
+def _half_written(group):
+    group.create_dataset("kernel", (100, 100), "f4", chunks=(1, 100))[3] = 1
+
+
+def _nothing(group):
+    del group
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [
+        (_external_link, "refused: 'kernel' is a link to elsewhere"),
+        (_soft_link, "refused: 'kernel' is a link to elsewhere"),
+        (_external_storage, "refused: the array 'dense/kernel' lies in another file"),
+        (_virtual, "refused: the array 'dense/kernel' is put together from other"),
+        (_bomb, "refused: the array 'dense/kernel' is compressed"),
+        (_references, "'dense/kernel' is of type object, which is no plain number"),
+        (_strings, "'dense/kernel' is of type object, which is no plain number"),
+        (_fields, "'dense/kernel' is of type .*, which is no plain number"),
+        (_subgroup, "the layer 'dense' has no array 'dense/kernel'"),
+        (_datatype, "'kernel' is neither a group nor an array"),
+        (_unwritten, "'dense/kernel' takes 4000000000000 bytes, more than are in the file"),
+        (_unwritten_chunks, "'dense/kernel' takes 4000000000000 bytes, more than are in the file"),
+        (_half_written, "'dense/kernel' takes 40000 bytes, more than are in the file"),
+        (_nothing, "the layer 'dense' has no array 'dense/kernel'"),
+    ],
+)
+def test_refusals(fill, message, craft_h5):
+    with pytest.raises(CheckpointError, match=rf"weights\.h5: .*{message}") as caught:
+        read_weights(craft_h5(fill))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/dense/kernel", "..", "", "dense//kernel", "./dense"])
+def test_names_cannot_lead_elsewhere(name, craft_h5):
+    with pytest.raises(CheckpointError, match=r"has no array|nothing of its layer"):
+        read_weights(craft_h5(lambda group: group.create_dataset("kernel", data=VALUES), names=(name,)))
+
+
+def test_two_arrays_of_one_name(craft_h5):
+    names = ("dense/kernel", "a/dense/kernel")
+
+    def fill(group):
+        group["kernel"] = VALUES
+        group.parent["a/dense/kernel"] = VALUES
+
+    with pytest.raises(CheckpointError, match="two arrays have the name 'dense/kernel'"):
+        read_weights(craft_h5(fill, names=names))
+
+
+@pytest.mark.parametrize("where", ["layers", "layers/dense"])
+def test_groups_that_contain_themselves(where, tmp_path):
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = VALUES
+        file["layers/dense/again"] = file[where]
+    with pytest.raises(CheckpointError, match="a group is in two places, or in itself"):
+        read_weights(path)
+
+
+def test_groups_without_end(tmp_path):
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["/".join(["layers", *["a"] * 2000, "vars", "0"])] = VALUES
+    with pytest.raises(CheckpointError, match="layers inside of layers without end"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        (np.arange(3), "'layer_names' is of type int64, not a list of names"),
+        (np.array(["a", b"\xff"], dtype="S1"), "damaged or truncated HDF5 file at 'layer_names'"),
+        (["dense", "other"], "nothing of its layer 'other'"),
+    ],
+)
+def test_attributes_are_checked(attribute, message, craft_h5):
+    def fill(group):
+        group.file.attrs["layer_names"] = attribute
+        group["kernel"] = VALUES
+
+    with pytest.raises(CheckpointError, match=message):
+        read_weights(craft_h5(fill))
+
+
+def test_an_attribute_lies_about_its_size(craft_h5):
+    def fill(group):
+        group.file.attrs["layer_names"] = np.full(1234, b"a", "S1")
+
+    path = craft_h5(fill)
+    raw, size = path.read_bytes(), (1234).to_bytes(8, "little")
+    assert size in raw
+    path.write_bytes(raw.replace(size, (10**12).to_bytes(8, "little")))
+    with pytest.raises(CheckpointError, match=r"'layer_names' has more in it|damaged"):
+        read_weights(path)
+
+
+def test_truncation(craft_h5):
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    raw = path.read_bytes()
+    for length in range(8, len(raw) - 8, 97):
+        path.write_bytes(raw[:length])
+        with pytest.raises(CheckpointError, match=r"weights\.h5: "):
+            read_weights(path)
+
+
+def test_mutations_allocate_nothing_large(craft_h5):
+    """Bytes of what describes the file are changed; it is read or refused, in the memory that it needs."""
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    raw, draw = path.read_bytes(), random.Random(0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read = refused = 0
+    for _ in range(400):
+        changed = bytearray(raw)
+        for _ in range(draw.choice((1, 1, 3))):
+            changed[draw.randrange(len(raw))] = draw.randrange(256)
+        path.write_bytes(bytes(changed))
+        try:
+            assert all(array.nbytes <= len(raw) for array in read_weights(path).values())
+            read += 1
+        except CheckpointError:
+            refused += 1
+    assert min(read, refused) > 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_without_h5py_the_way_to_get_it_is_named(craft_h5, monkeypatch):
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r'pip install "transfer_jax\[keras\]"'):
+        read_weights(path)
