@@ -52,28 +52,6 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How a library writes the arrays of a layer down.
-
-    Attributes:
-        leaves: What it calls a layer's kernel, scale, bias, mean and var.
-        separator: What stands between a module and its array.
-        ours: Whether its kernels end in (in, out) as ours do, else begin with (out, in).
-    """
-
-    leaves: Mapping[str, str]
-    separator: str
-    ours: bool
-
-
-_LEAVES = ("kernel", "scale", "bias", "mean", "var")
-TORCH = Layout(
-    dict(zip(_LEAVES, ("weight", "weight", "bias", "running_mean", "running_var"), strict=True)), ".", False
-)
-FLAX = Layout({leaf: leaf for leaf in _LEAVES}, "/", True)
-
-
-@dataclasses.dataclass(frozen=True)
 class Place:
     """Where a layer of ours stands in another library.
 
@@ -85,9 +63,9 @@ class Place:
         trailing: Axes of size one that theirs has at the end.
         leading: Axes of size one that theirs has at the beginning; below 0, those of ours that it lacks.
         shares: How much of the outputs each of several modules has; None for as much as any other.
-        layout: How their arrays are written down.
         heads: Heads of an attention that has an axis of its own for them, in a kernel and a bias.
         of_inputs: Whether the heads divide the kernel's inputs, and the bias not at all; else the outputs.
+        depthwise: Whether the convolution has one filter a channel, which Keras lays out in its own way.
     """
 
     modules: tuple[str, ...]
@@ -96,9 +74,9 @@ class Place:
     trailing: int = 0
     leading: int = 0
     shares: tuple[int, ...] | None = None
-    layout: Layout = TORCH
     heads: int = 0
     of_inputs: bool = False
+    depthwise: bool = False
 
 
 Naming = Callable[[Any, tuple[str, ...]], str | Place | None]

@@ -86,6 +86,18 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Keras, which has no normalized VGG."""
+    match path:
+        case ("head", "hidden", index):
+            return f"fc{int(index) + 1}"
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", block, conv) if not shape[2]:
+            return f"{block}_{conv}"
+    return None
+
+
 _COUNTS = {
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
@@ -111,5 +123,5 @@ FAMILY = Family(
         for norm in (False, True)
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm},
+    namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
 )

@@ -6,7 +6,7 @@ The attention there has an axis for its heads. big_vision gives the class token 
 import functools
 from typing import Any
 
-from transfer_jax.models.family import FLAX, Place
+from transfer_jax.models.family import Place
 
 _EMBED = {"patch": "embedding", "cls_token": "cls"}
 _QUERY_KEY_VALUE = ("query", "key", "value")
@@ -27,13 +27,13 @@ def _google(
     """
     match path:
         case ("head", "classifier"):
-            return Place(("head",), layout=FLAX)
+            return Place(("head",))
         case ("backbone", "embed", "pos_embed"):
-            return Place((positions,), layout=FLAX)
+            return Place((positions,))
         case ("backbone", "embed", name) if name in _EMBED:
-            return Place((_EMBED[name],), layout=FLAX)
+            return Place((_EMBED[name],))
         case ("backbone", "norm", "norm"):
-            return Place(("Transformer/encoder_norm",), layout=FLAX)
+            return Place(("Transformer/encoder_norm",))
         case ("backbone", block, *layers) if block.startswith("blocks."):
             inside = f"Transformer/encoderblock_{block.removeprefix('blocks.')}"
             known = {"norm1": "LayerNorm_0", "norm2": norm2, "fc1": f"{perceptron}/Dense_0"}
@@ -41,12 +41,12 @@ def _google(
             match layers:
                 case ["attn", "qkv"]:
                     modules = tuple(f"{inside}/{attention}/{name}" for name in _QUERY_KEY_VALUE)
-                    return Place(modules, layout=FLAX, heads=shape.heads)
+                    return Place(modules, heads=shape.heads)
                 case ["attn", "proj"]:
                     modules = (f"{inside}/{attention}/out",)
-                    return Place(modules, layout=FLAX, heads=shape.heads, of_inputs=True)
+                    return Place(modules, heads=shape.heads, of_inputs=True)
                 case [name] if name in known:
-                    return Place((f"{inside}/{known[name]}",), layout=FLAX)
+                    return Place((f"{inside}/{known[name]}",))
     return None
 
 

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.models import family
-from transfer_jax.models.family import FLAX, TORCH, Place
+from transfer_jax.models.family import Place
 from transfer_jax.models.registry import family_of, variant_of
-
-OWN = "transfer_jax"
-"""The library whose names are our paths, as in the models that we save; every network has it."""
+from transfer_jax.weights.layouts import OWN, layout_of
 
 BOOKKEEPING = re.compile(r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token)$")
 """Keys of a file that no forward pass needs: counters, indices, and what only pretraining uses."""
@@ -36,6 +34,7 @@ class Naming:
             raise ValueError(f"{model} has no names in {library!r}; there are {', '.join(namings)}")
         self.library = library
         self._module = namings[library]
+        self._layout = layout_of(library)
         self._shape = variant_of(model).shape
 
     def keys(self, path: str) -> tuple[str, ...]:
@@ -43,15 +42,17 @@ class Naming:
         place, leaf = self._place(path)
         if place is None:
             return ()
-        return tuple(module if leaf is None else _joined(module, leaf, place) for module in place.modules)
+        return tuple(
+            module if leaf is None else self._layout.joined(module, leaf) for module in place.modules
+        )
 
     def take(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
         """Our array of a path, from those of its keys; None if their shapes do not fit each other."""
-        place, leaf = self._place(path)
+        place, _ = self._place(path)
         assert place is not None
-        arrays = [_joined_heads(array, leaf, place) for array in arrays]
+        arrays = [_joined_heads(array, path, place) for array in arrays]
         if path.endswith("/kernel"):
-            arrays = [_kernel(array, place) for array in arrays]
+            arrays = [self._layout.take(array, place) for array in arrays]
         arrays = [np.squeeze(array, _trailing_ones(array, place.trailing)) for array in arrays]
         arrays = [_lead(array, -place.leading) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
@@ -60,28 +61,28 @@ class Naming:
 
     def give(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
         """Their arrays by key, from ours; `take` turned around."""
-        place, leaf = self._place(path)
+        place, _ = self._place(path)
         keys = self.keys(path)
         if place is None:
             return {}
         shares = np.cumsum(place.shares or (1,) * len(keys))
         parts = np.split(array, [array.shape[-1] * share // shares[-1] for share in shares[:-1]], axis=-1)
         if path.endswith("/kernel"):
-            parts = [_torch_kernel(part, place) for part in parts]
+            parts = [self._layout.give(part, place) for part in parts]
         parts = [_lead(part.reshape(*part.shape, *(1,) * place.trailing), place.leading) for part in parts]
-        parts = [_divided_heads(part, leaf, place) for part in parts]
+        parts = [_divided_heads(part, path, place) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
     def _place(self, path: str) -> tuple[Place | None, str | None]:
         parts = tuple(path.split("/"))
-        leaf = parts[-1] if parts[-1] in TORCH.leaves else None
+        leaf = self._layout.leaf(parts)
         found = self._module(self._shape, parts if leaf is None else parts[:-1])
         return Place((found,)) if isinstance(found, str) else found, leaf
 
 
 def namings_of(model: str) -> Mapping[str, family.Naming]:
     """The names of a network by library: those that its family lists, and our own."""
-    return {**family_of(model).namings, OWN: lambda shape, path: Place(("/".join(path),), layout=FLAX)}
+    return {**family_of(model).namings, OWN: lambda shape, path: "/".join(path)}
 
 
 def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None) -> dict[str, np.ndarray]:
@@ -127,13 +128,9 @@ def _lead(array: np.ndarray, count: int) -> np.ndarray:
     return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
 
 
-def _joined(module: str, leaf: str, place: Place) -> str:
-    separator = "" if module.endswith("_") else place.layout.separator
-    return f"{module}{separator}{place.layout.leaves[leaf]}"
-
-
-def _joined_heads(array: np.ndarray, leaf: str | None, place: Place) -> np.ndarray:
+def _joined_heads(array: np.ndarray, path: str, place: Place) -> np.ndarray:
     """An array of attention without the axis of its heads."""
+    leaf = path.rpartition("/")[2]
     if not place.heads or array.ndim != 2 + (leaf == "kernel") - (leaf == "bias" and place.of_inputs):
         return array
     if leaf == "bias":
@@ -141,34 +138,10 @@ def _joined_heads(array: np.ndarray, leaf: str | None, place: Place) -> np.ndarr
     return array.reshape(-1, array.shape[-1]) if place.of_inputs else array.reshape(len(array), -1)
 
 
-def _divided_heads(array: np.ndarray, leaf: str | None, place: Place) -> np.ndarray:
+def _divided_heads(array: np.ndarray, path: str, place: Place) -> np.ndarray:
     """`_joined_heads` turned around."""
-    if not place.heads or (leaf == "bias" and place.of_inputs):
+    if not place.heads or (path.endswith("/bias") and place.of_inputs):
         return array
     if place.of_inputs:
         return array.reshape(place.heads, -1, array.shape[-1])
     return array.reshape(*array.shape[:-1], place.heads, -1)
-
-
-def _kernel(array: np.ndarray, place: Place) -> np.ndarray:
-    """A kernel that ends in (in, out), from PyTorch's that begins with (out, in)."""
-    if place.layout.ours:
-        return array
-    if place.view is None:
-        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    height, width, channels = place.view
-    theirs = (channels * height * width,) if place.flat else (channels, height, width)
-    if array.shape[1:] != theirs:
-        return array
-    array = array.reshape(len(array), channels, height, width)
-    return array.transpose(2, 3, 1, 0).reshape(-1, len(array))
-
-
-def _torch_kernel(array: np.ndarray, place: Place) -> np.ndarray:
-    """`_kernel` turned around."""
-    if place.layout.ours:
-        return array
-    if place.view is None:
-        return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    array = array.reshape(*place.view, -1).transpose(3, 2, 0, 1)
-    return array.reshape(len(array), -1) if place.flat else array

@@ -143,7 +143,7 @@ class Hdf5:
                 raise CheckpointError(f"the attribute {name!r} is of type {dtype}, not a list of names")
             found = np.empty(shape, dtype)
             attribute.read(found)
-            return [item if isinstance(item, str) else bytes(item).decode() for item in found.reshape(-1)]
+            return [item.decode() if isinstance(item, bytes) else str(item) for item in found.reshape(-1)]
 
 
 class _Window(io.RawIOBase):
