@@ -3,7 +3,7 @@
     python benchmarks/parity.py --match "resnet*" --out parity.json
 
 Builds each network in the other library with random weights and randomized running statistics, loads its
-state dict into ours by its names, and compares the output of every block and the logits, in float32, at the
+arrays into ours by their names, and compares the output of every block and the logits, in float32, at the
 native and at an odd image size. The error is the largest difference relative to the largest value. Then
 exports ours, loads it strictly into the other library, and compares the parameters bit for bit.
 """
@@ -12,16 +12,14 @@ import argparse
 import datetime
 import fnmatch
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 from contest import report
-from originals import CLASSES, ORIGINALS, Original
+from originals import CLASSES, ORIGINALS
 
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.functional import Arrays, merge, split
@@ -30,73 +28,7 @@ from transfer_jax.weights.convert import fill
 from transfer_jax.weights.naming import BOOKKEEPING, Naming, to_library
 from transfer_jax.weights.specs import WeightsSpec
 
-FILES = ("transformers", "transformers-base")
-"""Namings that are compared through files, since Hugging Face has other names in memory."""
-PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers")
-
-
-def randomized(name: str, original: Original, size: int) -> Any:
-    """The other library's network for images of a size; nothing in it is zero, one or the same everywhere.
-
-    Its running statistics fit what it makes of noise: with any others the activations of a deep network grow
-    until rounding errors do too, and a channel that hardly varies would do the same.
-    """
-    import torch
-
-    torch.manual_seed(0)
-    network = original.make(name, size)
-    with torch.no_grad():
-        for key, tensor in network.state_dict().items():
-            if tensor.ndim == 1 and key.endswith(("weight", "gamma")):
-                tensor.uniform_(0.5, 1.5)
-            elif tensor.ndim == 1 and key.endswith("bias"):
-                tensor.normal_(0, 0.1)
-            elif tensor.ndim > 1 and tensor.std() < 0.03 and tensor.ndim != 4:
-                tensor.normal_(0, 0.03)
-        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-        for norm in norms:
-            norm.momentum = 1.0
-        if norms:
-            network.train()(torch.randn(4, 3, size, size))
-        for norm in norms:
-            mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-            mean.add_(torch.empty_like(mean).normal_(0, 0.1) * var.sqrt())
-            var.add_(0.2 * var.mean()).mul_(torch.empty_like(var).uniform_(0.8, 1.25))
-    return network.eval()
-
-
-def theirs(
-    network: Any, pixels: np.ndarray, modules: Mapping[str, str], *, channels_last: bool = False
-) -> dict[str, np.ndarray]:
-    """The outputs of their modules by our block, and the `logits`; images have their channels last.
-
-    Args:
-        network: Theirs.
-        pixels: Images, channels last.
-        modules: Their modules by our block; one for `logits` if these are not what the network gives.
-        channels_last: Whether channels are last in their modules too.
-    """
-    import torch
-
-    found: dict[str, np.ndarray] = {}
-
-    def keep(block: str, output: Any) -> None:
-        array = (output if torch.is_tensor(output) else next(iter(output))).numpy().copy()
-        found[block] = array if array.ndim < 4 or channels_last else array.transpose(0, 2, 3, 1)
-
-    hooks = [
-        network.get_submodule(module).register_forward_hook(
-            lambda _, inputs, output, block=block: keep(block, output)
-        )
-        for block, module in modules.items()
-    ]
-    with torch.inference_mode():
-        output = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
-    for hook in hooks:
-        hook.remove()
-    if not torch.is_tensor(output):
-        output = getattr(output, "logits", None)  # a tower has none
-    return found if output is None else {"logits": output.numpy(), **found}
+PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers", "keras")
 
 
 def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
@@ -114,28 +46,19 @@ def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
     return run({**params, **stats}, pixels)
 
 
-def has_head(name: str, library: str) -> bool:
-    """Whether the published classifier is one that ours can be."""
-    return bool(Naming(name, library).keys("head/classifier/kernel"))
+def has_head(name: str, library: str, state: Mapping[str, np.ndarray]) -> bool:
+    """Whether the network has a classifier, and one that ours can be; Keras's VGG has it at one size only."""
+    keys = Naming(name, library).keys("head/classifier/kernel")
+    return bool(keys) and all(key in state for key in keys)
 
 
-def state(network: Any, library: str) -> dict[str, np.ndarray]:
-    """Their arrays by key: for Hugging Face those of the file it writes, else the state dict."""
-    if library not in FILES:
-        return {key: value.numpy().copy() for key, value in network.state_dict().items()}
-    with tempfile.TemporaryDirectory() as folder:
-        network.save_pretrained(folder)
-        return safetensors.numpy.load_file(Path(folder, "model.safetensors"))
-
-
-def loaded(name: str, library: str, network: Any, size: int) -> Classifier:
+def loaded(name: str, library: str, state: Mapping[str, np.ndarray], size: int) -> Classifier:
     """Our network, filled from the arrays of theirs, the classifier too if it has a place there."""
-    original = ORIGINALS[name, library]
-    variant = variant_of(name)
+    original, variant = ORIGINALS[name, library], variant_of(name)
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
     skip = (original.besides,) if original.besides else ()
-    fill(model, state(network, library), spec, head=has_head(name, library), skip=skip)
+    fill(model, state, spec, head=has_head(name, library, state), skip=skip)
     model.eval()
     return model
 
@@ -147,17 +70,47 @@ def compare(name: str, library: str, size: int) -> dict[str, float]:
         RuntimeError, AssertionError: As `check_round_trip`.
     """
     original = ORIGINALS[name, library]
-    network = randomized(name, original, size)
-    model = loaded(name, library, network, size)
+    network = original.randomized(name, size)
+    state = original.state(network)
+    model = loaded(name, library, state, size)
     pixels = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
     modules = {block: original.module(name, block) for block in model.backbone.block_names}
-    modules = {block: module for block, module in {**modules, "logits": original.logits}.items() if module}
-    expected = theirs(network, pixels, modules, channels_last=original.channels_last)
-    if not has_head(name, library):
+    expected = original.outputs(
+        network, pixels, {block: module for block, module in modules.items() if module}
+    )
+    if not has_head(name, library, state):
         expected.pop("logits", None)  # of a classifier that is not like ours
     found = ours(model, pixels)
-    check_round_trip(name, library, network, model)
+    check_round_trip(name, library, network, model, state)
     return {block: error(found[block], wanted) for block, wanted in expected.items()}
+
+
+def check_round_trip(
+    name: str, library: str, network: Any, model: Classifier, state: Mapping[str, np.ndarray]
+) -> None:
+    """Exports ours, and loads it strictly into theirs: the same arrays, bit for bit.
+
+    Raises:
+        RuntimeError: If the other library misses a key or finds one too many.
+        AssertionError: If an array differs.
+    """
+    original, headed = ORIGINALS[name, library], has_head(name, library, state)
+    _, params, stats = split(model)
+    arrays = {
+        path: np.asarray(array)
+        for path, array in {**params, **stats}.items()
+        if headed or not path.startswith("head/")
+    }
+    written = to_library(name, arrays, library)
+    for key, value in state.items():
+        if BOOKKEEPING.search(key) or (original.besides and re.search(original.besides, key)):
+            assert key not in written, key
+            written[key] = value
+    after = original.state(original.load(network, written))
+    assert after.keys() == state.keys()
+    for key, value in after.items():
+        assert value.dtype == state[key].dtype, key
+        assert value.tobytes() == state[key].tobytes(), key
 
 
 def error(found: jax.Array, wanted: np.ndarray) -> float:
@@ -165,52 +118,6 @@ def error(found: jax.Array, wanted: np.ndarray) -> float:
     if found.ndim == wanted.ndim:
         found = found[..., -wanted.shape[-1] :]
     return float(np.abs(found - wanted.reshape(found.shape)).max() / np.abs(wanted).max())
-
-
-def check_round_trip(name: str, library: str, network: Any, model: Classifier) -> None:
-    """Exports ours, and loads it strictly into theirs: the same arrays, bit for bit.
-
-    Raises:
-        RuntimeError: If the other library misses a key or finds one too many.
-        AssertionError: If an array differs.
-    """
-    import torch
-
-    original = ORIGINALS[name, library]
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    _, params, stats = split(model)
-    ours = {path: np.asarray(x) for path, x in {**params, **stats}.items()}
-    if not has_head(name, library):
-        ours = {path: x for path, x in ours.items() if not path.startswith("head/")}
-    written = to_library(name, ours, library)
-    for key, value in state(network, library).items():
-        if BOOKKEEPING.search(key) or (original.besides and re.search(original.besides, key)):
-            assert key not in written, key
-            written[key] = value
-    if library in FILES:
-        network = read_back(network, written)
-    else:
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.zero_()
-        network.load_state_dict({key: torch.tensor(value) for key, value in written.items()}, strict=True)
-    for key, value in network.state_dict().items():
-        assert torch.equal(value, before[key]), key
-
-
-def read_back(network: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What Hugging Face makes of a file of these arrays.
-
-    Raises:
-        RuntimeError: If it misses a key or finds one too many.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        network.config.save_pretrained(folder)
-        safetensors.numpy.save_file(arrays, Path(folder, "model.safetensors"), metadata={"format": "pt"})
-        network, found = type(network).from_pretrained(folder, output_loading_info=True)
-    if wrong := {what: keys for what, keys in found.items() if keys}:
-        raise RuntimeError(f"read back from a file: {wrong}")
-    return network
 
 
 def sizes(name: str, library: str) -> tuple[int, int]:

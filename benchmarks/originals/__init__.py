@@ -18,15 +18,19 @@ from originals import (
     vit,
     xception,
 )
-from originals.original import CLASSES, Original
+from originals.original import CLASSES, FileOriginal, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
     *(mobilenet, efficientnet, convnext, vit, clip, siglip, swin, mixer),
 )
 
+_FILES = ("transformers", "transformers-base")
+
 ORIGINALS: dict[tuple[str, str], Original] = {
-    case: original for family in _FAMILIES for case, original in family.ORIGINALS.items()
+    case: FileOriginal(**vars(original)) if case[1] in _FILES else original
+    for family in _FAMILIES
+    for case, original in family.ORIGINALS.items()
 }
 """By the name of our network, and the library."""
 

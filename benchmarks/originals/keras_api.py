@@ -1,7 +1,15 @@
 """Keras on its JAX backend."""
 
 import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from originals.original import CLASSES, Original
+from transfer_jax.weights.readers import read_weights
 
 
 def import_keras() -> Any:
@@ -10,3 +18,90 @@ def import_keras() -> Any:
     import keras
 
     return keras
+
+
+class KerasOriginal(Original):
+    """A network of Keras; its modules are layers, and what lies outside of the batch is fixed by its size."""
+
+    @property
+    def package(self) -> str:
+        return "keras"
+
+    def randomized(self, name: str, size: int) -> Any:
+        keras = import_keras()
+        keras.utils.set_random_seed(0)
+        network, draw = self.make(name, size), np.random.default_rng(0)
+        for key, variable in _variables(network):
+            shape, kind = variable.shape, key.rsplit("/", 1)[-1]
+            if kind == "gamma":
+                variable.assign(draw.uniform(0.5, 1.5, shape))
+            elif kind in ("beta", "bias"):
+                variable.assign(draw.normal(0, 0.1, shape))
+        norms = [x for x in _layers(network) if isinstance(x, keras.layers.BatchNormalization)]
+        for norm in norms:
+            norm.momentum = 0.0
+        if norms:
+            network(draw.normal(size=(4, size, size, 3)).astype(np.float32), training=True)
+        for norm in norms:
+            mean, var = (np.asarray(x.value) for x in (norm.moving_mean, norm.moving_variance))
+            norm.moving_mean.assign(mean + draw.normal(0, 0.1, mean.shape) * np.sqrt(var))
+            norm.moving_variance.assign((var + 0.2 * var.mean()) * draw.uniform(0.8, 1.25, var.shape))
+        return network
+
+    def outputs(self, network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict[str, np.ndarray]:
+        keras = import_keras()
+        wanted = {block: network.get_layer(layer).output for block, layer in modules.items()}
+        if len(network.output.shape) == 2:
+            wanted["logits"] = network.output
+        if any(isinstance(layer, keras.layers.Rescaling) for layer in network.layers):
+            pixels = pixels * 255
+        found = keras.Model(network.input, wanted).predict(pixels, verbose=0)
+        return {block: np.asarray(array) for block, array in found.items()}
+
+    def state(self, network: Any) -> dict[str, np.ndarray]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "network.weights.h5")
+            network.save_weights(path)
+            return dict(read_weights(path))
+
+    def load(self, network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        left = dict(arrays)
+        for key, variable in _variables(network):
+            if not key.endswith(_NOT_PARAMETERS):
+                if key not in left:
+                    raise RuntimeError(f"nothing for {key}")
+                variable.assign(np.zeros(variable.shape))
+                variable.assign(left.pop(key))
+        if left:
+            raise RuntimeError(f"no place for {', '.join(left)}")
+        return network
+
+
+_NOT_PARAMETERS = (
+    "seed_generator_state",
+    "normalization/mean",
+    "normalization/variance",
+    "normalization/count",
+)
+
+
+def _layers(network: Any) -> Iterator[Any]:
+    for layer in network.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else (layer,)
+
+
+def _variables(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from _variables(layer, f"{prefix}{layer.name}/")
+        else:
+            for variable in layer.weights:
+                yield f"{prefix}{layer.name}/{variable.name}", variable
+
+
+def application(kind: str, size: int, *, top: bool = True, **options: Any) -> Any:
+    """The network `kind` of `keras.applications` with random weights, for square images of a size."""
+    if top:
+        options |= {"classes": CLASSES, "classifier_activation": None}
+    made = getattr(import_keras().applications, kind)
+    return made(weights=None, include_top=top, input_shape=(size, size, 3), **options)

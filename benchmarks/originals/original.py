@@ -1,13 +1,20 @@
 """A network of another library, and which of its modules are our blocks."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
 
 CLASSES = 11
 
 
-class Original(NamedTuple):
-    """A network of another library.
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """A network of another library, in PyTorch.
 
     Attributes:
         make: From our name and an image size to the network, with `CLASSES` classes.
@@ -24,6 +31,102 @@ class Original(NamedTuple):
     besides: str = ""
     odd: int = 0
     channels_last: bool = False
+
+    @property
+    def package(self) -> str:
+        """The package that runs the network."""
+        return "torch"
+
+    def randomized(self, name: str, size: int) -> Any:
+        """The network for images of a size; nothing in it is zero, one or the same everywhere.
+
+        Its running statistics fit what it makes of noise: with any others the activations of a deep network
+        grow until rounding errors do too, and a channel that hardly varies would do the same.
+        """
+        import torch
+
+        torch.manual_seed(0)
+        network = self.make(name, size)
+        with torch.no_grad():
+            for key, tensor in network.state_dict().items():
+                if tensor.ndim == 1 and key.endswith(("weight", "gamma")):
+                    tensor.uniform_(0.5, 1.5)
+                elif tensor.ndim == 1 and key.endswith("bias"):
+                    tensor.normal_(0, 0.1)
+                elif tensor.ndim > 1 and tensor.std() < 0.03 and tensor.ndim != 4:
+                    tensor.normal_(0, 0.03)
+            norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+            for norm in norms:
+                norm.momentum = 1.0
+            if norms:
+                network.train()(torch.randn(4, 3, size, size))
+            for norm in norms:
+                mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+                mean.add_(torch.empty_like(mean).normal_(0, 0.1) * var.sqrt())
+                var.add_(0.2 * var.mean()).mul_(torch.empty_like(var).uniform_(0.8, 1.25))
+        return network.eval()
+
+    def outputs(self, network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """The outputs of modules by our block, and the `logits` if it has any; channels are last."""
+        import torch
+
+        found: dict[str, np.ndarray] = {}
+
+        def keep(block: str, output: Any) -> None:
+            array = (output if torch.is_tensor(output) else next(iter(output))).numpy().copy()
+            found[block] = array if array.ndim < 4 or self.channels_last else array.transpose(0, 2, 3, 1)
+
+        hooks = [
+            network.get_submodule(module).register_forward_hook(
+                lambda _, inputs, output, block=block: keep(block, output)
+            )
+            for block, module in {**modules, "logits": self.logits}.items()
+            if module
+        ]
+        with torch.inference_mode():
+            output = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
+        for hook in hooks:
+            hook.remove()
+        if not torch.is_tensor(output):
+            output = getattr(output, "logits", None)  # a tower has none
+        return found if output is None else {"logits": output.numpy(), **found}
+
+    def state(self, network: Any) -> dict[str, np.ndarray]:
+        """A copy of every array of the network by its key."""
+        return {key: value.numpy().copy() for key, value in network.state_dict().items()}
+
+    def load(self, network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The network with every array replaced.
+
+        Raises:
+            RuntimeError: If a key is missing, or one too many.
+        """
+        import torch
+
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+        network.load_state_dict({key: torch.tensor(value) for key, value in arrays.items()}, strict=True)
+        return network
+
+
+class FileOriginal(Original):
+    """A network of Hugging Face, by the files that it writes, which have other names than its state dict."""
+
+    def state(self, network: Any) -> dict[str, np.ndarray]:
+        with tempfile.TemporaryDirectory() as folder:
+            network.save_pretrained(folder)
+            return safetensors.numpy.load_file(Path(folder, "model.safetensors"))
+
+    def load(self, network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            network.config.save_pretrained(folder)
+            file = Path(folder, "model.safetensors")
+            safetensors.numpy.save_file(dict(arrays), file, metadata={"format": "pt"})
+            network, found = type(network).from_pretrained(folder, output_loading_info=True)
+        if wrong := {what: keys for what, keys in found.items() if keys}:
+            raise RuntimeError(f"read back from a file: {wrong}")
+        return network
 
 
 def tower(shape: Any, size: int) -> dict[str, Any]:

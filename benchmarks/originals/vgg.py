@@ -1,5 +1,8 @@
-"""VGG in torchvision and timm."""
+"""VGG in torchvision, timm and Keras."""
 
+from typing import Any
+
+from originals.keras_api import KerasOriginal, application
 from originals.original import Original, timm_network, torchvision_network
 from transfer_jax.models import vgg
 
@@ -12,8 +15,20 @@ def _module(name: str, block: str) -> str:
     return f"features.{(3 if norm else 2) * sum(counts[:index]) + index - 1}"
 
 
+def _keras_network(name: str, size: int) -> Any:
+    """The classifier there has weights for one image size only."""
+    return application(name.upper(), size, top=size == vgg.FAMILY.variants[name].preprocessing.image_size)
+
+
+def _keras(name: str, block: str) -> str:
+    return "" if block == "pre_logits" else f"{block}_pool"
+
+
 ORIGINALS = {
-    (name, library): Original(make, _module)
-    for library, make in {"torchvision": torchvision_network, "timm": timm_network}.items()
-    for name in vgg.FAMILY.variants
+    **{
+        (name, library): Original(make, _module)
+        for library, make in {"torchvision": torchvision_network, "timm": timm_network}.items()
+        for name in vgg.FAMILY.variants
+    },
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in ("vgg16", "vgg19")},
 }

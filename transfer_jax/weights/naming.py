@@ -12,8 +12,12 @@ from transfer_jax.models.family import Place
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.layouts import OWN, layout_of
 
-BOOKKEEPING = re.compile(r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token)$")
-"""Keys of a file that no forward pass needs: counters, indices, and what only pretraining uses."""
+BOOKKEEPING = re.compile(
+    r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state)$"
+    r"|(^|/)normalization(_\d+)?/(mean|variance|count)$"
+)
+"""Keys of a file that no forward pass needs: counters, indices, what only pretraining uses, and the normalization
+of images in Keras, which is the spec's here."""
 
 
 class Naming:
