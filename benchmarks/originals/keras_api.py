@@ -1,11 +1,13 @@
 """Keras on its JAX backend."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from originals.original import CLASSES, Original
@@ -41,7 +43,14 @@ class KerasOriginal(Original):
         for norm in norms:
             norm.momentum = 0.0
         if norms:
-            network(draw.normal(size=(4, size, size, 3)).astype(np.float32), training=True)
+            noise = draw.normal(size=(4, size, size, 3)).astype(np.float32)
+            trainable = [variable.value for variable in network.trainable_variables]
+            rest = [variable.value for variable in network.non_trainable_variables]
+            run = jax.jit(functools.partial(network.stateless_call, training=True))
+            for variable, value in zip(
+                network.non_trainable_variables, run(trainable, rest, noise)[1], strict=True
+            ):
+                variable.assign(value)
         for norm in norms:
             mean, var = (np.asarray(x.value) for x in (norm.moving_mean, norm.moving_variance))
             norm.moving_mean.assign(mean + draw.normal(0, 0.1, mean.shape) * np.sqrt(var))
@@ -50,7 +59,7 @@ class KerasOriginal(Original):
 
     def outputs(self, network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict[str, np.ndarray]:
         keras = import_keras()
-        wanted = {block: network.get_layer(layer).output for block, layer in modules.items()}
+        wanted = {block: _output(network, layer) for block, layer in modules.items()}
         if len(network.output.shape) == 2:
             wanted["logits"] = network.output
         if any(isinstance(layer, keras.layers.Rescaling) for layer in network.layers):
@@ -83,6 +92,12 @@ _NOT_PARAMETERS = (
     "normalization/variance",
     "normalization/count",
 )
+
+
+def _output(network: Any, layer: str) -> Any:
+    """The output of a layer, or with `>` behind its name of the one after."""
+    found = network.get_layer(layer.removesuffix(">"))
+    return network.layers[network.layers.index(found) + layer.endswith(">")].output
 
 
 def _layers(network: Any) -> Iterator[Any]:

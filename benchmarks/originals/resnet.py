@@ -1,7 +1,8 @@
-"""ResNet and its kin in torchvision, timm and transformers."""
+"""ResNet and its kin in torchvision, timm, transformers and Keras."""
 
 from typing import Any
 
+from originals.keras_api import KerasOriginal, application
 from originals.original import CLASSES, Original, timm_network, torchvision_network
 from transfer_jax.models import resnet
 
@@ -37,13 +38,26 @@ def _transformers(name: str, block: str) -> str:
     return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}"
 
 
+def _keras_network(name: str, size: int) -> Any:
+    return application(name.removeprefix("keras_").replace("resnet", "ResNet"), size)
+
+
+def _keras(name: str, block: str) -> str:
+    if block in ("stem", "pre_logits"):
+        return {"stem": "pool1_pool", "pre_logits": "avg_pool"}[block]
+    stage, repeat = block.removeprefix("layer").split(".")
+    return f"conv{int(stage) + 1}_block{int(repeat) + 1}_out"
+
+
+_KERAS = [name for name, variant in _VARIANTS.items() if variant.shape.keras]
 ORIGINALS = {
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _KERAS},
     **{
         (name, "torchvision"): Original(torchvision_network, _torchvision)
         for name, variant in _VARIANTS.items()
-        if not variant.shape.deep
+        if not variant.shape.deep and not variant.shape.keras
     },
-    **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS},
+    **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS if name not in _KERAS},
     **{
         (name, "transformers"): Original(_transformers_network, _transformers)
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

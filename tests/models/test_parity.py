@@ -24,6 +24,7 @@ SMALLEST = (
     *("regnet_y_800mf", "regnety_002", "regnet_x_400mf", "regnetx_002"),
     *("resnetv2_50x1_bit", "resnetv2_50", "mixer_s32_224"),
     *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
+    *("keras_mobilenet_v2", "keras_mobilenet_v3_small"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
     *("vit_tiny_patch16_224", "vit_base_patch32_224", "deit_tiny_patch16_224"),
@@ -33,7 +34,7 @@ SMALLEST = (
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
     "swin_tiny_patch4_window7_224",
 )
-SMALLEST_IN_KERAS = [(name, "keras") for name in ("vgg16",)]
+SMALLEST_IN_KERAS = [(name, "keras") for name in ("vgg16", "keras_resnet50", "keras_densenet121")]
 _ANOTHER_EPSILON = ("vit_base_patch32_224", "transformers")  # shows with random weights, up to 1.5e-4
 CASES = [
     (name, library)

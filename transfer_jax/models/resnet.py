@@ -1,11 +1,13 @@
-"""ResNet 18 to 152, Wide ResNet, ResNeXt and ResNet-D.
+"""ResNet 18 to 152, Wide ResNet, ResNeXt and ResNet-D; `keras_*` are those of Keras.
 
 Sources: He et al. 2015, arXiv:1512.03385, with the stride of a bottleneck in its 3x3 convolution ("v1.5");
 Zagoruyko and Komodakis 2016, arXiv:1605.07146; Xie et al. 2017, arXiv:1611.05431; He et al. 2018,
-arXiv:1812.01187 (D: a stem of three convolutions, and an average before the 1x1 of a shortcut).
+arXiv:1812.01187 (D: a stem of three convolutions, and an average before the 1x1 of a shortcut). Keras has the
+stride in the first 1x1, as the first paper does, biases in its convolutions, and another epsilon.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 from flax import nnx
@@ -18,31 +20,33 @@ from transfer_jax.models.preprocessing import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks of each stage, bottlenecks or pairs of 3x3, groups and width of the 3x3, whether it is a D."""
+    """Blocks a stage, bottlenecks or pairs of 3x3, groups and width of the 3x3; if a D, or Keras's."""
 
     depths: tuple[int, int, int, int]
     bottleneck: bool = True
     groups: int = 1
     group_width: int = 64
     deep: bool = False
+    keras: bool = False
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """What all convolutions and normalizations have in common."""
+        return {"use_bias": self.keras, "epsilon": 1.001e-5 if self.keras else 1e-5, "momentum": 0.9}
 
 
 class Stem(nnx.Module):
     """A 7x7 convolution, or three of 3x3, at stride 2; then a 3x3 maximum at stride 2."""
 
-    def __init__(self, channels: int, deep: bool, rngs: nnx.Rngs) -> None:
-        relu, momentum = jax.nn.relu, 0.9
-        if deep:
-            self.conv1 = ConvNorm(
-                channels, 32, 3, strides=2, padding=1, momentum=momentum, activation=relu, rngs=rngs
-            )
-            self.conv2 = ConvNorm(32, 32, 3, padding=1, momentum=momentum, activation=relu, rngs=rngs)
-            self.conv3 = ConvNorm(32, 64, 3, padding=1, momentum=momentum, activation=relu, rngs=rngs)
+    def __init__(self, channels: int, shape: Shape, rngs: nnx.Rngs) -> None:
+        common = {**shape.layers, "activation": jax.nn.relu, "rngs": rngs}
+        if shape.deep:
+            self.conv1 = ConvNorm(channels, 32, 3, strides=2, padding=1, **common)
+            self.conv2 = ConvNorm(32, 32, 3, padding=1, **common)
+            self.conv3 = ConvNorm(32, 64, 3, padding=1, **common)
         else:
-            self.conv1 = ConvNorm(
-                channels, 64, 7, strides=2, padding=3, momentum=momentum, activation=relu, rngs=rngs
-            )
-        self.deep = deep
+            self.conv1 = ConvNorm(channels, 64, 7, strides=2, padding=3, **common)
+        self.deep = shape.deep
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = self.conv1(x)
@@ -57,16 +61,17 @@ class Residual(nnx.Module):
     def __init__(
         self, shape: Shape, in_features: int, width: int, strides: int, drop_path: float, rngs: nnx.Rngs
     ) -> None:
-        common = {"momentum": 0.9, "rngs": rngs}
+        common = {**shape.layers, "rngs": rngs}
         out = width * (4 if shape.bottleneck else 1)
         if shape.bottleneck:
             inner = width * shape.group_width // 64 * shape.groups
-            self.conv1 = ConvNorm(in_features, inner, activation=jax.nn.relu, **common)
+            first, second = (strides, 1) if shape.keras else (1, strides)
+            self.conv1 = ConvNorm(in_features, inner, strides=first, activation=jax.nn.relu, **common)
             self.conv2 = ConvNorm(
                 inner,
                 inner,
                 3,
-                strides=strides,
+                strides=second,
                 padding=1,
                 groups=shape.groups,
                 activation=jax.nn.relu,
@@ -99,7 +104,7 @@ class Residual(nnx.Module):
 
 def build(shape: Shape, setting: Setting) -> Backbone:
     """The blocks `stem`, `layer1.0` …, `pre_logits`."""
-    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape.deep, setting.rngs)}
+    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape, setting.rngs)}
     features, index, total = 64, 0, sum(shape.depths)
     for stage, depth in enumerate(shape.depths):
         width = 64 * 2**stage
@@ -150,6 +155,20 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", "stem", _, layer):
+            return f"conv1_{'conv' if layer == 'conv' else 'bn'}"
+        case ("backbone", block, part, layer):
+            stage, repeat = block.removeprefix("layer").split(".")
+            number = 0 if part == "downsample" else int(part.removeprefix("conv"))
+            block = f"conv{int(stage) + 1}_block{int(repeat) + 1}"
+            return f"{block}_{number}_{'conv' if layer == 'conv' else 'bn'}"
+    return None
+
+
 _LAYERS = {"conv": "convolution", "norm": "normalization"}
 _SHAPES = {
     "resnet18": Shape((2, 2, 2, 2), bottleneck=False),
@@ -165,6 +184,9 @@ _SHAPES = {
     "resnet50d": Shape((3, 4, 6, 3), deep=True),
     "resnet101d": Shape((3, 4, 23, 3), deep=True),
     "resnet152d": Shape((3, 8, 36, 3), deep=True),
+    "keras_resnet50": Shape((3, 4, 6, 3), keras=True),
+    "keras_resnet101": Shape((3, 4, 23, 3), keras=True),
+    "keras_resnet152": Shape((3, 8, 36, 3), keras=True),
 }
 
 FAMILY = Family(
@@ -177,5 +199,5 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers},
+    namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers, "keras": _keras},
 )
