@@ -43,7 +43,7 @@ class KerasOriginal(Original):
         for norm in norms:
             norm.momentum = 0.0
         if norms:
-            noise = draw.normal(size=(4, size, size, 3)).astype(np.float32)
+            noise = draw.normal(size=(4, size, size, 3)).astype(np.float32) * _scale(network)
             trainable = [variable.value for variable in network.trainable_variables]
             rest = [variable.value for variable in network.non_trainable_variables]
             run = jax.jit(functools.partial(network.stateless_call, training=True))
@@ -62,9 +62,7 @@ class KerasOriginal(Original):
         wanted = {block: _output(network, layer) for block, layer in modules.items()}
         if len(network.output.shape) == 2:
             wanted["logits"] = network.output
-        if any(isinstance(layer, keras.layers.Rescaling) for layer in network.layers):
-            pixels = pixels * 255
-        found = keras.Model(network.input, wanted).predict(pixels, verbose=0)
+        found = keras.Model(network.input, wanted).predict(pixels * _scale(network), verbose=0)
         return {block: np.asarray(array) for block, array in found.items()}
 
     def state(self, network: Any) -> dict[str, np.ndarray]:
@@ -92,6 +90,12 @@ _NOT_PARAMETERS = (
     "normalization/variance",
     "normalization/count",
 )
+
+
+def _scale(network: Any) -> np.float32:
+    """What to multiply normalized pixels by, for networks that begin with a division by 255."""
+    rescales = any(isinstance(layer, import_keras().layers.Rescaling) for layer in network.layers)
+    return np.float32(255 if rescales else 1)
 
 
 def _output(network: Any, layer: str) -> Any:

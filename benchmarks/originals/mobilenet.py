@@ -1,7 +1,8 @@
-"""MobileNetV2 and V3 in torchvision and timm."""
+"""MobileNetV2 and V3 in torchvision, timm and Keras."""
 
 from typing import Any
 
+from originals.keras_api import KerasOriginal, application
 from originals.original import Original, timm_network, torchvision_network
 from transfer_jax.models import mobilenet
 
@@ -35,7 +36,35 @@ def _torchvision(name: str, block: str) -> str:
     return known[block]
 
 
+_KERAS = {
+    "keras_mobilenet_v2": "MobileNetV2",
+    "keras_mobilenet_v3_large": "MobileNetV3Large",
+    "keras_mobilenet_v3_small": "MobileNetV3Small",
+}
+
+
+def _keras_network(name: str, size: int) -> Any:
+    v3 = {"include_preprocessing": False} if "_v3_" in name else {}
+    return application(_KERAS[name], size, **v3)
+
+
+def _keras(name: str, block: str) -> str:
+    """The activations of V3 have no names of their own, nor has the pooling."""
+    shape = _VARIANTS[name].shape
+    v3 = shape.hidden > 0
+    if not block.startswith("blocks."):
+        known = {"stem": "conv_bn>", "top": "conv_1_bn>", "conv_head": "conv_2>", "pre_logits": ""}
+        return known[block] if v3 else {"stem": "Conv1_relu", "top": "out_relu", "pre_logits": ""}[block]
+    number = shape.position(block)
+    _, stage, repeat = block.split(".")
+    made = shape.stages[int(stage)][int(repeat)]
+    residual = made.strides == 1 and shape.before(block) == made.channels
+    prefix = f"{'expanded_conv' if v3 else 'block'}_{number}" if number else "expanded_conv"
+    return f"{prefix}_{'add' if residual else 'project_bn' if v3 else 'project_BN'}"
+
+
 ORIGINALS = {
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _KERAS},
     **{(name, "torchvision"): Original(torchvision_network, _torchvision) for name in _TORCHVISION},
     **{(name, "timm"): Original(_timm_network, _timm) for name in _TIMM},
 }

@@ -1,7 +1,7 @@
 """MobileNetV2 and MobileNetV3 large and small.
 
 Sources: Sandler et al. 2018, arXiv:1801.04381; Howard et al. 2019, arXiv:1905.02244. `mobilenet_v3_*` has
-torchvision's epsilon, `mobilenetv3_*_100` timm's; V2 has the same in both.
+torchvision's epsilon, `mobilenetv3_*_100` timm's; V2 has the same in both. `keras_*` pad as TensorFlow does.
 """
 
 import dataclasses
@@ -30,13 +30,14 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The channels of the stem, the stages, the channels at the top and of V3's hidden layer; the epsilon."""
+    """Channels of the stem, stages, channels at the top and of V3's hidden layer; epsilon and padding."""
 
     stem: int
     stages: tuple[tuple[Block, ...], ...]
     top: int
     hidden: int = 0
     epsilon: float = 1e-5
+    same: bool = False
 
     def layers(self, block: str) -> tuple[str, ...]:
         """The layers that the block `blocks.0.0` … has, in order."""
@@ -75,6 +76,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
         gate=jax.nn.hard_sigmoid,
         squeeze=jax.nn.relu,
         epsilon=shape.epsilon,
+        same=shape.same,
     )
     relu = dataclasses.replace(style, activation=jax.nn.relu)
     total, index = sum(map(len, shape.stages)), 0
@@ -140,6 +142,27 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    v3 = shape.hidden > 0
+    outer = ("conv", "conv_bn", "conv_1", "conv_1_bn") if v3 else ("Conv1", "bn_Conv1", "Conv_1", "Conv_1_bn")
+    match path:
+        case ("head", "classifier"):
+            return Place(("logits",), view=(1, 1, shape.hidden), flat=False) if v3 else "predictions"
+        case ("backbone", "conv_head", "dense"):
+            return Place(("conv_2",), view=(1, 1, shape.top), flat=False)
+        case ("backbone", "stem" | "top" as block, layer):
+            return outer[2 * (block == "top") + (layer == "norm")]
+        case ("backbone", block, part, layer):
+            number = shape.position(block)
+            name = f"{'expanded_conv' if v3 else 'block'}_{number}" if number else "expanded_conv"
+            if part == "se":
+                return f"{name}_squeeze_excite_conv{'' if layer == 'reduce' else '_1'}"
+            if layer == "norm":
+                return f"{name}_{part}_{'bn' if v3 else 'BN'}"
+            return Place((f"{name}_{part}",), depthwise=part == "depthwise")
+    return None
+
+
 # expansion, channels, blocks, strides of each stage
 _V2 = (
     (1, 16, 1, 1),
@@ -193,6 +216,9 @@ _SHAPES = {
     "mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3),
     "mobilenetv3_large_100": Shape(16, _LARGE, 960, 1280),
     "mobilenetv3_small_100": Shape(16, _SMALL, 576, 1024),
+    "keras_mobilenet_v2": dataclasses.replace(_v2(1.0), epsilon=1e-3, same=True),
+    "keras_mobilenet_v3_large": Shape(16, _LARGE, 960, 1280, 1e-3, same=True),
+    "keras_mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3, same=True),
 }
 
 FAMILY = Family(
@@ -204,5 +230,5 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm},
+    namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
 )
