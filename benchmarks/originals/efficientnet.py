@@ -1,7 +1,8 @@
-"""EfficientNet in timm and torchvision."""
+"""EfficientNet in timm, torchvision and Keras."""
 
 from typing import Any
 
+from originals.keras_api import KerasOriginal, application
 from originals.original import Original, timm_network, torchvision_network
 from transfer_jax.models import efficientnet
 
@@ -35,7 +36,30 @@ def _torchvision(name: str, block: str) -> str:
     return f"features.{int(stage) + 1}.{repeat}"
 
 
+def _keras_network(name: str, size: int) -> Any:
+    scale = name.rpartition("_")[2].upper()
+    if "v2" in name:
+        return application(f"EfficientNetV2{scale}", size, include_preprocessing=False)
+    return application(f"EfficientNet{scale}", size)
+
+
+def _keras(name: str, block: str) -> str:
+    known = {"stem": "stem_activation", "top": "top_activation", "pre_logits": "avg_pool"}
+    if block in known:
+        return known[block]
+    shape = _VARIANTS[name].shape
+    number, repeat = map(int, block.split(".")[1:])
+    stage, before = shape.stages[number], shape.stages[number - 1].channels if number else shape.stem
+    prefix = f"block{number + 1}{chr(97 + repeat)}"
+    if repeat or (stage.strides == 1 and before == stage.channels):
+        return f"{prefix}_add"
+    return f"{prefix}_{'project_activation' if stage.layers() == ('fused',) else 'project_bn'}"
+
+
 ORIGINALS = {
+    **{
+        (name, "keras"): KerasOriginal(_keras_network, _keras) for name in _VARIANTS if name.startswith("tf_")
+    },
     **{(name, "timm"): Original(timm_network, _timm) for name in _TIMM},
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
 }

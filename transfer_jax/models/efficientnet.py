@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import GlobalPool
 from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
 from transfer_jax.models.preprocessing import Preprocessing
@@ -105,6 +105,26 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    """The names of Keras, whose padding and epsilon are those of `tf_efficientnet*`."""
+    match path:
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", "stem" | "top" as block, layer):
+            return f"{block}_{'conv' if layer == 'conv' else 'bn'}"
+        case ("backbone", block, part, layer):
+            _, number, repeat = block.split(".")
+            stage, name = shape.stages[int(number)], f"block{int(number) + 1}{chr(97 + int(repeat))}"
+            if part == "depthwise":
+                v2 = any(other.fused for other in shape.stages)
+                known = f"{name}_dwconv{2 if v2 else ''}"
+                return Place((known,), depthwise=True) if layer == "conv" else f"{name}_bn"
+            if part == "fused":
+                part = "expand" if "project" in stage.layers() else "project"
+            return f"{name}_{part}_{'bn' if layer == 'norm' else layer}"
+    return None
+
+
 _B = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
@@ -172,5 +192,5 @@ FAMILY = Family(
         **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision},
+    namings={"timm": _timm, "torchvision": _torchvision, "keras": _keras},
 )
