@@ -55,6 +55,8 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
         errors = parity.compare(name, library, parity.sizes(name, library)[size])
     wanted = {*create_model(name, 2, abstract_backbone=True).backbone.block_names}
     wanted |= {"logits"} if Naming(name, library).keys("head/classifier/kernel") else set()
+    if (library, name, size) == ("keras", "vgg16", 1):
+        wanted.remove("logits")  # the classifier there is of one image size
     absent = wanted - {*errors}
     assert absent <= {"pre_logits", "norm5"} or absent == {"norm"}  # for which not all have a module
     assert {block: error for block, error in errors.items() if not error <= 1e-4} == {}

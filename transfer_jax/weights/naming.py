@@ -16,8 +16,8 @@ BOOKKEEPING = re.compile(
     r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state)$"
     r"|(^|/)normalization(_\d+)?/(mean|variance|count)$"
 )
-"""Keys of a file that no forward pass needs: counters, indices, what only pretraining uses, and the normalization
-of images in Keras, which is the spec's here."""
+"""Keys of a file that no forward pass needs: counters, indices, what only pretraining uses, and Keras's
+normalization of images, which is the spec's here."""
 
 
 class Naming:
