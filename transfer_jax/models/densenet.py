@@ -1,10 +1,11 @@
-"""DenseNet 121, 161, 169 and 201.
+"""DenseNet 121, 161, 169 and 201; `keras_*` have the epsilon of Keras.
 
 Source: Huang et al. 2016, arXiv:1608.06993. The blocks are the dense layers, which add channels to their
 input, the transitions between the dense blocks, and the last normalization.
 """
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +19,28 @@ from transfer_jax.models.preprocessing import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Dense layers of each dense block, channels of the stem, and channels that a layer adds."""
+    """Dense layers of each dense block, channels of the stem, channels that a layer adds, and the epsilon."""
 
     depths: tuple[int, int, int, int]
     stem: int = 64
     growth: int = 32
+    epsilon: float = 1e-5
 
 
 class Stem(nnx.Module):
     """A 7x7 convolution and a 3x3 maximum, each at stride 2."""
 
-    def __init__(self, channels: int, features: int, rngs: nnx.Rngs) -> None:
-        self.conv0 = ConvNorm(channels, features, 7, strides=2, padding=3, activation=jax.nn.relu, rngs=rngs)
+    def __init__(self, channels: int, shape: Shape, rngs: nnx.Rngs) -> None:
+        self.conv0 = ConvNorm(
+            channels,
+            shape.stem,
+            7,
+            strides=2,
+            padding=3,
+            epsilon=shape.epsilon,
+            activation=jax.nn.relu,
+            rngs=rngs,
+        )
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return max_pool(self.conv0(x), 3, 2, padding=1)
@@ -38,9 +49,10 @@ class Stem(nnx.Module):
 class DenseLayer(nnx.Module):
     """Normalized, a 1x1 and a 3x3 convolution, whose output is joined to the input's channels."""
 
-    def __init__(self, in_features: int, growth: int, rngs: nnx.Rngs) -> None:
-        self.norm1 = NormAct(in_features, rngs=rngs)
-        self.conv1 = ConvNorm(in_features, 4 * growth, activation=jax.nn.relu, rngs=rngs)
+    def __init__(self, in_features: int, shape: Shape, rngs: nnx.Rngs) -> None:
+        growth, epsilon = shape.growth, shape.epsilon
+        self.norm1 = NormAct(in_features, epsilon=epsilon, rngs=rngs)
+        self.conv1 = ConvNorm(in_features, 4 * growth, epsilon=epsilon, activation=jax.nn.relu, rngs=rngs)
         self.conv2 = Conv(4 * growth, growth, 3, padding=1, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -50,8 +62,8 @@ class DenseLayer(nnx.Module):
 class Transition(nnx.Module):
     """Normalized, half the channels, and the mean over 2x2 pixels."""
 
-    def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
-        self.norm = NormAct(in_features, rngs=rngs)
+    def __init__(self, in_features: int, epsilon: float, rngs: nnx.Rngs) -> None:
+        self.norm = NormAct(in_features, epsilon=epsilon, rngs=rngs)
         self.conv = Conv(in_features, in_features // 2, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -61,15 +73,15 @@ class Transition(nnx.Module):
 def build(shape: Shape, setting: Setting) -> Backbone:
     """The blocks `stem`, `denseblock1.denselayer1` …, `transition1`, …, `norm5`, `pre_logits`."""
     rngs, features = setting.rngs, shape.stem
-    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, features, rngs)}
+    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape, rngs)}
     for stage, depth in enumerate(shape.depths, 1):
         for repeat in range(1, depth + 1):
-            blocks[f"denseblock{stage}.denselayer{repeat}"] = DenseLayer(features, shape.growth, rngs)
+            blocks[f"denseblock{stage}.denselayer{repeat}"] = DenseLayer(features, shape, rngs)
             features += shape.growth
         if stage < len(shape.depths):
-            blocks[f"transition{stage}"] = Transition(features, rngs)
+            blocks[f"transition{stage}"] = Transition(features, shape.epsilon, rngs)
             features //= 2
-    blocks["norm5"] = NormAct(features, rngs=rngs)
+    blocks["norm5"] = NormAct(features, epsilon=shape.epsilon, rngs=rngs)
     blocks[PRE_LOGITS] = GlobalPool()
     return Backbone(blocks, features)
 
@@ -92,11 +104,36 @@ def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", "stem", _, layer):
+            return f"conv1_{'conv' if layer == 'conv' else 'bn'}"
+        case ("backbone", "norm5", "norm"):
+            return "bn"
+        case ("backbone", block, part, *_) if block.startswith("transition"):
+            stage = int(block.removeprefix("transition")) + 1
+            return f"pool{stage}_{'conv' if part == 'conv' else 'bn'}"
+        case ("backbone", block, part, *layer):
+            stage, repeat = re.findall(r"\d+", block)
+            known = {
+                "norm1": "0_bn",
+                "conv1": f"1_{'bn' if layer == ['norm'] else 'conv'}",
+                "conv2": "2_conv",
+            }
+            return f"conv{int(stage) + 1}_block{repeat}_{known[part]}"
+    return None
+
+
 _SHAPES = {
     "densenet121": Shape((6, 12, 24, 16)),
     "densenet161": Shape((6, 12, 36, 24), stem=96, growth=48),
     "densenet169": Shape((6, 12, 32, 32)),
     "densenet201": Shape((6, 12, 48, 32)),
+    "keras_densenet121": Shape((6, 12, 24, 16), epsilon=1.001e-5),
+    "keras_densenet169": Shape((6, 12, 32, 32), epsilon=1.001e-5),
+    "keras_densenet201": Shape((6, 12, 48, 32), epsilon=1.001e-5),
 }
 
 FAMILY = Family(
@@ -106,5 +143,5 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch},
+    namings={"torchvision": _torch, "timm": _torch, "keras": _keras},
 )
