@@ -246,3 +246,20 @@ def test_without_h5py_the_way_to_get_it_is_named(craft_h5, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r'pip install "transfer_jax\[keras\]"'):
         read_weights(path)
+
+
+def test_a_heap_of_strings_without_an_end_is_refused(craft_h5):
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL")
+    number, at = 1, heap + 16
+    while number:  # up to the free space
+        number, size = (
+            int.from_bytes(raw[at : at + 2], "little"),
+            int.from_bytes(raw[at + 8 : at + 16], "little"),
+        )
+        at += 16 + -(-size // 8) * 8 if number else 0
+    raw[at + 8 : at + 16] = bytes(8)  # which now has no size: HDF5 itself reads it over and over
+    path.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="a heap of strings has no end"):
+        read_weights(path)

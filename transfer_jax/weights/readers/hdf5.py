@@ -9,6 +9,7 @@ import contextlib
 import io
 import math
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ from transfer_jax.weights.readers.lazy import ArrayInfo
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_NAMES = 100_000
+_HEAP = re.compile(rb"GCOL\x01...(.{8})", re.DOTALL)
+_OBJECT = struct.Struct("<HH4xQ")
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -42,6 +45,7 @@ class Hdf5:
         self._h5py: Any = h5py
         self._size = len(data)
         self._seen: set[int] = set()
+        _check_heaps(data)
         with _damaged():
             self.root: Any = h5py.File(_Window(data), "r").id
 
@@ -107,8 +111,10 @@ class Hdf5:
                     f"refused: the array {path[:200]!r} is compressed, which Keras never does"
                 )
             dtype, shape = _dtype(path, array.dtype), array.shape
-            nbytes = None if shape is None else math.prod(shape) * dtype.itemsize
-            if nbytes is None or nbytes > min(self._size, array.get_storage_size()):
+            if shape is None:
+                raise CheckpointError(f"the array {path[:200]!r} has no values")
+            nbytes = math.prod(shape) * dtype.itemsize
+            if nbytes > min(self._size, array.get_storage_size()):
                 raise CheckpointError(
                     f"the array {path[:200]!r} takes {nbytes} bytes, more than are in the file"
                 )
@@ -168,6 +174,24 @@ class _Window(io.RawIOBase):
         buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
+
+
+def _check_heaps(data: memoryview) -> None:
+    """Looks for what would make the HDF5 library loop for ever.
+
+    Strings of any length lie in heaps: a head, then objects, each with its number, references and size. One
+    of number 0 is free space up to the end, its own head counted in; with a smaller size no object follows.
+
+    Raises:
+        CheckpointError: If there is such a heap.
+    """
+    for found in _HEAP.finditer(data):
+        at, stop = found.end(), min(found.start() + int.from_bytes(found[1], "little"), len(data))
+        while at + _OBJECT.size <= stop:
+            number, _, size = _OBJECT.unpack_from(data, at)
+            if number == 0 and size < _OBJECT.size:
+                raise CheckpointError("damaged or hostile HDF5 file: a heap of strings has no end")
+            at += size if number == 0 else _OBJECT.size + -(-size // 8) * 8
 
 
 @contextlib.contextmanager
