@@ -17,7 +17,11 @@ def _module(name: str, block: str) -> str:
 
 def _keras_network(name: str, size: int) -> Any:
     """The classifier there has weights for one image size only."""
-    return application(name.upper(), size, top=size == vgg.FAMILY.variants[name].preprocessing.image_size)
+    return application(
+        name.removeprefix("keras_").upper(),
+        size,
+        top=size == vgg.FAMILY.variants[name].preprocessing.image_size,
+    )
 
 
 def _keras(name: str, block: str) -> str:
@@ -29,6 +33,7 @@ ORIGINALS = {
         (name, library): Original(make, _module)
         for library, make in {"torchvision": torchvision_network, "timm": timm_network}.items()
         for name in vgg.FAMILY.variants
+        if not name.startswith("keras_")
     },
-    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in ("vgg16", "vgg19")},
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in ("keras_vgg16", "keras_vgg19")},
 }

@@ -34,7 +34,7 @@ SMALLEST = (
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
     "swin_tiny_patch4_window7_224",
 )
-SMALLEST_IN_KERAS = [(name, "keras") for name in ("vgg16", "keras_resnet50", "keras_densenet121")]
+SMALLEST_IN_KERAS = [(name, "keras") for name in ("keras_vgg16", "keras_resnet50", "keras_densenet121")]
 _ANOTHER_EPSILON = ("vit_base_patch32_224", "transformers")  # shows with random weights, up to 1.5e-4
 CASES = [
     (name, library)
@@ -55,7 +55,7 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
         errors = parity.compare(name, library, parity.sizes(name, library)[size])
     wanted = {*create_model(name, 2, abstract_backbone=True).backbone.block_names}
     wanted |= {"logits"} if Naming(name, library).keys("head/classifier/kernel") else set()
-    if (library, name, size) == ("keras", "vgg16", 1):
+    if (library, name, size) == ("keras", "keras_vgg16", 1):
         wanted.remove("logits")  # the classifier there is of one image size
     absent = wanted - {*errors}
     assert absent <= {"pre_logits", "norm5"} or absent == {"norm"}  # for which not all have a module

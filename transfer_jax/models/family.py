@@ -12,6 +12,10 @@ from transfer_jax.models.preprocessing import Preprocessing
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 """Mean and deviation of ImageNet's pixels, per RGB channel on the 0..255 scale."""
+CAFFE = Preprocessing(
+    interpolation="bilinear", mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0), channel_order="bgr"
+)
+"""What Keras's VGG and ResNet expect."""
 HALF = (127.5, 127.5, 127.5)
 """As mean and deviation it maps pixels to -1..1."""
 

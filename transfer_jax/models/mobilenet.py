@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import GlobalPool, Identity
 from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
 from transfer_jax.models.preprocessing import Preprocessing
@@ -220,12 +220,15 @@ _SHAPES = {
     "keras_mobilenet_v3_large": Shape(16, _LARGE, 960, 1280, 1e-3, same=True),
     "keras_mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3, same=True),
 }
+_EXPECTED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 FAMILY = Family(
     name="mobilenet",
     variants={
         name: Variant(
-            shape=shape, preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD), dropout=0.2
+            shape=shape,
+            preprocessing=Preprocessing(mean=HALF, std=HALF) if shape.same else _EXPECTED,
+            dropout=0.2,
         )
         for name, shape in _SHAPES.items()
     },

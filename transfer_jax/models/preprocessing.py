@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 INTERPOLATIONS = ("bicubic", "bilinear")
+CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Preprocessing:
         interpolation: `bicubic` or `bilinear`.
         mean: Subtracted per RGB channel, on the 0..255 scale.
         std: Divided by per RGB channel, on the 0..255 scale.
+        channel_order: `rgb`, or `bgr` for weights that were trained so, as Keras's VGG and ResNet.
     """
 
     image_size: int = 224
@@ -26,6 +28,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -34,9 +37,12 @@ class Preprocessing:
             raise ValueError(f"crop_fraction must be in (0, 1], got {self.crop_fraction}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise ValueError(f"channel_order must be one of {CHANNEL_ORDERS}, got {self.channel_order!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Turns pixels `(batch, height, width, 3)` in 0..255 into the float32 input of the network."""
-        return (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
+        """Turns RGB pixels `(batch, height, width, 3)` in 0..255 into the float32 input of the network."""
+        normalized = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
+        return normalized[..., ::-1] if self.channel_order == "bgr" else normalized

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
 from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -188,13 +188,14 @@ _SHAPES = {
     "keras_resnet101": Shape((3, 4, 23, 3), keras=True),
     "keras_resnet152": Shape((3, 8, 36, 3), keras=True),
 }
+_EXPECTED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear")
 
 FAMILY = Family(
     name="resnet",
     variants={
         name: Variant(
             shape=shape,
-            preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"),
+            preprocessing=CAFFE if shape.keras else _EXPECTED,
         )
         for name, shape in _SHAPES.items()
     },

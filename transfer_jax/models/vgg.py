@@ -1,4 +1,4 @@
-"""VGG 11, 13, 16 and 19, with and without batch normalization.
+"""VGG 11, 13, 16 and 19, with and without batch normalization; `keras_*` expect what Keras's weights do.
 
 Source: Simonyan and Zisserman 2015, arXiv:1409.1556. The convolutional base is `block1` … `block5`; the
 features are its flattened 7x7 grid, and the published classifier has two hidden layers of 4096 on them.
@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import Conv, ConvNorm, FlattenPool, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -106,21 +106,22 @@ _COUNTS = {
 }
 
 
-def _variant(counts: tuple[int, ...], norm: bool) -> Variant:
-    return Variant(
-        shape=(counts, 64, norm),
-        preprocessing=Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"),
-        dropout=0.5,
-        hidden=(4096, 4096),
-    )
+_EXPECTED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear")
+
+
+def _variant(counts: tuple[int, ...], norm: bool, preprocessing: Preprocessing = _EXPECTED) -> Variant:
+    return Variant(shape=(counts, 64, norm), preprocessing=preprocessing, dropout=0.5, hidden=(4096, 4096))
 
 
 FAMILY = Family(
     name="vgg",
     variants={
-        f"{name}{'_bn' * norm}": _variant(counts, norm)
-        for name, counts in _COUNTS.items()
-        for norm in (False, True)
+        **{
+            f"{name}{'_bn' * norm}": _variant(counts, norm)
+            for name, counts in _COUNTS.items()
+            for norm in (False, True)
+        },
+        **{f"keras_{name}": _variant(_COUNTS[name], False, CAFFE) for name in ("vgg16", "vgg19")},
     },
     build=build,
     namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
