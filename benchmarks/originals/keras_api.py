@@ -72,7 +72,7 @@ class KerasOriginal(Original):
             return dict(read_weights(path))
 
     def load(self, network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-        left = dict(arrays)
+        left = {key: array for key, array in arrays.items() if not key.endswith(_NOT_PARAMETERS)}
         for key, variable in _variables(network):
             if not key.endswith(_NOT_PARAMETERS):
                 if key not in left:
