@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from transfer_jax.files import write_text
+
 Build = Callable[[], Callable[[], Any]]
 """Prepares a contender in its own process; returns what is to be timed. It must wait for its own results."""
 
@@ -73,15 +75,25 @@ def _work(build: Build, pipe: Connection) -> None:
 def report(
     title: str, rows: list[dict[str, Any]], out: Path | None, *, packages: tuple[str, ...] = ("jax", "torch")
 ) -> None:
-    """Prints rows as a table, and writes them as JSON with the machine and the versions."""
+    """Prints rows as a table, and writes them."""
+    print_rows(title, rows)
+    if out is not None:
+        write_report(title, rows, out, packages=packages)
+
+
+def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints rows as a table."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(rows[0]):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
-    if out is not None:
-        out.write_text(json.dumps({"title": title, "machine": machine(packages), "rows": rows}, indent=1))
+
+
+def write_report(title: str, rows: list[dict[str, Any]], out: Path, *, packages: tuple[str, ...]) -> None:
+    """Writes rows as JSON with the machine and the versions."""
+    write_text(out, json.dumps({"title": title, "machine": machine(packages), "rows": rows}, indent=1))
 
 
 def machine(packages: tuple[str, ...]) -> dict[str, str]:

@@ -11,23 +11,26 @@ exports ours, loads it strictly into the other library, and compares the paramet
 import argparse
 import datetime
 import fnmatch
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from contest import report
+from contest import print_rows, write_report
 from originals import CLASSES, ORIGINALS
+from rich.progress import track
 
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.functional import Arrays, merge, split
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.convert import fill
 from transfer_jax.weights.naming import BOOKKEEPING, Naming, to_library
 from transfer_jax.weights.specs import WeightsSpec
 
+LIMIT = 1e-4
 PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers", "keras")
 
 
@@ -128,30 +131,85 @@ def sizes(name: str, library: str) -> tuple[int, int]:
     return native, ORIGINALS[name, library].odd or odd - odd % getattr(variant.shape, "patch", 1)
 
 
-def rows(match: str) -> Iterator[dict[str, Any]]:
-    """A row of results for each network and library."""
-    for name, library in ORIGINALS:
-        if fnmatch.fnmatch(name, match):
-            found = [compare(name, library, size) for size in sizes(name, library)]
-            worst = [max(errors, key=errors.__getitem__) for errors in found]
-            shown = [f"{errors[block]:.1e} ({block})" for errors, block in zip(found, worst, strict=True)]
-            yield {
-                "network": name,
-                "library": library,
-                "native size": shown[0],
-                "odd size": shown[1],
-                "round trip": "bitwise",
-            }
+def row(name: str, library: str) -> dict[str, str]:
+    """What came of the comparison of a network with that of a library."""
+    found = {"network": name, "library": library, "native size": "", "odd size": "", "round trip": ""}
+    try:
+        for column, size in zip(("native size", "odd size"), sizes(name, library), strict=True):
+            errors = compare(name, library, size)
+            worst = max(errors, key=errors.__getitem__)
+            found[column] = f"{errors[worst]:.1e} ({worst})"
+        found["round trip"] = "bitwise"
+    except Exception as error:  # the others are still to be compared
+        found["round trip"] = f"{type(error).__name__}: {error}".splitlines()[0]
+    jax.clear_caches()
+    return found
+
+
+def passed(found: Mapping[str, str]) -> bool:
+    """Whether all that was compared is equal."""
+    errors = [float(found[column].split()[0]) for column in ("native size", "odd size") if found[column]]
+    return found["round trip"] == "bitwise" and max(errors) <= LIMIT
+
+
+def by_family(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Families by the libraries whose names they have: how many networks are equal, and the largest error."""
+    libraries = sorted({found["library"] for found in rows})
+    cells: dict[str, dict[str, list[Mapping[str, str]]]] = {}
+    for found in rows:
+        of_family = cells.setdefault(family_of(found["network"]).name, {})
+        of_family.setdefault(found["library"], []).append(found)
+    return [
+        {"family": family, **{library: _cell(of_family.get(library, [])) for library in libraries}}
+        for family, of_family in sorted(cells.items())
+    ]
+
+
+def _cell(rows: Sequence[Mapping[str, str]]) -> str:
+    if not rows:
+        return ""
+    errors = [found[column].split()[0] for found in rows for column in ("native size", "odd size")]
+    equal = sum(passed(found) for found in rows)
+    count = f"{equal}" if equal == len(rows) else f"{equal} of {len(rows)}"
+    return f"{count}: {max((error for error in errors if error), key=float, default='failed')}"
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as a table for the docs."""
+    columns = [*rows[0]]
+    lines = [columns, ["---"] * len(columns), *([found[column] for column in columns] for found in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--match", default="*", help="shell pattern of the networks")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file, written after each; what is in it is not repeated"
+    )
+    parser.add_argument("--markdown", type=Path, help="file for the table of families and libraries")
     arguments = parser.parse_args()
     title = f"Relative error against other libraries, {datetime.date.today()}"
-    report(title, [*rows(arguments.match)], arguments.out, packages=PACKAGES)
+    cases = [case for case in ORIGINALS if fnmatch.fnmatch(case[0], arguments.match)]
+    if not cases:
+        parser.error(
+            f"--match {arguments.match!r} is none of {', '.join(sorted({name for name, _ in ORIGINALS}))}"
+        )
+    found = []
+    if arguments.out and arguments.out.exists():
+        found = json.loads(arguments.out.read_text())["rows"]
+    done = {(each["network"], each["library"]) for each in found}
+    for case in track([case for case in cases if case not in done], "Comparing"):
+        found.append(row(*case))
+        if arguments.out:
+            write_report(title, found, arguments.out, packages=PACKAGES)
+    found = [each for each in found if (each["network"], each["library"]) in cases]
+    print_rows(title, found)
+    print_rows("Networks that are equal, and the largest error", by_family(found))
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(by_family(found)))
+    raise SystemExit(not all(map(passed, found)))
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ def tower(shape: Any, size: int) -> dict[str, Any]:
         "num_attention_heads": shape.heads,
         "intermediate_size": shape.hidden or 4 * shape.width,
         "patch_size": shape.patch,
+        "layer_norm_eps": shape.epsilon,
         "image_size": size,
     }
 
