@@ -7,7 +7,7 @@ import pytest
 
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge, split
-from transfer_jax.weights import find_spec
+from transfer_jax.weights import find_spec, load_pretrained
 
 CATS = range(281, 286)
 ESPRESSO = 967
@@ -57,9 +57,17 @@ def test_residual_where_shapes_agree_and_deeper_blocks_drop_more(drop_path):
     np.testing.assert_allclose([block.drop_path.rate for block in blocks], drop_path * np.arange(16) / 16)
 
 
-def test_real_photographs(photographs, lite0_logits):
-    pictures = photographs(224)
-    best = dict(zip(pictures, lite0_logits(np.stack([*pictures.values()])).argmax(-1), strict=True))
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
+def test_real_weights_name_real_photographs(photographs, name):
+    spec = find_spec(name)
+    model = create_model(name, 1000, abstract_backbone=True)
+    load_pretrained(model, spec, head=True)
+    model.eval()
+    graphdef, params, stats = split(model)
+    forward = jax.jit(lambda arrays, pixels: merge(graphdef, arrays)(pixels))
+    pictures = photographs(spec.preprocessing.image_size)
+    pixels = spec.preprocessing.normalize(jnp.asarray([*pictures.values()]))
+    best = dict(zip(pictures, np.asarray(forward({**params, **stats}, pixels)).argmax(-1), strict=True))
     assert best["chelsea"] in CATS
     assert best["coffee"] == ESPRESSO
 
