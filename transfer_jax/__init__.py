@@ -3,10 +3,14 @@
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.data import Augmentation
 from transfer_jax.freezing import (
+    Measured,
     Phase,
     Schedule,
     all_,
+    between,
     blocks,
+    controller,
+    depth,
     feature_extraction,
     five_steps,
     from_,
@@ -26,14 +30,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Augmentation",
+    "Measured",
     "Phase",
     "Result",
     "Schedule",
     "TrainConfig",
     "all_",
+    "between",
     "blocks",
     "classify",
+    "controller",
     "create_model",
+    "depth",
     "feature_extraction",
     "fine_tune",
     "fit",
