@@ -83,5 +83,5 @@ def test_a_cut_that_cannot_be(cut):
 
 
 def test_an_unknown_controller():
-    with pytest.raises(ValueError, match="no controller 'freezer'; known are .*autofreeze, egeria"):
+    with pytest.raises(ValueError, match=r"no controller .freezer.; known are .*autofreeze, egeria"):
         find_controller("freezer")

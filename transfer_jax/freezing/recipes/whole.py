@@ -37,7 +37,7 @@ def wise_ft(alpha: float = 0.5, **others: Any) -> Schedule:
 
 
 def l2_sp(alpha: float = 0.1, beta: float = 0.01, **others: Any) -> Schedule:
-    """Fine-tuning with a pull to the pretrained weights: `alpha/2 |w - w0|^2 + beta/2 |w_head|^2` in addition.
+    """Fine-tuning with a pull to the pretrained weights: `alpha/2 |w - w0|^2 + beta/2 |w_head|^2`.
 
     Source: Li et al. 2018, arXiv:1802.01483; the defaults are those of the authors' code.
 
