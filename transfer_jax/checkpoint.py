@@ -83,6 +83,16 @@ class Checkpoints:
         self._verify(step)
         return json.loads(self._load(step, "progress", None)["json"].tobytes())
 
+    def names(self, step: int, name: str) -> set[str]:
+        """The names of the arrays in a group of a step.
+
+        Raises:
+            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+        """
+        self._verify(step)
+        found: Any = self._orbax.checkpointables_metadata(step).metadata
+        return set(found.get(name) or ())
+
     def arrays(self, step: int, name: str, template: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """A group of arrays of a step, in the shapes and places of `template`.
 

@@ -79,7 +79,7 @@ def lines(workdir: Path, kind: str) -> list[dict]:
     return [line for line in found if line["kind"] == kind]
 
 
-@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 9), (1000, 23)])
+@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 11), (1000, 29)])
 def test_a_run_that_crashes_again_and_again_ends_the_same(
     image_folder, uninterrupted, tmp_path, checkpoint_seconds, every
 ):
@@ -179,7 +179,7 @@ def test_interpolation_lies_between_start_and_end(make_run):
 
     phase = Phase(name="p", train="top(1)", epochs=2, learning_rate=0.01, cache="off", interpolate=0.25)
     run = make_run(phase)
-    trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
+    trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent(), None, run.arrays)
     list(trainer.train(iter(trainer.inputs.train), 0))
     ended, final = trainer.all_arrays(), trainer.final_arrays()
     for path, array in run.arrays.items():

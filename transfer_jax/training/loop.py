@@ -1,6 +1,7 @@
 """`fit`: a whole schedule, which goes on by itself where it was stopped."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,12 @@ from transfer_jax.training.conduct import Conductor
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.interrupt import stop_asked
 from transfer_jax.training.outcome import write_outcome
-from transfer_jax.training.phase import Ended, PhaseTrainer, fresh_state
+from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
+from transfer_jax.training.restore import carried_paths, restored_arrays, restored_end, restored_state
 from transfer_jax.training.result import PhaseResult, Result
 from transfer_jax.training.run import Run, images_digest, prepare
-from transfer_jax.training.state import named_leaves, restore_leaves
+from transfer_jax.training.state import named_leaves
 from transfer_jax.training.tally import Tally
 from transfer_jax.training.workdir import check_workdir, claim
 
@@ -90,53 +92,33 @@ class _Loop:
         """Trains every phase that is left, and writes the model and the report."""
         arrays, ended = self._run.arrays, None
         if self._latest is not None:
-            template = {path: arrays[path] for path in self._carried()}
-            arrays = {**arrays, **self._checkpoints.arrays(self._latest, "carried", template)}
-            ended = self._ended(arrays)
+            where = (self._run, self._checkpoints, self._latest, self._position)
+            arrays = restored_arrays(*where)
+            ended = restored_end(*where, arrays)
         while self._position.phase < len(self._phases):
             trainer = self._train_phase(arrays, ended)
             arrays, ended = trainer.final_arrays(), trainer.ended()
 
-    def _ended(self, arrays: Arrays) -> Ended | None:
-        """How the phase before ended, where the run is at the start of one."""
-        position = self._position
-        if position.phase == 0 or position.data is not None or self._latest is None:
-            return None
-        parts = self._run.parts(position.phase - 1, position.ended_cut)
-        state = fresh_state(self._run, parts, arrays).state
-        leaves = self._checkpoints.arrays(self._latest, "ended", named_leaves(state))
-        return Ended(parts, restore_leaves(state, leaves))
-
-    def _carried(self) -> list[str]:
-        """Paths that were changed so far, and that are not in the state of the phase under way."""
-        position = self._position
-        changed = {path for parts in self._phases[: position.phase] for path in parts.changes}
-        if position.data is None:
-            return sorted(changed)
-        parts = self._run.parts(position.phase, position.cut)
-        cut_off = self._phases[position.phase].state_paths
-        return sorted((changed | cut_off) - parts.state_paths)
-
     def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
         """Trains a phase to its end, in one span for each place of the cut."""
         position = self._position
-        trainer = PhaseTrainer(
-            self._run, self._run.parts(position.phase, position.cut), arrays, self._progress, ended
-        )
+        began = self._began(arrays)
+        parts = self._run.parts(position.phase, position.cut)
+        trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
         tally = Tally(**position.tally)
         tally.add_inputs(trainer.inputs)
         data = position.data
         if data is not None:
             assert self._latest is not None
-            leaves = self._checkpoints.arrays(self._latest, "state", named_leaves(trainer.state))
-            trainer.state = restore_leaves(trainer.state, leaves)
+            trainer.state = restored_state(self._checkpoints, self._latest, "state", trainer.state)
         conductor = Conductor(position, self._log, self._global_step)
         with stop_asked() as stop:
             while True:
                 before, iterator = digests(trainer.frozen), iter(trainer.inputs.train)
                 if data is not None:
                     iterator.set_state(data)
-                cut = self._span(trainer, iterator, tally, arrays, conductor, stop)
+                save = functools.partial(self._save_under_way, trainer, iterator, tally, arrays, began)
+                cut = self._span(trainer, iterator, tally, conductor, save, stop)
                 after = digests(trainer.frozen)
                 check_unchanged(before, after)
                 step = int(trainer.state.step)
@@ -145,13 +127,8 @@ class _Loop:
                     break
                 data, position.cut, position.span_start = iterator.get_state(), cut, step
                 arrays = trainer.all_arrays()
-                trainer = PhaseTrainer(
-                    self._run,
-                    self._run.parts(position.phase, cut),
-                    arrays,
-                    self._progress,
-                    trainer.ended(),
-                )
+                parts = self._run.parts(position.phase, cut)
+                trainer = PhaseTrainer(self._run, parts, arrays, self._progress, trainer.ended(), began)
                 tally.add_inputs(trainer.inputs)
             self._end_phase(trainer, tally, after)
             if stop():
@@ -163,8 +140,8 @@ class _Loop:
         trainer: PhaseTrainer,
         iterator: Any,
         tally: Tally,
-        arrays: Arrays,
         conductor: Conductor,
+        save: Callable[[int], None],
         stop: Callable[[], bool],
     ) -> int | None:
         """The steps to the next move of the cut, which is returned, or to the end of the phase."""
@@ -189,9 +166,7 @@ class _Loop:
             compiled = trainer.compile_seconds
             due = stop() or now - saved >= config.checkpoint_seconds
             if due and step < parts.steps and cut is None:
-                self._position.data, self._position.tally = iterator.get_state(), dataclasses.asdict(tally)
-                carried = {path: arrays[path] for path in self._carried()}
-                self._save(step, {"state": named_leaves(trainer.state), "carried": carried})
+                save(step)
                 saved = time.monotonic()
                 if stop():
                     raise KeyboardInterrupt
@@ -200,6 +175,25 @@ class _Loop:
             started = time.monotonic()
         self._progress.finish()
         return cut
+
+    def _began(self, arrays: Arrays) -> Arrays:
+        """What the phase under way changes as it was at its start, if it interpolates."""
+        parts = self._phases[self._position.phase]
+        if parts.phase.interpolate == 1:
+            return {}
+        began = {path: arrays[path] for path in sorted(parts.changes)}
+        if self._position.data is None:
+            return began
+        assert self._latest is not None
+        return self._checkpoints.arrays(self._latest, "began", began)
+
+    def _save_under_way(
+        self, trainer: PhaseTrainer, iterator: Any, tally: Tally, arrays: Arrays, began: Arrays, step: int
+    ) -> None:
+        """Saves a checkpoint in the middle of a phase."""
+        self._position.data, self._position.tally = iterator.get_state(), dataclasses.asdict(tally)
+        carried = {path: arrays[path] for path in carried_paths(self._run, self._position)}
+        self._save(step, {"state": named_leaves(trainer.state), "carried": carried, "began": began})
 
     def _end_epoch(self, trainer: PhaseTrainer, epoch: int, tally: Tally) -> None:
         parts, every = trainer.parts, self._run.config.eval_every
@@ -245,7 +239,7 @@ class _Loop:
             write_outcome(run, trainer, probabilities)
         else:
             arrays = trainer.final_arrays()
-            trees["carried"] = {path: arrays[path] for path in self._carried()}
+            trees["carried"] = {path: arrays[path] for path in carried_paths(run, position)}
             trees["ended"] = named_leaves(trainer.state)
         self._save(0, trees)
 

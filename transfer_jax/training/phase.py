@@ -84,6 +84,7 @@ class PhaseTrainer:
         arrays: All arrays of the model as it starts.
         progress: Where extraction reports to.
         ended: The phase before, or this one at another cut; what of its state goes on is said by `carry`.
+        began: What the phase changes as it was at its start, for a phase that interpolates.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class PhaseTrainer:
         arrays: Arrays,
         progress: Progress,
         ended: Ended | None = None,
+        began: Arrays | None = None,
     ) -> None:
         phase, config = parts.phase, run.config
         self.parts = parts
@@ -124,7 +126,7 @@ class PhaseTrainer:
             seed=seed,
         )
         self._run = run
-        self._began = {path: arrays[path] for path in parts.state_paths} if phase.interpolate < 1 else {}
+        self._began = began or {}
         self._forward = forward
         self._names = run.train.names
         self._train_function = make_train_step(forward, fresh.optimizer, options)
@@ -182,25 +184,28 @@ class PhaseTrainer:
         Raises:
             NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
         """
-        parts = self.parts
-        anchor = self._pretrained() if parts.phase.l2_sp else {}
-        for step in range(first, parts.steps):
-            batch = next(batches)
-            self.rates = parts.rates(step, multipliers(step))
-            arguments = (self.state, self.frozen, _inputs(batch), self.rates, anchor)
-            run = self._compile("step", self._train_function, *arguments, donate=(0,))
-            self.state, metrics = run(*arguments)
-            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not np.isfinite(metrics["loss"]):
-                images = ", ".join(str(self._names[index]) for index in batch["index"][:8])
-                more = " …" if len(batch["index"]) > 8 else ""
-                raise NonFiniteLossError(
-                    f"the loss is {metrics['loss']} at step {step} of phase {parts.phase.name!r}; "
-                    f"its batch: {images}{more}. Try a lower learning rate or clip_norm."
-                )
-            rates = self.block_rates()
-            metrics["learning_rate"] = rates.get("head", max(rates.values()))
-            yield metrics
+        for step in range(first, self.parts.steps):
+            yield self.step(next(batches), self.parts.rates(step, multipliers(step)))
+
+    def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
+        """Takes one step, and returns its metrics; errors are those of `train`."""
+        self.rates = rates
+        anchor = self._pretrained() if self.parts.phase.l2_sp else {}
+        arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
+        run = self._compile("step", self._train_function, *arguments, donate=(0,))
+        self.state, metrics = run(*arguments)
+        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite(metrics["loss"]):
+            images = ", ".join(str(self._names[index]) for index in batch["index"][:8])
+            more = " …" if len(batch["index"]) > 8 else ""
+            raise NonFiniteLossError(
+                f"the loss is {metrics['loss']} at step {int(self.state.step) - 1} of phase "
+                f"{self.parts.phase.name!r}; its batch: {images}{more}. "
+                "Try a lower learning rate or clip_norm."
+            )
+        blocks = self.block_rates()
+        metrics["learning_rate"] = blocks.get("head", max(blocks.values()))
+        return metrics
 
     def block_rates(self) -> dict[str, float]:
         """The learning rate of each block in the last step; where its tensors have their own, their mean."""

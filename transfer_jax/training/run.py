@@ -65,7 +65,7 @@ class Run:
     @property
     def batch_size(self) -> int:
         """Images in a training step: the config's, or all of them where there are fewer."""
-        return min(self.config.batch_size, len(self.train) // self.config.accumulate * self.config.accumulate)
+        return batch_size(self.config, len(self.train))
 
     @property
     def feature_root(self) -> Path:
@@ -133,6 +133,11 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
         train=train,
         evaluation=evaluation,
     )
+
+
+def batch_size(config: TrainConfig, images: int) -> int:
+    """Images in a training step: the config's, or all of them where there are fewer."""
+    return min(config.batch_size, images // config.accumulate * config.accumulate)
 
 
 def check(config: TrainConfig) -> None:
