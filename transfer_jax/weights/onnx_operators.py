@@ -33,7 +33,9 @@ def _reshape(graph: Graph, equation: Any, x: Value) -> Value:
 def _broadcast(graph: Graph, equation: Any, x: Value) -> Value:
     shape = equation.params["shape"]
     aligned = [1] * len(shape)
-    for axis, size in zip(equation.params["broadcast_dimensions"], equation.invars[0].aval.shape, strict=True):
+    for axis, size in zip(
+        equation.params["broadcast_dimensions"], equation.invars[0].aval.shape, strict=True
+    ):
         aligned[axis] = size
     x = graph.reshape(x, aligned)
     return x if aligned == [*shape] else graph.add("Expand", x, graph.sizes(shape))
@@ -76,13 +78,19 @@ def _cut(graph: Graph, x: Value, ranges: dict[int, tuple[int, int, int]]) -> Val
 
 def _gather(graph: Graph, equation: Any, x: Value, indices: Value) -> Value:
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    if isinstance(indices, str) or indices.ndim != 1:
-        raise ValueError(f"ONNX is written for one index that is known now, not {equation}")
-    shape, ranges = equation.invars[0].aval.shape, {}
-    for axis, index in zip(numbers.start_index_map, indices.tolist(), strict=True):
-        start = min(max(index, 0), shape[axis] - sizes[axis])
-        ranges[axis] = (start, start + sizes[axis], 1)
-    return _reshape(graph, equation, _cut(graph, x, ranges))
+    shape, axes = equation.invars[0].aval.shape, numbers.start_index_map
+    if isinstance(indices, np.ndarray) and indices.ndim == 1:
+        starts = [
+            min(max(int(index), 0), shape[axis] - sizes[axis])
+            for axis, index in zip(axes, indices, strict=True)
+        ]
+        cut = _cut(graph, x, {axis: (i, i + sizes[axis], 1) for axis, i in zip(axes, starts, strict=True)})
+        return _reshape(graph, equation, cut)
+    others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    whole = others == numbers.offset_dims and all(sizes[axis] == shape[axis] for axis in others)
+    if isinstance(indices, np.ndarray) and indices.ndim == 2 and len(axes) == 1 and whole:
+        return graph.add("Gather", x, indices[:, 0].clip(0, shape[axes[0]] - 1), axis=axes[0])
+    raise ValueError(f"ONNX is written for indices along one axis that are known now, not {equation}")
 
 
 def _pad(graph: Graph, equation: Any, x: Value, value: Value) -> Value:
@@ -130,14 +138,14 @@ def _dot_general(graph: Graph, equation: Any, x: Value, y: Value) -> Value:
 def _pool(graph: Graph, equation: Any, operator: str, x: Value, **attributes: Any) -> Value:
     params = equation.params
     window, padding = params["window_dimensions"], params["padding"]
-    if len(window) != 4 or window[0] != 1 or window[3] != 1 or any(step != 1 for step in params["base_dilation"]):
+    dilated = any(step != 1 for step in (*params["base_dilation"], *params["window_dilation"]))
+    if dilated or len(window) != 4 or window[0] != 1 or window[3] != 1:
         raise ValueError(f"ONNX is written for windows over height and width, not {equation}")
     y = graph.add(
         operator,
         graph.transpose(x, (0, 3, 1, 2)),
         kernel_shape=window[1:3],
         strides=params["window_strides"][1:3],
-        dilations=params["window_dilation"][1:3],
         pads=[*(low for low, _ in padding[1:3]), *(high for _, high in padding[1:3])],
         **attributes,
     )
@@ -197,7 +205,7 @@ _SAME = {
 OPERATORS: dict[str, Operator] = {
     **{name: _same(operator) for name, operator in _SAME.items()},
     **{f"reduce_{name}": _reduction(f"Reduce{name.capitalize()}") for name in ("sum", "max", "min")},
-    **dict.fromkeys(("copy", "copy_p", "stop_gradient"), _given),
+    **dict.fromkeys(("copy", "stop_gradient"), _given),
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,
