@@ -96,6 +96,14 @@ def test_a_program_computes_what_the_function_does(case):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_long_sums_keep_their_digits():
+    x = RNG.uniform(size=(1, 128, 128, 32)).astype(np.float32)
+    content = onnx_program(lambda x: x.sum(axis=(1, 2)), x.shape[1:])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"pixels": x})
+    np.testing.assert_allclose(np.asarray(found), x.sum(axis=(1, 2), dtype=np.float64), rtol=1e-6)
+
+
 def test_every_operator_has_its_case():
     assert {case.split()[0] for case in CASES} == {*OPERATORS}
 

@@ -17,7 +17,10 @@ def _same(operator: str) -> Operator:
 
 def _reduction(operator: str) -> Operator:
     def reduce(graph: Graph, equation: Any, x: Value) -> Value:
-        return graph.add(operator, x, np.array(equation.params["axes"], np.int64), keepdims=0)
+        # Axis by axis: onnxruntime adds numbers one by one, and the fewer they are, the more digits are right.
+        for axis in sorted(equation.params["axes"], reverse=True):
+            x = graph.add(operator, x, np.array([axis], np.int64), keepdims=0)
+        return x
 
     return reduce
 
