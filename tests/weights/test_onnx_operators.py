@@ -69,7 +69,7 @@ CASES = {
     "gather of several": lambda x: x[:, ::-2] + x[:, np.array([3, 0, 3])],
     "pad": lambda x: lax.pad(x, 1.5, ((0, 0, 0), (2, 0, 0), (-1, 1, 0), (0, 0, 0))),
     "conv_general_dilated": lambda x: lax.conv_general_dilated(
-        *(x, KERNEL, (2, 1), ((1, 0), (0, 2))),
+        *(x, jnp.asarray(KERNEL), (2, 1), ((1, 0), (0, 2))),
         rhs_dilation=(1, 2),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=2,
@@ -119,7 +119,7 @@ def test_every_operator_has_its_case():
         (lambda x: x[:, np.array([0, 2]), np.array([0, 2])], "indices along one axis"),
         (
             lambda x: lax.conv_general_dilated(
-                *(x, KERNEL[..., :4], (1, 1), ((0, 0), (0, 0)), (2, 1)),
+                *(x, jnp.asarray(KERNEL[..., :4]), (1, 1), ((0, 0), (0, 0)), (2, 1)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 feature_group_count=2,
             ),

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +62,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     graphdef, params, stats = split(model)
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     if target in PROGRAMS:
-        write = _onnx if target == "onnx" else _stablehlo
-        size = saved.preprocessing.image_size
-        content = write(
-            lambda pixels: merge(graphdef, arrays)(saved.preprocessing.normalize(pixels)), (size, size, 3)
-        )
+        content = _program(target, saved, graphdef, arrays)
     elif target == "safetensors":
         content = save(arrays, {"model": saved.model})
     else:
@@ -91,6 +88,14 @@ def _check_head(saved: SavedModel, target: str) -> None:
             f"the {saved.model} of {target} has hidden layers {wanted} in its classifier, this one has "
             f"{saved.hidden}; train with hidden={wanted}, or export as one of {others}"
         )
+
+
+def _program(target: str, saved: SavedModel, graphdef: Any, arrays: Any) -> bytes:
+    def logits(pixels: jax.Array) -> jax.Array:
+        return merge(graphdef, arrays)(saved.preprocessing.normalize(pixels))
+
+    size = saved.preprocessing.image_size
+    return (_onnx if target == "onnx" else _stablehlo)(logits, (size, size, 3))
 
 
 def _stablehlo(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:

@@ -58,9 +58,10 @@ class Graph:
             raise ValueError(f"the dimension {size} is not a multiple of {self._batch}")
         return self._size if times == 1 else self.add("Mul", self._size, np.array([times], np.int64))
 
-    def needed(self) -> list[onnx.NodeProto]:
-        """The nodes that the last one depends on, and it, in order."""
-        wanted, kept = set(self.nodes[-1].output), []
+    def leading_to(self, value: Value, name: str) -> list[onnx.NodeProto]:
+        """The nodes that compute a value, in order, and one that gives it a name."""
+        source = value if isinstance(value, str) else self._constant(value)
+        kept, wanted = [helper.make_node("Identity", [source], [name])], {source}
         for node in reversed(self.nodes):
             if wanted.intersection(node.output):
                 kept.append(node)

@@ -17,7 +17,7 @@ def _same(operator: str) -> Operator:
 
 def _reduction(operator: str) -> Operator:
     def reduce(graph: Graph, equation: Any, x: Value) -> Value:
-        # Axis by axis: onnxruntime adds numbers one by one, and the fewer they are, the more digits are right.
+        # Axis by axis: onnxruntime adds one by one, and the fewer there are, the more digits are right.
         for axis in sorted(equation.params["axes"], reverse=True):
             x = graph.add(operator, x, np.array([axis], np.int64), keepdims=0)
         return x

@@ -42,11 +42,10 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
         ValueError: If the function does what has no operator here, or has more than 2 GB of parameters.
     """
     (batch,) = export.symbolic_shape(_EXAMPLES)
-    traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
+    traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
     graph = Graph(batch, "pixels")
     (result,) = _evaluate(graph, traced, ["pixels"])
-    graph.nodes.append(helper.make_node("Identity", [result], ["logits"]))
-    nodes = graph.needed()
+    nodes = graph.leading_to(result, "logits")
     used = {name for node in nodes for name in node.input}
     constants = {name: array for name, array in graph.constants.items() if name in used}
     size = sum(array.nbytes for array in constants.values())
@@ -74,7 +73,9 @@ def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]
     values.update(zip(traced.jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
+        if isinstance(atom, core.Literal):
+            return np.asarray(atom.val, getattr(atom.aval, "dtype", None))
+        return values[atom]
 
     for equation in traced.jaxpr.eqns:
         outputs = _outputs(graph, equation, [read(atom) for atom in equation.invars])
