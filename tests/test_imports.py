@@ -29,6 +29,7 @@ ONLY = {  # who alone may import a library
     "zipfile": ("weights/readers/",),
     "tensorstore": ("weights/readers/",),
     "h5py": ("weights/readers/",),
+    "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
     "rich": ("report/", "cli.py"),
     "tyro": ("cli.py", "networks.py"),

@@ -113,7 +113,8 @@ def export(
     Args:
         workdir: Folder of a finished run.
         to: A library that has the network (torchvision, timm …): safetensors in its names and layouts.
-            Or `safetensors`: one in our own. Or `stablehlo`: a program that `jax.export` reads.
+            Or `safetensors`: one in our own. Or `stablehlo` or `onnx`: a program that `jax.export`
+            or onnxruntime reads.
         out: The file; `exported-…` in the folder of the run, if not given.
     """
     with CONSOLE.status(f"exporting to {to}"):

@@ -6,6 +6,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
@@ -97,10 +99,36 @@ def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "vit_tiny_patch16_224"])
+def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
+    expected = trained(model, tmp_path)
+    file = export_model(tmp_path, "onnx", tmp_path / "net.onnx")
+    onnx.checker.check_model(file, full_check=True)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["b", 224, 224, 3]
+    assert session.get_outputs()[0].shape == ["b", len(CLASSES)]
+    for batch in (1, 3):
+        (found,) = session.run(None, {"pixels": PIXELS[:batch]})
+        assert np.abs(np.asarray(found) - expected[:batch]).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("target", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
+def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_path, monkeypatch):
+    trained("efficientnet_lite_tiny", tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        export_model(tmp_path, target, tmp_path / "net")
+
+
 @pytest.mark.parametrize(
     ("model", "target", "out", "message"),
     [
-        ("efficientnet_lite_tiny", "keras3", "x", "cannot be written as 'keras3'; choose from .*'stablehlo'"),
+        (
+            "efficientnet_lite_tiny",
+            "keras3",
+            "x",
+            "cannot be written as 'keras3'; choose from .*'stablehlo', 'onnx'",
+        ),
         ("efficientnet_lite_tiny", "safetensors", "no/x", "there is no folder"),
         ("vgg11", "timm", "x", r"has hidden layers \(4096, 4096\) in its classifier, this one has \(\)"),
     ],

@@ -1,6 +1,7 @@
 """Writes a trained model for other libraries and runtimes."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,21 @@ from transfer_jax.weights.naming import to_library
 from transfer_jax.weights.saved import SavedModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-"""What an exported program runs on."""
+"""What an exported StableHLO program runs on."""
+PROGRAMS = ("stablehlo", "onnx")
+"""What a network can be written as that runs without this package."""
 _NPZ = ("vision_transformer", "big_vision")
 """Libraries that read `.npz` files."""
 
 
 def targets(model: str) -> tuple[str, ...]:
     """What `export_model` can write a network as."""
-    return (*family_of(model).namings, "safetensors", "stablehlo")
+    return (*family_of(model).namings, "safetensors", *PROGRAMS)
 
 
 def suffix(target: str) -> str:
     """How the name of a file for a target ends."""
-    return ".stablehlo" if target == "stablehlo" else ".npz" if target in _NPZ else ".safetensors"
+    return f".{target}" if target in PROGRAMS else ".npz" if target in _NPZ else ".safetensors"
 
 
 def export_model(directory: Path, target: str, out: Path) -> Path:
@@ -38,9 +41,9 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         directory: What `fit` wrote.
         target: The name of a library writes the parameters and statistics as safetensors (Google's as
             `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes.
-            `safetensors` writes them in our own. `stablehlo` writes a program for `jax.export.deserialize`,
-            from pixels `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any
-            `b` and any of `PLATFORMS`.
+            `safetensors` writes them in our own. `stablehlo` and `onnx` write a program from pixels
+            `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any `b`: for
+            `jax.export.deserialize` and any of `PLATFORMS`, or for onnxruntime and others.
         out: The file to write.
 
     Returns:
@@ -49,6 +52,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     Raises:
         ValueError: If the network cannot be written as that; the choices are named.
         FileNotFoundError: If there is no trained model, or no folder to write to.
+        ImportError: If a package is needed that is not installed; the command that installs it is given.
     """
     saved, model = SavedModel.load(directory)
     if target not in targets(saved.model):
@@ -57,8 +61,8 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
     graphdef, params, stats = split(model)
     arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
-    if target == "stablehlo":
-        content = _program(saved, graphdef, arrays)
+    if target in PROGRAMS:
+        content = _program(target, saved, graphdef, arrays)
     elif target == "safetensors":
         content = save(arrays, {"model": saved.model})
     else:
@@ -79,23 +83,38 @@ def _file(arrays: dict[str, np.ndarray], target: str) -> bytes:
 def _check_head(saved: SavedModel, target: str) -> None:
     wanted = variant_of(saved.model).hidden
     if saved.hidden != wanted:
+        others = ", ".join(("safetensors", *PROGRAMS))
         raise ValueError(
             f"the {saved.model} of {target} has hidden layers {wanted} in its classifier, this one has "
-            f"{saved.hidden}; train with hidden={wanted}, or export as safetensors or stablehlo"
+            f"{saved.hidden}; train with hidden={wanted}, or export as one of {others}"
         )
 
 
-def _program(saved: SavedModel, graphdef: Any, arrays: Any) -> bytes:
+def _program(target: str, saved: SavedModel, graphdef: Any, arrays: Any) -> bytes:
+    def logits(pixels: jax.Array) -> jax.Array:
+        return merge(graphdef, arrays)(saved.preprocessing.normalize(pixels))
+
+    size = saved.preprocessing.image_size
+    return (_onnx if target == "onnx" else _stablehlo)(logits, (size, size, 3))
+
+
+def _stablehlo(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:
         raise ImportError("exporting as stablehlo needs flatbuffers: pip install flatbuffers") from error
     from jax import export
 
-    def logits(pixels: jax.Array) -> jax.Array:
-        return merge(graphdef, arrays)(saved.preprocessing.normalize(pixels))
-
     (batch,) = export.symbolic_shape("b")
-    size = saved.preprocessing.image_size
-    pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    pixels = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
     return bytes(export.export(jax.jit(logits), platforms=PLATFORMS)(pixels).serialize())
+
+
+def _onnx(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError("exporting as onnx needs onnx: pip install onnx") from error
+    from transfer_jax.weights.onnx_program import onnx_program
+
+    return onnx_program(logits, shape)
