@@ -155,7 +155,7 @@ def measure(model: str, file: Path, rounds: int) -> list[dict[str, Any]]:
         {
             "program": program,
             "ready s": f"{median['ready']:.2f}",
-            "process s": f"{median['process']:.2f}",
+            "process s": f"{median['process']:.1f}",
             "grew MB": f"{median['grew'] / 1e6:.0f}",
             "of the file": f"{median['grew'] / size:.2f}",
             "peak MB": f"{median['peak'] / 1e6:.0f}",
@@ -194,7 +194,8 @@ def compare(arguments: argparse.Namespace) -> None:
             subprocess.run(command, check=True)
             for name in FILES:
                 found = measure(model, Path(folder, name), arguments.rounds)
-                print_rows(f"{model}, {name}, {datetime.date.today()}", found)
+                shown = [{key: row[key] for key in row if key != "rounds"} for row in found]
+                print_rows(f"{model}, {name}, {datetime.date.today()}", shown)
                 rows += [{"model": model, "file": name, **row} for row in found]
     if arguments.out is not None:
         packages = ("jax", "flax", "numpy", "torch", "timm", "safetensors")
