@@ -53,7 +53,9 @@ def models(match: str = "*", weights: bool = False) -> None:
 
 def _cost(name: str, size: int) -> tuple[int, int]:
     """Parameters of a backbone, and multiply-adds of the network with the classifier that it is known for."""
-    model = create_model(name, 1000, hidden=variant_of(name).hidden, abstract_backbone=True)
+    model = create_model(
+        name, 1000, hidden=variant_of(name).hidden, abstract_backbone=True, abstract_head=True
+    )
     model.eval()
     graphdef, params, stats = split(model)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)

@@ -12,7 +12,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath, Identity, LayerScale
+from transfer_jax.models.initial import constant
+from transfer_jax.models.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -31,7 +32,7 @@ class Stem(nnx.Module):
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.conv = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(self.conv(x))
@@ -41,7 +42,7 @@ class Downsample(nnx.Module):
     """Normalization, and patches of 2x2."""
 
     def __init__(self, in_features: int, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(in_features, rngs=rngs)
+        self.norm = LayerNorm(in_features, rngs=rngs)
         self.conv = Conv(in_features, width, 2, strides=2, padding="VALID", use_bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -51,9 +52,9 @@ class Downsample(nnx.Module):
 class ResponseNorm(nnx.Module):
     """Global response normalization: a channel counts by its norm over the image, relative to the mean."""
 
-    def __init__(self, width: int) -> None:
-        self.scale = nnx.Param(jnp.zeros(width))
-        self.bias = nnx.Param(jnp.zeros(width))
+    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
+        self.scale = nnx.Param(constant(0.0, width, rngs))
+        self.bias = nnx.Param(constant(0.0, width, rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         norm = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
@@ -66,13 +67,13 @@ class ConvNeXtBlock(nnx.Module):
 
     def __init__(self, width: int, v2: bool, drop_path: float, rngs: nnx.Rngs) -> None:
         self.conv = Conv(width, width, 7, padding=3, groups=width, use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.fc2 = nnx.Linear(4 * width, width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
+        self.fc1 = Linear(width, 4 * width, rngs=rngs)
+        self.fc2 = Linear(4 * width, width, rngs=rngs)
         if v2:
-            self.grn = ResponseNorm(4 * width)
+            self.grn = ResponseNorm(4 * width, rngs)
         else:
-            self.scale = LayerScale(width, 1e-6)
+            self.scale = LayerScale(width, 1e-6, rngs)
         self.v2 = v2
         self.drop_path = DropPath(drop_path)
 
@@ -86,7 +87,7 @@ class PooledNorm(nnx.Module):
     """The mean over the image, normalized: `(batch, height, width, channels)` to `(batch, channels)`."""
 
     def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(x.mean(axis=(1, 2)))

@@ -11,7 +11,7 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath
+from transfer_jax.models.layers import Conv, DropPath, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Norm
 
@@ -48,8 +48,8 @@ class Perceptron(nnx.Module):
     """Two layers over the last axis."""
 
     def __init__(self, features: int, hidden: int, rngs: nnx.Rngs) -> None:
-        self.fc1 = nnx.Linear(features, hidden, rngs=rngs)
-        self.fc2 = nnx.Linear(hidden, features, rngs=rngs)
+        self.fc1 = Linear(features, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, features, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
@@ -59,9 +59,9 @@ class MixerBlock(nnx.Module):
     """A perceptron over the patches, then one over the channels, each normalized before and added."""
 
     def __init__(self, width: int, patches: int, drop_path: float, rngs: nnx.Rngs) -> None:
-        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm1 = LayerNorm(width, rngs=rngs)
         self.mlp_tokens = Perceptron(patches, width // 2, rngs)
-        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm2 = LayerNorm(width, rngs=rngs)
         self.mlp_channels = Perceptron(width, 4 * width, rngs)
         self.drop_path = DropPath(drop_path, ndim=3)
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import GlobalPool, Identity
+from transfer_jax.models.layers import GlobalPool, Identity, Linear
 from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -62,7 +62,7 @@ class PooledDense(nnx.Module):
     """The mean over the image, a dense layer and a hard swish."""
 
     def __init__(self, in_features: int, features: int, rngs: nnx.Rngs) -> None:
-        self.dense = nnx.Linear(in_features, features, rngs=rngs)
+        self.dense = Linear(in_features, features, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return jax.nn.hard_swish(self.dense(x.mean(axis=(1, 2))))

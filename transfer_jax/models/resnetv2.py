@@ -14,7 +14,7 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.conv import conv2d
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath, GlobalPool, NormAct, max_pool
+from transfer_jax.models.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -59,7 +59,7 @@ class GroupNormAct(nnx.Module):
     """Normalization in 32 groups of channels, and a ReLU."""
 
     def __init__(self, features: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.GroupNorm(features, num_groups=32, epsilon=1e-5, rngs=rngs)
+        self.norm = GroupNorm(features, 32, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return jax.nn.relu(self.norm(x))

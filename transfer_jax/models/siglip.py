@@ -14,7 +14,8 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.clip import TEXTS, transformers
 from transfer_jax.models.family import Family, Place, Setting, Variant, within
-from transfer_jax.models.layers import Identity
+from transfer_jax.models.initial import normal
+from transfer_jax.models.layers import Identity, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import (
     Shape,
@@ -33,13 +34,13 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
         width, hidden = shape.width, shape.hidden or 4 * shape.width
-        normal = nnx.initializers.normal(width**-0.5)
-        self.latent = nnx.Param(normal(rngs.params(), (1, 1, width)))
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.proj = nnx.Linear(width, width, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=shape.epsilon, rngs=rngs)
-        self.fc1 = nnx.Linear(width, hidden, rngs=rngs)
-        self.fc2 = nnx.Linear(hidden, width, rngs=rngs)
+        draw = normal(width**-0.5)
+        self.latent = nnx.Param(draw(rngs.params(), (1, 1, width)))
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=shape.epsilon, rngs=rngs)
+        self.fc1 = Linear(width, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, width, rngs=rngs)
         self.shape = shape
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

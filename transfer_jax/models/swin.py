@@ -15,7 +15,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, GlobalPool
+from transfer_jax.models.initial import normal
+from transfer_jax.models.layers import Conv, GlobalPool, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
 
@@ -37,7 +38,7 @@ class Embed(nnx.Module):
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.proj = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=_EPSILON, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=_EPSILON, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(self.proj(x))
@@ -47,8 +48,8 @@ class Merge(nnx.Module):
     """Joins 2x2 tokens, the upper left, lower left, upper right and lower right, and halves the channels."""
 
     def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
-        self.reduction = nnx.Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
+        self.norm = LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
+        self.reduction = Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = _fill_up(x, 2)
@@ -71,8 +72,8 @@ class WindowAttention(Attention):
 
     def __init__(self, width: int, heads: int, window: int, shifts: bool, rngs: nnx.Rngs) -> None:
         super().__init__(width, heads, rngs)
-        normal = nnx.initializers.normal(0.02)
-        self.relative_position_bias_table = nnx.Param(normal(rngs.params(), ((2 * window - 1) ** 2, heads)))
+        draw = normal(0.02)
+        self.relative_position_bias_table = nnx.Param(draw(rngs.params(), ((2 * window - 1) ** 2, heads)))
         self.window, self.shift = window, window // 2 if shifts else 0
 
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]

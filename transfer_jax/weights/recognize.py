@@ -74,7 +74,7 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
 
 @functools.cache
 def _backbone(model: str) -> Mapping[str, tuple[int, ...]]:
-    _, params, stats = split(create_model(model, 1, abstract_backbone=True))
+    _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
     return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
 
 

@@ -21,6 +21,8 @@ _MAX_RATIO, _SMALL = 100, 1 << 20
 _ARRAYS = ("jax.Array", "np.ndarray")
 _KINDS = frozenset("biufcV")
 _SECONDS = 300
+_ONE_AT_A_TIME = {"file_io_concurrency": {"limit": 1}, "data_copy_concurrency": {"limit": 1}}
+"""A single thread reads and unpacks: buffers freed by one are no use to another, and add up."""
 
 
 def orbax_in(folder: Path) -> Path | None:
@@ -118,6 +120,7 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
         "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
         "kvstore": store,
         "recheck_cached_data": False,
+        "context": _ONE_AT_A_TIME,
     }
     try:
         return tensorstore.open(spec, open=True, read=True).result(_SECONDS)
@@ -128,6 +131,6 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
 def _read(path: Path, key: str, store: Any) -> np.ndarray:
     with naming(path):
         try:
-            return np.array(store.read(order="C").result(_SECONDS), order="C")
+            return np.asarray(store.read(order="C").result(_SECONDS), order="C")
         except (ValueError, OSError, TimeoutError, RuntimeError, MemoryError) as error:
             raise CheckpointError(f"array {key[:200]!r} cannot be read: {str(error)[:300]}") from None
