@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy)
 import numpy as np
 
+from transfer_jax.memory import share_freed_memory
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.flax_tree import parameters
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
@@ -21,8 +22,6 @@ _MAX_RATIO, _SMALL = 100, 1 << 20
 _ARRAYS = ("jax.Array", "np.ndarray")
 _KINDS = frozenset("biufcV")
 _SECONDS = 300
-_ONE_AT_A_TIME = {"file_io_concurrency": {"limit": 1}, "data_copy_concurrency": {"limit": 1}}
-"""A single thread reads and unpacks: buffers freed by one are no use to another, and add up."""
 
 
 def orbax_in(folder: Path) -> Path | None:
@@ -108,6 +107,15 @@ def _is_name(part: str) -> bool:
     return part not in ("", ".", "..") and not any(sign in part for sign in "/\\\0") and len(part) < 1000
 
 
+@functools.cache
+def _context() -> Any:
+    """One thread that reads and one that unpacks, for all arrays: they are asked for one at a time."""
+    import tensorstore
+
+    share_freed_memory()
+    return tensorstore.Context({"file_io_concurrency": {"limit": 1}, "data_copy_concurrency": {"limit": 1}})
+
+
 def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
     import tensorstore
 
@@ -120,10 +128,9 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
         "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
         "kvstore": store,
         "recheck_cached_data": False,
-        "context": _ONE_AT_A_TIME,
     }
     try:
-        return tensorstore.open(spec, open=True, read=True).result(_SECONDS)
+        return tensorstore.open(spec, open=True, read=True, context=_context()).result(_SECONDS)
     except (ValueError, OSError, TimeoutError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"array {key[:200]!r} cannot be opened: {str(error)[:300]}") from None
 
