@@ -65,6 +65,7 @@ class ConvNorm(nnx.Module):
         padding: As for `Conv`.
         groups: Number of channel groups.
         use_bias: Whether the convolution has a bias.
+        use_scale: Whether the normalization has a factor per channel.
         epsilon: Added to the variance.
         momentum: Share of the old running statistics that a training step keeps.
         activation: Applied last; None leaves the output linear.
@@ -81,6 +82,7 @@ class ConvNorm(nnx.Module):
         padding: str | int = "SAME",
         groups: int = 1,
         use_bias: bool = False,
+        use_scale: bool = True,
         epsilon: float = 1e-5,
         momentum: float = 0.99,
         activation: Callable[[jax.Array], jax.Array] | None = None,
@@ -96,7 +98,9 @@ class ConvNorm(nnx.Module):
             use_bias=use_bias,
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(out_features, epsilon=epsilon, momentum=momentum, rngs=rngs)
+        self.norm = nnx.BatchNorm(
+            out_features, epsilon=epsilon, momentum=momentum, use_scale=use_scale, rngs=rngs
+        )
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -147,9 +151,10 @@ def _affine(
 ) -> tuple[jax.Array, jax.Array]:
     """The factor and the addend per channel, with the running statistics unless others are given."""
     mean, var = norm.mean[...] if mean is None else mean, norm.var[...] if var is None else var
-    assert norm.scale is not None
     assert norm.bias is not None
-    gain = norm.scale[...] * jax.lax.rsqrt(var + norm.epsilon)
+    gain = jax.lax.rsqrt(var + norm.epsilon)
+    if norm.scale is not None:
+        gain = norm.scale[...] * gain
     return gain, norm.bias[...] - mean * gain
 
 

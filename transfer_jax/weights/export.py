@@ -1,24 +1,20 @@
 """Writes a trained model for other libraries and runtimes."""
 
-import io
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from safetensors.numpy import save
 
 from transfer_jax.files import write_atomically
+from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.naming import to_library
 from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.writers import host_arrays, kind_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported program runs on."""
-_NPZ = ("vision_transformer", "big_vision")
-"""Libraries that read `.npz` files."""
 
 
 def targets(model: str) -> tuple[str, ...]:
@@ -28,7 +24,7 @@ def targets(model: str) -> tuple[str, ...]:
 
 def suffix(target: str) -> str:
     """How the name of a file for a target ends."""
-    return ".stablehlo" if target == "stablehlo" else ".npz" if target in _NPZ else ".safetensors"
+    return ".stablehlo" if target == "stablehlo" else kind_of(target).suffix
 
 
 def export_model(directory: Path, target: str, out: Path) -> Path:
@@ -37,7 +33,8 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     Args:
         directory: What `fit` wrote.
         target: The name of a library writes the parameters and statistics as safetensors (Google's as
-            `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes.
+            `.npz`, Keras's as `.h5`) in its names and layouts, to be loaded strictly into its network with as
+            many classes.
             `safetensors` writes them in our own. `stablehlo` writes a program for `jax.export.deserialize`,
             from pixels `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any
             `b` and any of `PLATFORMS`.
@@ -47,7 +44,9 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         The file.
 
     Raises:
-        ValueError: If the network cannot be written as that; the choices are named.
+        ValueError: If the network cannot be written as that, the choices are named; or if the library would
+            not read a file of that name.
+        ImportError: If a package is missing that writes such files; says how to get it.
         FileNotFoundError: If there is no trained model, or no folder to write to.
     """
     saved, model = SavedModel.load(directory)
@@ -55,25 +54,16 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         raise ValueError(f"{saved.model} cannot be written as {target!r}; choose from {targets(saved.model)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
-    graphdef, params, stats = split(model)
-    arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     if target == "stablehlo":
-        content = _program(saved, graphdef, arrays)
+        content = _program(saved, model)
     elif target == "safetensors":
-        content = save(arrays, {"model": saved.model})
+        content = save(host_arrays(model), {"model": saved.model})
     else:
         _check_head(saved, target)
-        content = _file(to_library(saved.model, arrays, target), target)
+        _check_name(out, target)
+        content = kind_of(target).write(saved, model, target)
     write_atomically(out, lambda file: file.write(content))
     return out
-
-
-def _file(arrays: dict[str, np.ndarray], target: str) -> bytes:
-    if target in _NPZ:
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
-        return content.getvalue()
-    return save(arrays, {"format": "pt"})
 
 
 def _check_head(saved: SavedModel, target: str) -> None:
@@ -85,12 +75,23 @@ def _check_head(saved: SavedModel, target: str) -> None:
         )
 
 
-def _program(saved: SavedModel, graphdef: Any, arrays: Any) -> bytes:
+def _check_name(out: Path, target: str) -> None:
+    """Keras takes the name of a file for what is in it."""
+    if target == "keras" and (out.suffix != ".h5" or out.name.endswith(".weights.h5")):
+        raise ValueError(
+            f"{out.name}: Keras reads such a file if its name ends in .h5, but not in .weights.h5"
+        )
+
+
+def _program(saved: SavedModel, model: Classifier) -> bytes:
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:
         raise ImportError("exporting as stablehlo needs flatbuffers: pip install flatbuffers") from error
     from jax import export
+
+    graphdef, params, stats = split(model)
+    arrays = jax.device_get({**params, **stats})
 
     def logits(pixels: jax.Array) -> jax.Array:
         return merge(graphdef, arrays)(saved.preprocessing.normalize(pixels))
