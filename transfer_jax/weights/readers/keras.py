@@ -2,8 +2,8 @@
 
 Whatever the container, a key is `layer/variable`, as in `block1_conv1/kernel`; a layer inside another stands
 behind it, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras 3. The
-number of a layer without a name of its own counts all that were made before in the process; here it counts those
-of the file.
+number of a layer without a name of its own counts all that were made before in the process; here it counts
+those of the file.
 """
 
 import functools
