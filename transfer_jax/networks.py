@@ -114,7 +114,8 @@ def export(
 
     Args:
         workdir: Folder of a finished run.
-        to: A library that has the network (torchvision, timm …): safetensors in its names and layouts.
+        to: A library that has the network (torchvision, timm …): safetensors in its names and layouts, or the
+            kind of file that it reads, as Keras's .h5.
             Or `safetensors`: one in our own. Or `stablehlo` or `onnx`: a program that `jax.export`
             or onnxruntime reads.
         out: The file; `exported-…` in the folder of the run, if not given.

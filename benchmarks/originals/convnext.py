@@ -1,7 +1,8 @@
-"""ConvNeXt in timm, torchvision and transformers."""
+"""ConvNeXt in timm, torchvision, transformers and Keras."""
 
 from typing import Any
 
+from originals.keras_api import KerasOriginal, application
 from originals.original import CLASSES, Original, timm_network, torchvision_network
 from transfer_jax.models import convnext
 
@@ -41,7 +42,27 @@ def _transformers(name: str, block: str) -> str:
     return f"{module}.downsampling_layer.1" if rest == ["downsample"] else f"{module}.layers.{rest[1]}"
 
 
+def _keras_network(name: str, size: int) -> Any:
+    kind = name.removeprefix("convnext_").capitalize().replace("Xl", "XL")
+    return application(f"ConvNeXt{kind}", size, include_preprocessing=False)
+
+
+def _keras(name: str, block: str) -> str:
+    """The sums at the end of the blocks have no names: what comes after has them as its input."""
+    if block in ("stem", "norm", "pre_logits"):
+        return {"stem": f"{name}_stem", "norm": f"{name}_head_layernorm", "pre_logits": ""}[block]
+    _, stage, *rest = block.split(".")
+    if rest == ["downsample"]:
+        return f"{name}_downsampling_block_{int(stage) - 1}"
+    depth, repeat = convnext.FAMILY.variants[name].shape.depths[int(stage)], int(rest[1]) + 1
+    if repeat < depth:
+        return f"{name}_stage_{stage}_block_{repeat}_depthwise_conv<"
+    return f"{name}_head_gap<" if stage == "3" else f"{name}_downsampling_block_{stage}<"
+
+
+_V1 = tuple(name for name, variant in convnext.FAMILY.variants.items() if not variant.shape.v2)
 ORIGINALS = {
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _V1},
     **{(name, "timm"): Original(timm_network, _timm) for name in convnext.FAMILY.variants},
     **{
         (name, "torchvision"): Original(torchvision_network, _torchvision)

@@ -15,7 +15,7 @@ _TORCHVISION = (
 _TIMM = (
     *(f"efficientnet_b{scale}" for scale in range(8)),
     *(f"tf_efficientnet_b{scale}" for scale in range(8)),
-    *(f"tf_efficientnetv2_{scale}" for scale in "sml"),
+    *(name for name in _VARIANTS if name.startswith("tf_efficientnetv2_")),
 )
 
 

@@ -34,7 +34,13 @@ SMALLEST = (
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
     "swin_tiny_patch4_window7_224",
 )
-SMALLEST_IN_KERAS = [(name, "keras") for name in ("keras_vgg16", "keras_resnet50", "keras_densenet121")]
+SMALLEST_IN_KERAS = [
+    (name, "keras")
+    for name in (
+        *("keras_vgg16", "keras_resnet50", "keras_densenet121"),
+        *("keras_inception_v3", "keras_xception", "tf_efficientnetv2_b0"),
+    )
+]
 CASES = [
     (name, library) for name, library in ORIGINALS if name in SMALLEST or (name, library) in SMALLEST_IN_KERAS
 ]

@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from originals.keras_api import import_keras
 from safetensors.numpy import load_file
 
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.export import export_model
+from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved import SavedModel
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
@@ -69,6 +71,38 @@ def test_a_trained_model_gives_the_same_logits_elsewhere(library, model, tmp_pat
     with torch.inference_mode():
         found = network.eval()(torch.from_numpy(normalized.copy())).numpy()
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("model", "kind", "normalizes"),
+    [
+        ("keras_resnet50", "ResNet50", False),
+        ("keras_vgg16", "VGG16", False),
+        ("keras_mobilenet_v3_small", "MobileNetV3Small", True),
+        ("tf_efficientnet_b0", "EfficientNetB0", True),
+    ],
+)
+def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes, tmp_path):
+    """And the same arrays, bit for bit, when Keras writes them again."""
+    pytest.importorskip("keras", reason="keras is not installed")
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    expected = trained(model, tmp_path, variant_of(model).hidden)
+    file = export_model(tmp_path, "keras", tmp_path / "theirs.h5")
+    network = getattr(import_keras().applications, kind)(
+        weights=None, classes=len(CLASSES), classifier_activation=None
+    )
+    network.load_weights(file)
+    pixels = (
+        PIXELS if normalizes else np.asarray(variant_of(model).preprocessing.normalize(jnp.array(PIXELS)))
+    )
+    found = network.predict(pixels, verbose=0)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    network.save_weights(tmp_path / "again.weights.h5")
+    again, ours = read_weights(tmp_path / "again.weights.h5"), read_weights(file)
+    assert {key for key in {*again} ^ {*ours} if not key.endswith("seed_generator_state")} == set()
+    for key in ours:
+        np.testing.assert_array_equal(again[key], ours[key], err_msg=key)
 
 
 def test_our_own_names(tmp_path):
@@ -130,6 +164,13 @@ def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_
             "cannot be written as 'keras3'; choose from .*'stablehlo', 'onnx'",
         ),
         ("efficientnet_lite_tiny", "safetensors", "no/x", "there is no folder"),
+        ("resnet18", "keras", "x.h5", "keras has no place for .* of resnet18"),
+        (
+            "keras_resnet50",
+            "keras",
+            "x.weights.h5",
+            r"x\.weights\.h5: Keras reads such a file if its name ends",
+        ),
         ("vgg11", "timm", "x", r"has hidden layers \(4096, 4096\) in its classifier, this one has \(\)"),
     ],
 )

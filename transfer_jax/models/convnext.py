@@ -5,6 +5,7 @@ normalization in the perceptron instead of a learnt scale behind it). Names of b
 """
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +177,38 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Keras, which begin with that of the network."""
+    name = _NAMES.get(shape)
+    if name is None:
+        return None
+    match path:
+        case ("head", "classifier"):
+            return f"{name}_head_dense"
+        case ("backbone", "norm", "norm"):
+            return f"{name}_head_layernorm"
+        case ("backbone", "stem", layer):
+            return f"{name}_stem/{name}_stem_{_KERAS[layer]}"
+        case ("backbone", block, layer, *rest):
+            stage, *repeat = re.findall(r"\d+", block)
+            if not repeat:
+                inside = f"{name}_downsampling_{{}}_{int(stage) - 1}"
+                return f"{inside.format('block')}/{inside.format(_KERAS[layer])}"
+            module = f"{name}_stage_{stage}_block_{repeat[0]}"
+            known = {"conv": "depthwise_conv", "fc1": "pointwise_conv_1", "fc2": "pointwise_conv_2"}
+            if rest == ["gamma"]:
+                return f"{module}_layer_scale/gamma"
+            return f"{module}_{known.get(layer, 'layernorm')}"
+    return None
+
+
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """As they run: a block that halves the image is normalized first."""
+    layers = ("norm", "conv") if path[1].endswith("downsample") else ("conv", "norm", "fc1", "fc2", "scale")
+    return (layers.index(path[2]),)
+
+
+_KERAS = {"conv": "conv", "norm": "layernorm"}
 _V1 = {
     "convnext_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768)),
     "convnext_small": Shape((3, 3, 27, 3), (96, 192, 384, 768)),
@@ -183,6 +216,7 @@ _V1 = {
     "convnext_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536)),
     "convnext_xlarge": Shape((3, 3, 27, 3), (256, 512, 1024, 2048)),
 }
+_NAMES = {shape: name for name, shape in _V1.items()}
 _V2 = {
     "convnextv2_atto": Shape((2, 2, 6, 2), (40, 80, 160, 320), v2=True, convolutional=True),
     "convnextv2_nano": Shape((2, 2, 8, 2), (80, 160, 320, 640), v2=True, convolutional=True),
@@ -198,5 +232,11 @@ FAMILY = Family(
         for name, shape in {**_V1, **_V2}.items()
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision, "transformers": _transformers},
+    namings={
+        "timm": _timm,
+        "torchvision": _torchvision,
+        "transformers": _transformers,
+        "keras": _keras,
+    },
+    keras_order=_keras_order,
 )

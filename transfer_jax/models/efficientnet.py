@@ -1,4 +1,4 @@
-"""EfficientNet B0 to B7 and EfficientNetV2 S, M and L.
+"""EfficientNet B0 to B7, and EfficientNetV2 B0 to B3, S, M and L.
 
 Sources: Tan and Le 2019, arXiv:1905.11946, and 2021, arXiv:2104.00298. `efficientnet_*` pads a stride evenly,
 as torchvision and timm train it; `tf_efficientnet*` pads as TensorFlow does, for the weights published there.
@@ -14,7 +14,14 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import GlobalPool
-from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.mbconv import (
+    MBConv,
+    Style,
+    keras_order,
+    round_channels,
+    timm_layer,
+    torchvision_layer,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -107,7 +114,12 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     """The names of Keras, whose padding and epsilon are those of `tf_efficientnet*`."""
+    v2 = any(stage.fused for stage in shape.stages)
     match path:
+        case _ if not shape.same:
+            return None
+        case ("pixels",):
+            return None if v2 else "normalization"  # V2 has constants there
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem" | "top" as block, layer):
@@ -116,7 +128,6 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             _, number, repeat = block.split(".")
             stage, name = shape.stages[int(number)], f"block{int(number) + 1}{chr(97 + int(repeat))}"
             if part == "depthwise":
-                v2 = any(other.fused for other in shape.stages)
                 known = f"{name}_dwconv{2 if v2 else ''}"
                 return Place((known,), depthwise=True) if layer == "conv" else f"{name}_bn"
             if part == "fused":
@@ -150,7 +161,12 @@ _V2 = {
     "s": (24, (2, 4, 4, 6, 9, 15), (24, 48, 64, 128, 160, 256), 384, 0.2),
     "m": (24, (3, 5, 5, 7, 14, 18, 5), (24, 48, 80, 160, 176, 304, 512), 480, 0.3),
     "l": (32, (4, 7, 7, 10, 19, 25, 7), (32, 64, 96, 192, 224, 384, 640), 480, 0.4),
+    "b0": (32, (1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192), 224, 0.2),
+    "b1": (32, (2, 3, 3, 4, 6, 9), (16, 32, 48, 96, 112, 192), 240, 0.2),
+    "b2": (32, (2, 3, 3, 4, 6, 10), (16, 32, 56, 104, 120, 208), 260, 0.3),
+    "b3": (40, (2, 3, 3, 5, 7, 12), (16, 40, 56, 112, 136, 232), 300, 0.3),
 }
+_V2_TOP = {"b2": 1408, "b3": 1536}  # the channels at the top where they are not 1280
 _V2_STRIDES, _V2_EXPANSION = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
 
 
@@ -179,7 +195,7 @@ def _v2(scale: str, *, same: bool = False) -> Variant:
             zip(counts, _V2_STRIDES, _V2_EXPANSION, channels, strict=False)
         )
     )
-    return _variant(Shape(stem, stages, 1280, 1e-3, same), size, dropout)
+    return _variant(Shape(stem, stages, _V2_TOP.get(scale, 1280), 1e-3, same), size, dropout)
 
 
 FAMILY = Family(
@@ -188,9 +204,10 @@ FAMILY = Family(
         **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in _SCALES},
         **{f"tv_efficientnet_{scale}": _b(scale, 1e-3) for scale in ("b5", "b6", "b7")},
         **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in _SCALES},
-        **{f"efficientnet_v2_{scale}": _v2(scale) for scale in _V2},
+        **{f"efficientnet_v2_{scale}": _v2(scale) for scale in "sml"},
         **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
     },
     build=build,
     namings={"timm": _timm, "torchvision": _torchvision, "keras": _keras},
+    keras_order=keras_order,
 )

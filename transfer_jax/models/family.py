@@ -87,8 +87,19 @@ Naming = Callable[[Any, tuple[str, ...]], str | Place | None]
 """From a variant's shape and the path of a layer to the module there; None if there is none.
 
 The path is that of a parameter without its last part. A parameter that is no layer's kernel, scale, bias,
-mean or variance is given whole, and is answered with its whole name.
+mean or variance is given whole, and is answered with its whole name. The path `("pixels",)` asks for the
+layer that normalizes the images inside of the network there, and has no parameters here.
 """
+
+
+Order = Callable[[Any, tuple[str, ...]], tuple[Any, ...]]
+"""From a variant's shape and the path of a layer to what sorts it among those of its block."""
+
+
+def as_named(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The `Order` of a family whose layers run in the alphabetical order of their names."""
+    del shape
+    return path
 
 
 def within(module: str, naming: Naming) -> Naming:
@@ -113,6 +124,8 @@ class Family:
         variants: The networks by name.
         build: From a variant's shape and a setting to its backbone.
         namings: By library, what the parameters are called there.
+        keras_order: The order that Keras has a block's layers in: as they run, and of parallel ones the one
+            ahead that more layers follow.
         left_out: Regular expressions; keys of published files that match are of parts that these networks
             leave out, such as a classifier that only helps training.
     """
@@ -121,4 +134,5 @@ class Family:
     variants: Mapping[str, Variant]
     build: Callable[[Any, Setting], Backbone]
     namings: Mapping[str, Naming]
+    keras_order: Order = as_named
     left_out: tuple[str, ...] = ()

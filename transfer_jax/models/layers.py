@@ -64,14 +64,17 @@ class BatchNorm(nnx.BatchNorm):
         features: Channels.
         epsilon: Added to the variance.
         momentum: Share of the old running statistics that a training step keeps.
+        use_scale: Whether channels are scaled behind it.
         rngs: Says whether the model is abstract.
     """
 
-    def __init__(self, features: int, *, epsilon: float, momentum: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, features: int, *, epsilon: float, momentum: float, use_scale: bool = True, rngs: nnx.Rngs
+    ) -> None:
         # Not NNX's: that one always allocates the statistics.
         self.mean = nnx.BatchStat(constant(0.0, features, rngs))
         self.var = nnx.BatchStat(constant(1.0, features, rngs))
-        self.scale = nnx.Param(ones(rngs.params(), (features,)))
+        self.scale = nnx.Param(ones(rngs.params(), (features,))) if use_scale else None
         self.bias = nnx.Param(zeros(rngs.params(), (features,)))
         self.epsilon = epsilon
         self.momentum = momentum
@@ -91,9 +94,9 @@ class BatchNorm(nnx.BatchNorm):
         """The factor and the addend per channel, with the running statistics unless others are given."""
         mean = self.mean[...] if mean is None else mean
         var = self.var[...] if var is None else var
-        assert self.scale is not None
-        assert self.bias is not None
-        gain = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        gain, scale = jax.lax.rsqrt(var + self.epsilon), self.scale
+        if scale is not None:
+            gain = scale[...] * gain
         return gain, self.bias[...] - mean * gain
 
     def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,6 +164,7 @@ class ConvNorm(nnx.Module):
         padding: As for `Conv`.
         groups: Number of channel groups.
         use_bias: Whether the convolution has a bias.
+        use_scale: Whether the normalization has a factor per channel.
         epsilon: Added to the variance.
         momentum: Share of the old running statistics that a training step keeps.
         activation: Applied last; None leaves the output linear.
@@ -177,6 +181,7 @@ class ConvNorm(nnx.Module):
         padding: str | int = "SAME",
         groups: int = 1,
         use_bias: bool = False,
+        use_scale: bool = True,
         epsilon: float = 1e-5,
         momentum: float = 0.99,
         activation: Callable[[jax.Array], jax.Array] | None = None,
@@ -192,7 +197,9 @@ class ConvNorm(nnx.Module):
             use_bias=use_bias,
             rngs=rngs,
         )
-        self.norm = BatchNorm(out_features, epsilon=epsilon, momentum=momentum, rngs=rngs)
+        self.norm = BatchNorm(
+            out_features, epsilon=epsilon, momentum=momentum, use_scale=use_scale, rngs=rngs
+        )
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

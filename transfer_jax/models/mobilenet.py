@@ -12,7 +12,14 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
 from transfer_jax.models.layers import GlobalPool, Identity, Linear
-from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.mbconv import (
+    MBConv,
+    Style,
+    keras_order,
+    round_channels,
+    timm_layer,
+    torchvision_layer,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -146,6 +153,8 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     v3 = shape.hidden > 0
     outer = ("conv", "conv_bn", "conv_1", "conv_1_bn") if v3 else ("Conv1", "bn_Conv1", "Conv_1", "Conv_1_bn")
     match path:
+        case _ if not shape.same:
+            return None
         case ("head", "classifier"):
             return Place(("logits",), view=(1, 1, shape.hidden), flat=False) if v3 else "predictions"
         case ("backbone", "conv_head", "dense"):
@@ -234,4 +243,5 @@ FAMILY = Family(
     },
     build=build,
     namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
+    keras_order=keras_order,
 )

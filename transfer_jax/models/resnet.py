@@ -157,6 +157,8 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
     match path:
+        case _ if not shape.keras:
+            return None
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem", _, layer):
@@ -167,6 +169,12 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
             block = f"conv{int(stage) + 1}_block{int(repeat) + 1}"
             return f"{block}_{number}_{'conv' if layer == 'conv' else 'bn'}"
     return None
+
+
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """As they run; the shortcut's convolution is next to the last, and ahead of it."""
+    number = 0 if path[2] == "downsample" else int(path[2].removeprefix("conv"))
+    return number or 3, path[3] == "norm", number
 
 
 _LAYERS = {"conv": "convolution", "norm": "normalization"}
@@ -201,4 +209,5 @@ FAMILY = Family(
     },
     build=build,
     namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers, "keras": _keras},
+    keras_order=_keras_order,
 )

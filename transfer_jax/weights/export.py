@@ -1,27 +1,23 @@
 """Writes a trained model for other libraries and runtimes."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from safetensors.numpy import save
 
 from transfer_jax.files import write_atomically
+from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.naming import to_library
 from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.writers import host_arrays, kind_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported StableHLO program runs on."""
 PROGRAMS = ("stablehlo", "onnx")
 """What a network can be written as that runs without this package."""
-_NPZ = ("vision_transformer", "big_vision")
-"""Libraries that read `.npz` files."""
 
 
 def targets(model: str) -> tuple[str, ...]:
@@ -31,7 +27,7 @@ def targets(model: str) -> tuple[str, ...]:
 
 def suffix(target: str) -> str:
     """How the name of a file for a target ends."""
-    return f".{target}" if target in PROGRAMS else ".npz" if target in _NPZ else ".safetensors"
+    return f".{target}" if target in PROGRAMS else kind_of(target).suffix
 
 
 def export_model(directory: Path, target: str, out: Path) -> Path:
@@ -40,7 +36,8 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     Args:
         directory: What `fit` wrote.
         target: The name of a library writes the parameters and statistics as safetensors (Google's as
-            `.npz`) in its names and layouts, to be loaded strictly into its network with as many classes.
+            `.npz`, Keras's as `.h5`) in its names and layouts, to be loaded strictly into its network with as
+            many classes.
             `safetensors` writes them in our own. `stablehlo` and `onnx` write a program from pixels
             `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any `b`: for
             `jax.export.deserialize` and any of `PLATFORMS`, or for onnxruntime and others.
@@ -50,34 +47,26 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         The file.
 
     Raises:
-        ValueError: If the network cannot be written as that; the choices are named.
-        FileNotFoundError: If there is no trained model, or no folder to write to.
+        ValueError: If the network cannot be written as that, the choices are named; or if the library would
+            not read a file of that name.
         ImportError: If a package is needed that is not installed; the command that installs it is given.
+        FileNotFoundError: If there is no trained model, or no folder to write to.
     """
     saved, model = SavedModel.load(directory)
     if target not in targets(saved.model):
         raise ValueError(f"{saved.model} cannot be written as {target!r}; choose from {targets(saved.model)}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
-    graphdef, params, stats = split(model)
-    arrays = {path: np.asarray(array) for path, array in {**params, **stats}.items()}
     if target in PROGRAMS:
-        content = _program(target, saved, graphdef, arrays)
+        content = _program(target, saved, model)
     elif target == "safetensors":
-        content = save(arrays, {"model": saved.model})
+        content = save(host_arrays(model), {"model": saved.model})
     else:
         _check_head(saved, target)
-        content = _file(to_library(saved.model, arrays, target), target)
+        _check_name(out, target)
+        content = kind_of(target).write(saved, model, target)
     write_atomically(out, lambda file: file.write(content))
     return out
-
-
-def _file(arrays: dict[str, np.ndarray], target: str) -> bytes:
-    if target in _NPZ:
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
-        return content.getvalue()
-    return save(arrays, {"format": "pt"})
 
 
 def _check_head(saved: SavedModel, target: str) -> None:
@@ -90,7 +79,18 @@ def _check_head(saved: SavedModel, target: str) -> None:
         )
 
 
-def _program(target: str, saved: SavedModel, graphdef: Any, arrays: Any) -> bytes:
+def _check_name(out: Path, target: str) -> None:
+    """Keras takes the name of a file for what is in it."""
+    if target == "keras" and (out.suffix != ".h5" or out.name.endswith(".weights.h5")):
+        raise ValueError(
+            f"{out.name}: Keras reads such a file if its name ends in .h5, but not in .weights.h5"
+        )
+
+
+def _program(target: str, saved: SavedModel, model: Classifier) -> bytes:
+    graphdef, params, stats = split(model)
+    arrays = jax.device_get({**params, **stats})
+
     def logits(pixels: jax.Array) -> jax.Array:
         return merge(graphdef, arrays)(saved.preprocessing.normalize(pixels))
 
