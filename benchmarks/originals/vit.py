@@ -1,8 +1,9 @@
 """Vision transformers in timm, torchvision and transformers."""
 
+import functools
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size, tower
+from originals.original import CLASSES, LABELS, Original, timm_network_of_size, tower
 from transfer_jax.models import vit
 
 _VARIANTS = vit.FAMILY.variants
@@ -47,7 +48,7 @@ def _transformers_network(name: str, size: int, kind: str = "ForImageClassificat
     model = _TRANSFORMERS[shape.kind]
     config = getattr(transformers, f"{model}Config")(
         **tower(shape, size),
-        id2label={label: str(label) for label in range(CLASSES)},
+        id2label=LABELS,
         **({"num_register_tokens": shape.registers} if shape.registers else {}),
     )
     return getattr(transformers, f"{model}{kind}")(config)
@@ -68,11 +69,31 @@ def _transformers(name: str, block: str) -> str:
     return f"{_VARIANTS[name].shape.kind}.{module}" if module else ""
 
 
+def _mae_network(name: str, size: int, kind: str = "ForPreTraining") -> Any:
+    """Sees all patches in their order; its decoder, of one block, only has to be left out."""
+    import torch
+    import transformers
+
+    config = transformers.ViTMAEConfig(
+        **tower(_VARIANTS[name].shape, size), mask_ratio=0.0, decoder_num_hidden_layers=1
+    )
+    network = getattr(transformers, f"ViTMAE{kind}")(config)
+    order = torch.arange((size // config.patch_size) ** 2).float()
+    network.forward = functools.partial(network.forward, noise=torch.stack([order, order]))
+    return network
+
+
+def _mae_base_network(name: str, size: int) -> Any:
+    return _mae_network(name, size, "Model")
+
+
 def _besides(name: str) -> str:
     """The classifier of DINOv2, which also reads the mean of the patches."""
     return "^classifier" if _VARIANTS[name].shape.kind.startswith("dino") else ""
 
 
+_MAE = [name for name in _VARIANTS if name.endswith(".mae")]
+_IN_TRANSFORMERS = [name for name, variant in _VARIANTS.items() if variant.shape.kind and name not in _MAE]
 ORIGINALS = {
     **{
         (name, "timm"): Original(
@@ -87,13 +108,17 @@ ORIGINALS = {
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
     **{
         (name, library): Original(_transformers_network, _transformers, besides=_besides(name))
-        for name, variant in _VARIANTS.items()
-        if variant.shape.kind
+        for name in _IN_TRANSFORMERS
         for library in ("transformers", "transformers-5")
     },
     **{
+        (name, library): Original(_mae_network, _transformers, besides="^decoder")
+        for name in _MAE
+        for library in ("transformers", "transformers-5")
+    },
+    **{(name, "transformers-base"): Original(_mae_base_network, _base) for name in _MAE},
+    **{
         (name, "transformers-base"): Original(_base_network, _base, besides="^pooler")
-        for name, variant in _VARIANTS.items()
-        if variant.shape.kind
+        for name in _IN_TRANSFORMERS
     },
 }

@@ -91,10 +91,12 @@ mean or variance is given whole, and is answered with its whole name.
 """
 
 
-def within(module: str, naming: Naming) -> Naming:
-    """The naming of a network that is a module of another."""
+def within(module: str, naming: Naming, *, classifier: str | None = None) -> Naming:
+    """The naming of a network that is a module of another, which may have a classifier."""
 
     def longer(shape: Any, path: tuple[str, ...]) -> Place | None:
+        if path == ("head", "classifier"):
+            return None if classifier is None else Place((classifier,))
         found = naming(shape, path)
         place = Place((found,)) if isinstance(found, str) else found
         return place and dataclasses.replace(

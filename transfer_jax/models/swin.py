@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import Conv, GlobalPool
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
@@ -191,16 +191,14 @@ _IN_MEMORY = {
 def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | Place | None:
     """The names of Hugging Face, in files or in a `state_dict` of transformers 5."""
     match path:
-        case ("head", "classifier"):
-            return "classifier"
         case ("backbone", "norm", "norm"):
-            return "swin.layernorm"
+            return "layernorm"
         case ("backbone", "patch_embed", layer):
-            return f"swin.embeddings.{'patch_embeddings.projection' if layer == 'proj' else 'norm'}"
+            return f"embeddings.{'patch_embeddings.projection' if layer == 'proj' else 'norm'}"
         case ("backbone", block, layer) if block.endswith("downsample"):
-            return f"swin.encoder.layers.{int(block.split('.')[1]) - 1}.downsample.{layer}"
+            return f"encoder.layers.{int(block.split('.')[1]) - 1}.downsample.{layer}"
         case ("backbone", block, *layers):
-            return layer_of(_IN_FILES if files else _IN_MEMORY, layers, f"swin.encoder.{block}")
+            return layer_of(_IN_FILES if files else _IN_MEMORY, layers, f"encoder.{block}")
     return None
 
 
@@ -229,7 +227,10 @@ FAMILY = Family(
     namings={
         "timm": _timm,
         "torchvision": _torchvision,
-        "transformers": _transformers,
-        "transformers-5": functools.partial(_transformers, files=False),
+        "transformers": within("swin", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+        "transformers-5": within(
+            "swin", functools.partial(_transformers, files=False), classifier="classifier"
+        ),
     },
 )

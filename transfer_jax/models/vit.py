@@ -8,7 +8,7 @@ position of the class token, which timm adds to the token itself.
 
 A distilled DeiT has two published classifiers. Ours reads the class token, as transformers does; that of the
 distillation token has no place here, nor has DINOv2's in transformers, which also reads the mean of the
-patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out.
+patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out. So are MAE's decoder and mask.
 """
 
 import functools
@@ -187,5 +187,5 @@ FAMILY = Family(
         "transformers-base": functools.partial(_transformers, base=True),
         "transformers-5": functools.partial(_transformers, files=False),
     },
-    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\."),
+    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\.", r"^decoder[._]"),
 )

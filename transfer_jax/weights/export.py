@@ -17,7 +17,7 @@ from transfer_jax.weights.saved import SavedModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported program runs on."""
-_NPZ = ("vision_transformer", "big_vision")
+_NPZ = ("vision_transformer", "big_vision", "big_transfer")
 """Libraries that read `.npz` files."""
 
 
