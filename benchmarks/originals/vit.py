@@ -69,22 +69,16 @@ def _transformers(name: str, block: str) -> str:
     return f"{_VARIANTS[name].shape.kind}.{module}" if module else ""
 
 
-def _mae_network(name: str, size: int, kind: str = "ForPreTraining") -> Any:
-    """Sees all patches in their order; its decoder, of one block, only has to be left out."""
+def _mae_network(name: str, size: int) -> Any:
+    """Sees all patches, in their order."""
     import torch
     import transformers
 
-    config = transformers.ViTMAEConfig(
-        **tower(_VARIANTS[name].shape, size), mask_ratio=0.0, decoder_num_hidden_layers=1
-    )
-    network = getattr(transformers, f"ViTMAE{kind}")(config)
+    config = transformers.ViTMAEConfig(**tower(_VARIANTS[name].shape, size), mask_ratio=0.0)
+    network = transformers.ViTMAEModel(config)
     order = torch.arange((size // config.patch_size) ** 2).float()
     network.forward = functools.partial(network.forward, noise=torch.stack([order, order]))
     return network
-
-
-def _mae_base_network(name: str, size: int) -> Any:
-    return _mae_network(name, size, "Model")
 
 
 def _besides(name: str) -> str:
@@ -93,7 +87,6 @@ def _besides(name: str) -> str:
 
 
 _MAE = [name for name in _VARIANTS if name.endswith(".mae")]
-_IN_TRANSFORMERS = [name for name, variant in _VARIANTS.items() if variant.shape.kind and name not in _MAE]
 ORIGINALS = {
     **{
         (name, "timm"): Original(
@@ -108,17 +101,14 @@ ORIGINALS = {
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
     **{
         (name, library): Original(_transformers_network, _transformers, besides=_besides(name))
-        for name in _IN_TRANSFORMERS
+        for name, variant in _VARIANTS.items()
+        if variant.shape.kind
         for library in ("transformers", "transformers-5")
     },
-    **{
-        (name, library): Original(_mae_network, _transformers, besides="^decoder")
-        for name in _MAE
-        for library in ("transformers", "transformers-5")
-    },
-    **{(name, "transformers-base"): Original(_mae_base_network, _base) for name in _MAE},
     **{
         (name, "transformers-base"): Original(_base_network, _base, besides="^pooler")
-        for name in _IN_TRANSFORMERS
+        for name, variant in _VARIANTS.items()
+        if variant.shape.kind
     },
+    **{(name, "transformers-base"): Original(_mae_network, _base) for name in _MAE},
 }
