@@ -1,6 +1,5 @@
 """Vision transformers in timm, torchvision and transformers."""
 
-import functools
 from typing import Any
 
 from originals.original import CLASSES, LABELS, Original, timm_network_of_size, tower
@@ -77,7 +76,8 @@ def _mae_network(name: str, size: int) -> Any:
     config = transformers.ViTMAEConfig(**tower(_VARIANTS[name].shape, size), mask_ratio=0.0)
     network = transformers.ViTMAEModel(config)
     order = torch.arange((size // config.patch_size) ** 2).float()
-    network.forward = functools.partial(network.forward, noise=torch.stack([order, order]))
+    noise = {"noise": torch.stack([order, order])}
+    network.register_forward_pre_hook(lambda _, inputs, __: (inputs, noise), with_kwargs=True)
     return network
 
 

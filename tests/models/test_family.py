@@ -18,7 +18,9 @@ IMAGES = 24
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("name", FIRST.values())
 def test_images_have_any_number_of_channels(name, channels):
-    graphdef, params, stats = split(create_model(name, 4, channels=channels, abstract_backbone=True))
+    model = create_model(name, 4, channels=channels, abstract_backbone=True)
+    model.eval()
+    graphdef, params, stats = split(model)
     side = variant_of(name).preprocessing.image_size
     images = jax.ShapeDtypeStruct((2, side, side, channels), np.float32)
     logits = jax.eval_shape(lambda arrays, x: merge(graphdef, arrays)(x), {**params, **stats}, images)
@@ -45,6 +47,7 @@ def distinct(rows: np.ndarray) -> int:
 @pytest.mark.parametrize("family", FIRST.keys() - WITHOUT_BRANCHES)
 def test_branches_are_dropped_by_image_in_blocks_that_train_only(family):
     model = create_model(FIRST[family], 4, drop_path=0.5, abstract_backbone=True)
+    model.eval()
     before, last = last_with_a_branch(model.backbone)
     graphdef, params, stats = split(model)
     side = variant_of(FIRST[family]).preprocessing.image_size
@@ -55,15 +58,14 @@ def test_branches_are_dropped_by_image_in_blocks_that_train_only(family):
     )
     rng = np.random.default_rng(0)
     inputs = np.repeat(rng.normal(size=features.shape).astype(np.float32), IMAGES, axis=0)
-    arrays = None
+    block = getattr(model.backbone, last)
+    arrays = jax.tree.map(
+        lambda leaf: rng.uniform(0.01, 0.1, leaf.shape).astype(np.float32), nnx.split(block)[1]
+    )
 
     def run(key: int) -> np.ndarray:
         """The block's outputs for copies of one image."""
-        nonlocal arrays
-        block = getattr(model.backbone, last)
-        graph, state = nnx.split(block)
-        if arrays is None:
-            arrays = jax.tree.map(lambda leaf: rng.uniform(0.01, 0.1, leaf.shape).astype(np.float32), state)
+        graph, _ = nnx.split(block)
         call = jax.jit(lambda arrays, x, key: nnx.merge(graph, arrays)(x, rngs=nnx.Rngs(key)))
         return np.asarray(call(arrays, inputs, jax.random.key(key)))
 
@@ -71,7 +73,7 @@ def test_branches_are_dropped_by_image_in_blocks_that_train_only(family):
     assert distinct(quiet) == 1
     set_training(model, [last], norm="frozen")
     loud, other = run(0), run(1)
-    assert 2 <= distinct(loud) <= 2 ** len(drop_rates(getattr(model.backbone, last))) * 2
+    assert 2 <= distinct(loud) <= 4  # a transformer's block has two branches
     assert distinct(np.concatenate([quiet[:1], loud])) == 1 + distinct(loud)  # what is kept is scaled
     assert not np.allclose(loud, other)
     set_training(model, [], norm="frozen")

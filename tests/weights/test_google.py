@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import Any
 
 import flax.linen
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
@@ -169,9 +171,9 @@ def test_mixer_has_the_names_that_flax_gives(library, tmp_path):
     np.savez(tmp_path / "weights.npz", allow_pickle=False, **theirs)
     pixels = np.random.default_rng(1).normal(size=(2, 96, 96, 3)).astype(np.float32)
     shapes = jax.eval_shape(Mixer().init, jax.random.key(0), pixels)["params"]
-    flat = flax.traverse_util.flatten_dict(shapes, sep="/")
+    flat: dict[str, Any] = flatten_dict(shapes, sep="/")
     assert {key: leaf.shape for key, leaf in flat.items()} == {k: a.shape for k, a in theirs.items()}
-    tree = flax.traverse_util.unflatten_dict(theirs, sep="/")
+    tree = unflatten_dict(theirs, sep="/")
     expected = np.asarray(jax.jit(Mixer().apply)({"params": tree}, pixels))
     assert is_near(our_logits(tmp_path / "weights.npz", 96, pixels, MIXER), expected)
 

@@ -2,7 +2,8 @@
 
 Source: Liu et al. 2021, arXiv:2103.14030. Names of blocks and networks are timm's. Images of any size go, as
 in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, before
-the shift. timm shifts first, so that it agrees where nothing is to be filled up.
+the shift. timm shifts first, so that it agrees where nothing is to be filled up. Weights of other windows are
+resampled as the authors do it.
 """
 
 import dataclasses
@@ -14,7 +15,16 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
+from transfer_jax.models.family import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Place,
+    Resampling,
+    Setting,
+    Variant,
+    within,
+)
 from transfer_jax.models.layers import Conv, GlobalPool
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
@@ -217,7 +227,7 @@ def _variant(name: str, shape: Shape) -> Variant:
     preprocessing = Preprocessing(
         image_size=size, crop_fraction=0.9 if size == 224 else 1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
-    return Variant(shape=shape, preprocessing=preprocessing)
+    return Variant(shape=shape, preprocessing=preprocessing, resampling=Resampling(averages=False))
 
 
 FAMILY = Family(
