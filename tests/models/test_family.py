@@ -12,7 +12,7 @@ from transfer_jax.models.registry import FAMILIES, variant_of
 
 FIRST = {family.name: next(iter(family.variants)) for family in FAMILIES}
 WITHOUT_BRANCHES = {"squeezenet", "vgg", "densenet", "inception"}
-IMAGES = 24
+IMAGES = 12
 
 
 @pytest.mark.parametrize("channels", [1, 5])
@@ -31,10 +31,12 @@ def drop_rates(block: nnx.Module) -> list[float]:
     return [part.rate for _, part in nnx.iter_graph(block) if isinstance(part, DropPath)]
 
 
-def last_with_a_branch(backbone) -> tuple[str | None, str]:
-    """The last block that stochastic depth can drop a part of, and the one ahead of it."""
+def last_with_a_branch(backbone) -> tuple[str, str]:
+    """The block ahead of the last one that has a branch to drop, and that one."""
     names = backbone.block_names
-    index = max(index for index, name in enumerate(names) if any(drop_rates(getattr(backbone, name))))
+    blocks = [getattr(backbone, name) for name in names]
+    residual = [any(drop_rates(block)) and getattr(block, "residual", True) for block in blocks]
+    index = max(index for index, has_branch in enumerate(residual) if has_branch)
     return names[index - 1], names[index]
 
 
