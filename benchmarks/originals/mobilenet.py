@@ -44,7 +44,7 @@ _KERAS = {
 
 
 def _keras_network(name: str, size: int) -> Any:
-    options = {"include_preprocessing": False} if "_v3_" in name else {"alpha": _width(name)}
+    options: dict[str, Any] = {"include_preprocessing": False} if "_v3_" in name else {"alpha": _width(name)}
     return application(_KERAS[name], size, **options)
 
 

@@ -73,9 +73,10 @@ def _mae_network(name: str, size: int) -> Any:
     import torch
     import transformers
 
-    config = transformers.ViTMAEConfig(**tower(_VARIANTS[name].shape, size), mask_ratio=0.0)
+    shape = _VARIANTS[name].shape
+    config = transformers.ViTMAEConfig(**tower(shape, size), mask_ratio=0.0)
     network = transformers.ViTMAEModel(config)
-    order = torch.arange((size // config.patch_size) ** 2).float()
+    order = torch.arange((size // shape.patch) ** 2).float()
     noise = {"noise": torch.stack([order, order])}
     network.register_forward_pre_hook(lambda _, inputs, __: (inputs, noise), with_kwargs=True)
     return network
