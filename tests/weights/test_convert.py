@@ -162,6 +162,7 @@ def test_a_network_for_other_images_is_filled_and_the_report_says_how():
     ("name", "besides"),
     [
         ("deit_tiny_distilled_patch16_224", ["head_dist.weight", "head_dist.bias"]),
+        ("vit_base_patch16_224.mae", ["decoder.decoder_embed.weight", "decoder.decoder_norm.bias"]),
         ("vit_base_patch32_clip_224", ["text_model.embeddings.position_embedding.weight", "logit_scale"]),
     ],
 )

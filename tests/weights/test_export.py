@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.export import export_model
+from transfer_jax.weights.export import export_model, suffix
+from transfer_jax.weights.naming import Naming
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved import SavedModel
 
@@ -103,6 +104,29 @@ def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes,
     assert {key for key in {*again} ^ {*ours} if not key.endswith("seed_generator_state")} == set()
     for key in ours:
         np.testing.assert_array_equal(again[key], ours[key], err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("library", "model"),
+    [
+        ("vision_transformer", "vit_tiny_patch16_224"),
+        ("big_vision", "mixer_s32_224"),
+        ("big_transfer", "resnetv2_50x1_bit"),
+    ],
+)
+def test_google_gets_its_npz(library, model, tmp_path):
+    network = create_model(model, len(CLASSES))
+    _, params, _ = split(network)
+    SavedModel(
+        model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=()
+    ).save(tmp_path / "model", params)
+    file = export_model(tmp_path, library, tmp_path / f"theirs{suffix(library)}")
+    assert file.suffix == ".npz"
+    naming, read = Naming(model, library), np.load(file)
+    for path, array in params.items():
+        taken = naming.take(path, [read[key] for key in naming.keys(path)])
+        assert taken is not None
+        assert taken.tobytes() == np.asarray(array).tobytes(), path
 
 
 def test_our_own_names(tmp_path):

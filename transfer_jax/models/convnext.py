@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.initial import constant
 from transfer_jax.models.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 from transfer_jax.models.preprocessing import Preprocessing
@@ -157,17 +157,20 @@ _TRANSFORMERS = {"conv": "dwconv", "norm": "layernorm", "fc1": "pwconv1", "grn":
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
-    prefix = "convnextv2" if shape.v2 else "convnext"
+    """The names of Hugging Face, within the classifier that it makes of the network."""
+    module = "convnextv2" if shape.v2 else "convnext"
+    return within(module, _transformers_base, classifier="classifier")(shape, path)
+
+
+def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     match path:
-        case ("head", "classifier"):
-            return "classifier"
         case ("backbone", "norm", "norm"):
-            return f"{prefix}.layernorm"
+            return "layernorm"
         case ("backbone", "stem", layer):
-            return f"{prefix}.embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
+            return f"embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
         case ("backbone", block, *layers):
             _, stage, *rest = block.split(".")
-            module = f"{prefix}.encoder.stages.{stage}"
+            module = f"encoder.stages.{stage}"
             if rest == ["downsample"]:
                 return f"{module}.downsampling_layer.{0 if layers[0] == 'norm' else 1}"
             module = f"{module}.layers.{rest[1]}"
@@ -236,6 +239,7 @@ FAMILY = Family(
         "timm": _timm,
         "torchvision": _torchvision,
         "transformers": _transformers,
+        "transformers-base": _transformers_base,
         "keras": _keras,
     },
     keras_order=_keras_order,

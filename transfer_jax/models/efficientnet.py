@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import GlobalPool
 from transfer_jax.models.mbconv import (
     MBConv,
@@ -136,6 +136,28 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has no V2; its blocks are Keras's, but it knows no odd images."""
+    if any(stage.fused for stage in shape.stages):
+        return None
+    match path:
+        case ("backbone", "stem", layer):
+            return f"embeddings.{'convolution' if layer == 'conv' else 'batchnorm'}"
+        case ("backbone", "top", layer):
+            return f"encoder.top_{'conv' if layer == 'conv' else 'bn'}"
+        case ("backbone", block, part, layer):
+            _, number, repeat = block.split(".")
+            index = sum(stage.count for stage in shape.stages[: int(number)]) + int(repeat)
+            return f"encoder.blocks.{index}.{_TRANSFORMERS[part][layer]}"
+    return None
+
+
+_TRANSFORMERS = {
+    "expand": {"conv": "expansion.expand_conv", "norm": "expansion.expand_bn"},
+    "depthwise": {"conv": "depthwise_conv.depthwise_conv", "norm": "depthwise_conv.depthwise_norm"},
+    "se": {"reduce": "squeeze_excite.reduce", "expand": "squeeze_excite.expand"},
+    "project": {"conv": "projection.project_conv", "norm": "projection.project_bn"},
+}
 _B = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
@@ -146,7 +168,7 @@ _B = (
     Stage(1, 3, 1, 6, 320),
 )
 # width, depth, image size in pixels, dropout of the classifier
-_SCALES = {
+SCALES = {
     "b0": (1.0, 1.0, 224, 0.2),
     "b1": (1.0, 1.1, 240, 0.2),
     "b2": (1.1, 1.2, 260, 0.3),
@@ -176,7 +198,7 @@ def _variant(shape: Shape, size: int, dropout: float) -> Variant:
 
 
 def _b(scale: str, epsilon: float, *, same: bool = False) -> Variant:
-    width, depth, size, dropout = _SCALES[scale]
+    width, depth, size, dropout = SCALES[scale]
     stages = tuple(
         dataclasses.replace(
             stage, count=math.ceil(stage.count * depth), channels=round_channels(stage.channels * width)
@@ -201,13 +223,19 @@ def _v2(scale: str, *, same: bool = False) -> Variant:
 FAMILY = Family(
     name="efficientnet",
     variants={
-        **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in _SCALES},
+        **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in SCALES},
         **{f"tv_efficientnet_{scale}": _b(scale, 1e-3) for scale in ("b5", "b6", "b7")},
-        **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in _SCALES},
+        **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in SCALES},
         **{f"efficientnet_v2_{scale}": _v2(scale) for scale in "sml"},
         **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision, "keras": _keras},
+    namings={
+        "timm": _timm,
+        "torchvision": _torchvision,
+        "keras": _keras,
+        "transformers": within("efficientnet", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+    },
     keras_order=keras_order,
 )

@@ -21,6 +21,24 @@ HALF = (127.5, 127.5, 127.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How positions learnt on a grid become those of another, bicubically.
+
+    Attributes:
+        averages: Whether what falls together where the grid shrinks is averaged, which is called
+            antialiasing; else just the nearest positions count.
+        excess: Added to the side of the new grid when its step is computed, in patches.
+    """
+
+    averages: bool = True
+    excess: float = 0.0
+
+
+AVERAGING = Resampling()
+"""That of timm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """A network of a family.
 
@@ -29,12 +47,14 @@ class Variant:
         preprocessing: What its published weights expect as input.
         dropout: Dropout of its classifier.
         hidden: Widths of the hidden layers of its published classifier.
+        resampling: How its positions become those for images of another size, or for other windows.
     """
 
     shape: Any
     preprocessing: Preprocessing
     dropout: float = 0.0
     hidden: tuple[int, ...] = ()
+    resampling: Resampling = AVERAGING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,10 +122,12 @@ def as_named(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     return path
 
 
-def within(module: str, naming: Naming) -> Naming:
-    """The naming of a network that is a module of another."""
+def within(module: str, naming: Naming, *, classifier: str | None = None) -> Naming:
+    """The naming of a network that is a module of another, which may have a classifier."""
 
     def longer(shape: Any, path: tuple[str, ...]) -> Place | None:
+        if path == ("head", "classifier"):
+            return None if classifier is None else Place((classifier,))
         found = naming(shape, path)
         place = Place((found,)) if isinstance(found, str) else found
         return place and dataclasses.replace(

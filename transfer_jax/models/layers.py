@@ -94,6 +94,7 @@ class BatchNorm(nnx.BatchNorm):
         """The factor and the addend per channel, with the running statistics unless others are given."""
         mean = self.mean[...] if mean is None else mean
         var = self.var[...] if var is None else var
+        assert self.bias is not None
         gain, scale = jax.lax.rsqrt(var + self.epsilon), self.scale
         if scale is not None:
             gain = scale[...] * gain

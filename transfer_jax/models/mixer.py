@@ -1,7 +1,8 @@
 """MLP-Mixer.
 
 Source: Tolstikhin et al. 2021, arXiv:2105.01601. The kernels that mix the patches fit one image size, and
-have to be trained anew for any other. Names of blocks and networks are timm's.
+have to be trained anew for any other. Names of blocks and networks are timm's, and so is the activation:
+Google's code approximates it by a hyperbolic tangent.
 """
 
 import dataclasses
@@ -109,6 +110,23 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _google(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of vision_transformer and of big_vision, which agree."""
+    match path:
+        case ("head", "classifier"):
+            return "head"
+        case ("backbone", "stem", "proj"):
+            return "stem"
+        case ("backbone", "norm", "norm"):
+            return "pre_head_layer_norm"
+        case ("backbone", block, norm):
+            return f"MixerBlock_{block.removeprefix('blocks.')}/LayerNorm_{int(norm[-1]) - 1}"
+        case ("backbone", block, mixes, layer):
+            inside = f"{mixes.removeprefix('mlp_').removesuffix('s')}_mixing/Dense_{int(layer[-1]) - 1}"
+            return f"MixerBlock_{block.removeprefix('blocks.')}/{inside}"
+    return None
+
+
 _SIZES = {"s": (512, 8), "b": (768, 12), "l": (1024, 24)}
 
 FAMILY = Family(
@@ -121,5 +139,5 @@ FAMILY = Family(
         for patch in (32, 16)
     },
     build=build,
-    namings={"timm": _timm},
+    namings={"timm": _timm, "vision_transformer": _google, "big_vision": _google},
 )

@@ -10,7 +10,16 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Place,
+    Setting,
+    Variant,
+    within,
+)
 from transfer_jax.models.layers import GlobalPool, Identity, Linear
 from transfer_jax.models.mbconv import (
     MBConv,
@@ -172,6 +181,21 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has V2 only; its stem has the first block, too."""
+    if shape.hidden:
+        return None
+    match path:
+        case ("backbone", "stem" | "top" as block, layer):
+            return f"{'conv_stem.first_conv' if block == 'stem' else 'conv_1x1'}.{_LAYERS[layer]}"
+        case ("backbone", block, part, layer):
+            number = shape.position(block)
+            inside = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}[part]
+            return f"{f'layer.{number - 1}' if number else 'conv_stem'}.{inside}.{_LAYERS[layer]}"
+    return None
+
+
+_LAYERS = {"conv": "convolution", "norm": "normalization"}
 # expansion, channels, blocks, strides of each stage
 _V2 = (
     (1, 16, 1, 1),
@@ -226,6 +250,12 @@ _SHAPES = {
     "mobilenetv3_large_100": Shape(16, _LARGE, 960, 1280),
     "mobilenetv3_small_100": Shape(16, _SMALL, 576, 1024),
     "keras_mobilenet_v2": dataclasses.replace(_v2(1.0), epsilon=1e-3, same=True),
+    **{
+        f"keras_mobilenet_v2_{round(100 * width):03}": dataclasses.replace(
+            _v2(width), epsilon=1e-3, same=True
+        )
+        for width in (0.35, 0.5, 0.75, 1.3, 1.4)
+    },
     "keras_mobilenet_v3_large": Shape(16, _LARGE, 960, 1280, 1e-3, same=True),
     "keras_mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3, same=True),
 }
@@ -242,6 +272,12 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
+    namings={
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "keras": _keras,
+        "transformers": within("mobilenet_v2", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+    },
     keras_order=keras_order,
 )

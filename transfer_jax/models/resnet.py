@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
 from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -144,14 +144,12 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
     if shape.deep:
         return None
     match path:
-        case ("head", "classifier"):
-            return "classifier.1"
         case ("backbone", "stem", _, layer):
-            return f"resnet.embedder.embedder.{_LAYERS[layer]}"
+            return f"embedder.embedder.{_LAYERS[layer]}"
         case ("backbone", block, part, layer):
             stage, repeat = block.removeprefix("layer").split(".")
             inside = "shortcut" if part == "downsample" else f"layer.{int(part.removeprefix('conv')) - 1}"
-            return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}.{inside}.{_LAYERS[layer]}"
+            return f"encoder.stages.{int(stage) - 1}.layers.{repeat}.{inside}.{_LAYERS[layer]}"
     return None
 
 
@@ -208,6 +206,12 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers, "keras": _keras},
+    namings={
+        "torchvision": _torch,
+        "timm": _torch,
+        "transformers": within("resnet", _transformers, classifier="classifier.1"),
+        "transformers-base": _transformers,
+        "keras": _keras,
+    },
     keras_order=_keras_order,
 )

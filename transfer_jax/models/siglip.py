@@ -25,6 +25,7 @@ from transfer_jax.models.transformer import (
     timm,
 )
 from transfer_jax.models.vit import SIZES
+from transfer_jax.models.vit_google import attention, big_vision
 
 _HALF = (127.5, 127.5, 127.5)
 
@@ -96,6 +97,20 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
     return transformers(shape, path)
 
 
+def _big_vision(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of big_vision, within the tower `img` of a file."""
+    match path:
+        case ("backbone", "attn_pool", "latent"):
+            return Place(("MAPHead_0/probe",))
+        case ("backbone", "attn_pool", "qkv" | "proj" as layer):
+            return attention("MAPHead_0/MultiHeadDotProductAttention_0", layer, shape.heads)
+        case ("backbone", "attn_pool", "norm"):
+            return Place(("MAPHead_0/LayerNorm_0",))
+        case ("backbone", "attn_pool", layer):
+            return Place((f"MAPHead_0/MlpBlock_0/Dense_{int(layer[-1]) - 1}",))
+    return big_vision(shape, path)
+
+
 _SIZES = {**SIZES, "so400m": functools.partial(Shape, 1152, 27, 16, hidden=4304)}
 
 
@@ -126,6 +141,7 @@ FAMILY = Family(
         "timm": _timm,
         "transformers": within("vision_model", _transformers),
         "transformers-base": _transformers,
+        "big_vision": _big_vision,
     },
     left_out=(*TEXTS, r"^classifier\."),
 )

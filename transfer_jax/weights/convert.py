@@ -112,7 +112,10 @@ def fill(
             used.update(keys)
             array = naming.take(path, [source[key] for key in keys])
             if array is not None and array.shape != target.shape:
-                array, done = adapt(path, array, target.shape) or (None, "")
+                array, done = adapt(path, array, target.shape, variant_of(spec.model).resampling) or (
+                    None,
+                    "",
+                )
                 adapted += [done] if done else []
             if array is None:
                 mismatched += [(path, target.shape, key, source[key].shape) for key in keys]

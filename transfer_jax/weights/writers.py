@@ -110,4 +110,5 @@ _KINDS = {
     "keras": FileKind(".h5", _h5),
     "vision_transformer": FileKind(".npz", _npz),
     "big_vision": FileKind(".npz", _npz),
+    "big_transfer": FileKind(".npz", _npz),
 }
