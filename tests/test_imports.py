@@ -24,7 +24,12 @@ ONLY = {  # who alone may import a library
     "grain": ("data/",),
     "array_record": ("data/",),
     "PIL": ("data/",),
-    "safetensors": ("weights/readers/", "weights/saved.py", "weights/export.py"),  # these write
+    "safetensors": (
+        "weights/readers/",
+        "weights/saved.py",
+        "weights/export.py",
+        "weights/writers.py",
+    ),  # these write
     "pickle": ("weights/readers/",),
     "zipfile": ("weights/readers/",),
     "tensorstore": ("weights/readers/",),
