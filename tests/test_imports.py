@@ -33,7 +33,7 @@ ONLY = {  # who alone may import a library
     "pickle": ("weights/readers/",),
     "zipfile": ("weights/readers/",),
     "tensorstore": ("weights/readers/",),
-    "h5py": ("weights/readers/",),
+    "h5py": ("weights/readers/", "weights/writers.py"),
     "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
     "rich": ("report/", "cli.py"),
