@@ -1,27 +1,29 @@
-"""Writes the catalogue of published weights, from what torchvision and timm say of theirs.
+"""Writes the catalogue of published weights, from what torchvision, timm and Keras say of theirs.
 
-    python benchmarks/catalogue.py
+    KERAS_BACKEND=numpy python benchmarks/catalogue.py
 
-Lists every set of weights of the installed torchvision and timm that fills a network of ours, after those
-that packages carry. The hash of torchvision's is in the name of the file; the hub says that of timm's on
-download.
+Lists every set of weights of the installed torchvision, timm and Keras that fills a network of ours, after
+those that packages carry. The hash of torchvision's is in the name of the file; the hub says that of timm's
+on download; Keras knows the MD5 of most of its own, and the SHA-256 of some.
 """
 
 import argparse
 import csv
+import dataclasses
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from originals import ORIGINALS
+from originals.keras_api import import_keras
 
 from transfer_jax.models.registry import variant_of
 
 OUT = Path(__file__).parent.parent / "transfer_jax" / "weights" / "catalogue.csv"
 COLUMNS = (
-    *("name", "model", "address", "sha256", "classes", "licence", "accuracy"),
-    *("image_size", "crop_fraction", "interpolation", "mean", "std"),
+    *("name", "model", "address", "sha256", "md5", "classes", "licence", "accuracy"),
+    *("image_size", "crop_fraction", "interpolation", "mean", "std", "channel_order"),
 )
 _LITE = {
     0: ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 75.1),
@@ -41,7 +43,14 @@ _LICENCES = {
 
 
 class _FoundError(Exception):
-    """Carries the name that another library is asked for."""
+    """Carries what another library is asked for."""
+
+
+class _Applications:
+    """Stands for Keras, and tells which of its networks is asked for."""
+
+    def __getattr__(self, kind: str) -> Any:
+        raise _FoundError(kind)
 
 
 def name_there(model: str, library: str) -> str:
@@ -50,8 +59,13 @@ def name_there(model: str, library: str) -> str:
     def tell(name: str, *args: Any, **kwargs: Any) -> None:
         raise _FoundError(name)
 
-    maker = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[library]
-    with unittest.mock.patch(maker, tell):
+    asked = unittest.mock.Mock(applications=_Applications())
+    makers: dict[str, tuple[str, Any]] = {
+        "timm": ("timm.create_model", tell),
+        "torchvision": ("torchvision.models.get_model", tell),
+        "keras": ("originals.keras_api.import_keras", lambda: asked),
+    }
+    with unittest.mock.patch(*makers[library]):
         try:
             ORIGINALS[model, library].make(model, 224)
         except _FoundError as found:
@@ -139,13 +153,47 @@ def of_timm(model: str) -> Iterator[dict[str, Any]]:
         }
 
 
+def of_keras(model: str) -> Iterator[dict[str, Any]]:
+    """Keras's weights of a network."""
+    kind, expected = name_there(model, "keras"), variant_of(model).preprocessing
+    if kind in ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"):  # divides by 128, and subtracts 1
+        expected = dataclasses.replace(expected, mean=(128.0,) * 3, std=(128.0,) * 3)
+
+    def tell(name: str, address: str, **options: Any) -> None:
+        raise _FoundError(address, options.get("file_hash", ""))
+
+    with unittest.mock.patch("keras.src.utils.file_utils.get_file", tell):
+        try:
+            getattr(import_keras().applications, kind)(weights="imagenet")
+        except _FoundError as found:
+            address, digits = found.args
+        else:
+            raise RuntimeError(f"{kind} asked for no file")
+    yield {
+        "name": f"{model}.keras",
+        "model": model,
+        "address": address,
+        "sha256": digits if len(digits) == 64 else "",
+        "md5": digits if len(digits) == 32 else "",
+        "classes": 1000,
+        "licence": "Apache-2.0",
+        "accuracy": "",
+        "image_size": expected.image_size,
+        "crop_fraction": expected.crop_fraction,
+        "interpolation": expected.interpolation,
+        "mean": " ".join(f"{value:g}" for value in expected.mean),
+        "std": " ".join(f"{value:g}" for value in expected.std),
+        "channel_order": expected.channel_order,
+    }
+
+
 def rows() -> Iterator[dict[str, Any]]:
     """Every row of the catalogue."""
     yield from of_packages()
-    of = {"torchvision": of_torchvision, "timm": of_timm}
-    for model, library in sorted(ORIGINALS, key=lambda case: case[1] != "torchvision"):
-        if library in of:
-            yield from of[library](model)
+    for library, of in {"torchvision": of_torchvision, "timm": of_timm, "keras": of_keras}.items():
+        for model, other in ORIGINALS:
+            if other == library:
+                yield from of(model)
 
 
 def main() -> None:

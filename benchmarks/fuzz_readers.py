@@ -124,7 +124,7 @@ def _torch() -> Iterator[Files]:
 def _keras() -> Iterator[Files]:
     import h5py
 
-    for names in (("conv", ("conv/kernel:0", "conv/bias:0")), ("dense", ("dense/kernel:0",))):
+    for names in (("conv", ("conv/kernel:0", "conv/bias:0")), ("dense_9", ("dense_9/kernel:0",))):
         file = io.BytesIO()
         with h5py.File(file, "w") as hdf:
             layer, variables = names
@@ -134,6 +134,19 @@ def _keras() -> Iterator[Files]:
             for variable in variables:
                 group.create_dataset(variable, data=np.ones((2, 3), np.float32))
         yield {"f": file.getvalue()}
+    file = io.BytesIO()  # as Keras 3 writes it
+    with h5py.File(file, "w") as hdf:
+        for number, layer in enumerate(("dense", "dense_1")):
+            variables = hdf.create_group(f"layers/{layer}/vars")
+            variables.create_dataset("0", data=np.ones((2, 3), np.float32))
+            variables.attrs["name"] = f"dense_{number + 9}"
+    yield {"f": file.getvalue()}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("metadata.json", "{}")
+        members.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
+        members.writestr("model.weights.h5", file.getvalue())
+    yield {"f": archive.getvalue()}
 
 
 _MAKERS: dict[str, Callable[[], Iterator[Files]]] = {

@@ -11,6 +11,7 @@ exports ours, loads it strictly into the other library, and compares the paramet
 import argparse
 import datetime
 import fnmatch
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 from contest import print_rows, write_report
+from flax import nnx
 from originals import CLASSES, ORIGINALS
 from rich.progress import track
 
 from transfer_jax.models import Classifier, create_model
-from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models.functional import split
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.convert import fill
 from transfer_jax.weights.naming import BOOKKEEPING, Naming, to_library
@@ -35,18 +37,20 @@ PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers", "keras")
 
 
 def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
-    """The outputs of our blocks, and the `logits`."""
-    graphdef, params, stats = split(model)
+    """The outputs of our blocks, and the `logits`.
 
-    @jax.jit
-    def run(arrays: Arrays, x: jax.Array) -> dict[str, jax.Array]:
-        network, found = merge(graphdef, arrays), {}
-        for block in network.backbone.block_names:
-            x = getattr(network.backbone, block)(x)
-            found[block] = x
-        return {**found, "logits": network.head(x)}
+    Each block is a program of its own, which blocks of the same structure share: networks are deep, and
+    compiling is most of the work.
+    """
+    x, found = jax.numpy.asarray(pixels), {}
+    for block in model.backbone.block_names:
+        x = found[block] = _run(*nnx.split(getattr(model.backbone, block)), x)
+    return {**found, "logits": _run(*nnx.split(model.head), x)}
 
-    return run({**params, **stats}, pixels)
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array) -> jax.Array:
+    return nnx.merge(graphdef, state)(x)
 
 
 def has_head(name: str, library: str, state: Mapping[str, np.ndarray]) -> bool:

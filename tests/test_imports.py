@@ -24,11 +24,17 @@ ONLY = {  # who alone may import a library
     "grain": ("data/",),
     "array_record": ("data/",),
     "PIL": ("data/",),
-    "safetensors": ("weights/readers/", "weights/saved.py", "weights/export.py"),  # these write
+    "safetensors": (
+        "weights/readers/",
+        "weights/saved.py",
+        "weights/export.py",
+        "weights/writers.py",
+    ),  # these write
     "pickle": ("weights/readers/",),
     "zipfile": ("weights/readers/",),
     "tensorstore": ("weights/readers/",),
-    "h5py": ("weights/readers/",),
+    "h5py": ("weights/readers/", "weights/writers.py"),
+    "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
     "rich": ("report/", "cli.py"),
     "tyro": ("cli.py", "networks.py"),

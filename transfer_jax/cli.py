@@ -117,7 +117,9 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         """
         folder = workdir or _default_workdir(config)
         check_place(config, folder)
-        create_model(config.model, 2, abstract_backbone=True).backbone.span(None, boundary)
+        create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(
+            None, boundary
+        )
         run = prepare(config, folder, BARS)
         extractor = Extractor(run, boundary, run.arrays)
         rows = []

@@ -53,7 +53,9 @@ def models(match: str = "*", weights: bool = False) -> None:
 
 def _cost(name: str, size: int) -> tuple[int, int]:
     """Parameters of a backbone, and multiply-adds of the network with the classifier that it is known for."""
-    model = create_model(name, 1000, hidden=variant_of(name).hidden, abstract_backbone=True)
+    model = create_model(
+        name, 1000, hidden=variant_of(name).hidden, abstract_backbone=True, abstract_head=True
+    )
     model.eval()
     graphdef, params, stats = split(model)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -112,8 +114,10 @@ def export(
 
     Args:
         workdir: Folder of a finished run.
-        to: A library that has the network (torchvision, timm …): safetensors in its names and layouts.
-            Or `safetensors`: one in our own. Or `stablehlo`: a program that `jax.export` reads.
+        to: A library that has the network (torchvision, timm …): safetensors in its names and layouts, or the
+            kind of file that it reads, as Keras's .h5.
+            Or `safetensors`: one in our own. Or `stablehlo` or `onnx`: a program that `jax.export`
+            or onnxruntime reads.
         out: The file; `exported-…` in the folder of the run, if not given.
     """
     with CONSOLE.status(f"exporting to {to}"):

@@ -1,8 +1,9 @@
-"""ConvNeXt in timm, torchvision and transformers."""
+"""ConvNeXt in timm, torchvision, transformers and Keras."""
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network, torchvision_network
+from originals.keras_api import KerasOriginal, application
+from originals.original import LABELS, Original, in_transformers, timm_network, torchvision_network
 from transfer_jax.models import convnext
 
 
@@ -19,7 +20,7 @@ def _torchvision(name: str, block: str) -> str:
     return f"features.{2 * int(stage) + 1}.{rest[1]}"
 
 
-def _transformers_network(name: str, size: int) -> Any:
+def _transformers_network(name: str, size: int, kind: str) -> Any:
     import transformers
 
     shape = convnext.FAMILY.variants[name].shape
@@ -27,28 +28,46 @@ def _transformers_network(name: str, size: int) -> Any:
     config = getattr(transformers, f"ConvNext{version}Config")(
         depths=list(shape.depths),
         hidden_sizes=list(shape.widths),
-        id2label={label: str(label) for label in range(CLASSES)},
+        id2label=LABELS,
     )
-    return getattr(transformers, f"ConvNext{version}ForImageClassification")(config)
+    return getattr(transformers, f"ConvNext{version}{kind}")(config)
 
 
-def _transformers(name: str, block: str) -> str:
-    prefix = "convnextv2" if convnext.FAMILY.variants[name].shape.v2 else "convnext"
+def _base(name: str, block: str) -> str:
     if block in ("stem", "norm", "pre_logits"):
-        return {"stem": f"{prefix}.embeddings", "norm": f"{prefix}.layernorm", "pre_logits": ""}[block]
+        return {"stem": "embeddings", "norm": "layernorm", "pre_logits": ""}[block]
     _, stage, *rest = block.split(".")
-    module = f"{prefix}.encoder.stages.{stage}"
+    module = f"encoder.stages.{stage}"
     return f"{module}.downsampling_layer.1" if rest == ["downsample"] else f"{module}.layers.{rest[1]}"
 
 
+def _keras_network(name: str, size: int) -> Any:
+    kind = name.removeprefix("convnext_").capitalize().replace("Xl", "XL")
+    return application(f"ConvNeXt{kind}", size, include_preprocessing=False)
+
+
+def _keras(name: str, block: str) -> str:
+    """The sums at the end of the blocks have no names: what comes after has them as its input."""
+    if block in ("stem", "norm", "pre_logits"):
+        return {"stem": f"{name}_stem", "norm": f"{name}_head_layernorm", "pre_logits": ""}[block]
+    _, stage, *rest = block.split(".")
+    if rest == ["downsample"]:
+        return f"{name}_downsampling_block_{int(stage) - 1}"
+    depth, repeat = convnext.FAMILY.variants[name].shape.depths[int(stage)], int(rest[1]) + 1
+    if repeat < depth:
+        return f"{name}_stage_{stage}_block_{repeat}_depthwise_conv<"
+    return f"{name}_head_gap<" if stage == "3" else f"{name}_downsampling_block_{stage}<"
+
+
+_V1 = [name for name in convnext.FAMILY.variants if "v2" not in name]
+_V2 = [name for name in convnext.FAMILY.variants if "v2" in name]
 ORIGINALS = {
+    **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _V1},
     **{(name, "timm"): Original(timm_network, _timm) for name in convnext.FAMILY.variants},
     **{
         (name, "torchvision"): Original(torchvision_network, _torchvision)
         for name in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
     },
-    **{
-        (name, "transformers"): Original(_transformers_network, _transformers)
-        for name in convnext.FAMILY.variants
-    },
+    **in_transformers("convnext", _transformers_network, _base, _V1),
+    **in_transformers("convnextv2", _transformers_network, _base, _V2),
 }

@@ -1,9 +1,9 @@
-"""EfficientNet in timm, torchvision and Keras."""
+"""EfficientNet in timm, torchvision, Keras and transformers."""
 
 from typing import Any
 
 from originals.keras_api import KerasOriginal, application
-from originals.original import Original, timm_network, torchvision_network
+from originals.original import LABELS, Original, in_transformers, timm_network, torchvision_network
 from transfer_jax.models import efficientnet
 
 _VARIANTS = efficientnet.FAMILY.variants
@@ -15,7 +15,7 @@ _TORCHVISION = (
 _TIMM = (
     *(f"efficientnet_b{scale}" for scale in range(8)),
     *(f"tf_efficientnet_b{scale}" for scale in range(8)),
-    *(f"tf_efficientnetv2_{scale}" for scale in "sml"),
+    *(name for name in _VARIANTS if name.startswith("tf_efficientnetv2_")),
 )
 
 
@@ -56,10 +56,45 @@ def _keras(name: str, block: str) -> str:
     return f"{prefix}_{'project_activation' if stage.layers() == ('fused',) else 'project_bn'}"
 
 
+def _transformers_network(name: str, size: int, kind: str) -> Any:
+    """Its config lists the blocks that an image of odd size comes to, as the published ones do."""
+    import transformers
+
+    variant = _VARIANTS[name]
+    scale = name.rpartition("_")[2]
+    width, depth, *_ = efficientnet.SCALES[scale]
+    side, odd = -(-size // 2), []
+    for number, strides in enumerate(
+        strides for stage in variant.shape.stages for strides in (stage.strides, *(1,) * (stage.count - 1))
+    ):
+        odd += [number] if side % 2 else []
+        side = -(-side // strides)
+    config = transformers.EfficientNetConfig(
+        image_size=size,
+        width_coefficient=width,
+        depth_coefficient=depth,
+        depthwise_padding=odd,
+        hidden_dim=variant.shape.top,
+        id2label=LABELS,
+    )
+    return getattr(transformers, f"EfficientNet{kind}")(config)
+
+
+def _base(name: str, block: str) -> str:
+    known = {"stem": "embeddings", "top": "encoder.top_activation", "pre_logits": ""}
+    if block in known:
+        return known[block]
+    number, repeat = map(int, block.split(".")[1:])
+    return f"encoder.blocks.{sum(stage.count for stage in _VARIANTS[name].shape.stages[:number]) + repeat}"
+
+
+_TF = [name for name in _VARIANTS if name.startswith("tf_efficientnet_")]
 ORIGINALS = {
     **{
         (name, "keras"): KerasOriginal(_keras_network, _keras) for name in _VARIANTS if name.startswith("tf_")
     },
     **{(name, "timm"): Original(timm_network, _timm) for name in _TIMM},
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
+    # its stem knows no images of odd size
+    **in_transformers("efficientnet", _transformers_network, _base, _TF, odd=186),
 }

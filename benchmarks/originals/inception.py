@@ -1,7 +1,8 @@
-"""Inception V3 in torchvision and timm, without its auxiliary classifier."""
+"""Inception V3 in torchvision, timm and Keras, without its auxiliary classifier."""
 
 from typing import Any
 
+from originals.keras_api import KerasOriginal, application
 from originals.original import CLASSES, Original, timm_network
 
 
@@ -23,7 +24,26 @@ def _timm(name: str, block: str) -> str:
     return known.get(block, block)
 
 
+def _keras_network(name: str, size: int) -> Any:
+    return application("InceptionV3", size)
+
+
+def _keras(name: str, block: str) -> str:
+    """The stem's layers have no names of their own there."""
+    known = {
+        "Conv2d_1a_3x3": "activation",
+        "Conv2d_2a_3x3": "activation_1",
+        "Conv2d_2b_3x3": "max_pooling2d",
+        "Conv2d_3b_1x1": "activation_3",
+        "Conv2d_4a_3x3": "max_pooling2d_1",
+        "pre_logits": "avg_pool",
+    }
+    return known.get(block) or f"mixed{_MIXED.index(block.removeprefix('Mixed_'))}"
+
+
+_MIXED = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 ORIGINALS = {
+    ("keras_inception_v3", "keras"): KerasOriginal(_keras_network, _keras),
     ("inception_v3", "torchvision"): Original(_torchvision_network, _torchvision),
     ("inception_v3", "timm"): Original(timm_network, _timm),
 }

@@ -99,9 +99,11 @@ def _scale(network: Any) -> np.float32:
 
 
 def _output(network: Any, layer: str) -> Any:
-    """The output of a layer, or with `>` behind its name of the one after."""
-    found = network.get_layer(layer.removesuffix(">"))
-    return network.layers[network.layers.index(found) + layer.endswith(">")].output
+    """The output of a layer, with `>` behind its name that of the one after, with `<` its input."""
+    found = network.get_layer(layer.rstrip("<>"))
+    found = network.layers[network.layers.index(found) + layer.endswith(">")]
+    node = found._inbound_nodes[0]  # what a network inside of the network has for input is not from here
+    return node.input_tensors[0] if layer.endswith("<") else node.outputs[0]
 
 
 def _layers(network: Any) -> Iterator[Any]:
@@ -115,11 +117,16 @@ def _variables(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _variables(layer, f"{prefix}{layer.name}/")
         else:
             for variable in layer.weights:
-                yield f"{prefix}{layer.name}/{variable.name}", variable
+                name = "gamma" if layer.name.endswith("layer_scale") else variable.name  # has none there
+                yield f"{prefix}{layer.name}/{name}", variable
 
 
 def application(kind: str, size: int, *, top: bool = True, **options: Any) -> Any:
-    """The network `kind` of `keras.applications` with random weights, for square images of a size."""
+    """The network `kind` of `keras.applications` with random weights, for square images of a size.
+
+    Layers without a name of their own are numbered from 0.
+    """
+    import_keras().utils.clear_session()
     if top:
         options |= {"classes": CLASSES, "classifier_activation": None}
     made = getattr(import_keras().applications, kind)

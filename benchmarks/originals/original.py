@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 CLASSES = 11
+LABELS = {label: str(label) for label in range(CLASSES)}
+"""The classes as transformers' configs have them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +142,37 @@ def tower(shape: Any, size: int) -> dict[str, Any]:
         "layer_norm_eps": shape.epsilon,
         "image_size": size,
     }
+
+
+def in_transformers(
+    model: str,
+    make: Callable[[str, int, str], Any],
+    module: Callable[[str, str], str],
+    names: Iterable[str],
+    **options: Any,
+) -> dict[tuple[str, str], Original]:
+    """Networks of Hugging Face, in a classifier and without.
+
+    Args:
+        model: The module of the classifier that is the network.
+        make: From our name, an image size and the end of a class's name to the network.
+        module: From our name and our block to the module of the network without a classifier.
+        names: Ours.
+        options: As for `Original`.
+    """
+
+    def classifier(name: str, size: int) -> Any:
+        return make(name, size, "ForImageClassification")
+
+    def base(name: str, size: int) -> Any:
+        return make(name, size, "Model")
+
+    def inside(name: str, block: str) -> str:
+        found = module(name, block)
+        return f"{model}.{found}" if found else ""
+
+    kinds = {"transformers": (classifier, inside), "transformers-base": (base, module)}
+    return {(name, library): Original(*kind, **options) for name in names for library, kind in kinds.items()}
 
 
 def torchvision_network(name: str, size: int) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from originals.keras_api import KerasOriginal, application
-from originals.original import CLASSES, Original, timm_network, torchvision_network
+from originals.original import LABELS, Original, in_transformers, timm_network, torchvision_network
 from transfer_jax.models import resnet
 
 _VARIANTS = resnet.FAMILY.variants
@@ -17,7 +17,7 @@ def _timm(name: str, block: str) -> str:
     return {"stem": "maxpool", "pre_logits": "global_pool"}.get(block, block)
 
 
-def _transformers_network(name: str, size: int) -> Any:
+def _transformers_network(name: str, size: int, kind: str) -> Any:
     import transformers
 
     shape = _VARIANTS[name].shape
@@ -26,16 +26,16 @@ def _transformers_network(name: str, size: int) -> Any:
         depths=list(shape.depths),
         hidden_sizes=widths,
         layer_type="bottleneck" if shape.bottleneck else "basic",
-        id2label={label: str(label) for label in range(CLASSES)},
+        id2label=LABELS,
     )
-    return transformers.ResNetForImageClassification(config)
+    return getattr(transformers, f"ResNet{kind}")(config)
 
 
-def _transformers(name: str, block: str) -> str:
+def _base(name: str, block: str) -> str:
     if block in ("stem", "pre_logits"):
-        return {"stem": "resnet.embedder", "pre_logits": "resnet.pooler"}[block]
+        return {"stem": "embedder", "pre_logits": "pooler"}[block]
     stage, repeat = block.removeprefix("layer").split(".")
-    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}"
+    return f"encoder.stages.{int(stage) - 1}.layers.{repeat}"
 
 
 def _keras_network(name: str, size: int) -> Any:
@@ -58,8 +58,7 @@ ORIGINALS = {
         if not variant.shape.deep and not variant.shape.keras
     },
     **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS if name not in _KERAS},
-    **{
-        (name, "transformers"): Original(_transformers_network, _transformers)
-        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-    },
+    **in_transformers(
+        "resnet", _transformers_network, _base, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    ),
 }

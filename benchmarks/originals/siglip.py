@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size, tower
+from originals.original import LABELS, Original, timm_network_of_size, tower
 from transfer_jax.models import siglip
 
 _VARIANTS = siglip.FAMILY.variants
@@ -22,8 +22,7 @@ def _network(name: str, size: int) -> Any:
     """The tower in a classifier, which does not read what the tower pools by attention."""
     import transformers
 
-    labels = {label: str(label) for label in range(CLASSES)}
-    config = transformers.SiglipConfig(vision_config=_config(name, size), id2label=labels)
+    config = transformers.SiglipConfig(vision_config=_config(name, size), id2label=LABELS)
     return transformers.SiglipForImageClassification(config)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size, torchvision_network
+from originals.original import LABELS, Original, in_transformers, timm_network_of_size, torchvision_network
 from transfer_jax.models import swin
 
 _VARIANTS = swin.FAMILY.variants
@@ -28,7 +28,7 @@ def _torchvision(name: str, block: str) -> str:
     return f"features.{2 * int(stage)}" if len(rest) == 1 else f"features.{2 * int(stage) + 1}.{rest[1]}"
 
 
-def _transformers_network(name: str, size: int) -> Any:
+def _transformers_network(name: str, size: int, kind: str) -> Any:
     import transformers
 
     shape = _VARIANTS[name].shape
@@ -38,16 +38,23 @@ def _transformers_network(name: str, size: int) -> Any:
         depths=list(shape.depths),
         num_heads=list(shape.heads),
         window_size=shape.window,
-        id2label={label: str(label) for label in range(CLASSES)},
+        id2label=LABELS,
     )
-    return transformers.SwinForImageClassification(config)
+    return getattr(transformers, f"Swin{kind}")(config)
 
 
-def _transformers(name: str, block: str) -> str:
-    known = {"patch_embed": "swin.embeddings", "norm": "swin.layernorm", "pre_logits": ""}
+def _base(name: str, block: str) -> str:
+    known = {"patch_embed": "embeddings", "norm": "layernorm", "pre_logits": ""}
     if block.endswith("downsample"):
-        return f"swin.encoder.layers.{int(block.split('.')[1]) - 1}.downsample"
-    return known.get(block, f"swin.encoder.{block}")
+        return f"encoder.layers.{int(block.split('.')[1]) - 1}.downsample"
+    return known.get(block, f"encoder.{block}")
+
+
+def _transformers(name: str) -> dict[tuple[str, str], Original]:
+    """By its state dict, too."""
+    odd = 36 * _VARIANTS[name].shape.window
+    found = in_transformers("swin", _transformers_network, _base, [name], odd=odd)
+    return {**found, (name, "transformers-5"): found[name, "transformers"]}
 
 
 # timm is compared where its windows need no padding, transformers where no image is smaller than a window.
@@ -62,9 +69,5 @@ ORIGINALS = {
         (name, "torchvision"): Original(_torchvision_network, _torchvision, channels_last=True)
         for name in _TORCHVISION
     },
-    **{
-        (name, library): Original(_transformers_network, _transformers, odd=36 * variant.shape.window)
-        for name, variant in _VARIANTS.items()
-        for library in ("transformers", "transformers-5")
-    },
+    **{case: original for name in _VARIANTS for case, original in _transformers(name).items()},
 }

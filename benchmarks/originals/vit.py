@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from originals.original import CLASSES, Original, timm_network_of_size, tower
+from originals.original import CLASSES, LABELS, Original, timm_network_of_size, tower
 from transfer_jax.models import vit
 
 _VARIANTS = vit.FAMILY.variants
@@ -47,7 +47,7 @@ def _transformers_network(name: str, size: int, kind: str = "ForImageClassificat
     model = _TRANSFORMERS[shape.kind]
     config = getattr(transformers, f"{model}Config")(
         **tower(shape, size),
-        id2label={label: str(label) for label in range(CLASSES)},
+        id2label=LABELS,
         **({"num_register_tokens": shape.registers} if shape.registers else {}),
     )
     return getattr(transformers, f"{model}{kind}")(config)
@@ -68,11 +68,26 @@ def _transformers(name: str, block: str) -> str:
     return f"{_VARIANTS[name].shape.kind}.{module}" if module else ""
 
 
+def _mae_network(name: str, size: int) -> Any:
+    """Sees all patches, in their order."""
+    import torch
+    import transformers
+
+    shape = _VARIANTS[name].shape
+    config = transformers.ViTMAEConfig(**tower(shape, size), mask_ratio=0.0)
+    network = transformers.ViTMAEModel(config)
+    order = torch.arange((size // shape.patch) ** 2).float()
+    noise = {"noise": torch.stack([order, order])}
+    network.register_forward_pre_hook(lambda _, inputs, __: (inputs, noise), with_kwargs=True)
+    return network
+
+
 def _besides(name: str) -> str:
     """The classifier of DINOv2, which also reads the mean of the patches."""
     return "^classifier" if _VARIANTS[name].shape.kind.startswith("dino") else ""
 
 
+_MAE = [name for name in _VARIANTS if name.endswith(".mae")]
 ORIGINALS = {
     **{
         (name, "timm"): Original(
@@ -96,4 +111,5 @@ ORIGINALS = {
         for name, variant in _VARIANTS.items()
         if variant.shape.kind
     },
+    **{(name, "transformers-base"): Original(_mae_network, _base) for name in _MAE},
 }

@@ -24,17 +24,23 @@ SMALLEST = (
     *("regnet_y_800mf", "regnety_002", "regnet_x_400mf", "regnetx_002"),
     *("resnetv2_50x1_bit", "resnetv2_50", "mixer_s32_224"),
     *("mobilenet_v2", "mobilenetv2_050", "mobilenet_v3_small", "mobilenetv3_small_100"),
-    *("keras_mobilenet_v2", "keras_mobilenet_v3_small"),
+    *("keras_mobilenet_v2", "keras_mobilenet_v2_035", "keras_mobilenet_v3_small"),
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
     *("vit_tiny_patch16_224", "vit_base_patch32_224", "deit_tiny_patch16_224"),
-    *("vit_small_patch8_224.dino", "deit_tiny_distilled_patch16_224"),
+    *("vit_small_patch8_224.dino", "vit_base_patch16_224.mae", "deit_tiny_distilled_patch16_224"),
     *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "dinov2_with_registers_small"),
     *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
     "swin_tiny_patch4_window7_224",
 )
-SMALLEST_IN_KERAS = [(name, "keras") for name in ("keras_vgg16", "keras_resnet50", "keras_densenet121")]
+SMALLEST_IN_KERAS = [
+    (name, "keras")
+    for name in (
+        *("keras_vgg16", "keras_resnet50", "keras_densenet121"),
+        *("keras_inception_v3", "keras_xception", "tf_efficientnetv2_b0"),
+    )
+]
 CASES = [
     (name, library) for name, library in ORIGINALS if name in SMALLEST or (name, library) in SMALLEST_IN_KERAS
 ]

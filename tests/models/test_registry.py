@@ -4,7 +4,7 @@ import pytest
 
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.functional import split
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import FAMILIES, variant_of
 
 TINY = "efficientnet_lite_tiny"
 
@@ -29,6 +29,14 @@ def test_abstract_backbones_have_shapes_and_a_real_head():
     }
     for path, x in abstract.items():
         assert isinstance(x, jax.Array if path.startswith("head/") else jax.ShapeDtypeStruct), path
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_nothing_of_an_abstract_model_is_allocated(family):
+    model = create_model(next(iter(family.variants)), 5, abstract_backbone=True, abstract_head=True)
+    _, params, stats = split(model)
+    for path, x in {**params, **stats}.items():
+        assert isinstance(x, jax.ShapeDtypeStruct), path
 
 
 def test_the_seed_decides_the_parameters():

@@ -3,9 +3,16 @@ import warnings
 import numpy as np
 import pytest
 
+from transfer_jax.models import create_model
+from transfer_jax.models.family import Resampling
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.adapt import adapt
+from transfer_jax.weights.convert import fill
+from transfer_jax.weights.specs import WeightsSpec
 
 POSITIONS, KERNEL = "backbone/embed/pos_embed", "backbone/stem/conv/kernel"
+TABLE = "attn/relative_position_bias_table"
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
@@ -24,6 +31,54 @@ def test_positions_are_resampled_as_timm_does(tokens, old, new):
     assert found[1] == f"{POSITIONS} resampled from {old}x{old} to {new}x{new}"
     np.testing.assert_allclose(found[0], expected.numpy(), atol=2e-5)
     np.testing.assert_array_equal(found[0][:, :tokens], array[:, :tokens])
+
+
+@pytest.mark.parametrize("excess", [0.0, 0.1])
+@pytest.mark.parametrize(("old", "new"), [(37, 16), (37, 40), (13, 23)])
+def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, excess):
+    torch = pytest.importorskip("torch")
+    array = np.random.default_rng(0).normal(size=(1, 1 + old * old, 6)).astype(np.float32)
+    grid = torch.from_numpy(array[:, 1:]).reshape(1, old, old, 6).permute(0, 3, 1, 2)
+    options = {"scale_factor": (new + excess) / old} if excess else {"size": (new, new)}
+    expected = torch.nn.functional.interpolate(grid, mode="bicubic", **options)
+    assert expected.shape[2] == new
+    expected = expected.permute(0, 2, 3, 1).reshape(new * new, 6).numpy()
+    how = Resampling(averages=False, excess=excess)
+    found = adapt(POSITIONS, array, (1, 1 + new * new, 6), how)
+    assert found is not None
+    np.testing.assert_allclose(found[0][0, 1:], expected, atol=2e-5)
+    found = adapt(f"backbone/layers.0.blocks.0/{TABLE}", array[0, 1:], (new * new, 6), how)
+    assert found is not None
+    np.testing.assert_allclose(found[0], expected, atol=2e-5)
+
+
+def test_dinov2_and_swin_are_resampled_as_their_authors_do():
+    names = ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "swin_base_patch4_window12_384")
+    assert [variant_of(name).resampling for name in names] == [
+        Resampling(averages=False, excess=0.1),
+        Resampling(),
+        Resampling(averages=False),
+    ]
+
+
+def test_a_swin_takes_weights_of_other_windows():
+    name = "swin_tiny_patch4_window7_224"
+    _, params, stats = split(create_model(name, 3, abstract_backbone=True))
+    shapes = {path: array.shape for path, array in {**params, **stats}.items()}
+    rng = np.random.default_rng(0)
+    source = {
+        path: rng.normal(size=(23**2, shape[1]) if path.endswith(TABLE) else shape).astype(np.float32)
+        for path, shape in shapes.items()
+    }
+    model = create_model(name, 3, abstract_backbone=True)
+    variant = variant_of(name)
+    spec = WeightsSpec(name=name, model=name, address="x", preprocessing=variant.preprocessing)
+    report = fill(model, source, spec)
+    assert len(report.adapted) == 12
+    path = f"backbone/layers.0.blocks.0/{TABLE}"
+    expected = adapt(path, source[path], shapes[path], variant.resampling)
+    assert expected is not None
+    np.testing.assert_array_equal(split(model)[1][path], expected[0])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
@@ -46,6 +101,7 @@ def test_gray_images_give_what_they_gave_in_colour(channels):
         (KERNEL, (3, 3, 4, 8), (3, 3, 1, 8)),  # not of colour images
         (POSITIONS, (1, 197, 6), (1, 122, 8)),
         (POSITIONS, (1, 200, 6), (1, 122, 6)),  # no square
+        (f"backbone/layers.0.blocks.0/{TABLE}", (169, 6), (529, 3)),  # other heads
         ("head/classifier/kernel", (8, 5), (8, 3)),
     ],
 )

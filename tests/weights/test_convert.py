@@ -162,6 +162,7 @@ def test_a_network_for_other_images_is_filled_and_the_report_says_how():
     ("name", "besides"),
     [
         ("deit_tiny_distilled_patch16_224", ["head_dist.weight", "head_dist.bias"]),
+        ("vit_base_patch16_224.mae", ["decoder.decoder_embed.weight", "decoder.decoder_norm.bias"]),
         ("vit_base_patch32_clip_224", ["text_model.embeddings.position_embedding.weight", "logit_scale"]),
     ],
 )
@@ -174,3 +175,34 @@ def test_parts_of_published_files_that_have_no_place_are_left_out(name, besides)
     report = fill(create_model(name, 4, abstract_backbone=True), source, spec)
     assert report.complete
     assert set(besides) <= set(report.skipped)
+
+
+@pytest.mark.parametrize("library", [None, "transfer_jax"])
+def test_the_file_may_change_afterwards(tmp_path, library):
+    made = arrays_of(create_model(TINY, 4))
+    path = tmp_path / "weights.safetensors"
+    save_file(to_library(TINY, made, library), path)
+    model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
+    load_pretrained(model, find_spec(TINY, str(path)), head=True)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    for name, array in arrays_of(model).items():
+        np.testing.assert_array_equal(array, made[name], err_msg=name)
+
+
+def test_nothing_is_compiled_for_a_model_from_a_file(tmp_path, source, caplog):
+    path = tmp_path / "weights.safetensors"
+    save_file(source, path)
+    jax.clear_caches()
+    with jax.log_compiles():
+        model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
+        load_pretrained(model, find_spec(TINY, str(path)), head=True)
+        assert not caplog.messages
+        jax.jit(lambda x: x + 1)(np.ones(3))
+    assert caplog.messages
+
+
+def test_a_head_that_nothing_fills_is_an_error(source):
+    model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
+    with pytest.raises(WeightsMismatchError, match="without values of their own: head/classifier/"):
+        fill(model, source, SPEC)

@@ -6,13 +6,18 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from originals.keras_api import import_keras
 from safetensors.numpy import load_file
 
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.export import export_model
+from transfer_jax.weights.export import export_model, suffix
+from transfer_jax.weights.naming import Naming
+from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved import SavedModel
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
@@ -69,6 +74,61 @@ def test_a_trained_model_gives_the_same_logits_elsewhere(library, model, tmp_pat
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("model", "kind", "normalizes"),
+    [
+        ("keras_resnet50", "ResNet50", False),
+        ("keras_vgg16", "VGG16", False),
+        ("keras_mobilenet_v3_small", "MobileNetV3Small", True),
+        ("tf_efficientnet_b0", "EfficientNetB0", True),
+    ],
+)
+def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes, tmp_path):
+    """And the same arrays, bit for bit, when Keras writes them again."""
+    pytest.importorskip("keras", reason="keras is not installed")
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    expected = trained(model, tmp_path, variant_of(model).hidden)
+    file = export_model(tmp_path, "keras", tmp_path / "theirs.h5")
+    network = getattr(import_keras().applications, kind)(
+        weights=None, classes=len(CLASSES), classifier_activation=None
+    )
+    network.load_weights(file)
+    pixels = (
+        PIXELS if normalizes else np.asarray(variant_of(model).preprocessing.normalize(jnp.array(PIXELS)))
+    )
+    found = network.predict(pixels, verbose=0)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    network.save_weights(tmp_path / "again.weights.h5")
+    again, ours = read_weights(tmp_path / "again.weights.h5"), read_weights(file)
+    assert {key for key in {*again} ^ {*ours} if not key.endswith("seed_generator_state")} == set()
+    for key in ours:
+        np.testing.assert_array_equal(again[key], ours[key], err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("library", "model"),
+    [
+        ("vision_transformer", "vit_tiny_patch16_224"),
+        ("big_vision", "mixer_s32_224"),
+        ("big_transfer", "resnetv2_50x1_bit"),
+    ],
+)
+def test_google_gets_its_npz(library, model, tmp_path):
+    network = create_model(model, len(CLASSES))
+    _, params, _ = split(network)
+    SavedModel(
+        model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=()
+    ).save(tmp_path / "model", params)
+    file = export_model(tmp_path, library, tmp_path / f"theirs{suffix(library)}")
+    assert file.suffix == ".npz"
+    naming, read = Naming(model, library), np.load(file)
+    for path, array in params.items():
+        taken = naming.take(path, [read[key] for key in naming.keys(path)])
+        assert taken is not None
+        assert taken.tobytes() == np.asarray(array).tobytes(), path
+
+
 def test_our_own_names(tmp_path):
     trained("efficientnet_lite_tiny", tmp_path)
     file = export_model(tmp_path, "safetensors", tmp_path / "ours.safetensors")
@@ -97,11 +157,44 @@ def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "vit_tiny_patch16_224"])
+def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
+    expected = trained(model, tmp_path)
+    file = export_model(tmp_path, "onnx", tmp_path / "net.onnx")
+    onnx.checker.check_model(file, full_check=True)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["b", 224, 224, 3]
+    assert session.get_outputs()[0].shape == ["b", len(CLASSES)]
+    for batch in (1, 3):
+        (found,) = session.run(None, {"pixels": PIXELS[:batch]})
+        assert np.abs(np.asarray(found) - expected[:batch]).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("target", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
+def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_path, monkeypatch):
+    trained("efficientnet_lite_tiny", tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        export_model(tmp_path, target, tmp_path / "net")
+
+
 @pytest.mark.parametrize(
     ("model", "target", "out", "message"),
     [
-        ("efficientnet_lite_tiny", "keras3", "x", "cannot be written as 'keras3'; choose from .*'stablehlo'"),
+        (
+            "efficientnet_lite_tiny",
+            "keras3",
+            "x",
+            "cannot be written as 'keras3'; choose from .*'stablehlo', 'onnx'",
+        ),
         ("efficientnet_lite_tiny", "safetensors", "no/x", "there is no folder"),
+        ("resnet18", "keras", "x.h5", "keras has no place for .* of resnet18"),
+        (
+            "keras_resnet50",
+            "keras",
+            "x.weights.h5",
+            r"x\.weights\.h5: Keras reads such a file if its name ends",
+        ),
         ("vgg11", "timm", "x", r"has hidden layers \(4096, 4096\) in its classifier, this one has \(\)"),
     ],
 )

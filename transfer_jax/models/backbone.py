@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
+from transfer_jax.models.layers import Linear
+
 PRE_LOGITS = "pre_logits"
 """The name of the last block of every backbone: the pooled features that a head reads."""
 
@@ -83,8 +85,8 @@ class Head(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         widths = (features, *hidden)
-        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(widths, hidden, strict=False)])
-        self.classifier = nnx.Linear(widths[-1], num_classes, rngs=rngs)
+        self.hidden = nnx.List([Linear(a, b, rngs=rngs) for a, b in zip(widths, hidden, strict=False)])
+        self.classifier = Linear(widths[-1], num_classes, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

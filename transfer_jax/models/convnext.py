@@ -5,14 +5,16 @@ normalization in the perceptron instead of a learnt scale behind it). Names of b
 """
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath, Identity, LayerScale
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
+from transfer_jax.models.initial import constant
+from transfer_jax.models.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -31,7 +33,7 @@ class Stem(nnx.Module):
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.conv = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(self.conv(x))
@@ -41,7 +43,7 @@ class Downsample(nnx.Module):
     """Normalization, and patches of 2x2."""
 
     def __init__(self, in_features: int, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(in_features, rngs=rngs)
+        self.norm = LayerNorm(in_features, rngs=rngs)
         self.conv = Conv(in_features, width, 2, strides=2, padding="VALID", use_bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -51,9 +53,9 @@ class Downsample(nnx.Module):
 class ResponseNorm(nnx.Module):
     """Global response normalization: a channel counts by its norm over the image, relative to the mean."""
 
-    def __init__(self, width: int) -> None:
-        self.scale = nnx.Param(jnp.zeros(width))
-        self.bias = nnx.Param(jnp.zeros(width))
+    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
+        self.scale = nnx.Param(constant(0.0, width, rngs))
+        self.bias = nnx.Param(constant(0.0, width, rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         norm = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
@@ -66,13 +68,13 @@ class ConvNeXtBlock(nnx.Module):
 
     def __init__(self, width: int, v2: bool, drop_path: float, rngs: nnx.Rngs) -> None:
         self.conv = Conv(width, width, 7, padding=3, groups=width, use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.fc2 = nnx.Linear(4 * width, width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
+        self.fc1 = Linear(width, 4 * width, rngs=rngs)
+        self.fc2 = Linear(4 * width, width, rngs=rngs)
         if v2:
-            self.grn = ResponseNorm(4 * width)
+            self.grn = ResponseNorm(4 * width, rngs)
         else:
-            self.scale = LayerScale(width, 1e-6)
+            self.scale = LayerScale(width, 1e-6, rngs)
         self.v2 = v2
         self.drop_path = DropPath(drop_path)
 
@@ -86,7 +88,7 @@ class PooledNorm(nnx.Module):
     """The mean over the image, normalized: `(batch, height, width, channels)` to `(batch, channels)`."""
 
     def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = LayerNorm(width, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(x.mean(axis=(1, 2)))
@@ -155,17 +157,20 @@ _TRANSFORMERS = {"conv": "dwconv", "norm": "layernorm", "fc1": "pwconv1", "grn":
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
-    prefix = "convnextv2" if shape.v2 else "convnext"
+    """The names of Hugging Face, within the classifier that it makes of the network."""
+    module = "convnextv2" if shape.v2 else "convnext"
+    return within(module, _transformers_base, classifier="classifier")(shape, path)
+
+
+def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     match path:
-        case ("head", "classifier"):
-            return "classifier"
         case ("backbone", "norm", "norm"):
-            return f"{prefix}.layernorm"
+            return "layernorm"
         case ("backbone", "stem", layer):
-            return f"{prefix}.embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
+            return f"embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
         case ("backbone", block, *layers):
             _, stage, *rest = block.split(".")
-            module = f"{prefix}.encoder.stages.{stage}"
+            module = f"encoder.stages.{stage}"
             if rest == ["downsample"]:
                 return f"{module}.downsampling_layer.{0 if layers[0] == 'norm' else 1}"
             module = f"{module}.layers.{rest[1]}"
@@ -175,6 +180,38 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Keras, which begin with that of the network."""
+    name = _NAMES.get(shape)
+    if name is None:
+        return None
+    match path:
+        case ("head", "classifier"):
+            return f"{name}_head_dense"
+        case ("backbone", "norm", "norm"):
+            return f"{name}_head_layernorm"
+        case ("backbone", "stem", layer):
+            return f"{name}_stem/{name}_stem_{_KERAS[layer]}"
+        case ("backbone", block, layer, *rest):
+            stage, *repeat = re.findall(r"\d+", block)
+            if not repeat:
+                inside = f"{name}_downsampling_{{}}_{int(stage) - 1}"
+                return f"{inside.format('block')}/{inside.format(_KERAS[layer])}"
+            module = f"{name}_stage_{stage}_block_{repeat[0]}"
+            known = {"conv": "depthwise_conv", "fc1": "pointwise_conv_1", "fc2": "pointwise_conv_2"}
+            if rest == ["gamma"]:
+                return f"{module}_layer_scale/gamma"
+            return f"{module}_{known.get(layer, 'layernorm')}"
+    return None
+
+
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """As they run: a block that halves the image is normalized first."""
+    layers = ("norm", "conv") if path[1].endswith("downsample") else ("conv", "norm", "fc1", "fc2", "scale")
+    return (layers.index(path[2]),)
+
+
+_KERAS = {"conv": "conv", "norm": "layernorm"}
 _V1 = {
     "convnext_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768)),
     "convnext_small": Shape((3, 3, 27, 3), (96, 192, 384, 768)),
@@ -182,6 +219,7 @@ _V1 = {
     "convnext_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536)),
     "convnext_xlarge": Shape((3, 3, 27, 3), (256, 512, 1024, 2048)),
 }
+_NAMES = {shape: name for name, shape in _V1.items()}
 _V2 = {
     "convnextv2_atto": Shape((2, 2, 6, 2), (40, 80, 160, 320), v2=True, convolutional=True),
     "convnextv2_nano": Shape((2, 2, 8, 2), (80, 160, 320, 640), v2=True, convolutional=True),
@@ -197,5 +235,12 @@ FAMILY = Family(
         for name, shape in {**_V1, **_V2}.items()
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision, "transformers": _transformers},
+    namings={
+        "timm": _timm,
+        "torchvision": _torchvision,
+        "transformers": _transformers,
+        "transformers-base": _transformers_base,
+        "keras": _keras,
+    },
+    keras_order=_keras_order,
 )

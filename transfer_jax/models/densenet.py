@@ -106,6 +106,8 @@ def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
     match path:
+        case _ if shape.epsilon != _KERAS_EPSILON:
+            return None
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem", _, layer):
@@ -126,14 +128,20 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """As they run: all but the stem is normalized first."""
+    return ("norm1", "norm", "conv0", "conv1", "conv", "conv2").index(path[2]), path[3:] == ("norm",)
+
+
+_KERAS_EPSILON = 1.001e-5
 _SHAPES = {
     "densenet121": Shape((6, 12, 24, 16)),
     "densenet161": Shape((6, 12, 36, 24), stem=96, growth=48),
     "densenet169": Shape((6, 12, 32, 32)),
     "densenet201": Shape((6, 12, 48, 32)),
-    "keras_densenet121": Shape((6, 12, 24, 16), epsilon=1.001e-5),
-    "keras_densenet169": Shape((6, 12, 32, 32), epsilon=1.001e-5),
-    "keras_densenet201": Shape((6, 12, 48, 32), epsilon=1.001e-5),
+    "keras_densenet121": Shape((6, 12, 24, 16), epsilon=_KERAS_EPSILON),
+    "keras_densenet169": Shape((6, 12, 32, 32), epsilon=_KERAS_EPSILON),
+    "keras_densenet201": Shape((6, 12, 48, 32), epsilon=_KERAS_EPSILON),
 }
 
 FAMILY = Family(
@@ -144,4 +152,5 @@ FAMILY = Family(
     },
     build=build,
     namings={"torchvision": _torch, "timm": _torch, "keras": _keras},
+    keras_order=_keras_order,
 )

@@ -1,4 +1,4 @@
-"""EfficientNet B0 to B7 and EfficientNetV2 S, M and L.
+"""EfficientNet B0 to B7, and EfficientNetV2 B0 to B3, S, M and L.
 
 Sources: Tan and Le 2019, arXiv:1905.11946, and 2021, arXiv:2104.00298. `efficientnet_*` pads a stride evenly,
 as torchvision and timm train it; `tf_efficientnet*` pads as TensorFlow does, for the weights published there.
@@ -12,9 +12,16 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import GlobalPool
-from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.mbconv import (
+    MBConv,
+    Style,
+    keras_order,
+    round_channels,
+    timm_layer,
+    torchvision_layer,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -107,7 +114,12 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     """The names of Keras, whose padding and epsilon are those of `tf_efficientnet*`."""
+    v2 = any(stage.fused for stage in shape.stages)
     match path:
+        case _ if not shape.same:
+            return None
+        case ("pixels",):
+            return None if v2 else "normalization"  # V2 has constants there
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem" | "top" as block, layer):
@@ -116,7 +128,6 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             _, number, repeat = block.split(".")
             stage, name = shape.stages[int(number)], f"block{int(number) + 1}{chr(97 + int(repeat))}"
             if part == "depthwise":
-                v2 = any(other.fused for other in shape.stages)
                 known = f"{name}_dwconv{2 if v2 else ''}"
                 return Place((known,), depthwise=True) if layer == "conv" else f"{name}_bn"
             if part == "fused":
@@ -125,6 +136,28 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has no V2; its blocks are Keras's, but it knows no odd images."""
+    if any(stage.fused for stage in shape.stages):
+        return None
+    match path:
+        case ("backbone", "stem", layer):
+            return f"embeddings.{'convolution' if layer == 'conv' else 'batchnorm'}"
+        case ("backbone", "top", layer):
+            return f"encoder.top_{'conv' if layer == 'conv' else 'bn'}"
+        case ("backbone", block, part, layer):
+            _, number, repeat = block.split(".")
+            index = sum(stage.count for stage in shape.stages[: int(number)]) + int(repeat)
+            return f"encoder.blocks.{index}.{_TRANSFORMERS[part][layer]}"
+    return None
+
+
+_TRANSFORMERS = {
+    "expand": {"conv": "expansion.expand_conv", "norm": "expansion.expand_bn"},
+    "depthwise": {"conv": "depthwise_conv.depthwise_conv", "norm": "depthwise_conv.depthwise_norm"},
+    "se": {"reduce": "squeeze_excite.reduce", "expand": "squeeze_excite.expand"},
+    "project": {"conv": "projection.project_conv", "norm": "projection.project_bn"},
+}
 _B = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
@@ -135,7 +168,7 @@ _B = (
     Stage(1, 3, 1, 6, 320),
 )
 # width, depth, image size in pixels, dropout of the classifier
-_SCALES = {
+SCALES = {
     "b0": (1.0, 1.0, 224, 0.2),
     "b1": (1.0, 1.1, 240, 0.2),
     "b2": (1.1, 1.2, 260, 0.3),
@@ -150,7 +183,12 @@ _V2 = {
     "s": (24, (2, 4, 4, 6, 9, 15), (24, 48, 64, 128, 160, 256), 384, 0.2),
     "m": (24, (3, 5, 5, 7, 14, 18, 5), (24, 48, 80, 160, 176, 304, 512), 480, 0.3),
     "l": (32, (4, 7, 7, 10, 19, 25, 7), (32, 64, 96, 192, 224, 384, 640), 480, 0.4),
+    "b0": (32, (1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192), 224, 0.2),
+    "b1": (32, (2, 3, 3, 4, 6, 9), (16, 32, 48, 96, 112, 192), 240, 0.2),
+    "b2": (32, (2, 3, 3, 4, 6, 10), (16, 32, 56, 104, 120, 208), 260, 0.3),
+    "b3": (40, (2, 3, 3, 5, 7, 12), (16, 40, 56, 112, 136, 232), 300, 0.3),
 }
+_V2_TOP = {"b2": 1408, "b3": 1536}  # the channels at the top where they are not 1280
 _V2_STRIDES, _V2_EXPANSION = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
 
 
@@ -160,7 +198,7 @@ def _variant(shape: Shape, size: int, dropout: float) -> Variant:
 
 
 def _b(scale: str, epsilon: float, *, same: bool = False) -> Variant:
-    width, depth, size, dropout = _SCALES[scale]
+    width, depth, size, dropout = SCALES[scale]
     stages = tuple(
         dataclasses.replace(
             stage, count=math.ceil(stage.count * depth), channels=round_channels(stage.channels * width)
@@ -179,18 +217,25 @@ def _v2(scale: str, *, same: bool = False) -> Variant:
             zip(counts, _V2_STRIDES, _V2_EXPANSION, channels, strict=False)
         )
     )
-    return _variant(Shape(stem, stages, 1280, 1e-3, same), size, dropout)
+    return _variant(Shape(stem, stages, _V2_TOP.get(scale, 1280), 1e-3, same), size, dropout)
 
 
 FAMILY = Family(
     name="efficientnet",
     variants={
-        **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in _SCALES},
+        **{f"efficientnet_{scale}": _b(scale, 1e-5) for scale in SCALES},
         **{f"tv_efficientnet_{scale}": _b(scale, 1e-3) for scale in ("b5", "b6", "b7")},
-        **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in _SCALES},
-        **{f"efficientnet_v2_{scale}": _v2(scale) for scale in _V2},
+        **{f"tf_efficientnet_{scale}": _b(scale, 1e-3, same=True) for scale in SCALES},
+        **{f"efficientnet_v2_{scale}": _v2(scale) for scale in "sml"},
         **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
     },
     build=build,
-    namings={"timm": _timm, "torchvision": _torchvision, "keras": _keras},
+    namings={
+        "timm": _timm,
+        "torchvision": _torchvision,
+        "keras": _keras,
+        "transformers": within("efficientnet", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+    },
+    keras_order=keras_order,
 )

@@ -21,6 +21,24 @@ HALF = (127.5, 127.5, 127.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How positions learnt on a grid become those of another, bicubically.
+
+    Attributes:
+        averages: Whether what falls together where the grid shrinks is averaged, which is called
+            antialiasing; else just the nearest positions count.
+        excess: Added to the side of the new grid when its step is computed, in patches.
+    """
+
+    averages: bool = True
+    excess: float = 0.0
+
+
+AVERAGING = Resampling()
+"""That of timm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """A network of a family.
 
@@ -29,12 +47,14 @@ class Variant:
         preprocessing: What its published weights expect as input.
         dropout: Dropout of its classifier.
         hidden: Widths of the hidden layers of its published classifier.
+        resampling: How its positions become those for images of another size, or for other windows.
     """
 
     shape: Any
     preprocessing: Preprocessing
     dropout: float = 0.0
     hidden: tuple[int, ...] = ()
+    resampling: Resampling = AVERAGING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,14 +107,27 @@ Naming = Callable[[Any, tuple[str, ...]], str | Place | None]
 """From a variant's shape and the path of a layer to the module there; None if there is none.
 
 The path is that of a parameter without its last part. A parameter that is no layer's kernel, scale, bias,
-mean or variance is given whole, and is answered with its whole name.
+mean or variance is given whole, and is answered with its whole name. The path `("pixels",)` asks for the
+layer that normalizes the images inside of the network there, and has no parameters here.
 """
 
 
-def within(module: str, naming: Naming) -> Naming:
-    """The naming of a network that is a module of another."""
+Order = Callable[[Any, tuple[str, ...]], tuple[Any, ...]]
+"""From a variant's shape and the path of a layer to what sorts it among those of its block."""
+
+
+def as_named(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The `Order` of a family whose layers run in the alphabetical order of their names."""
+    del shape
+    return path
+
+
+def within(module: str, naming: Naming, *, classifier: str | None = None) -> Naming:
+    """The naming of a network that is a module of another, which may have a classifier."""
 
     def longer(shape: Any, path: tuple[str, ...]) -> Place | None:
+        if path == ("head", "classifier"):
+            return None if classifier is None else Place((classifier,))
         found = naming(shape, path)
         place = Place((found,)) if isinstance(found, str) else found
         return place and dataclasses.replace(
@@ -113,6 +146,8 @@ class Family:
         variants: The networks by name.
         build: From a variant's shape and a setting to its backbone.
         namings: By library, what the parameters are called there.
+        keras_order: The order that Keras has a block's layers in: as they run, and of parallel ones the one
+            ahead that more layers follow.
         left_out: Regular expressions; keys of published files that match are of parts that these networks
             leave out, such as a classifier that only helps training.
     """
@@ -121,4 +156,5 @@ class Family:
     variants: Mapping[str, Variant]
     build: Callable[[Any, Setting], Backbone]
     namings: Mapping[str, Naming]
+    keras_order: Order = as_named
     left_out: tuple[str, ...] = ()

@@ -1,10 +1,12 @@
-"""Inception V3.
+"""Inception V3; `keras_inception_v3` is that of Keras.
 
 Source: Szegedy et al. 2015, arXiv:1512.00567. Names of blocks and layers are those of the original, which
-torchvision and timm keep. The auxiliary classifier, which only helps training, is left out.
+torchvision and timm keep. The auxiliary classifier, which only helps training, is left out. Keras normalizes
+without a factor, and leaves the padding out of the mean.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,7 @@ class Layer:
     strides: int = 1
     pads: bool = True
 
-    def build(self, in_features: int, rngs: nnx.Rngs) -> ConvNorm:
+    def build(self, in_features: int, keras: bool, rngs: nnx.Rngs) -> ConvNorm:
         """The layer on that many channels."""
         return ConvNorm(
             in_features,
@@ -34,6 +36,7 @@ class Layer:
             self.kernel_size,
             strides=self.strides,
             padding="SAME" if self.pads and self.strides == 1 else "VALID",
+            use_scale=not keras,
             epsilon=1e-3,
             momentum=0.9,
             activation=jax.nn.relu,
@@ -44,15 +47,21 @@ class Layer:
 Step = tuple[Layer, ...]
 """Layers that see the same input, and whose outputs are joined."""
 Branch = tuple[Step, ...]
-Shape = tuple[tuple[str, tuple[Branch, ...]], ...]
-"""The branches of each mixed block, by its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The branches of each mixed block, by its name; and whether it is Keras's."""
+
+    mixed: tuple[tuple[str, tuple[Branch, ...]], ...]
+    keras: bool = False
 
 
 class Pooled(nnx.Module):
     """A convolution, and a 3x3 maximum at stride 2 if it says so."""
 
-    def __init__(self, in_features: int, layer: Layer, pools: bool, rngs: nnx.Rngs) -> None:
-        self.conv = layer.build(in_features, rngs)
+    def __init__(self, in_features: int, layer: Layer, pools: bool, keras: bool, rngs: nnx.Rngs) -> None:
+        self.conv = layer.build(in_features, keras, rngs)
         self.pools = pools
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -67,24 +76,25 @@ class Mixed(nnx.Module):
     image, it is the maximum at stride 2 and nothing else.
     """
 
-    def __init__(self, in_features: int, branches: tuple[Branch, ...], rngs: nnx.Rngs) -> None:
+    def __init__(self, in_features: int, branches: tuple[Branch, ...], keras: bool, rngs: nnx.Rngs) -> None:
         for branch in branches:
             features = in_features
             for step in branch:
                 for layer in step:
-                    setattr(self, layer.name, layer.build(features, rngs))
+                    setattr(self, layer.name, layer.build(features, keras, rngs))
                 features = _width(step)
         self.branches = tuple(
             tuple(tuple(layer.name for layer in step) for step in branch) for branch in branches
         )
         self.halves = _halves(branches)
+        self.counts_padding = not keras
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         outputs = []
         for branch in self.branches:
             y = x
             if branch == (("branch_pool",),):
-                y = nnx.avg_pool(x, (3, 3), (1, 1), padding="SAME")
+                y = nnx.avg_pool(x, (3, 3), (1, 1), padding="SAME", count_include_pad=self.counts_padding)
             for step in branch:
                 y = jnp.concatenate([getattr(self, name)(y) for name in step], axis=-1)
             outputs.append(y)
@@ -96,10 +106,10 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     rngs, features = setting.rngs, setting.channels
     blocks: dict[str, nnx.Module] = {}
     for layer in _STEM:
-        blocks[layer.name] = Pooled(features, layer, layer.name in _POOLED, rngs)
+        blocks[layer.name] = Pooled(features, layer, layer.name in _POOLED, shape.keras, rngs)
         features = layer.channels
-    for name, branches in shape:
-        blocks[name] = Mixed(features, branches, rngs)
+    for name, branches in shape.mixed:
+        blocks[name] = Mixed(features, branches, shape.keras, rngs)
         kept = features if _halves(branches) else 0
         features = kept + sum(_width(branch[-1]) for branch in branches)
     blocks[PRE_LOGITS] = GlobalPool()
@@ -123,6 +133,46 @@ def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
             inside = "" if parts == ["conv"] else f".{parts[0]}"
             return f"{block}{inside}.{'conv' if layer == 'conv' else 'bn'}"
     return None
+
+
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Keras, which numbers the layers as it makes them."""
+    match path:
+        case _ if not shape.keras:
+            return None
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", block, name, layer):
+            number = _numbers(shape)[block, name]
+            return f"{'conv2d' if layer == 'conv' else 'batch_normalization'}{f'_{number}' if number else ''}"
+    return None
+
+
+@functools.cache
+def _numbers(shape: Shape) -> dict[tuple[str, str], int]:
+    """How many convolutions are made before one, by its block and name."""
+    stem = [(layer.name, "conv") for layer in _STEM]
+    mixed = [(block, name) for block, branches in shape.mixed for name in _depths(branches)]
+    return {layer: number for number, layer in enumerate((*stem, *mixed))}
+
+
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """By how many layers follow in the block: a convolution is normalized and rectified there."""
+    match path:
+        case ("backbone", block, name, layer) if block in dict(shape.mixed):
+            depths = _depths(dict(shape.mixed)[block])
+            return -depths[name] - (layer == "conv"), [*depths].index(name)
+    return (path[-1] == "norm",)
+
+
+def _depths(branches: tuple[Branch, ...]) -> dict[str, int]:
+    """How many layers of Keras follow a convolution's normalization in a block, by its name."""
+    return {
+        layer.name: 2 + 3 * (len(branch) - 1 - index) + (len(branch[-1]) > 1)  # joined twice
+        for branch in branches
+        for index, step in enumerate(branch)
+        for layer in step
+    }
 
 
 _STEM = (
@@ -184,31 +234,34 @@ _E = (
     (*_chain("branch3x3dbl", (448, 1), (384, 3)), _both("branch3x3dbl_3")),
     _single("branch_pool", 192),
 )
-_V3 = (
-    ("Mixed_5b", _a(32)),
-    ("Mixed_5c", _a(64)),
-    ("Mixed_5d", _a(64)),
-    ("Mixed_6a", _B),
-    ("Mixed_6b", _c(128)),
-    ("Mixed_6c", _c(160)),
-    ("Mixed_6d", _c(160)),
-    ("Mixed_6e", _c(192)),
-    ("Mixed_7a", _D),
-    ("Mixed_7b", _E),
-    ("Mixed_7c", _E),
+_V3 = Shape(
+    (
+        ("Mixed_5b", _a(32)),
+        ("Mixed_5c", _a(64)),
+        ("Mixed_5d", _a(64)),
+        ("Mixed_6a", _B),
+        ("Mixed_6b", _c(128)),
+        ("Mixed_6c", _c(160)),
+        ("Mixed_6d", _c(160)),
+        ("Mixed_6e", _c(192)),
+        ("Mixed_7a", _D),
+        ("Mixed_7b", _E),
+        ("Mixed_7c", _E),
+    )
 )
+# torchvision's `transform_input` turns ImageNet's mean and deviation into these
+_EXPECTED = Preprocessing(image_size=299, mean=HALF, std=HALF, interpolation="bilinear")
 
 FAMILY = Family(
     name="inception",
     variants={
-        "inception_v3": Variant(
-            shape=_V3,
-            # torchvision's `transform_input` turns ImageNet's mean and deviation into these
-            preprocessing=Preprocessing(image_size=299, mean=HALF, std=HALF, interpolation="bilinear"),
-            dropout=0.5,
-        )
+        "inception_v3": Variant(shape=_V3, preprocessing=_EXPECTED, dropout=0.5),
+        "keras_inception_v3": Variant(
+            shape=dataclasses.replace(_V3, keras=True), preprocessing=_EXPECTED, dropout=0.5
+        ),
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch},
+    namings={"torchvision": _torch, "timm": _torch, "keras": _keras},
+    keras_order=_keras_order,
     left_out=(r"^AuxLogits\.",),
 )

@@ -8,6 +8,107 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.conv import conv2d
+from transfer_jax.models.initial import constant, ones, or_shape, zeros
+
+_FAN_IN = or_shape(nnx.initializers.lecun_normal())
+_FAN_OUT = or_shape(nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"))
+
+
+class Linear(nnx.Linear):
+    """A linear map of the last axis.
+
+    Args:
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        use_bias: Whether to add a bias.
+        rngs: Source of the initial kernel.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> None:
+        super().__init__(
+            in_features, out_features, use_bias=use_bias, kernel_init=_FAN_IN, bias_init=zeros, rngs=rngs
+        )
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Normalization over the last axis.
+
+    Args:
+        features: Channels.
+        epsilon: Added to the variance.
+        rngs: Says whether the model is abstract.
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-6, rngs: nnx.Rngs) -> None:
+        super().__init__(features, epsilon=epsilon, scale_init=ones, bias_init=zeros, rngs=rngs)
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Normalization over groups of channels.
+
+    Args:
+        features: Channels.
+        groups: Number of groups.
+        epsilon: Added to the variance.
+        rngs: Says whether the model is abstract.
+    """
+
+    def __init__(self, features: int, groups: int, *, epsilon: float, rngs: nnx.Rngs) -> None:
+        super().__init__(features, groups, epsilon=epsilon, scale_init=ones, bias_init=zeros, rngs=rngs)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Normalization per channel, with running statistics.
+
+    Args:
+        features: Channels.
+        epsilon: Added to the variance.
+        momentum: Share of the old running statistics that a training step keeps.
+        use_scale: Whether channels are scaled behind it.
+        rngs: Says whether the model is abstract.
+    """
+
+    def __init__(
+        self, features: int, *, epsilon: float, momentum: float, use_scale: bool = True, rngs: nnx.Rngs
+    ) -> None:
+        # Not NNX's: that one always allocates the statistics.
+        self.mean = nnx.BatchStat(constant(0.0, features, rngs))
+        self.var = nnx.BatchStat(constant(1.0, features, rngs))
+        self.scale = nnx.Param(ones(rngs.params(), (features,))) if use_scale else None
+        self.bias = nnx.Param(zeros(rngs.params(), (features,)))
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.use_running_average = False
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Normalizes by the running statistics, or by those of the batch, which they take up.
+
+        It is a factor and an addend per channel: the gradient takes two sums over pixels.
+        """
+        gain, shift = self.affine() if self.use_running_average else self.affine(*self._statistics(x))
+        return (x * gain + shift).astype(x.dtype)
+
+    def affine(
+        self, mean: jax.Array | None = None, var: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The factor and the addend per channel, with the running statistics unless others are given."""
+        mean = self.mean[...] if mean is None else mean
+        var = self.var[...] if var is None else var
+        assert self.bias is not None
+        gain, scale = jax.lax.rsqrt(var + self.epsilon), self.scale
+        if scale is not None:
+            gain = scale[...] * gain
+        return gain, self.bias[...] - mean * gain
+
+    def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance per channel of the batch, which the running statistics take up."""
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean = x.mean(axis=(0, 1, 2))
+        var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
+        for running, batch in ((self.mean, mean), (self.var, var)):
+            kept = self.momentum
+            running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
+        return mean, var
 
 
 class Conv(nnx.Module):
@@ -38,9 +139,8 @@ class Conv(nnx.Module):
     ) -> None:
         sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         shape = (*sides, in_features // groups, out_features)
-        init = nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+        self.kernel = nnx.Param(_FAN_OUT(rngs.params(), shape))
+        self.bias = nnx.Param(constant(0.0, out_features, rngs)) if use_bias else None
         self.strides = strides
         self.padding = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
         self.groups = groups
@@ -65,6 +165,7 @@ class ConvNorm(nnx.Module):
         padding: As for `Conv`.
         groups: Number of channel groups.
         use_bias: Whether the convolution has a bias.
+        use_scale: Whether the normalization has a factor per channel.
         epsilon: Added to the variance.
         momentum: Share of the old running statistics that a training step keeps.
         activation: Applied last; None leaves the output linear.
@@ -81,6 +182,7 @@ class ConvNorm(nnx.Module):
         padding: str | int = "SAME",
         groups: int = 1,
         use_bias: bool = False,
+        use_scale: bool = True,
         epsilon: float = 1e-5,
         momentum: float = 0.99,
         activation: Callable[[jax.Array], jax.Array] | None = None,
@@ -96,16 +198,18 @@ class ConvNorm(nnx.Module):
             use_bias=use_bias,
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(out_features, epsilon=epsilon, momentum=momentum, rngs=rngs)
+        self.norm = BatchNorm(
+            out_features, epsilon=epsilon, momentum=momentum, use_scale=use_scale, rngs=rngs
+        )
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if self.norm.use_running_average:
             # Folded into the kernel, the normalization is one addition per pixel.
-            gain, shift = _affine(self.norm)
+            gain, shift = self.norm.affine()
             x = self.conv(x, gain) + shift.astype(x.dtype)
         else:
-            x = _normalize(self.norm, self.conv(x))
+            x = self.norm(self.conv(x))
         return x if self.activation is None else self.activation(x)
 
 
@@ -129,39 +233,11 @@ class NormAct(nnx.Module):
         activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
         rngs: nnx.Rngs,
     ) -> None:
-        self.norm = nnx.BatchNorm(features, epsilon=epsilon, momentum=momentum, rngs=rngs)
+        self.norm = BatchNorm(features, epsilon=epsilon, momentum=momentum, rngs=rngs)
         self.activation = activation
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self.activation(_normalize(self.norm, x))
-
-
-def _normalize(norm: nnx.BatchNorm, x: jax.Array) -> jax.Array:
-    """Batch normalization as a factor and an addend per channel: its gradient takes two sums over pixels."""
-    gain, shift = _affine(norm) if norm.use_running_average else _affine(norm, *_batch_statistics(norm, x))
-    return (x * gain + shift).astype(x.dtype)
-
-
-def _affine(
-    norm: nnx.BatchNorm, mean: jax.Array | None = None, var: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """The factor and the addend per channel, with the running statistics unless others are given."""
-    mean, var = norm.mean[...] if mean is None else mean, norm.var[...] if var is None else var
-    assert norm.scale is not None
-    assert norm.bias is not None
-    gain = norm.scale[...] * jax.lax.rsqrt(var + norm.epsilon)
-    return gain, norm.bias[...] - mean * gain
-
-
-def _batch_statistics(norm: nnx.BatchNorm, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance per channel of the batch, which the running statistics take up."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = x.mean(axis=(0, 1, 2))
-    var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
-    for running, batch in ((norm.mean, mean), (norm.var, var)):
-        kept = norm.momentum
-        running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
-    return mean, var
+        return self.activation(self.norm(x))
 
 
 def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, *, whole: bool = False) -> jax.Array:
@@ -225,10 +301,11 @@ class LayerScale(nnx.Module):
     Args:
         features: Channels.
         initial: The factor in the beginning.
+        rngs: Says whether the model is abstract.
     """
 
-    def __init__(self, features: int, initial: float) -> None:
-        self.gamma = nnx.Param(jnp.full(features, initial))
+    def __init__(self, features: int, initial: float, rngs: nnx.Rngs) -> None:
+        self.gamma = nnx.Param(constant(initial, features, rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x * self.gamma[...].astype(x.dtype)

@@ -6,6 +6,7 @@ Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: a full convolution for expans
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
@@ -145,6 +146,15 @@ def round_channels(channels: float) -> int:
     """Rounds to a multiple of 8, never down by more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def keras_order(shape: Any, path: tuple[str, ...]) -> tuple[int, ...]:
+    """The `family.Order` of networks of such blocks: as the layers run."""
+    del shape
+    return tuple(map(_RUN.index, path[2:]))
+
+
+_RUN = ("fused", "reduce", "expand", "depthwise", "se", "project", "dense", "conv", "norm")
 
 
 def timm_layer(layers: tuple[str, ...], part: str, layer: str) -> str:

@@ -1,7 +1,8 @@
 """MLP-Mixer.
 
 Source: Tolstikhin et al. 2021, arXiv:2105.01601. The kernels that mix the patches fit one image size, and
-have to be trained anew for any other. Names of blocks and networks are timm's.
+have to be trained anew for any other. Names of blocks and networks are timm's, and so is the activation:
+Google's code approximates it by a hyperbolic tangent.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath
+from transfer_jax.models.layers import Conv, DropPath, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Norm
 
@@ -48,8 +49,8 @@ class Perceptron(nnx.Module):
     """Two layers over the last axis."""
 
     def __init__(self, features: int, hidden: int, rngs: nnx.Rngs) -> None:
-        self.fc1 = nnx.Linear(features, hidden, rngs=rngs)
-        self.fc2 = nnx.Linear(hidden, features, rngs=rngs)
+        self.fc1 = Linear(features, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, features, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
@@ -59,9 +60,9 @@ class MixerBlock(nnx.Module):
     """A perceptron over the patches, then one over the channels, each normalized before and added."""
 
     def __init__(self, width: int, patches: int, drop_path: float, rngs: nnx.Rngs) -> None:
-        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm1 = LayerNorm(width, rngs=rngs)
         self.mlp_tokens = Perceptron(patches, width // 2, rngs)
-        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm2 = LayerNorm(width, rngs=rngs)
         self.mlp_channels = Perceptron(width, 4 * width, rngs)
         self.drop_path = DropPath(drop_path, ndim=3)
 
@@ -109,6 +110,23 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _google(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of vision_transformer and of big_vision, which agree."""
+    match path:
+        case ("head", "classifier"):
+            return "head"
+        case ("backbone", "stem", "proj"):
+            return "stem"
+        case ("backbone", "norm", "norm"):
+            return "pre_head_layer_norm"
+        case ("backbone", block, norm):
+            return f"MixerBlock_{block.removeprefix('blocks.')}/LayerNorm_{int(norm[-1]) - 1}"
+        case ("backbone", block, mixes, layer):
+            inside = f"{mixes.removeprefix('mlp_').removesuffix('s')}_mixing/Dense_{int(layer[-1]) - 1}"
+            return f"MixerBlock_{block.removeprefix('blocks.')}/{inside}"
+    return None
+
+
 _SIZES = {"s": (512, 8), "b": (768, 12), "l": (1024, 24)}
 
 FAMILY = Family(
@@ -121,5 +139,5 @@ FAMILY = Family(
         for patch in (32, 16)
     },
     build=build,
-    namings={"timm": _timm},
+    namings={"timm": _timm, "vision_transformer": _google, "big_vision": _google},
 )

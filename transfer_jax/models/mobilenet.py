@@ -10,9 +10,25 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import GlobalPool, Identity
-from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer, torchvision_layer
+from transfer_jax.models.family import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Place,
+    Setting,
+    Variant,
+    within,
+)
+from transfer_jax.models.layers import GlobalPool, Identity, Linear
+from transfer_jax.models.mbconv import (
+    MBConv,
+    Style,
+    keras_order,
+    round_channels,
+    timm_layer,
+    torchvision_layer,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -62,7 +78,7 @@ class PooledDense(nnx.Module):
     """The mean over the image, a dense layer and a hard swish."""
 
     def __init__(self, in_features: int, features: int, rngs: nnx.Rngs) -> None:
-        self.dense = nnx.Linear(in_features, features, rngs=rngs)
+        self.dense = Linear(in_features, features, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return jax.nn.hard_swish(self.dense(x.mean(axis=(1, 2))))
@@ -146,6 +162,8 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     v3 = shape.hidden > 0
     outer = ("conv", "conv_bn", "conv_1", "conv_1_bn") if v3 else ("Conv1", "bn_Conv1", "Conv_1", "Conv_1_bn")
     match path:
+        case _ if not shape.same:
+            return None
         case ("head", "classifier"):
             return Place(("logits",), view=(1, 1, shape.hidden), flat=False) if v3 else "predictions"
         case ("backbone", "conv_head", "dense"):
@@ -163,6 +181,21 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has V2 only; its stem has the first block, too."""
+    if shape.hidden:
+        return None
+    match path:
+        case ("backbone", "stem" | "top" as block, layer):
+            return f"{'conv_stem.first_conv' if block == 'stem' else 'conv_1x1'}.{_LAYERS[layer]}"
+        case ("backbone", block, part, layer):
+            number = shape.position(block)
+            inside = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}[part]
+            return f"{f'layer.{number - 1}' if number else 'conv_stem'}.{inside}.{_LAYERS[layer]}"
+    return None
+
+
+_LAYERS = {"conv": "convolution", "norm": "normalization"}
 # expansion, channels, blocks, strides of each stage
 _V2 = (
     (1, 16, 1, 1),
@@ -217,6 +250,12 @@ _SHAPES = {
     "mobilenetv3_large_100": Shape(16, _LARGE, 960, 1280),
     "mobilenetv3_small_100": Shape(16, _SMALL, 576, 1024),
     "keras_mobilenet_v2": dataclasses.replace(_v2(1.0), epsilon=1e-3, same=True),
+    **{
+        f"keras_mobilenet_v2_{round(100 * width):03}": dataclasses.replace(
+            _v2(width), epsilon=1e-3, same=True
+        )
+        for width in (0.35, 0.5, 0.75, 1.3, 1.4)
+    },
     "keras_mobilenet_v3_large": Shape(16, _LARGE, 960, 1280, 1e-3, same=True),
     "keras_mobilenet_v3_small": Shape(16, _SMALL, 576, 1024, 1e-3, same=True),
 }
@@ -233,5 +272,12 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
+    namings={
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "keras": _keras,
+        "transformers": within("mobilenet_v2", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+    },
+    keras_order=keras_order,
 )

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
 from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
 from transfer_jax.models.mbconv import SqueezeExcite, Style
 from transfer_jax.models.preprocessing import Preprocessing
@@ -107,6 +107,25 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face."""
+    match path:
+        case ("backbone", "stem", layer):
+            return f"embedder.embedder.{_LAYERS[layer]}"
+        case ("backbone", block, part, layer):
+            stage, repeat = block.removeprefix("s").split(".b")
+            module = f"encoder.stages.{int(stage) - 1}.layers.{int(repeat) - 1}"
+            match part:
+                case "se":
+                    return f"{module}.layer.2.attention.{0 if layer == 'reduce' else 2}"
+                case "downsample":
+                    return f"{module}.shortcut.{_LAYERS[layer]}"
+            index = {"conv1": 0, "conv2": 1, "conv3": 2 + shape.squeezes}[part]
+            return f"{module}.layer.{index}.{_LAYERS[layer]}"
+    return None
+
+
+_LAYERS = {"conv": "convolution", "norm": "normalization"}
 _SQUEEZE = {"reduce": "fc1", "expand": "fc2"}
 _TORCHVISION = {"conv1": "f.a", "conv2": "f.b", "conv3": "f.c", "downsample": "proj"}
 
@@ -187,5 +206,10 @@ FAMILY = Family(
         },
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm},
+    namings={
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "transformers": within("regnet", _transformers, classifier="classifier.1"),
+        "transformers-base": _transformers,
+    },
 )

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
+from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
 from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -144,19 +144,19 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
     if shape.deep:
         return None
     match path:
-        case ("head", "classifier"):
-            return "classifier.1"
         case ("backbone", "stem", _, layer):
-            return f"resnet.embedder.embedder.{_LAYERS[layer]}"
+            return f"embedder.embedder.{_LAYERS[layer]}"
         case ("backbone", block, part, layer):
             stage, repeat = block.removeprefix("layer").split(".")
             inside = "shortcut" if part == "downsample" else f"layer.{int(part.removeprefix('conv')) - 1}"
-            return f"resnet.encoder.stages.{int(stage) - 1}.layers.{repeat}.{inside}.{_LAYERS[layer]}"
+            return f"encoder.stages.{int(stage) - 1}.layers.{repeat}.{inside}.{_LAYERS[layer]}"
     return None
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
     match path:
+        case _ if not shape.keras:
+            return None
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem", _, layer):
@@ -167,6 +167,12 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
             block = f"conv{int(stage) + 1}_block{int(repeat) + 1}"
             return f"{block}_{number}_{'conv' if layer == 'conv' else 'bn'}"
     return None
+
+
+def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
+    """As they run; the shortcut's convolution is next to the last, and ahead of it."""
+    number = 0 if path[2] == "downsample" else int(path[2].removeprefix("conv"))
+    return number or 3, path[3] == "norm", number
 
 
 _LAYERS = {"conv": "convolution", "norm": "normalization"}
@@ -200,5 +206,12 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch, "transformers": _transformers, "keras": _keras},
+    namings={
+        "torchvision": _torch,
+        "timm": _torch,
+        "transformers": within("resnet", _transformers, classifier="classifier.1"),
+        "transformers-base": _transformers,
+        "keras": _keras,
+    },
+    keras_order=_keras_order,
 )

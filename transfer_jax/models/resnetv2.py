@@ -13,8 +13,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.conv import conv2d
-from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath, GlobalPool, NormAct, max_pool
+from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
+from transfer_jax.models.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 
@@ -59,7 +59,7 @@ class GroupNormAct(nnx.Module):
     """Normalization in 32 groups of channels, and a ReLU."""
 
     def __init__(self, features: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.GroupNorm(features, num_groups=32, epsilon=1e-5, rngs=rngs)
+        self.norm = GroupNorm(features, 32, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return jax.nn.relu(self.norm(x))
@@ -146,6 +146,58 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """The names of Hugging Face, which has BiT only."""
+    match path:
+        case ("backbone", "stem", "conv") if shape.bit:
+            return "embedder.convolution"
+        case ("backbone", "norm", "norm") if shape.bit:
+            return "norm"
+        case ("backbone", block, layer, *_) if shape.bit:
+            module = block.replace("blocks", "layers")
+            return f"encoder.{module}.{'downsample.conv' if layer == 'downsample' else layer}"
+    return None
+
+
+def _big_transfer(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of the published `.npz` files of BiT, which are TensorFlow's."""
+    match path:
+        case ("head", "classifier"):
+            return Place(("resnet/head/conv2d",), view=(1, 1, shape.features), flat=False)
+        case ("backbone", "stem", "conv") if shape.bit:
+            return Place(("resnet/root_block/standardized_conv2d",))
+        case ("backbone", "norm", "norm") if shape.bit:
+            return Place(("resnet/group_norm",))
+        case ("backbone", block, layer, *_) if shape.bit:
+            if layer == "downsample":
+                return Place((f"resnet/{_unit(block)}/a/proj/standardized_conv2d",))
+            kind = "group_norm" if layer.startswith("norm") else "standardized_conv2d"
+            return Place((f"resnet/{_unit(block)}/{'abc'[int(layer[-1]) - 1]}/{kind}",))
+    return None
+
+
+def _big_vision(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of big_vision's BiT, in which a normalization has the axes of an image."""
+    match path:
+        case ("head", "classifier"):
+            return Place(("head",))
+        case ("backbone", "stem", "conv") if shape.bit:
+            return Place(("root_block/conv_root",))
+        case ("backbone", "norm", "norm") if shape.bit:
+            return Place(("norm-pre-head",), leading=3)
+        case ("backbone", block, layer, *_) if shape.bit:
+            if layer.startswith("norm"):
+                return Place((f"{_unit(block)}/{layer.replace('norm', 'gn')}",), leading=3)
+            return Place((f"{_unit(block)}/{'conv_proj' if layer == 'downsample' else layer}",))
+    return None
+
+
+def _unit(block: str) -> str:
+    """Google's name of the block `stages.0.blocks.0` …."""
+    _, stage, _, repeat = block.split(".")
+    return f"block{int(stage) + 1}/unit{int(repeat) + 1:02d}"
+
+
 def _variant(shape: Shape, size: int, crop: float, interpolation: str) -> Variant:
     preprocessing = Preprocessing(
         image_size=size, crop_fraction=crop, interpolation=interpolation, mean=HALF, std=HALF
@@ -175,5 +227,11 @@ FAMILY = Family(
         },
     },
     build=build,
-    namings={"timm": _timm},
+    namings={
+        "timm": _timm,
+        "transformers": within("bit", _transformers, classifier="classifier.1"),
+        "transformers-base": _transformers,
+        "big_transfer": _big_transfer,
+        "big_vision": _big_vision,
+    },
 )

@@ -14,7 +14,8 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.clip import TEXTS, transformers
 from transfer_jax.models.family import Family, Place, Setting, Variant, within
-from transfer_jax.models.layers import Identity
+from transfer_jax.models.initial import normal
+from transfer_jax.models.layers import Identity, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import (
     Shape,
@@ -24,6 +25,7 @@ from transfer_jax.models.transformer import (
     timm,
 )
 from transfer_jax.models.vit import SIZES
+from transfer_jax.models.vit_google import attention, big_vision
 
 _HALF = (127.5, 127.5, 127.5)
 
@@ -33,13 +35,13 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
         width, hidden = shape.width, shape.hidden or 4 * shape.width
-        normal = nnx.initializers.normal(width**-0.5)
-        self.latent = nnx.Param(normal(rngs.params(), (1, 1, width)))
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.proj = nnx.Linear(width, width, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=shape.epsilon, rngs=rngs)
-        self.fc1 = nnx.Linear(width, hidden, rngs=rngs)
-        self.fc2 = nnx.Linear(hidden, width, rngs=rngs)
+        draw = normal(width**-0.5)
+        self.latent = nnx.Param(draw(rngs.params(), (1, 1, width)))
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=shape.epsilon, rngs=rngs)
+        self.fc1 = Linear(width, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, width, rngs=rngs)
         self.shape = shape
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -95,6 +97,20 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
     return transformers(shape, path)
 
 
+def _big_vision(shape: Shape, path: tuple[str, ...]) -> Place | None:
+    """The names of big_vision, within the tower `img` of a file."""
+    match path:
+        case ("backbone", "attn_pool", "latent"):
+            return Place(("MAPHead_0/probe",))
+        case ("backbone", "attn_pool", "qkv" | "proj" as layer):
+            return attention("MAPHead_0/MultiHeadDotProductAttention_0", layer, shape.heads)
+        case ("backbone", "attn_pool", "norm"):
+            return Place(("MAPHead_0/LayerNorm_0",))
+        case ("backbone", "attn_pool", layer):
+            return Place((f"MAPHead_0/MlpBlock_0/Dense_{int(layer[-1]) - 1}",))
+    return big_vision(shape, path)
+
+
 _SIZES = {**SIZES, "so400m": functools.partial(Shape, 1152, 27, 16, hidden=4304)}
 
 
@@ -125,6 +141,7 @@ FAMILY = Family(
         "timm": _timm,
         "transformers": within("vision_model", _transformers),
         "transformers-base": _transformers,
+        "big_vision": _big_vision,
     },
     left_out=(*TEXTS, r"^classifier\."),
 )

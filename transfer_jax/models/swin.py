@@ -2,7 +2,8 @@
 
 Source: Liu et al. 2021, arXiv:2103.14030. Names of blocks and networks are timm's. Images of any size go, as
 in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, before
-the shift. timm shifts first, so that it agrees where nothing is to be filled up.
+the shift. timm shifts first, so that it agrees where nothing is to be filled up. Weights of other windows are
+resampled as the authors do it.
 """
 
 import dataclasses
@@ -14,8 +15,18 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, GlobalPool
+from transfer_jax.models.family import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Place,
+    Resampling,
+    Setting,
+    Variant,
+    within,
+)
+from transfer_jax.models.initial import normal
+from transfer_jax.models.layers import Conv, GlobalPool, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
 
@@ -37,7 +48,7 @@ class Embed(nnx.Module):
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.proj = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=_EPSILON, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=_EPSILON, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(self.proj(x))
@@ -47,8 +58,8 @@ class Merge(nnx.Module):
     """Joins 2x2 tokens, the upper left, lower left, upper right and lower right, and halves the channels."""
 
     def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
-        self.reduction = nnx.Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
+        self.norm = LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
+        self.reduction = Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = _fill_up(x, 2)
@@ -71,8 +82,8 @@ class WindowAttention(Attention):
 
     def __init__(self, width: int, heads: int, window: int, shifts: bool, rngs: nnx.Rngs) -> None:
         super().__init__(width, heads, rngs)
-        normal = nnx.initializers.normal(0.02)
-        self.relative_position_bias_table = nnx.Param(normal(rngs.params(), ((2 * window - 1) ** 2, heads)))
+        draw = normal(0.02)
+        self.relative_position_bias_table = nnx.Param(draw(rngs.params(), ((2 * window - 1) ** 2, heads)))
         self.window, self.shift = window, window // 2 if shifts else 0
 
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -191,16 +202,14 @@ _IN_MEMORY = {
 def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | Place | None:
     """The names of Hugging Face, in files or in a `state_dict` of transformers 5."""
     match path:
-        case ("head", "classifier"):
-            return "classifier"
         case ("backbone", "norm", "norm"):
-            return "swin.layernorm"
+            return "layernorm"
         case ("backbone", "patch_embed", layer):
-            return f"swin.embeddings.{'patch_embeddings.projection' if layer == 'proj' else 'norm'}"
+            return f"embeddings.{'patch_embeddings.projection' if layer == 'proj' else 'norm'}"
         case ("backbone", block, layer) if block.endswith("downsample"):
-            return f"swin.encoder.layers.{int(block.split('.')[1]) - 1}.downsample.{layer}"
+            return f"encoder.layers.{int(block.split('.')[1]) - 1}.downsample.{layer}"
         case ("backbone", block, *layers):
-            return layer_of(_IN_FILES if files else _IN_MEMORY, layers, f"swin.encoder.{block}")
+            return layer_of(_IN_FILES if files else _IN_MEMORY, layers, f"encoder.{block}")
     return None
 
 
@@ -219,7 +228,7 @@ def _variant(name: str, shape: Shape) -> Variant:
     preprocessing = Preprocessing(
         image_size=size, crop_fraction=0.9 if size == 224 else 1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
-    return Variant(shape=shape, preprocessing=preprocessing)
+    return Variant(shape=shape, preprocessing=preprocessing, resampling=Resampling(averages=False))
 
 
 FAMILY = Family(
@@ -229,7 +238,10 @@ FAMILY = Family(
     namings={
         "timm": _timm,
         "torchvision": _torchvision,
-        "transformers": _transformers,
-        "transformers-5": functools.partial(_transformers, files=False),
+        "transformers": within("swin", _transformers, classifier="classifier"),
+        "transformers-base": _transformers,
+        "transformers-5": within(
+            "swin", functools.partial(_transformers, files=False), classifier="classifier"
+        ),
     },
 )

@@ -12,7 +12,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Place, Setting
-from transfer_jax.models.layers import Conv, DropPath, LayerScale
+from transfer_jax.models.initial import normal
+from transfer_jax.models.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -72,7 +73,7 @@ class Embed(nnx.Module):
 
     def __init__(self, shape: Shape, setting: Setting) -> None:
         grid, rngs = setting.image_size // shape.patch, setting.rngs
-        normal = nnx.initializers.normal(0.02)
+        draw = normal(0.02)
         self.patch = Conv(
             setting.channels,
             shape.width,
@@ -85,11 +86,11 @@ class Embed(nnx.Module):
         counts = {"cls_token": shape.tokens > 0, "dist_token": shape.tokens > 1, "reg_token": shape.registers}
         self.names = tuple(name for name, count in counts.items() if count)
         for name in self.names:
-            setattr(self, name, nnx.Param(normal(rngs.params(), (1, int(counts[name]), shape.width))))
+            setattr(self, name, nnx.Param(draw(rngs.params(), (1, int(counts[name]), shape.width))))
         positions = grid * grid + shape.positions
-        self.pos_embed = nnx.Param(normal(rngs.params(), (1, positions, shape.width)))
+        self.pos_embed = nnx.Param(draw(rngs.params(), (1, positions, shape.width)))
         if shape.pre_norm:
-            self.norm = nnx.LayerNorm(shape.width, epsilon=shape.epsilon, rngs=rngs)
+            self.norm = LayerNorm(shape.width, epsilon=shape.epsilon, rngs=rngs)
         self.shape = shape
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -107,8 +108,8 @@ class Attention(nnx.Module):
     """Multi-head self-attention over tokens `(batch, tokens, width)`; one kernel for all three inputs."""
 
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.proj = nnx.Linear(width, width, rngs=rngs)
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
         self.heads = heads
 
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -147,13 +148,13 @@ class TransformerBlock(nnx.Module):
         ndim: int = 3,
         rngs: nnx.Rngs,
     ) -> None:
-        self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.norm1 = LayerNorm(width, epsilon=epsilon, rngs=rngs)
         self.attn = attention
-        self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
-        self.fc1 = nnx.Linear(width, hidden or 4 * width, rngs=rngs)
-        self.fc2 = nnx.Linear(hidden or 4 * width, width, rngs=rngs)
+        self.norm2 = LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.fc1 = Linear(width, hidden or 4 * width, rngs=rngs)
+        self.fc2 = Linear(hidden or 4 * width, width, rngs=rngs)
         if layer_scale:
-            self.ls1, self.ls2 = LayerScale(width, 1e-5), LayerScale(width, 1e-5)
+            self.ls1, self.ls2 = LayerScale(width, 1e-5, rngs), LayerScale(width, 1e-5, rngs)
         self.scaled, self.activation = layer_scale, activation
         self.drop_path = DropPath(drop_path, ndim=ndim)
 
@@ -168,7 +169,7 @@ class Norm(nnx.Module):
     """The normalization behind the last block."""
 
     def __init__(self, width: int, epsilon: float, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=epsilon, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(x)

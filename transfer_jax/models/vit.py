@@ -6,14 +6,26 @@ Sources: Dosovitskiy et al. 2020, arXiv:2010.11929; Touvron et al. 2020, arXiv:2
 scale). Names of blocks and networks are timm's, but for `dinov2_with_registers_*`: transformers keeps the
 position of the class token, which timm adds to the token itself.
 
+The positions of DINOv2 are resampled as its own code does it, which averages only where there are registers;
+those of all others as in timm.
+
 A distilled DeiT has two published classifiers. Ours reads the class token, as transformers does; that of the
 distillation token has no place here, nor has DINOv2's in transformers, which also reads the mean of the
-patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out.
+patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out. So are MAE's decoder and mask.
 """
 
 import functools
 
-from transfer_jax.models.family import HALF, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Variant
+from transfer_jax.models.family import (
+    AVERAGING,
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Place,
+    Resampling,
+    Variant,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, build, layer_of, timm
 from transfer_jax.models.vit_google import big_vision, vision_transformer
@@ -100,14 +112,16 @@ def _transformers(
     return None
 
 
-def _variant(shape: Shape, *, size: int = 224, half: bool = False) -> Variant:
+def _variant(
+    shape: Shape, *, size: int = 224, half: bool = False, resampling: Resampling = AVERAGING
+) -> Variant:
     preprocessing = Preprocessing(
         image_size=size,
         crop_fraction=1.0 if size > 224 else 0.9,
         mean=HALF if half else IMAGENET_MEAN,
         std=HALF if half else IMAGENET_STD,
     )
-    return Variant(shape=shape, preprocessing=preprocessing)
+    return Variant(shape=shape, preprocessing=preprocessing, resampling=resampling)
 
 
 SIZES = {
@@ -161,7 +175,11 @@ FAMILY = Family(
             for size in ("tiny", "small", "base")
         },
         **{
-            f"vit_{size}_patch14_dinov2": _variant(SIZES[size](**_DINOV2, kind="dinov2"), size=518)
+            f"vit_{size}_patch14_dinov2": _variant(
+                SIZES[size](**_DINOV2, kind="dinov2"),
+                size=518,
+                resampling=Resampling(averages=False, excess=0.1),
+            )
             for size in ("small", "base", "large")
         },
         **{
@@ -187,5 +205,5 @@ FAMILY = Family(
         "transformers-base": functools.partial(_transformers, base=True),
         "transformers-5": functools.partial(_transformers, files=False),
     },
-    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\."),
+    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\.", r"^decoder[._]"),
 )

@@ -9,18 +9,24 @@ from typing import Any
 from transfer_jax.models.family import Place
 
 _EMBED = {"patch": "embedding", "cls_token": "cls"}
-_QUERY_KEY_VALUE = ("query", "key", "value")
+
+
+def attention(module: str, layer: str, heads: int) -> Place:
+    """Where the layer `qkv` or `proj` of an attention is, by the name of its module."""
+    if layer == "qkv":
+        return Place(tuple(f"{module}/{name}" for name in ("query", "key", "value")), heads=heads)
+    return Place((f"{module}/out",), heads=heads, of_inputs=True)
 
 
 def _google(
-    shape: Any, path: tuple[str, ...], *, attention: str, norm2: str, perceptron: str, positions: str
+    shape: Any, path: tuple[str, ...], *, mixing: str, norm2: str, perceptron: str, positions: str
 ) -> Place | None:
     """Where a layer is.
 
     Args:
         shape: The network; `shape.heads` are those of its attention.
         path: Path of the layer.
-        attention: Name of the attention in a block.
+        mixing: Name of the attention in a block.
         norm2: Name of the normalization ahead of the perceptron.
         perceptron: Name of the perceptron.
         positions: Name of the position embeddings.
@@ -39,12 +45,8 @@ def _google(
             known = {"norm1": "LayerNorm_0", "norm2": norm2, "fc1": f"{perceptron}/Dense_0"}
             known["fc2"] = f"{perceptron}/Dense_1"
             match layers:
-                case ["attn", "qkv"]:
-                    modules = tuple(f"{inside}/{attention}/{name}" for name in _QUERY_KEY_VALUE)
-                    return Place(modules, heads=shape.heads)
-                case ["attn", "proj"]:
-                    modules = (f"{inside}/{attention}/out",)
-                    return Place(modules, heads=shape.heads, of_inputs=True)
+                case ["attn", layer]:
+                    return attention(f"{inside}/{mixing}", layer, shape.heads)
                 case [name] if name in known:
                     return Place((f"{inside}/{known[name]}",))
     return None
@@ -52,14 +54,14 @@ def _google(
 
 vision_transformer = functools.partial(
     _google,
-    attention="MultiHeadDotProductAttention_1",
+    mixing="MultiHeadDotProductAttention_1",
     norm2="LayerNorm_2",
     perceptron="MlpBlock_3",
     positions="Transformer/posembed_input/pos_embedding",
 )
 big_vision = functools.partial(
     _google,
-    attention="MultiHeadDotProductAttention_0",
+    mixing="MultiHeadDotProductAttention_0",
     norm2="LayerNorm_1",
     perceptron="MlpBlock_0",
     positions="pos_embedding",

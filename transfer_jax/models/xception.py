@@ -1,28 +1,51 @@
-"""Xception.
+"""Xception; `keras_xception` has the epsilon of Keras, and its padding.
 
 Source: Chollet 2016, arXiv:1610.02357. Names of blocks are timm's, which calls the network `legacy_xception`.
 """
+
+import dataclasses
 
 import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import HALF, Family, Setting, Variant
+from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
 from transfer_jax.models.layers import Conv, ConvNorm, DropPath, GlobalPool, max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 Block = tuple[tuple[int, ...], int]
 """Channels behind each separable convolution, and strides."""
-Shape = tuple[Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The residual blocks, and whether it is Keras's."""
+
+    residual: tuple[Block, ...]
+    keras: bool = False
+
+    @property
+    def epsilon(self) -> float:
+        """Of the normalizations."""
+        return 1e-3 if self.keras else 1e-5
+
+    @property
+    def reshaping(self) -> tuple[str, ...]:
+        """The names of the residual blocks whose shortcut has a convolution."""
+        return tuple(f"block{index}" for index, (_, strides) in enumerate(self.residual, 1) if strides > 1)
 
 
 class Separable(nnx.Module):
     """A depthwise 3x3 and a 1x1 convolution, normalized."""
 
-    def __init__(self, in_features: int, features: int, rectified: bool, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, in_features: int, features: int, epsilon: float, rectified: bool, rngs: nnx.Rngs
+    ) -> None:
         self.depthwise = Conv(in_features, in_features, 3, padding=1, groups=in_features, rngs=rngs)
         activation = jax.nn.relu if rectified else None
-        self.pointwise = ConvNorm(in_features, features, momentum=0.9, activation=activation, rngs=rngs)
+        self.pointwise = ConvNorm(
+            in_features, features, epsilon=epsilon, momentum=0.9, activation=activation, rngs=rngs
+        )
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.pointwise(self.depthwise(x))
@@ -35,17 +58,26 @@ class Residual(nnx.Module):
     convolution. The first block has no ReLU ahead of its first convolution.
     """
 
-    def __init__(self, in_features: int, block: Block, first: bool, drop_path: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, shape: Shape, in_features: int, block: Block, first: bool, drop_path: float, rngs: nnx.Rngs
+    ) -> None:
         widths, self.strides = block
-        if in_features != widths[-1] or self.strides > 1:
-            self.skip = ConvNorm(in_features, widths[-1], strides=self.strides, momentum=0.9, rngs=rngs)
+        if self.strides > 1:
+            self.skip = ConvNorm(
+                in_features,
+                widths[-1],
+                strides=self.strides,
+                epsilon=shape.epsilon,
+                momentum=0.9,
+                rngs=rngs,
+            )
         else:
             self.skip = None
         self.names = tuple(f"sepconv{index}" for index in range(1, len(widths) + 1))
         for name, width in zip(self.names, widths, strict=True):
-            setattr(self, name, Separable(in_features, width, False, rngs))
+            setattr(self, name, Separable(in_features, width, shape.epsilon, False, rngs))
             in_features = width
-        self.first = first
+        self.first, self.same = first, shape.keras
         self.drop_path = DropPath(drop_path)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -53,7 +85,12 @@ class Residual(nnx.Module):
         for name in self.names:
             y = getattr(self, name)(y if name == self.names[0] else jax.nn.relu(y))
         if self.strides > 1:
-            y = max_pool(y, 3, self.strides, padding=1)
+            window, strides = (3, 3), (self.strides, self.strides)
+            y = (
+                nnx.max_pool(y, window, strides, padding="SAME")
+                if self.same
+                else max_pool(y, 3, self.strides, padding=1)
+            )
         return (x if self.skip is None else self.skip(x)) + self.drop_path(y, rngs=rngs)
 
 
@@ -61,26 +98,27 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     """The blocks `conv1`, `conv2`, `block1` … `block12`, `conv3`, `conv4`, `pre_logits`."""
     rngs, features = setting.rngs, 64
     blocks: dict[str, nnx.Module] = {
-        "conv1": _stem(setting.channels, 32, 2, rngs),
-        "conv2": _stem(32, features, 1, rngs),
+        "conv1": _stem(setting.channels, 32, 2, shape.epsilon, rngs),
+        "conv2": _stem(32, features, 1, shape.epsilon, rngs),
     }
-    for index, block in enumerate(shape):
-        rate = setting.drop_path * index / (len(shape) - 1)
-        blocks[f"block{index + 1}"] = Residual(features, block, index == 0, rate, rngs)
+    for index, block in enumerate(shape.residual):
+        rate = setting.drop_path * index / (len(shape.residual) - 1)
+        blocks[f"block{index + 1}"] = Residual(shape, features, block, index == 0, rate, rngs)
         features = block[0][-1]
-    blocks["conv3"] = Separable(features, 1536, True, rngs)
-    blocks["conv4"] = Separable(1536, 2048, True, rngs)
+    blocks["conv3"] = Separable(features, 1536, shape.epsilon, True, rngs)
+    blocks["conv4"] = Separable(1536, 2048, shape.epsilon, True, rngs)
     blocks[PRE_LOGITS] = GlobalPool()
     return Backbone(blocks, 2048)
 
 
-def _stem(in_features: int, features: int, strides: int, rngs: nnx.Rngs) -> ConvNorm:
+def _stem(in_features: int, features: int, strides: int, epsilon: float, rngs: nnx.Rngs) -> ConvNorm:
     return ConvNorm(
         in_features,
         features,
         3,
         strides=strides,
         padding="VALID",
+        epsilon=epsilon,
         momentum=0.9,
         activation=jax.nn.relu,
         rngs=rngs,
@@ -109,12 +147,39 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 _SEPARABLE = {"depthwise": "conv1", "pointwise": "pointwise"}
-_SHAPE = (
-    ((128, 128), 2),
-    ((256, 256), 2),
-    ((728, 728), 2),
-    *(((728, 728, 728), 1),) * 8,
-    ((728, 1024), 2),
+
+
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+    """The names of Keras, which has depthwise and 1x1 convolution in one layer."""
+    match path:
+        case _ if not shape.keras:
+            return None
+        case ("head", "classifier"):
+            return "predictions"
+        case ("backbone", "conv1" | "conv2" as block, layer):
+            return f"block1_{block}{'_bn' if layer == 'norm' else ''}"
+        case ("backbone", block, "skip", layer):
+            number = shape.reshaping.index(block)
+            return f"{'conv2d' if layer == 'conv' else 'batch_normalization'}{f'_{number}' if number else ''}"
+        case ("backbone", "conv3" | "conv4" as block, *layers):
+            name = f"block14_sepconv{int(block.removeprefix('conv')) - 2}"
+        case ("backbone", block, convolution, *layers):
+            name = f"block{int(block.removeprefix('block')) + 1}_{convolution}"
+        case _:
+            return None
+    if layers[-1] == "norm":
+        return f"{name}_bn"
+    return Place((f"{name}/{layers[0]}_",), depthwise=layers == ["depthwise"])
+
+
+_SHAPE = Shape(
+    (
+        ((128, 128), 2),
+        ((256, 256), 2),
+        ((728, 728), 2),
+        *(((728, 728, 728), 1),) * 8,
+        ((728, 1024), 2),
+    )
 )
 
 FAMILY = Family(
@@ -123,8 +188,12 @@ FAMILY = Family(
         "xception": Variant(
             shape=_SHAPE,
             preprocessing=Preprocessing(image_size=299, crop_fraction=0.8975, mean=HALF, std=HALF),
-        )
+        ),
+        "keras_xception": Variant(
+            shape=dataclasses.replace(_SHAPE, keras=True),
+            preprocessing=Preprocessing(image_size=299, mean=HALF, std=HALF, interpolation="bilinear"),
+        ),
     },
     build=build,
-    namings={"timm": _timm},
+    namings={"timm": _timm, "keras": _keras},
 )

@@ -147,7 +147,7 @@ def check(config: TrainConfig) -> None:
         ValueError: If there is no such model, weights, block, parameter or controller, or a cache cannot be.
         FileNotFoundError: If the weights are not on this machine.
     """
-    model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True)
+    model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True, abstract_head=True)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
     _, params, stats = split(model)

@@ -4,44 +4,59 @@ import math
 
 import numpy as np
 
+from transfer_jax.models.family import AVERAGING, Resampling
 
-def adapt(path: str, array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+
+def adapt(
+    path: str, array: np.ndarray, shape: tuple[int, ...], how: Resampling = AVERAGING
+) -> tuple[np.ndarray, str] | None:
     """The array in the shape wanted, and what was done; None if this is not a matter of other images.
 
-    Position embeddings are resampled between square grids; the first kernel is summed over the colours for
-    one channel, and repeated and scaled for others, so that gray images give what they gave in colour. Both
-    as timm does.
+    Position embeddings and the biases of windows are resampled between square grids; the first kernel is
+    summed over the colours for one channel, and repeated and scaled for others, so that gray images give what
+    they gave in colour, as in timm.
 
     Args:
         path: Path of the parameter.
         array: What the file holds, in our layout.
         shape: What the network wants.
+        how: The network's way of resampling; that of timm, if not given.
     """
     if path.endswith("/pos_embed") and array.ndim == 3 and array.shape[2] == shape[2]:
-        return _positions(path, array, shape)
+        return _positions(path, array, shape, how)
+    if path.endswith("/relative_position_bias_table") and array.ndim == 2 and array.shape[1] == shape[1]:
+        return _resample(path, array, shape[0], how)
     same_but_input = array.ndim == 4 and array.shape[:2] + array.shape[3:] == shape[:2] + shape[3:]
     if path.endswith("/kernel") and same_but_input and array.shape[2] == 3:
         return _channels(path, array, shape[2])
     return None
 
 
-def _positions(path: str, array: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+def _positions(
+    path: str, array: np.ndarray, shape: tuple[int, ...], how: Resampling
+) -> tuple[np.ndarray, str] | None:
     before, after = _grid(array.shape[1]), _grid(shape[1] - 1)
     if before and after:  # big_vision's class token has no position, which is one of zeros
         zeros = np.zeros_like(array[:, :1])
-        found = (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]))
+        found = (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]), how)
         assert found is not None
         done = found[1] or path
         return np.concatenate([zeros, found[0]], axis=1), f"{done}, with zeros for the class token"
     for tokens in range(6):
-        old, new = (_grid(count - tokens) for count in (array.shape[1], shape[1]))
-        if old and new:
-            grid = array[0, tokens:].reshape(old, old, -1).astype(np.float64)
-            weights = _bicubic(old, new)
-            grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(1, new * new, -1)
-            resampled = np.concatenate([array[:, :tokens], grid.astype(array.dtype)], axis=1)
-            return resampled, f"{path} resampled from {old}x{old} to {new}x{new}"
+        if found := _resample(path, array[0, tokens:], shape[1] - tokens, how):
+            return np.concatenate([array[:, :tokens], found[0][None]], axis=1), found[1]
     return None
+
+
+def _resample(path: str, array: np.ndarray, count: int, how: Resampling) -> tuple[np.ndarray, str] | None:
+    """An array `(positions, channels)` of a square grid on a grid of `count` positions, if that is square."""
+    old, new = _grid(len(array)), _grid(count)
+    if not (old and new):
+        return None
+    weights = (_averaging if how.averages else _nearest)(old, new, old / (new + how.excess))
+    grid = array.reshape(old, old, -1).astype(np.float64)
+    grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(count, -1)
+    return grid.astype(array.dtype), f"{path} resampled from {old}x{old} to {new}x{new}"
 
 
 def _grid(count: int) -> int:
@@ -57,13 +72,26 @@ def _channels(path: str, array: np.ndarray, channels: int) -> tuple[np.ndarray, 
     return repeated.astype(array.dtype), f"{path} repeated from 3 to {channels} channels"
 
 
-def _bicubic(old: int, new: int) -> np.ndarray:
-    """Weights `(new, old)` of a bicubic resampling that averages where it shrinks (Keys 1981, a = -0.5)."""
-    scale = old / new
-    stretch = max(scale, 1.0)
-    centers = (np.arange(new)[:, None] + 0.5) * scale
-    distance = np.abs(np.arange(old)[None] + 0.5 - centers) / stretch
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+def _averaging(old: int, new: int, step: float) -> np.ndarray:
+    """Weights `(new, old)` of a bicubic resampling that averages where it shrinks; outside is nothing."""
+    stretch = max(step, 1.0)
+    centers = (np.arange(new)[:, None] + 0.5) * step
+    weights = _cubic(np.abs(np.arange(old)[None] + 0.5 - centers) / stretch, -0.5)
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _nearest(old: int, new: int, step: float) -> np.ndarray:
+    """Weights `(new, old)` of a bicubic resampling from the four nearest; outside, the border is repeated."""
+    centers = (np.arange(new) + 0.5) * step - 0.5
+    weights = np.zeros((new, old))
+    for offset in range(-1, 3):
+        at = np.floor(centers).astype(int) + offset
+        np.add.at(weights, (np.arange(new), at.clip(0, old - 1)), _cubic(np.abs(centers - at), -0.75))
+    return weights
+
+
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """The kernel of Keys 1981; PyTorch has another `a` where it averages."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))

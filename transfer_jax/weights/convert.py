@@ -3,8 +3,9 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from transfer_jax.models.backbone import Classifier
@@ -111,12 +112,15 @@ def fill(
             used.update(keys)
             array = naming.take(path, [source[key] for key in keys])
             if array is not None and array.shape != target.shape:
-                array, done = adapt(path, array, target.shape) or (None, "")
+                array, done = adapt(path, array, target.shape, variant_of(spec.model).resampling) or (
+                    None,
+                    "",
+                )
                 adapted += [done] if done else []
             if array is None:
                 mismatched += [(path, target.shape, key, source[key].shape) for key in keys]
             else:
-                loaded[path] = jnp.array(array, target.dtype)  # a copy: the file may change
+                loaded[path] = _on_device(array, target.dtype)
     used |= _others_head(spec.model, naming, source) if not head else set()
     rest = [key for key in source if key not in used and not BOOKKEEPING.search(key)]
     report = LoadReport(
@@ -129,8 +133,23 @@ def fill(
     )
     if not report.complete:
         raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}{_hint(report, source)}")
+    empty = [path for path in skipped if isinstance(targets.get(path), jax.ShapeDtypeStruct)]
+    if empty:
+        raise WeightsMismatchError(f"skipped, but without values of their own: {_some(empty)}")
     update(model, loaded)
     return report
+
+
+def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
+    """A copy that nothing else writes to: the array may lie in a file, and the file may change.
+
+    JAX copies what is strided, such as the transpose of a kernel, and does so faster than NumPy. On a CPU it
+    goes on using the memory of what is contiguous, so that is copied here.
+    """
+    array = np.asarray(array, dtype)
+    if array.flags.c_contiguous:
+        array = np.array(array)
+    return jax.device_put(array).block_until_ready()
 
 
 def _others_head(model: str, naming: Naming, source: Mapping[str, np.ndarray]) -> set[str]:

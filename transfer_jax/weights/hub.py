@@ -25,6 +25,10 @@ _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
 
 
+Published = tuple[str, str | None]
+"""The algorithm of a hash, and what was published, or its first digits; None if nothing was."""
+
+
 class HubFile(NamedTuple):
     """A file of a Hugging Face repository."""
 
@@ -64,12 +68,13 @@ def locate(address: str) -> Path | None:
     return path if path and path.exists() else None
 
 
-def fetch(address: str, sha256: str | None = None) -> Path:
+def fetch(address: str, sha256: str | None = None, md5: str | None = None) -> Path:
     """The file, downloaded if need be, with a progress bar.
 
     Args:
         address: The address.
         sha256: SHA-256 of the file, or its first digits, as PyTorch's file names have them.
+        md5: MD5 of the file, which tells damage, but not intent; for files published with no other hash.
 
     Raises:
         FileNotFoundError: If there is no such file, here or there; or if it is not here and downloads are
@@ -77,14 +82,14 @@ def fetch(address: str, sha256: str | None = None) -> Path:
         ConnectionError: If the host cannot be reached, or the connection broke; what came is kept.
         ValueError: If the file has another hash, or the address is malformed.
     """
-    path = locate(address)
+    path, published = locate(address), (("sha256", sha256), ("md5", md5))
     if path is not None:
-        _check(path, sha256)
+        _check(path, *published)
         return path
     if address.startswith("hf://"):
-        return _from_hub(_hub_file(address), sha256)
+        return _from_hub(_hub_file(address), *published)
     if is_remote(address):
-        return _from_web(address, sha256)
+        return _from_web(address, *published)
     if _PACKAGE.fullmatch(address):
         raise FileNotFoundError(f"{address} comes with a package that is missing: {how_to_get(address)}")
     raise FileNotFoundError(f"no weight file at {address}")
@@ -97,7 +102,7 @@ def _hub_file(address: str) -> HubFile:
     return HubFile(found["repo"], found["revision"], found["file"])
 
 
-def _from_hub(wanted: HubFile, sha256: str | None) -> Path:
+def _from_hub(wanted: HubFile, *published: Published) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -121,11 +126,11 @@ def _from_hub(wanted: HubFile, sha256: str | None) -> Path:
             raise ConnectionError(f"{where}: the connection broke ({error}); the next try goes on") from error
         raise
     blob = Path(path).resolve().name  # of large files, the hub's own hash is the name
-    _check(Path(path), blob if re.fullmatch("[0-9a-f]{64}", blob) else None, sha256)
+    _check(Path(path), ("sha256", blob if re.fullmatch("[0-9a-f]{64}", blob) else None), *published)
     return Path(path)
 
 
-def _from_web(url: str, sha256: str | None) -> Path:
+def _from_web(url: str, *published: Published) -> Path:
     from filelock import FileLock
     from huggingface_hub import constants
 
@@ -136,11 +141,11 @@ def _from_web(url: str, sha256: str | None) -> Path:
     part = path.with_name(f"{path.name}.part")
     with FileLock(f"{path}.lock"):
         if path.is_file():  # another process was faster
-            _check(path, sha256)
+            _check(path, *published)
             return path
         _download(url, part)
         try:
-            _check(part, sha256)
+            _check(part, *published)
         except ValueError:
             part.unlink()
             raise
@@ -189,9 +194,9 @@ def _download_path(url: str) -> Path:
     return Path(folder, "weights", place, name)
 
 
-def _check(path: Path, *published: str | None) -> None:
-    known = [sha256 for sha256 in published if sha256 is not None]
-    found = files.sha256(path) if known else ""
-    for sha256 in known:
-        if not found.startswith(sha256):
-            raise ValueError(f"{path} has SHA-256 {found}, but was published as {sha256}")
+def _check(path: Path, *published: Published) -> None:
+    found = {kind: files.digest(path, kind) for kind in {kind for kind, digits in published if digits}}
+    for kind, digits in published:
+        if digits and not found[kind].startswith(digits):
+            name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+            raise ValueError(f"{path} has {name} {found[kind]}, but was published as {digits}")

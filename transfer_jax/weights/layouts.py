@@ -117,4 +117,10 @@ _FLAX = Layout(
     take=_as_it_is,
     give=_as_it_is,
 )
-_LAYOUTS = {"keras": _KERAS, "vision_transformer": _FLAX, "big_vision": _FLAX, OWN: _FLAX}
+_LAYOUTS = {
+    "keras": _KERAS,
+    "big_transfer": _KERAS,
+    "vision_transformer": _FLAX,
+    "big_vision": _FLAX,
+    OWN: _FLAX,
+}

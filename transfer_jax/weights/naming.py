@@ -50,6 +50,12 @@ class Naming:
             module if leaf is None else self._layout.joined(module, leaf) for module in place.modules
         )
 
+    @property
+    def normalization(self) -> str | None:
+        """The layer there that normalizes the images inside of the network; None if there is none."""
+        found = self._module(self._shape, ("pixels",))
+        return found if isinstance(found, str) else None
+
     def take(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
         """Our array of a path, from those of its keys; None if their shapes do not fit each other."""
         place, _ = self._place(path)

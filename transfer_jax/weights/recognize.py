@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from transfer_jax.models.family import Family
 from transfer_jax.models.functional import split
 from transfer_jax.models.registry import FAMILIES, create_model, family_of
 from transfer_jax.weights.naming import BOOKKEEPING, Naming
@@ -35,11 +36,12 @@ class Likeness:
 
 
 def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
-    """The families most alike, by their first network, each in the names that fit best; none if none is."""
+    """The families most alike, by their first network in the names that fit best; none if none is."""
     kinds, found = {_kind(key) for key in keys}, []
     for family in FAMILIES:
-        model = next(iter(family.variants))
-        shares = {library: _share(kinds, _kinds(model, library)) for library in family.namings}
+        shares = {
+            library: _share(kinds, _kinds(_first(family, library), library)) for library in family.namings
+        }
         library = max(shares, key=shares.__getitem__)
         found.append(Likeness(family.name, library, shares[library]))
     alike = [likeness for likeness in found if likeness.share]
@@ -50,6 +52,12 @@ def matching_models(shapes: Mapping[str, tuple[int, ...]], like: Likeness) -> li
     """The networks of a family whose backbone a file fills, by the shapes of its arrays."""
     variants = next(family.variants for family in FAMILIES if family.name == like.family)
     return [model for model in variants if _fills(model, like.library, shapes)]
+
+
+def _first(family: Family, library: str) -> str:
+    """The first network of a family that has a classifier in a library; or else the first."""
+    known = (model for model in family.variants if Naming(model, library).keys("head/classifier/kernel"))
+    return next(known, next(iter(family.variants)))
 
 
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -74,7 +82,7 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
 
 @functools.cache
 def _backbone(model: str) -> Mapping[str, tuple[int, ...]]:
-    _, params, stats = split(create_model(model, 1, abstract_backbone=True))
+    _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
     return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
 
 

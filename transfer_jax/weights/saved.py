@@ -73,6 +73,7 @@ class SavedModel:
             dropout=0.0,
             image_size=saved.preprocessing.image_size,
             abstract_backbone=True,
+            abstract_head=True,
         )
         arrays = dict(read_weights(directory / _WEIGHTS))
         _, params, stats = split(model)

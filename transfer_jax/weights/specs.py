@@ -19,6 +19,7 @@ class WeightsSpec:
         model: The network it fills.
         address: Where the file is: see `hub`.
         sha256: Hash of the file, or its first digits; None if none was published.
+        md5: The same of another kind, where that is all that was published.
         classes: Number of classes of its own classifier; 0 if it has none.
         preprocessing: What it expects as input.
         licence: SPDX identifier of the weights' licence; None if it is not known.
@@ -29,6 +30,7 @@ class WeightsSpec:
     model: str
     address: str
     sha256: str | None = None
+    md5: str | None = None
     classes: int = 1000
     preprocessing: Preprocessing
     licence: str | None = None
@@ -40,7 +42,7 @@ class WeightsSpec:
 
     def path(self) -> Path:
         """The file, downloaded if need be, and checked against its hash; errors are those of `hub.fetch`."""
-        return hub.fetch(self.address, self.sha256)
+        return hub.fetch(self.address, self.sha256, self.md5)
 
 
 @functools.cache
@@ -56,6 +58,7 @@ def _spec(row: dict[str, str]) -> WeightsSpec:
         model=row["model"],
         address=row["address"],
         sha256=row["sha256"] or None,
+        md5=row["md5"] or None,
         classes=int(row["classes"]),
         preprocessing=Preprocessing(
             image_size=int(row["image_size"]),
@@ -63,6 +66,7 @@ def _spec(row: dict[str, str]) -> WeightsSpec:
             interpolation=row["interpolation"],
             mean=_per_channel(row["mean"]),
             std=_per_channel(row["std"]),
+            channel_order=row["channel_order"] or "rgb",
         ),
         licence=row["licence"] or None,
         accuracy=float(row["accuracy"]) if row["accuracy"] else None,

@@ -20,6 +20,7 @@ def saved(tmp_path_factory):
     """A compiled classifier with a network inside, its three files, and its arrays by key."""
     pytest.importorskip("keras")
     keras = import_keras()
+    keras.utils.clear_session()  # layers without a name of their own are numbered from 0
     layers, folder = keras.layers, tmp_path_factory.mktemp("keras")
     inner = keras.Sequential(
         [
@@ -97,6 +98,7 @@ def test_a_network_inside_is_an_entry(suffix, saved):
             ["sep/depthwise_kernel", "sep/pointwise_kernel"],
         ),
         ("vgg16", ["block1_conv1/kernel"], ["vgg16/block1_conv1/kernel"]),
+        ("b_layer_scale", ["b_layer_scale/Variable:0"], ["b_layer_scale/gamma"]),
     ],
 )
 @pytest.mark.parametrize("root", ["", "model_weights"])
@@ -133,6 +135,18 @@ def description() -> bytes:
         for kind, name in (("InputLayer", "i"), ("Conv2D", "first"), ("Conv2D", "second"), ("Custom", "mine"))
     ]
     return json.dumps({"class_name": "Functional", "config": {"layers": layers}}).encode()
+
+
+def test_layers_without_a_name_of_their_own_are_counted_in_the_file(write):
+    buffer = io.BytesIO()
+    layers = ("conv2d_9", "conv2d_10", "batch_normalization_9", "conv2d_101", "conv2d_of_mine_7", "conv2d_09")
+    with h5py.File(buffer, "w") as file:
+        file.attrs["layer_names"] = np.array([layer.encode() for layer in layers])
+        for layer in layers:
+            file.create_group(layer).attrs["weight_names"] = np.array([f"{layer}/kernel".encode()])
+            file[layer][f"{layer}/kernel"] = KERNEL
+    counted = ("conv2d", "conv2d_1", "batch_normalization", "conv2d_2", "conv2d_of_mine_7", "conv2d_09")
+    assert list(read_weights(write(buffer.getvalue()))) == [f"{layer}/kernel" for layer in counted]
 
 
 NAMED = ["first/kernel", "first/bias", "second/kernel", "second/bias", "mine/0", "mine/1"]

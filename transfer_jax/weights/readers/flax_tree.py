@@ -1,11 +1,20 @@
 """Finds the parameters among all that a Flax training script saved, by the keys joined with `/`."""
 
-from collections.abc import Iterable
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.lazy import ArrayInfo
 
 _WRAPPERS = ("opt/target/", "params/params/", "params/img/", "params/", "model/")
 """What is in front of the parameters, next to an optimizer's state and the like; the first found is taken."""
+_SCANNED = re.compile(r"(?<![^/])encoderblock(?=/)")
+_MAX_BLOCKS = 1000  # no network has more; a damaged file may say anything
+
+Loaders = Mapping[str, Callable[[], np.ndarray]]
 
 
 def parameters(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
@@ -30,3 +39,27 @@ def parameters(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
         )
         raise CheckpointError(f"the file has no keys below {entry!r}; they begin with {first}")
     return found
+
+
+def block_by_block(
+    loaders: Loaders, infos: Mapping[str, ArrayInfo]
+) -> tuple[dict[str, Callable[[], np.ndarray]], dict[str, ArrayInfo]]:
+    """Divides arrays that hold a layer of all blocks, `encoderblock/`, into those of `encoderblock_0/` ….
+
+    big_vision writes the former where one block is compiled and scanned over. Such an array is read once.
+    """
+    divided, found = {}, {}
+    for key, load in loaders.items():
+        shape, dtype = infos[key]
+        if not (_SCANNED.search(key) and len(shape) > 1 and shape[0] <= _MAX_BLOCKS):
+            divided[key], found[key] = load, infos[key]
+            continue
+        load = functools.cache(load)
+        for index in range(shape[0]):
+            name = _SCANNED.sub(rf"\g<0>_{index}", key)
+            divided[name], found[name] = functools.partial(_row, load, index), ArrayInfo(shape[1:], dtype)
+    return divided, found
+
+
+def _row(load: Callable[[], np.ndarray], index: int) -> np.ndarray:
+    return load()[index, ...]

@@ -1,7 +1,9 @@
 """Keras weights: `.h5`, `.weights.h5` and `.keras`, read without Keras and without executing anything.
 
 Whatever the container, a key is `layer/variable`, as in `block1_conv1/kernel`; a layer inside another stands
-behind it, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras 3.
+behind it, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras 3. The
+number of a layer without a name of its own counts all that were made before in the process; here it counts
+those of the file.
 """
 
 import functools
@@ -38,6 +40,9 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "seed_generator": ("seed_generator_state",),
 }
 """The variables of layers in the order that Keras 3 numbers them."""
+_AUTOMATIC = re.compile(rf"^(?P<own>{'|'.join(_VARIABLES)})(_(?P<number>[1-9]\d{{0,8}}))?/")
+_UNNAMED = re.compile(r"(layer_scale/)[Vv]ariable(_\d+)?$")
+"""ConvNeXt's scale, the one variable that Keras gives no name."""
 _OLD = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 """Variables as Keras 1 calls them; files published in its time have them still."""
 
@@ -80,7 +85,7 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
             if key in arrays:
                 raise CheckpointError(f"two arrays have the name {key[:200]!r}")
             arrays[key] = array
-        arrays = arrays if entry is None else _inside(arrays, entry)
+        arrays = _counted(arrays if entry is None else _inside(arrays, entry))
         if not arrays:
             raise CheckpointError("the file holds no weights of a Keras model")
         infos = {key: hdf.info(key, array) for key, array in arrays.items()}
@@ -101,6 +106,21 @@ def _inside(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
         known = f"those with layers inside are {', '.join(nested)}" if nested else "none has layers inside"
         raise CheckpointError(f"the model has no layer {entry!r}; {known}")
     return found
+
+
+def _counted(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays with layers without a name of their own, as `conv2d_97`, numbered from 0 for each class."""
+    numbers: dict[str, set[int]] = {}
+    for key in arrays:
+        if found := _AUTOMATIC.match(key):
+            numbers.setdefault(found["own"], set()).add(int(found["number"] or 0))
+    ranks = {own: {number: rank for rank, number in enumerate(sorted(of))} for own, of in numbers.items()}
+
+    def counted(key: re.Match[str]) -> str:
+        rank = ranks[key["own"]][int(key["number"] or 0)]
+        return f"{key['own']}_{rank}/" if rank else f"{key['own']}/"
+
+    return {_AUTOMATIC.sub(counted, key): array for key, array in arrays.items()}
 
 
 def _arrays(hdf: Hdf5, config: Layers) -> Iterator[tuple[str, Any]]:
@@ -125,7 +145,7 @@ def _legacy(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any
             if array is None or hdf.is_group(array):
                 raise CheckpointError(f"the layer {layer[:200]!r} has no array {name[:200]!r}")
             inner = _inner(layer, name)
-            key = f"{layer.replace('/', '_')}/{inner}"
+            key = _UNNAMED.sub(r"\1gamma", f"{layer.replace('/', '_')}/{inner}")
             yield key if separable else re.sub(r"/depthwise_kernel$", "/kernel", key), array
 
 

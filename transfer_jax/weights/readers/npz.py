@@ -19,7 +19,7 @@ import numpy as np
 
 from transfer_jax.weights.readers import zip_members
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.flax_tree import parameters
+from transfer_jax.weights.readers.flax_tree import block_by_block, parameters
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.mapped import map_file, release, view
 
@@ -90,11 +90,9 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
         chosen = {key: members[full] for key, full in parameters(members, entry).items()}
         if not chosen:
             raise CheckpointError("the file holds no arrays")
-    return LazyWeights(
-        path,
-        {key: functools.partial(_read, path, data, key, member) for key, member in chosen.items()},
-        {key: ArrayInfo(member.shape, str(member.dtype)) for key, member in chosen.items()},
-    )
+    loaders = {key: functools.partial(_read, path, data, key, member) for key, member in chosen.items()}
+    infos = {key: ArrayInfo(member.shape, str(member.dtype)) for key, member in chosen.items()}
+    return LazyWeights(path, *block_by_block(loaders, infos))
 
 
 def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:

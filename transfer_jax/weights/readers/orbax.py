@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy)
 import numpy as np
 
+from transfer_jax.memory import share_freed_memory
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.flax_tree import parameters
 from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
@@ -106,6 +107,15 @@ def _is_name(part: str) -> bool:
     return part not in ("", ".", "..") and not any(sign in part for sign in "/\\\0") and len(part) < 1000
 
 
+@functools.cache
+def _context() -> Any:
+    """One thread that reads and one that unpacks, for all arrays: they are asked for one at a time."""
+    import tensorstore
+
+    share_freed_memory()
+    return tensorstore.Context({"file_io_concurrency": {"limit": 1}, "data_copy_concurrency": {"limit": 1}})
+
+
 def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
     import tensorstore
 
@@ -120,7 +130,7 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
         "recheck_cached_data": False,
     }
     try:
-        return tensorstore.open(spec, open=True, read=True).result(_SECONDS)
+        return tensorstore.open(spec, open=True, read=True, context=_context()).result(_SECONDS)
     except (ValueError, OSError, TimeoutError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"array {key[:200]!r} cannot be opened: {str(error)[:300]}") from None
 
@@ -128,6 +138,6 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
 def _read(path: Path, key: str, store: Any) -> np.ndarray:
     with naming(path):
         try:
-            return np.array(store.read(order="C").result(_SECONDS), order="C")
+            return np.asarray(store.read(order="C").result(_SECONDS), order="C")
         except (ValueError, OSError, TimeoutError, RuntimeError, MemoryError) as error:
             raise CheckpointError(f"array {key[:200]!r} cannot be read: {str(error)[:300]}") from None

@@ -1,0 +1,103 @@
+"""Turns a function of JAX into an ONNX program.
+
+The function is traced, and each primitive becomes an operator. jax2onnx does the same for more of JAX, but
+could not be used (tried: 0.13.0, 0.17.1): releases after 0.13.0 want an older orbax-checkpoint than ours;
+when the batch size is open, `lax.pad` fails and onnxruntime refuses what becomes of `lax.reduce_window`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jax.extend import core
+from onnx import TensorProto, helper, numpy_helper
+
+from transfer_jax.weights.onnx_graph import Graph, Value
+from transfer_jax.weights.onnx_operators import OPERATORS
+
+OPSET = 18
+"""The version of the operators: that of ONNX 1.13, December 2022."""
+LARGEST = 2**31 - 2**20
+"""Bytes of parameters that fit a file of ONNX, with some room for the program."""
+_INLINED = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
+_EXAMPLES = "b"
+
+
+def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
+    """Writes a function from `pixels` to `logits` as an ONNX program for any batch size.
+
+    What does not depend on the pixels is computed now: normalization is folded into kernels, for example.
+
+    Args:
+        function: Takes a float32 array `(b, *shape)`, and returns one of `(b, …)`.
+        shape: That of one example.
+
+    Returns:
+        The content of an `.onnx` file.
+
+    Raises:
+        ValueError: If the function does what has no operator here, or has more than 2 GB of parameters.
+    """
+    (batch,) = export.symbolic_shape(_EXAMPLES)
+    traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
+    graph = Graph(batch, "pixels")
+    (result,) = _evaluate(graph, traced, ["pixels"])
+    nodes = graph.leading_to(result, "logits")
+    used = {name for node in nodes for name in node.input}
+    constants = {name: array for name, array in graph.constants.items() if name in used}
+    size = sum(array.nbytes for array in constants.values())
+    if size > LARGEST:
+        raise ValueError(f"{size / 1e9:.1f} GB of parameters do not fit an ONNX file, which holds 2 GB")
+    program = helper.make_graph(
+        nodes,
+        "transfer_jax",
+        [_described("pixels", shape)],
+        [_described("logits", traced.out_avals[0].shape[1:])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model_gen_version(program, opset_imports=[opset], producer_name="transfer_jax")
+    return model.SerializeToString()
+
+
+def _described(name: str, shape: Sequence[int]) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_EXAMPLES, *shape])
+
+
+def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]:
+    """The outputs of a traced function; what cannot be computed now is added to the graph."""
+    values: dict[Any, Value] = dict(zip(traced.jaxpr.constvars, map(np.asarray, traced.consts), strict=True))
+    values.update(zip(traced.jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Value:
+        if isinstance(atom, core.Literal):
+            return np.asarray(atom.val, getattr(atom.aval, "dtype", None))
+        return values[atom]
+
+    for equation in traced.jaxpr.eqns:
+        outputs = _outputs(graph, equation, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in traced.jaxpr.outvars]
+
+
+def _outputs(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
+    name, params = equation.primitive.name, equation.params
+    if name == "platform_index":
+        # None of those named: what is written for one of them is written for XLA's compiler there.
+        return [np.array(params["platforms"].index(None))]
+    if name == "cond" and isinstance(inputs[0], np.ndarray):
+        return _evaluate(graph, params["branches"][int(inputs[0])], inputs[1:])
+    if name in _INLINED:
+        return _evaluate(graph, params.get("jaxpr") or params["call_jaxpr"], inputs)
+    open_ended = any(not isinstance(size, int) for out in equation.outvars for size in out.aval.shape)
+    if not open_ended and not any(isinstance(value, str) for value in inputs):
+        found = equation.primitive.bind(*map(jnp.asarray, inputs), **params)
+        return [np.asarray(array) for array in (found if equation.primitive.multiple_results else [found])]
+    if name not in OPERATORS:
+        raise ValueError(
+            f"the primitive {name} has no operator in ONNX here; choose from {sorted(OPERATORS)}"
+        )
+    return [OPERATORS[name](graph, equation, *inputs)]

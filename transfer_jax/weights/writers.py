@@ -1,0 +1,114 @@
+"""Writes a network in the names and layouts of another library, into the kind of file that it reads."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from safetensors.numpy import save
+
+from transfer_jax.models.backbone import Classifier
+from transfer_jax.models.functional import split
+from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.registry import family_of, variant_of
+from transfer_jax.weights.naming import Naming, to_library
+from transfer_jax.weights.saved import SavedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class FileKind:
+    """A kind of file.
+
+    Attributes:
+        suffix: How its name ends.
+        write: The content, from a description, the network and the library.
+    """
+
+    suffix: str
+    write: Callable[[SavedModel, Classifier, str], bytes]
+
+
+def kind_of(library: str) -> FileKind:
+    """The kind of file that a library reads."""
+    return _KINDS.get(library, FileKind(".safetensors", _safetensors))
+
+
+def host_arrays(model: Classifier) -> dict[str, np.ndarray]:
+    """The parameters and statistics of a network by path."""
+    _, params, stats = split(model)
+    return {path: np.asarray(array) for path, array in {**params, **stats}.items()}
+
+
+def _safetensors(saved: SavedModel, model: Classifier, library: str) -> bytes:
+    return save(to_library(saved.model, host_arrays(model), library), {"format": "pt"})
+
+
+def _npz(saved: SavedModel, model: Classifier, library: str) -> bytes:
+    content = io.BytesIO()
+    arrays = to_library(saved.model, host_arrays(model), library)
+    np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
+    return content.getvalue()
+
+
+def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
+    """Keras's `.h5`, which its networks are published in: layer by layer in the order of the network.
+
+    Keras goes by that order, not by names. So it does not matter what layers without a name of their own are
+    called, and files load whatever else was built before.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError('exporting for Keras needs h5py: pip install "transfer_jax[keras]"') from None
+    naming = Naming(saved.model, library)
+    arrays = to_library(saved.model, _in_order(saved.model, model), library)
+    inside = naming.normalization
+    if inside is not None:
+        arrays = {**_normalization(inside, saved.preprocessing), **arrays}
+    layers: dict[str, list[str]] = {}
+    for key in arrays:
+        layers.setdefault(key.split("/")[0], []).append(key)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["layer_names"] = _encoded(layers)
+        file.attrs["keras_version"] = b"3.0.0"  # of the order of arrays; without it Keras 2 assumes that of 1
+        for layer, keys in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = _encoded(keys)
+            for key in keys:
+                group[key] = arrays[key]
+    return content.getvalue()
+
+
+def _in_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
+    """The arrays as Keras has them: along the network, and of a layer the kernel first."""
+    blocks, order, shape = model.backbone.block_names, family_of(name).keras_order, variant_of(name).shape
+
+    def position(path: str) -> tuple[int, tuple, int]:
+        parts = tuple(path.split("/"))
+        leaf = _LEAVES.index(parts[-1])
+        if parts[0] == "head":
+            return len(blocks), (parts[1] == "classifier", *parts[2:-1]), leaf
+        return blocks.index(parts[1]), order(shape, parts[:-1]), leaf
+
+    arrays = host_arrays(model)
+    return {path: arrays[path] for path in sorted(arrays, key=position)}
+
+
+def _normalization(layer: str, expected: Preprocessing) -> dict[str, np.ndarray]:
+    """What normalizes pixels, divided by 255, inside of the network as they are here ahead of it."""
+    mean, std = (np.array(values, np.float32) / 255 for values in (expected.mean, expected.std))
+    return {f"{layer}/mean": mean, f"{layer}/variance": std * std, f"{layer}/count": np.array(0, np.int32)}
+
+
+def _encoded(names: Sequence[str] | dict[str, list[str]]) -> np.ndarray:
+    return np.array([name.encode() for name in names])
+
+
+_LEAVES = ("kernel", "scale", "gamma", "bias", "mean", "var")
+_KINDS = {
+    "keras": FileKind(".h5", _h5),
+    "vision_transformer": FileKind(".npz", _npz),
+    "big_vision": FileKind(".npz", _npz),
+    "big_transfer": FileKind(".npz", _npz),
+}
