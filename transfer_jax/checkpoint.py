@@ -93,16 +93,18 @@ class Checkpoints:
         found: Any = self._orbax.checkpointables_metadata(step).metadata
         return set(found.get(name) or ())
 
-    def arrays(self, step: int, name: str, template: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """A group of arrays of a step, in the shapes and places of `template`.
+    def arrays(
+        self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
+    ) -> dict[str, jax.Array]:
+        """A group of arrays of a step, in the shapes and places of `template`, or as they were saved.
 
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        if not template:
+        if template is not None and not template:
             return {}
         self._verify(step)
-        return self._load(step, name, dict(template))
+        return self._load(step, name, None if template is None else dict(template))
 
     def close(self) -> None:
         """Ends the background threads."""

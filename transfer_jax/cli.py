@@ -12,25 +12,23 @@ import tyro
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from transfer_jax import networks, studies
+from transfer_jax import networks, schedules, studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.memory import keep_freed_memory
 from transfer_jax.models import create_model
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.report.predictions import write_predictions
-from transfer_jax.report.timeline import draw_timelines, timeline_text
 from transfer_jax.training import fit
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
 from transfer_jax.training.inputs import Extractor
-from transfer_jax.training.plan import Plan, plan
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights.saved import SavedModel
 
-_CONFIG_COMMANDS = ("train", "plan", "extract")
+_CONFIG_COMMANDS = ("train", "plan", "find-rate", "extract")
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -86,7 +84,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         folder = workdir or _default_workdir(config)
         _show_result(fit(config, folder, progress=BARS, force=force_config))
 
-    def show_plan(config: Config = default, blocks: bool = False, out: Path | None = None) -> None:
+    def plan(config: Config = default, blocks: bool = False, out: Path | None = None) -> None:
         """Show what a schedule will train, when and how fast; nothing is computed.
 
         Takes the same configs and options as `train`.
@@ -96,14 +94,29 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             blocks: A table of every block: how much of it trains in each phase, at which highest rate.
             out: A picture to write, `.png` or `.svg`.
         """
-        found = plan(config)
-        OUT.print(_plan_table(found))
-        if blocks:
-            OUT.print(_blocks_table(found))
-        OUT.print(timeline_text(found.timeline(), OUT.width))
-        if out is not None:
-            draw_timelines({"planned": found.timeline()}, out)
-            OUT.print(f"The picture: {out}", markup=False)
+        schedules.show_plan(config, blocks, out)
+
+    def find_rate(
+        config: Config = default,
+        phase: str | None = None,
+        workdir: Path | None = None,
+        out: Path | None = None,
+        lowest: float = 1e-6,
+        highest: float = 1.0,
+    ) -> None:
+        """Find a learning rate for a phase: the loss along rates that grow step by step.
+
+        Takes the same configs and options as `train`. A run in `workdir` is only read.
+
+        Args:
+            config: What would be trained.
+            phase: Name of the phase; the first, if not given.
+            workdir: A run that has come to the phase; needed for any but the first.
+            out: The picture of the curve, `.png` or `.svg`; `rates-PHASE.png`, if not given.
+            lowest: The first rate.
+            highest: The last rate; it ends earlier where the loss diverges.
+        """
+        schedules.show_rates(config, phase, workdir, out, lowest, highest)
 
     def extract(config: Config = default, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
         """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
@@ -137,7 +150,8 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             {
                 "demo": _demo,
                 "train": train,
-                "plan": show_plan,
+                "plan": plan,
+                "find-rate": find_rate,
                 "evaluate": _evaluate,
                 "predict": _predict,
                 "extract": extract,
@@ -229,27 +243,6 @@ def _show_result(result: Result) -> None:
     OUT.print(_scores_table(result.metrics))
     OUT.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
-
-
-def _plan_table(found: Plan):
-    rows = []
-    for index, parts in enumerate(found.phases):
-        of_blocks = {block: found.of_block(index, block) for block in found.blocks}
-        trainable = sum(block.trainable for block in of_blocks.values())
-        rate = max(block.rate for block in of_blocks.values())
-        rows.append([parts.phase.name, parts.phase.train, f"{parts.phase.epochs}", f"{parts.steps:,}"])
-        rows[-1] += [f"{trainable:,}", parts.boundary or "the images", f"{rate:.2g}"]
-    columns = ("phase", "trains", "epochs", "steps", "parameters", "boundary", "highest rate")
-    return table("Plan", columns, rows)
-
-
-def _blocks_table(found: Plan):
-    rows = []
-    for block in reversed(found.blocks):
-        cells = [found.of_block(index, block) for index in range(len(found.phases))]
-        shown = [f"{cell.trainable:,} at {cell.rate:.2g}" if cell.trainable else "frozen" for cell in cells]
-        rows.append([block, f"{found.parameters(block):,}", *shown])
-    return table("Blocks", ("block", "parameters", *(parts.phase.name for parts in found.phases)), rows)
 
 
 def _scores_table(scores: dict):

@@ -1,4 +1,4 @@
-"""What trains when, and how fast: a picture of blocks by epochs, coloured by learning rate."""
+"""Pictures of learning rates: blocks by epochs, coloured by rate, and the loss along a ramp of rates."""
 
 import dataclasses
 import math
@@ -72,9 +72,6 @@ def draw_timelines(timelines: Mapping[str, Timeline], path: Path) -> None:
     Raises:
         ValueError: If the file's name ends otherwise.
     """
-    canvases = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
-    if path.suffix not in canvases:
-        raise ValueError(f"{path} must end in {' or '.join(canvases)}")
     rows = max(len(timeline.blocks) for timeline in timelines.values())
     size = (5.5 * len(timelines) + 1, 1.5 + 0.22 * rows)
     figure = Figure(figsize=size, layout="constrained")
@@ -87,6 +84,34 @@ def draw_timelines(timelines: Mapping[str, Timeline], path: Path) -> None:
         for axes, (title, timeline) in zip(panels, timelines.items(), strict=True)
     ]
     figure.colorbar(shown[0], ax=panels.tolist(), label="learning rate")
+    _save(figure, path)
+
+
+def draw_rate_curve(
+    rates: Sequence[float], losses: Sequence[float], marked: Mapping[str, float], path: Path
+) -> None:
+    """Draws the loss along a ramp of learning rates.
+
+    Args:
+        rates: The rates.
+        losses: The loss at each.
+        marked: Rates to mark, by what they are.
+        path: The file, `.png` or `.svg`; errors are those of `draw_timelines`.
+    """
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes: Axes = figure.subplots()
+    axes.plot(rates, losses)
+    for index, (name, rate) in enumerate(marked.items()):
+        axes.axvline(rate, color=f"C{index + 1}", linestyle=":", label=f"{name}: {rate:.1e}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+    axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    canvases = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
+    if path.suffix not in canvases:
+        raise ValueError(f"{path} must end in {' or '.join(canvases)}")
     canvas = canvases[path.suffix](figure)
     getattr(canvas, f"print_{path.suffix[1:]}")(str(path))
 

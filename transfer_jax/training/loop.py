@@ -156,7 +156,7 @@ class _Loop:
         for step, metrics in enumerate(steps, first + 1):
             now = time.monotonic()
             tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
-            tally.add(metrics, trainer.block_rates())
+            tally.add(metrics, trainer.block_rates(), trainer.images)
             self._progress.advance(images, loss=metrics["loss"])
             if step % epoch_steps == 0:
                 self._end_epoch(trainer, step // epoch_steps, tally)
@@ -234,14 +234,11 @@ class _Loop:
         self._log.write(self._global_step(parts.steps), "proof", phase=parts.phase.name, frozen=frozen)
         write_certificate(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
-        trees: dict[str, Arrays] = {}
         if position.phase == len(self._phases):
             write_outcome(run, trainer, probabilities)
-        else:
-            arrays = trainer.final_arrays()
-            trees["carried"] = {path: arrays[path] for path in carried_paths(run, position)}
-            trees["ended"] = named_leaves(trainer.state)
-        self._save(0, trees)
+        arrays = trainer.final_arrays()
+        carried = {path: arrays[path] for path in carried_paths(run, position)}
+        self._save(0, {"carried": carried, "ended": named_leaves(trainer.state)})
 
     def _global_step(self, step: int) -> int:
         """Steps since the beginning of the run, at a step of the phase under way."""

@@ -104,6 +104,7 @@ class PhaseTrainer:
         self.frozen = fresh.frozen
         self.state = fresh.state if ended is None else _going_on(fresh.state, parts, ended)
         self.rates: Rates = {}
+        self.images = np.zeros(0, np.int32)
 
         forward = Forward(
             graphdef=with_training(run.graphdef, arrays, trainable_blocks(parts.labels), norm=phase.norm),
@@ -189,7 +190,7 @@ class PhaseTrainer:
 
     def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
         """Takes one step, and returns its metrics; errors are those of `train`."""
-        self.rates = rates
+        self.rates, self.images = rates, np.asarray(batch["index"])
         anchor = self._pretrained() if self.parts.phase.l2_sp else {}
         arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
         run = self._compile("step", self._train_function, *arguments, donate=(0,))
