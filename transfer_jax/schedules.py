@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.table import Table
-
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 from transfer_jax.report.console import BARS, OUT, table
@@ -47,7 +45,7 @@ def show_rates(
     OUT.print(f"The curve: {out}", markup=False)
 
 
-def _phases_table(found: Plan) -> Table:
+def _phases_table(found: Plan):
     rows = []
     for index, parts in enumerate(found.phases):
         of_blocks = {block: found.of_block(index, block) for block in found.blocks}
@@ -59,7 +57,7 @@ def _phases_table(found: Plan) -> Table:
     return table("Plan", columns, rows)
 
 
-def _blocks_table(found: Plan) -> Table:
+def _blocks_table(found: Plan):
     rows = []
     for block in reversed(found.blocks):
         cells = [found.of_block(index, block) for index in range(len(found.phases))]

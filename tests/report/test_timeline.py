@@ -50,7 +50,8 @@ def test_pictures(tmp_path, name):
     draw_timelines({"planned": TIMELINE, "carried out": TIMELINE}, tmp_path / name)
     content = (tmp_path / name).read_bytes()
     if name.endswith("png"):
-        colours = np.unique(np.asarray(Image.open(tmp_path / name))[..., :3].reshape(-1, 3), axis=0)
+        with Image.open(tmp_path / name) as picture:
+            colours = np.unique(np.asarray(picture)[..., :3].reshape(-1, 3), axis=0)
         assert len(colours) > 20
     else:
         assert b"<svg" in content
@@ -59,7 +60,8 @@ def test_pictures(tmp_path, name):
 
 def test_a_curve(tmp_path):
     draw_rate_curve([1e-4, 1e-3, 1e-2], [1.0, 0.5, 2.0], {"lowest": 1e-3}, tmp_path / "rates.png")
-    assert Image.open(tmp_path / "rates.png").size[0] > 300
+    with Image.open(tmp_path / "rates.png") as picture:
+        assert picture.size[0] > 300
 
 
 def test_other_kinds_of_pictures_are_refused(tmp_path):

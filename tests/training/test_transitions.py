@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, controller, create_model, fit
-from transfer_jax.freezing.recipes import auto_rgn, egeria, freezeout, lora, wise_ft
+from transfer_jax.freezing.recipes import auto_rgn, egeria, freezeout
 from transfer_jax.models.functional import block_of, split
 from transfer_jax.weights.saved import SavedModel
 
@@ -79,7 +79,7 @@ def lines(workdir: Path, kind: str) -> list[dict]:
     return [line for line in found if line["kind"] == kind]
 
 
-@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 11), (1000, 29)])
+@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 11), (1000, 20)])
 def test_a_run_that_crashes_again_and_again_ends_the_same(
     image_folder, uninterrupted, tmp_path, checkpoint_seconds, every
 ):
@@ -110,7 +110,7 @@ def test_the_cut_moves_as_the_controller_says(uninterrupted):
     assert [span["cut"] for span in spans] == [0, 2, 4, 3]
     assert [span["steps"] for span in spans] == [[0, 2], [2, 4], [4, 6], [6, 8]]
     trained = [len(span["trained"]["blocks"]) for span in spans]
-    assert trained == [10 - cut for cut in (0, 2, 4, 3)]
+    assert trained == [11 - cut for cut in (0, 2, 4, 3)]  # ten blocks and the head
     for span in spans:
         assert span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"]
     assert len({span["frozen"]["sha256_before"] for span in spans}) == 4
@@ -120,7 +120,7 @@ def test_the_cut_moves_as_the_controller_says(uninterrupted):
 
 def test_rates_are_logged_as_they_were(uninterrupted):
     epochs = [line for line in lines(uninterrupted, "train") if line["phase"] == "moving"]
-    assert [len(line["rates"]) for line in epochs] == [10, 8]
+    assert [len(line["rates"]) for line in epochs] == [11, 8]
     first, second = (line["rates"] for line in epochs)
     assert first["head"] > second["head"] > 0
     lowest = next(iter(first))
@@ -156,13 +156,11 @@ def test_a_low_rank_phase_ends_in_plain_weights(uninterrupted):
 @pytest.mark.parametrize(
     "schedule",
     [
-        wise_ft(0.5, head_epochs=2, epochs=2, learning_rate=1e-3),
         auto_rgn(head_epochs=2, epochs=2, learning_rate=1e-3),
-        lora("role('kernel')", head_epochs=2, epochs=2),
         egeria(head_epochs=2, epochs=2, learning_rate=1e-3),
         freezeout(("stem", *(f"blocks.{i}" for i in range(8)), "top"), epochs=3, learning_rate=1e-3),
     ],
-    ids=["wise_ft", "auto_rgn", "lora", "egeria", "freezeout"],
+    ids=["auto_rgn", "egeria", "freezeout"],
 )
 def test_recipes_train(image_folder, tmp_path, schedule):
     result = fit(config_of(image_folder, schedule), tmp_path)
