@@ -36,10 +36,11 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     from transfer_jax.features import make_prefix
     from transfer_jax.freezing import Phase, boundary, labels, partition
     from transfer_jax.freezing.labels import trainable_blocks
+    from transfer_jax.freezing.rates import rates_at
     from transfer_jax.memory import keep_freed_memory
     from transfer_jax.models import create_model
     from transfer_jax.models.functional import split, with_training
-    from transfer_jax.training.optimizer import make_optimizer, rates_at
+    from transfer_jax.training.optimizer import make_optimizer
     from transfer_jax.training.state import TrainState
     from transfer_jax.training.step import Forward, StepOptions, make_train_step
     from transfer_jax.weights import find_spec, load_pretrained

@@ -12,7 +12,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.rela
 LAYERS = [  # each part may import those in lower lines, and its own modules
     {"__init__"},
     {"cli"},
-    {"networks", "studies"},
+    {"networks", "schedules", "studies"},
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},

@@ -3,10 +3,14 @@
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.data import Augmentation
 from transfer_jax.freezing import (
+    Measured,
     Phase,
     Schedule,
     all_,
+    between,
     blocks,
+    controller,
+    depth,
     feature_extraction,
     five_steps,
     from_,
@@ -19,21 +23,25 @@ from transfer_jax.freezing import (
     top,
 )
 from transfer_jax.models import create_model, model_names
-from transfer_jax.training import Result, classify, fine_tune, fit
+from transfer_jax.training import Result, classify, fine_tune, fit, soup
 from transfer_jax.weights import load_pretrained
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Augmentation",
+    "Measured",
     "Phase",
     "Result",
     "Schedule",
     "TrainConfig",
     "all_",
+    "between",
     "blocks",
     "classify",
+    "controller",
     "create_model",
+    "depth",
     "feature_extraction",
     "fine_tune",
     "fit",
@@ -48,5 +56,6 @@ __all__ = [
     "model_names",
     "multi_transform",
     "role",
+    "soup",
     "top",
 ]

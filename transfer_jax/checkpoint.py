@@ -83,16 +83,28 @@ class Checkpoints:
         self._verify(step)
         return json.loads(self._load(step, "progress", None)["json"].tobytes())
 
-    def arrays(self, step: int, name: str, template: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """A group of arrays of a step, in the shapes and places of `template`.
+    def names(self, step: int, name: str) -> set[str]:
+        """The names of the arrays in a group of a step.
 
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        if not template:
+        self._verify(step)
+        found: Any = self._orbax.checkpointables_metadata(step).metadata
+        return set(found.get(name) or ())
+
+    def arrays(
+        self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
+    ) -> dict[str, jax.Array]:
+        """A group of arrays of a step, in the shapes and places of `template`, or as they were saved.
+
+        Raises:
+            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+        """
+        if template is not None and not template:
             return {}
         self._verify(step)
-        return self._load(step, name, dict(template))
+        return self._load(step, name, None if template is None else dict(template))
 
     def close(self) -> None:
         """Ends the background threads."""

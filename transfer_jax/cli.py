@@ -1,4 +1,4 @@
-"""The command line: `transfer-jax demo | train | evaluate | predict | extract`, and those of `networks`."""
+"""The command line: `transfer-jax demo | train | plan | evaluate | …`, and the commands of `networks`."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import tyro
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from transfer_jax import networks, studies
+from transfer_jax import networks, schedules, studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.memory import keep_freed_memory
@@ -28,7 +28,7 @@ from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights.saved import SavedModel
 
-_CONFIG_COMMANDS = ("train", "extract")
+_CONFIG_COMMANDS = ("train", "plan", "find-rate", "extract")
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -69,7 +69,7 @@ def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
 def _run(arguments: list[str], base: TrainConfig | None) -> None:
     default = TrainConfig(images=tyro.MISSING) if base is None else base
 
-    def train(config: Config = default, workdir: Path | None = None) -> None:
+    def train(config: Config = default, workdir: Path | None = None, force_config: bool = False) -> None:
         """Train a schedule, or go on with it where it was stopped.
 
         `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
@@ -79,9 +79,44 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         Args:
             config: What to train.
             workdir: Folder of the run; `runs/` and the name of the images, if not given.
+            force_config: Go on in a folder that was begun with another config; what differs is not undone.
         """
         folder = workdir or _default_workdir(config)
-        _show_result(fit(config, folder, progress=BARS))
+        _show_result(fit(config, folder, progress=BARS, force=force_config))
+
+    def plan(config: Config = default, blocks: bool = False, out: Path | None = None) -> None:
+        """Show what a schedule will train, when and how fast; nothing is computed.
+
+        Takes the same configs and options as `train`.
+
+        Args:
+            config: What would be trained.
+            blocks: A table of every block: how much of it trains in each phase, at which highest rate.
+            out: A picture to write, `.png` or `.svg`.
+        """
+        schedules.show_plan(config, blocks, out)
+
+    def find_rate(
+        config: Config = default,
+        phase: str | None = None,
+        workdir: Path | None = None,
+        out: Path | None = None,
+        lowest: float = 1e-6,
+        highest: float = 1.0,
+    ) -> None:
+        """Find a learning rate for a phase: the loss along rates that grow step by step.
+
+        Takes the same configs and options as `train`. A run in `workdir` is only read.
+
+        Args:
+            config: What would be trained.
+            phase: Name of the phase; the first, if not given.
+            workdir: A run that has come to the phase; needed for any but the first.
+            out: The picture of the curve, `.png` or `.svg`; `rates-PHASE.png`, if not given.
+            lowest: The first rate.
+            highest: The last rate; it ends earlier where the loss diverges.
+        """
+        schedules.show_rates(config, phase, workdir, out, lowest, highest)
 
     def extract(config: Config = default, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
         """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
@@ -115,6 +150,8 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             {
                 "demo": _demo,
                 "train": train,
+                "plan": plan,
+                "find-rate": find_rate,
                 "evaluate": _evaluate,
                 "predict": _predict,
                 "extract": extract,

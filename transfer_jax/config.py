@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from transfer_jax.data import Augmentation
+from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import five_steps
-from transfer_jax.freezing.schedule import Phase, Schedule
+from transfer_jax.freezing.schedule import Schedule
 
 Precision = Literal["float32", "bfloat16"]
 ClassWeights = Literal["none", "balanced"]
@@ -43,6 +44,7 @@ class TrainConfig:
         on_bad_image: `error` stops at an image that cannot be read; `skip` leaves such images out and lists
             them in the workdir.
         eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
+        measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
         threads: Threads that read images.
         data_dir: Folder of prepared datasets; None takes the default.
@@ -69,6 +71,7 @@ class TrainConfig:
     seed: int = 0
     on_bad_image: OnBadImage = "error"
     eval_every: int = 0
+    measure_every: int = 0
     checkpoint_seconds: float = 30.0
     threads: int = 2
     data_dir: str | None = None
@@ -91,6 +94,7 @@ class TrainConfig:
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("seed", self.seed >= 0, "at least 0"),
             ("eval_every", self.eval_every >= 0, "at least 0"),
+            ("measure_every", self.measure_every >= 0, "at least 0"),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "at least 0"),
             ("threads", self.threads >= 1, "at least 1"),
         ):

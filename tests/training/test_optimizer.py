@@ -7,7 +7,7 @@ import pytest
 
 from transfer_jax.freezing import Phase, labels, partition
 from transfer_jax.models.functional import split
-from transfer_jax.training.optimizer import make_optimizer, rates_at
+from transfer_jax.training.optimizer import make_optimizer
 
 LABELS = {
     "backbone/top/kernel": "top",
@@ -70,16 +70,6 @@ def test_the_gradient_is_clipped_by_its_norm_over_all_blocks(clip_norm, factor):
     found = updates(optimizer="sgd", clip_norm=clip_norm)
     assert found["head/kernel"] == pytest.approx(-3 * factor)
     assert found["backbone/top/kernel"] == pytest.approx(-0.3 * factor)
-
-
-def test_rates_by_hand():
-    names = {"backbone/stem/k": "frozen", "backbone/a/k": "a", "backbone/top/k": "frozen", "head/k": "head"}
-    found = rates_at(phase(learning_rate=0.8, layer_decay=0.5, shape="linear"), names, 1, 4)
-    # three quarters of the rate is left; two blocks lie between the head and block a, frozen ones counted
-    assert {name: float(rate) for name, rate in found.items()} == pytest.approx(
-        {"a": 0.8 * 0.75 / 4, "head": 0.6}
-    )
-    assert all(rate.dtype == jnp.float32 for rate in found.values())
 
 
 @pytest.mark.parametrize("train", ["head", "top(2)", "role('bias')", "blocks('blocks.1')", "all_()"])

@@ -10,7 +10,7 @@ from transfer_jax.freezing.proof import check_unchanged, digests
 from transfer_jax.models.functional import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.training import NonFiniteLossError
-from transfer_jax.training.phase import PhaseTrainer, phase_parts
+from transfer_jax.training.phase import PhaseTrainer
 
 CASES = [  # selector, norm, blocks whose statistics move
     ("head", "frozen", set()),
@@ -34,7 +34,7 @@ def phase(train: str = "head", **changes) -> Phase:
 
 
 def trainer_of(run, index: int = 0) -> PhaseTrainer:
-    return PhaseTrainer(run, phase_parts(run, index), run.arrays, Silent())
+    return PhaseTrainer(run, run.parts(index), run.arrays, Silent())
 
 
 def trained(run) -> tuple[PhaseTrainer, list[dict[str, float]]]:
@@ -45,7 +45,7 @@ def trained(run) -> tuple[PhaseTrainer, list[dict[str, float]]]:
 @pytest.mark.parametrize(("train", "norm", "moving"), CASES)
 def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(make_run, train, norm, moving):
     run = make_run(phase(train, norm=norm, weight_decay=0.1), ema_decay=0.5)
-    parts = phase_parts(run, 0)
+    parts = run.parts(0)
     before = digests(run.arrays)
     trainer, metrics = trained(run)
     assert len(metrics) == parts.steps == 3
@@ -84,7 +84,7 @@ def test_the_arrays_of_the_run_survive_the_donated_state(make_run):
     [("head", "train", "pre_logits"), ("top(2)", "frozen", "blocks.1"), ("role('norm')", "train", None)],
 )
 def test_parts(make_run, train, norm, boundary):
-    parts = phase_parts(make_run(phase("head"), phase(train, name="second", norm=norm, epochs=4)), 1)
+    parts = make_run(phase("head"), phase(train, name="second", norm=norm, epochs=4)).parts(1)
     assert (parts.index, parts.phase.name, parts.boundary) == (1, "second", boundary)
     assert (parts.steps_per_epoch, parts.steps) == (36 // 12, 4 * 3)
 

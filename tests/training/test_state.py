@@ -4,7 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
+from transfer_jax.freezing import Phase
+from transfer_jax.training.optimizer import make_optimizer
+from transfer_jax.training.state import TrainState, carry, named_leaves, restore_leaves
 
 TRAINABLE = {"head/classifier/kernel": jnp.ones((2, 3)), "head/classifier/bias": jnp.zeros(3)}
 STATS = {"backbone/top/norm/mean": jnp.full(4, 2.0)}
@@ -47,3 +49,49 @@ def test_leaves_of_another_state_are_refused():
     leaves = named_leaves(TrainState.create(TRAINABLE, STATS, optax.sgd(1e-3), ema=False))
     with pytest.raises(KeyError, match="opt_state"):
         restore_leaves(TrainState.create(TRAINABLE, STATS, ADAM, ema=False), leaves)
+
+
+def state_of(paths: list[str], *, value: float = 0.0, ema: bool = True, **changes) -> TrainState:
+    """A state of AdamW, a step of which was taken for every unit of `value`."""
+    phase = Phase(name="p", train="all_()", epochs=1, learning_rate=1.0, **changes)
+    arrays = {path: jnp.ones((2, 3)) for path in paths}
+    optimizer = make_optimizer(phase, {path: path.split("/")[-2] for path in paths})
+    state = TrainState.create(arrays, {}, optimizer, ema=ema)
+    return jax.tree.map(lambda leaf: leaf + jnp.asarray(value, leaf.dtype), state)
+
+
+A, B, C = "backbone/a/kernel", "backbone/b/kernel", "backbone/b/bias"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        ([B], [B], {B}),
+        ([B], [A, B], {B}),  # a block is unfrozen
+        ([A, B], [B], {B}),  # and frozen again
+        ([B], [B, C], set()),  # more of a block trains: it begins afresh
+        ([B, C], [B], {B}),
+        ([A], [B], set()),
+    ],
+)
+@pytest.mark.parametrize("moments", [True, False])
+def test_what_goes_on_from_phase_to_phase(before, now, kept, moments):
+    earlier, fresh = state_of(before, value=7.0), state_of(now)
+    found = carry(earlier, fresh, moments=moments)
+    assert int(found.step) == 0
+    adam = found.opt_state[1].inner_states
+    for path in now:
+        goes_on = moments and path in kept
+        state = adam[path.split("/")[1]].inner_state[0]
+        np.testing.assert_array_equal(state.mu[path], 7.0 * goes_on)
+        np.testing.assert_array_equal(state.nu[path], 7.0 * goes_on)
+        assert int(state.count) == 7 * goes_on
+        np.testing.assert_array_equal(found.trainable[path], 1.0)
+        # an average goes on wherever there was one
+        np.testing.assert_array_equal(found.ema[path], 8.0 if path in before else 1.0)
+
+
+def test_clipping_in_one_phase_only_loses_no_moments():
+    earlier = state_of([A], value=3.0, clip_norm=1.0, weight_decay=0.1)
+    found = carry(earlier, state_of([A]), moments=True)
+    np.testing.assert_array_equal(found.opt_state[1].inner_states["a"].inner_state[0].mu[A], 3.0)

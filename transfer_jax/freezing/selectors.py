@@ -83,9 +83,37 @@ def from_(name: str) -> Selector:
     """The block or stage named, everything above it, and the head."""
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
-        return blocks[_first(blocks, name, f"from_({name!r})") :]
+        return blocks[first_block(blocks, name, f"from_({name!r})") :]
 
     return _of_blocks(f"from_({name!r})", choose)
+
+
+def between(first: str, last: str) -> Selector:
+    """The blocks from one to another, both or the stages of that name included; not the head."""
+    text = f"between({first!r}, {last!r})"
+
+    def choose(blocks: tuple[str, ...]) -> Iterable[str]:
+        start, stop = first_block(blocks, first, text), first_block(blocks, last, text)
+        if stop < start:
+            raise SelectorError(f"{text}: {last} lies below {first}")
+        return [
+            block for index, block in enumerate(blocks) if start <= index <= stop or _belongs(block, last)
+        ]
+
+    return _of_blocks(text, choose)
+
+
+def depth(low: float, high: float) -> Selector:
+    """The blocks of the backbone in a range of depth, from 0 at the input to 1 at the top; not the head."""
+    text = f"depth({low}, {high})"
+    if not 0 <= low < high <= 1:
+        raise SelectorError(f"{text}: the range must lie in 0..1, the lower end first")
+
+    def choose(blocks: tuple[str, ...]) -> Iterable[str]:
+        count = len(blocks) - 1
+        return [block for index, block in enumerate(blocks[:-1]) if low <= (index + 0.5) / count < high]
+
+    return _of_blocks(text, choose)
 
 
 def blocks(*names: str) -> Selector:
@@ -94,7 +122,7 @@ def blocks(*names: str) -> Selector:
 
     def choose(present: tuple[str, ...]) -> Iterable[str]:
         for name in names:
-            _first(present, name, text)
+            first_block(present, name, text)
         return [block for block in present if any(_belongs(block, name) for name in names)]
 
     return _of_blocks(text, choose)
@@ -110,24 +138,45 @@ def match(pattern: str) -> Selector:
     return Selector(text, lambda paths: _some(text, paths, [path for path in paths if compiled.search(path)]))
 
 
-_ROLES: dict[str, Callable[[list[str]], bool]] = {
-    "norm": lambda parts: "norm" in parts[-2],
-    "bias": lambda parts: parts[-1] == "bias",
-    "kernel": lambda parts: parts[-1] == "kernel",
+_ROLES = {
+    "norm": r"/[^/]*norm[^/]*/[^/]*$",
+    "bias": r"/bias$",
+    "kernel": r"/kernel$",
+    "attention": r"/attn(_pool)?/(?!fc|norm)",
+    "mlp": r"/fc\d/",
+    "embedding": r"/(patch_)?embed/",
 }
+"""By role, what finds its parameters: the modules of all networks are called alike."""
 
 
 def role(name: str) -> Selector:
-    """The parameters of one role: `norm` (scale and bias of normalizations), `bias` or `kernel`."""
+    """The parameters of one role.
+
+    Args:
+        name: `norm` (scale and bias of normalizations), `bias`, `kernel`, `attention`, `mlp` (the perceptrons
+            between attentions or convolutions), or `embedding` (patches, tokens and positions).
+    """
     if name not in _ROLES:
         raise SelectorError(f"unknown role {name!r}; the roles are {', '.join(_ROLES)}")
-    text = f"role({name!r})"
-    return Selector(
-        text, lambda paths: _some(text, paths, [path for path in paths if _ROLES[name](path.split("/"))])
-    )
+    text, compiled = f"role({name!r})", re.compile(_ROLES[name])
+    return Selector(text, lambda paths: _some(text, paths, [path for path in paths if compiled.search(path)]))
 
 
-_FUNCTIONS = {"all_": all_, "top": top, "from_": from_, "blocks": blocks, "match": match, "role": role}
+def is_norm(path: str) -> bool:
+    """Whether a parameter is a normalization's."""
+    return re.search(_ROLES["norm"], path) is not None
+
+
+_FUNCTIONS = {
+    "all_": all_,
+    "top": top,
+    "from_": from_,
+    "between": between,
+    "depth": depth,
+    "blocks": blocks,
+    "match": match,
+    "role": role,
+}
 
 
 def parse(text: str) -> Selector:
@@ -162,7 +211,12 @@ def parse(text: str) -> Selector:
         raise SelectorError(f"cannot read the selector {text!r}; use {choices}, joined by | & ~") from None
 
 
-def _first(present: tuple[str, ...], name: str, text: str) -> int:
+def first_block(present: tuple[str, ...], name: str, text: str) -> int:
+    """Position of the first block that is, or belongs to, the one named.
+
+    Raises:
+        SelectorError: If there is none; says `text` and the choices.
+    """
     for position, block in enumerate(present):
         if _belongs(block, name):
             return position

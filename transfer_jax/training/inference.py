@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
 from transfer_jax.data.files import EXTENSIONS
-from transfer_jax.models.functional import split
+from transfer_jax.models.functional import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.evaluate import predict
 from transfer_jax.training.step import Forward, make_eval_step
@@ -71,9 +72,29 @@ def predict_dataset(
         progress: Where to report to.
     """
     saved, model = SavedModel.load(Path(model_dir))
-    progress = progress or Silent()
     graphdef, params, stats = split(model)
-    arrays = {**params, **stats}
+    return predict_saved(
+        saved,
+        graphdef,
+        {**params, **stats},
+        dataset,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress or Silent(),
+    )
+
+
+def predict_saved(
+    saved: SavedModel,
+    graphdef: nnx.GraphDef,
+    arrays: Arrays,
+    dataset: ImageDataset,
+    *,
+    batch_size: int = 32,
+    threads: int = 2,
+    progress: Progress,
+) -> np.ndarray:
+    """The same of a model in memory: its description, definition (in inference mode) and arrays."""
     forward = Forward(graphdef=graphdef, start=None, preprocessing=saved.preprocessing, dtype=jnp.float32)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))

@@ -19,8 +19,8 @@ from transfer_jax.data import (
     view_fetch,
 )
 from transfer_jax.features import Extraction, FeatureCache, FeatureKey, extract, make_prefix, prefix_arrays
+from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.proof import fingerprint
-from transfer_jax.freezing.schedule import Phase
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function

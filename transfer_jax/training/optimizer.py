@@ -4,38 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from transfer_jax.freezing.labels import multi_transform, trainable_blocks
-from transfer_jax.freezing.schedule import Phase, depth_factors, rate_factor
-from transfer_jax.models.functional import block_of
-
-Rates = dict[str, jax.Array] | dict[str, np.float32]
+from transfer_jax.freezing.phase import Phase
 
 
 def make_optimizer(phase: Phase, labels: Mapping[str, str]) -> optax.GradientTransformationExtraArgs:
     """One transformation a block that trains, joined by `optax.multi_transform`.
 
-    The learning rates are not part of it: each call of `update` is given `rates`, from block to rate, so that
-    changing them compiles nothing.
+    The learning rates are not part of it: each call of `update` is given `rates`, so that changing them
+    compiles nothing. The clipping is always there, if only as nothing, so that states of phases with and
+    without it have one structure.
 
     Args:
         phase: Which optimizer, decay and clipping.
         labels: From path to `frozen` or the block.
     """
     blocks = {name: optax.chain(*_direction(phase), _follow_rate(name)) for name in trainable_blocks(labels)}
-    joined = multi_transform(blocks, labels)
-    if phase.clip_norm is None:
-        return joined
-    return optax.chain(optax.clip_by_global_norm(phase.clip_norm), joined)
-
-
-def rates_at(phase: Phase, labels: Mapping[str, str], step: int, steps: int) -> Rates:
-    """The learning rate of each block that trains, at a step: base x depth scale x time shape."""
-    depth = depth_factors(phase, tuple(dict.fromkeys(map(block_of, labels))))
-    rate = phase.learning_rate * rate_factor(phase, step, steps)
-    return {name: np.float32(rate * depth[name]) for name in trainable_blocks(labels)}
+    clip = optax.identity() if phase.clip_norm is None else optax.clip_by_global_norm(phase.clip_norm)
+    return optax.chain(clip, multi_transform(blocks, labels))
 
 
 def _direction(phase: Phase) -> list[optax.GradientTransformation]:
@@ -60,6 +48,10 @@ def _kernels(params: optax.Params) -> optax.Params:
 def _follow_rate(block: str) -> optax.GradientTransformationExtraArgs:
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params
-        return jax.tree.map(lambda update: -extra["rates"][block] * update, updates), state
+        rates = extra["rates"]
+        scaled = jax.tree_util.tree_map_with_path(
+            lambda where, update: -rates.get(where[0].key, rates[block]) * update, updates
+        )
+        return scaled, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -1,23 +1,34 @@
-"""One phase, from its labels to its last step."""
+"""One phase, or a part of it between two moves of the cut, from its labels to its last step."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from transfer_jax.freezing.labels import FROZEN, boundary, labels, partition, trainable_blocks
-from transfer_jax.freezing.schedule import Phase
+from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.labels import partition, trainable_blocks
+from transfer_jax.freezing.rates import Rates
 from transfer_jax.models.functional import Arrays, block_of, with_training
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.evaluate import predict
 from transfer_jax.training.inputs import Inputs, phase_inputs
-from transfer_jax.training.optimizer import make_optimizer, rates_at
+from transfer_jax.training.measure import make_measure, make_plasticity
+from transfer_jax.training.optimizer import make_optimizer
+from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.run import Run
-from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import Forward, StepOptions, make_eval_step, make_train_step
+from transfer_jax.training.state import TrainState, carry
+from transfer_jax.training.step import (
+    Forward,
+    StepOptions,
+    make_eval_step,
+    make_gradients,
+    make_train_step,
+)
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -25,50 +36,43 @@ class NonFiniteLossError(ArithmeticError):
 
 
 @dataclasses.dataclass(frozen=True)
-class PhaseParts:
-    """A phase of a run, split by its labels; no data is read and nothing is compiled yet.
+class Ended:
+    """What a phase, or a part of it, was when it ended.
 
     Attributes:
-        phase: The phase.
-        index: Its position in the schedule.
-        labels: From path to `frozen` or the block.
-        boundary: End of its frozen prefix; None if the first block trains.
-        stats: Paths of the statistics that it updates.
-        steps_per_epoch: Steps in an epoch.
+        parts: The phase.
+        state: Its last state.
     """
 
-    phase: Phase
-    index: int
-    labels: Mapping[str, str]
-    boundary: str | None
-    stats: tuple[str, ...]
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        """Steps in the phase."""
-        return self.phase.epochs * self.steps_per_epoch
-
-    @property
-    def changes(self) -> frozenset[str]:
-        """Paths of everything that the phase changes."""
-        return frozenset(path for path, label in self.labels.items() if label != FROZEN) | {*self.stats}
+    parts: PhaseParts
+    state: TrainState
 
 
-def phase_parts(run: Run, index: int) -> PhaseParts:
-    """Labels and splits a phase of a run's schedule."""
-    phase = run.config.schedule.phases[index]
-    labelled = labels(run.params, phase.selector, run.block_names)
-    training = set(trainable_blocks(labelled))
-    stats = set(run.arrays) - set(run.params)
-    return PhaseParts(
-        phase=phase,
-        index=index,
-        labels=labelled,
-        boundary=boundary(labelled, run.block_names),
-        stats=tuple(sorted(path for path in stats if phase.norm == "train" and block_of(path) in training)),
-        steps_per_epoch=len(run.train) // run.batch_size,
-    )
+@dataclasses.dataclass(frozen=True)
+class Fresh:
+    """A phase before its first step.
+
+    Attributes:
+        state: What will change.
+        frozen: All other arrays of the model.
+        optimizer: Its optimizer.
+    """
+
+    state: TrainState
+    frozen: Arrays
+    optimizer: optax.GradientTransformationExtraArgs
+
+
+def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> Fresh:
+    """Splits all arrays of the model as a phase starts, the factors of its low-rank updates added."""
+    params = {path: arrays[path] for path in run.params}
+    params |= parts.adapters.initial(arrays, run.config.seed + parts.index)
+    trainable, frozen = partition(params, parts.labels)
+    stats = {path: arrays[path] for path in parts.stats}
+    fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
+    optimizer = make_optimizer(parts.phase, parts.labels)
+    state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0)
+    return Fresh(state, {**frozen, **fixed}, optimizer)
 
 
 class PhaseTrainer:
@@ -77,29 +81,37 @@ class PhaseTrainer:
     Args:
         run: The run.
         parts: The phase.
-        arrays: All arrays of the model as the phase starts.
+        arrays: All arrays of the model as it starts.
         progress: Where extraction reports to.
+        ended: The phase before, or this one at another cut; what of its state goes on is said by `carry`.
+        began: What the phase changes as it was at its start, for a phase that interpolates.
     """
 
-    def __init__(self, run: Run, parts: PhaseParts, arrays: Arrays, progress: Progress) -> None:
+    def __init__(
+        self,
+        run: Run,
+        parts: PhaseParts,
+        arrays: Arrays,
+        progress: Progress,
+        ended: Ended | None = None,
+        began: Arrays | None = None,
+    ) -> None:
         phase, config = parts.phase, run.config
         self.parts = parts
         seed = config.seed + parts.index
         self.inputs: Inputs = phase_inputs(run, phase, parts.boundary, arrays, seed, progress)
-        params = {path: arrays[path] for path in run.params}
-        trainable, frozen = partition(params, parts.labels)
-        stats = {path: arrays[path] for path in parts.stats}
-        fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
-        self.frozen: Arrays = {**frozen, **fixed}
-        optimizer = make_optimizer(phase, parts.labels)
-        self.state = TrainState.create(trainable, stats, optimizer, ema=config.ema_decay > 0)
+        fresh = fresh_state(run, parts, arrays)
+        self.frozen = fresh.frozen
+        self.state = fresh.state if ended is None else _going_on(fresh.state, parts, ended)
+        self.rates: Rates = {}
+        self.images = np.zeros(0, np.int32)
 
-        blocks = trainable_blocks(parts.labels)
         forward = Forward(
-            graphdef=with_training(run.graphdef, arrays, blocks, norm=phase.norm),
+            graphdef=with_training(run.graphdef, arrays, trainable_blocks(parts.labels), norm=phase.norm),
             start=self.inputs.start,
             preprocessing=run.preprocessing,
             dtype=run.dtype,
+            adapters=parts.adapters,
         )
         mixes = phase.augment and self.inputs.start is None
         options = StepOptions(
@@ -109,68 +121,154 @@ class PhaseTrainer:
             cutmix=config.augmentation.cutmix if mixes else 0.0,
             accumulate=config.accumulate,
             ema_decay=config.ema_decay,
+            l2_sp=phase.l2_sp,
+            l2_head=phase.l2_head,
+            feature_brightness=phase.feature_brightness,
             seed=seed,
         )
+        self._run = run
+        self._began = began or {}
         self._forward = forward
-        self._eval_graphdef = run.graphdef
         self._names = run.train.names
-        self._step_function = make_train_step(forward, optimizer, options)
-        self._train_step: Compiled | None = None
-        self._eval_step: Compiled | None = None
+        self._train_function = make_train_step(forward, fresh.optimizer, options)
+        gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
+        self._measure_function = make_measure(gradients, fresh.optimizer, seed=seed)
+        self._plasticity_function = make_plasticity(forward, trainable_blocks(parts.labels))
+        self._compiled: dict[str, Compiled] = {}
+        self._samples: dict[int, dict[str, np.ndarray]] = {}
         self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
+
+    def ended(self) -> Ended:
+        """What goes on from here."""
+        return Ended(self.parts, self.state)
 
     @property
     def compile_seconds(self) -> float:
         """Time spent compiling so far."""
-        steps = (self._train_step, self._eval_step)
-        return self.inputs.compile_seconds + sum(step.seconds for step in steps if step)
+        return self.inputs.compile_seconds + sum(each.seconds for each in self._compiled.values())
 
     @property
     def step_flops(self) -> float | None:
         """Floating-point operations of a training step, once compiled."""
-        return self._train_step.flops if self._train_step else None
+        return self._compiled["step"].flops if "step" in self._compiled else None
 
     def all_arrays(self) -> Arrays:
-        """All arrays of the model as they are now, moving averages left aside."""
-        return {**self.frozen, **self.state.trainable, **self.state.stats}
+        """All arrays of the model as they are now, moving averages left aside, low-rank updates merged."""
+        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.stats})
+
+    def final_arrays(self) -> Arrays:
+        """All arrays at the end of the phase: as far from its beginning as `interpolate` says."""
+        return self._interpolated(self.all_arrays())
 
     def evaluated_arrays(self) -> Arrays:
         """All arrays of the model to evaluate with."""
-        return {**self.frozen, **self.state.evaluated()}
+        averaged = {**self.frozen, **self.state.evaluated()}
+        return self._interpolated(self.parts.adapters.merged(averaged))
 
-    def train(self, batches: Iterator[Any], first: int) -> Iterator[dict[str, float]]:
+    def _interpolated(self, arrays: Arrays) -> Arrays:
+        share = self.parts.phase.interpolate
+        return {**arrays, **{path: x + share * (arrays[path] - x) for path, x in self._began.items()}}
+
+    def train(
+        self,
+        batches: Iterator[Any],
+        first: int,
+        multipliers: Callable[[int], Mapping[str, float] | None] = lambda step: None,
+    ) -> Iterator[dict[str, float]]:
         """Trains from step `first` to the end of the phase, and yields the metrics of each step.
+
+        Args:
+            batches: The training batches, from that step on.
+            first: The step to begin with.
+            multipliers: From a step to what scales the rates of tensors in it, by path.
 
         Raises:
             NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
         """
-        parts = self.parts
-        for step in range(first, parts.steps):
-            batch = next(batches)
-            rates = rates_at(parts.phase, parts.labels, step, parts.steps)
-            inputs = {name: batch[name] for name in ("image", "features", "label") if name in batch}
-            if self._train_step is None:
-                self._train_step = compile_function(
-                    self._step_function, self.state, self.frozen, inputs, rates, donate=(0,)
-                )
-            self.state, metrics = self._train_step(self.state, self.frozen, inputs, rates)
-            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not np.isfinite(metrics["loss"]):
-                images = ", ".join(str(self._names[index]) for index in batch["index"][:8])
-                more = " …" if len(batch["index"]) > 8 else ""
-                raise NonFiniteLossError(
-                    f"the loss is {metrics['loss']} at step {step} of phase {parts.phase.name!r}; "
-                    f"its batch: {images}{more}. Try a lower learning rate or clip_norm."
-                )
-            metrics["learning_rate"] = float(rates.get("head", max(rates.values())))
-            yield metrics
+        for step in range(first, self.parts.steps):
+            yield self.step(next(batches), self.parts.rates(step, multipliers(step)))
+
+    def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
+        """Takes one step, and returns its metrics; errors are those of `train`."""
+        self.rates, self.images = rates, np.asarray(batch["index"])
+        anchor = self._pretrained() if self.parts.phase.l2_sp else {}
+        arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
+        run = self._compile("step", self._train_function, *arguments, donate=(0,))
+        self.state, metrics = run(*arguments)
+        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite(metrics["loss"]):
+            images = ", ".join(str(self._names[index]) for index in batch["index"][:8])
+            more = " …" if len(batch["index"]) > 8 else ""
+            raise NonFiniteLossError(
+                f"the loss is {metrics['loss']} at step {int(self.state.step) - 1} of phase "
+                f"{self.parts.phase.name!r}; its batch: {images}{more}. "
+                "Try a lower learning rate or clip_norm."
+            )
+        blocks = self.block_rates()
+        metrics["learning_rate"] = blocks.get("head", max(blocks.values()))
+        return metrics
+
+    def block_rates(self) -> dict[str, float]:
+        """The learning rate of each block in the last step; where its tensors have their own, their mean."""
+        tensors: dict[str, list[float]] = {}
+        for path, rate in self.rates.items():
+            if path in self.state.trainable:
+                tensors.setdefault(block_of(path), []).append(float(rate))
+        return {
+            block: float(np.mean(tensors.get(block, [float(self.rates[block])])))
+            for block in trainable_blocks(self.parts.labels)
+        }
+
+    def _pretrained(self) -> Arrays:
+        """The arrays that the run began with, of what trains."""
+        return {path: self._run.arrays[path] for path in self.state.trainable if path in self._run.arrays}
+
+    def measure(self, rates: Rates, batches: int) -> dict[str, Any]:
+        """The statistics of `measure.STATISTICS` on the first batches of the phase; leaves no trace."""
+        arguments = (self.state, self.frozen, self._sample(batches), rates, self._pretrained())
+        return jax.device_get(
+            self._compile(f"measure {batches}", self._measure_function, *arguments)(*arguments)
+        )
+
+    def plasticity(self) -> dict[str, float]:
+        """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
+        arrays = {**self.frozen, **self.state.trainable, **self.state.stats}
+        reference = {path: self._run.arrays.get(path, array) for path, array in arrays.items()}
+        batch = {name: values[0] for name, values in self._sample(1).items()}
+        run = self._compile("plasticity", self._plasticity_function, arrays, reference, batch)
+        return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
 
     def predict(self) -> np.ndarray:
         """Probabilities `(images, classes)` of the held-out images."""
         arrays = self.evaluated_arrays()
-        if self._eval_step is None:
-            forward = dataclasses.replace(self._forward, graphdef=self._eval_graphdef)
-            first = next(iter(self.inputs.evaluate()))
-            inputs = {name: first[name] for name in ("image", "features") if name in first}
-            self._eval_step = compile_function(make_eval_step(forward), arrays, inputs)
-        return predict(self._eval_step, arrays, self.inputs.evaluate())
+        forward = dataclasses.replace(self._forward, graphdef=self._run.graphdef, adapters=Adapters())
+        first = next(iter(self.inputs.evaluate()))
+        inputs = {name: first[name] for name in ("image", "features") if name in first}
+        return predict(
+            self._compile("evaluate", make_eval_step(forward), arrays, inputs), arrays, self.inputs.evaluate()
+        )
+
+    def _sample(self, count: int) -> dict[str, np.ndarray]:
+        """The first batches of the phase, stacked."""
+        if count not in self._samples:
+            batches = [_inputs(batch) for batch in itertools.islice(iter(self.inputs.train), count)]
+            self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
+        return self._samples[count]
+
+    def _compile(self, name: str, function: Any, *args: Any, donate: tuple[int, ...] = ()) -> Compiled:
+        if name not in self._compiled:
+            self._compiled[name] = compile_function(function, *args, donate=donate)
+        return self._compiled[name]
+
+
+def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:
+    """A fresh state with what goes on of the one that ended."""
+    now, before = parts.phase, ended.parts.phase
+    inside = parts.index == ended.parts.index
+    same = (now.optimizer, now.momentum) == (before.optimizer, before.momentum)
+    state = carry(ended.state, state, moments=same and (inside or now.moments == "carry"))
+    return dataclasses.replace(state, step=ended.state.step) if inside else state
+
+
+def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: batch[name] for name in ("image", "features", "label") if name in batch}

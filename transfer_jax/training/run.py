@@ -12,13 +12,14 @@ from flax import nnx
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
-from transfer_jax.freezing.labels import boundary, labels
-from transfer_jax.freezing.schedule import Phase
+from transfer_jax.freezing.controllers import find_controller
+from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.loss import balanced_weights
+from transfer_jax.training.parts import PhaseParts, phase_parts
 from transfer_jax.weights import find_spec, load_pretrained
 
 
@@ -64,7 +65,7 @@ class Run:
     @property
     def batch_size(self) -> int:
         """Images in a training step: the config's, or all of them where there are fewer."""
-        return min(self.config.batch_size, len(self.train) // self.config.accumulate * self.config.accumulate)
+        return batch_size(self.config, len(self.train))
 
     @property
     def feature_root(self) -> Path:
@@ -75,6 +76,18 @@ class Run:
     def dtype(self) -> jnp.dtype:
         """The precision to compute in."""
         return jnp.dtype(self.config.precision)
+
+    def parts(self, index: int, cut: int = 0) -> PhaseParts:
+        """A phase of the schedule, split, with the first `cut` blocks frozen."""
+        return phase_parts(
+            self.config.schedule,
+            index,
+            params=self.params,
+            stats=tuple(path for path in self.arrays if path not in {*self.params}),
+            block_names=self.block_names,
+            steps_per_epoch=len(self.train) // self.batch_size,
+            cut=cut,
+        )
 
     def class_weights(self) -> np.ndarray:
         """The loss weight of each class."""
@@ -122,20 +135,35 @@ def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
     )
 
 
+def batch_size(config: TrainConfig, images: int) -> int:
+    """Images in a training step: the config's, or all of them where there are fewer."""
+    return min(config.batch_size, images // config.accumulate * config.accumulate)
+
+
 def check(config: TrainConfig) -> None:
     """Checks what can be known of a config before anything is read, computed or written.
 
     Raises:
-        ValueError: If there is no such model, weights, block or parameter, or a cache cannot be.
+        ValueError: If there is no such model, weights, block, parameter or controller, or a cache cannot be.
         FileNotFoundError: If the weights are not on this machine.
     """
     model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True, abstract_head=True)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
-    names, params = model.backbone.block_names, split(model)[1]
-    for phase in config.schedule.phases:
-        labelled = labels(params, phase.selector, names)
-        trains_on_features(config, phase, boundary(labelled, names))
+    _, params, stats = split(model)
+    for index, phase in enumerate(config.schedule.phases):
+        parts = phase_parts(
+            config.schedule,
+            index,
+            params=tuple(params),
+            stats=tuple(stats),
+            block_names=model.backbone.block_names,
+            steps_per_epoch=1,
+        )
+        parts.rates(0)
+        trains_on_features(config, phase, parts.boundary)
+        if phase.controller:
+            find_controller(phase.controller)
 
 
 def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) -> bool:

@@ -10,16 +10,20 @@ import numpy as np
 import optax
 from flax import nnx
 
+from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.rates import Rates
 from transfer_jax.models import functional
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
-from transfer_jax.training.optimizer import Rates
+from transfer_jax.training.regularize import brighten, pulled
 from transfer_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Arrays, Batch, Rates], tuple[TrainState, Metrics]]
+_NONE: Mapping[str, jax.Array] = {}
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+Gradients = Callable[[Arrays, Arrays, Arrays, Batch, jax.Array], tuple[tuple[Arrays, Metrics], Arrays]]
 EvalStep = Callable[[Arrays, Batch], jax.Array]
 
 
@@ -32,12 +36,14 @@ class Forward:
         start: The boundary that the batch's `features` were taken at; None for `image`.
         preprocessing: How the weights want images.
         dtype: Precision of the computation.
+        adapters: Low-rank updates whose factors are among the arrays.
     """
 
     graphdef: nnx.GraphDef
     start: str | None
     preprocessing: Preprocessing
     dtype: jax.typing.DTypeLike = jnp.float32
+    adapters: Adapters = Adapters()
 
     def inputs(self, batch: Batch) -> jax.Array:
         """The features of a batch, or its normalized images."""
@@ -47,14 +53,14 @@ class Forward:
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, Arrays]:
         """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
-        model = merge(self.graphdef, functional.cast(arrays, self.dtype))
+        model = merge(self.graphdef, functional.cast(self.adapters.merged(arrays), self.dtype))
         logits = model(x.astype(self.dtype), start=self.start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What else decides a training step; the names are those of `TrainConfig`."""
+    """What else decides a training step; the names are those of `TrainConfig` and `Phase`."""
 
     class_weights: np.ndarray
     label_smoothing: float = 0.0
@@ -62,17 +68,16 @@ class StepOptions:
     cutmix: float = 0.0
     accumulate: int = 1
     ema_decay: float = 0.0
+    l2_sp: float = 0.0
+    l2_head: float = 0.0
+    feature_brightness: float = 0.0
     seed: int = 0
 
 
-def make_train_step(
-    forward: Forward, optimizer: optax.GradientTransformationExtraArgs, options: StepOptions
-) -> TrainStep:
-    """The pure function `(state, frozen, batch, rates) -> (state, metrics)`.
+def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
+    """The pure function `(trainable, stats, frozen, batch, key) -> ((gradients, metrics), stats)`.
 
-    `frozen` are all arrays of the model that are not in the state: nothing is differentiated with respect to
-    them, so backward stops at the boundary by itself. The metrics are `loss`, `accuracy` (against the
-    unmixed labels) and `grad_norm` of the trainable part.
+    Nothing is differentiated with respect to `frozen`, so backward stops at the boundary by itself.
     """
     weights = jnp.asarray(options.class_weights)
 
@@ -82,6 +87,8 @@ def make_train_step(
         targets = soft_targets(batch["label"], len(weights), options.label_smoothing)
         if options.mixup or options.cutmix:
             x, targets = mix(mix_key, x, targets, mixup=options.mixup, cutmix=options.cutmix)
+        if options.feature_brightness and forward.start is not None:
+            x = brighten(mix_key, x, options.feature_brightness)
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
@@ -92,6 +99,20 @@ def make_train_step(
             trainable, stats, frozen, batch, key
         )
         return (grads, {"loss": value, "accuracy": accuracy}), stats
+
+    return gradients
+
+
+def make_train_step(
+    forward: Forward, optimizer: optax.GradientTransformationExtraArgs, options: StepOptions
+) -> TrainStep:
+    """The pure function `(state, frozen, batch, rates, anchor) -> (state, metrics)`.
+
+    `frozen` are all arrays of the model that are not in the state, `anchor` the pretrained backbone that
+    L2-SP pulls to, if it does. The metrics are `loss` (without that pull), `accuracy` (against the unmixed
+    labels) and `grad_norm` of the trainable part.
+    """
+    gradients = make_gradients(forward, options)
 
     def accumulated(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
         """The mean over equal parts of the batch, one in memory at a time."""
@@ -107,10 +128,15 @@ def make_train_step(
         (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, keys))
         return jax.tree.map(lambda x: x / options.accumulate, total), stats
 
-    def train_step(state: TrainState, frozen: Arrays, batch: Batch, rates: Rates):
+    def train_step(
+        state: TrainState, frozen: Arrays, batch: Batch, rates: Rates, anchor: Mapping[str, jax.Array] = _NONE
+    ):
         key = jax.random.fold_in(jax.random.key(options.seed), state.step)
         compute = gradients if options.accumulate == 1 else accumulated
         (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
+        if options.l2_sp or options.l2_head:
+            pull = {"backbone": options.l2_sp, "head": options.l2_head}
+            grads = pulled(grads, state.trainable, anchor, **pull)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)
         trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
         decay = options.ema_decay

@@ -9,12 +9,17 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 
-_INDIFFERENT = ("checkpoint_seconds", "data_dir", "eval_every", "feature_dir", "threads")
+_INDIFFERENT = ("checkpoint_seconds", "data_dir", "eval_every", "feature_dir", "measure_every", "threads")
 """Fields that do not change what is learnt, so that a run may go on with other values."""
 
 
-def check_workdir(config: TrainConfig, workdir: Path) -> bool:
+def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) -> bool:
     """Checks that a folder can be the workdir of a config, and writes nothing.
+
+    Args:
+        config: The config.
+        workdir: The folder.
+        force: Whether to take a folder that was begun with another config.
 
     Returns:
         Whether it already is.
@@ -34,11 +39,11 @@ def check_workdir(config: TrainConfig, workdir: Path) -> bool:
         for name in names
         if begun.get(name) != given.get(name)
     ]
-    if changes:
+    if changes and not force:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ValueError(
             f"{workdir} was begun with another config: {'; '.join(changes[:5])}{more}. "
-            "Use another workdir, or delete this one."
+            "Use another workdir, or go on all the same with --force-config."
         )
     return True
 

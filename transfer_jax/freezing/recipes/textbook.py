@@ -1,6 +1,7 @@
-"""The published ways to adapt a network, each a short schedule."""
+"""The three ways of the textbook: Chollet, Deep Learning with Python."""
 
-from transfer_jax.freezing.schedule import Phase, Schedule
+from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.schedule import Schedule
 
 
 def feature_extraction(

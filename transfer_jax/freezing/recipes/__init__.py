@@ -1,0 +1,80 @@
+"""The published ways to adapt a network, each a short schedule; they join by `+`."""
+
+from transfer_jax.freezing.recipes.adaptive import (
+    auto_rgn,
+    auto_snr,
+    autofreeze,
+    egeria,
+    freezeout,
+    pipetransformer,
+)
+from transfer_jax.freezing.recipes.partial import (
+    attention_only,
+    bitfit,
+    lora,
+    norm_only,
+    surgical,
+    top_k,
+)
+from transfer_jax.freezing.recipes.textbook import feature_extraction, five_steps, frozen_base
+from transfer_jax.freezing.recipes.whole import (
+    frofa,
+    gradual_unfreezing,
+    l2_sp,
+    layer_decay,
+    lp_ft,
+    wise_ft,
+)
+
+RECIPES = {
+    recipe.__name__: recipe
+    for recipe in (
+        feature_extraction,
+        frozen_base,
+        five_steps,
+        frofa,
+        lp_ft,
+        wise_ft,
+        l2_sp,
+        layer_decay,
+        gradual_unfreezing,
+        top_k,
+        surgical,
+        bitfit,
+        norm_only,
+        attention_only,
+        lora,
+        auto_rgn,
+        auto_snr,
+        freezeout,
+        autofreeze,
+        pipetransformer,
+        egeria,
+    )
+}
+"""All of them by name."""
+
+__all__ = [
+    "RECIPES",
+    "attention_only",
+    "auto_rgn",
+    "auto_snr",
+    "autofreeze",
+    "bitfit",
+    "egeria",
+    "feature_extraction",
+    "five_steps",
+    "freezeout",
+    "frofa",
+    "frozen_base",
+    "gradual_unfreezing",
+    "l2_sp",
+    "layer_decay",
+    "lora",
+    "lp_ft",
+    "norm_only",
+    "pipetransformer",
+    "surgical",
+    "top_k",
+    "wise_ft",
+]

@@ -1,0 +1,66 @@
+"""What the commands about schedules show: plans and learning rates."""
+
+from pathlib import Path
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.files import write_text
+from transfer_jax.report.console import BARS, OUT, table
+from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
+from transfer_jax.training.plan import Plan, plan
+from transfer_jax.training.rate_finder import find_rate
+
+
+def show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
+    """Prints what a schedule will do, by phase and, if asked, by block; writes its picture."""
+    found = plan(config)
+    timeline = found.timeline()
+    if out is not None:
+        draw_timelines({"planned": timeline}, out)
+    OUT.print(_phases_table(found))
+    if blocks:
+        OUT.print(_blocks_table(found))
+    OUT.print(timeline_text(timeline, OUT.width))
+    if out is not None:
+        OUT.print(f"The picture: {out}", markup=False)
+
+
+def show_rates(
+    config: TrainConfig,
+    phase: str | None,
+    workdir: Path | None,
+    out: Path | None,
+    lowest: float,
+    highest: float,
+) -> None:
+    """Prints which learning rates suit a phase, and writes the curve that says so."""
+    curve = find_rate(config, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
+    out = out or Path(f"rates-{curve.phase}.png")
+    draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
+    write_text(out.with_suffix(".json"), curve.to_json())
+    rows = [
+        ["where the loss fell fastest", f"{curve.steepest:.1e}"],
+        ["a tenth of where it was lowest", f"{curve.lowest / 10:.1e}"],
+    ]
+    OUT.print(table(f"Learning rates for {curve.phase}", ("", "rate"), rows))
+    OUT.print(f"The curve: {out}", markup=False)
+
+
+def _phases_table(found: Plan):
+    rows = []
+    for index, parts in enumerate(found.phases):
+        of_blocks = {block: found.of_block(index, block) for block in found.blocks}
+        trainable = sum(block.trainable for block in of_blocks.values())
+        rate = max(block.rate for block in of_blocks.values())
+        rows.append([parts.phase.name, parts.phase.train, f"{parts.phase.epochs}", f"{parts.steps:,}"])
+        rows[-1] += [f"{trainable:,}", parts.boundary or "the images", f"{rate:.2g}"]
+    columns = ("phase", "trains", "epochs", "steps", "parameters", "boundary", "highest rate")
+    return table("Plan", columns, rows)
+
+
+def _blocks_table(found: Plan):
+    rows = []
+    for block in reversed(found.blocks):
+        cells = [found.of_block(index, block) for index in range(len(found.phases))]
+        shown = [f"{cell.trainable:,} at {cell.rate:.2g}" if cell.trainable else "frozen" for cell in cells]
+        rows.append([block, f"{found.parameters(block):,}", *shown])
+    return table("Blocks", ("block", "parameters", *(parts.phase.name for parts in found.phases)), rows)

@@ -1,0 +1,112 @@
+"""A phase split by its labels, before anything is read or compiled."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.labels import FROZEN, boundary, cut_off, labels, trainable_blocks
+from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.rates import Rates, rates_at
+from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.freezing.selectors import parse
+from transfer_jax.models.functional import block_of
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseParts:
+    """A phase of a schedule, split by its labels; no data is read and nothing is compiled yet.
+
+    Attributes:
+        phase: The phase.
+        index: Its position in the schedule.
+        labels: From path to `frozen` or the block, the factors of low-rank updates last.
+        boundary: End of its frozen prefix; None if the first block trains.
+        stats: Paths of the statistics that it updates.
+        steps_per_epoch: Steps in an epoch.
+        clock: Steps on the clock of its learning rate before it, and in all.
+        cut: How many of the backbone's blocks a controller holds frozen.
+        adapters: Its low-rank updates.
+        changes: Paths of the model's arrays that the phase changes, wherever the cut is.
+    """
+
+    phase: Phase
+    index: int
+    labels: Mapping[str, str]
+    boundary: str | None
+    stats: tuple[str, ...]
+    steps_per_epoch: int
+    clock: tuple[int, int]
+    cut: int
+    adapters: Adapters
+    changes: frozenset[str]
+
+    @property
+    def steps(self) -> int:
+        """Steps in the phase."""
+        return self.phase.epochs * self.steps_per_epoch
+
+    @property
+    def state_paths(self) -> frozenset[str]:
+        """Paths of the model's arrays that the state of the phase holds."""
+        trainable = {path for path, label in self.labels.items() if label != FROZEN}
+        return frozenset(trainable - {*self.adapters.paths}) | {*self.stats}
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The backbone's blocks that have parameters, input side first."""
+        return tuple(dict.fromkeys(block for block in map(block_of, self.labels) if block != "head"))
+
+    def rates(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
+        """The learning rates at a step of the phase; see `rates_at`."""
+        before, steps = self.clock
+        return rates_at(self.phase, self.labels, before + step, steps, multipliers=multipliers)
+
+
+def phase_parts(
+    schedule: Schedule,
+    index: int,
+    *,
+    params: tuple[str, ...],
+    stats: tuple[str, ...],
+    block_names: tuple[str, ...],
+    steps_per_epoch: int,
+    cut: int = 0,
+) -> PhaseParts:
+    """Labels and splits a phase.
+
+    Args:
+        schedule: The schedule.
+        index: Position of the phase in it.
+        params: Paths of all parameters.
+        stats: Paths of all running statistics.
+        block_names: The backbone's blocks in order.
+        steps_per_epoch: Steps in an epoch.
+        cut: How many of the backbone's blocks with parameters are frozen whatever the selector says.
+
+    Raises:
+        SelectorError: If a selector of the phase picks what is not there; names the phase.
+    """
+    phase = schedule.phases[index]
+    whole = labels(params, phase.selector, block_names)
+    adapters = Adapters()
+    if phase.lora:
+        adapters = Adapters.of(parse(phase.lora), tuple(whole), phase.lora_rank, phase.lora_alpha)
+        whole = {**whole, **dict.fromkeys(adapters.kernels, FROZEN)}
+        whole |= {path: block_of(path) for path in adapters.paths}
+    labelled = cut_off(whole, cut)
+    moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
+    ever = set(trainable_blocks(whole)) if phase.norm == "train" else set()
+    before, epochs = schedule.clock(index)
+    trained = {path for path, label in whole.items() if label != FROZEN} - {*adapters.paths}
+    return PhaseParts(
+        phase=phase,
+        index=index,
+        labels=labelled,
+        boundary=boundary(labelled, block_names),
+        stats=tuple(sorted(path for path in stats if block_of(path) in moving)),
+        steps_per_epoch=steps_per_epoch,
+        clock=(before * steps_per_epoch, epochs * steps_per_epoch),
+        cut=cut,
+        adapters=adapters,
+        changes=frozenset(trained | {*adapters.kernels} | {path for path in stats if block_of(path) in ever}),
+    )

@@ -1,0 +1,93 @@
+"""From a checkpoint back to the arrays of a model, wherever in its schedule a run is."""
+
+import shutil
+from pathlib import Path
+
+from transfer_jax.checkpoint import Checkpoints
+from transfer_jax.models.functional import Arrays
+from transfer_jax.training.phase import Ended, fresh_state
+from transfer_jax.training.position import Position
+from transfer_jax.training.run import Run
+from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
+from transfer_jax.training.workdir import check_workdir
+
+
+def carried_paths(run: Run, position: Position) -> list[str]:
+    """Paths that were changed so far, and that are not in the state of the phase under way."""
+    changed = {path for index in range(position.phase) for path in run.parts(index).changes}
+    if position.data is None:
+        return sorted(changed)
+    under_way = run.parts(position.phase).state_paths
+    return sorted((changed | under_way) - run.parts(position.phase, position.cut).state_paths)
+
+
+def restored_arrays(run: Run, checkpoints: Checkpoints, step: int, position: Position) -> Arrays:
+    """All arrays of the model, but for those in the state of the phase under way."""
+    template = {path: run.arrays[path] for path in carried_paths(run, position)}
+    return {**run.arrays, **checkpoints.arrays(step, "carried", template)}
+
+
+def restored_end(
+    run: Run, checkpoints: Checkpoints, step: int, position: Position, arrays: Arrays
+) -> Ended | None:
+    """How the phase before ended, where the run is at the start of one."""
+    if position.phase == 0 or position.data is not None:
+        return None
+    parts = run.parts(position.phase - 1, position.ended_cut)
+    return Ended(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays).state))
+
+
+def restored_state(checkpoints: Checkpoints, step: int, name: str, template: TrainState) -> TrainState:
+    """A state that was saved under a name, in the structure of `template`.
+
+    Raises:
+        ValueError: If what was saved trained other parameters.
+    """
+    leaves = named_leaves(template)
+    saved = checkpoints.names(step, name)
+    if saved != set(leaves):
+        odd = ", ".join(sorted(saved ^ set(leaves))[:3])
+        raise ValueError(
+            f"the checkpoint of step {step} trained other parameters than this config: {odd}; "
+            "another schedule needs another workdir"
+        )
+    return restore_leaves(template, checkpoints.arrays(step, name, leaves))
+
+
+def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arrays:
+    """All arrays of the model where a run is at the start of a phase, or in it; its workdir is only read.
+
+    Args:
+        run: The run's config, made ready.
+        workdir: Its folder; None if it is not begun.
+        index: Position of the phase.
+        scratch: A folder that the newest checkpoint is copied to.
+
+    Raises:
+        ValueError: If the run is elsewhere, or is one of another config.
+    """
+    if index == 0:
+        return run.arrays
+    phase = run.config.schedule.phases[index].name
+    if workdir is None or not check_workdir(run.config, workdir):
+        raise ValueError(
+            f"phase {phase!r} begins with what the phases before it leave; give the workdir of a run "
+            "that has come to it"
+        )
+    shutil.copytree(workdir / "checkpoints", scratch / "checkpoints")
+    checkpoints = Checkpoints(scratch / "checkpoints")
+    try:
+        latest = checkpoints.latest()
+        position = Position() if latest is None else Position(**checkpoints.progress(latest))
+        if latest is None or position.phase != index:
+            at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
+            where = repr(at[0].name) if at else "its end"
+            raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
+        arrays = restored_arrays(run, checkpoints, latest, position)
+        if position.data is None:
+            return arrays
+        state = fresh_state(run, run.parts(index, position.cut), arrays).state
+        state = restored_state(checkpoints, latest, "state", state)
+        return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
+    finally:
+        checkpoints.close()
