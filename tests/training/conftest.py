@@ -38,6 +38,7 @@ def make_step() -> Callable[..., SimpleNamespace]:
         cached: bool = False,
         dtype=jnp.float32,
         class_weights=(1.0, 1.0, 1.0),
+        seed: int = 0,
         **options,
     ) -> SimpleNamespace:
         graphdef, params, stats = split(model)
@@ -55,7 +56,7 @@ def make_step() -> Callable[..., SimpleNamespace]:
         optimizer = make_optimizer(phase, labelled)
         ema = options.get("ema_decay", 0) > 0
         return SimpleNamespace(
-            state=TrainState.create(trainable, moving, optimizer, ema=ema),
+            state=TrainState.create(trainable, moving, optimizer, ema=ema, seed=seed),
             frozen={**frozen, **{path: x for path, x in stats.items() if path not in moving}},
             rates=rates_at(phase, labelled, 0, 1),
             step=make_train_step(

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,3 +28,39 @@ def test_other_shapes_are_refused():
     compiled = compile_function(lambda a: a + 1, jnp.ones(3))
     with pytest.raises(TypeError, match="compiled"):
         compiled(jnp.ones(4))
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """What XLA compiles from here on."""
+    found: list[str] = []
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_the_same_program_is_compiled_once(compilations):
+    def scaled(factor: float):
+        return lambda tree: {"out": tree["a"] * factor}
+
+    tree = {"a": np.ones(7, np.float32), "b": np.ones(7, np.float32)}
+    first, again = (compile_function(scaled(3.0), tree) for _ in range(2))
+    assert len(compilations) == 1
+    other = compile_function(scaled(5.0), tree)
+    assert len(compilations) == 2
+    assert first.run is again.run
+    for compiled, value in ((first, 3), (again, 3), (other, 5)):
+        np.testing.assert_array_equal(compiled(tree)["out"], value)
+
+
+def test_programs_of_other_arguments_are_not_taken_for_one_another():
+    tree = {"a": jnp.ones(7), "b": jnp.full(7, 2.0)}
+    for name, value in (("a", 1), ("b", 2)):  # the argument that is not used is not in the program
+        np.testing.assert_array_equal(compile_function(lambda tree, name=name: tree[name], tree)(tree), value)
+    for name in ("x", "y"):
+        assert set(compile_function(lambda tree, name=name: {name: tree["a"]}, tree)(tree)) == {name}

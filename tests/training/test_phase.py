@@ -180,3 +180,17 @@ def test_options_of_the_config_reach_the_step(make_run):
             0
         ]["loss"]
     )
+
+
+def test_phases_of_the_same_structure_share_a_program(make_run):
+    changes = [{}, {"learning_rate": 0.5, "shape": "linear", "layer_decay": 0.5}, {"train": "top(2)"}]
+    phases = [
+        phase(**{"train": "top(1)", "name": str(index), **change}) for index, change in enumerate(changes)
+    ]
+    run, programs = make_run(*phases), []
+    for index in range(3):
+        trainer = trainer_of(run, index)
+        next(trainer.train(iter(trainer.inputs.train), 0))
+        programs.append(trainer._compiled["step"].run)
+    assert programs[0] is programs[1]
+    assert programs[1] is not programs[2]

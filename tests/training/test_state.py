@@ -26,7 +26,7 @@ def test_evaluation_uses_the_moving_average_where_there_is_one(ema):
     state = TrainState.create(TRAINABLE, STATS, ADAM, ema=ema)
     assert set(state.ema) == (set(TRAINABLE) if ema else set())
     moved = TrainState(
-        state.step, {k: v + 5 for k, v in TRAINABLE.items()}, STATS, state.opt_state, state.ema
+        state.step, {k: v + 5 for k, v in TRAINABLE.items()}, STATS, state.opt_state, state.ema, state.seed
     )
     found = moved.evaluated()
     assert set(found) == {*TRAINABLE, *STATS}
@@ -38,7 +38,7 @@ def test_leaves_have_names_of_their_own_and_come_back():
     template = TrainState.create(TRAINABLE, STATS, ADAM, ema=True)
     state = jax.tree.map(lambda x: x + 1, template)
     leaves = named_leaves(state)
-    assert len(leaves) == len(jax.tree.leaves(state)) == 1 + 2 + 1 + (1 + 2 * 2) + 2
+    assert len(leaves) == len(jax.tree.leaves(state)) == 1 + 2 + 1 + (1 + 2 * 2) + 2 + 1
     again = restore_leaves(template, dict(reversed(leaves.items())))
     assert jax.tree.structure(again) == jax.tree.structure(state)
     for left, right in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):

@@ -1,11 +1,17 @@
 """Turns pure functions into compiled ones, ahead of time, and says what that took."""
 
+import collections
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+
+_KEPT = 16
+_recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
+"""The programs compiled last, by a hash of their text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +35,23 @@ class Compiled:
 def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[int] = ()) -> Compiled:
     """Compiles a pure function by `jax.jit` for arguments like `args`.
 
+    A program that was compiled lately is used again, such as that of a phase which differs from an earlier
+    one in its rates only, or whose cut has come back.
+
     Args:
         function: The function.
         *args: Arrays, or their shapes.
         donate: Positions of the arguments whose memory the results may reuse.
     """
     started = time.perf_counter()
-    run = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+    lowered = jax.jit(function, donate_argnums=donate).lower(*args)
+    # The debug information names the arguments, of which those that are not used are left out.
+    text = f"{lowered.as_text(debug_info=True)} {lowered.in_tree} {lowered.out_tree}"
+    key = hashlib.sha256(text.encode()).hexdigest()
+    run = _recent.pop(key, None) or lowered.compile()
+    _recent[key] = run
+    if len(_recent) > _KEPT:
+        _recent.popitem(last=False)
     seconds = time.perf_counter() - started
     analysis = run.cost_analysis() or {}
     return Compiled(run, seconds, analysis.get("flops"))

@@ -27,9 +27,7 @@ _SNR_LEAST = 0.95
 Measure = Callable[[TrainState, Arrays, Batch, Rates, Arrays], dict[str, Any]]
 
 
-def make_measure(
-    gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs, *, seed: int
-) -> Measure:
+def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs) -> Measure:
     """The pure function `(state, frozen, batches, rates, reference) -> statistics`.
 
     `batches` has some batches along a first axis, `reference` the pretrained arrays of what trains. The
@@ -40,7 +38,7 @@ def make_measure(
         sizes = {path: _norm(array) for path, array in state.trainable.items()}
 
         def add(carry: Any, batch: Batch):
-            (grads, _), _ = gradients(state.trainable, state.stats, frozen, batch, jax.random.key(seed))
+            (grads, _), _ = gradients(state.trainable, state.stats, frozen, batch, jax.random.key(state.seed))
             norms = {path: _norm(grad) for path, grad in grads.items()}
             found = {
                 "grad_norm": norms,

@@ -8,7 +8,7 @@ from transfer_jax.freezing.labels import FROZEN, boundary, cut_off, labels, trai
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.rates import Rates, rates_at
 from transfer_jax.freezing.schedule import Schedule
-from transfer_jax.freezing.selectors import parse
+from transfer_jax.freezing.selectors import SelectorError, parse
 from transfer_jax.models.functional import block_of
 
 
@@ -87,13 +87,11 @@ def phase_parts(
         SelectorError: If a selector of the phase picks what is not there; names the phase.
     """
     phase = schedule.phases[index]
-    whole = labels(params, phase.selector, block_names)
-    adapters = Adapters()
-    if phase.lora:
-        adapters = Adapters.of(parse(phase.lora), tuple(whole), phase.lora_rank, phase.lora_alpha)
-        whole = {**whole, **dict.fromkeys(adapters.kernels, FROZEN)}
-        whole |= {path: block_of(path) for path in adapters.paths}
-    labelled = cut_off(whole, cut)
+    try:
+        whole, adapters = _labelled(phase, params, block_names)
+        labelled = cut_off(whole, cut)
+    except SelectorError as error:
+        raise SelectorError(f"phase {phase.name!r}: {error}") from None
     moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
     ever = set(trainable_blocks(whole)) if phase.norm == "train" else set()
     before, epochs = schedule.clock(index)
@@ -110,3 +108,15 @@ def phase_parts(
         adapters=adapters,
         changes=frozenset(trained | {*adapters.kernels} | {path for path in stats if block_of(path) in ever}),
     )
+
+
+def _labelled(
+    phase: Phase, params: tuple[str, ...], block_names: tuple[str, ...]
+) -> tuple[dict[str, str], Adapters]:
+    """The labels of a phase, and its low-rank updates."""
+    found = labels(params, phase.selector, block_names)
+    if not phase.lora:
+        return found, Adapters()
+    adapters = Adapters.of(parse(phase.lora), tuple(found), phase.lora_rank, phase.lora_alpha)
+    factors = {path: block_of(path) for path in adapters.paths}
+    return {**found, **dict.fromkeys(adapters.kernels, FROZEN), **factors}, adapters

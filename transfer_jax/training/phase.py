@@ -65,13 +65,13 @@ class Fresh:
 
 def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> Fresh:
     """Splits all arrays of the model as a phase starts, the factors of its low-rank updates added."""
-    params = {path: arrays[path] for path in run.params}
-    params |= parts.adapters.initial(arrays, run.config.seed + parts.index)
+    seed = run.config.seed + parts.index
+    params = {path: arrays[path] for path in run.params} | parts.adapters.initial(arrays, seed)
     trainable, frozen = partition(params, parts.labels)
     stats = {path: arrays[path] for path in parts.stats}
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
     optimizer = make_optimizer(parts.phase, parts.labels)
-    state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0)
+    state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0, seed=seed)
     return Fresh(state, {**frozen, **fixed}, optimizer)
 
 
@@ -124,7 +124,6 @@ class PhaseTrainer:
             l2_sp=phase.l2_sp,
             l2_head=phase.l2_head,
             feature_brightness=phase.feature_brightness,
-            seed=seed,
         )
         self._run = run
         self._began = began or {}
@@ -132,7 +131,7 @@ class PhaseTrainer:
         self._names = run.train.names
         self._train_function = make_train_step(forward, fresh.optimizer, options)
         gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
-        self._measure_function = make_measure(gradients, fresh.optimizer, seed=seed)
+        self._measure_function = make_measure(gradients, fresh.optimizer)
         self._plasticity_function = make_plasticity(forward, trainable_blocks(parts.labels))
         self._compiled: dict[str, Compiled] = {}
         self._samples: dict[int, dict[str, np.ndarray]] = {}

@@ -163,7 +163,10 @@ def check(config: TrainConfig) -> None:
         parts.rates(0)
         trains_on_features(config, phase, parts.boundary)
         if phase.controller:
-            find_controller(phase.controller)
+            try:
+                find_controller(phase.controller)
+            except ValueError as error:
+                raise ValueError(f"phase {phase.name!r}: {error}") from None
 
 
 def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) -> bool:

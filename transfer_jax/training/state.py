@@ -23,6 +23,7 @@ class TrainState:
         stats: Running statistics of normalizations that train, by path.
         opt_state: State of the optimizer.
         ema: Moving average of `trainable`; empty when off.
+        seed: Seed of what is random in the steps of this phase, uint32 `()`.
     """
 
     step: jax.Array
@@ -30,10 +31,17 @@ class TrainState:
     stats: Arrays
     opt_state: Any
     ema: Arrays
+    seed: jax.Array
 
     @classmethod
     def create(
-        cls, trainable: Arrays, stats: Arrays, optimizer: optax.GradientTransformation, *, ema: bool
+        cls,
+        trainable: Arrays,
+        stats: Arrays,
+        optimizer: optax.GradientTransformation,
+        *,
+        ema: bool,
+        seed: int = 0,
     ) -> "TrainState":
         """The state before the first step.
 
@@ -45,6 +53,7 @@ class TrainState:
             stats=jax.tree.map(jnp.copy, stats),
             opt_state=optimizer.init(trainable),
             ema=jax.tree.map(jnp.copy, trainable) if ema else {},
+            seed=jnp.asarray(seed, jnp.uint32),
         )
 
     def evaluated(self) -> Arrays:

@@ -71,7 +71,6 @@ class StepOptions:
     l2_sp: float = 0.0
     l2_head: float = 0.0
     feature_brightness: float = 0.0
-    seed: int = 0
 
 
 def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
@@ -131,7 +130,7 @@ def make_train_step(
     def train_step(
         state: TrainState, frozen: Arrays, batch: Batch, rates: Rates, anchor: Mapping[str, jax.Array] = _NONE
     ):
-        key = jax.random.fold_in(jax.random.key(options.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         compute = gradients if options.accumulate == 1 else accumulated
         (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
         if options.l2_sp or options.l2_head:
@@ -142,7 +141,7 @@ def make_train_step(
         decay = options.ema_decay
         ema = {path: decay * value + (1 - decay) * trainable[path] for path, value in state.ema.items()}
         metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(state.step + 1, trainable, stats, opt_state, ema), metrics
+        return TrainState(state.step + 1, trainable, stats, opt_state, ema, state.seed), metrics
 
     return train_step
 
