@@ -156,6 +156,12 @@ def passed(found: Mapping[str, str]) -> bool:
     return found["round trip"] == "bitwise" and max(errors) <= LIMIT
 
 
+def parameters(case: tuple[str, str]) -> int:
+    """How large a network is, so that the small ones come first."""
+    _, params, _ = split(create_model(case[0], CLASSES, abstract_backbone=True, abstract_head=True))
+    return sum(array.size for array in params.values())
+
+
 def by_family(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Families by the libraries whose names they have: how many networks are equal, and the largest error."""
     libraries = sorted({found["library"] for found in rows})
@@ -195,7 +201,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="file for the table of families and libraries")
     arguments = parser.parse_args()
     title = f"Relative error against other libraries, {datetime.date.today()}"
-    cases = [case for case in ORIGINALS if fnmatch.fnmatch(case[0], arguments.match)]
+    cases = sorted((case for case in ORIGINALS if fnmatch.fnmatch(case[0], arguments.match)), key=parameters)
     if not cases:
         parser.error(
             f"--match {arguments.match!r} is none of {', '.join(sorted({name for name, _ in ORIGINALS}))}"

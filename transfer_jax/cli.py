@@ -203,7 +203,8 @@ def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None
     if dataset.class_names != saved.class_names:
         raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
     probabilities = predict_dataset(workdir, dataset, progress=BARS)
-    scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names)
+    truth = (dataset.labels, dataset.class_names, dataset.weights)
+    scores = evaluation_metrics(probabilities, *truth)
     OUT.print(_scores_table(scores))
 
 
@@ -251,9 +252,10 @@ def _scores_table(scores: dict):
         for name, row in scores["per_class"].items()
     ]
     auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
+    weighted = f" ({scores['weighted_accuracy']:.1%} weighted)" if "weighted_accuracy" in scores else ""
     title = (
-        f"Held-out images: accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}, "
-        f"macro F1 {scores['macro_f1']:.1%}{auc}"
+        f"Held-out images: accuracy {scores['accuracy']:.1%}{weighted}, "
+        f"balanced {scores['balanced_accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}{auc}"
     )
     return table(title, ("class", "precision", "recall", "F1", "images"), rows)
 

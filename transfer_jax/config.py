@@ -22,7 +22,7 @@ class TrainConfig:
 
     Attributes:
         images: Where the images come from: a folder with a subfolder a class, `csv:FILE`, `tfds:NAME`,
-            `elpv`, `elpv:likely` or `elpv:sure`.
+            `elpv`, `elpv:likely`, `elpv:sure` or `elpv:confidence`.
         model: Name of the network (`transfer-jax models`).
         weights: `auto` for the weights published for the network, a file, or `none` for random ones.
         schedule: What trains when.

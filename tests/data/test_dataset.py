@@ -84,6 +84,8 @@ def test_counts():
         ({"labels": np.array([0, -1, 1, 0], np.int32)}, r"got -1\.\.1"),
         ({"names": ["one"]}, "1 names for 4 labels"),
         ({"strata": np.zeros(3)}, r"strata must have shape \(4,\)"),
+        ({"weights": np.ones(3)}, r"weights must be above 0, of shape \(4,\)"),
+        ({"weights": np.arange(4.0)}, "weights must be above 0"),
     ],
 )
 def test_inconsistent_datasets_are_refused(change, message):
@@ -116,3 +118,13 @@ def test_without_keeps_the_order():
 def test_indices_out_of_range(function, index):
     with pytest.raises(IndexError, match=rf"0\.\.3, got .*{index}"):
         function(dataset_of([b""] * 4), [1, index])
+
+
+def test_weights_go_with_their_images_and_average_one():
+    weights = np.array([0.5, 1.0, 2.0, 0.5], np.float32)
+    dataset = dataclasses.replace(dataset_of([b""] * 4), weights=weights)
+    assert set(dataset_of([b""] * 4).of_rows(np.array([1]))) == {"label", "index"}
+    np.testing.assert_array_equal(dataset.of_rows(np.arange(4))["weight"], weights)
+    few = dataset.subset([2, 1]).of_rows(np.array([0, 1]))
+    np.testing.assert_allclose(few["weight"], [2 / 1.5, 1 / 1.5])
+    assert few["weight"].dtype == np.float32

@@ -68,7 +68,7 @@ def test_each_target_has_its_fingerprint(elpv_data_dir):
 
 
 def test_unknown_target():
-    with pytest.raises(ValueError, match="one of any, likely, sure, got 'maybe'"):
+    with pytest.raises(ValueError, match="one of any, likely, sure, confidence, got 'maybe'"):
         from_elpv("maybe")
 
 
@@ -130,3 +130,12 @@ def test_a_kill_in_the_middle_does_no_harm(tmp_path, request):
     os.utime(unfinished, (0, 0))
     from_elpv(data_dir=tmp_path)
     assert not unfinished.exists()
+
+
+def test_confidence_weights_the_defective_cells(elpv_data_dir, package):
+    _, probability, _ = package
+    dataset = from_elpv("confidence", elpv_data_dir)
+    assert dataset.counts() == from_elpv("any", elpv_data_dir).counts()
+    assert dataset.weights is not None
+    np.testing.assert_allclose(dataset.weights, np.where(probability == 0, 1, probability), atol=1e-3)
+    assert from_elpv("any", elpv_data_dir).weights is None

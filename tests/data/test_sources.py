@@ -52,7 +52,7 @@ def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
         ("data/pets", r"unknown dataset 'data/pets': .*, or the path of a folder\.$"),
         ("folder:", "unknown dataset 'folder:'"),
         ("", "unknown dataset ''"),
-        ("elpv:maybe", "one of any, likely, sure, got 'maybe'"),
+        ("elpv:maybe", "one of any, likely, sure, confidence, got 'maybe'"),
         ("folder:no/such/folder", "there is no folder 'no/such/folder'"),
         ("csv:no/such/table.csv", "there is no file"),
         ("tfds::train", r"expected tfds:NAME\[:VERSION\]\[:SPLIT\], got 'tfds::train'"),

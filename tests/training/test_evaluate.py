@@ -23,6 +23,14 @@ def test_two_classes_by_hand():
     assert scores["images"] == 6
 
 
+def test_weighted_accuracy_by_hand():
+    weights = np.array([1, 1, 1, 4, 2, 1])
+    found = evaluation_metrics(PROBABILITIES, LABELS, ("good", "bad"), weights)
+    assert found["weighted_accuracy"] == pytest.approx(5 / 10)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert "weighted_accuracy" not in evaluation_metrics(PROBABILITIES, LABELS, ("good", "bad"))
+
+
 def test_many_classes_are_scikit_learn_s():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 60)

@@ -66,6 +66,13 @@ def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live):
     assert run(made, batch)[1][0]["loss"] == pytest.approx(losses.mean(), rel=1e-4)
 
 
+def test_weights_of_images_by_hand(make_toy, make_step, batch, live):
+    made, weights = make_step(make_toy(), sgd("head")), np.linspace(0.1, 1.9, 12).astype(np.float32)
+    losses = -np.log(softmax(live[1])[np.arange(12), batch["label"]])
+    found = run(made, {**batch, "weight": weights})[1][0]
+    assert found["loss"] == pytest.approx((losses * weights).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("accumulate", [2, 3, 12])
 def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accumulate):
     options = {"class_weights": (0.5, 2.0, 4.0), "label_smoothing": 0.1}

@@ -24,6 +24,8 @@ class ImageDataset:
         class_names: The classes, in the order of the labels.
         fingerprint: Changes whenever the images or labels change; keys caches and checkpoints.
         strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
+        weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
+            accuracy, such as how sure its label is.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -32,6 +34,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     fingerprint: str
     strata: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -50,6 +53,8 @@ class ImageDataset:
             raise ValueError(
                 f"strata must have shape {labels.shape} like the labels, got {self.strata.shape}"
             )
+        if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
+            raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,7 +101,20 @@ class ImageDataset:
             names=[self.names[i] for i in chosen],
             fingerprint=digest.hexdigest(),
             strata=None if self.strata is None else self.strata[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
         )
+
+    def of_rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What a batch says of the images at `indices` besides their pixels.
+
+        Returns:
+            `label` and `index`, int32 `(b,)`, and `weight`, float32 `(b,)`, if images have weights: their
+            mean over the dataset is 1.
+        """
+        found = {"label": self.labels[indices], "index": indices.astype(np.int32)}
+        if self.weights is not None:
+            found["weight"] = (self.weights[indices] / self.weights.mean()).astype(np.float32)
+        return found
 
     def counts(self) -> dict[str, int]:
         """How many images each class has, by class name."""

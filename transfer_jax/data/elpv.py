@@ -14,7 +14,7 @@ import numpy as np
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.records import default_data_dir, open_records
 
-TARGETS = ("any", "likely", "sure")
+TARGETS = ("any", "likely", "sure", "confidence")
 CLASS_NAMES = ("functional", "defective")
 
 _UNFINISHED = ".elpv-unfinished-"
@@ -29,7 +29,8 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
 
     Args:
         target: Which cells count as defective. `any`: defect probability above 0. `likely`: at least 0.5.
-            `sure`: only the cells of probability 0 and 1 are kept.
+            `sure`: only the cells of probability 0 and 1 are kept. `confidence`: as `any`, but defective
+            cells have their probability as a weight, and functional ones 1.
         data_dir: Where the record files are, or are put; by default `default_data_dir()`.
 
     Returns:
@@ -37,7 +38,7 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
         combinations of probability and type of silicon.
 
     Raises:
-        ValueError: If the target is not one of the three.
+        ValueError: If the target is not one of the four.
         ModuleNotFoundError: If nothing is prepared and the package is missing.
     """
     if target not in TARGETS:
@@ -53,12 +54,17 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
         class_names=CLASS_NAMES,
         fingerprint=hashlib.sha256(f"{records.fingerprint} {target}".encode()).hexdigest(),
         strata=np.rint(probability * 3).astype(np.int32) * 2 + np.asarray(columns["type"], dtype=np.int32),
+        weights=_confidence(probability) if target == "confidence" else None,
     )
     return (
         dataset.subset(np.flatnonzero((probability == 0) | (probability == 1)))
         if target == "sure"
         else dataset
     )
+
+
+def _confidence(probability: np.ndarray) -> np.ndarray:
+    return np.where(probability > 0, probability, 1.0).astype(np.float32)
 
 
 def prepare_elpv(data_dir: str | os.PathLike[str] | None = None) -> Path:

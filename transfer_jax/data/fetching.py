@@ -18,8 +18,8 @@ def image_fetch(dataset: ImageDataset, preprocessing: "Preprocessing") -> Fetch:
     """Fetches images as evaluation sees them.
 
     Returns:
-        A function from indices `(b,)` to `image`, uint8 `(b, image_size, image_size, 3)`, and `label` and
-        `index`, int32 `(b,)`. Normalization with mean and std is left to the compiled step.
+        A function from indices `(b,)` to `image`, uint8 `(b, image_size, image_size, 3)`, and the entries of
+        `ImageDataset.of_rows`. Normalization with mean and std is left to the compiled step.
     """
     return lambda indices: _batch(dataset, indices, lambda image, row: eval_transform(image, preprocessing))
 
@@ -79,4 +79,4 @@ def _batch(
 ) -> Batch:
     """Reads the images and applies `transform(image, position in the batch)`."""
     images = [transform(dataset.image(int(index)), row) for row, index in enumerate(indices)]
-    return {"image": np.stack(images), "label": dataset.labels[indices], "index": indices.astype(np.int32)}
+    return {"image": np.stack(images), **dataset.of_rows(indices)}

@@ -19,7 +19,7 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
 
     | source | dataset |
     |---|---|
-    | `elpv`, `elpv:likely`, `elpv:sure` | the ELPV solar cells, see `from_elpv` |
+    | `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence` | the ELPV solar cells, see `from_elpv` |
     | `folder:PATH`, or an existing folder's path | one sub-folder a class, see `from_folder` |
     | `csv:PATH` | a table of paths and labels, see `from_csv` |
     | `tfds:NAME[:VERSION][:SPLIT]` | prepared by tensorflow-datasets, see `from_tfds`; `train` by default |

@@ -23,7 +23,10 @@ def predict(eval_step: EvalStep, arrays: Arrays, batches: Iterable[Mapping[str, 
 
 
 def evaluation_metrics(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Scores of predictions, by scikit-learn.
 
@@ -31,11 +34,13 @@ def evaluation_metrics(
         probabilities: `(images, classes)`.
         labels: `(images,)`.
         class_names: Names in the order of the classes.
+        weights: `(images,)`, how much each image counts in `weighted_accuracy`.
 
     Returns:
         `accuracy`, `balanced_accuracy` (mean recall over classes), `macro_f1`, `roc_auc` (one class against
         the rest, averaged; None where a class has no image), `log_loss`, `images`, `confusion`
-        (rows are true classes) and `per_class` with precision, recall, F1 and number of images.
+        (rows are true classes) and `per_class` with precision, recall, F1 and number of images. With
+        weights `weighted_accuracy` too.
     """
     classes = np.arange(len(class_names))
     predicted = probabilities.argmax(-1)
@@ -44,8 +49,10 @@ def evaluation_metrics(
     precision, recall, f1, support = each
     present = support > 0
     confusion = scores.confusion_matrix(labels, predicted, labels=classes)
+    weighted = {} if weights is None else {"weighted_accuracy": _mean(predicted == labels, weights)}
     return {
         "accuracy": float((predicted == labels).mean()),
+        **weighted,
         "balanced_accuracy": float(recall[present].mean()),
         "macro_f1": float(f1[present].mean()),
         "roc_auc": _roc_auc(probabilities, labels) if present.all() else None,
@@ -62,6 +69,10 @@ def evaluation_metrics(
             for i, name in enumerate(class_names)
         },
     }
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(values, weights=weights))
 
 
 def _roc_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -96,8 +96,7 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
         views = rng.integers(phase.views, size=len(indices)) if phase.views else 0
         return {
             "features": train.cache.gather(views * images + indices),
-            "label": run.train.labels[indices],
-            "index": indices.astype(np.int32),
+            **run.train.of_rows(indices),
         }
 
     return Inputs(

@@ -207,7 +207,8 @@ class _Loop:
     def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Predicts the held-out images, logs the scores, and returns both."""
         held_out, probabilities = self._run.evaluation, trainer.predict()
-        scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+        truth = (held_out.labels, held_out.class_names, held_out.weights)
+        scores = evaluation_metrics(probabilities, *truth)
         step = self._global_step(epoch * trainer.parts.steps_per_epoch)
         self._log.write(step, "evaluation", phase=trainer.parts.phase.name, epoch=epoch, **scores)
         return probabilities, scores

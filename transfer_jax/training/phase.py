@@ -270,4 +270,4 @@ def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:
 
 
 def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: batch[name] for name in ("image", "features", "label") if name in batch}
+    return {name: batch[name] for name in ("image", "features", "label", "weight") if name in batch}

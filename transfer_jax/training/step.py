@@ -91,7 +91,8 @@ def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
-        return cross_entropy(logits, targets, weights).mean(), (stats, correct.mean())
+        losses = cross_entropy(logits, targets, weights) * batch.get("weight", 1.0)
+        return losses.mean(), (stats, correct.mean())
 
     def gradients(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
         (value, (stats, accuracy)), grads = jax.value_and_grad(loss, has_aux=True)(
