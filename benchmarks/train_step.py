@@ -36,7 +36,7 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     from transfer_jax.features import make_prefix
     from transfer_jax.freezing import Phase, boundary, labels, partition
     from transfer_jax.freezing.labels import trainable_blocks
-    from transfer_jax.freezing.rates import rates_at
+    from transfer_jax.freezing.rates import PhaseRates
     from transfer_jax.memory import keep_freed_memory
     from transfer_jax.models import create_model
     from transfer_jax.models.functional import split, with_training
@@ -69,7 +69,7 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     options = StepOptions(class_weights=np.ones(CLASSES, np.float32))
     step = jax.jit(make_train_step(forward, optimizer, options), donate_argnums=0)
     state = TrainState.create(trainable, {}, optimizer, ema=False)
-    rates = rates_at(phase, labelled, 0, 100)
+    rates = PhaseRates(phase, labelled, 100).at(0)
 
     def call() -> None:
         nonlocal state

@@ -5,6 +5,7 @@ from pathlib import Path
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 from transfer_jax.report.console import BARS, OUT, table
+from transfer_jax.report.figures import check_suffix
 from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
 from transfer_jax.training.plan import Plan, plan
 from transfer_jax.training.rate_finder import find_rate
@@ -33,6 +34,8 @@ def show_rates(
     highest: float,
 ) -> None:
     """Prints which learning rates suit a phase, and writes the curve that says so."""
+    if out is not None:
+        check_suffix(out)
     curve = find_rate(config, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
     out = out or Path(f"rates-{curve.phase}.png")
     draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)

@@ -6,11 +6,11 @@ import pytest
 
 from transfer_jax.freezing import Phase
 from transfer_jax.freezing.rates import (
+    PhaseRates,
     depth_factors,
     freezeout_ends,
     freezeout_factors,
     rate_factor,
-    rates_at,
 )
 from transfer_jax.freezing.selectors import SelectorError
 
@@ -108,9 +108,9 @@ def test_the_rate_is_base_times_depth_times_time_times_statistic():
     }
     phase = dataclasses.replace(HEAD, learning_rate=0.8, layer_decay=0.5, shape="linear")
     scales = {"backbone/stem/conv/kernel": 9.0, "backbone/a/conv/kernel": 0.1, "head/classifier/kernel": 0.5}
-    found = rates_at(phase, labels, 1, 4, multipliers=scales)
+    found = PhaseRates(phase, labels, 4).at(1, scales)
     assert found == pytest.approx(
         {"a": 0.3, "head": 0.6, "backbone/a/conv/kernel": 0.03, "head/classifier/kernel": 0.3}
     )
     assert all(rate.dtype == np.float32 for rate in found.values())
-    assert set(rates_at(phase, labels, 1, 4)) == {"a", "head"}
+    assert set(PhaseRates(phase, labels, 4).at(1)) == {"a", "head"}

@@ -45,6 +45,12 @@ def test_the_text_has_the_head_on_top(width):
         assert [len(line) for line in lines[:3]] == [10, 10, 10]
 
 
+def test_rates_below_a_ten_thousandth_of_the_highest_have_the_lightest_shade():
+    timeline = Timeline(BLOCKS, (Epoch("all", 1, {"stem": 1e-9, "blocks.1": 1e-6, "head": 1.0}),))
+    head, middle, stem = (line.split()[1] for line in timeline_text(timeline, 80).plain.splitlines()[:3])
+    assert (head, middle, stem) == ("█", "░", "░")
+
+
 @pytest.mark.parametrize("name", ["plan.png", "plan.svg"])
 def test_pictures(tmp_path, name):
     draw_timelines({"planned": TIMELINE, "carried out": TIMELINE}, tmp_path / name)

@@ -9,7 +9,7 @@ import pytest
 
 from transfer_jax.freezing import Phase, boundary, labels, partition
 from transfer_jax.freezing.labels import trainable_blocks
-from transfer_jax.freezing.rates import rates_at
+from transfer_jax.freezing.rates import PhaseRates
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.functional import block_of, split, with_training
 from transfer_jax.training.optimizer import make_optimizer
@@ -58,7 +58,7 @@ def make_step() -> Callable[..., SimpleNamespace]:
         return SimpleNamespace(
             state=TrainState.create(trainable, moving, optimizer, ema=ema, seed=seed),
             frozen={**frozen, **{path: x for path, x in stats.items() if path not in moving}},
-            rates=rates_at(phase, labelled, 0, 1),
+            rates=PhaseRates(phase, labelled, 1).at(0),
             step=make_train_step(
                 forward, optimizer, StepOptions(class_weights=np.array(class_weights, np.float32), **options)
             ),

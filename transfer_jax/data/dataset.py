@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -112,9 +113,13 @@ class ImageDataset:
             mean over the dataset is 1.
         """
         found = {"label": self.labels[indices], "index": indices.astype(np.int32)}
-        if self.weights is not None:
-            found["weight"] = (self.weights[indices] / self.weights.mean()).astype(np.float32)
+        if self._relative_weights is not None:
+            found["weight"] = self._relative_weights[indices]
         return found
+
+    @functools.cached_property
+    def _relative_weights(self) -> np.ndarray | None:
+        return None if self.weights is None else (self.weights / self.weights.mean()).astype(np.float32)
 
     def counts(self) -> dict[str, int]:
         """How many images each class has, by class name."""

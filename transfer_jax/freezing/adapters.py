@@ -69,7 +69,8 @@ class Adapters:
 
     def merged(self, arrays: Mapping[str, jax.Array]) -> Arrays:
         """The arrays with each update added to its kernel, and without the factors."""
-        found = {path: array for path, array in arrays.items() if path not in {*self.paths}}
+        factors = {*self.paths}
+        found = {path: array for path, array in arrays.items() if path not in factors}
         for path in self.kernels:
             kernel = arrays[path].reshape(-1, arrays[path].shape[-1])
             for first, second, (start, width) in self._pairs(path, kernel.shape[-1]):

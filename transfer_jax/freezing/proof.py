@@ -18,7 +18,12 @@ def digests(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
 
 def fingerprint(arrays: Mapping[str, jax.Array]) -> str:
     """One SHA-256 over all arrays and their paths."""
-    lines = "\n".join(f"{path} {digest}" for path, digest in digests(arrays).items())
+    return together(digests(arrays))
+
+
+def together(digests: Mapping[str, str]) -> str:
+    """One SHA-256 over the result of `digests`."""
+    lines = "\n".join(f"{path} {digest}" for path, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -1,5 +1,7 @@
 """Learning rates: base x depth scale x time shape x statistic, for each block or tensor at each step."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -16,40 +18,55 @@ Rates = dict[str, np.float32]
 _SLANTED_RATIO = 32
 
 
-def rates_at(
-    phase: Phase,
-    labels: Mapping[str, str],
-    step: int,
-    steps: int,
-    *,
-    multipliers: Mapping[str, float] | None = None,
-) -> Rates:
-    """The learning rates of what trains, at a step.
+@dataclasses.dataclass(frozen=True)
+class PhaseRates:
+    """The learning rates of what trains in a phase, step by step.
 
-    Args:
+    Attributes:
         phase: The phase.
         labels: From path to `frozen` or the block, in the order of the blocks.
-        step: The step on the phase's clock.
-        steps: Steps on that clock in all.
-        multipliers: From path to the statistic that scales its rate; None for no statistic.
+        steps: Steps on the phase's clock in all.
     """
-    blocks = tuple(dict.fromkeys(map(block_of, labels)))
-    depth = depth_factors(phase, labels)
-    if phase.shape == "freezeout":
-        time = freezeout_factors(phase.first_freeze, blocks, step / max(steps, 1))
-    else:
-        time = dict.fromkeys(blocks, rate_factor(phase, step, steps))
-    rates = {
-        block: np.float32(phase.learning_rate * depth[block] * time[block])
-        for block in trainable_blocks(labels)
-    }
-    if multipliers is None:
-        return rates
-    tensors = {path: label for path, label in labels.items() if label != FROZEN and path in multipliers}
-    return {
-        **rates,
-        **{path: np.float32(rates[block] * multipliers[path]) for path, block in tensors.items()},
-    }
+
+    phase: Phase
+    labels: Mapping[str, str]
+    steps: int
+
+    @functools.cached_property
+    def depth(self) -> dict[str, float]:
+        """The depth scale of each block, frozen ones too; see `depth_factors`."""
+        return depth_factors(self.phase, self.labels)
+
+    @functools.cached_property
+    def trainable(self) -> tuple[str, ...]:
+        """The blocks that train."""
+        return trainable_blocks(self.labels)
+
+    def at(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
+        """The rates at a step on the phase's clock.
+
+        Args:
+            step: The step.
+            multipliers: From path to the statistic that scales its rate; None for no statistic.
+        """
+        phase, blocks = self.phase, tuple(self.depth)
+        if phase.shape == "freezeout":
+            time = freezeout_factors(phase.first_freeze, blocks, step / max(self.steps, 1))
+        else:
+            time = dict.fromkeys(blocks, rate_factor(phase, step, self.steps))
+        rates = {
+            block: np.float32(phase.learning_rate * self.depth[block] * time[block])
+            for block in self.trainable
+        }
+        if multipliers is None:
+            return rates
+        tensors = {
+            path: label for path, label in self.labels.items() if label != FROZEN and path in multipliers
+        }
+        return {
+            **rates,
+            **{path: np.float32(rates[block] * multipliers[path]) for path, block in tensors.items()},
+        }
 
 
 def rate_factor(phase: Phase, step: int, steps: int) -> float:

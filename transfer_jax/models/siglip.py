@@ -13,7 +13,7 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.clip import TEXTS, transformers
-from transfer_jax.models.family import Family, Place, Setting, Variant, within
+from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
 from transfer_jax.models.initial import normal
 from transfer_jax.models.layers import Identity, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
@@ -26,8 +26,6 @@ from transfer_jax.models.transformer import (
 )
 from transfer_jax.models.vit import SIZES
 from transfer_jax.models.vit_google import attention, big_vision
-
-_HALF = (127.5, 127.5, 127.5)
 
 
 class AttentionPool(nnx.Module):
@@ -119,7 +117,7 @@ def _variants(size: str, patch: int, *pixels: int) -> dict[str, Variant]:
     return {
         name: Variant(
             shape=shape(activation=activation),
-            preprocessing=Preprocessing(image_size=side, crop_fraction=1.0, mean=_HALF, std=_HALF),
+            preprocessing=Preprocessing(image_size=side, crop_fraction=1.0, mean=HALF, std=HALF),
         )
         for side in pixels
         for name, activation in {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from transfer_jax.report.figures import save_figure
 from transfer_jax.report.metrics import read_metrics
 
 _MISTAKES = 12
@@ -29,13 +29,9 @@ def write_pictures(
         class_names: Names of the classes.
         image: Gives a held-out image, uint8 `(height, width, 3)`, by its index.
     """
-    _save(_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
-    _save(_confusion(probabilities.argmax(-1), labels, class_names), workdir / "confusion.png")
-    _save(_mistakes(probabilities, labels, class_names, image), workdir / "mistakes.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(str(path))
+    save_figure(_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
+    save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / "confusion.png")
+    save_figure(_mistakes(probabilities, labels, class_names, image), workdir / "mistakes.png")
 
 
 def _curves(path: Path) -> Figure:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from rich.text import Text
 
+from transfer_jax.report.figures import save_figure
 from transfer_jax.report.metrics import read_metrics
 
 _SHADES = "░▒▓█"
@@ -84,7 +83,7 @@ def draw_timelines(timelines: Mapping[str, Timeline], path: Path) -> None:
         for axes, (title, timeline) in zip(panels, timelines.items(), strict=True)
     ]
     figure.colorbar(shown[0], ax=panels.tolist(), label="learning rate")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_rate_curve(
@@ -105,15 +104,7 @@ def draw_rate_curve(
         axes.axvline(rate, color=f"C{index + 1}", linestyle=":", label=f"{name}: {rate:.1e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
     axes.legend()
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    canvases = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
-    if path.suffix not in canvases:
-        raise ValueError(f"{path} must end in {' or '.join(canvases)}")
-    canvas = canvases[path.suffix](figure)
-    getattr(canvas, f"print_{path.suffix[1:]}")(str(path))
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, title: str, timeline: Timeline, norm: LogNorm):
@@ -153,7 +144,7 @@ def timeline_text(timeline: Timeline, width: int) -> Text:
                 text.append("·", style="dim")
                 continue
             share = math.log(values.mean() / low) / math.log(high / low) if high > low else 1.0
-            level = min(int(share * len(_SHADES)), len(_SHADES) - 1)
+            level = min(max(int(share * len(_SHADES)), 0), len(_SHADES) - 1)
             text.append(_SHADES[level], style=_COLOURS[level])
         text.append("\n")
     steps = [low * (high / low) ** (index / len(_SHADES)) for index in range(len(_SHADES))]

@@ -12,7 +12,7 @@ import numpy as np
 from transfer_jax.data import ImageDataset, load_dataset
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
-from transfer_jax.training.inference import predict_saved
+from transfer_jax.training.inference import make_predictor
 from transfer_jax.weights.saved import SavedModel
 
 
@@ -77,9 +77,10 @@ def soup(
     graphdef, _, _ = split(model)
     candidates = [{**params, **stats} for _, params, stats in (split(each) for _, each in loaded)]
 
+    predictor = make_predictor(saved, graphdef, dataset)
+
     def accuracy(arrays: Arrays) -> float:
-        probabilities = predict_saved(saved, graphdef, arrays, dataset, progress=progress)
-        return float(np.mean(probabilities.argmax(-1) == dataset.labels))
+        return float(np.mean(predictor(arrays, progress).argmax(-1) == dataset.labels))
 
     arrays, kept = greedy_soup(candidates, accuracy)
     saved.save(Path(out), jax.device_get(arrays))

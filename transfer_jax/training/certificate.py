@@ -1,6 +1,5 @@
 """What a phase leaves behind as proof: what stayed frozen, by hashes, and what trained, at which rates."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from transfer_jax.files import write_text
 from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.freezing.proof import together
 from transfer_jax.training.phase import PhaseTrainer
 
 
@@ -40,8 +40,8 @@ def span(
         "optimizer_bytes": trainer.optimizer_bytes,
         "frozen": {
             "arrays": len(before),
-            "sha256_before": _together(before),
-            "sha256_after": _together(after),
+            "sha256_before": together(before),
+            "sha256_after": together(after),
         },
     }
 
@@ -64,8 +64,3 @@ def write_certificate(
     content = {"phase": parts.phase.name, "train": parts.phase.train, "spans": spans, "frozen": dict(frozen)}
     write_text(path, json.dumps(content, indent=1))
     return path
-
-
-def _together(digests: Mapping[str, str]) -> str:
-    lines = "\n".join(f"{path} {digest}" for path, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -48,7 +48,7 @@ class Conductor:
             epoch=step / parts.steps_per_epoch,
             cut=parts.cut,
             blocks=parts.blocks,
-            learning_rate=max(trainer.block_rates().values()),
+            learning_rate=max(trainer.block_rates.values()),
             grad_norm={block: norm for block, norm in found["grad_norm"].items() if block in blocks},
             plasticity=trainer.plasticity() if needs_plasticity(phase.controller) else {},
         )

@@ -1,6 +1,6 @@
 """Trained models at work: images in, probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -73,43 +73,45 @@ def predict_dataset(
     """
     saved, model = SavedModel.load(Path(model_dir))
     graphdef, params, stats = split(model)
-    return predict_saved(
-        saved,
-        graphdef,
-        {**params, **stats},
-        dataset,
-        batch_size=batch_size,
-        threads=threads,
-        progress=progress or Silent(),
-    )
+    predictor = make_predictor(saved, graphdef, dataset, batch_size=batch_size, threads=threads)
+    return predictor({**params, **stats}, progress or Silent())
 
 
-def predict_saved(
+def make_predictor(
     saved: SavedModel,
     graphdef: nnx.GraphDef,
-    arrays: Arrays,
     dataset: ImageDataset,
     *,
     batch_size: int = 32,
     threads: int = 2,
-    progress: Progress,
-) -> np.ndarray:
-    """The same of a model in memory: its description, definition (in inference mode) and arrays."""
+) -> Callable[[Arrays, Progress], np.ndarray]:
+    """From the arrays of a model to its probabilities `(images, classes)`; compiles once for all arrays.
+
+    Args:
+        saved: Its description.
+        graphdef: Its definition, in inference mode.
+        dataset: The images.
+        batch_size: Images in a step.
+        threads: Threads that read images.
+    """
     forward = Forward(graphdef=graphdef, start=None, preprocessing=saved.preprocessing, dtype=jnp.float32)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
     fetch = image_fetch(dataset, saved.preprocessing)
-    batches = ordered_batches(fetch, len(dataset), batch_size=size, threads=threads)
 
-    def watched():
-        for batch in batches:
-            yield batch
-            progress.advance(int(batch["mask"].sum()))
+    def predictor(arrays: Arrays, progress: Progress) -> np.ndarray:
+        progress.start("predicting", len(dataset))
 
-    progress.start("predicting", len(dataset))
-    probabilities = predict(step, arrays, watched())
-    progress.finish()
-    return probabilities
+        def watched():
+            for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
+                yield batch
+                progress.advance(int(batch["mask"].sum()))
+
+        probabilities = predict(step, arrays, watched())
+        progress.finish()
+        return probabilities
+
+    return predictor
 
 
 def classify(

@@ -156,7 +156,7 @@ class _Loop:
         for step, metrics in enumerate(steps, first + 1):
             now = time.monotonic()
             tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
-            tally.add(metrics, trainer.block_rates(), trainer.images)
+            tally.add(metrics, trainer.block_rates, trainer.images)
             self._progress.advance(images, loss=metrics["loss"])
             if step % epoch_steps == 0:
                 self._end_epoch(trainer, step // epoch_steps, tally)

@@ -1,15 +1,17 @@
 """A phase split by its labels, before anything is read or compiled."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from transfer_jax.freezing.adapters import Adapters
 from transfer_jax.freezing.labels import FROZEN, boundary, cut_off, labels, trainable_blocks
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.rates import Rates, rates_at
+from transfer_jax.freezing.rates import PhaseRates, Rates
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError, parse
-from transfer_jax.models.functional import block_of
+from transfer_jax.models import Classifier
+from transfer_jax.models.functional import block_of, split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +59,33 @@ class PhaseParts:
         return tuple(dict.fromkeys(block for block in map(block_of, self.labels) if block != "head"))
 
     def rates(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
-        """The learning rates at a step of the phase; see `rates_at`."""
-        before, steps = self.clock
-        return rates_at(self.phase, self.labels, before + step, steps, multipliers=multipliers)
+        """The learning rates at a step of the phase; see `PhaseRates.at`."""
+        return self._rates.at(self.clock[0] + step, multipliers)
+
+    @functools.cached_property
+    def depth(self) -> Mapping[str, float]:
+        """The depth scale of each block's learning rate."""
+        return self._rates.depth
+
+    @functools.cached_property
+    def _rates(self) -> PhaseRates:
+        return PhaseRates(self.phase, self.labels, self.clock[1])
+
+
+def schedule_parts(schedule: Schedule, model: Classifier, steps_per_epoch: int) -> tuple[PhaseParts, ...]:
+    """All phases of a schedule for a model, which may be abstract; errors are those of `phase_parts`."""
+    _, params, stats = split(model)
+    return tuple(
+        phase_parts(
+            schedule,
+            index,
+            params=tuple(params),
+            stats=tuple(stats),
+            block_names=model.backbone.block_names,
+            steps_per_epoch=steps_per_epoch,
+        )
+        for index in range(len(schedule.phases))
+    )
 
 
 def phase_parts(

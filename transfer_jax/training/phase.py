@@ -104,6 +104,7 @@ class PhaseTrainer:
         self.frozen = fresh.frozen
         self.state = fresh.state if ended is None else _going_on(fresh.state, parts, ended)
         self.rates: Rates = {}
+        self.block_rates: dict[str, float] = {}
         self.images = np.zeros(0, np.int32)
 
         forward = Forward(
@@ -189,7 +190,8 @@ class PhaseTrainer:
 
     def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
         """Takes one step, and returns its metrics; errors are those of `train`."""
-        self.rates, self.images = rates, np.asarray(batch["index"])
+        self.rates, self.block_rates = rates, self._of_blocks(rates)
+        self.images = np.asarray(batch["index"])
         anchor = self._pretrained() if self.parts.phase.l2_sp else {}
         arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
         run = self._compile("step", self._train_function, *arguments, donate=(0,))
@@ -203,20 +205,17 @@ class PhaseTrainer:
                 f"{self.parts.phase.name!r}; its batch: {images}{more}. "
                 "Try a lower learning rate or clip_norm."
             )
-        blocks = self.block_rates()
-        metrics["learning_rate"] = blocks.get("head", max(blocks.values()))
+        metrics["learning_rate"] = self.block_rates.get("head", max(self.block_rates.values()))
         return metrics
 
-    def block_rates(self) -> dict[str, float]:
-        """The learning rate of each block in the last step; where its tensors have their own, their mean."""
+    def _of_blocks(self, rates: Rates) -> dict[str, float]:
+        """The learning rate of each block that trains; where its tensors have their own, their mean."""
         tensors: dict[str, list[float]] = {}
-        for path, rate in self.rates.items():
+        for path, rate in rates.items():
             if path in self.state.trainable:
                 tensors.setdefault(block_of(path), []).append(float(rate))
-        return {
-            block: float(np.mean(tensors.get(block, [float(self.rates[block])])))
-            for block in trainable_blocks(self.parts.labels)
-        }
+        blocks = {block: float(rate) for block, rate in rates.items() if block not in self.state.trainable}
+        return blocks | {block: sum(each) / len(each) for block, each in tensors.items()}
 
     def _pretrained(self) -> Arrays:
         """The arrays that the run began with, of what trains."""

@@ -1,6 +1,7 @@
 """What a schedule will do to a network, before anything is trained."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from transfer_jax.freezing.labels import FROZEN
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import block_of, split
 from transfer_jax.report.timeline import Epoch, Timeline
-from transfer_jax.training.parts import PhaseParts, phase_parts
+from transfer_jax.training.parts import PhaseParts, schedule_parts
 from transfer_jax.training.run import batch_size, check
 
 
@@ -57,8 +58,12 @@ class Plan:
         ]
         if not trainable:
             return BlockPlan(0, 0.0)
-        rates = [float(parts.rates(step)[block]) for step in _steps(parts)]
-        return BlockPlan(sum(self.sizes.get(path, 0) for path in trainable), max(rates))
+        return BlockPlan(sum(self.sizes.get(path, 0) for path in trainable), self._highest[index][block])
+
+    @functools.cached_property
+    def _highest(self) -> tuple[dict[str, float], ...]:
+        """By phase, the highest rate of each block that trains."""
+        return tuple(_highest_rates(parts) for parts in self.phases)
 
     def timeline(self) -> Timeline:
         """The mean rate of every block in every epoch.
@@ -79,19 +84,12 @@ def plan(config: TrainConfig) -> Plan:
     dataset = load_dataset(config.images, config.data_dir)
     train, _ = stratified_split(dataset, config.eval_fraction, config.seed)
     model = create_model(config.model, len(dataset.class_names), hidden=config.hidden, abstract_backbone=True)
-    _, params, stats = split(model)
-    phases = tuple(
-        phase_parts(
-            config.schedule,
-            index,
-            params=tuple(params),
-            stats=tuple(stats),
-            block_names=model.backbone.block_names,
-            steps_per_epoch=len(train) // batch_size(config, len(train)),
-        )
-        for index in range(len(config.schedule.phases))
+    _, params, _ = split(model)
+    steps_per_epoch = len(train) // batch_size(config, len(train))
+    return Plan(
+        schedule_parts(config.schedule, model, steps_per_epoch),
+        {path: int(np.prod(array.shape)) for path, array in params.items()},
     )
-    return Plan(phases, {path: int(np.prod(array.shape)) for path, array in params.items()})
 
 
 def planned_timeline(phases: Sequence[PhaseParts]) -> Timeline:
@@ -106,5 +104,6 @@ def planned_timeline(phases: Sequence[PhaseParts]) -> Timeline:
     return Timeline((*phases[0].blocks, "head"), tuple(epochs))
 
 
-def _steps(parts: PhaseParts) -> range:
-    return range(0, parts.steps, max(parts.steps // 200, 1))
+def _highest_rates(parts: PhaseParts) -> dict[str, float]:
+    rates = [parts.rates(step) for step in range(0, parts.steps, max(parts.steps // 200, 1))]
+    return {block: max(float(each[block]) for each in rates) for block in rates[0]}

@@ -13,7 +13,6 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCache
-from transfer_jax.freezing.rates import depth_factors
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.phase import NonFiniteLossError, PhaseTrainer
 from transfer_jax.training.restore import arrays_at
@@ -99,13 +98,12 @@ def find_rate(
 
 def _ramp(run: Run, trainer: PhaseTrainer, rates: np.ndarray, progress: Progress) -> RateCurve:
     parts, batches = trainer.parts, iter(trainer.inputs.train)
-    depth = depth_factors(parts.phase, parts.labels)
     tried: list[float] = []
     losses: list[float] = []
     mean = 0.0
     progress.start(f"finding a rate for {parts.phase.name}", len(rates) * run.batch_size)
     for count, rate in enumerate(rates, 1):
-        scaled = {block: np.float32(rate * depth[block]) for block in parts.rates(0)}
+        scaled = {block: np.float32(rate * parts.depth[block]) for block in parts.rates(0)}
         try:
             loss = trainer.step(next(batches), scaled)["loss"]
         except NonFiniteLossError:

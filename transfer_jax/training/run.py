@@ -1,6 +1,7 @@
 """What all phases of a run share: the images, the network and its arrays."""
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.loss import balanced_weights
-from transfer_jax.training.parts import PhaseParts, phase_parts
+from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
 from transfer_jax.weights import find_spec, load_pretrained
 
 
@@ -62,6 +63,12 @@ class Run:
             **settings,
         )
 
+    @functools.cached_property
+    def stats(self) -> tuple[str, ...]:
+        """Paths of all running statistics."""
+        params = {*self.params}
+        return tuple(path for path in self.arrays if path not in params)
+
     @property
     def batch_size(self) -> int:
         """Images in a training step: the config's, or all of them where there are fewer."""
@@ -83,7 +90,7 @@ class Run:
             self.config.schedule,
             index,
             params=self.params,
-            stats=tuple(path for path in self.arrays if path not in {*self.params}),
+            stats=self.stats,
             block_names=self.block_names,
             steps_per_epoch=len(self.train) // self.batch_size,
             cut=cut,
@@ -150,16 +157,8 @@ def check(config: TrainConfig) -> None:
     model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True, abstract_head=True)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
-    _, params, stats = split(model)
-    for index, phase in enumerate(config.schedule.phases):
-        parts = phase_parts(
-            config.schedule,
-            index,
-            params=tuple(params),
-            stats=tuple(stats),
-            block_names=model.backbone.block_names,
-            steps_per_epoch=1,
-        )
+    for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
+        phase = parts.phase
         parts.rates(0)
         trains_on_features(config, phase, parts.boundary)
         if phase.controller:

@@ -1,6 +1,5 @@
 """Recipes in which time or measurements decide what trains."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -85,7 +84,7 @@ def autofreeze(*, tests_per_epoch: int = 4, **others: Any) -> Schedule:
         tests_per_epoch: How often the cut may move.
         **others: As for `lp_ft`.
     """
-    return _controlled("autofreeze", tests_per_epoch=tests_per_epoch, **others)
+    return lp_ft(controller="autofreeze", tests_per_epoch=tests_per_epoch, **others)
 
 
 def pipetransformer(**others: Any) -> Schedule:
@@ -96,7 +95,7 @@ def pipetransformer(**others: Any) -> Schedule:
     Args:
         **others: As for `lp_ft`.
     """
-    return _controlled("pipetransformer", **others)
+    return lp_ft(controller="pipetransformer", **others)
 
 
 def egeria(*, tests_per_epoch: int = 2, **others: Any) -> Schedule:
@@ -108,10 +107,4 @@ def egeria(*, tests_per_epoch: int = 2, **others: Any) -> Schedule:
         tests_per_epoch: How often the cut may move.
         **others: As for `lp_ft`.
     """
-    return _controlled("egeria", tests_per_epoch=tests_per_epoch, **others)
-
-
-def _controlled(name: str, **others: Any) -> Schedule:
-    schedule = lp_ft(**others)
-    *before, last = schedule.phases
-    return Schedule((*before, dataclasses.replace(last, controller=name)))
+    return lp_ft(controller="egeria", tests_per_epoch=tests_per_epoch, **others)

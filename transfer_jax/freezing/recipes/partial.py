@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes.whole import after_head
+from transfer_jax.freezing.recipes.whole import lp_ft
 from transfer_jax.freezing.schedule import Schedule
 
 
@@ -73,18 +72,11 @@ def lora(
     return partial("head", **{**settings, **others})
 
 
-def partial(
-    train: str, *, head_epochs: int = 60, epochs: int = 10, learning_rate: float = 1e-4, **others: Any
-) -> Schedule:
+def partial(train: str, **others: Any) -> Schedule:
     """The head, and then what a selector picks.
 
     Args:
         train: The selector.
-        head_epochs: Epochs of the head alone, on features that were extracted once; 0 leaves them out.
-        epochs: Epochs behind them.
-        learning_rate: Their rate.
-        **others: Other fields of that phase.
+        **others: As for `lp_ft`.
     """
-    settings = {"warmup": 0.1, **others}
-    phase = Phase(name="part", train=train, epochs=epochs, learning_rate=learning_rate, **settings)
-    return after_head(head_epochs, phase)
+    return lp_ft(**{"name": "part", "train": train, **others})

@@ -1,5 +1,7 @@
 """The three ways of the textbook: Chollet, Deep Learning with Python."""
 
+from typing import Any
+
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.schedule import Schedule
 
@@ -11,18 +13,7 @@ def feature_extraction(
 
     Source: Chollet, Deep Learning with Python, "feature extraction without data augmentation".
     """
-    return Schedule(
-        (
-            Phase(
-                name="head",
-                train="head",
-                epochs=epochs,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                cache="require",
-            ),
-        )
-    )
+    return head_alone(epochs, learning_rate, weight_decay=weight_decay, cache="require")
 
 
 def frozen_base(*, epochs: int = 5, learning_rate: float = 3e-3, weight_decay: float = 0.0) -> Schedule:
@@ -30,18 +21,7 @@ def frozen_base(*, epochs: int = 5, learning_rate: float = 3e-3, weight_decay: f
 
     Source: Chollet, Deep Learning with Python, "feature extraction together with data augmentation".
     """
-    return Schedule(
-        (
-            Phase(
-                name="head",
-                train="head",
-                epochs=epochs,
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                augment=True,
-            ),
-        )
-    )
+    return head_alone(epochs, learning_rate, weight_decay=weight_decay, augment=True)
 
 
 def five_steps(
@@ -81,4 +61,10 @@ def five_steps(
         augment=True,
         views=views,
     )
-    return Schedule((*head.phases, top))
+    return head + Schedule((top,))
+
+
+def head_alone(epochs: int, learning_rate: float, **others: Any) -> Schedule:
+    """One phase that trains the head; `others` are its other fields."""
+    phase = Phase(name="head", train="head", epochs=epochs, learning_rate=learning_rate, **others)
+    return Schedule((phase,))

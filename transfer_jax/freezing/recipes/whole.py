@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes.textbook import feature_extraction
+from transfer_jax.freezing.recipes.textbook import feature_extraction, head_alone
 from transfer_jax.freezing.schedule import Schedule
 
 
@@ -19,9 +19,9 @@ def lp_ft(*, head_epochs: int = 60, epochs: int = 10, learning_rate: float = 1e-
         learning_rate: Its rate.
         **others: Other fields of the second phase.
     """
-    settings = {"warmup": 0.1, "train": "all_()", **others}
-    phase = Phase(name="fine-tuning", epochs=epochs, learning_rate=learning_rate, **settings)
-    return after_head(head_epochs, phase)
+    settings = {"name": "fine-tuning", "warmup": 0.1, "train": "all_()", **others}
+    schedule = Schedule((Phase(epochs=epochs, learning_rate=learning_rate, **settings),))
+    return feature_extraction(epochs=head_epochs) + schedule if head_epochs else schedule
 
 
 def wise_ft(alpha: float = 0.5, **others: Any) -> Schedule:
@@ -124,18 +124,4 @@ def frofa(brightness: float = 0.1, *, epochs: int = 60, learning_rate: float = 3
         epochs: Epochs.
         learning_rate: Rate.
     """
-    phase = Phase(
-        name="head",
-        train="head",
-        epochs=epochs,
-        learning_rate=learning_rate,
-        feature_brightness=brightness,
-        cache="require",
-    )
-    return Schedule((phase,))
-
-
-def after_head(head_epochs: int, *phases: Phase) -> Schedule:
-    """Phases that begin with a head trained on cached features; 0 epochs leave it out."""
-    schedule = Schedule(phases)
-    return feature_extraction(epochs=head_epochs) + schedule if head_epochs else schedule
+    return head_alone(epochs, learning_rate, feature_brightness=brightness, cache="require")
