@@ -63,9 +63,11 @@ def draw(folder: Path, each: int = 24) -> None:
 
 
 def start(config: Path, workdir: Path) -> subprocess.Popen[bytes]:
-    """Starts the command."""
+    """Starts the command; every workdir has a compilation cache of its own, so that each run compiles."""
     command = [sys.executable, "-m", "transfer_jax.cli", "train", str(config), "--workdir", str(workdir)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{workdir}.xla"}
+    with Path(f"{workdir}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def where(workdir: Path, began: float) -> str:
@@ -100,6 +102,11 @@ def digest(workdir: Path) -> dict[str, Any]:
     return found
 
 
+def _check(code: int, workdir: Path) -> None:
+    if code:
+        raise SystemExit(f"exit code {code}:\n{Path(f'{workdir}.log').read_text()[-3000:]}")
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -109,12 +116,11 @@ def main() -> None:
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{scratch}/xla"
         images, config = Path(scratch, "images"), Path(scratch, "config.py")
         draw(images)
         config.write_text(CONFIG.format(images=str(images)))
         started = time.monotonic()
-        assert start(config, Path(scratch, "whole")).wait() == 0
+        _check(start(config, Path(scratch, "whole")).wait(), Path(scratch, "whole"))
         seconds = time.monotonic() - started
         expected = digest(Path(scratch, "whole"))
         rows: list[dict[str, Any]] = []
@@ -131,11 +137,11 @@ def main() -> None:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     after = f"{time.time() - began:.1f}"
-                    rows.append(
-                        {"kill": len(rows) + 1, "run": run, "after s": after, "hit": where(workdir, began)}
-                    )
+                    hit = where(workdir, began)
+                    print(f"kill {len(rows) + 1} after {after} s, {hit}", flush=True)
+                    rows.append({"kill": len(rows) + 1, "run": run, "after s": after, "hit": hit})
                     continue
-                assert code == 0, f"exit code {code}"
+                _check(code, workdir)
                 break
             found = digest(workdir)
             odd = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]

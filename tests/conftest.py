@@ -26,6 +26,7 @@ from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratif
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models.initial import Draws
 from transfer_jax.models.layers import ConvNorm, GlobalPool
 from transfer_jax.models.mbconv import MBConv, Style
 from transfer_jax.training.run import Run
@@ -50,9 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def make_toy() -> Callable[..., Classifier]:
     """Makes a network that compiles in a moment: `stem`, `blocks.1`, `blocks.11`, `top`, `pre_logits`."""
 
-    @nnx.jit(static_argnames=("num_classes", "hidden", "dropout"))
-    def build(key: jax.Array, num_classes: int, hidden: tuple[int, ...], dropout: float) -> Classifier:
-        rngs = nnx.Rngs(key)
+    def make(num_classes: int = 3, *, hidden: tuple[int, ...] = (), dropout: float = 0.0, seed: int = 0):
+        rngs = Draws(seed)
         blocks = {
             "stem": ConvNorm(3, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
             "blocks.1": MBConv(8, 8, 3, 1, 16, style=STYLE, drop_path=0.5, rngs=rngs),
@@ -60,12 +60,8 @@ def make_toy() -> Callable[..., Classifier]:
             "top": ConvNorm(12, 16, activation=jax.nn.relu6, rngs=rngs),
             PRE_LOGITS: GlobalPool(),
         }
-        return Classifier(
-            Backbone(blocks, 16), Head(16, num_classes, hidden=hidden, dropout=dropout, rngs=rngs)
-        )
-
-    def make(num_classes: int = 3, *, hidden: tuple[int, ...] = (), dropout: float = 0.0, seed: int = 0):
-        model = build(jax.random.key(seed), num_classes, hidden, dropout)
+        head = Head(16, num_classes, hidden=hidden, dropout=dropout, rngs=rngs)
+        model = Classifier(Backbone(blocks, 16), head)
         model.eval()
         return model
 

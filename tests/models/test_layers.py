@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from transfer_jax.models.initial import Draws
 from transfer_jax.models.layers import Conv, ConvNorm, max_pool
 
 CHANNELS = 6
@@ -17,7 +18,7 @@ def unfused(block, x):
 @pytest.fixture(params=[CHANNELS, 1], ids=["depthwise", "dense"])
 def block(request):
     block = ConvNorm(
-        CHANNELS, CHANNELS, 3, groups=request.param, epsilon=1e-3, activation=jax.nn.relu6, rngs=nnx.Rngs(0)
+        CHANNELS, CHANNELS, 3, groups=request.param, epsilon=1e-3, activation=jax.nn.relu6, rngs=Draws(0)
     )
     rng = np.random.default_rng(0)
     for name, low, high in (("scale", 0.5, 2), ("bias", -1, 1), ("mean", -1, 1), ("var", 0.5, 2)):
@@ -84,7 +85,7 @@ def test_a_last_window_that_sticks_out_counts_only_if_it_is_to(whole, expected):
 
 
 def test_kernels_may_be_wider_than_high():
-    conv = Conv(1, 1, (1, 3), rngs=nnx.Rngs(0))
+    conv = Conv(1, 1, (1, 3), rngs=Draws(0))
     conv.kernel[...] = jnp.ones((1, 3, 1, 1))
     x = jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]).reshape(1, 2, 3, 1)
     np.testing.assert_array_equal(conv(x)[0, :, :, 0], [[3, 6, 5], [30, 60, 50]])

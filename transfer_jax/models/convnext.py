@@ -13,7 +13,7 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
-from transfer_jax.models.initial import constant
+from transfer_jax.models.initial import zeros
 from transfer_jax.models.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -54,8 +54,8 @@ class ResponseNorm(nnx.Module):
     """Global response normalization: a channel counts by its norm over the image, relative to the mean."""
 
     def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.scale = nnx.Param(constant(0.0, width, rngs))
-        self.bias = nnx.Param(constant(0.0, width, rngs))
+        self.scale = nnx.Param(zeros(rngs.params(), (width,)))
+        self.bias = nnx.Param(zeros(rngs.params(), (width,)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         norm = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)

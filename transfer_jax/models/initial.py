@@ -1,14 +1,21 @@
 """The values that parameters begin with or, in an abstract model, only their shapes.
 
-Tracing a large network for its shapes takes longer than reading its weights. So a layer asks here for its
-arrays, and gets shapes if its source of random numbers is `Shapes`: nothing is traced.
+Tracing a large network for its shapes takes longer than reading its weights, and compiling what would draw
+its values longer than drawing them. So a layer asks a source for its arrays: `Draws` draws them with NumPy,
+`Shapes` gives only shapes, and nothing is traced or compiled.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+_DEVIATION = 0.8796256610342398
+"""Standard deviation of a normal distribution that is cut off at two standard deviations."""
 
 
 class Shapes(nnx.Rngs):
@@ -18,29 +25,65 @@ class Shapes(nnx.Rngs):
         """Takes no seed."""
 
     def params(self) -> Any:
-        """None in place of a key, which `or_shape` understands."""
+        """None in place of a key, which the initializers of this module understand."""
         return None
 
 
-def or_shape(init: nnx.Initializer) -> nnx.Initializer:
-    """The initializer, which gives only the shape if the key is None."""
+class Draws(nnx.Rngs):
+    """A source of random numbers for the initializers of this module.
 
-    def initial(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Any:
-        del out_sharding
-        return jax.ShapeDtypeStruct(shape, dtype) if key is None else init(key, shape, dtype)
+    Args:
+        seed: One number or several; the same ones give the same arrays.
+    """
 
-    return initial
+    def __init__(self, *seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def params(self) -> Any:
+        """The generator, in place of a key."""
+        return self._generator
 
 
-def constant(value: float, features: int, rngs: nnx.Rngs) -> jax.Array:
-    """An array `(features,)` of one value; `rngs` only says whether the shape will do."""
-    unused: Any = None if isinstance(rngs, Shapes) else "key"
-    return or_shape(nnx.initializers.constant(value))(unused, (features,), jnp.float32)
-
-
-zeros, ones = or_shape(nnx.initializers.zeros_init()), or_shape(nnx.initializers.ones_init())
+def constant(value: float) -> nnx.Initializer:
+    """All of one value."""
+    return _initializer(lambda source, shape: np.full(shape, value, np.float32))
 
 
 def normal(deviation: float) -> nnx.Initializer:
     """Draws from a normal distribution."""
-    return or_shape(nnx.initializers.normal(deviation))
+    return _initializer(lambda source, shape: deviation * source.standard_normal(shape, np.float32))
+
+
+def _truncated(axis: int, gain: float) -> nnx.Initializer:
+    """Draws from a normal distribution, cut off at two deviations, of the variance `gain / fan`.
+
+    The fan of a kernel `(…, inputs, outputs)` is its length along an axis times its size in pixels.
+    """
+
+    def draw(source: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        found = source.standard_normal(shape, np.float32)
+        while (far := np.abs(found) > 2).any():
+            found[far] = source.standard_normal(int(far.sum()), np.float32)
+        fan = shape[axis] * math.prod(shape[:-2])
+        return found * np.float32(math.sqrt(gain / fan) / _DEVIATION)
+
+    return _initializer(draw)
+
+
+def _initializer(draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> nnx.Initializer:
+    """What NNX calls with the source, the shape and the dtype of a parameter."""
+
+    def initial(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Any:
+        del out_sharding
+        return jax.ShapeDtypeStruct(shape, dtype) if key is None else jnp.asarray(draw(key, shape), dtype)
+
+    return initial
+
+
+zeros, ones = constant(0.0), constant(1.0)
+
+fan_in = _truncated(-2, 1.0)
+"""For linear maps. Source: LeCun et al. 1998, "Efficient BackProp"."""
+
+fan_out = _truncated(-1, 2.0)
+"""For convolutions. Source: He et al. 2015, arXiv:1502.01852."""

@@ -8,10 +8,7 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.conv import conv2d
-from transfer_jax.models.initial import constant, ones, or_shape, zeros
-
-_FAN_IN = or_shape(nnx.initializers.lecun_normal())
-_FAN_OUT = or_shape(nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"))
+from transfer_jax.models.initial import constant, fan_in, fan_out, ones, zeros
 
 
 class Linear(nnx.Linear):
@@ -26,7 +23,7 @@ class Linear(nnx.Linear):
 
     def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> None:
         super().__init__(
-            in_features, out_features, use_bias=use_bias, kernel_init=_FAN_IN, bias_init=zeros, rngs=rngs
+            in_features, out_features, use_bias=use_bias, kernel_init=fan_in, bias_init=zeros, rngs=rngs
         )
 
 
@@ -72,8 +69,8 @@ class BatchNorm(nnx.BatchNorm):
         self, features: int, *, epsilon: float, momentum: float, use_scale: bool = True, rngs: nnx.Rngs
     ) -> None:
         # Not NNX's: that one always allocates the statistics.
-        self.mean = nnx.BatchStat(constant(0.0, features, rngs))
-        self.var = nnx.BatchStat(constant(1.0, features, rngs))
+        self.mean = nnx.BatchStat(zeros(rngs.params(), (features,)))
+        self.var = nnx.BatchStat(ones(rngs.params(), (features,)))
         self.scale = nnx.Param(ones(rngs.params(), (features,))) if use_scale else None
         self.bias = nnx.Param(zeros(rngs.params(), (features,)))
         self.epsilon = epsilon
@@ -139,8 +136,8 @@ class Conv(nnx.Module):
     ) -> None:
         sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         shape = (*sides, in_features // groups, out_features)
-        self.kernel = nnx.Param(_FAN_OUT(rngs.params(), shape))
-        self.bias = nnx.Param(constant(0.0, out_features, rngs)) if use_bias else None
+        self.kernel = nnx.Param(fan_out(rngs.params(), shape))
+        self.bias = nnx.Param(zeros(rngs.params(), (out_features,))) if use_bias else None
         self.strides = strides
         self.padding = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
         self.groups = groups
@@ -305,7 +302,7 @@ class LayerScale(nnx.Module):
     """
 
     def __init__(self, features: int, initial: float, rngs: nnx.Rngs) -> None:
-        self.gamma = nnx.Param(constant(initial, features, rngs))
+        self.gamma = nnx.Param(constant(initial)(rngs.params(), (features,)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x * self.gamma[...].astype(x.dtype)

@@ -1,10 +1,7 @@
 """The networks by name."""
 
 import difflib
-import functools
-from typing import Any
 
-import jax
 from flax import nnx
 
 from transfer_jax.models import (
@@ -28,7 +25,7 @@ from transfer_jax.models import (
 )
 from transfer_jax.models.backbone import Backbone, Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.models.initial import Shapes
+from transfer_jax.models.initial import Draws, Shapes
 
 FAMILIES: tuple[Family, ...] = tuple(
     family.FAMILY
@@ -114,23 +111,15 @@ def create_model(
         )
         return family.build(variant.shape, setting)
 
-    def draw(key: jax.Array) -> Backbone:
-        return build(nnx.Rngs(jax.random.split(key)[0]))
-
-    backbone = build(Shapes()) if abstract_backbone else nnx.jit(draw)(jax.random.key(seed))
-    sizes = (backbone.features, num_classes, hidden, variant.dropout if dropout is None else dropout)
-    head = _head(Shapes(), *sizes) if abstract_head else _drawn_head(jax.random.key(seed), *sizes)
+    backbone = build(Shapes() if abstract_backbone else Draws(seed, 0))
+    head = Head(
+        backbone.features,
+        num_classes,
+        hidden=hidden,
+        dropout=variant.dropout if dropout is None else dropout,
+        rngs=Shapes() if abstract_head else Draws(seed, 1),
+    )
     return Classifier(backbone, head)
-
-
-def _head(rngs: nnx.Rngs, features: int, num_classes: int, hidden: tuple[int, ...], dropout: float) -> Head:
-    return Head(features, num_classes, hidden=hidden, dropout=dropout, rngs=rngs)
-
-
-@functools.partial(nnx.jit, static_argnums=(1, 2, 3, 4))
-def _drawn_head(key: jax.Array, *sizes: Any) -> Head:
-    """The head with its initial values; as one program it compiles in half the time of many."""
-    return _head(nnx.Rngs(jax.random.split(key)[1]), *sizes)
 
 
 def family_of(name: str) -> Family:
