@@ -66,7 +66,12 @@ def test_choices_and_their_expressions(text, expected):
 
 
 def test_expressions_and_functions_agree():
-    built = (top(2) | blocks("stem")) & ~role("norm") & (all_() | head | from_("stem")) & match(".")
+    built = (
+        (top(2) | blocks("stem"))
+        & ~role("norm")
+        & (all_() | head | from_("stem"))
+        & match("stem|layer4|head")
+    )
     assert chosen(built) == chosen(parse(built))
     assert parse(built) == built
     assert chosen(built) == {"backbone/stem/conv/kernel", *of("layer4.0", "layer4.1", "head")} - {
@@ -116,8 +121,10 @@ def test_wrong_arguments_are_found_while_reading(text, message):
         ("blocks('stem', 'block')", "matches no block"),
         ("match('attention')", "matches none of the 14 parameters, such as backbone/stem/conv/kernel"),
         ("head | match('attention')", "matches none"),
+        ("match('.')", r"match\('\.'\) matches all 14 parameters; say all_\(\) if that is meant"),
+        ("~(head & top(0) & blocks('stem'))", r"picks everything, for .* picks nothing; all_\(\) says so"),
     ],
 )
-def test_selectors_that_match_nothing_say_what_there_is(text, message):
+def test_selectors_that_match_nothing_or_everything_say_what_there_is(text, message):
     with pytest.raises(SelectorError, match=message):
         parse(text).select(PATHS)

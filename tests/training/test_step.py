@@ -7,9 +7,6 @@ import pytest
 
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
-from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge
-from transfer_jax.training.compile import compile_function
 from transfer_jax.training.step import make_eval_step
 
 
@@ -183,58 +180,3 @@ def test_evaluation_gives_the_logits(make_toy, make_step, batch, live):
     np.testing.assert_allclose(
         jax.jit(step)(made.arrays, {"image": batch["image"]}), live[1], rtol=1e-3, atol=1e-5
     )
-
-
-# The operations of the tiny real network, as XLA counts them in the compiled programs.
-IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
-LABELS = np.zeros(8, np.int32)
-HEAD_FLOPS = 2 * 8 * 1280 * 3
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    model = create_model("efficientnet_lite_tiny", 3)
-    model.eval()
-    return model
-
-
-def flops(function, *args, donate=()) -> float:
-    found = compile_function(function, *args, donate=donate).flops
-    assert found is not None
-    return found
-
-
-def step_flops(made, batch) -> float:
-    return flops(made.step, made.state, made.frozen, batch, made.rates, donate=(0,))
-
-
-@pytest.mark.parametrize(
-    ("changes", "options"),
-    [
-        ({}, {}),
-        ({"clip_norm": 1.0}, {"ema_decay": 0.99, "label_smoothing": 0.1}),
-        ({"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "norm": "train"}, {"ema_decay": 0.99}),
-    ],
-)
-def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, changes, options):
-    made = make_step(tiny, sgd("head", **changes), **options)
-    evaluation = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
-    forward = flops(evaluation, made.arrays, {"image": IMAGES})
-    assert forward > 50 * HEAD_FLOPS  # so that a backward pass would show
-    # `forward` has the head once, and backward has it twice
-    step = step_flops(made, {"image": IMAGES, "label": LABELS})
-    assert forward <= step <= 1.05 * (forward + 2 * HEAD_FLOPS)
-
-
-def test_the_backward_pass_stops_at_the_boundary(tiny, make_step):
-    live, cached = (make_step(tiny, sgd("top(2)", clip_norm=1.0), cached=cached) for cached in (False, True))
-    normalize = live.forward.preprocessing.normalize
-
-    def prefix(arrays, images):  # not `make_prefix`: it loops on a CPU, and XLA counts a loop's body once
-        return merge(live.graphdef, arrays).backbone(normalize(images), stop=live.boundary)
-
-    features = jax.eval_shape(prefix, live.arrays, IMAGES)
-    below = flops(prefix, live.arrays, IMAGES)
-    above = step_flops(cached, {"features": features, "label": LABELS})
-    assert step_flops(live, {"image": IMAGES, "label": LABELS}) == pytest.approx(below + above, rel=0.02)
-    assert below > 0.3 * above  # a backward pass through the prefix would cost twice that

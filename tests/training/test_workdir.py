@@ -44,6 +44,14 @@ def test_another_config_is_refused_and_the_difference_named(tmp_path, change, me
     assert read_config(tmp_path) == CONFIG
 
 
+def test_another_config_is_taken_by_force(tmp_path):
+    claim(CONFIG, tmp_path)
+    other = dataclasses.replace(CONFIG, seed=1)
+    assert check_workdir(other, tmp_path, force=True) is True
+    claim(other, tmp_path)
+    assert read_config(tmp_path) == other
+
+
 def test_many_differences_are_abridged(tmp_path):
     claim(CONFIG, tmp_path)
     change = {

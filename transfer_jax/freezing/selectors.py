@@ -12,7 +12,7 @@ from transfer_jax.models.functional import block_of
 
 
 class SelectorError(ValueError):
-    """A selector that cannot be read, or that matches nothing."""
+    """A selector that cannot be read, or that matches nothing, or everything without saying so."""
 
 
 class Selector(str):
@@ -36,7 +36,13 @@ class Selector(str):
         return Selector(f"({self} & {other})", lambda paths: self.select(paths) & other.select(paths))
 
     def __invert__(self) -> "Selector":
-        return Selector(f"~{self}", lambda paths: frozenset(paths) - self.select(paths))
+        def select(paths: tuple[str, ...]) -> frozenset[str]:
+            without = self.select(paths)
+            if not without:
+                raise SelectorError(f"~{self} picks everything, for {self} picks nothing; all_() says so")
+            return frozenset(paths) - without
+
+        return Selector(f"~{self}", select)
 
 
 def _blocks(paths: Iterable[str]) -> tuple[str, ...]:
@@ -227,4 +233,6 @@ def _some(text: str, paths: tuple[str, ...], chosen: list[str]) -> frozenset[str
     if not chosen:
         shown = ", ".join(paths[:3])
         raise SelectorError(f"{text} matches none of the {len(paths)} parameters, such as {shown}")
+    if len(chosen) == len(paths):
+        raise SelectorError(f"{text} matches all {len(paths)} parameters; say all_() if that is meant")
     return frozenset(chosen)

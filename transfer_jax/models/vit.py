@@ -169,6 +169,7 @@ FAMILY = Family(
                 "vit_huge_patch14_224.mae",
             )
         },
+        "vit_nano_patch8_32": _variant(Shape(32, 3, 2, patch=8), size=32),  # for tests
         **{f"deit_{size}_patch16_224": _variant(SIZES[size]()) for size in ("tiny", "small", "base")},
         **{
             f"deit_{size}_distilled_patch16_224": _variant(SIZES[size](tokens=2, positions=2, kind="deit"))

@@ -22,11 +22,13 @@ class Compiled:
         run: The function.
         seconds: Time to trace and compile it.
         flops: Floating-point operations of one call, as XLA counts them; None where it does not.
+        bytes: Bytes that one call reads and writes, as XLA counts them; None where it does not.
     """
 
     run: Callable[..., Any]
     seconds: float
     flops: float | None
+    bytes: float | None
 
     def __call__(self, *args: Any) -> Any:
         return self.run(*args)
@@ -54,4 +56,4 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
         _recent.popitem(last=False)
     seconds = time.perf_counter() - started
     analysis = run.cost_analysis() or {}
-    return Compiled(run, seconds, analysis.get("flops"))
+    return Compiled(run, seconds, analysis.get("flops"), analysis.get("bytes accessed"))

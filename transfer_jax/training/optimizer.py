@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from transfer_jax.freezing.labels import multi_transform, trainable_blocks
@@ -22,8 +23,23 @@ def make_optimizer(phase: Phase, labels: Mapping[str, str]) -> optax.GradientTra
         labels: From path to `frozen` or the block.
     """
     blocks = {name: optax.chain(*_direction(phase), _follow_rate(name)) for name in trainable_blocks(labels)}
-    clip = optax.identity() if phase.clip_norm is None else optax.clip_by_global_norm(phase.clip_norm)
+    clip = optax.identity() if phase.clip_norm is None else _clip(phase.clip_norm)
     return optax.chain(clip, multi_transform(blocks, labels))
+
+
+def _clip(limit: float) -> optax.GradientTransformation:
+    """Scales all gradients by one factor if their norm is above a limit.
+
+    It is `optax.clip_by_global_norm` without its division of every gradient, which XLA does not fuse with
+    what follows: three times the size of the gradients less is read and written.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        factor = jnp.minimum(1.0, limit / optax.tree.norm(updates))
+        return jax.tree.map(lambda update: factor * update, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _direction(phase: Phase) -> list[optax.GradientTransformation]:
