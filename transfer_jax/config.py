@@ -46,6 +46,7 @@ class TrainConfig:
         eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
         measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
+        compile_ahead: Whether to compile the next phase while one trains; None does with more than two cores.
         threads: Threads that read images.
         data_dir: Folder of prepared datasets; None takes the default.
         feature_dir: Folder of cached features; None puts them into the workdir.
@@ -73,6 +74,7 @@ class TrainConfig:
     eval_every: int = 0
     measure_every: int = 0
     checkpoint_seconds: float = 30.0
+    compile_ahead: bool | None = None
     threads: int = 2
     data_dir: str | None = None
     feature_dir: str | None = None

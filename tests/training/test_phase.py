@@ -191,6 +191,6 @@ def test_phases_of_the_same_structure_share_a_program(make_run):
     for index in range(3):
         trainer = trainer_of(run, index)
         next(trainer.train(iter(trainer.inputs.train), 0))
-        programs.append(trainer._compiled["step"].run)
+        programs.append(trainer._programs.compiled("step").run)
     assert programs[0] is programs[1]
     assert programs[1] is not programs[2]

@@ -46,9 +46,9 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
         donate: Positions of the arguments whose memory the results may reuse.
     """
     started = time.perf_counter()
-    lowered = jax.jit(function, donate_argnums=donate).lower(*args)
-    # The debug information names the arguments, of which those that are not used are left out.
-    text = f"{lowered.as_text(debug_info=True)} {lowered.in_tree} {lowered.out_tree}"
+    # Arguments that are not used stay, so that text and trees say which argument is which.
+    lowered = jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*args)
+    text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree}"
     key = hashlib.sha256(text.encode()).hexdigest()
     run = _recent.pop(key, None) or lowered.compile()
     _recent[key] = run

@@ -123,10 +123,7 @@ class Extractor:
         self._boundary = boundary
         self._arrays = prefix_arrays(arrays, boundary, run.block_names)
         self._weights = fingerprint(self._arrays)
-        self._prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
         self._rest = arrays
-        size = run.preprocessing.image_size
-        self._images = jax.ShapeDtypeStruct((EXTRACTION_BATCH, size, size, 3), jnp.uint8)
         self._compiled: Compiled | None = None
 
     @property
@@ -170,12 +167,11 @@ class Extractor:
                 yield np.asarray(prefix(self._rest, batch["image"]))
 
         progress.start(task, rows)
-        shape = jax.eval_shape(self._prefix, self._rest, self._images).shape[1:]
         extraction = extract(
             key,
             rows=rows,
             batch_size=EXTRACTION_BATCH,
-            row_shape=shape,
+            row_shape=_features_shape(run, self._boundary).shape[1:],
             batches=features,
             labels=np.tile(dataset.labels, views or 1),
             root=run.feature_root,
@@ -186,8 +182,36 @@ class Extractor:
 
     def _compile(self) -> Compiled:
         if self._compiled is None:
-            self._compiled = compile_function(self._prefix, self._rest, self._images)
+            self._compiled = compile_prefix(self._run, self._boundary, self._rest)
         return self._compiled
+
+
+def compile_prefix(run: Run, boundary: str, arrays: Arrays) -> Compiled:
+    """Compiles the frozen prefix up to a boundary, for `EXTRACTION_BATCH` images at a time."""
+    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
+    return compile_function(prefix, arrays, _images_shape(run, EXTRACTION_BATCH))
+
+
+def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a training batch, of the features at the boundary `start` or else of images."""
+    size = run.batch_size
+    found = {"label": jax.ShapeDtypeStruct((size,), jnp.int32)}
+    if run.train.weights is not None:
+        found["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
+    if start is None:
+        return {**found, "image": _images_shape(run, size)}
+    features = _features_shape(run, start)
+    return {**found, "features": jax.ShapeDtypeStruct((size, *features.shape[1:]), features.dtype)}
+
+
+def _images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
+    side = run.preprocessing.image_size
+    return jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)
+
+
+def _features_shape(run: Run, boundary: str) -> jax.ShapeDtypeStruct:
+    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
+    return jax.eval_shape(prefix, run.arrays, _images_shape(run, EXTRACTION_BATCH))
 
 
 def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:

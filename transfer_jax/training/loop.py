@@ -16,6 +16,7 @@ from transfer_jax.freezing.proof import check_unchanged, digests
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
 from transfer_jax.training.evaluate import evaluation_metrics
@@ -92,6 +93,7 @@ class _Loop:
         self._latest = latest
         self._position = position
         self._progress = progress
+        self._ahead = Ahead(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._log = MetricsLog(run.workdir / "metrics.jsonl", resume_step=latest or 0)
 
@@ -102,16 +104,22 @@ class _Loop:
             where = (self._run, self._checkpoints, self._latest, self._position)
             arrays = restored_arrays(*where)
             ended = restored_end(*where, arrays)
-        while self._position.phase < len(self._phases):
-            trainer = self._train_phase(arrays, ended)
-            arrays, ended = trainer.final_arrays(), trainer.ended()
+        try:
+            while self._position.phase < len(self._phases):
+                trainer = self._train_phase(arrays, ended)
+                arrays, ended = trainer.final_arrays(), trainer.ended()
+        finally:
+            self._ahead.wait()
 
     def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
         """Trains a phase to its end, in one span for each place of the cut."""
         position = self._position
         began = self._began(arrays)
         parts = self._run.parts(position.phase, position.cut)
+        self._ahead.wait()
         trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
+        for following in self._phases[position.phase + 1 : position.phase + 2]:
+            self._ahead.start(following)
         tally = Tally(**position.tally)
         tally.add_inputs(trainer.inputs)
         data = position.data

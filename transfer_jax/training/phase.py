@@ -7,28 +7,18 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from transfer_jax.freezing.adapters import Adapters
-from transfer_jax.freezing.labels import partition, trainable_blocks
+from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.rates import Rates
-from transfer_jax.models.functional import Arrays, block_of, with_training
+from transfer_jax.models.functional import Arrays, block_of
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.evaluate import predict
 from transfer_jax.training.inputs import Inputs, phase_inputs
-from transfer_jax.training.measure import make_measure, make_plasticity
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.parts import PhaseParts
+from transfer_jax.training.programs import Programs
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
-from transfer_jax.training.step import (
-    Forward,
-    StepOptions,
-    make_eval_step,
-    make_gradients,
-    make_train_step,
-)
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -48,23 +38,14 @@ class Ended:
     state: TrainState
 
 
-@dataclasses.dataclass(frozen=True)
-class Fresh:
-    """A phase before its first step.
+def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> tuple[TrainState, Arrays]:
+    """What a phase will change, before its first step, and all other arrays of the model.
 
-    Attributes:
-        state: What will change.
-        frozen: All other arrays of the model.
-        optimizer: Its optimizer.
+    Args:
+        run: The run.
+        parts: The phase.
+        arrays: All arrays of the model as it starts.
     """
-
-    state: TrainState
-    frozen: Arrays
-    optimizer: optax.GradientTransformationExtraArgs
-
-
-def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> Fresh:
-    """Splits all arrays of the model as a phase starts, the factors of its low-rank updates added."""
     seed = run.config.seed + parts.index
     params = {path: arrays[path] for path in run.params} | parts.adapters.initial(arrays, seed)
     trainable, frozen = partition(params, parts.labels)
@@ -72,7 +53,7 @@ def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> Fresh:
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
     optimizer = make_optimizer(parts.phase, parts.labels)
     state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0, seed=seed)
-    return Fresh(state, {**frozen, **fixed}, optimizer)
+    return state, {**frozen, **fixed}
 
 
 class PhaseTrainer:
@@ -96,47 +77,19 @@ class PhaseTrainer:
         ended: Ended | None = None,
         began: Arrays | None = None,
     ) -> None:
-        phase, config = parts.phase, run.config
         self.parts = parts
-        seed = config.seed + parts.index
-        self.inputs: Inputs = phase_inputs(run, phase, parts.boundary, arrays, seed, progress)
-        fresh = fresh_state(run, parts, arrays)
-        self.frozen = fresh.frozen
-        self.state = fresh.state if ended is None else _going_on(fresh.state, parts, ended)
+        seed = run.config.seed + parts.index
+        self.inputs: Inputs = phase_inputs(run, parts.phase, parts.boundary, arrays, seed, progress)
+        state, self.frozen = fresh_state(run, parts, arrays)
+        self.state = state if ended is None else _going_on(state, parts, ended)
         self.rates: Rates = {}
         self.block_rates: dict[str, float] = {}
         self.images = np.zeros(0, np.int32)
-
-        forward = Forward(
-            graphdef=with_training(run.graphdef, arrays, trainable_blocks(parts.labels), norm=phase.norm),
-            start=self.inputs.start,
-            preprocessing=run.preprocessing,
-            dtype=run.dtype,
-            adapters=parts.adapters,
-        )
-        mixes = phase.augment and self.inputs.start is None
-        options = StepOptions(
-            class_weights=run.class_weights(),
-            label_smoothing=config.label_smoothing,
-            mixup=config.augmentation.mixup if mixes else 0.0,
-            cutmix=config.augmentation.cutmix if mixes else 0.0,
-            accumulate=config.accumulate,
-            ema_decay=config.ema_decay,
-            l2_sp=phase.l2_sp,
-            l2_head=phase.l2_head,
-            feature_brightness=phase.feature_brightness,
-        )
+        self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
         self._run = run
         self._began = began or {}
-        self._forward = forward
-        self._names = run.train.names
-        self._train_function = make_train_step(forward, fresh.optimizer, options)
-        gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
-        self._measure_function = make_measure(gradients, fresh.optimizer)
-        self._plasticity_function = make_plasticity(forward, trainable_blocks(parts.labels))
-        self._compiled: dict[str, Compiled] = {}
+        self._programs = Programs(run, parts)
         self._samples: dict[int, dict[str, np.ndarray]] = {}
-        self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
 
     def ended(self) -> Ended:
         """What goes on from here."""
@@ -145,12 +98,12 @@ class PhaseTrainer:
     @property
     def compile_seconds(self) -> float:
         """Time spent compiling so far."""
-        return self.inputs.compile_seconds + sum(each.seconds for each in self._compiled.values())
+        return self.inputs.compile_seconds + self._programs.compile_seconds
 
     @property
     def step_flops(self) -> float | None:
         """Floating-point operations of a training step, once compiled."""
-        return self._compiled["step"].flops if "step" in self._compiled else None
+        return self._programs.step_flops
 
     def all_arrays(self) -> Arrays:
         """All arrays of the model as they are now, moving averages left aside, low-rank updates merged."""
@@ -192,13 +145,12 @@ class PhaseTrainer:
         """Takes one step, and returns its metrics; errors are those of `train`."""
         self.rates, self.block_rates = rates, self._of_blocks(rates)
         self.images = np.asarray(batch["index"])
-        anchor = self._pretrained() if self.parts.phase.l2_sp else {}
+        anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
         arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
-        run = self._compile("step", self._train_function, *arguments, donate=(0,))
-        self.state, metrics = run(*arguments)
+        self.state, metrics = self._programs.compiled("step", *arguments)(*arguments)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite(metrics["loss"]):
-            images = ", ".join(str(self._names[index]) for index in batch["index"][:8])
+            images = ", ".join(str(self._run.train.names[index]) for index in batch["index"][:8])
             more = " …" if len(batch["index"]) > 8 else ""
             raise NonFiniteLossError(
                 f"the loss is {metrics['loss']} at step {int(self.state.step) - 1} of phase "
@@ -217,34 +169,26 @@ class PhaseTrainer:
         blocks = {block: float(rate) for block, rate in rates.items() if block not in self.state.trainable}
         return blocks | {block: sum(each) / len(each) for block, each in tensors.items()}
 
-    def _pretrained(self) -> Arrays:
-        """The arrays that the run began with, of what trains."""
-        return {path: self._run.arrays[path] for path in self.state.trainable if path in self._run.arrays}
-
     def measure(self, rates: Rates, batches: int) -> dict[str, Any]:
         """The statistics of `measure.STATISTICS` on the first batches of the phase; leaves no trace."""
-        arguments = (self.state, self.frozen, self._sample(batches), rates, self._pretrained())
-        return jax.device_get(
-            self._compile(f"measure {batches}", self._measure_function, *arguments)(*arguments)
-        )
+        reference = self._run.pretrained(self.state.trainable)
+        arguments = (self.state, self.frozen, self._sample(batches), rates, reference)
+        return jax.device_get(self._programs.compiled("measure", *arguments, variant=batches)(*arguments))
 
     def plasticity(self) -> dict[str, float]:
         """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
         arrays = {**self.frozen, **self.state.trainable, **self.state.stats}
         reference = {path: self._run.arrays.get(path, array) for path, array in arrays.items()}
         batch = {name: values[0] for name, values in self._sample(1).items()}
-        run = self._compile("plasticity", self._plasticity_function, arrays, reference, batch)
+        run = self._programs.compiled("plasticity", arrays, reference, batch)
         return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
 
     def predict(self) -> np.ndarray:
         """Probabilities `(images, classes)` of the held-out images."""
         arrays = self.evaluated_arrays()
-        forward = dataclasses.replace(self._forward, graphdef=self._run.graphdef, adapters=Adapters())
         first = next(iter(self.inputs.evaluate()))
         inputs = {name: first[name] for name in ("image", "features") if name in first}
-        return predict(
-            self._compile("evaluate", make_eval_step(forward), arrays, inputs), arrays, self.inputs.evaluate()
-        )
+        return predict(self._programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
 
     def _sample(self, count: int) -> dict[str, np.ndarray]:
         """The first batches of the phase, stacked."""
@@ -252,11 +196,6 @@ class PhaseTrainer:
             batches = [_inputs(batch) for batch in itertools.islice(iter(self.inputs.train), count)]
             self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
         return self._samples[count]
-
-    def _compile(self, name: str, function: Any, *args: Any, donate: tuple[int, ...] = ()) -> Compiled:
-        if name not in self._compiled:
-            self._compiled[name] = compile_function(function, *args, donate=donate)
-        return self._compiled[name]
 
 
 def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:

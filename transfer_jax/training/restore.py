@@ -34,7 +34,7 @@ def restored_end(
     if position.phase == 0 or position.data is not None:
         return None
     parts = run.parts(position.phase - 1, position.ended_cut)
-    return Ended(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays).state))
+    return Ended(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays)[0]))
 
 
 def restored_state(checkpoints: Checkpoints, step: int, name: str, template: TrainState) -> TrainState:
@@ -86,7 +86,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
         arrays = restored_arrays(run, checkpoints, latest, position)
         if position.data is None:
             return arrays
-        state = fresh_state(run, run.parts(index, position.cut), arrays).state
+        state = fresh_state(run, run.parts(index, position.cut), arrays)[0]
         state = restored_state(checkpoints, latest, "state", state)
         return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
     finally:

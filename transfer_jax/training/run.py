@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ class Run:
             steps_per_epoch=len(self.train) // self.batch_size,
             cut=cut,
         )
+
+    def pretrained(self, paths: Iterable[str]) -> Arrays:
+        """The arrays that the run began with, of those paths that it had."""
+        return {path: self.arrays[path] for path in paths if path in self.arrays}
 
     def class_weights(self) -> np.ndarray:
         """The loss weight of each class."""

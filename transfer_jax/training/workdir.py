@@ -9,7 +9,15 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 
-_INDIFFERENT = ("checkpoint_seconds", "data_dir", "eval_every", "feature_dir", "measure_every", "threads")
+_INDIFFERENT = (
+    "checkpoint_seconds",
+    "compile_ahead",
+    "data_dir",
+    "eval_every",
+    "feature_dir",
+    "measure_every",
+    "threads",
+)
 """Fields that do not change what is learnt, so that a run may go on with other values."""
 
 

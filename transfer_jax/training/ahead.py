@@ -1,0 +1,61 @@
+"""Compiles what the next phase needs while one still trains, so that an unfreeze does not stall."""
+
+import contextlib
+import functools
+import os
+import threading
+
+import jax
+
+from transfer_jax.training.inputs import batch_shapes, compile_prefix
+from transfer_jax.training.parts import PhaseParts
+from transfer_jax.training.phase import fresh_state
+from transfer_jax.training.programs import Programs
+from transfer_jax.training.run import Run
+
+
+class Ahead:
+    """A thread that compiles.
+
+    Programs are found again by their text (`compile_function`), so nothing is handed over.
+
+    Args:
+        run: The run, whose config may forbid it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        wish = run.config.compile_ahead
+        self._wanted = (os.cpu_count() or 1) > 2 if wish is None else wish
+        self._run = run
+        self._thread: threading.Thread | None = None
+
+    def start(self, parts: PhaseParts) -> None:
+        """Begins with a phase."""
+        self.wait()
+        if self._wanted:
+            self._thread = threading.Thread(target=self._compile, args=(parts,))
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Waits for what was begun."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _compile(self, parts: PhaseParts) -> None:
+        with contextlib.suppress(Exception):  # The phase meets it too when it begins, and says so.
+            compile_phase(self._run, parts)
+
+
+def compile_phase(run: Run, parts: PhaseParts) -> None:
+    """Compiles the prefix, the training step and the evaluation of a phase; computes nothing."""
+    programs = Programs(run, parts)
+    if programs.start is not None:
+        compile_prefix(run, programs.start, run.arrays)
+    state, frozen = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
+    scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
+    anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
+    batch = batch_shapes(run, programs.start)
+    programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)
+    inputs = {name: batch[name] for name in ("image", "features") if name in batch}
+    programs.compiled("evaluate", run.arrays, inputs)

@@ -1,0 +1,90 @@
+"""The compiled functions of a phase."""
+
+import dataclasses
+from typing import Any
+
+from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.models.functional import with_training
+from transfer_jax.training.compile import Compiled, compile_function
+from transfer_jax.training.measure import make_measure, make_plasticity
+from transfer_jax.training.optimizer import make_optimizer
+from transfer_jax.training.parts import PhaseParts
+from transfer_jax.training.run import Run, trains_on_features
+from transfer_jax.training.step import (
+    Forward,
+    StepOptions,
+    make_eval_step,
+    make_gradients,
+    make_train_step,
+)
+
+
+class Programs:
+    """What a phase computes; each function is compiled for the arguments that it is first called with.
+
+    Args:
+        run: The run.
+        parts: The phase.
+
+    Attributes:
+        start: The boundary that its features are taken at; None if it trains on images.
+    """
+
+    def __init__(self, run: Run, parts: PhaseParts) -> None:
+        phase, config = parts.phase, run.config
+        blocks = trainable_blocks(parts.labels)
+        self.start = parts.boundary if trains_on_features(config, phase, parts.boundary) else None
+        forward = Forward(
+            graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
+            start=self.start,
+            preprocessing=run.preprocessing,
+            dtype=run.dtype,
+            adapters=parts.adapters,
+        )
+        mixes = phase.augment and self.start is None
+        options = StepOptions(
+            class_weights=run.class_weights(),
+            label_smoothing=config.label_smoothing,
+            mixup=config.augmentation.mixup if mixes else 0.0,
+            cutmix=config.augmentation.cutmix if mixes else 0.0,
+            accumulate=config.accumulate,
+            ema_decay=config.ema_decay,
+            l2_sp=phase.l2_sp,
+            l2_head=phase.l2_head,
+            feature_brightness=phase.feature_brightness,
+        )
+        optimizer = make_optimizer(phase, parts.labels)
+        gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
+        inference = dataclasses.replace(forward, graphdef=run.graphdef, adapters=Adapters())
+        self._functions = {
+            "step": make_train_step(forward, optimizer, options),
+            "measure": make_measure(gradients, optimizer),
+            "plasticity": make_plasticity(forward, blocks),
+            "evaluate": make_eval_step(inference),
+        }
+        self._compiled: dict[tuple[str, Any], Compiled] = {}
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        return sum(each.seconds for each in self._compiled.values())
+
+    @property
+    def step_flops(self) -> float | None:
+        """Floating-point operations of a training step, once compiled."""
+        return next((each.flops for (name, _), each in self._compiled.items() if name == "step"), None)
+
+    def compiled(self, name: str, *args: Any, variant: Any = None) -> Compiled:
+        """A function, compiled for arguments like these the first time that it is asked for.
+
+        Args:
+            name: `step`, which reuses the memory of the state that it is given, `measure`, `plasticity` or
+                `evaluate`.
+            *args: Arrays, or their shapes.
+            variant: What else the shapes of the arguments depend on.
+        """
+        if (name, variant) not in self._compiled:
+            donate = (0,) if name == "step" else ()
+            self._compiled[name, variant] = compile_function(self._functions[name], *args, donate=donate)
+        return self._compiled[name, variant]
