@@ -97,7 +97,7 @@ ORIGINALS = {
             besides="^head_dist" if "distilled" in name else "",
         )
         for name in _VARIANTS
-        if not name.startswith("dinov2")
+        if not name.startswith(("dinov2", "vit_nano"))
     },
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
     **{

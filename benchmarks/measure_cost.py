@@ -1,0 +1,88 @@
+"""What does it cost to look at gradients, updates and distances by depth while training?
+
+    python benchmarks/measure_cost.py --every 50 --out measure_cost.json
+
+Trains EfficientNet-Lite0 on the solar cells: the head on cached features, the blocks from `blocks.11` on
+theirs, and everything on images. Timed, in turn, are training steps, and measurements (`--measure-every`) with their
+line in the log; the cost is that of one measurement relative to so many steps. Compiling is apart.
+"""
+
+import argparse
+import datetime
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contest import report
+
+from transfer_jax import Phase, Schedule, TrainConfig
+from transfer_jax.report.console import BARS
+from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.training.measure import by_block
+from transfer_jax.training.phase import PhaseTrainer
+from transfer_jax.training.run import Run, prepare
+
+PHASES = {
+    "head, cached": Phase(name="head", train="head", epochs=9, learning_rate=1e-3, cache="require"),
+    "from blocks.11, cached": Phase(
+        name="top", train="from_('blocks.11')", epochs=9, learning_rate=1e-4, cache="require"
+    ),
+    "everything": Phase(name="all", train="all_()", epochs=9, learning_rate=1e-5),
+}
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def row(name: str, run: Run, index: int, log: MetricsLog, every: int, rounds: int) -> dict[str, Any]:
+    """What steps and measurements of a phase take."""
+    trainer = PhaseTrainer(run, run.parts(index), run.arrays, BARS)
+    batches = iter(trainer.inputs.train)
+    steps = trainer.train(batches, 0)
+
+    def measure() -> None:
+        log.write(0, "depth", phase=name, **by_block(trainer.measure(trainer.rates, 1)))
+
+    for call in (lambda: next(steps), measure):
+        call()  # compiles
+    taken = {"step": [], "measure": []}
+    for _ in range(rounds):
+        taken["step"] += [timed(lambda: next(steps)) for _ in range(5)]
+        taken["measure"].append(timed(measure))
+    step, measured = (statistics.median(each) for each in taken.values())
+    return {
+        "phase": name,
+        "step ms": f"{1000 * step:.2f}",
+        "measurement ms": f"{1000 * measured:.2f}",
+        f"cost every {every} steps": f"{measured / (every * step):.1%}",
+        "compile s": f"{trainer.compile_seconds:.1f}",
+    }
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    config = TrainConfig(images="elpv", schedule=Schedule(tuple(PHASES.values())))
+    with tempfile.TemporaryDirectory() as scratch:
+        run, log = prepare(config, Path(scratch), BARS), MetricsLog(Path(scratch, "metrics.jsonl"))
+        rows = [
+            row(name, run, index, log, arguments.every, arguments.rounds) for index, name in enumerate(PHASES)
+        ]
+    report(
+        f"Measuring by depth, {datetime.date.today()}", rows, arguments.out, packages=("jax", "flax", "optax")
+    )
+
+
+if __name__ == "__main__":
+    main()
