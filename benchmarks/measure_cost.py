@@ -3,8 +3,8 @@
     python benchmarks/measure_cost.py --every 50 --out measure_cost.json
 
 Trains EfficientNet-Lite0 on the solar cells: the head on cached features, the blocks from `blocks.11` on
-theirs, and everything on images. Timed, in turn, are training steps, and measurements (`--measure-every`) with their
-line in the log; the cost is that of one measurement relative to so many steps. Compiling is apart.
+theirs, and everything on images. Timed, in turn, are training steps, and measurements (`--measure-every`) and
+their line in the log; the cost is that of one measurement relative to so many steps. Compiling is apart.
 """
 
 import argparse

@@ -117,7 +117,8 @@ def _draw(axes: Axes, title: str, timeline: Timeline, norm: LogNorm):
     names = [epoch.phase for epoch in timeline.epochs]
     starts = [index for index, name in enumerate(names) if index == 0 or name != names[index - 1]]
     axes.set_xticks(starts)
-    axes.set_xticklabels([f"{start + 1}\n{names[start]}" for start in starts], fontsize=7, ha="left")
+    first = [f"{start + 1}: {names[start]}" for start in starts]
+    axes.set_xticklabels(first, fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
     for start in starts[1:]:
         axes.axvline(start - 0.5, color="white", linewidth=1.5)
     return shown
