@@ -151,5 +151,5 @@ def _no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a mistake was found too late")
 
     monkeypatch.setattr("transfer_jax.training.inputs.compile_function", compile_function)
-    monkeypatch.setattr("transfer_jax.training.phase.compile_function", compile_function)
+    monkeypatch.setattr("transfer_jax.training.programs.compile_function", compile_function)
     assert jax.default_backend() == "cpu"

@@ -29,6 +29,7 @@ class Programs:
 
     Attributes:
         start: The boundary that its features are taken at; None if it trains on images.
+        functions: The functions by name, not compiled: `step`, `measure`, `plasticity` and `evaluate`.
     """
 
     def __init__(self, run: Run, parts: PhaseParts) -> None:
@@ -57,7 +58,7 @@ class Programs:
         optimizer = make_optimizer(phase, parts.labels)
         gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
         inference = dataclasses.replace(forward, graphdef=run.graphdef, adapters=Adapters())
-        self._functions = {
+        self.functions = {
             "step": make_train_step(forward, optimizer, options),
             "measure": make_measure(gradients, optimizer),
             "plasticity": make_plasticity(forward, blocks),
@@ -79,12 +80,11 @@ class Programs:
         """A function, compiled for arguments like these the first time that it is asked for.
 
         Args:
-            name: `step`, which reuses the memory of the state that it is given, `measure`, `plasticity` or
-                `evaluate`.
+            name: One of `functions`; `step` reuses the memory of the state that it is given.
             *args: Arrays, or their shapes.
             variant: What else the shapes of the arguments depend on.
         """
         if (name, variant) not in self._compiled:
             donate = (0,) if name == "step" else ()
-            self._compiled[name, variant] = compile_function(self._functions[name], *args, donate=donate)
+            self._compiled[name, variant] = compile_function(self.functions[name], *args, donate=donate)
         return self._compiled[name, variant]
