@@ -32,6 +32,7 @@ class TrainConfig:
         crop_fraction: Share of an image's shorter side that evaluation sees; None takes what the weights
             expect; 1.0 shows the whole of a square image.
         hidden: Widths of hidden layers in the head.
+        taps: Whether the head reads the outputs of all blocks, pooled, side by side (see `Backbone`).
         dropout: Dropout of the head; None takes the network's own.
         drop_path: Stochastic depth of the backbone's last block, while it trains; those below it have less.
         batch_size: Images in a step.
@@ -61,6 +62,7 @@ class TrainConfig:
     image_size: int | None = None
     crop_fraction: float | None = None
     hidden: tuple[int, ...] = ()
+    taps: bool = False
     dropout: float | None = None
     drop_path: float = 0.0
     batch_size: int = 32

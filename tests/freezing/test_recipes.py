@@ -128,5 +128,5 @@ def test_freezeout_of_one_epoch_is_one_phase():
 
 
 def test_all_recipes_are_known_by_name():
-    assert len(RECIPES) == 21
+    assert len(RECIPES) == 22
     assert {name: recipe.__name__ for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}

@@ -50,6 +50,7 @@ def short(name: str, blocks: tuple[str, ...]) -> Schedule:
         "feature_extraction": one,
         "frozen_base": one,
         "frofa": one,
+        "head2toe": one,
         "five_steps": {"unfreeze": "top(2)", "views": 1, **two},
         "gradual_unfreezing": {
             "groups": (blocks[0], blocks[2], blocks[-1]),
@@ -72,7 +73,7 @@ def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, n
             plan(config_of(image_folder, short(name, BLOCKS)))
         return
     schedule = short(name, BLOCKS if network == TINY else NANO_BLOCKS)
-    config = config_of(image_folder, schedule, model=network)
+    config = config_of(image_folder, schedule, model=network, taps=name == "head2toe")
     planned = plan(config).timeline()
     fit(config, tmp_path)
     executed = Timeline.executed(tmp_path, planned.blocks)

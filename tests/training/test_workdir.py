@@ -44,6 +44,16 @@ def test_another_config_is_refused_and_the_difference_named(tmp_path, change, me
     assert read_config(tmp_path) == CONFIG
 
 
+def test_a_field_that_came_later_has_its_default(tmp_path):
+    claim(CONFIG, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["taps"], values["schedule"]["phases"][0]["keep"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert check_workdir(CONFIG, tmp_path) is True
+    with pytest.raises(ValueError, match="taps was False, now True"):
+        check_workdir(dataclasses.replace(CONFIG, taps=True), tmp_path)
+
+
 def test_another_config_is_taken_by_force(tmp_path):
     claim(CONFIG, tmp_path)
     other = dataclasses.replace(CONFIG, seed=1)

@@ -52,6 +52,9 @@ class Phase:
         weight_decay: Decoupled decay of kernels; biases and normalizations are never decayed.
         l2_sp: Strength of the pull of the backbone towards its pretrained weights, in the gradient.
         l2_head: Strength of the pull of the head towards zero that goes with it.
+        group_lasso: Strength of the penalty on the norms of the head's weights, a norm for each input.
+        keep: Share of the head's inputs that it still uses from here on: those whose weights have the largest
+            norms.
         momentum: First-moment decay of the optimizer; `rmsprop` has none.
         moments: Whether blocks that trained in the phase before `carry` their optimizer state, or `reset` it.
         clip_norm: Largest global norm of the gradient of the trainable part; None does not clip.
@@ -88,6 +91,8 @@ class Phase:
     weight_decay: float = 0.0
     l2_sp: float = 0.0
     l2_head: float = 0.0
+    group_lasso: float = 0.0
+    keep: float = 1.0
     momentum: float = 0.9
     moments: Moments = "carry"
     clip_norm: float | None = None
@@ -122,6 +127,8 @@ class Phase:
             ("weight_decay", self.weight_decay >= 0, "at least 0"),
             ("l2_sp", self.l2_sp >= 0, "at least 0"),
             ("l2_head", self.l2_head >= 0, "at least 0"),
+            ("group_lasso", self.group_lasso >= 0, "at least 0"),
+            ("keep", 0 < self.keep <= 1, "in (0, 1]"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
             ("lora_rank", self.lora_rank >= 1, "at least 1"),

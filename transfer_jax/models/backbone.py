@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.layers import Linear
@@ -21,11 +22,14 @@ class Backbone(nnx.Module):
     Args:
         blocks: The blocks by name, input side first. Each is called as `block(x, rngs=rngs)`.
         features: Channels of the pooled output.
+        taps: Whether the features behind the last block are the outputs of all blocks, each pooled and scaled
+            to unit length, side by side.
     """
 
-    def __init__(self, blocks: Mapping[str, nnx.Module], features: int) -> None:
+    def __init__(self, blocks: Mapping[str, nnx.Module], features: int, *, taps: bool = False) -> None:
         self.block_names = tuple(blocks)
         self.features = features
+        self.taps = taps
         for name, block in blocks.items():
             setattr(self, name, block)
 
@@ -52,9 +56,23 @@ class Backbone(nnx.Module):
             stop: The boundary to stop at; None for the pooled features `(batch, features)`.
             rngs: Source of dropout masks; needed only while some block trains.
         """
-        for name in self.span(start, stop):
+        names, tapped = self.span(start, stop), []
+        if self.taps and start is not None and names and names[-1] == self.block_names[-1]:
+            raise ValueError(f"the features at {start!r} have not the outputs of the blocks up to there")
+        for name in names:
             x = getattr(self, name)(x, rngs=rngs)
-        return x
+            tapped += [_tapped(x)] if self.taps else []
+        return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
+
+    def tap(self, image_size: int, channels: int) -> "Backbone":
+        """The same blocks with `taps`, for images of a size."""
+        blocks = {name: getattr(self, name) for name in self.block_names}
+        tapped = Backbone(blocks, self.features, taps=True)
+        graphdef, state = nnx.split(tapped)
+        images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
+        tapped.eval()
+        shape = jax.eval_shape(lambda state, x: nnx.merge(graphdef, state)(x), state, images)
+        return Backbone(blocks, shape.shape[-1], taps=True)
 
     def _position(self, name: str) -> int:
         if name not in self.block_names:
@@ -62,6 +80,13 @@ class Backbone(nnx.Module):
             hint = f"; did you mean {', '.join(near)}?" if near else "."
             raise ValueError(f"no block {name!r}{hint} The blocks are {', '.join(self.block_names)}")
         return self.block_names.index(name)
+
+
+def _tapped(x: jax.Array) -> jax.Array:
+    """The mean over all places of `(batch, …, channels)`, scaled to unit length."""
+    pooled = x.astype(jnp.float32).mean(tuple(range(1, x.ndim - 1)))
+    length = jnp.linalg.norm(pooled, axis=-1, keepdims=True)
+    return (pooled / jnp.maximum(length, 1e-12)).astype(x.dtype)
 
 
 class Head(nnx.Module):

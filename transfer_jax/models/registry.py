@@ -2,8 +2,6 @@
 
 import difflib
 
-from flax import nnx
-
 from transfer_jax.models import (
     clip,
     convnext,
@@ -23,7 +21,7 @@ from transfer_jax.models import (
     vit,
     xception,
 )
-from transfer_jax.models.backbone import Backbone, Classifier, Head
+from transfer_jax.models.backbone import Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.initial import Draws, Shapes
 
@@ -77,6 +75,7 @@ def create_model(
     drop_path: float = 0.0,
     channels: int = 3,
     image_size: int | None = None,
+    taps: bool = False,
     seed: int = 0,
     abstract_backbone: bool = False,
     abstract_head: bool = False,
@@ -92,6 +91,7 @@ def create_model(
         channels: Channels of the images.
         image_size: Side of the images in pixels, for networks with position embeddings; None takes the
             network's own.
+        taps: Whether the head reads the outputs of all blocks, pooled, rather than of the last one.
         seed: Seed of the initial parameters.
         abstract_backbone: Leaves the backbone's arrays as shapes for `load_pretrained` to fill, so that no
             memory and no time is spent on initial values.
@@ -102,16 +102,15 @@ def create_model(
     """
     family, variant = family_of(name), variant_of(name)
 
-    def build(rngs: nnx.Rngs) -> Backbone:
-        setting = Setting(
-            rngs=rngs,
-            channels=channels,
-            image_size=image_size or variant.preprocessing.image_size,
-            drop_path=drop_path,
-        )
-        return family.build(variant.shape, setting)
-
-    backbone = build(Shapes() if abstract_backbone else Draws(seed, 0))
+    setting = Setting(
+        rngs=Shapes() if abstract_backbone else Draws(seed, 0),
+        channels=channels,
+        image_size=image_size or variant.preprocessing.image_size,
+        drop_path=drop_path,
+    )
+    backbone = family.build(variant.shape, setting)
+    if taps:
+        backbone = backbone.tap(setting.image_size, channels)
     head = Head(
         backbone.features,
         num_classes,

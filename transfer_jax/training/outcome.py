@@ -27,6 +27,7 @@ def write_outcome(run: Run, trainer: PhaseTrainer, probabilities: np.ndarray) ->
         class_names=held_out.class_names,
         preprocessing=run.preprocessing,
         hidden=run.config.hidden,
+        taps=run.config.taps,
     )
     saved.save(run.workdir / "model", trainer.evaluated_arrays())
     write_predictions(

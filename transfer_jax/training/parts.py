@@ -12,6 +12,7 @@ from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError, parse
 from transfer_jax.models import Classifier
 from transfer_jax.models.functional import block_of, split
+from transfer_jax.training.regularize import head_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,11 @@ def phase_parts(
     moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
     ever = set(trainable_blocks(whole)) if phase.norm == "train" else set()
     before, epochs = schedule.clock(index)
+    if (phase.group_lasso or phase.keep < 1) and whole[head_input(whole)] == FROZEN:
+        raise SelectorError(
+            f"phase {phase.name!r}: group_lasso and keep choose among the inputs of the head, "
+            f"whose weights train={phase.train!r} leaves frozen"
+        )
     trained = {path for path, label in whole.items() if label != FROZEN} - {*adapters.paths}
     return PhaseParts(
         phase=phase,

@@ -17,6 +17,7 @@ from transfer_jax.training.inputs import Inputs, phase_inputs
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.programs import Programs
+from transfer_jax.training.regularize import selected
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
 
@@ -48,6 +49,8 @@ def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> tuple[TrainState
     """
     seed = run.config.seed + parts.index
     params = {path: arrays[path] for path in run.params} | parts.adapters.initial(arrays, seed)
+    if parts.phase.keep < 1:
+        params = selected(params, parts.phase.keep)
     trainable, frozen = partition(params, parts.labels)
     stats = {path: arrays[path] for path in parts.stats}
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}

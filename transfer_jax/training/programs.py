@@ -54,6 +54,8 @@ class Programs:
             l2_sp=phase.l2_sp,
             l2_head=phase.l2_head,
             feature_brightness=phase.feature_brightness,
+            group_lasso=phase.group_lasso,
+            keep=phase.keep,
         )
         optimizer = make_optimizer(phase, parts.labels)
         gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))

@@ -16,7 +16,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.models import Classifier, Preprocessing, create_model
+from transfer_jax.models import PRE_LOGITS, Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
@@ -139,6 +139,7 @@ def prepare(
         dropout=config.dropout,
         drop_path=config.drop_path,
         image_size=config.image_size or preprocessing.image_size,
+        taps=config.taps,
         seed=config.seed,
         abstract_backbone=spec is not None,
     )
@@ -160,6 +161,19 @@ def batch_size(config: TrainConfig, images: int) -> int:
     return min(config.batch_size, images // config.accumulate * config.accumulate)
 
 
+def abstract_model(config: TrainConfig, num_classes: int) -> Classifier:
+    """The network of a config, with shapes for arrays."""
+    return create_model(
+        config.model,
+        num_classes,
+        hidden=config.hidden,
+        image_size=config.image_size,
+        taps=config.taps,
+        abstract_backbone=True,
+        abstract_head=True,
+    )
+
+
 def check(config: TrainConfig) -> None:
     """Checks what can be known of a config before anything is read, computed or written.
 
@@ -167,7 +181,7 @@ def check(config: TrainConfig) -> None:
         ValueError: If there is no such model, weights, block, parameter or controller, or a cache cannot be.
         FileNotFoundError: If the weights are not on this machine.
     """
-    model = create_model(config.model, 2, hidden=config.hidden, abstract_backbone=True, abstract_head=True)
+    model = abstract_model(config, 2)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
     for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
@@ -192,9 +206,11 @@ def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) 
     Raises:
         ValueError: If the phase requires a cache that cannot be.
     """
-    may = boundary is not None and phase.cacheable and not (phase.augment and config.mixes)
+    inside = config.taps and boundary != PRE_LOGITS
+    may = boundary is not None and not inside and phase.cacheable and not (phase.augment and config.mixes)
     if phase.cache == "require" and not may:
         why = "its lowest block trains" if boundary is None else "it augments each image afresh (set `views`)"
+        why = "its head reads all blocks (taps), and some of them train" if inside else why
         raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
     return may and phase.cache != "off"
 

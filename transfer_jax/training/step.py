@@ -16,7 +16,7 @@ from transfer_jax.models import functional
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
-from transfer_jax.training.regularize import brighten, pulled
+from transfer_jax.training.regularize import brighten, lassoed, pulled, still
 from transfer_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -71,6 +71,8 @@ class StepOptions:
     l2_sp: float = 0.0
     l2_head: float = 0.0
     feature_brightness: float = 0.0
+    group_lasso: float = 0.0
+    keep: float = 1.0
 
 
 def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
@@ -137,6 +139,10 @@ def make_train_step(
         if options.l2_sp or options.l2_head:
             pull = {"backbone": options.l2_sp, "head": options.l2_head}
             grads = pulled(grads, state.trainable, anchor, **pull)
+        if options.group_lasso:
+            grads = lassoed(grads, state.trainable, options.group_lasso)
+        if options.keep < 1:
+            grads = still(grads, state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)
         trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
         decay = options.ema_decay

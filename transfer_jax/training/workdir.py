@@ -40,7 +40,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
     path = workdir / "config.json"
     if not path.is_file():
         return False
-    begun, given = (dict(_flatten(values)) for values in (_read(path), config.to_json()))
+    begun, given = (dict(_flatten(each.to_json())) for each in (read_config(workdir), config))
     names = [name for name in sorted({*begun, *given}) if name.split(".")[0] not in _INDIFFERENT]
     changes = [
         f"{name} was {begun.get(name)!r}, now {given.get(name)!r}"

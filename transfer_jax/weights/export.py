@@ -71,8 +71,13 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
 
 def _check_head(saved: SavedModel, target: str) -> None:
     wanted = variant_of(saved.model).hidden
+    others = ", ".join(("safetensors", *PROGRAMS))
+    if saved.taps:
+        raise ValueError(
+            f"the head of this model reads all blocks (taps), which {target} cannot; "
+            f"export as one of {others}"
+        )
     if saved.hidden != wanted:
-        others = ", ".join(("safetensors", *PROGRAMS))
         raise ValueError(
             f"the {saved.model} of {target} has hidden layers {wanted} in its classifier, this one has "
             f"{saved.hidden}; train with hidden={wanted}, or export as one of {others}"

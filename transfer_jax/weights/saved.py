@@ -29,12 +29,14 @@ class SavedModel:
         class_names: The classes, in the order of the logits.
         preprocessing: What it expects as input.
         hidden: Widths of hidden layers in the head.
+        taps: Whether the head reads the outputs of all blocks.
     """
 
     model: str
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     hidden: tuple[int, ...] = ()
+    taps: bool = False
 
     def save(self, directory: Path, arrays: Mapping[str, jax.Array]) -> None:
         """Writes the model; the description with the checksum, without which nothing loads, comes last."""
@@ -72,6 +74,7 @@ class SavedModel:
             hidden=saved.hidden,
             dropout=0.0,
             image_size=saved.preprocessing.image_size,
+            taps=saved.taps,
             abstract_backbone=True,
             abstract_head=True,
         )
@@ -95,6 +98,7 @@ class SavedModel:
             class_names=tuple(values["class_names"]),
             preprocessing=Preprocessing(**{**preprocessing, **pixels}),
             hidden=tuple(values["hidden"]),
+            taps=values.get("taps", False),
         )
 
 

@@ -20,6 +20,7 @@ from transfer_jax.freezing.recipes.textbook import feature_extraction, five_step
 from transfer_jax.freezing.recipes.whole import (
     frofa,
     gradual_unfreezing,
+    head2toe,
     l2_sp,
     layer_decay,
     lp_ft,
@@ -33,6 +34,7 @@ RECIPES = {
         frozen_base,
         five_steps,
         frofa,
+        head2toe,
         lp_ft,
         wise_ft,
         l2_sp,
@@ -68,6 +70,7 @@ __all__ = [
     "frofa",
     "frozen_base",
     "gradual_unfreezing",
+    "head2toe",
     "l2_sp",
     "layer_decay",
     "lora",

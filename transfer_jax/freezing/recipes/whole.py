@@ -1,5 +1,6 @@
 """Recipes that train the whole network in the end, or the features of the whole of it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,6 +113,28 @@ def gradual_unfreezing(
             for index, (train, epochs) in enumerate(stages)
         )
     )
+
+
+def head2toe(
+    share: float = 0.05, strength: float = 1e-4, *, epochs: int = 60, learning_rate: float = 1e-2
+) -> Schedule:
+    """A head on the outputs of all blocks under a group lasso, then one on the best of these features alone.
+
+    The run must say `taps=True`, or the features are those of the last block only. Outputs are pooled to
+    their means; the authors also try finer pooling.
+
+    Source: Evci et al. 2022, arXiv:2201.03529: the loss plus `strength * sum_i |w_i|` over the features i,
+    of which the share with the largest `|w_i|` is kept.
+
+    Args:
+        share: Share of the features that is kept.
+        strength: Strength of the group lasso.
+        epochs: Epochs of each phase.
+        learning_rate: Rate of each phase.
+    """
+    choosing = head_alone(epochs, learning_rate, group_lasso=strength, cache="require")
+    (chosen,) = head_alone(epochs, learning_rate, keep=share, moments="reset", cache="require").phases
+    return choosing + Schedule((dataclasses.replace(chosen, name="chosen features"),))
 
 
 def frofa(brightness: float = 0.1, *, epochs: int = 60, learning_rate: float = 3e-3) -> Schedule:
