@@ -22,14 +22,15 @@ class Backbone(nnx.Module):
     Args:
         blocks: The blocks by name, input side first. Each is called as `block(x, rngs=rngs)`.
         features: Channels of the pooled output.
-        taps: Whether the features behind the last block are the outputs of all blocks, each pooled and scaled
-            to unit length, side by side.
+
+    Attributes:
+        taps: Whether the features behind the last block are the outputs of all blocks; see `tap`.
     """
 
-    def __init__(self, blocks: Mapping[str, nnx.Module], features: int, *, taps: bool = False) -> None:
+    def __init__(self, blocks: Mapping[str, nnx.Module], features: int) -> None:
         self.block_names = tuple(blocks)
         self.features = features
-        self.taps = taps
+        self.taps = False
         for name, block in blocks.items():
             setattr(self, name, block)
 
@@ -64,15 +65,23 @@ class Backbone(nnx.Module):
             tapped += [_tapped(x)] if self.taps else []
         return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
 
-    def tap(self, image_size: int, channels: int) -> "Backbone":
-        """The same blocks with `taps`, for images of a size."""
-        blocks = {name: getattr(self, name) for name in self.block_names}
-        tapped = Backbone(blocks, self.features, taps=True)
-        graphdef, state = nnx.split(tapped)
+    def tap(self, image_size: int, channels: int) -> None:
+        """From now on its features are the outputs of all blocks, each pooled and scaled to unit length.
+
+        Args:
+            image_size: Side of the images in pixels, to count the features for.
+            channels: Channels of the images.
+        """
+        self.taps = True
+        graphdef, state = nnx.split(self)
+
+        def features(state: nnx.State, images: jax.Array) -> jax.Array:
+            backbone = nnx.merge(graphdef, state)
+            backbone.eval()
+            return backbone(images)
+
         images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
-        tapped.eval()
-        shape = jax.eval_shape(lambda state, x: nnx.merge(graphdef, state)(x), state, images)
-        return Backbone(blocks, shape.shape[-1], taps=True)
+        self.features = jax.eval_shape(features, state, images).shape[-1]
 
     def _position(self, name: str) -> int:
         if name not in self.block_names:

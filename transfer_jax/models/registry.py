@@ -110,7 +110,7 @@ def create_model(
     )
     backbone = family.build(variant.shape, setting)
     if taps:
-        backbone = backbone.tap(setting.image_size, channels)
+        backbone.tap(setting.image_size, channels)
     head = Head(
         backbone.features,
         num_classes,
