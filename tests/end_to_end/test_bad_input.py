@@ -130,7 +130,7 @@ def test_workdir_of_another_config(folder: Path, run: Callable, tmp_path: Path) 
     fails(run("predict", workdir, folder), workdir, "no trained model")
     fails(run("predict", tmp_path / "nowhere", folder), tmp_path / "nowhere", "no trained model")
     (workdir / "config.json").write_text("{}")
-    fails(run(*command), "another config")
+    fails(run(*command), workdir / "config.json", "not a config that this version can read")
     (workdir / "config.json").write_text('{"seed"')
     fails(run(*command), workdir / "config.json", "damaged")
 
