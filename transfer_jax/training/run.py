@@ -209,8 +209,12 @@ def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) 
     inside = config.taps and boundary != PRE_LOGITS
     may = boundary is not None and not inside and phase.cacheable and not (phase.augment and config.mixes)
     if phase.cache == "require" and not may:
-        why = "its lowest block trains" if boundary is None else "it augments each image afresh (set `views`)"
-        why = "its head reads all blocks (taps), and some of them train" if inside else why
+        if inside:
+            why = "its head reads all blocks (taps), and some of them train"
+        elif boundary is None:
+            why = "its lowest block trains"
+        else:
+            why = "it augments each image afresh (set `views`)"
         raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
     return may and phase.cache != "off"
 
