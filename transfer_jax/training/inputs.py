@@ -1,6 +1,7 @@
 """What the steps of a phase are fed: live images, or features that the frozen prefix gave once."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -171,7 +172,7 @@ class Extractor:
             key,
             rows=rows,
             batch_size=EXTRACTION_BATCH,
-            row_shape=_features_shape(run, self._boundary).shape[1:],
+            row_shape=self._row_shape,
             batches=features,
             labels=np.tile(dataset.labels, views or 1),
             root=run.feature_root,
@@ -179,6 +180,10 @@ class Extractor:
         )
         progress.finish()
         return extraction
+
+    @functools.cached_property
+    def _row_shape(self) -> tuple[int, ...]:
+        return _features_shape(self._run, self._boundary).shape[1:]
 
     def _compile(self) -> Compiled:
         if self._compiled is None:
