@@ -12,13 +12,14 @@ bit for bit. A kill says where it hit: while starting, compiling, training, or s
 
 import argparse
 import datetime
+import itertools
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,51 @@ def digest(workdir: Path) -> dict[str, Any]:
     return found
 
 
-def _check(code: int, workdir: Path) -> None:
+def survive(config: Path, workdir: Path, limits: Iterator[float], most: int) -> Iterator[dict[str, Any]]:
+    """Starts a run until it has ended, each time killed after the next limit, in seconds; a row a kill."""
+    kills = 0
+    while True:
+        began, process = time.time(), start(config, workdir)
+        try:
+            check(process.wait(next(limits) if kills < most else None), workdir)
+            return
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            yield {"after s": f"{time.time() - began:.1f}", "hit": where(workdir, began)}
+
+
+def check(code: int, workdir: Path) -> None:
+    """Stops with the end of the log, if the command failed."""
     if code:
         raise SystemExit(f"exit code {code}:\n{Path(f'{workdir}.log').read_text()[-3000:]}")
+
+
+def compare(kills: int, seed: int, scratch: Path) -> tuple[list[dict[str, Any]], float]:
+    """A row for each kill, and the seconds that the undisturbed run took."""
+    images, config, whole = scratch / "images", scratch / "config.py", scratch / "whole"
+    draw(images)
+    config.write_text(CONFIG.format(images=str(images)))
+    began = time.monotonic()
+    check(start(config, whole).wait(), whole)
+    seconds = time.monotonic() - began
+    expected = digest(whole)
+    chance = random.Random(seed)
+    limits = (chance.uniform(0.02, 0.6) * seconds for _ in itertools.count())
+    rows: list[dict[str, Any]] = []
+    runs = itertools.count()
+    while len(rows) < kills:
+        workdir = scratch / f"run {next(runs)}"
+        killed = []
+        for row in survive(config, workdir, limits, kills - len(rows)):
+            killed.append({"kill": len(rows) + len(killed) + 1, **row})
+            print(killed[-1], flush=True)
+        found = digest(workdir)
+        odd = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+        end = f"{len(odd)} differ, first {odd[0]}" if odd else "identical"
+        rows += [{**row, "end": end} for row in killed]
+    return rows, seconds
 
 
 def main() -> None:
@@ -114,40 +157,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        images, config = Path(scratch, "images"), Path(scratch, "config.py")
-        draw(images)
-        config.write_text(CONFIG.format(images=str(images)))
-        started = time.monotonic()
-        _check(start(config, Path(scratch, "whole")).wait(), Path(scratch, "whole"))
-        seconds = time.monotonic() - started
-        expected = digest(Path(scratch, "whole"))
-        rows: list[dict[str, Any]] = []
-        run = 0
-        while len(rows) < arguments.kills:
-            run += 1
-            workdir = Path(scratch, f"run {run}")
-            while True:
-                began, process = time.time(), start(config, workdir)
-                try:
-                    left = chance.uniform(0.02, 0.6) * seconds if len(rows) < arguments.kills else None
-                    code = process.wait(left)
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                    after = f"{time.time() - began:.1f}"
-                    hit = where(workdir, began)
-                    print(f"kill {len(rows) + 1} after {after} s, {hit}", flush=True)
-                    rows.append({"kill": len(rows) + 1, "run": run, "after s": after, "hit": hit})
-                    continue
-                _check(code, workdir)
-                break
-            found = digest(workdir)
-            odd = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
-            for row in rows:
-                if row["run"] == run:
-                    row["end"] = "identical" if not odd else f"{len(odd)} differ, first {odd[0]}"
+        rows, seconds = compare(arguments.kills, arguments.seed, Path(scratch))
     title = f"Killed at random, {datetime.date.today()}; undisturbed {seconds:.0f} s"
     report(title, rows, arguments.out, packages=("jax", "flax", "optax", "orbax-checkpoint", "grain"))
     raise SystemExit(any(row["end"] != "identical" for row in rows))
