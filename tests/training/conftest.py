@@ -1,6 +1,8 @@
 """Training steps of the toy network."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -25,6 +27,28 @@ def batch() -> dict[str, np.ndarray]:
         "image": rng.integers(0, 256, (12, 16, 16, 3), np.uint8),
         "label": (np.arange(12) % 3).astype(np.int32),
     }
+
+
+@pytest.fixture(scope="session")
+def sgd() -> Callable[..., Phase]:
+    """Makes a phase of one epoch of plain gradient descent at a rate of 1."""
+
+    def make(train: str, **changes) -> Phase:
+        settings = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "shape": "constant", **changes}
+        return Phase(**{"name": "p", "train": train, "epochs": 1, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def logged() -> Callable[[Path, str], list[dict]]:
+    """Reads the lines of one kind from the log in a workdir."""
+
+    def read(workdir: Path, kind: str) -> list[dict]:
+        found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        return [line for line in found if line["kind"] == kind]
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.freezing import Phase
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge
 from transfer_jax.training.compile import compile_function
@@ -16,11 +15,6 @@ from transfer_jax.training.step import make_eval_step
 IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
 LABELS = np.zeros(8, np.int32)
 HEAD_FLOPS = 2 * 8 * 1280 * 3
-
-
-def sgd(train: str, **changes) -> Phase:
-    settings = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "shape": "constant", **changes}
-    return Phase(**{"name": "p", "train": train, "epochs": 1, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +42,7 @@ def step_flops(made, batch) -> float:
         ({"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "norm": "train"}, {"ema_decay": 0.99}),
     ],
 )
-def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, changes, options):
+def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, changes, options, sgd):
     made = make_step(tiny, sgd("head", **changes), **options)
     evaluation = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
     forward = flops(evaluation, made.arrays, {"image": IMAGES})
@@ -58,7 +52,7 @@ def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, cha
     assert forward <= step <= 1.05 * (forward + 2 * HEAD_FLOPS)
 
 
-def test_the_backward_pass_stops_at_the_boundary(tiny, make_step):
+def test_the_backward_pass_stops_at_the_boundary(tiny, make_step, sgd):
     live, cached = (make_step(tiny, sgd("top(2)", clip_norm=1.0), cached=cached) for cached in (False, True))
     normalize = live.forward.preprocessing.normalize
 
@@ -111,7 +105,7 @@ def by_hand(made, start: str | None):
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("train", ["head", "top(2)", "all_()"])
-def test_a_step_costs_what_one_written_by_hand_does(tiny, make_step, train, cached):
+def test_a_step_costs_what_one_written_by_hand_does(tiny, make_step, train, cached, sgd):
     phase = sgd(train, optimizer="adamw", momentum=0.9, weight_decay=0.1, clip_norm=1.0)
     made = make_step(tiny, phase, cached=cached, accumulate=2, ema_decay=0.99, label_smoothing=0.1)
     start = made.boundary if cached else None

@@ -1,6 +1,4 @@
 import dataclasses
-import json
-from pathlib import Path
 
 import pytest
 
@@ -20,11 +18,6 @@ CONTROLLED = ("autofreeze", "pipetransformer", "egeria")
 def config_of(folder, schedule, **changes) -> TrainConfig:
     settings = {"model": TINY, "weights": "none", "batch_size": 12, "threads": 1, **changes}
     return TrainConfig(images=str(folder), schedule=schedule, **settings)
-
-
-def lines(workdir: Path, kind: str) -> list[dict]:
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if line["kind"] == kind]
 
 
 def test_a_plan_says_what_trains_by_block(image_folder):
@@ -67,7 +60,7 @@ def short(name: str, blocks: tuple[str, ...]) -> Schedule:
 
 @pytest.mark.parametrize("network", [TINY, NANO])
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in CONTROLLED])
-def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, network):
+def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, network, logged):
     if (name, network) == ("attention_only", TINY):
         with pytest.raises(ValueError, match=r"phase 'part': role\('attention'\) matches none"):
             plan(config_of(image_folder, short(name, BLOCKS)))
@@ -86,16 +79,16 @@ def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, n
         else:  # scaled by what is measured
             assert found.rates.keys() == wanted.rates.keys()
             assert all(found.rates[block] <= wanted.rates[block] * 1.000001 for block in found.rates)
-    losses = [line["loss"] for line in lines(tmp_path, "train")]
+    losses = [line["loss"] for line in logged(tmp_path, "train")]
     assert losses[-1] < losses[0]
     assert (tmp_path / "timeline.png").stat().st_size > 5000
 
 
-def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path):
+def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path, logged):
     config = config_of(image_folder, autofreeze(head_epochs=1, epochs=2, learning_rate=1e-3))
     planned = plan(config).timeline()
     fit(config, tmp_path)
-    cuts = [test["next_cut"] for test in lines(tmp_path, "test")]
+    cuts = [test["next_cut"] for test in logged(tmp_path, "test")]
     assert len(cuts) == 5  # three steps an epoch are too few for four tests, and none at the very end
     last = Timeline.executed(tmp_path, planned.blocks).epochs[-1].rates
     frozen = min(cuts[-3:])

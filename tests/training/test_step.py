@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.features import make_prefix
-from transfer_jax.freezing import Phase
 from transfer_jax.training.step import make_eval_step
-
-
-def sgd(train: str, **changes) -> Phase:
-    settings = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "shape": "constant", **changes}
-    return Phase(**{"name": "p", "train": train, "epochs": 1, **settings})
 
 
 def softmax(logits):
@@ -37,7 +31,7 @@ def live(make_toy, batch):
     return np.asarray(features, np.float64), np.asarray(model.head(features), np.float64)
 
 
-def test_a_head_step_by_hand(make_toy, make_step, batch, live):
+def test_a_head_step_by_hand(make_toy, make_step, batch, live, sgd):
     features, logits = live
     made = make_step(make_toy(), sgd("head"))
     state, (metrics,) = run(made, batch)
@@ -55,7 +49,7 @@ def test_a_head_step_by_hand(make_toy, make_step, batch, live):
     assert int(state.step) == 1
 
 
-def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live):
+def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live, sgd):
     weights = np.array([0.5, 2.0, 4.0])
     made = make_step(make_toy(), sgd("head"), class_weights=weights, label_smoothing=0.3)
     targets = 0.7 * np.eye(3)[batch["label"]] + 0.1
@@ -63,7 +57,7 @@ def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live):
     assert run(made, batch)[1][0]["loss"] == pytest.approx(losses.mean(), rel=1e-4)
 
 
-def test_weights_of_images_by_hand(make_toy, make_step, batch, live):
+def test_weights_of_images_by_hand(make_toy, make_step, batch, live, sgd):
     made, weights = make_step(make_toy(), sgd("head")), np.linspace(0.1, 1.9, 12).astype(np.float32)
     losses = -np.log(softmax(live[1])[np.arange(12), batch["label"]])
     found = run(made, {**batch, "weight": weights})[1][0]
@@ -71,7 +65,7 @@ def test_weights_of_images_by_hand(make_toy, make_step, batch, live):
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 12])
-def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accumulate):
+def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accumulate, sgd):
     options = {"class_weights": (0.5, 2.0, 4.0), "label_smoothing": 0.1}
     whole, parts = (
         run(make_step(make_toy(), sgd("top(2)", clip_norm=1.0), accumulate=count, **options), batch)
@@ -82,7 +76,7 @@ def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accum
     assert parts[1][0] == pytest.approx(whole[1][0], rel=1e-5)
 
 
-def test_moving_average_by_hand(make_toy, make_step, batch):
+def test_moving_average_by_hand(make_toy, make_step, batch, sgd):
     made = make_step(make_toy(), sgd("head"), ema_decay=0.75)
     path, step, state = "head/classifier/bias", jax.jit(made.step), made.state
     expected = np.asarray(state.trainable[path])
@@ -94,7 +88,7 @@ def test_moving_average_by_hand(make_toy, make_step, batch):
     np.testing.assert_array_equal(state.evaluated()[path], state.ema[path])
 
 
-def test_running_statistics_by_hand(make_toy, make_step, batch):
+def test_running_statistics_by_hand(make_toy, make_step, batch, sgd):
     model = make_toy()
     made = make_step(model, sgd("blocks('stem') | head", norm="train"))
     state, _ = run(made, batch)
@@ -105,7 +99,7 @@ def test_running_statistics_by_hand(make_toy, make_step, batch):
     np.testing.assert_allclose(var, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
 
 
-def test_running_statistics_move_in_bfloat16_too(make_toy, make_step, batch):
+def test_running_statistics_move_in_bfloat16_too(make_toy, make_step, batch, sgd):
     made = [
         make_step(make_toy(), sgd("top(1)", norm="train"), dtype=dtype)
         for dtype in (jnp.float32, jnp.bfloat16)
@@ -115,7 +109,7 @@ def test_running_statistics_move_in_bfloat16_too(make_toy, make_step, batch):
     np.testing.assert_allclose(1 - half, 1 - single, rtol=0.05)
 
 
-def test_bfloat16_computes_in_half_and_keeps_float32(make_toy, make_step, batch):
+def test_bfloat16_computes_in_half_and_keeps_float32(make_toy, make_step, batch, sgd):
     made = make_step(make_toy(), sgd("top(2)"), dtype=jnp.bfloat16)
     text = jax.jit(made.step).lower(made.state, made.frozen, batch, made.rates).as_text()
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
@@ -130,7 +124,7 @@ def test_bfloat16_computes_in_half_and_keeps_float32(make_toy, make_step, batch)
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}, {}])
-def test_randomness_follows_seed_and_step(make_toy, make_step, batch, mixing):
+def test_randomness_follows_seed_and_step(make_toy, make_step, batch, mixing, sgd):
     toy = make_toy(dropout=0.0 if mixing else 0.5)
     frozen_rate = sgd("head", learning_rate=1e-30)
     first, again, other = (
@@ -143,7 +137,7 @@ def test_randomness_follows_seed_and_step(make_toy, make_step, batch, mixing):
         assert all(found["accuracy"] in [pytest.approx(k / 12) for k in range(13)] for found in first)
 
 
-def test_another_rate_compiles_nothing(make_toy, make_step, batch):
+def test_another_rate_compiles_nothing(make_toy, make_step, batch, sgd):
     made = make_step(make_toy(), sgd("top(1)"))
     traced = []
 
@@ -163,7 +157,7 @@ def test_another_rate_compiles_nothing(make_toy, make_step, batch):
 
 
 @pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
-def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, train):
+def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, train, sgd):
     model = make_toy()
     live, cached = (make_step(model, sgd(train), cached=cached) for cached in (False, True))
     prefix = jax.jit(make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32))
@@ -174,7 +168,7 @@ def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, tr
         np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
-def test_evaluation_gives_the_logits(make_toy, make_step, batch, live):
+def test_evaluation_gives_the_logits(make_toy, make_step, batch, live, sgd):
     made = make_step(make_toy(), sgd("head"))
     step = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
     np.testing.assert_allclose(

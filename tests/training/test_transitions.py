@@ -75,11 +75,6 @@ def uninterrupted(image_folder, tmp_path_factory) -> Path:
     return workdir
 
 
-def lines(workdir: Path, kind: str) -> list[dict]:
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if line["kind"] == kind]
-
-
 @pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 11), (1000, 15)])
 def test_a_run_that_crashes_again_and_again_ends_the_same(
     image_folder, uninterrupted, tmp_path, checkpoint_seconds, every
@@ -101,8 +96,8 @@ def test_a_run_that_crashes_again_and_again_ends_the_same(
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes(), name
 
 
-def test_the_cut_moves_as_the_controller_says(uninterrupted):
-    tests = lines(uninterrupted, "test")
+def test_the_cut_moves_as_the_controller_says(uninterrupted, logged):
+    tests = logged(uninterrupted, "test")
     assert [test["next_cut"] for test in tests] == [2, 4, 3]
     assert [test["cut"] for test in tests] == [0, 2, 4]
     assert [len(test["grad_norm"]) for test in tests] == [len(tests[0]["blocks"]) - cut for cut in (0, 2, 4)]
@@ -119,20 +114,20 @@ def test_the_cut_moves_as_the_controller_says(uninterrupted):
     assert sizes[0] > sizes[1] > sizes[3] > sizes[2]
 
 
-def test_rates_are_logged_as_they_were(uninterrupted):
-    epochs = [line for line in lines(uninterrupted, "train") if line["phase"] == "moving"]
+def test_rates_are_logged_as_they_were(uninterrupted, logged):
+    epochs = [line for line in logged(uninterrupted, "train") if line["phase"] == "moving"]
     assert [len(line["rates"]) for line in epochs] == [11, 8]
     first, second = (line["rates"] for line in epochs)
     assert first["head"] > second["head"] > 0
     half = [1e-3 * (1 + math.cos(math.pi * step / 8)) / 2 for step in (0, 1)]  # then it is frozen
     assert first["stem"] == pytest.approx(sum(half) / 4)
     assert "stem" not in second
-    ratio = [line["rates"] for line in lines(uninterrupted, "train") if line["phase"] == "ratio"]
+    ratio = [line["rates"] for line in logged(uninterrupted, "train") if line["phase"] == "ratio"]
     assert all(rates["top"] < rates["head"] for rates in ratio)
 
 
-def test_depth_is_measured_every_so_often(uninterrupted):
-    found, steps_of_phases = lines(uninterrupted, "depth"), (8, 8, 8, 4)
+def test_depth_is_measured_every_so_often(uninterrupted, logged):
+    found, steps_of_phases = logged(uninterrupted, "depth"), (8, 8, 8, 4)
     assert [line["step"] for line in found] == [
         sum(steps_of_phases[:index]) + step
         for index, steps in enumerate(steps_of_phases)
@@ -165,10 +160,10 @@ def test_a_low_rank_phase_ends_in_plain_weights(uninterrupted):
     ],
     ids=["auto_rgn", "egeria", "freezeout"],
 )
-def test_recipes_train(image_folder, tmp_path, schedule):
+def test_recipes_train(image_folder, tmp_path, schedule, logged):
     result = fit(config_of(image_folder, schedule), tmp_path)
     assert len(result.phases) == len(schedule.phases)
-    losses = [line["loss"] for line in lines(tmp_path, "train")]
+    losses = [line["loss"] for line in logged(tmp_path, "train")]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
     jax.clear_caches()
