@@ -10,10 +10,11 @@ on download; Keras knows the MD5 of most of its own, and the SHA-256 of some.
 import argparse
 import csv
 import dataclasses
+import functools
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from originals import ORIGINALS
 from originals.keras_api import import_keras
@@ -46,19 +47,20 @@ class _FoundError(Exception):
     """Carries what another library is asked for."""
 
 
+def tell(*asked: Any, **options: Any) -> NoReturn:
+    """Stands for a function of another library, and tells what it is asked for."""
+    raise _FoundError(*asked, options)
+
+
 class _Applications:
     """Stands for Keras, and tells which of its networks is asked for."""
 
     def __getattr__(self, kind: str) -> Any:
-        raise _FoundError(kind)
+        return functools.partial(tell, kind)
 
 
-def name_there(model: str, library: str) -> str:
-    """What the library calls a network of ours."""
-
-    def tell(name: str, *args: Any, **kwargs: Any) -> None:
-        raise _FoundError(name)
-
+def asked_there(model: str, library: str) -> tuple[str, dict[str, Any]]:
+    """What the library calls a network of ours, and what else it is told to make one."""
     asked = unittest.mock.Mock(applications=_Applications())
     makers: dict[str, tuple[str, Any]] = {
         "timm": ("timm.create_model", tell),
@@ -69,8 +71,8 @@ def name_there(model: str, library: str) -> str:
         try:
             ORIGINALS[model, library].make(model, 224)
         except _FoundError as found:
-            return str(found)
-    return model
+            return found.args[0], found.args[-1]
+    return model, {}
 
 
 def pixels(values: Any) -> str:
@@ -106,7 +108,7 @@ def of_torchvision(model: str) -> Iterator[dict[str, Any]]:
     """Torchvision's weights of a network, its default first."""
     import torchvision
 
-    known: Any = torchvision.models.get_model_weights(name_there(model, "torchvision"))
+    known: Any = torchvision.models.get_model_weights(asked_there(model, "torchvision")[0])
     for weights in sorted(known, key=lambda weights: weights != known.DEFAULT):
         if weights.meta["categories"] is None:  # features for object detection
             continue
@@ -131,7 +133,7 @@ def of_timm(model: str) -> Iterator[dict[str, Any]]:
     """Timm's weights of a network, on the hub; its default first."""
     import timm
 
-    name = name_there(model, "timm")
+    name, _ = asked_there(model, "timm")
     default: Any = timm.models.get_pretrained_cfg(name)
     found: list[Any] = [timm.models.get_pretrained_cfg(known) for known in timm.list_pretrained(f"{name}.*")]
     for config in sorted(found, key=lambda config: config.tag != default.tag):
@@ -155,18 +157,16 @@ def of_timm(model: str) -> Iterator[dict[str, Any]]:
 
 def of_keras(model: str) -> Iterator[dict[str, Any]]:
     """Keras's weights of a network."""
-    kind, expected = name_there(model, "keras"), variant_of(model).preprocessing
+    (kind, options), expected = asked_there(model, "keras"), variant_of(model).preprocessing
+    width = {"alpha": options["alpha"]} if "alpha" in options else {}
     if kind in ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"):  # divides by 128, and subtracts 1
         expected = dataclasses.replace(expected, mean=(128.0,) * 3, std=(128.0,) * 3)
-
-    def tell(name: str, address: str, **options: Any) -> None:
-        raise _FoundError(address, options.get("file_hash", ""))
-
     with unittest.mock.patch("keras.src.utils.file_utils.get_file", tell):
         try:
-            getattr(import_keras().applications, kind)(weights="imagenet")
+            getattr(import_keras().applications, kind)(weights="imagenet", **width)
         except _FoundError as found:
-            address, digits = found.args
+            _, address, more = found.args
+            digits = more.get("file_hash", "")
         else:
             raise RuntimeError(f"{kind} asked for no file")
     yield {
@@ -200,10 +200,11 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, help="CSV file to write")
-    with parser.parse_args().out.open("w", newline="") as file:
+    out, found = parser.parse_args().out, list(rows())
+    with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows())
+        writer.writerows(found)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from originals import (
     convnext,
     densenet,
     efficientnet,
+    efficientnet_lite,
     inception,
     mixer,
     mobilenet,
@@ -22,7 +23,7 @@ from originals.original import CLASSES, FileOriginal, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, convnext, vit, clip, siglip, swin, mixer),
+    *(mobilenet, efficientnet, efficientnet_lite, convnext, vit, clip, siglip, swin, mixer),
 )
 
 _FILES = ("transformers", "transformers-base")

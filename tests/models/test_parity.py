@@ -32,8 +32,9 @@ SMALLEST = (
     *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "dinov2_with_registers_small"),
     *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
-    "swin_tiny_patch4_window7_224",
+    *("efficientnet_lite0", "swin_tiny_patch4_window7_224"),
 )
+PACKAGES = {"efficientnet-pytorch": "efficientnet_lite_pytorch"}
 SMALLEST_IN_KERAS = [
     (name, "keras")
     for name in (
@@ -52,7 +53,7 @@ CASES = [
 @pytest.mark.parametrize("size", [0, 1], ids=["native", "odd"])
 @pytest.mark.parametrize(("name", "library"), CASES, ids=map("-".join, CASES))
 def test_blocks_logits_and_parameters_are_theirs(name, library, size):
-    for package in (ORIGINALS[name, library].package, library.split("-")[0]):
+    for package in (ORIGINALS[name, library].package, PACKAGES.get(library, library.split("-")[0])):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.layers import GlobalPool
-from transfer_jax.models.mbconv import MBConv, Style, round_channels
+from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer
 from transfer_jax.models.preprocessing import Preprocessing
 
 # (blocks, kernel size, strides, expansion, channels) of each stage
@@ -30,23 +30,36 @@ _STEM, _TOP = 32, 1280
 _STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)
 
 
+def _counts(depth: float) -> list[int]:
+    """The number of blocks in each stage; the first and the last are not scaled."""
+    last = len(_STAGES) - 1
+    return [
+        count if index in (0, last) else math.ceil(count * depth) for index, (count, *_) in enumerate(_STAGES)
+    ]
+
+
+def place(depth: float, index: int) -> tuple[int, int]:
+    """The stage that a block is in, and its number there."""
+    for stage, count in enumerate(_counts(depth)):
+        if index < count:
+            return stage, index
+        index -= count
+    raise IndexError(index)
+
+
 def build(shape: tuple[float, float], setting: Setting) -> Backbone:
     """The blocks `stem`, `blocks.0` …, `top`, `pre_logits`, at a factor of width and one of depth.
 
     The networks were pretrained with a stochastic depth of 0.2.
     """
     (width, depth), rngs = shape, setting.rngs
-    stages = []
-    for index, (count, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
-        scaled = count if index in (0, len(_STAGES) - 1) else math.ceil(count * depth)
-        stages.append((scaled, kernel_size, strides, expansion, round_channels(channels * width)))
-    total = sum(stage[0] for stage in stages)
-
+    counts = _counts(depth)
     blocks: dict[str, nnx.Module] = {
         "stem": _STYLE.conv(setting.channels, _STEM, 3, strides=2, activation=jax.nn.relu6, rngs=rngs)
     }
     features, index = _STEM, 0
-    for count, kernel_size, strides, expansion, channels in stages:
+    for count, (_, kernel_size, strides, expansion, channels) in zip(counts, _STAGES, strict=True):
+        channels = round_channels(channels * width)
         for repeat in range(count):
             blocks[f"blocks.{index}"] = MBConv(
                 features,
@@ -55,7 +68,7 @@ def build(shape: tuple[float, float], setting: Setting) -> Backbone:
                 strides if repeat == 0 else 1,
                 features * expansion,
                 style=_STYLE,
-                drop_path=setting.drop_path * index / total,
+                drop_path=setting.drop_path * index / sum(counts),
                 rngs=rngs,
             )
             features, index = channels, index + 1
@@ -84,6 +97,22 @@ def _lukemelas(shape: tuple[float, float], path: tuple[str, ...]) -> str | None:
     return None
 
 
+def _timm(shape: tuple[float, float], path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("head", "classifier"):
+            return "classifier"
+        case ("backbone", "stem", layer):
+            return "conv_stem" if layer == "conv" else "bn1"
+        case ("backbone", "top", layer):
+            return "conv_head" if layer == "conv" else "bn2"
+        case ("backbone", block, part, layer):
+            stage, repeat = place(shape[1], int(block.removeprefix("blocks.")))
+            expands = _STAGES[stage][3] > 1
+            layers = ("expand", "depthwise", "project") if expands else ("depthwise", "project")
+            return f"blocks.{stage}.{repeat}.{timm_layer(layers, part, layer)}"
+    return None
+
+
 def _variant(width: float, depth: float, image_size: int, dropout: float) -> Variant:
     preprocessing = Preprocessing(
         image_size=image_size,
@@ -106,5 +135,5 @@ FAMILY = Family(
         "efficientnet_lite_tiny": _variant(0.25, 0.3, 32, 0.0),  # for tests
     },
     build=build,
-    namings={"efficientnet-pytorch": _lukemelas},
+    namings={"efficientnet-pytorch": _lukemelas, "timm": _timm},
 )
