@@ -95,9 +95,9 @@ def inspect(
     with CONSOLE.status("comparing with the known networks"):
         nearest = nearest_families(infos)
         shapes = {key: info.shape for key, info in infos.items()}
-        fitting = matching_models(shapes, nearest[0]) if nearest else []
+        fitting, library = matching_models(shapes, nearest)
     if fitting:
-        verdict = f"It fills {', '.join(fitting)}, in the names of {nearest[0].library}."
+        verdict = f"It fills {', '.join(fitting)}, in the names of {library}."
     elif nearest:
         verdict = f"It fills no network that is known; most like {', '.join(map(str, nearest))}."
     else:

@@ -82,7 +82,7 @@ def test_parts_that_ours_leave_out_are_skipped(name, prefix, head):
     theirs = {key for key in arrays if key.startswith(prefix) and not key.endswith("num_batches_tracked")}
     assert theirs
     shapes = {key: array.shape for key, array in arrays.items()}
-    assert matching_models(shapes, nearest_families(shapes)[0]) == [name]
+    assert matching_models(shapes, nearest_families(shapes))[0] == [name]
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant_of(name).preprocessing)
     report = fill(create_model(name, CLASSES, abstract_backbone=True), arrays, spec, head=head)
     assert {key for key in report.skipped if key in arrays} == theirs

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 from transfer_jax.models.family import Family
 from transfer_jax.models.functional import split
@@ -13,7 +14,9 @@ from transfer_jax.weights.naming import BOOKKEEPING, Naming
 
 _CLASSIFIER = 6
 """Arrays that a published classifier has at most."""
-_NUMBERS = re.compile(r"\d+")
+_NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
+_VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
+"""Numbers, and the names of networks, which Keras puts into those of its layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Likeness:
     Attributes:
         family: The family.
         library: The library.
-        share: Kinds of keys that both have, of those that either has, in [0, 1]. A kind is a key without its
-            numbers.
+        share: Kinds of keys that both have, of those that either has, in [0, 1]. A kind is a key without
+            numbers and names of networks.
     """
 
     family: str
@@ -36,11 +39,12 @@ class Likeness:
 
 
 def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
-    """The families most alike, by their first network in the names that fit best; none if none is."""
+    """The families most alike, by the network and the names that fit best; none if none is."""
     kinds, found = {_kind(key) for key in keys}, []
     for family in FAMILIES:
         shares = {
-            library: _share(kinds, _kinds(_first(family, library), library)) for library in family.namings
+            library: max(_share(kinds, _kinds(model, library)) for model in _unlike(family))
+            for library in family.namings
         }
         library = max(shares, key=shares.__getitem__)
         found.append(Likeness(family.name, library, shares[library]))
@@ -48,16 +52,38 @@ def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
     return sorted(alike, key=lambda likeness: -likeness.share)[:count]
 
 
-def matching_models(shapes: Mapping[str, tuple[int, ...]], like: Likeness) -> list[str]:
-    """The networks of a family whose backbone a file fills, by the shapes of its arrays."""
-    variants = next(family.variants for family in FAMILIES if family.name == like.family)
-    return [model for model in variants if _fills(model, like.library, shapes)]
+def matching_models(
+    shapes: Mapping[str, tuple[int, ...]], nearest: Iterable[Likeness]
+) -> tuple[list[str], str]:
+    """The networks whose backbone a file fills, by the shapes of its arrays, and the library of the names.
+
+    They are of the first of the families that has any; there may be none in all of them.
+    """
+    for like in nearest:
+        variants = next(family.variants for family in FAMILIES if family.name == like.family)
+        if models := [model for model in variants if _fills(model, like.library, shapes)]:
+            return models, like.library
+    return [], ""
 
 
-def _first(family: Family, library: str) -> str:
-    """The first network of a family that has a classifier in a library; or else the first."""
-    known = (model for model in family.variants if Naming(model, library).keys("head/classifier/kernel"))
-    return next(known, next(iter(family.variants)))
+def _unlike(family: Family) -> list[str]:
+    """The first of the networks of a family that differ in more than how wide and deep they are.
+
+    Those of one structure may differ in which libraries have them; then so do the beginnings of their names.
+    """
+    first: dict[Hashable, str] = {}
+    for model, variant in family.variants.items():
+        first.setdefault((model.split("_")[0], _structure(variant.shape)), model)
+    return list(first.values())
+
+
+def _structure(shape: Any) -> Hashable:
+    """A shape without its numbers, but for whether they are zero."""
+    if dataclasses.is_dataclass(shape):
+        return tuple(_structure(getattr(shape, field.name)) for field in dataclasses.fields(shape))
+    if isinstance(shape, tuple):
+        return frozenset(map(_structure, shape))
+    return bool(shape) if isinstance(shape, int | float) else shape
 
 
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -97,4 +123,4 @@ def _share(kinds: set[str], own: frozenset[str]) -> float:
 
 
 def _kind(key: str) -> str:
-    return _NUMBERS.sub("#", key)
+    return _VARYING.sub("#", key)
