@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ class Original:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.zero_()
-        network.load_state_dict({key: torch.tensor(value) for key, value in arrays.items()}, strict=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that arrays are read-only
+            tensors = {key: torch.as_tensor(value) for key, value in arrays.items()}
+        network.load_state_dict(tensors, strict=True)
         return network
 
 
