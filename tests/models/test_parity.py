@@ -53,7 +53,8 @@ CASES = [
 @pytest.mark.parametrize("size", [0, 1], ids=["native", "odd"])
 @pytest.mark.parametrize(("name", "library"), CASES, ids=map("-".join, CASES))
 def test_blocks_logits_and_parameters_are_theirs(name, library, size):
-    for package in (ORIGINALS[name, library].package, PACKAGES.get(library, library.split("-")[0])):
+    own = PACKAGES[library] if library in PACKAGES else library.split("-")[0]
+    for package in (ORIGINALS[name, library].package, own):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     with warnings.catch_warnings():
