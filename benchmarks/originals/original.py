@@ -1,6 +1,7 @@
 """A network of another library, and which of its modules are our blocks."""
 
 import dataclasses
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ class Original:
         module: From our name and our block to the module whose output is the same; "" where there is none.
         logits: The module that gives what our classifier does; "" for the whole network.
         besides: Regular expression of keys that are no part of what is compared.
+        damped: Regular expression of gains that are drawn five times smaller: those of the branches of a deep
+            network in which rounding errors would grow otherwise, as its statistics are computed anew.
         odd: Side of the other images to compare at; 0 for three quarters of the native size.
         channels_last: Whether images in it have their channels last.
     """
@@ -32,6 +35,7 @@ class Original:
     module: Callable[[str, str], str]
     logits: str = ""
     besides: str = ""
+    damped: str = ""
     odd: int = 0
     channels_last: bool = False
 
@@ -54,6 +58,8 @@ class Original:
             for key, tensor in network.state_dict().items():
                 if tensor.ndim == 1 and key.endswith(("weight", "gamma")):
                     tensor.uniform_(0.5, 1.5)
+                    if self.damped and re.search(self.damped, key):
+                        tensor.mul_(0.2)
                 elif tensor.ndim == 1 and key.endswith("bias"):
                     tensor.normal_(0, 0.1)
                 elif tensor.ndim > 1 and tensor.std() < 0.03 and tensor.ndim != 4:

@@ -30,8 +30,9 @@ def _base(name: str, block: str) -> str:
     return known.get(block, f"encoder.{block.replace('blocks', 'layers')}")
 
 
+_DAMPED = r"\bnorm3\.weight"
 _BIT = [name for name, variant in _VARIANTS.items() if variant.shape.bit]
 ORIGINALS = {
-    **{(name, "timm"): Original(timm_network, _module) for name in _VARIANTS},
-    **in_transformers("bit", _transformers_network, _base, _BIT),
+    **{(name, "timm"): Original(timm_network, _module, damped=_DAMPED) for name in _VARIANTS},
+    **in_transformers("bit", _transformers_network, _base, _BIT, damped=_DAMPED),
 }
