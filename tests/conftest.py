@@ -1,8 +1,9 @@
 """A toy network, runs of it, and real photographs, for all tests."""
 
+import itertools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before jax is imported; the command line and subprocesses of tests follow it too.
@@ -32,6 +33,8 @@ from transfer_jax.models.mbconv import MBConv, Style
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 
+FINISHED = itertools.count(1)
+"""The tests of this process."""
 STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)
 TOY_PREPROCESSING = Preprocessing(
     image_size=16,
@@ -45,6 +48,14 @@ TOY_PREPROCESSING = Preprocessing(
 def pytest_configure(config: pytest.Config) -> None:
     # Two workers may write and read the same entry of the cache at once; jax then compiles, and warns.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+
+
+@pytest.fixture(autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Frees compiled programs now and then: each has memory maps, and XLA crashes when there are too many."""
+    yield
+    if next(FINISHED) % 20 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
