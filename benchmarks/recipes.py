@@ -5,8 +5,9 @@
 
 The first compares recipes on EfficientNet-Lite0, three seeds each: a seed holds out a quarter of the cells,
 and a quarter of the others decides how good a recipe is, so that nothing is chosen by the cells held out.
-Accuracy and loss are weighted by how sure the experts were. The cost is that of extraction and training
-steps, in seconds; compiling is told apart. The picture marks recipes that no other one beats at their cost.
+A defective cell counts as much as its probability, in training and in `weighted accuracy`. The cost is that
+of extraction and training steps, in seconds; compiling is told apart. The picture marks the recipes that no
+other one beats at their cost.
 
 The second trains one recipe on all but the cells held out, in ten splits, and counts in four ways which cells
 are defective: `any` probability above 0; `confidence`, the same with each defective cell weighted by its
@@ -16,7 +17,9 @@ Finished runs in the workdir are not repeated.
 """
 
 import argparse
+import dataclasses
 import datetime
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,15 +42,21 @@ STEM_TO_TOP = ("stem", *(f"blocks.{index}" for index in range(16)), "top")
 
 
 def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
-    """The recipes by name; behind the head, all train for the same number of epochs."""
+    """The recipes by name; behind the head, all train for the same number of epochs.
+
+    Where a prefix is frozen, its features of as many augmented views as there are epochs are cached.
+    """
     live = {"epochs": epochs, "augment": True}
+    views = {**live, "views": epochs}
     return {
         "feature_extraction": recipes.feature_extraction,
         "frozen_base": lambda: recipes.frozen_base(epochs=epochs),
         "frofa": recipes.frofa,
-        "five_steps": lambda: recipes.five_steps(f"from_({TOP!r})", epochs=epochs, views=epochs),
-        "top_k": lambda: recipes.top_k(2, views=epochs, **live),
-        "surgical": lambda: recipes.surgical("blocks.5", "blocks.10", **live),
+        "five_steps": lambda: recipes.five_steps(
+            f"from_({TOP!r})", epochs=epochs, learning_rate=2e-4, views=epochs
+        ),
+        "top_k": lambda: recipes.top_k(2, learning_rate=2e-4, **views),
+        "surgical": lambda: recipes.surgical("blocks.5", "blocks.10", learning_rate=2e-4, **views),
         "lp_ft": lambda: recipes.lp_ft(**live),
         "wise_ft": lambda: recipes.wise_ft(0.7, **live),
         "l2_sp": lambda: recipes.l2_sp(**live),
@@ -63,45 +72,55 @@ def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
     }
 
 
-def run(schedule: Schedule, target: str, seed: int, workdir: Path, *, held_out: bool) -> Result:
-    """Trains a schedule on a split, and scores it on the cells held out, or on a part of the others."""
-    dataset = from_elpv(target)
-    if not held_out:
-        dataset, _ = stratified_split(dataset, 0.25, seed)
-    config = TrainConfig(
-        images=f"elpv:{target}",
-        model=MODEL,
-        crop_fraction=1.0,
-        schedule=schedule,
-        augmentation=Augmentation(crop_scale=None, flip_vertical=True),
-        eval_fraction=0.25,
-        seed=seed,
-    )
-    return fit(config, workdir, dataset=dataset, progress=BARS)
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What all runs have in common.
+
+    Attributes:
+        epochs: Epochs of a recipe behind its head.
+        image_size: Side of the network's input, in pixels.
+        workdir: Where the runs are kept.
+    """
+
+    epochs: int
+    image_size: int
+    workdir: Path
+
+    def run(self, recipe: str, target: str, seed: int, *, held_out: bool) -> Result:
+        """Trains a recipe on a split, and scores it on the cells held out, or on a part of the others."""
+        dataset = from_elpv(target)
+        if not held_out:
+            dataset, _ = stratified_split(dataset, 0.25, seed)
+        config = TrainConfig(
+            images=f"elpv:{target}",
+            model=MODEL,
+            image_size=self.image_size,
+            crop_fraction=1.0,
+            schedule=candidates(self.epochs)[recipe](),
+            augmentation=Augmentation(crop_scale=None, flip_vertical=True),
+            eval_fraction=0.25,
+            seed=seed,
+        )
+        part = "held-out" if held_out else "inner"
+        name = f"{recipe}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
+        result = fit(config, self.workdir / name, dataset=dataset, progress=BARS)
+        shutil.rmtree(result.workdir / "features", ignore_errors=True)  # Of no use any more, and gigabytes.
+        return result
 
 
-def compare(names: list[str], seeds: int, epochs: int, workdir: Path) -> list[dict[str, Any]]:
+def compare(bench: Bench, names: list[str], seeds: int) -> list[dict[str, Any]]:
     """A row for each recipe."""
     rows = []
     for name in names:
-        results = [
-            run(
-                candidates(epochs)[name](),
-                "confidence",
-                seed,
-                workdir / f"{name}-{epochs}-{seed}",
-                held_out=False,
-            )
-            for seed in range(seeds)
-        ]
+        results = [bench.run(name, "confidence", seed, held_out=False) for seed in range(seeds)]
         phases = [phase for result in results for phase in result.phases]
-        scores = [result.metrics["weighted_accuracy"] for result in results]
+        scores = [100 * result.metrics["weighted_accuracy"] for result in results]
         rows.append(
             {
                 "recipe": name,
-                "weighted accuracy": float(np.mean(scores)),
+                "weighted accuracy %": float(np.mean(scores)),
                 "deviation": float(np.std(scores, ddof=1)) if seeds > 1 else 0.0,
-                "accuracy": float(np.mean([result.metrics["accuracy"] for result in results])),
+                "accuracy %": float(np.mean([100 * result.metrics["accuracy"] for result in results])),
                 "log loss": float(np.mean([result.metrics["log_loss"] for result in results])),
                 "cost s": sum(phase.extract_seconds + phase.train_seconds for phase in phases) / seeds,
                 "compile s": sum(phase.compile_seconds for phase in phases) / seeds,
@@ -109,7 +128,7 @@ def compare(names: list[str], seeds: int, epochs: int, workdir: Path) -> list[di
                 "optimizer MB": max(phase.optimizer_bytes for phase in phases) / 1e6,
             }
         )
-    front = unbeaten([(row["cost s"], row["weighted accuracy"]) for row in rows])
+    front = unbeaten([(row["cost s"], row["weighted accuracy %"]) for row in rows])
     return [{**row, "unbeaten": index in front} for index, row in enumerate(rows)]
 
 
@@ -127,32 +146,23 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes: Any = figure.subplots()
     for row in rows:
-        x, y = row["cost s"], 100 * row["weighted accuracy"]
+        x, y = row["cost s"], row["weighted accuracy %"]
         colour = "C0" if row["unbeaten"] else "gray"
-        axes.errorbar(x, y, 100 * row["deviation"], fmt="o", color=colour, elinewidth=0.7)
+        axes.errorbar(x, y, row["deviation"], fmt="o", color=colour, elinewidth=0.7)
         axes.annotate(
             row["recipe"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
         )
-    front = sorted((row["cost s"], 100 * row["weighted accuracy"]) for row in rows if row["unbeaten"])
+    front = sorted((row["cost s"], row["weighted accuracy %"]) for row in rows if row["unbeaten"])
     axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
     axes.set(xscale="log", xlabel="extraction and training, seconds", ylabel="weighted accuracy, %")
     save_figure(figure, path)
 
 
-def repeat(name: str, splits: int, epochs: int, workdir: Path) -> list[dict[str, Any]]:
+def repeat(bench: Bench, name: str, counts: list[str], splits: int) -> list[dict[str, Any]]:
     """A row for each way to count."""
     rows = []
-    for target in TARGETS:
-        results = [
-            run(
-                candidates(epochs)[name](),
-                target,
-                seed,
-                workdir / f"held-out-{name}-{epochs}-{target}-{seed}",
-                held_out=True,
-            )
-            for seed in range(splits)
-        ]
+    for target in counts:
+        results = [bench.run(name, target, seed, held_out=True) for seed in range(splits)]
         metric = "weighted_accuracy" if target == "confidence" else "accuracy"
         scores = [100 * result.metrics[metric] for result in results]
         rows.append(
@@ -168,7 +178,7 @@ def repeat(name: str, splits: int, epochs: int, workdir: Path) -> list[dict[str,
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Rows for reading."""
-    forms = {"weighted accuracy": ".1%", "accuracy": ".1%", "deviation": ".3g", "trained": ","}
+    forms = {"trained": ","}
     return [
         {
             key: format(value, forms.get(key, ".3g")) if isinstance(value, float | int) else str(value)
@@ -187,18 +197,24 @@ def main() -> None:
     )
     parser.add_argument("--best", choices=names, metavar="NAME", help="only this one, on the cells held out")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--counts", nargs="+", choices=TARGETS, default=TARGETS, metavar="COUNT", help=", ".join(TARGETS)
+    )
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--image-size", type=int, default=224, help="pixels; the cells have 300")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help=".png or .svg file to write")
     arguments = parser.parse_args()
+    settings = f"{arguments.epochs} epochs, {arguments.image_size} px, {datetime.date.today()}"
+    bench = Bench(arguments.epochs, arguments.image_size, arguments.workdir)
     if arguments.best:
-        title = f"{arguments.best} on the cells held out, {datetime.date.today()}"
-        rows = repeat(arguments.best, arguments.splits, arguments.epochs, arguments.workdir)
+        title = f"{arguments.best} on the cells held out, {settings}"
+        rows = repeat(bench, arguments.best, arguments.counts, arguments.splits)
     else:
-        title = f"Recipes on ELPV, {arguments.seeds} seeds, {datetime.date.today()}"
-        rows = compare(arguments.recipes, arguments.seeds, arguments.epochs, arguments.workdir)
+        title = f"Recipes on ELPV, {arguments.seeds} seeds, {settings}"
+        rows = compare(bench, arguments.recipes, arguments.seeds)
         if arguments.picture:
             draw(rows, arguments.picture)
     print_rows(title, shown(rows))
