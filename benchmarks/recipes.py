@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from transfer_jax import Augmentation, Result, Schedule, TrainConfig, fit
 from transfer_jax.data import from_elpv, stratified_split
 from transfer_jax.freezing import recipes
+from transfer_jax.memory import keep_freed_memory
 from transfer_jax.report.console import BARS
 from transfer_jax.report.figures import save_figure
 
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help=".png or .svg file to write")
     arguments = parser.parse_args()
+    keep_freed_memory()
     settings = f"{arguments.epochs} epochs, {arguments.image_size} px, {datetime.date.today()}"
     bench = Bench(arguments.epochs, arguments.image_size, arguments.workdir)
     if arguments.best:
