@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,14 @@ def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
     Where a prefix is frozen, its features of as many augmented views as there are epochs are cached.
     """
     live = {"epochs": epochs, "augment": True}
-    views = {**live, "views": epochs}
+    cached = {"epochs": epochs, "views": epochs, "learning_rate": 2e-4}
     return {
         "feature_extraction": recipes.feature_extraction,
         "frozen_base": lambda: recipes.frozen_base(epochs=epochs),
         "frofa": recipes.frofa,
-        "five_steps": lambda: recipes.five_steps(
-            f"from_({TOP!r})", epochs=epochs, learning_rate=2e-4, views=epochs
-        ),
-        "top_k": lambda: recipes.top_k(2, learning_rate=2e-4, **views),
-        "surgical": lambda: recipes.surgical("blocks.5", "blocks.10", learning_rate=2e-4, **views),
+        "five_steps": lambda: recipes.five_steps(f"from_({TOP!r})", **cached),
+        "top_k": lambda: recipes.top_k(2, augment=True, **cached),
+        "surgical": lambda: recipes.surgical("blocks.5", "blocks.10", augment=True, **cached),
         "lp_ft": lambda: recipes.lp_ft(**live),
         "wise_ft": lambda: recipes.wise_ft(0.7, **live),
         "l2_sp": lambda: recipes.l2_sp(**live),
@@ -159,7 +157,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     save_figure(figure, path)
 
 
-def repeat(bench: Bench, name: str, counts: list[str], splits: int) -> list[dict[str, Any]]:
+def repeat(bench: Bench, name: str, counts: Sequence[str], splits: int) -> list[dict[str, Any]]:
     """A row for each way to count."""
     rows = []
     for target in counts:
@@ -177,15 +175,10 @@ def repeat(bench: Bench, name: str, counts: list[str], splits: int) -> list[dict
     return rows
 
 
-def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows for reading."""
-    forms = {"trained": ","}
     return [
-        {
-            key: format(value, forms.get(key, ".3g")) if isinstance(value, float | int) else str(value)
-            for key, value in row.items()
-        }
-        for row in rows
+        {key: f"{value:,}" if isinstance(value, int) else value for key, value in row.items()} for row in rows
     ]
 
 
