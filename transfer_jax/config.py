@@ -12,6 +12,7 @@ from transfer_jax.freezing.recipes import five_steps
 from transfer_jax.freezing.schedule import Schedule
 
 Precision = Literal["float32", "bfloat16"]
+FeaturePrecision = Literal["auto", "float16", "bfloat16", "int8"]
 ClassWeights = Literal["none", "balanced"]
 OnBadImage = Literal["error", "skip"]
 
@@ -50,7 +51,11 @@ class TrainConfig:
         compile_ahead: Whether to compile the next phase while one trains; None does with more than two cores.
         threads: Threads that read images.
         data_dir: Folder of prepared datasets; None takes the default.
-        feature_dir: Folder of cached features; None puts them into the workdir.
+        feature_dir: Folder of cached features, which several runs may share; None puts them into the workdir.
+        feature_precision: What cached features are stored in: `auto`, what they are computed in; `float16`,
+            `bfloat16` or `int8`, which take less room and say what error they make.
+        feature_gigabytes: Disk that all caches in that folder may take, in units of 10^9 bytes; those used
+            least recently are dropped.
     """
 
     images: str
@@ -80,10 +85,13 @@ class TrainConfig:
     threads: int = 2
     data_dir: str | None = None
     feature_dir: str | None = None
+    feature_precision: FeaturePrecision = "auto"
+    feature_gigabytes: float = 50.0
 
     def __post_init__(self) -> None:
         for field, choices in (
             ("precision", get_args(Precision)),
+            ("feature_precision", get_args(FeaturePrecision)),
             ("class_weights", get_args(ClassWeights)),
             ("on_bad_image", get_args(OnBadImage)),
         ):
@@ -101,6 +109,7 @@ class TrainConfig:
             ("measure_every", self.measure_every >= 0, "at least 0"),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "at least 0"),
             ("threads", self.threads >= 1, "at least 1"),
+            ("feature_gigabytes", self.feature_gigabytes > 0, "more than 0"),
         ):
             if not good:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")

@@ -14,6 +14,7 @@ MANIFEST = Manifest(
     row_shape=(2, 3),
     dtype="float32",
     files={"shard-00000.npy": "0", "labels.npy": "1"},
+    errors={"shard-00000.npy": (0.5, 2.0)},
 )
 CHANGES = {
     "weights": "v",
@@ -24,6 +25,7 @@ CHANGES = {
     "augmentation": {"flip_horizontal": True},
     "views": 2,
     "seed": 1,
+    "stored": "int8",
 }
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureKey, extract, make_prefix, prefix_arrays
+from transfer_jax.features import FeatureKey, FeatureStore, Layout, extract, make_prefix, prefix_arrays
 from transfer_jax.models.functional import block_of, split
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights import find_spec
@@ -66,15 +66,9 @@ def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, bou
     images = np.stack([*photographs(96).values()])
     prefix = jax.jit(make_prefix(graphdef, boundary, preprocessing, jnp.float32))
     key = FeatureKey(weights="", boundary=boundary, preprocessing={}, dtype="float32", dataset="")
-    cache = extract(
-        key,
-        rows=4,
-        batch_size=2,
-        row_shape=jax.eval_shape(prefix, arrays, images).shape[1:],
-        batches=lambda start: (np.asarray(prefix(arrays, images[i : i + 2])) for i in range(2 * start, 4, 2)),
-        labels=np.zeros(4, np.int32),
-        root=tmp_path,
-    ).cache
+    layout = Layout(rows=4, batch_size=2, row_shape=jax.eval_shape(prefix, arrays, images).shape[1:])
+    batches = lambda start: (np.asarray(prefix(arrays, images[i : i + 2])) for i in range(2 * start, 4, 2))  # noqa: E731
+    cache = extract(key, layout, batches, np.zeros(4, np.int32), FeatureStore(tmp_path)).cache
     logits = [
         jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(
             arrays, batch

@@ -36,7 +36,8 @@ def features_of(run, boundary: str, images: np.ndarray) -> np.ndarray:
     [
         ({}, "pre_logits", "pre_logits"),
         ({}, "stem", "stem"),
-        ({"augment": True, "views": 2}, "blocks.1", "blocks.1"),
+        ({"augment": True, "views": 2, "epochs": 2}, "blocks.1", "blocks.1"),
+        ({"augment": True, "views": 2}, "blocks.1", None),
         ({"cache": "require"}, "top", "top"),
         ({}, None, None),
         ({"augment": True}, "pre_logits", None),
@@ -78,7 +79,7 @@ def test_cached_features_are_those_of_their_image(make_run):
 
 
 def test_cached_views_are_drawn_from_all_views_of_their_image(make_run):
-    run = make_run(phase(augment=True, views=3), augmentation=TURNED)
+    run = make_run(phase(augment=True, views=3, epochs=3), augmentation=TURNED)
     inputs = inputs_of(run, seed=5)
     fetch = view_fetch(run.train, run.preprocessing, TURNED, 5)
     views = [features_of(run, "pre_logits", fetch(np.arange(36) + 36 * view)["image"]) for view in range(3)]
@@ -113,6 +114,8 @@ def test_the_second_time_nothing_is_computed(make_run):
         ({"image_size": 24}, 36),
         ({"crop": 0.5}, 36),
         ({"precision": "bfloat16"}, 36),
+        ({"feature_precision": "int8"}, 36),
+        ({"precision": "bfloat16", "feature_precision": "bfloat16"}, 36),
         ({"images": slice(None, None, -1)}, 36),
         ({"augmentation": TURNED, "views": 1}, 36),
     ],
@@ -132,7 +135,8 @@ def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
     )
     again = Extractor(run, "stem", run.arrays)(run.train, Silent(), "", **views)
     assert again.rows == rows
-    assert str(again.cache.dtype) == run.config.precision
+    stored = run.config.feature_precision
+    assert again.cache.manifest.dtype == (run.config.precision if stored == "auto" else stored)
     assert again.cache.manifest.row_shape == (preprocessing.image_size // 2,) * 2 + (8,)
 
 
@@ -147,6 +151,27 @@ def test_views_depend_on_their_seed(make_run):
     assert not np.array_equal(other.cache.gather(np.arange(72)), first.cache.gather(np.arange(72)))
     labels = np.load(first.cache.directory / "labels.npy")
     np.testing.assert_array_equal(labels, [*run.train.labels, *run.train.labels])
+
+
+def test_features_are_computed_from_those_at_a_lower_boundary(make_run, tmp_path):
+    views = {"augmentation": TURNED, "views": 2, "seed": 3}
+    run = make_run(phase())
+    direct = Extractor(run, "top", run.arrays)(run.train, Silent(), "", **views).cache
+    elsewhere = make_run(phase(), feature_dir=str(tmp_path / "elsewhere"))
+    Extractor(elsewhere, "stem", run.arrays)(run.train, Silent(), "", **views)
+    trained = {
+        **run.arrays,
+        "backbone/blocks.1/project/conv/kernel": run.arrays["backbone/blocks.1/project/conv/kernel"] + 1,
+    }
+    origins = []
+    for arrays in (run.arrays, trained):
+        found = Extractor(elsewhere, "top", arrays)(run.train, Silent(), "", **views)
+        assert found.rows == 72
+        origins.append(found.cache)
+    assert [cache.manifest.origin for cache in origins] == ["stem", "stem"]
+    rows = np.arange(72)
+    np.testing.assert_allclose(origins[0].gather(rows), direct.gather(rows), rtol=1e-5, atol=1e-5)
+    assert not np.allclose(origins[1].gather(rows), direct.gather(rows), rtol=1e-3)
 
 
 def test_extraction_reports_its_progress(make_run):

@@ -106,6 +106,19 @@ def test_cached_features_train_the_same_network(make_run, train):
     for live, cached in zip(results[0][1], results[1][1], strict=True):
         assert cached == pytest.approx(live, rel=1e-3)
     np.testing.assert_allclose(results[1][0].predict(), results[0][0].predict(), rtol=1e-3, atol=1e-5)
+    live, cached = (trainer.all_arrays() for trainer, _ in results)
+    for path in live:
+        np.testing.assert_allclose(cached[path], live[path], rtol=1e-5, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize(("stored", "tolerance"), [("float16", 5e-3), ("bfloat16", 2e-2), ("int8", 3e-2)])
+def test_features_of_fewer_bits_train_nearly_the_same_network(make_run, stored, tolerance):
+    settings = phase("top(1)", cache="require", epochs=2)
+    exact, rounded = (trained(make_run(settings, feature_precision=form)) for form in ("auto", stored))
+    assert exact[1] != rounded[1]
+    for one, other in zip(exact[1], rounded[1], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=tolerance)
+    np.testing.assert_allclose(rounded[0].predict(), exact[0].predict(), atol=tolerance)
 
 
 def phase_boundary(train: str) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import Augmentation, BadImageError
+from transfer_jax.data import BadImageError
+from transfer_jax.features import FeatureStore
 from transfer_jax.freezing import Phase, Schedule, feature_extraction
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.run import check, images_digest, images_of, override, prepare, trains_on_features
+from transfer_jax.training.run import check, images_digest, images_of, override, prepare
 from transfer_jax.weights.naming import to_library
 
 TINY = "efficientnet_lite_tiny"
@@ -84,10 +86,10 @@ def test_a_batch_is_never_larger_than_the_dataset(make_run, settings, size):
 
 def test_where_features_lie_and_what_is_computed_in(make_run, tmp_path):
     run = make_run(PHASE)
-    assert run.feature_root == tmp_path / "features"
+    assert run.features == FeatureStore(tmp_path / "features", 50 * 10**9)
     assert run.dtype == np.float32
-    run = make_run(PHASE, feature_dir="/elsewhere", precision="bfloat16")
-    assert str(run.feature_root) == "/elsewhere"
+    run = make_run(PHASE, feature_dir="/elsewhere", feature_gigabytes=0.5, precision="bfloat16")
+    assert run.features == FeatureStore(Path("/elsewhere"), 500_000_000)
     assert str(run.dtype) == "bfloat16"
 
 
@@ -120,45 +122,6 @@ def test_bad_images(tmp_path, image_folder, choice):
         assert "red/00.png" not in dataset.names
         (line,) = (workdir / "skipped_images.txt").read_text().splitlines()
         assert line.startswith("red/00.png: not an image")
-
-
-@pytest.mark.parametrize(
-    ("changes", "boundary", "expected"),
-    [
-        ({}, "pre_logits", True),
-        ({"cache": "require"}, "top", True),
-        ({"cache": "off"}, "top", False),
-        ({}, None, False),
-        ({"augment": True}, "top", False),
-        ({"augment": True, "views": 2}, "top", True),
-    ],
-)
-def test_when_a_phase_trains_on_features(changes, boundary, expected):
-    phase = dataclasses.replace(PHASE, **changes)
-    assert trains_on_features(config("x"), phase, boundary) == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "boundary", "message"),
-    [
-        ({}, None, "phase 'only' requires a cache, but its lowest block trains"),
-        (
-            {"augment": True},
-            "top",
-            r"phase 'only' requires a cache, but it augments each image afresh \(set `views`",
-        ),
-    ],
-)
-def test_a_cache_that_cannot_be_is_an_error_where_it_is_required(changes, boundary, message):
-    phase = dataclasses.replace(PHASE, cache="require", **changes)
-    with pytest.raises(ValueError, match=message):
-        trains_on_features(config("x"), phase, boundary)
-
-
-def test_mixing_trains_on_images():
-    mixing = config("x", augmentation=Augmentation(mixup=1.0), schedule=Schedule((PHASE,)))
-    assert trains_on_features(mixing, PHASE, "top")
-    assert not trains_on_features(mixing, dataclasses.replace(PHASE, augment=True), "top")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.features.storage import Storage
 from transfer_jax.files import sha256, write_text
 
 FILE = "manifest.json"
@@ -25,11 +26,12 @@ class FeatureKey:
         weights: Fingerprint of the arrays of the frozen prefix.
         boundary: The block that the features are the activations of.
         preprocessing: The fields of `Preprocessing`, resolution included.
-        dtype: Precision of the computation and of the features.
+        dtype: Precision of the computation.
         dataset: Fingerprint of the dataset: name, version, split and content.
         augmentation: The fields of `Augmentation` under which views were drawn; None for plain images.
         views: Augmented views of each image; 1 for plain images.
         seed: Seed of the views; 0 for plain images.
+        stored: The form that they are stored in, one of `storage.DTYPES`; None for `dtype`.
     """
 
     weights: str
@@ -40,6 +42,7 @@ class FeatureKey:
     augmentation: Mapping[str, Any] | None = None
     views: int = 1
     seed: int = 0
+    stored: str | None = None
 
     def digest(self) -> str:
         """SHA-256 over all fields; names the folder."""
@@ -48,6 +51,11 @@ class FeatureKey:
     def to_json(self) -> str:
         """All fields as canonical JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FeatureKey":
+        """`to_json` turned around, up to the types of sequences."""
+        return cls(**json.loads(text))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +67,10 @@ class Manifest:
         rows: Number of rows when complete: views x images, view by view.
         shard_rows: Rows of each shard; the last may have fewer.
         row_shape: Shape of one row.
-        dtype: NumPy dtype of the shards.
+        dtype: The form of the rows: that of `Storage`.
+        origin: The lower boundary whose cached features these were computed from; None for images.
         files: SHA-256 of each file that is complete, by name.
+        errors: Of each shard in another form than computed, its `squared_error`.
     """
 
     key: str
@@ -68,11 +78,27 @@ class Manifest:
     shard_rows: int
     row_shape: tuple[int, ...]
     dtype: str
+    origin: str | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def shards(self) -> list[str]:
         """The names of all shards, written or not."""
         return [f"shard-{index:05d}.npy" for index in range(-(-self.rows // self.shard_rows))]
+
+    def rows_of(self, shard: str) -> int:
+        """The number of rows of a shard."""
+        return min(self.shard_rows, self.rows - self.shards().index(shard) * self.shard_rows)
+
+    @property
+    def storage(self) -> Storage:
+        """The form of the rows."""
+        return Storage(self.row_shape, self.dtype)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all shards, when complete."""
+        return self.rows * self.storage.row_bytes
 
     def complete(self) -> bool:
         """Whether every file was written."""
@@ -102,7 +128,8 @@ class Manifest:
             raise CorruptFeaturesError(f"{path} cannot be read as a manifest") from None
         if checksum != _checksum(content):
             raise CorruptFeaturesError(f"{path} does not match its checksum")
-        return cls(**{**content, "row_shape": tuple(content["row_shape"])})
+        errors = {name: tuple(sums) for name, sums in content["errors"].items()}
+        return cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
 
     def damaged(self, directory: Path) -> list[Path]:
         """The files that are missing or do not match their checksums."""

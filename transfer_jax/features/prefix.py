@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.functional import block_of, cast, merge
@@ -16,7 +18,12 @@ _CPU_SLICE = 2
 
 
 def make_prefix(
-    graphdef: nnx.GraphDef, boundary: str, preprocessing: Preprocessing, dtype: jax.typing.DTypeLike
+    graphdef: nnx.GraphDef,
+    boundary: str,
+    preprocessing: Preprocessing,
+    dtype: jax.typing.DTypeLike,
+    *,
+    start: str | None = None,
 ) -> Prefix:
     """The pure function from arrays and uint8 images `(batch, size, size, 3)` to the features at a boundary.
 
@@ -25,19 +32,21 @@ def make_prefix(
         boundary: The block to stop at.
         preprocessing: How the weights want their input.
         dtype: Precision to compute in, and of the features.
+        start: A lower boundary, whose features the function takes instead of images.
     """
 
-    def prefix(arrays: Mapping[str, jax.Array], images: jax.Array) -> jax.Array:
-        def features(images: jax.Array) -> jax.Array:
+    def prefix(arrays: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+        def features(inputs: jax.Array) -> jax.Array:
             model = merge(graphdef, cast(arrays, dtype))
-            return model.backbone(preprocessing.normalize(images).astype(dtype), stop=boundary)
+            x = preprocessing.normalize(inputs) if start is None else inputs
+            return model.backbone(x.astype(dtype), start=start, stop=boundary)
 
-        def sliced(images: jax.Array) -> jax.Array:
-            size = math.gcd(len(images), _CPU_SLICE)
-            out = jax.lax.map(features, images.reshape(-1, size, *images.shape[1:]))
+        def sliced(inputs: jax.Array) -> jax.Array:
+            size = math.gcd(len(inputs), _CPU_SLICE)
+            out = jax.lax.map(features, inputs.reshape(-1, size, *inputs.shape[1:]))
             return out.reshape(-1, *out.shape[2:])
 
-        return jax.lax.platform_dependent(images, cpu=sliced, default=features)
+        return jax.lax.platform_dependent(inputs, cpu=sliced, default=features)
 
     return prefix
 
@@ -48,3 +57,28 @@ def prefix_arrays(
     """The parameters and statistics that the features at a boundary depend on."""
     below = set(block_names[: block_names.index(boundary) + 1])
     return {path: array for path, array in arrays.items() if block_of(path) in below}
+
+
+def row_shapes(
+    graphdef: nnx.GraphDef, arrays: Mapping[str, Any], image_size: int
+) -> dict[str, tuple[int, ...]]:
+    """The shape of one image's features at every boundary; nothing is computed.
+
+    Args:
+        graphdef: Definition of the model.
+        arrays: Its arrays, or their shapes.
+        image_size: Side of the images, in pixels.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def outputs(arrays: Mapping[str, jax.Array], x: jax.Array) -> None:
+        backbone, start = merge(graphdef, arrays).backbone, None
+        taps, backbone.taps = backbone.taps, False
+        for name in backbone.block_names:
+            x = backbone(x, start=start, stop=name)
+            shapes[name], start = x.shape[1:], name
+        if taps:
+            shapes[backbone.block_names[-1]] = (backbone.features,)
+
+    jax.eval_shape(outputs, arrays, jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32))
+    return shapes

@@ -69,8 +69,9 @@ class Phase:
         views: Number of fixed augmentations of each image that a cache holds; 0 augments afresh every time,
             which forbids a cache below the augmentation.
         feature_brightness: Largest random shift of each channel of cached features, as a share of its range.
-        cache: `auto` trains on cached features whenever the frozen part is a prefix and the augmentation
-            allows it; `require` makes it an error otherwise; `off` never.
+        cache: `auto` trains on cached features where the frozen part is a prefix, the augmentation allows it,
+            they fit `feature_gigabytes`, and `views` are no more work than the epochs; `require` makes it an
+            error if they cannot; `off` never.
     """
 
     name: str

@@ -12,6 +12,7 @@ from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import fresh_state
 from transfer_jax.training.programs import Programs
 from transfer_jax.training.run import Run
+from transfer_jax.training.step import INPUTS
 
 
 class Ahead:
@@ -57,5 +58,5 @@ def compile_phase(run: Run, parts: PhaseParts) -> None:
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
     batch = batch_shapes(run, programs.start)
     programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)
-    inputs = {name: batch[name] for name in ("image", "features") if name in batch}
+    inputs = {name: batch[name] for name in INPUTS if name in batch}
     programs.compiled("evaluate", run.arrays, inputs)

@@ -9,14 +9,14 @@ from scipy.special import softmax
 from sklearn import metrics as scores
 
 from transfer_jax.models.functional import Arrays
-from transfer_jax.training.step import EvalStep
+from transfer_jax.training.step import INPUTS, EvalStep
 
 
 def predict(eval_step: EvalStep, arrays: Arrays, batches: Iterable[Mapping[str, Any]]) -> np.ndarray:
     """The probabilities `(images, classes)` of all images, in order, the filling of batches left out."""
     found = []
     for batch in batches:
-        inputs = {name: batch[name] for name in ("image", "features") if name in batch}
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
         logits = np.asarray(jax.device_get(eval_step(arrays, inputs)))
         found.append(logits[np.asarray(batch["mask"])])
     return softmax(np.concatenate(found).astype(np.float64), axis=-1)

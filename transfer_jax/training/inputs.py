@@ -1,7 +1,6 @@
 """What the steps of a phase are fed: live images, or features that the frozen prefix gave once."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,13 +18,22 @@ from transfer_jax.data import (
     shuffled_batches,
     view_fetch,
 )
-from transfer_jax.features import Extraction, FeatureCache, FeatureKey, extract, make_prefix, prefix_arrays
+from transfer_jax.features import (
+    Extraction,
+    FeatureCache,
+    FeatureKey,
+    Layout,
+    Storage,
+    extract,
+    make_prefix,
+    prefix_arrays,
+)
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.proof import fingerprint
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
-from transfer_jax.training.run import Run, trains_on_features
+from transfer_jax.training.run import Run
 
 EXTRACTION_BATCH = 32
 """Images the prefix is given at a time; fixed, so that runs of any batch size share their caches."""
@@ -68,9 +76,12 @@ def phase_inputs(
     Raises:
         ValueError: If the phase requires a cache that cannot be.
     """
-    if not trains_on_features(run.config, phase, boundary) or boundary is None:
-        return _live(run, phase, seed)
-    return _cached(run, phase, boundary, arrays, seed, progress)
+    caching = run.caching(phase, boundary)
+    if caching.boundary is not None:
+        return _cached(run, phase, caching.boundary, arrays, seed, progress)
+    if caching.bytes and phase.cache == "auto":
+        progress.say(f"phase {phase.name!r} trains on images: {caching.reason}")
+    return _live(run, phase, seed)
 
 
 def _live(run: Run, phase: Phase, seed: int) -> Inputs:
@@ -96,7 +107,7 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     def fetch(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         views = rng.integers(phase.views, size=len(indices)) if phase.views else 0
         return {
-            "features": train.cache.gather(views * images + indices),
+            **train.cache.columns(views * images + indices),
             **run.train.of_rows(indices),
         }
 
@@ -122,15 +133,13 @@ class Extractor:
     def __init__(self, run: Run, boundary: str, arrays: Arrays) -> None:
         self._run = run
         self._boundary = boundary
-        self._arrays = prefix_arrays(arrays, boundary, run.block_names)
-        self._weights = fingerprint(self._arrays)
-        self._rest = arrays
-        self._compiled: Compiled | None = None
+        self._arrays = arrays
+        self._compiled: dict[str | None, Compiled] = {}
 
     @property
     def compile_seconds(self) -> float:
         """Time that compiling took; 0 if everything was on disk."""
-        return self._compiled.seconds if self._compiled else 0.0
+        return sum(each.seconds for each in self._compiled.values())
 
     def __call__(
         self,
@@ -144,7 +153,7 @@ class Extractor:
         """Completes the features of a dataset on disk, of plain images or of augmented views."""
         run = self._run
         key = FeatureKey(
-            weights=self._weights,
+            weights=self._fingerprint(self._boundary),
             boundary=self._boundary,
             preprocessing=dataclasses.asdict(run.preprocessing),
             dtype=run.config.precision,
@@ -152,49 +161,57 @@ class Extractor:
             augmentation=dataclasses.asdict(augmentation) if augmentation else None,
             views=views or 1,
             seed=seed if augmentation else 0,
+            stored=run.stored,
         )
         rows = len(dataset) * (views or 1)
-        if augmentation:
+        lower = run.block_names[: run.block_names.index(self._boundary)]
+        origin = run.features.origin(key, lower, self._fingerprint)
+        start = None if origin is None else origin.boundary
+        if origin is not None:
+            fetch = lambda rows: {"image": origin.gather(rows)}  # noqa: E731
+        elif augmentation:
             fetch = view_fetch(dataset, run.preprocessing, augmentation, seed)
         else:
             fetch = image_fetch(dataset, run.preprocessing)
 
-        def features(start: int) -> Iterator[np.ndarray]:
-            prefix = self._compile()
+        def features(skipped: int) -> Iterator[np.ndarray]:
+            prefix = self._compile(start)
             batches = ordered_batches(
-                fetch, rows, batch_size=EXTRACTION_BATCH, start=start, threads=run.config.threads
+                fetch, rows, batch_size=EXTRACTION_BATCH, start=skipped, threads=run.config.threads
             )
             for batch in batches:
-                yield np.asarray(prefix(self._rest, batch["image"]))
+                yield np.asarray(prefix(self._arrays, batch["image"]))
 
         progress.start(task, rows)
         extraction = extract(
             key,
-            rows=rows,
-            batch_size=EXTRACTION_BATCH,
-            row_shape=self._row_shape,
-            batches=features,
-            labels=np.tile(dataset.labels, views or 1),
-            root=run.feature_root,
+            Layout(rows, EXTRACTION_BATCH, run.row_shapes[self._boundary], start),
+            features,
+            np.tile(dataset.labels, views or 1),
+            run.features,
             advance=progress.advance,
+            say=progress.say,
         )
         progress.finish()
+        if extraction.rows and extraction.cache.error:
+            progress.say(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
         return extraction
 
-    @functools.cached_property
-    def _row_shape(self) -> tuple[int, ...]:
-        return _features_shape(self._run, self._boundary).shape[1:]
+    def _fingerprint(self, boundary: str) -> str:
+        return fingerprint(prefix_arrays(self._arrays, boundary, self._run.block_names))
 
-    def _compile(self) -> Compiled:
-        if self._compiled is None:
-            self._compiled = compile_prefix(self._run, self._boundary, self._rest)
-        return self._compiled
+    def _compile(self, start: str | None) -> Compiled:
+        if start not in self._compiled:
+            self._compiled[start] = compile_prefix(self._run, self._boundary, self._arrays, start)
+        return self._compiled[start]
 
 
-def compile_prefix(run: Run, boundary: str, arrays: Arrays) -> Compiled:
-    """Compiles the frozen prefix up to a boundary, for `EXTRACTION_BATCH` images at a time."""
-    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
-    return compile_function(prefix, arrays, _images_shape(run, EXTRACTION_BATCH))
+def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = None) -> Compiled:
+    """Compiles the frozen prefix from `start` or the images to a boundary, `EXTRACTION_BATCH` at a time."""
+    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype, start=start)
+    count = EXTRACTION_BATCH
+    inputs = _images_shape(run, count) if start is None else _features_shape(run, count, start)
+    return compile_function(prefix, arrays, inputs)
 
 
 def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]:
@@ -205,8 +222,8 @@ def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]
         found["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
     if start is None:
         return {**found, "image": _images_shape(run, size)}
-    features = _features_shape(run, start)
-    return {**found, "features": jax.ShapeDtypeStruct((size, *features.shape[1:]), features.dtype)}
+    row = Storage(run.row_shapes[start], run.stored or run.config.precision)
+    return {**found, **row.column_shapes(size)}
 
 
 def _images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
@@ -214,9 +231,8 @@ def _images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)
 
 
-def _features_shape(run: Run, boundary: str) -> jax.ShapeDtypeStruct:
-    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
-    return jax.eval_shape(prefix, run.arrays, _images_shape(run, EXTRACTION_BATCH))
+def _features_shape(run: Run, count: int, boundary: str) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *run.row_shapes[boundary]), run.dtype)
 
 
 def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:
@@ -226,7 +242,7 @@ def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]
 
 
 def _feature_batches(cache: FeatureCache, batch_size: int) -> Iterable[Mapping[str, Any]]:
-    return ordered_batches(lambda rows: {"features": cache.gather(rows)}, len(cache), batch_size=batch_size)
+    return ordered_batches(cache.columns, len(cache), batch_size=batch_size)
 
 
 def _shuffled(run: Run, fetch: Any, seed: int) -> Batches:

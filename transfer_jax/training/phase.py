@@ -20,6 +20,7 @@ from transfer_jax.training.programs import Programs
 from transfer_jax.training.regularize import selected
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
+from transfer_jax.training.step import INPUTS
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -190,7 +191,7 @@ class PhaseTrainer:
         """Probabilities `(images, classes)` of the held-out images."""
         arrays = self.evaluated_arrays()
         first = next(iter(self.inputs.evaluate()))
-        inputs = {name: first[name] for name in ("image", "features") if name in first}
+        inputs = {name: first[name] for name in INPUTS if name in first}
         return predict(self._programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
 
     def _sample(self, count: int) -> dict[str, np.ndarray]:
@@ -211,4 +212,4 @@ def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:
 
 
 def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: batch[name] for name in ("image", "features", "label", "weight") if name in batch}
+    return {name: batch[name] for name in (*INPUTS, "label", "weight") if name in batch}

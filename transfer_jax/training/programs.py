@@ -10,7 +10,7 @@ from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.measure import make_measure, make_plasticity
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.parts import PhaseParts
-from transfer_jax.training.run import Run, trains_on_features
+from transfer_jax.training.run import Run
 from transfer_jax.training.step import (
     Forward,
     StepOptions,
@@ -35,7 +35,7 @@ class Programs:
     def __init__(self, run: Run, parts: PhaseParts) -> None:
         phase, config = parts.phase, run.config
         blocks = trainable_blocks(parts.labels)
-        self.start = parts.boundary if trains_on_features(config, phase, parts.boundary) else None
+        self.start = run.caching(phase, parts.boundary).boundary
         forward = Forward(
             graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
             start=self.start,

@@ -14,12 +14,14 @@ from flax import nnx
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
+from transfer_jax.features import FeatureStore, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.models import PRE_LOGITS, Classifier, Preprocessing, create_model
+from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
+from transfer_jax.training.caching import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
 from transfer_jax.weights import find_spec, load_pretrained
@@ -76,14 +78,38 @@ class Run:
         return batch_size(self.config, len(self.train))
 
     @property
-    def feature_root(self) -> Path:
-        """The folder of the caches."""
-        return Path(self.config.feature_dir) if self.config.feature_dir else self.workdir / "features"
+    def features(self) -> FeatureStore:
+        """Where the caches are."""
+        folder = self.config.feature_dir
+        budget = int(self.config.feature_gigabytes * 1e9)
+        return FeatureStore(Path(folder) if folder else self.workdir / "features", budget)
+
+    @property
+    def stored(self) -> str | None:
+        """What cached features are stored in, if it is not what they are computed in."""
+        wish, computed = self.config.feature_precision, self.config.precision
+        return None if wish in ("auto", computed) else wish
 
     @property
     def dtype(self) -> jnp.dtype:
         """The precision to compute in."""
         return jnp.dtype(self.config.precision)
+
+    @functools.cached_property
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one image's features at every boundary."""
+        return row_shapes(self.graphdef, self.arrays, self.preprocessing.image_size)
+
+    def caching(self, phase: Phase, boundary: str | None) -> Caching:
+        """Whether a phase whose frozen prefix ends at a boundary trains on cached features."""
+        return choose_caching(
+            self.config,
+            phase,
+            boundary,
+            images=(len(self.train), len(self.evaluation)),
+            row_shape=self.row_shapes[boundary] if boundary else (),
+            stored=self.stored or self.config.precision,
+        )
 
     def parts(self, index: int, cut: int = 0) -> PhaseParts:
         """A phase of the schedule, split, with the first `cut` blocks frozen."""
@@ -187,36 +213,12 @@ def check(config: TrainConfig) -> None:
     for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
         phase = parts.phase
         parts.rates(0)
-        trains_on_features(config, phase, parts.boundary)
+        forbidden(config, phase, parts.boundary)
         if phase.controller:
             try:
                 find_controller(phase.controller)
             except ValueError as error:
                 raise ValueError(f"phase {phase.name!r}: {error}") from None
-
-
-def trains_on_features(config: TrainConfig, phase: Phase, boundary: str | None) -> bool:
-    """Whether a phase trains on cached features rather than on images.
-
-    Args:
-        config: The config.
-        phase: One of its phases.
-        boundary: End of the phase's frozen prefix; None if there is none.
-
-    Raises:
-        ValueError: If the phase requires a cache that cannot be.
-    """
-    inside = config.taps and boundary != PRE_LOGITS
-    may = boundary is not None and not inside and phase.cacheable and not (phase.augment and config.mixes)
-    if phase.cache == "require" and not may:
-        if inside:
-            why = "its head reads all blocks (taps), and some of them train"
-        elif boundary is None:
-            why = "its lowest block trains"
-        else:
-            why = "it augments each image afresh (set `views`)"
-        raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
-    return may and phase.cache != "off"
 
 
 def images_digest(run: Run) -> str:

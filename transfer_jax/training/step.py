@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from transfer_jax.features import decode
 from transfer_jax.freezing.adapters import Adapters
 from transfer_jax.freezing.rates import Rates
 from transfer_jax.models import functional
@@ -22,6 +23,8 @@ from transfer_jax.training.state import TrainState
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 _NONE: Mapping[str, jax.Array] = {}
+INPUTS = ("image", "features", "scale")
+"""Entries of a batch that a model is given; see `Forward.inputs`."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 Gradients = Callable[[Arrays, Arrays, Arrays, Batch, jax.Array], tuple[tuple[Arrays, Metrics], Arrays]]
 EvalStep = Callable[[Arrays, Batch], jax.Array]
@@ -47,7 +50,9 @@ class Forward:
 
     def inputs(self, batch: Batch) -> jax.Array:
         """The features of a batch, or its normalized images."""
-        return self.preprocessing.normalize(batch["image"]) if self.start is None else batch["features"]
+        if self.start is None:
+            return self.preprocessing.normalize(batch["image"])
+        return decode(batch["features"], batch["scale"]) if "scale" in batch else batch["features"]
 
     def __call__(
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None

@@ -15,6 +15,7 @@ _INDIFFERENT = (
     "data_dir",
     "eval_every",
     "feature_dir",
+    "feature_gigabytes",
     "measure_every",
     "threads",
 )

@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features import CorruptFeaturesError, FeatureCache, FeatureKey, extract
-from transfer_jax.features import cache as module
+from transfer_jax.features import (
+    CorruptFeaturesError,
+    FeatureCache,
+    FeatureKey,
+    FeatureStore,
+    Layout,
+    extract,
+)
+from transfer_jax.features import extraction as module
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
 ROWS, BATCH, SHAPE = 23, 4, (3, 5)
@@ -38,9 +45,11 @@ class Source:
             yield DATA[rows].astype(self.dtype)
 
 
-def run(root, source: Any = None, key: FeatureKey = KEY, **changes):
-    settings = {"rows": ROWS, "batch_size": BATCH, "row_shape": SHAPE, "labels": LABELS, **changes}
-    return extract(key, batches=source or Source(), root=root, **settings)
+def run(
+    root, source: Any = None, key: FeatureKey = KEY, *, labels=LABELS, advance=lambda rows: None, **changes
+):
+    layout = dataclasses.replace(Layout(ROWS, BATCH, SHAPE), **changes)
+    return extract(key, layout, source or Source(), labels, FeatureStore(root), advance=advance)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -73,6 +82,36 @@ def test_bfloat16_features(tmp_path):
     np.testing.assert_array_equal(found, DATA.astype(jnp.bfloat16))
 
 
+@pytest.mark.parametrize(("stored", "largest"), [("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 2e-2)])
+def test_features_of_fewer_bits_say_their_error(tmp_path, stored, largest):
+    key = dataclasses.replace(KEY, stored=stored)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Source(breaks=3), key)
+    cache = run(tmp_path, key=key).cache
+    found = np.asarray(cache.gather(np.arange(ROWS)), np.float32)
+    error = np.sqrt(np.mean((found - DATA) ** 2) / np.mean(DATA**2))
+    np.testing.assert_allclose(cache.error, error, rtol=1e-3)
+    assert 0 < cache.error < largest
+    columns = cache.columns(np.array([9, 0, 22]))
+    assert str(columns["features"].dtype) == stored
+    assert columns.keys() == ({"features", "scale"} if stored == "int8" else {"features"})
+    np.testing.assert_array_equal(
+        cache.gather(np.array([9, 0, 22])), cache.gather(np.arange(ROWS))[[9, 0, 22]]
+    )
+    shards = [np.load(cache.directory / name) for name in cache.manifest.shards()]
+    assert cache.manifest.bytes == sum(shard.nbytes for shard in shards)
+
+
+def test_plain_features_have_no_error(tmp_path):
+    assert run(tmp_path).cache.error == 0.0
+
+
+def test_features_that_float16_cannot_hold(tmp_path):
+    huge = lambda start: (1e5 * np.abs(batch) for batch in Source()(start))  # noqa: E731
+    with pytest.raises(ValueError, match=r"do not fit float16, which ends at 65504; choose bfloat16 or int8"):
+        run(tmp_path, huge, dataclasses.replace(KEY, stored="float16"))
+
+
 def test_a_second_extraction_computes_nothing(tmp_path):
     first = run(tmp_path)
     before = contents(first.cache.directory)
@@ -94,6 +133,7 @@ def test_a_second_extraction_computes_nothing(tmp_path):
         {"augmentation": {"rotate90": True}},
         {"views": 2},
         {"seed": 1},
+        {"stored": "float16"},
     ],
 )
 def test_another_key_is_another_cache(tmp_path, change):
@@ -118,7 +158,7 @@ def test_an_interrupted_extraction_goes_on_to_the_same_bytes(tmp_path, breaks):
     whole = contents(run(tmp_path / "whole").cache.directory)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", Source(breaks=breaks))
-    (folder,) = (tmp_path / "cut").iterdir()
+    (folder,) = (tmp_path / "cut").glob("[!.]*")
     with pytest.raises(CorruptFeaturesError, match="is incomplete: the extraction was interrupted"):
         FeatureCache(folder)
     source = Source()
@@ -182,7 +222,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path):
             run(tmp_path / "full", fills_up)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    (folder,) = (tmp_path / "full").iterdir()
+    (folder,) = (tmp_path / "full").glob("[!.]*")
     assert sorted(path.name for path in folder.iterdir()) == [
         "labels.npy",
         "manifest.json",

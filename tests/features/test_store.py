@@ -1,0 +1,196 @@
+import dataclasses
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transfer_jax.features import FeatureBudgetError, FeatureKey, FeatureStore, Layout, extract
+
+KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
+LAYOUT = Layout(rows=8, batch_size=2, row_shape=(5,))
+BYTES = 8 * 5 * 4
+
+
+def numbered(number: int) -> FeatureKey:
+    return dataclasses.replace(KEY, seed=number)
+
+
+def put(store: FeatureStore, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
+    """Extracts features that all have one value."""
+    batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
+    batches = lambda start: (batch for _ in range(start, layout.rows // layout.batch_size))  # noqa: E731
+    return extract(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
+
+
+def there(store: FeatureStore, *numbers: int) -> list[bool]:
+    return [(store.directory(numbered(number)) / "manifest.json").exists() for number in numbers]
+
+
+def test_the_least_recently_used_go_when_the_budget_is_reached(tmp_path):
+    store = FeatureStore(tmp_path, 3 * BYTES)
+    for number in (1, 2, 3):
+        put(store, numbered(number))
+    assert there(store, 1, 2, 3) == [True, True, True]
+    assert put(store, numbered(1)).rows == 0  # used again
+    put(store, numbered(4))
+    assert there(store, 1, 2, 3, 4) == [True, False, True, True]
+    put(store, numbered(5), layout=dataclasses.replace(LAYOUT, rows=16))
+    assert there(store, 1, 3, 4, 5) == [False, False, True, True]
+
+
+def test_without_a_budget_all_stay(tmp_path):
+    store = FeatureStore(tmp_path)
+    for number in range(5):
+        put(store, numbered(number))
+    assert all(there(store, *range(5)))
+
+
+def test_what_exceeds_the_budget_alone_is_refused_before_it_is_computed(tmp_path):
+    put(FeatureStore(tmp_path), numbered(1))
+    store = FeatureStore(tmp_path, BYTES - 1)
+    wanted = (
+        r"need 1.6e-07 GB, and .* may take 1.59e-07 GB; raise feature_gigabytes, or choose a later boundary"
+    )
+    with pytest.raises(FeatureBudgetError, match=wanted):
+        extract(numbered(2), LAYOUT, lambda start: pytest.fail("computed"), np.zeros(8, np.int32), store)
+    assert there(store, 1, 2) == [True, False]
+
+
+def test_dropped_features_are_still_read_by_who_has_opened_them(tmp_path):
+    store = FeatureStore(tmp_path, BYTES)
+    cache = put(store, numbered(1), 7.0).cache
+    put(store, numbered(2))
+    assert there(store, 1, 2) == [False, True]
+    assert (cache.gather(np.arange(8)) == 7.0).all()
+
+
+def test_features_of_another_folder_are_not_dropped(tmp_path):
+    """The rate finder links to those of a run."""
+    kept = put(FeatureStore(tmp_path / "run"), numbered(1)).cache.directory
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / kept.name).symlink_to(kept)
+    put(FeatureStore(tmp_path / "scratch", BYTES), numbered(2))
+    assert (kept / "shard-00000.npy").exists()
+
+
+def test_damaged_manifests_count_and_go(tmp_path):
+    store = FeatureStore(tmp_path, 2 * BYTES)
+    damaged = put(store, numbered(1)).cache.directory
+    (damaged / "manifest.json").write_text("{")
+    put(store, numbered(2))
+    assert there(store, 1, 2) == [False, True]
+    assert not damaged.exists()
+
+
+def lower(*boundaries: str):
+    return {"lower": boundaries, "weights": lambda boundary: f"up to {boundary}"}
+
+
+def at(boundary: str, **changes) -> FeatureKey:
+    return dataclasses.replace(KEY, boundary=boundary, weights=f"up to {boundary}", **changes)
+
+
+def test_the_origin_is_the_highest_lower_boundary_of_the_same_arrays(tmp_path):
+    store = FeatureStore(tmp_path)
+    blocks = lower("stem", "a", "b")
+    assert store.origin(KEY, **blocks) is None
+    put(store, at("stem"), 1.0)
+    put(store, at("a"), 2.0)
+    put(store, dataclasses.replace(at("b"), weights="trained since"))
+    found = store.origin(KEY, **blocks)
+    assert found is not None
+    assert found.boundary == "a"
+    assert (found.gather(np.arange(8)) == 2.0).all()
+    assert store.origin(KEY, **lower("stem")).boundary == "stem"  # pyright: ignore[reportOptionalMemberAccess]
+    put(store, KEY)
+    assert store.origin(KEY, **blocks) is None, "what is there is not computed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "e"},
+        {"views": 2},
+        {"seed": 1},
+        {"dtype": "bfloat16"},
+        {"augmentation": {"rotate90": True}},
+    ],
+)
+def test_no_origin_of_other_images(tmp_path, change):
+    store = FeatureStore(tmp_path)
+    put(store, at("a", **change))
+    assert store.origin(KEY, **lower("a")) is None
+
+
+@pytest.mark.parametrize("damage", ["shard", "missing", "manifest", "incomplete"])
+def test_no_damaged_origin(tmp_path, damage):
+    store = FeatureStore(tmp_path)
+    folder = put(store, at("a")).cache.directory
+    shard, manifest = folder / "shard-00000.npy", folder / "manifest.json"
+    if damage == "shard":
+        shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    elif damage == "missing":
+        shard.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{}")
+    else:
+        manifest.unlink()
+        layout = LAYOUT.manifest(at("a"))
+        layout.write(folder)
+    assert store.origin(KEY, **lower("a")) is None
+
+
+def test_one_origin_a_cache(tmp_path):
+    store = FeatureStore(tmp_path)
+    folder = put(store, KEY, 1.0).cache.directory
+    other = dataclasses.replace(LAYOUT, origin="a")
+    assert put(store, KEY, 2.0, other).rows == 0, "whole features of any origin will do"
+    (folder / "shard-00000.npy").unlink()
+    again = put(store, KEY, 2.0, other)
+    assert again.rows == 8
+    assert again.cache.manifest.origin == "a"
+
+
+def _extract_slowly(root: Path, log: Path, value: float) -> None:
+    def batches(start: int):
+        for index in range(start, 4):
+            time.sleep(0.3)
+            with log.open("a") as file:
+                file.write(f"{index}\n")
+            yield np.full((2, 5), value, np.float32)
+
+    said: list[str] = []
+    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), FeatureStore(root), say=said.append).cache
+    assert len({*cache.gather(np.arange(8)).flat}) == 1
+    if said:
+        with log.open("a") as file:
+            file.write("waited\n")
+
+
+def test_two_processes_extract_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    log = tmp_path / "log"
+    processes = [
+        context.Process(target=_extract_slowly, args=(tmp_path / "features", log, value))
+        for value in (1.0, 2.0)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "waited"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    store = FeatureStore(tmp_path)
+    folder = put(store, KEY).cache.directory
+    (folder / "shard-00000.npy").unlink()
+    left = folder / ".shard-00000.npy.k3j2"
+    left.write_bytes(b"half")
+    assert put(store, KEY).rows == 8
+    assert not left.exists()
+    assert sorted(os.listdir(folder)) == ["labels.npy", "manifest.json", "shard-00000.npy"]

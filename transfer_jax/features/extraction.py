@@ -1,0 +1,195 @@
+"""Extraction: features become NumPy shards with a manifest, once."""
+
+import dataclasses
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from transfer_jax.features.cache import FeatureCache
+from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
+from transfer_jax.features.storage import Storage, squared_error
+from transfer_jax.features.store import FeatureStore, touch
+from transfer_jax.files import write_atomically
+
+_SHARD_BYTES = 32 * 2**20
+_NONE: Mapping[str, tuple[float, float]] = {}
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What an extraction did.
+
+    Attributes:
+        cache: The complete features.
+        rows: Rows that had to be computed; 0 when all of them were there.
+        seconds: Wall time of computing and writing them.
+    """
+
+    cache: FeatureCache
+    rows: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What is extracted, apart from what it depends on.
+
+    Attributes:
+        rows: Number of rows: views x images.
+        batch_size: Rows that are computed at a time.
+        row_shape: Shape of one row.
+        origin: The lower boundary whose cached features the rows are computed from; None for images.
+    """
+
+    rows: int
+    batch_size: int
+    row_shape: tuple[int, ...]
+    origin: str | None = None
+
+    def manifest(self, key: FeatureKey) -> Manifest:
+        """The manifest of these features before the first shard."""
+        storage = Storage(self.row_shape, key.stored or key.dtype)
+        return Manifest(
+            key=key.to_json(),
+            rows=self.rows,
+            shard_rows=max(1, _SHARD_BYTES // (storage.row_bytes * self.batch_size)) * self.batch_size,
+            row_shape=self.row_shape,
+            dtype=storage.dtype,
+            origin=self.origin,
+        )
+
+
+def extract(
+    key: FeatureKey,
+    layout: Layout,
+    batches: Callable[[int], Iterable[np.ndarray]],
+    labels: np.ndarray,
+    store: FeatureStore,
+    *,
+    advance: Callable[[int], None] = lambda rows: None,
+    say: Callable[[str], None] = _logger.info,
+) -> Extraction:
+    """Completes the features of a key on disk, shard by shard.
+
+    A shard is there whole or not at all, so that an extraction goes on where it was killed. What is damaged
+    is named in a warning and extracted anew. Memory is that of one batch.
+
+    Args:
+        key: What the features depend on.
+        layout: Rows and their shape.
+        batches: Called with the number of batches to skip; yields features `(batch_size, *row_shape)` in
+            order, with padding rows at the end of the last.
+        labels: `(rows,)`, written as `labels.npy` beside the shards.
+        store: Where caches are.
+        advance: Called with the number of rows done.
+        say: Called with a line if another process writes these features, and is waited for.
+
+    Raises:
+        FeatureBudgetError: If they need more disk than the budget.
+        ValueError: If what is stored cannot hold them.
+    """
+    with store.writing(key, say) as directory:
+        started = time.perf_counter()
+        manifest = _whole_files(directory, layout.manifest(key))
+        missing = [name for name in manifest.shards() if name not in manifest.files]
+        if missing or LABELS not in manifest.files:
+            store.begin(manifest, directory)
+        else:
+            touch(directory)
+        _Writer(directory, manifest, layout.batch_size, advance).complete(batches, labels)
+        rows = sum(manifest.rows_of(name) for name in missing)
+        return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
+
+
+class _Writer:
+    """Fills the holes of a cache."""
+
+    def __init__(
+        self, directory: Path, manifest: Manifest, batch_size: int, advance: Callable[[int], None]
+    ) -> None:
+        self._directory = directory
+        self._manifest = manifest
+        self._batch_size = batch_size
+        self._advance = advance
+
+    def complete(self, batches: Callable[[int], Iterable[np.ndarray]], labels: np.ndarray) -> None:
+        """Writes all that is not there."""
+        manifest = self._manifest
+        if LABELS not in manifest.files:
+            sha = write_atomically(self._directory / LABELS, lambda file: np.save(file, labels))
+            self._note(LABELS, sha)
+        source, position = None, -1
+        for index, name in enumerate(manifest.shards()):
+            first, count = index * manifest.shard_rows, manifest.rows_of(name)
+            if name in manifest.files:
+                self._advance(count)
+                continue
+            if source is None or position != first:
+                source, position = iter(batches(first // self._batch_size)), first
+            self._write_shard(name, source, count)
+            position += count
+
+    def _write_shard(self, name: str, batches: Iterator[np.ndarray], count: int) -> None:
+        storage, sums = self._manifest.storage, []
+
+        def encoded() -> Iterator[np.ndarray]:
+            """The next `count` rows, a batch at a time, without the padding of the last."""
+            for start in range(0, count, self._batch_size):
+                part = next(batches)[: count - start]
+                rows = storage.encode(part)
+                if storage.dtype != str(part.dtype):
+                    sums.append(squared_error(part, storage.decode(rows)))
+                yield rows
+                self._advance(len(part))
+
+        path = self._directory / name
+        sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), storage.row))
+        errors = {name: (sum(each[0] for each in sums), sum(each[1] for each in sums))} if sums else {}
+        self._note(name, sha, errors)
+
+    def _note(self, name: str, sha: str, errors: Mapping[str, tuple[float, float]] = _NONE) -> None:
+        """Writes down that a file is whole."""
+        before = self._manifest
+        files, errors = {**before.files, name: sha}, {**before.errors, **errors}
+        self._manifest = dataclasses.replace(before, files=files, errors=errors)
+        self._manifest.write(self._directory)
+
+
+def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
+    """What `np.save` writes of the parts joined, with one part in memory at a time."""
+    shape = (count, *row.shape)
+    header = {"descr": np.lib.format.dtype_to_descr(row.base), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in parts:
+        file.write(part.tobytes())
+
+
+def _whole_files(directory: Path, fresh: Manifest) -> Manifest:
+    """The manifest of what is already there and whole; `fresh` if nothing is, or of another layout."""
+    try:
+        manifest = Manifest.read(directory)
+    except FileNotFoundError:
+        manifest = fresh
+    except CorruptFeaturesError as error:
+        _logger.warning("%s; all of its features are extracted anew", error)
+        shutil.rmtree(directory)
+        manifest = fresh
+    damaged = manifest.damaged(directory)
+    for path in damaged:
+        _logger.warning("%s does not match its checksum; it is extracted anew", path)
+    bad = {path.name for path in damaged}
+    files = {name: sha for name, sha in manifest.files.items() if name not in bad}
+    manifest = dataclasses.replace(manifest, files=files)
+    # Features of another origin differ in their last bits: a cache is of one only, but any will do.
+    origin = manifest.origin if manifest.complete() else fresh.origin
+    if dataclasses.replace(manifest, files={}, errors={}) != dataclasses.replace(fresh, origin=origin):
+        manifest = fresh
+    for left in directory.glob(".*"):  # of a process that was killed
+        left.unlink()
+    return manifest
