@@ -13,6 +13,7 @@ from transfer_jax.freezing.schedule import Schedule
 
 Precision = Literal["float32", "bfloat16"]
 FeaturePrecision = Literal["auto", "float16", "bfloat16", "int8"]
+FeatureTier = Literal["auto", "disk", "memory", "device"]
 ClassWeights = Literal["none", "balanced"]
 OnBadImage = Literal["error", "skip"]
 
@@ -56,6 +57,8 @@ class TrainConfig:
             `bfloat16` or `int8`, which take less room and say what error they make.
         feature_gigabytes: Disk that all caches in that folder may take, in units of 10^9 bytes; those used
             least recently are dropped.
+        feature_tier: Where cached features are kept while a phase trains on them: on `disk`, memory-mapped,
+            in `memory`, or on the `device`; `auto` takes the fastest with room for them.
     """
 
     images: str
@@ -87,11 +90,13 @@ class TrainConfig:
     feature_dir: str | None = None
     feature_precision: FeaturePrecision = "auto"
     feature_gigabytes: float = 50.0
+    feature_tier: FeatureTier = "auto"
 
     def __post_init__(self) -> None:
         for field, choices in (
             ("precision", get_args(Precision)),
             ("feature_precision", get_args(FeaturePrecision)),
+            ("feature_tier", get_args(FeatureTier)),
             ("class_weights", get_args(ClassWeights)),
             ("on_bad_image", get_args(OnBadImage)),
         ):

@@ -6,9 +6,11 @@ from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Man
 from transfer_jax.features.prefix import make_prefix, prefix_arrays, row_shapes
 from transfer_jax.features.storage import Storage, decode
 from transfer_jax.features.store import FeatureBudgetError, FeatureStore
+from transfer_jax.features.tiers import DeviceFeatures, Tier, choose_tier
 
 __all__ = [
     "CorruptFeaturesError",
+    "DeviceFeatures",
     "Extraction",
     "FeatureBudgetError",
     "FeatureCache",
@@ -17,6 +19,8 @@ __all__ = [
     "Layout",
     "Manifest",
     "Storage",
+    "Tier",
+    "choose_tier",
     "decode",
     "extract",
     "make_prefix",

@@ -1,4 +1,4 @@
-"""Features on disk, read memory-mapped."""
+"""Features on disk, read memory-mapped or whole."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from transfer_jax.features.storage import relative_error
 
 
 class FeatureCache:
-    """Complete features, memory-mapped.
+    """Complete features, memory-mapped until `read`.
 
     Args:
         directory: A folder that `extract` wrote.
@@ -49,6 +49,10 @@ class FeatureCache:
 
     def __len__(self) -> int:
         return self.manifest.rows
+
+    def read(self) -> None:
+        """Reads all features into memory, where they stay."""
+        self._shards = [np.array(shard) for shard in self._shards]
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The features of the rows asked for, `(len(rows), *row_shape)`; float32 where int8 is stored."""

@@ -19,11 +19,14 @@ from transfer_jax.data import (
     view_fetch,
 )
 from transfer_jax.features import (
+    DeviceFeatures,
     Extraction,
     FeatureCache,
     FeatureKey,
     Layout,
     Storage,
+    Tier,
+    choose_tier,
     extract,
     make_prefix,
     prefix_arrays,
@@ -47,6 +50,8 @@ class Inputs:
         start: The boundary that `features` were taken at; None for live images.
         train: Endless training batches.
         evaluate: Makes the batches of the held-out images, in order.
+        complete: Adds to a training batch what is not read in threads: features that are on the device.
+        tier: Where the features are kept; None for live images.
         extracted: Rows of features that had to be computed.
         extract_seconds: Time that took.
         compile_seconds: Time to compile the prefix.
@@ -55,6 +60,8 @@ class Inputs:
     start: str | None
     train: Batches
     evaluate: Callable[[], Iterable[Mapping[str, Any]]]
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda batch: batch
+    tier: Tier | None = None
     extracted: int = 0
     extract_seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -102,19 +109,27 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     augmentation = run.config.augmentation if phase.augment else None
     train = extractor(run.train, progress, "extracting training features", augmentation, phase.views, seed)
     held_out = extractor(run.evaluation, progress, "extracting evaluation features")
-    images = len(run.train)
+    images, tier = len(run.train), run.config.feature_tier
+    tier = choose_tier(train.cache.manifest.bytes) if tier == "auto" else tier
+    if tier == "memory":
+        train.cache.read()
+    columns = DeviceFeatures(train.cache).columns if tier == "device" else None
 
     def fetch(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         views = rng.integers(phase.views, size=len(indices)) if phase.views else 0
-        return {
-            **train.cache.columns(views * images + indices),
-            **run.train.of_rows(indices),
-        }
+        rows = views * images + indices
+        features = train.cache.columns(rows) if columns is None else {"row": rows}
+        return {**features, **run.train.of_rows(indices)}
+
+    def complete(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        return batch if columns is None else {**batch, **columns(batch["row"])}
 
     return Inputs(
         start=boundary,
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: _feature_batches(held_out.cache, run.batch_size),
+        complete=complete,
+        tier=tier,
         extracted=train.rows + held_out.rows,
         extract_seconds=train.seconds + held_out.seconds,
         compile_seconds=extractor.compile_seconds,

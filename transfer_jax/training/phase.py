@@ -150,7 +150,7 @@ class PhaseTrainer:
         self.rates, self.block_rates = rates, self._of_blocks(rates)
         self.images = np.asarray(batch["index"])
         anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
-        arguments = (self.state, self.frozen, _inputs(batch), rates, anchor)
+        arguments = (self.state, self.frozen, self._inputs(batch), rates, anchor)
         self.state, metrics = self._programs.compiled("step", *arguments)(*arguments)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite(metrics["loss"]):
@@ -194,10 +194,15 @@ class PhaseTrainer:
         inputs = {name: first[name] for name in INPUTS if name in first}
         return predict(self._programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
 
+    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step is given of a batch."""
+        batch = self.inputs.complete(batch)
+        return {name: batch[name] for name in (*INPUTS, "label", "weight") if name in batch}
+
     def _sample(self, count: int) -> dict[str, np.ndarray]:
         """The first batches of the phase, stacked."""
         if count not in self._samples:
-            batches = [_inputs(batch) for batch in itertools.islice(iter(self.inputs.train), count)]
+            batches = [self._inputs(batch) for batch in itertools.islice(iter(self.inputs.train), count)]
             self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
         return self._samples[count]
 
@@ -209,7 +214,3 @@ def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:
     same = (now.optimizer, now.momentum) == (before.optimizer, before.momentum)
     state = carry(ended.state, state, moments=same and (inside or now.moments == "carry"))
     return dataclasses.replace(state, step=ended.state.step) if inside else state
-
-
-def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: batch[name] for name in (*INPUTS, "label", "weight") if name in batch}

@@ -16,6 +16,7 @@ _INDIFFERENT = (
     "eval_every",
     "feature_dir",
     "feature_gigabytes",
+    "feature_tier",
     "measure_every",
     "threads",
 )
