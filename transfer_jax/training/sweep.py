@@ -1,0 +1,286 @@
+"""Many heads at once: one program trains a grid of them on features that were extracted once."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.training.compile import compile_function
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadGrid:
+    """The heads of a sweep: every combination of these; 256 unless said otherwise.
+
+    Attributes:
+        learning_rates: Of AdamW, constant.
+        weight_decays: Decoupled decay of the kernel.
+        label_smoothings: Shares of the target spread evenly over the classes.
+        seeds: Of the order of the images and of dropout.
+    """
+
+    learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.geomspace(1e-4, 1e-2, 8).round(6))
+    weight_decays: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
+    label_smoothings: tuple[float, ...] = (0.0, 0.1)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+
+    def __post_init__(self) -> None:
+        for name, good, wanted in (
+            ("learning_rates", all(rate > 0 for rate in self.learning_rates), "above 0"),
+            ("weight_decays", all(decay >= 0 for decay in self.weight_decays), "at least 0"),
+            ("label_smoothings", all(0 <= share < 1 for share in self.label_smoothings), "in [0, 1)"),
+            ("seeds", all(seed >= 0 for seed in self.seeds), "at least 0"),
+        ):
+            if not getattr(self, name) or not good:
+                raise ValueError(f"{name} must be one or more numbers {wanted}, got {getattr(self, name)}")
+
+    def settings(self) -> list[tuple[float, float, float]]:
+        """Learning rate, weight decay and label smoothing of the heads of one seed."""
+        return list(itertools.product(self.learning_rates, self.weight_decays, self.label_smoothings))
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Features with their classes.
+
+    Attributes:
+        features: `(images, channels)`, float32.
+        labels: `(images,)`, int32.
+        weights: `(images,)`, how much each counts; None for all alike.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The three as float32, int32 and float32 arrays."""
+        weights = np.ones(len(self.labels)) if self.weights is None else self.weights
+        return {
+            "features": np.asarray(self.features, np.float32),
+            "labels": np.asarray(self.labels, np.int32),
+            "weights": np.asarray(weights, np.float32),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class SweptHead:
+    """One head of a sweep, as it was in its best epoch.
+
+    Attributes:
+        learning_rate: As in `HeadGrid`.
+        weight_decay: As in `HeadGrid`.
+        label_smoothing: As in `HeadGrid`.
+        seed: As in `HeadGrid`.
+        epoch: The epoch that was best on the validation images, from 1.
+        accuracy: Share of these that were right then, by weight.
+        log_loss: Mean negative log likelihood then, by weight.
+        kernel: `(channels, classes)`.
+        bias: `(classes,)`.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float
+    seed: int
+    epoch: int
+    accuracy: float
+    log_loss: float
+    kernel: np.ndarray = dataclasses.field(repr=False)
+    bias: np.ndarray = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes:
+        heads: All heads, best first: by accuracy on the validation images, then by log loss.
+        epochs: Epochs until the last head had stopped.
+        compile_seconds: Time to compile the program.
+    """
+
+    heads: tuple[SweptHead, ...]
+    epochs: int
+    compile_seconds: float
+
+
+def sweep_heads(
+    train: Examples,
+    validation: Examples,
+    num_classes: int,
+    grid: HeadGrid = HeadGrid(),
+    *,
+    epochs: int = 100,
+    batch_size: int = 128,
+    patience: int = 10,
+    dropout: float = 0.0,
+) -> Sweep:
+    """Trains every head of a grid, each until it no longer gets better.
+
+    The heads of one seed are given the same batches, so that a step is one matrix product for all of them;
+    the seeds are a batch axis of it. A head that has not become better for `patience` epochs stands still,
+    and the program ends with the last.
+
+    Args:
+        train: What they learn from.
+        validation: What decides which epoch of a head, and which head, is best.
+        num_classes: Number of classes.
+        grid: The heads.
+        epochs: Epochs at most.
+        batch_size: Images in a step; at most all of them.
+        patience: Epochs without a gain after which a head stops.
+        dropout: Share of the features that a training step leaves out, drawn for each seed.
+
+    Raises:
+        ValueError: If the features do not fit each other.
+    """
+    if train.features.ndim != 2 or train.features.shape[1:] != validation.features.shape[1:]:
+        raise ValueError(
+            "heads are trained on pooled features `(images, channels)` of one width, got "
+            f"{train.features.shape} and {validation.features.shape}"
+        )
+    settings = np.asarray(grid.settings(), np.float32)
+    program = functools.partial(
+        _train,
+        num_classes=num_classes,
+        epochs=epochs,
+        batch_size=min(batch_size, len(train.labels)),
+        patience=patience,
+        dropout=dropout,
+    )
+    arguments = (train.arrays(), validation.arrays(), settings, np.asarray(grid.seeds, np.uint32))
+    compiled = compile_function(program, *arguments)
+    best, last = jax.device_get(compiled(*arguments))
+    heads = []
+    for s, seed in enumerate(grid.seeds):
+        for g, (rate, decay, smoothing) in enumerate(grid.settings()):
+            found = {name: best[name][s, g] for name in ("epoch", "accuracy", "log_loss")}
+            heads.append(
+                SweptHead(
+                    rate,
+                    decay,
+                    smoothing,
+                    seed,
+                    int(found["epoch"]),
+                    float(found["accuracy"]),
+                    float(found["log_loss"]),
+                    best["kernel"][s, :, g],
+                    best["bias"][s, g],
+                )
+            )
+    heads.sort(key=lambda head: (-head.accuracy, head.log_loss))
+    return Sweep(tuple(heads), int(last), compiled.seconds)
+
+
+def _train(
+    train: Mapping[str, jax.Array],
+    validation: Mapping[str, jax.Array],
+    settings: jax.Array,
+    seeds: jax.Array,
+    *,
+    num_classes: int,
+    epochs: int,
+    batch_size: int,
+    patience: int,
+    dropout: float,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The whole sweep: the best state of all heads `(seeds, settings)`, and the epochs it took."""
+    rates, decays, smoothings = settings.T
+    count, (images, width) = len(settings), train["features"].shape
+    steps = images // batch_size
+    one_hot = jax.nn.one_hot(train["labels"], num_classes)
+    shape = {"kernel": (width, count, num_classes), "bias": (count, num_classes)}
+    zeros = {name: jnp.zeros((len(seeds), *each)) for name, each in shape.items()}
+
+    def logits(head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        """`(images, settings, classes)`, in one matrix product."""
+        flat = x @ head["kernel"].reshape(width, -1)
+        return flat.reshape(-1, count, num_classes) + head["bias"]
+
+    def loss(head: dict[str, jax.Array], x: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+        smooth = smoothings[:, None]
+        wanted = targets[:, None] * (1 - smooth) + smooth / num_classes
+        losses = -(wanted * jax.nn.log_softmax(logits(head, x))).sum(-1)
+        return (losses * weights[:, None]).mean(0).sum()  # The heads do not meet, so a sum will do.
+
+    def epoch_of_seed(head: Any, moments: Any, seed: jax.Array, epoch: jax.Array, active: jax.Array):
+        key = jax.random.fold_in(jax.random.key(seed), epoch)
+        order = jax.random.permutation(key, images)[: steps * batch_size].reshape(steps, batch_size)
+        rate = {"kernel": (rates * active)[:, None], "bias": (rates * active)[:, None]}
+        decay = {"kernel": decays[:, None], "bias": 0.0}
+
+        def step(carry: Any, index: jax.Array):
+            head, moments = carry
+            chosen = order[index]
+            x = train["features"][chosen]
+            if dropout:
+                kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - dropout, x.shape)
+                x = jnp.where(kept, x / (1 - dropout), 0)
+            grads = jax.grad(loss)(head, x, one_hot[chosen], train["weights"][chosen])
+            time = (epoch * steps + index + 1).astype(jnp.float32)
+            first, second = (
+                {name: beta * moment[name] + (1 - beta) * grads[name] ** power for name in grads}
+                for beta, moment, power in zip(_BETAS, moments, (1, 2), strict=True)
+            )
+            correction = [1 - beta**time for beta in _BETAS]
+            head = {
+                name: value
+                - rate[name]
+                * (
+                    first[name] / correction[0] / (jnp.sqrt(second[name] / correction[1]) + _EPSILON)
+                    + decay[name] * value
+                )
+                for name, value in head.items()
+            }
+            return (head, (first, second)), None
+
+        (head, moments), _ = jax.lax.scan(step, (head, moments), jnp.arange(steps))
+        return head, moments
+
+    def scores(head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Accuracy and log loss on the validation images `(settings,)`."""
+        share = (validation["weights"] / validation["weights"].sum())[:, None]
+        found = jax.nn.log_softmax(logits(head, validation["features"]))
+        correct = found.argmax(-1) == validation["labels"][:, None]
+        likely = jnp.take_along_axis(found, validation["labels"][:, None, None], -1)[..., 0]
+        return (correct * share).sum(0), -(likely * share).sum(0)
+
+    def one_epoch(carry: Any):
+        epoch, head, moments, best = carry
+        active = epoch - best["epoch"] < patience
+        head, moments = jax.vmap(epoch_of_seed, (0, 0, 0, None, 0))(head, moments, seeds, epoch, active)
+        accuracy, log_loss = jax.vmap(scores)(head)
+        better = (accuracy > best["accuracy"]) | (
+            (accuracy == best["accuracy"]) & (log_loss < best["log_loss"])
+        )
+        better &= active
+        now = {"epoch": jnp.full_like(best["epoch"], epoch + 1), "accuracy": accuracy, "log_loss": log_loss}
+        best = {
+            **{name: jnp.where(better, value, best[name]) for name, value in now.items()},
+            "kernel": jnp.where(better[:, None, :, None], head["kernel"], best["kernel"]),
+            "bias": jnp.where(better[..., None], head["bias"], best["bias"]),
+        }
+        return epoch + 1, head, moments, best
+
+    def goes_on(carry: Any) -> jax.Array:
+        epoch, _, _, best = carry
+        return (epoch < epochs) & jnp.any(epoch - best["epoch"] < patience)
+
+    heads = (len(seeds), count)
+    best = {
+        "epoch": jnp.zeros(heads, jnp.int32),
+        "accuracy": jnp.full(heads, -1.0),
+        "log_loss": jnp.full(heads, jnp.inf),
+        **zeros,
+    }
+    start = (jnp.zeros((), jnp.int32), zeros, (zeros, zeros), best)
+    last, _, _, best = jax.lax.while_loop(goes_on, one_epoch, start)
+    return best, last
