@@ -25,10 +25,12 @@ from transfer_jax.training.inference import image_files, predict_dataset, unlabe
 from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
+from transfer_jax.training.sweep import HeadGrid
 from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights.saved import SavedModel
 
-_CONFIG_COMMANDS = ("train", "plan", "find-rate", "extract")
+_CONFIG_COMMANDS = ("train", "plan", "find-rate", "extract", "heads")
+_GRID = HeadGrid()
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -144,6 +146,33 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
             )
         OUT.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
 
+    def heads(
+        config: Config = default,
+        grid: HeadGrid = _GRID,
+        validation: float = 0.25,
+        epochs: int = 100,
+        patience: int = 10,
+        workdir: Path | None = None,
+    ) -> None:
+        """Train hundreds of heads on the frozen base in one program, and keep the best.
+
+        Takes the same configs and options as `train`; the schedule is not used. `predict` and `export`
+        take the result.
+
+        Args:
+            config: Which images, network and preprocessing.
+            grid: The heads: every combination of rates, decays, smoothings and seeds.
+            validation: Share of the training images that decides which head is best.
+            epochs: Epochs at most.
+            patience: Epochs without a gain after which a head stops.
+            workdir: Folder of the result; `runs/`, the name of the images and `-heads`, if not given.
+        """
+        default_folder = _default_workdir(config)
+        folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
+        settings = {"validation_fraction": validation, "epochs": epochs, "patience": patience}
+        found = studies.search_heads(config, folder, grid, progress=BARS, **settings)
+        _show_heads(found, folder)
+
     command = tyro.extras.subcommand_cli_from_dict
     try:
         command(
@@ -155,6 +184,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
                 "evaluate": _evaluate,
                 "predict": _predict,
                 "extract": extract,
+                "heads": heads,
                 "models": networks.models,
                 "inspect": networks.inspect,
                 "export": networks.export,
@@ -258,6 +288,33 @@ def _scores_table(scores: dict):
         f"balanced {scores['balanced_accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}{auc}"
     )
     return table(title, ("class", "precision", "recall", "F1", "images"), rows)
+
+
+def _show_heads(found: studies.HeadSearch, folder: Path) -> None:
+    rows = [
+        [
+            f"{head.learning_rate:g}",
+            f"{head.weight_decay:g}",
+            f"{head.label_smoothing:g}",
+            str(head.seed),
+            str(head.epoch),
+            f"{head.accuracy:.1%}",
+            f"{head.log_loss:.3f}",
+        ]
+        for head in found.sweep.heads[:10]
+    ]
+    count, sweep = len(found.sweep.heads), found.sweep
+    title = (
+        f"The best ten of {count} heads on the validation images; "
+        f"{found.seconds:.1f} s, and {sweep.compile_seconds:.1f} s to compile"
+    )
+    columns = ("rate", "decay", "smoothing", "seed", "best epoch", "accuracy", "log loss")
+    OUT.print(table(title, columns, rows))
+    c, accuracy = found.baseline
+    OUT.print(f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
+    OUT.print(_scores_table(found.metrics))
+    OUT.print(f"The best head as a model, and heads.csv: {folder}", markup=False)
+    OUT.print(f"Try it: transfer-jax predict {folder} IMAGE …", highlight=False, markup=False)
 
 
 def _default_workdir(config: TrainConfig) -> Path:

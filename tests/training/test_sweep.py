@@ -1,4 +1,5 @@
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
     accuracies = []
 
     def loss(head, rows):
-        targets = soft_targets(y[rows], CLASSES, 0.1)
+        targets = soft_targets(jnp.asarray(y)[rows], CLASSES, 0.1)
         logits = x[rows] @ head["kernel"] + head["bias"]
         return (cross_entropy(logits, targets, jnp.ones(CLASSES)) * w[rows]).mean()
 
@@ -50,7 +51,7 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
         for step in range(4):
             grads = jax.grad(loss)(head, order[12 * step : 12 * step + 12])
             updates, state = optimizer.update(grads, state, head)
-            head = optax.apply_updates(head, updates)
+            head = cast(dict[str, jax.Array], optax.apply_updates(head, updates))
         found = (VALIDATION.features @ head["kernel"] + head["bias"]).argmax(-1) == VALIDATION.labels
         accuracies.append(float(np.average(found, weights=VALIDATION.weights)))
     return head, accuracies
