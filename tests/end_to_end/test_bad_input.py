@@ -227,7 +227,7 @@ def test_damaged_features_are_healed(
 
 
 def _features(workdir: Path) -> dict[Path, object]:
-    files = [path for path in workdir.glob("features/*/*") if path.is_file()]
+    files = [path for path in workdir.glob("features/[!.]*/*") if path.is_file()]
     return {p: p.read_bytes() if p.suffix == ".npy" else json.loads(p.read_text()) for p in files}
 
 
@@ -269,7 +269,8 @@ def test_full_disk(images: Path, start: Callable, tmp_path: Path) -> None:
     disk.mkdir()
     copies.mkdir()
     command = ("train", "--images", images, *TINY, *SHORT, "--schedule.phases.0.augment")
-    command = (*command, "--schedule.phases.0.views", 4, "--workdir", tmp_path / "run")
+    command = (*command, "--schedule.phases.0.views", 4, "--schedule.phases.0.cache", "require")
+    command = (*command, "--workdir", tmp_path / "run")
     shell = ("unshare", "--mount", "env", f"DISK={disk}", f"COPIES={copies}", "sh", "-c", FULL_DISK, "sh")
     small_shards = (Path(__file__).with_name("stopped_run.py"), "never", 0, 0)  # 32 rows each, 164 kB.
     both = start(disk, "--", sys.executable, *small_shards, *command, "--feature-dir", disk, before=shell)
@@ -282,7 +283,7 @@ def test_full_disk(images: Path, start: Callable, tmp_path: Path) -> None:
     assert error.startswith("error: ")
     assert os.strerror(errno.ENOSPC) in error
     assert "shard-00003.npy" in error
-    (full,) = (copies / "full").iterdir()
+    (full,) = (copies / "full").glob("[!.]*")
     done = copies / "done" / full.name
     files = {path.name: path.stat().st_mtime_ns for path in full.iterdir()}
     assert sorted(files) == ["labels.npy", "manifest.json", *(f"shard-{i:05d}.npy" for i in range(3))]

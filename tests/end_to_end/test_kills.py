@@ -19,7 +19,9 @@ SCRIPT = Path(__file__).with_name("stopped_run.py")
 # Cached views; live augmentation and moving statistics; and the head alone again, on what changed below it.
 SCHEDULE = Schedule(
     (
-        Phase(name="first", train="head", epochs=3, learning_rate=0.01, augment=True, views=4),
+        Phase(
+            name="first", train="head", epochs=3, learning_rate=0.01, augment=True, views=4, cache="require"
+        ),
         Phase(name="second", train="top(2)", epochs=2, learning_rate=1e-3, norm="train", augment=True),
         Phase(name="third", train="head", epochs=3, learning_rate=0.01, cache="require"),
     )
@@ -71,7 +73,7 @@ def test_killed_in_every_phase(
 
     # In the extraction: three shards of six are there, and no checkpoint.
     assert stop("extracting training features", 4, signal.SIGKILL).code == -signal.SIGKILL
-    (cache,) = (workdir / "features").iterdir()
+    (cache,) = (workdir / "features").glob("[!.]*")
     shards = {path.name: path.stat().st_mtime_ns for path in cache.glob("shard-*.npy")}
     assert sorted(shards) == ["shard-00000.npy", "shard-00001.npy", "shard-00002.npy"]
     assert latest(workdir) == 0

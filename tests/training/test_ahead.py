@@ -12,7 +12,7 @@ from transfer_jax.training.phase import PhaseTrainer
 FIRST = Phase(name="first", train="head", epochs=1, learning_rate=0.01)
 PHASES = {
     "features": Phase(name="next", train="top(1)", epochs=1, learning_rate=0.01),
-    "views": Phase(name="next", train="top(2)", epochs=1, learning_rate=0.01, augment=True, views=2),
+    "views": Phase(name="next", train="top(2)", epochs=2, learning_rate=0.01, augment=True, views=2),
     "images": Phase(name="next", train="all_()", epochs=1, learning_rate=0.01, norm="train", augment=True),
     "pull": Phase(name="next", train="top(2)", epochs=1, learning_rate=0.01, l2_sp=0.1, clip_norm=1.0),
     "statistic": Phase(name="next", train="top(2)", epochs=1, learning_rate=0.01, statistic="rgn"),
