@@ -119,7 +119,7 @@ def sweep_heads(
     grid: HeadGrid = HeadGrid(),
     *,
     epochs: int = 100,
-    batch_size: int = 128,
+    batch_size: int = 256,
     patience: int = 10,
     dropout: float = 0.0,
 ) -> Sweep:
