@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_one_origin_a_cache(tmp_path):
     assert again.cache.manifest.origin == "a"
 
 
-def _extract_slowly(root: Path, log: Path, value: float) -> None:
+def _extract_slowly(root: Path, log: Path, value: float, together: Any) -> None:
     def batches(start: int):
         for index in range(start, 4):
             time.sleep(0.3)
@@ -163,6 +164,7 @@ def _extract_slowly(root: Path, log: Path, value: float) -> None:
             yield np.full((2, 5), value, np.float32)
 
     said: list[str] = []
+    together.wait()
     cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), FeatureStore(root), say=said.append).cache
     assert len({*cache.gather(np.arange(8)).flat}) == 1
     if said:
@@ -172,9 +174,9 @@ def _extract_slowly(root: Path, log: Path, value: float) -> None:
 
 def test_two_processes_extract_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    log = tmp_path / "log"
+    log, together = tmp_path / "log", context.Barrier(2)
     processes = [
-        context.Process(target=_extract_slowly, args=(tmp_path / "features", log, value))
+        context.Process(target=_extract_slowly, args=(tmp_path / "features", log, value, together))
         for value in (1.0, 2.0)
     ]
     for process in processes:
