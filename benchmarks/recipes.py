@@ -1,22 +1,24 @@
 """Which recipe is worth its cost on the solar cells, and how good is the best one?
 
     python benchmarks/recipes.py --workdir runs/recipes --out recipes.json --picture recipes.png
-    python benchmarks/recipes.py --workdir runs/recipes --best five_steps --out best.json
+    python benchmarks/recipes.py --workdir runs/recipes --best layer_decay --epochs 20 --image-size 300
 
 The first compares recipes on EfficientNet-Lite0, three seeds each: a seed holds out a quarter of the cells,
 and a quarter of the others decides how good a recipe is, so that nothing is chosen by the cells held out.
 A defective cell counts as much as its probability, in training and in `weighted accuracy`. The cost is that
-of extraction and training steps, in seconds; compiling is told apart. The picture marks the recipes that no
-other one beats at their cost.
+of extraction and training steps, in seconds, of the seed that took least; compiling is told apart. The
+picture marks the recipes that no other one beats at their cost.
 
-The second trains one recipe on all but the cells held out, in ten splits, and counts in four ways which cells
-are defective: `any` probability above 0; `confidence`, the same with each defective cell weighted by its
-probability; `likely`, from 0.5 on; `sure`, cells of probability 0 and 1 only.
+The second trains one recipe on all but the cells held out, in ten splits, and counts its errors in four ways:
+`any`, where a defect probability above 0 is defective; `confidence`, the same with each defective cell
+weighted by its probability; `likely`, where it is so from 0.5 on; `sure`, on cells of probability 0 and 1
+only. It is trained on `confidence` unless `--targets` says otherwise.
 
 Finished runs in the workdir are not repeated.
 """
 
 import argparse
+import csv
 import dataclasses
 import datetime
 import shutil
@@ -59,7 +61,7 @@ def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
         "lp_ft": lambda: recipes.lp_ft(**live),
         "wise_ft": lambda: recipes.wise_ft(0.7, **live),
         "l2_sp": lambda: recipes.l2_sp(**live),
-        "layer_decay": lambda: recipes.layer_decay(0.85, learning_rate=2e-4, **live),
+        "layer_decay": lambda: recipes.layer_decay(0.85, learning_rate=3e-4, **live),
         "gradual_unfreezing": lambda: recipes.gradual_unfreezing(
             ("stem", "blocks.5", TOP), last_epochs=epochs - 2, learning_rate=3e-4, augment=True
         ),
@@ -121,7 +123,10 @@ def compare(bench: Bench, names: list[str], seeds: int) -> list[dict[str, Any]]:
                 "deviation": float(np.std(scores, ddof=1)) if seeds > 1 else 0.0,
                 "accuracy %": float(np.mean([100 * result.metrics["accuracy"] for result in results])),
                 "log loss": float(np.mean([result.metrics["log_loss"] for result in results])),
-                "cost s": sum(phase.extract_seconds + phase.train_seconds for phase in phases) / seeds,
+                "cost s": min(
+                    sum(phase.extract_seconds + phase.train_seconds for phase in result.phases)
+                    for result in results
+                ),
                 "compile s": sum(phase.compile_seconds for phase in phases) / seeds,
                 "trained": max(phase.trainable_parameters for phase in phases),
                 "optimizer MB": max(phase.optimizer_bytes for phase in phases) / 1e6,
@@ -157,22 +162,42 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     save_figure(figure, path)
 
 
-def repeat(bench: Bench, name: str, counts: Sequence[str], splits: int) -> list[dict[str, Any]]:
-    """A row for each way to count."""
+def repeat(bench: Bench, name: str, targets: Sequence[str], splits: int) -> list[dict[str, Any]]:
+    """A row for each way to count and target that was trained on."""
     rows = []
-    for target in counts:
-        results = [bench.run(name, target, seed, held_out=True) for seed in range(splits)]
-        metric = "weighted_accuracy" if target == "confidence" else "accuracy"
-        scores = [100 * result.metrics[metric] for result in results]
-        rows.append(
-            {
-                "count": target,
-                "accuracy %": float(np.mean(scores)),
-                "deviation": float(np.std(scores, ddof=1)) if splits > 1 else 0.0,
-                "splits": " ".join(f"{score:.1f}" for score in scores),
-            }
-        )
+    for target in targets:
+        runs = [bench.run(name, target, seed, held_out=True) for seed in range(splits)]
+        each = [counted(run.workdir / "predictions.csv") for run in runs]
+        for count in TARGETS if target != "sure" else ("sure",):
+            scores = [100 * accuracies[count] for accuracies in each]
+            rows.append(
+                {
+                    "trained on": target,
+                    "counted by": count,
+                    "accuracy %": float(np.mean(scores)),
+                    "deviation": float(np.std(scores, ddof=1)) if splits > 1 else 0.0,
+                    "splits": " ".join(f"{score:.1f}" for score in scores),
+                }
+            )
     return rows
+
+
+def counted(predictions: Path) -> dict[str, float]:
+    """Accuracy of the predictions for ELPV cells in that file, in the four ways."""
+    cells = from_elpv("confidence")
+    confidence = np.asarray(cells.weights)
+    probability = dict(zip(cells.names, np.where(cells.labels == 1, confidence, 0.0), strict=True))
+    with predictions.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    p = np.array([probability[row["image"]] for row in rows])
+    defective = np.array([row["predicted"] == "defective" for row in rows])
+    right = defective == (p > 0)
+    return {
+        "any": float(right.mean()),
+        "confidence": float(np.average(right, weights=np.where(p > 0, p, 1.0))),
+        "likely": float((defective == (p >= 0.5)).mean()),
+        "sure": float(right[(p == 0) | (p == 1)].mean()),
+    }
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -192,7 +217,12 @@ def main() -> None:
     parser.add_argument("--best", choices=names, metavar="NAME", help="only this one, on the cells held out")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--counts", nargs="+", choices=TARGETS, default=TARGETS, metavar="COUNT", help=", ".join(TARGETS)
+        "--targets",
+        nargs="+",
+        choices=TARGETS,
+        default=["confidence"],
+        metavar="NAME",
+        help=", ".join(TARGETS),
     )
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=6)
@@ -206,7 +236,7 @@ def main() -> None:
     bench = Bench(arguments.epochs, arguments.image_size, arguments.workdir)
     if arguments.best:
         title = f"{arguments.best} on the cells held out, {settings}"
-        rows = repeat(bench, arguments.best, arguments.counts, arguments.splits)
+        rows = repeat(bench, arguments.best, arguments.targets, arguments.splits)
     else:
         title = f"Recipes on ELPV, {arguments.seeds} seeds, {settings}"
         rows = compare(bench, arguments.recipes, arguments.seeds)
