@@ -22,7 +22,7 @@ import csv
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ class Bench:
     image_size: int
     workdir: Path
 
-    def run(self, recipe: str, target: str, seed: int, *, held_out: bool) -> Result:
-        """Trains a recipe on a split, and scores it on the cells held out, or on a part of the others."""
+    def run(self, name: str, schedule: Schedule, target: str, seed: int, *, held_out: bool) -> Result:
+        """Trains a schedule on a split, and scores it on the cells held out, or on a part of the others."""
         dataset = from_elpv(target)
         if not held_out:
             dataset, _ = stratified_split(dataset, 0.25, seed)
@@ -97,28 +97,28 @@ class Bench:
             model=MODEL,
             image_size=self.image_size,
             crop_fraction=1.0,
-            schedule=candidates(self.epochs)[recipe](),
+            schedule=schedule,
             augmentation=Augmentation(crop_scale=None, flip_vertical=True),
             eval_fraction=0.25,
             seed=seed,
         )
         part = "held-out" if held_out else "inner"
-        name = f"{recipe}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
+        name = f"{name}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
         result = fit(config, self.workdir / name, dataset=dataset, progress=BARS)
         shutil.rmtree(result.workdir / "features", ignore_errors=True)  # Of no use any more, and gigabytes.
         return result
 
 
-def compare(bench: Bench, names: list[str], seeds: int) -> list[dict[str, Any]]:
-    """A row for each recipe."""
+def compare(bench: Bench, schedules: Mapping[str, Schedule], seeds: int) -> list[dict[str, Any]]:
+    """A row for each schedule."""
     rows = []
-    for name in names:
-        results = [bench.run(name, "confidence", seed, held_out=False) for seed in range(seeds)]
+    for name, schedule in schedules.items():
+        results = [bench.run(name, schedule, "confidence", seed, held_out=False) for seed in range(seeds)]
         phases = [phase for result in results for phase in result.phases]
         scores = [100 * result.metrics["weighted_accuracy"] for result in results]
         rows.append(
             {
-                "recipe": name,
+                "schedule": name,
                 "weighted accuracy %": float(np.mean(scores)),
                 "deviation": float(np.std(scores, ddof=1)) if seeds > 1 else 0.0,
                 "accuracy %": float(np.mean([100 * result.metrics["accuracy"] for result in results])),
@@ -154,7 +154,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         colour = "C0" if row["unbeaten"] else "gray"
         axes.errorbar(x, y, row["deviation"], fmt="o", color=colour, elinewidth=0.7)
         axes.annotate(
-            row["recipe"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
+            row["schedule"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
         )
     front = sorted((row["cost s"], row["weighted accuracy %"]) for row in rows if row["unbeaten"])
     axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
@@ -164,9 +164,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def repeat(bench: Bench, name: str, targets: Sequence[str], splits: int) -> list[dict[str, Any]]:
     """A row for each way to count and target that was trained on."""
-    rows = []
+    rows, schedule = [], candidates(bench.epochs)[name]()
     for target in targets:
-        runs = [bench.run(name, target, seed, held_out=True) for seed in range(splits)]
+        runs = [bench.run(name, schedule, target, seed, held_out=True) for seed in range(splits)]
         each = [counted(run.workdir / "predictions.csv") for run in runs]
         for count in TARGETS if target != "sure" else ("sure",):
             scores = [100 * accuracies[count] for accuracies in each]
@@ -239,7 +239,8 @@ def main() -> None:
         rows = repeat(bench, arguments.best, arguments.targets, arguments.splits)
     else:
         title = f"Recipes on ELPV, {arguments.seeds} seeds, {settings}"
-        rows = compare(bench, arguments.recipes, arguments.seeds)
+        recipes_of = candidates(arguments.epochs)
+        rows = compare(bench, {name: recipes_of[name]() for name in arguments.recipes}, arguments.seeds)
         if arguments.picture:
             draw(rows, arguments.picture)
     print_rows(title, shown(rows))

@@ -54,7 +54,8 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     phase = Phase(name="phase", train=trains, epochs=1, learning_rate=1e-5)
     labelled = labels(params, phase.selector, model.backbone.block_names)
     trainable, frozen = partition(params, labelled)
-    start = boundary(labelled, model.backbone.block_names) if cached else None
+    end = boundary(labelled, model.backbone.block_names)
+    start = end if cached else None
     batch = batch_of(count, size)
     if start is not None:
         prefix = jax.jit(make_prefix(graphdef, start, spec.preprocessing, np.float32))
@@ -63,6 +64,7 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     forward = Forward(
         graphdef=with_training(graphdef, {**params, **stats}, trainable_blocks(labelled), norm="frozen"),
         start=start,
+        prefix=None if cached else end,
         preprocessing=spec.preprocessing,
     )
     optimizer = make_optimizer(phase, labelled)

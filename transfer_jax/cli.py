@@ -86,17 +86,28 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         folder = workdir or _default_workdir(config)
         _show_result(fit(config, folder, progress=BARS, force=force_config))
 
-    def plan(config: Config = default, blocks: bool = False, out: Path | None = None) -> None:
-        """Show what a schedule will train, when and how fast; nothing is computed.
+    def plan(
+        config: Config = default,
+        blocks: bool = False,
+        cost: bool = False,
+        workdir: Path | None = None,
+        out: Path | None = None,
+    ) -> None:
+        """Show what a schedule will train, when, how fast and at what cost.
 
-        Takes the same configs and options as `train`.
+        Takes the same configs and options as `train`. Nothing is computed, unless `--cost` asks for it.
 
         Args:
             config: What would be trained.
             blocks: A table of every block: how much of it trains in each phase, at which highest rate.
+            cost: A table of disk, memory, operations and seconds. Each phase is compiled, and takes a few
+                steps on a few images.
+            workdir: A run of the config, whose seconds are shown beside those that `--cost` foretells.
             out: A picture to write, `.png` or `.svg`.
         """
         schedules.show_plan(config, blocks, out)
+        if cost or workdir:
+            schedules.show_costs(config, workdir)
 
     def find_rate(
         config: Config = default,

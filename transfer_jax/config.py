@@ -12,6 +12,7 @@ from transfer_jax.freezing.recipes import five_steps
 from transfer_jax.freezing.schedule import Schedule
 
 Precision = Literal["float32", "bfloat16"]
+PrefixPrecision = Literal["auto", "float32", "bfloat16"]
 FeaturePrecision = Literal["auto", "float16", "bfloat16", "int8"]
 FeatureTier = Literal["auto", "disk", "memory", "device"]
 ClassWeights = Literal["none", "balanced"]
@@ -41,7 +42,11 @@ class TrainConfig:
         accumulate: Parts that a batch is split into, to hold only one of them in memory at a time.
         label_smoothing: Share of the target spread evenly over the classes.
         class_weights: `balanced` weights the loss of each class by the inverse of its frequency.
+        remat: Whether backward computes the activations inside a block anew instead of keeping them: less
+            memory, at the price of another forward pass.
         precision: `float32` or `bfloat16`: what forward and backward compute in; parameters stay float32.
+        prefix_precision: What the frozen blocks below those that train compute in, where features are cached
+            and where they are not; `auto`, what the others compute in.
         ema_decay: Decay of an exponential moving average of the weights that evaluation then uses; 0 is off.
         seed: Seed of the split, the head, the order, the augmentation and dropout.
         on_bad_image: `error` stops at an image that cannot be read; `skip` leaves such images out and lists
@@ -77,7 +82,9 @@ class TrainConfig:
     accumulate: int = 1
     label_smoothing: float = 0.0
     class_weights: ClassWeights = "none"
+    remat: bool = False
     precision: Precision = "float32"
+    prefix_precision: PrefixPrecision = "auto"
     ema_decay: float = 0.0
     seed: int = 0
     on_bad_image: OnBadImage = "error"
@@ -95,6 +102,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field, choices in (
             ("precision", get_args(Precision)),
+            ("prefix_precision", get_args(PrefixPrecision)),
             ("feature_precision", get_args(FeaturePrecision)),
             ("feature_tier", get_args(FeatureTier)),
             ("class_weights", get_args(ClassWeights)),

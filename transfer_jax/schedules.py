@@ -1,5 +1,6 @@
 """What the commands about schedules show: plans and learning rates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transfer_jax.config import TrainConfig
@@ -7,8 +8,11 @@ from transfer_jax.files import write_text
 from transfer_jax.report.console import BARS, OUT, table
 from transfer_jax.report.figures import check_suffix
 from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
+from transfer_jax.training.estimate import PhaseCost, estimate_costs
 from transfer_jax.training.plan import Plan, plan
 from transfer_jax.training.rate_finder import find_rate
+from transfer_jax.training.restore import finished_phases
+from transfer_jax.training.result import PhaseResult
 
 
 def show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
@@ -23,6 +27,21 @@ def show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
     OUT.print(timeline_text(timeline, OUT.width))
     if out is not None:
         OUT.print(f"The picture: {out}", markup=False)
+
+
+def show_costs(config: TrainConfig, workdir: Path | None) -> None:
+    """Prints what each phase will cost and, beside that, what the finished ones of a run did cost."""
+    costs = estimate_costs(config, BARS)
+    OUT.print(_costs_table(costs))
+    for cost in costs:
+        if cost.boundary is None:
+            OUT.print(f"{cost.name} trains on images: {cost.reason}", markup=False)
+    if workdir is not None:
+        finished = finished_phases(workdir)
+        if not finished:
+            OUT.print(f"No phase is finished in {workdir}", markup=False)
+        else:
+            OUT.print(_compared_table(costs, finished))
 
 
 def show_rates(
@@ -58,6 +77,30 @@ def _phases_table(found: Plan):
         rows[-1] += [f"{trainable:,}", parts.boundary or "the images", f"{rate:.2g}"]
     columns = ("phase", "trains", "epochs", "steps", "parameters", "boundary", "highest rate")
     return table("Plan", columns, rows)
+
+
+def _costs_table(costs: Sequence[PhaseCost]):
+    rows = []
+    for cost in costs:
+        cache = [f"{cost.cache_bytes / 1e6:,.0f}", str(cost.tier), f"{cost.break_even or 0:.1f}"]
+        amounts = (cost.step_flops, 1e9), (cost.step_bytes, 1e9), (cost.peak_bytes, 1e6)
+        step = ["?" if amount is None else f"{amount / unit:,.3g}" for amount, unit in amounts]
+        seconds = (cost.compile_seconds, cost.extract_seconds, cost.train_seconds)
+        row = [cost.name, cost.boundary or "the images", *(cache if cost.boundary else ["", "", ""]), *step]
+        rows.append([*row, f"{cost.programs}", *(f"{each:,.1f}" for each in seconds)])
+    columns = ("phase", "boundary", "cache MB", "kept in", "pays after", "GFLOP a step", "GB a step")
+    columns += ("peak MB", "programs", "compile s", "extract s", "train s")
+    return table("Cost; a cache pays after so many epochs", columns, rows)
+
+
+def _compared_table(costs: Sequence[PhaseCost], finished: Sequence[PhaseResult]):
+    rows = []
+    for cost, result in zip(costs, finished, strict=False):
+        foretold = cost.extract_seconds + cost.train_seconds
+        took = result.extract_seconds + result.train_seconds
+        rows.append([cost.name, f"{foretold:,.1f}", f"{took:,.1f}", f"{foretold / took:.2f}"])
+    columns = ("phase", "extract and train s, foretold", "measured", "ratio")
+    return table("Foretold and measured", columns, rows)
 
 
 def _blocks_table(found: Plan):

@@ -248,3 +248,17 @@ def test_ragged_batches_do_not_change_the_scores(trained: Path, draw: Callable, 
         np.testing.assert_allclose(probabilities, found[0], rtol=1e-4)
         assert score["confusion"] == scores[0]["confusion"]
         assert score["log_loss"] == pytest.approx(scores[0]["log_loss"], rel=1e-4)
+
+
+def test_plan_foretells_what_a_run_takes(run, experiment, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    shown = run("plan", experiment, "--blocks", "--cost", "--workdir", trained)
+    assert shown.code == 0
+    costs, compared = shown.out.split("Cost;")[1].split("Foretold and measured")
+    for expected in ("pre_logits", "blocks.6", "memory"):
+        assert expected in costs
+    ratios = [float(number) for number in re.findall(r"(\d+\.\d\d)\D*$", compared, re.MULTILINE)]
+    assert len(ratios) == 2
+    assert all(ratio > 0 for ratio in ratios)
+    assert [*tmp_path.iterdir()] == []

@@ -36,6 +36,8 @@ TOP = Phase(name="top", train="top( 2 )", epochs=1, learning_rate=1e-4, augment=
         ({"lora": "head", "lora_rank": 0}, "lora_rank must be at least 1"),
         ({"interpolate": 0.0}, r"interpolate must be in \(0, 1\]"),
         ({"feature_brightness": 0.1, "cache": "off"}, "shifts cached features, but cache is off"),
+        ({"feature_flips": "both", "cache": "off"}, "flips cached features, but cache is off"),
+        ({"feature_flips": "up"}, "feature_flips must be one of"),
         ({"clock": "run"}, r"clock must be one of \('phase', 'schedule'\)"),
         ({"statistic": "norm"}, r"statistic must be one of \('none', 'rgn', 'snr'\)"),
         ({"moments": "keep"}, r"moments must be one of \('carry', 'reset'\)"),

@@ -60,6 +60,8 @@ def make_step() -> Callable[..., SimpleNamespace]:
         phase: Phase,
         *,
         cached: bool = False,
+        sliced: bool = False,
+        remat: bool = False,
         dtype=jnp.float32,
         class_weights=(1.0, 1.0, 1.0),
         seed: int = 0,
@@ -74,6 +76,8 @@ def make_step() -> Callable[..., SimpleNamespace]:
         forward = Forward(
             graphdef=with_training(graphdef, {**params, **stats}, blocks, norm=phase.norm),
             start=end if cached else None,
+            prefix=end if sliced else None,
+            remat=remat,
             preprocessing=Preprocessing(mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
             dtype=dtype,
         )

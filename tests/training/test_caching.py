@@ -102,3 +102,19 @@ def test_mixing_trains_on_images():
 @pytest.mark.parametrize(("boundary", "cached"), [("pre_logits", True), ("top", False)])
 def test_a_head_on_all_blocks_needs_what_is_behind_them(boundary, cached):
     assert (choose(config(taps=True), boundary).boundary is not None) == cached
+
+
+@pytest.mark.parametrize(
+    ("flips", "shape", "message"),
+    [
+        ("horizontal", (1280,), r"'only' has feature_flips='horizontal'.*'top' have the shape \(1280,\)"),
+        ("both", (197, 384), r"only maps \(height, width, channels\) flip"),
+        ("turns", (7, 8, 32), "only square maps turn"),
+    ],
+)
+def test_only_maps_are_flipped(flips, shape, message):
+    given = {"images": (100, 20), "stored": "float32"}
+    with pytest.raises(ValueError, match=message):
+        choose_caching(config(), changed(feature_flips=flips), "top", row_shape=shape, **given)
+    for good in ((7, 7, 32), (7, 8, 32)) if flips != "turns" else ((7, 7, 32),):
+        assert choose_caching(config(), changed(feature_flips=flips), "top", row_shape=good, **given).boundary

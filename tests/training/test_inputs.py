@@ -114,6 +114,8 @@ def test_the_second_time_nothing_is_computed(make_run):
         ({"image_size": 24}, 36),
         ({"crop": 0.5}, 36),
         ({"precision": "bfloat16"}, 36),
+        ({"prefix_precision": "bfloat16"}, 36),
+        ({"prefix_precision": "float32"}, 0),
         ({"feature_precision": "int8"}, 36),
         ({"precision": "bfloat16", "feature_precision": "bfloat16"}, 36),
         ({"images": slice(None, None, -1)}, 36),
@@ -136,7 +138,7 @@ def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
     again = Extractor(run, "stem", run.arrays)(run.train, Silent(), "", **views)
     assert again.rows == rows
     stored = run.config.feature_precision
-    assert again.cache.manifest.dtype == (run.config.precision if stored == "auto" else stored)
+    assert again.cache.manifest.dtype == (str(run.prefix_dtype) if stored == "auto" else stored)
     assert again.cache.manifest.row_shape == (preprocessing.image_size // 2,) * 2 + (8,)
 
 

@@ -28,7 +28,7 @@ def test_statistics_by_hand(trainer):
     found = trainer.measure(trainer.parts.rates(2), 1)
     assert set(found) == set(STATISTICS)
     batch = next(iter(trainer.inputs.train))
-    model_loss = trainer._programs.functions["step"]  # one step of plain gradient descent shows the gradient
+    model_loss = trainer.programs.functions["step"]  # one step of plain gradient descent shows the gradient
     rates = {block: np.float32(1.0) for block in ("top", "head")}
     after, _ = model_loss(trainer.state, trainer.frozen, {k: batch[k] for k in ("image", "label")}, rates)
     for path, value in trainer.state.trainable.items():
@@ -102,5 +102,5 @@ def test_the_measured_program_differentiates_the_trainable_part_only(trainer):
         trainer.rates,
         trainer._run.pretrained(trainer.state.trainable),
     )
-    shapes = jax.eval_shape(trainer._programs.functions["measure"], *arguments)
+    shapes = jax.eval_shape(trainer.programs.functions["measure"], *arguments)
     assert set(shapes["grad_norm"]) == set(trainer.state.trainable)

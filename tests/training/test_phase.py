@@ -95,8 +95,11 @@ def test_training_learns_the_colours(make_run):
     assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
     assert (trainer.predict().argmax(-1) == run.evaluation.labels).mean() == 1
     assert trainer.compile_seconds > 0
-    assert trainer.step_flops
-    assert trainer.step_flops > 0
+    step = trainer.programs.step
+    assert step is not None
+    assert step.flops
+    assert step.peak_bytes
+    assert step.peak_bytes > trainer.optimizer_bytes
 
 
 @pytest.mark.parametrize("train", ["head", "top(1)"])
@@ -119,6 +122,17 @@ def test_features_of_fewer_bits_train_nearly_the_same_network(make_run, stored, 
     for one, other in zip(exact[1], rounded[1], strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=tolerance)
     np.testing.assert_allclose(rounded[0].predict(), exact[0].predict(), atol=tolerance)
+
+
+@pytest.mark.parametrize("cache", ["off", "require"])
+def test_the_prefix_has_a_precision_of_its_own(make_run, cache):
+    exact, mixed, half = (
+        trained(make_run(phase("top(1)", cache=cache, epochs=2), **precision))[1]
+        for precision in ({}, {"prefix_precision": "bfloat16"}, {"precision": "bfloat16"})
+    )
+    assert len({metrics[0]["loss"] for metrics in (exact, mixed, half)}) == 3
+    for one, other in zip(exact, mixed, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
 
 
 def phase_boundary(train: str) -> str:
@@ -204,6 +218,6 @@ def test_phases_of_the_same_structure_share_a_program(make_run):
     for index in range(3):
         trainer = trainer_of(run, index)
         next(trainer.train(iter(trainer.inputs.train), 0))
-        programs.append(trainer._programs.compiled("step").run)
+        programs.append(trainer.programs.compiled("step").run)
     assert programs[0] is programs[1]
     assert programs[1] is not programs[2]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from transfer_jax.features import make_prefix
+from transfer_jax.models import create_model
+from transfer_jax.training.compile import compile_function
 from transfer_jax.training.step import make_eval_step
 
 
@@ -168,9 +170,49 @@ def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, tr
         np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
-def test_evaluation_gives_the_logits(make_toy, make_step, batch, live, sgd):
+@pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
+def test_a_live_prefix_apart_changes_nothing(make_toy, make_step, batch, train, sgd):
+    model = make_toy()
+    together, apart = (make_step(model, sgd(train), sliced=sliced) for sliced in (False, True))
+    results = [run(together, batch), run(apart, batch)]
+    assert results[1][1][0] == pytest.approx(results[0][1][0], rel=1e-5)
+    for path, array in results[0][0].trainable.items():
+        np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
+    traced = jax.jit(apart.step).trace(apart.state, apart.frozen, batch, apart.rates)
+    loops = {
+        platform: "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert loops == {"cpu": True, "cuda": False, "tpu": False}
+
+
+def test_computing_blocks_anew_saves_memory_and_changes_nothing(make_step, sgd):
+    model = create_model("efficientnet_lite_tiny", 3, dropout=0.3, drop_path=0.2)
+    rng = np.random.default_rng(0)
+    images = {
+        "image": rng.integers(0, 256, (8, 64, 64, 3), np.uint8),
+        "label": (np.arange(8) % 3).astype(np.int32),
+    }
+    made = [make_step(model, sgd("all_()", norm="train"), remat=remat) for remat in (False, True)]
+    results = [run(each, images, steps=2) for each in made]
+    assert results[1][1] == [pytest.approx(metrics, rel=1e-4) for metrics in results[0][1]]
+    for name in ("trainable", "stats"):
+        for path, array in getattr(results[0][0], name).items():
+            np.testing.assert_allclose(
+                getattr(results[1][0], name)[path], array, rtol=1e-3, atol=1e-4, err_msg=path
+            )
+    kept, anew = (
+        compile_function(each.step, each.state, each.frozen, images, each.rates).peak_bytes for each in made
+    )
+    assert kept
+    assert anew
+    assert anew < 0.8 * kept
+
+
+@pytest.mark.parametrize("prefix", [None, "blocks.11", "pre_logits"])
+def test_evaluation_gives_the_logits(make_toy, make_step, batch, live, sgd, prefix):
     made = make_step(make_toy(), sgd("head"))
-    step = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef))
+    step = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef, prefix=prefix))
     np.testing.assert_allclose(
         jax.jit(step)(made.arrays, {"image": batch["image"]}), live[1], rtol=1e-3, atol=1e-5
     )

@@ -36,19 +36,27 @@ def make_prefix(
     """
 
     def prefix(arrays: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+        arrays = cast(arrays, dtype)
+
         def features(inputs: jax.Array) -> jax.Array:
-            model = merge(graphdef, cast(arrays, dtype))
+            model = merge(graphdef, arrays)
             x = preprocessing.normalize(inputs) if start is None else inputs
             return model.backbone(x.astype(dtype), start=start, stop=boundary)
 
-        def sliced(inputs: jax.Array) -> jax.Array:
-            size = math.gcd(len(inputs), _CPU_SLICE)
-            out = jax.lax.map(features, inputs.reshape(-1, size, *inputs.shape[1:]))
-            return out.reshape(-1, *out.shape[2:])
-
-        return jax.lax.platform_dependent(inputs, cpu=sliced, default=features)
+        return in_slices(features, inputs)
 
     return prefix
+
+
+def in_slices(function: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> jax.Array:
+    """A function of a batch that treats each image alone, on a CPU a few images at a time."""
+
+    def sliced(inputs: jax.Array) -> jax.Array:
+        size = math.gcd(len(inputs), _CPU_SLICE)
+        out = jax.lax.map(function, inputs.reshape(-1, size, *inputs.shape[1:]))
+        return out.reshape(-1, *out.shape[2:])
+
+    return jax.lax.platform_dependent(inputs, cpu=sliced, default=function)
 
 
 def prefix_arrays(

@@ -11,6 +11,7 @@ Clock = Literal["phase", "schedule"]
 Statistic = Literal["none", "rgn", "snr"]
 Moments = Literal["carry", "reset"]
 Norm = Literal["frozen", "train"]
+Flips = Literal["none", "horizontal", "both", "turns"]
 Cache = Literal["auto", "off", "require"]
 
 _CHOICES = {
@@ -20,6 +21,7 @@ _CHOICES = {
     "statistic": Statistic,
     "moments": Moments,
     "norm": Norm,
+    "feature_flips": Flips,
     "cache": Cache,
 }
 
@@ -69,6 +71,8 @@ class Phase:
         views: Number of fixed augmentations of each image that a cache holds; 0 augments afresh every time,
             which forbids a cache below the augmentation.
         feature_brightness: Largest random shift of each channel of cached features, as a share of its range.
+        feature_flips: How cached feature maps are flipped at random: `none`; `horizontal`; `both`, vertically
+            too; `turns`, turned by quarters too.
         cache: `auto` trains on cached features where the frozen part is a prefix, the augmentation allows it,
             they fit `feature_gigabytes`, and `views` are no more work than the epochs; `require` makes it an
             error if they cannot; `off` never.
@@ -105,6 +109,7 @@ class Phase:
     augment: bool = False
     views: int = 0
     feature_brightness: float = 0.0
+    feature_flips: Flips = "none"
     cache: Cache = "auto"
 
     def __post_init__(self) -> None:
@@ -146,6 +151,8 @@ class Phase:
             raise ValueError(self._says("a controller cannot move the cut below low-rank updates"))
         if self.feature_brightness and self.cache == "off":
             raise ValueError(self._says("feature_brightness shifts cached features, but cache is off"))
+        if self.feature_flips != "none" and self.cache == "off":
+            raise ValueError(self._says("feature_flips flips cached features, but cache is off"))
 
     @property
     def selector(self) -> Selector:

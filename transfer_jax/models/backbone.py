@@ -25,12 +25,14 @@ class Backbone(nnx.Module):
 
     Attributes:
         taps: Whether the features behind the last block are the outputs of all blocks; see `tap`.
+        remat: Whether backward computes what is inside a block anew, instead of keeping it from forward.
     """
 
     def __init__(self, blocks: Mapping[str, nnx.Module], features: int) -> None:
         self.block_names = tuple(blocks)
         self.features = features
         self.taps = False
+        self.remat = False
         for name, block in blocks.items():
             setattr(self, name, block)
 
@@ -60,8 +62,9 @@ class Backbone(nnx.Module):
         names, tapped = self.span(start, stop), []
         if self.taps and start is not None and names and names[-1] == self.block_names[-1]:
             raise ValueError(f"the features at {start!r} have not the outputs of the blocks up to there")
+        run = nnx.remat(_run) if self.remat else _run
         for name in names:
-            x = getattr(self, name)(x, rngs=rngs)
+            x = run(getattr(self, name), x, rngs)
             tapped += [_tapped(x)] if self.taps else []
         return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
 
@@ -89,6 +92,10 @@ class Backbone(nnx.Module):
             hint = f"; did you mean {', '.join(near)}?" if near else "."
             raise ValueError(f"no block {name!r}{hint} The blocks are {', '.join(self.block_names)}")
         return self.block_names.index(name)
+
+
+def _run(block: nnx.Module, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    return block(x, rngs=rngs)
 
 
 def _tapped(x: jax.Array) -> jax.Array:

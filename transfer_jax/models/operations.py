@@ -19,10 +19,11 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
         The count. Of several branches, the most costly is taken; the body of a loop is counted as often as it
         runs, or once where that depends on data.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+    return multiply_adds_of(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _of_jaxpr(jaxpr: Any) -> int:
+def multiply_adds_of(jaxpr: core.Jaxpr) -> int:
+    """The same of a function that was traced."""
     return sum(map(_of_equation, jaxpr.eqns))
 
 
@@ -39,7 +40,7 @@ def _of_equation(equation: Any) -> int:
             * kernel.size
             // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         )
-    inner = [_of_jaxpr(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    inner = [multiply_adds_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
         return max(inner)
     return sum(inner) * (params["length"] if name == "scan" else 1)

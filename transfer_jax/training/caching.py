@@ -67,7 +67,8 @@ def choose_caching(
         stored: What they are stored in.
 
     Raises:
-        ValueError: If the phase requires a cache that cannot be, or is larger than the budget.
+        ValueError: If the phase requires a cache that cannot be, or is larger than the budget; or if it flips
+            features that are no maps.
     """
     why = forbidden(config, phase, boundary)
     if why:
@@ -89,7 +90,18 @@ def choose_caching(
         return Caching(None, why, **sizes)
     if phase.cache == "auto" and passes[0] > passes[1]:
         return Caching(None, f"{phase.views} views are more work than {phase.epochs} epochs", **sizes)
+    _check_flips(phase, boundary, row_shape)
     return Caching(boundary, "its frozen part is a prefix", **sizes)
+
+
+def _check_flips(phase: Phase, boundary: str | None, row_shape: tuple[int, ...]) -> None:
+    if phase.feature_flips == "none":
+        return
+    what = f"phase {phase.name!r} has feature_flips={phase.feature_flips!r}, but its features at {boundary!r}"
+    if len(row_shape) != 3:
+        raise ValueError(f"{what} have the shape {row_shape}, and only maps (height, width, channels) flip")
+    if phase.feature_flips == "turns" and row_shape[0] != row_shape[1]:
+        raise ValueError(f"{what} have the shape {row_shape}, and only square maps turn")
 
 
 def _forbidden(config: TrainConfig, phase: Phase, boundary: str | None) -> str | None:

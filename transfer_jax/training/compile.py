@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from transfer_jax.models.operations import multiply_adds_of
+
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
 """The programs compiled last, by a hash of their text."""
@@ -21,14 +23,20 @@ class Compiled:
     Attributes:
         run: The function.
         seconds: Time to trace and compile it.
-        flops: Floating-point operations of one call, as XLA counts them; None where it does not.
-        bytes: Bytes that one call reads and writes, as XLA counts them; None where it does not.
+        multiply_adds: Multiply-adds of the convolutions and matrix products of one call.
+        flops: Floating-point operations of one call, as XLA counts them, the body of a loop once; None where
+            it does not.
+        bytes: Bytes that one call reads and writes, counted likewise.
+        peak_bytes: Memory that one call needs for arguments, results and what is between them, as XLA plans
+            it; None where it does not say.
     """
 
     run: Callable[..., Any]
     seconds: float
+    multiply_adds: int
     flops: float | None
     bytes: float | None
+    peak_bytes: int | None
 
     def __call__(self, *args: Any) -> Any:
         return self.run(*args)
@@ -47,7 +55,8 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
     """
     started = time.perf_counter()
     # Arguments that are not used stay, so that text and trees say which argument is which.
-    lowered = jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*args)
+    traced = jax.jit(function, donate_argnums=donate, keep_unused=True).trace(*args)
+    lowered = traced.lower()
     text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree}"
     key = hashlib.sha256(text.encode()).hexdigest()
     run = _recent.pop(key, None) or lowered.compile()
@@ -56,4 +65,19 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
         _recent.popitem(last=False)
     seconds = time.perf_counter() - started
     analysis = run.cost_analysis() or {}
-    return Compiled(run, seconds, analysis.get("flops"), analysis.get("bytes accessed"))
+    return Compiled(
+        run=run,
+        seconds=seconds,
+        multiply_adds=multiply_adds_of(traced.jaxpr.jaxpr),
+        flops=analysis.get("flops"),
+        bytes=analysis.get("bytes accessed"),
+        peak_bytes=_peak_bytes(run),
+    )
+
+
+def _peak_bytes(run: Any) -> int | None:
+    sizes = run.memory_analysis()
+    if sizes is None:
+        return None
+    made = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return sizes.argument_size_in_bytes + sizes.temp_size_in_bytes + made

@@ -9,7 +9,7 @@ from transfer_jax.training.measure import by_block, multipliers
 from transfer_jax.training.phase import PhaseTrainer
 from transfer_jax.training.position import Position
 
-_STATISTIC_BATCHES = 5
+STATISTIC_BATCHES = 5
 """As the authors of auto-RGN and auto-SNR take."""
 
 
@@ -31,7 +31,7 @@ class Conductor:
         """What scales the rates of tensors at a step; measured anew at the start of each epoch."""
         parts = trainer.parts
         if parts.phase.statistic != "none" and step % parts.steps_per_epoch == 0:
-            found = trainer.measure(parts.rates(step), _STATISTIC_BATCHES)
+            found = trainer.measure(parts.rates(step), STATISTIC_BATCHES)
             self._position.multipliers = multipliers(parts.phase.statistic, found)
         return self._position.multipliers
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
 from transfer_jax.data.files import EXTENSIONS
+from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.evaluate import predict
@@ -94,7 +94,7 @@ def make_predictor(
         batch_size: Images in a step.
         threads: Threads that read images.
     """
-    forward = Forward(graphdef=graphdef, start=None, preprocessing=saved.preprocessing, dtype=jnp.float32)
+    forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
     fetch = image_fetch(dataset, saved.preprocessing)

@@ -109,8 +109,7 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     augmentation = run.config.augmentation if phase.augment else None
     train = extractor(run.train, progress, "extracting training features", augmentation, phase.views, seed)
     held_out = extractor(run.evaluation, progress, "extracting evaluation features")
-    images, tier = len(run.train), run.config.feature_tier
-    tier = choose_tier(train.cache.manifest.bytes) if tier == "auto" else tier
+    images, tier = len(run.train), tier_of(run, train.cache.manifest.bytes)
     if tier == "memory":
         train.cache.read()
     columns = DeviceFeatures(train.cache).columns if tier == "device" else None
@@ -134,6 +133,12 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
         extract_seconds=train.seconds + held_out.seconds,
         compile_seconds=extractor.compile_seconds,
     )
+
+
+def tier_of(run: Run, bytes: int) -> Tier:
+    """Where features of that size are kept while a phase trains on them."""
+    wish = run.config.feature_tier
+    return choose_tier(bytes) if wish == "auto" else wish
 
 
 class Extractor:
@@ -171,7 +176,7 @@ class Extractor:
             weights=self._fingerprint(self._boundary),
             boundary=self._boundary,
             preprocessing=dataclasses.asdict(run.preprocessing),
-            dtype=run.config.precision,
+            dtype=str(run.prefix_dtype),
             dataset=dataset.fingerprint,
             augmentation=dataclasses.asdict(augmentation) if augmentation else None,
             views=views or 1,
@@ -223,7 +228,7 @@ class Extractor:
 
 def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = None) -> Compiled:
     """Compiles the frozen prefix from `start` or the images to a boundary, `EXTRACTION_BATCH` at a time."""
-    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype, start=start)
+    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.prefix_dtype, start=start)
     count = EXTRACTION_BATCH
     inputs = _images_shape(run, count) if start is None else _features_shape(run, count, start)
     return compile_function(prefix, arrays, inputs)
@@ -237,7 +242,7 @@ def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]
         found["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
     if start is None:
         return {**found, "image": _images_shape(run, size)}
-    row = Storage(run.row_shapes[start], run.stored or run.config.precision)
+    row = Storage(run.row_shapes[start], run.stored or str(run.prefix_dtype))
     return {**found, **row.column_shapes(size)}
 
 
@@ -247,7 +252,7 @@ def _images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
 
 
 def _features_shape(run: Run, count: int, boundary: str) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((count, *run.row_shapes[boundary]), run.dtype)
+    return jax.ShapeDtypeStruct((count, *run.row_shapes[boundary]), run.prefix_dtype)
 
 
 def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:

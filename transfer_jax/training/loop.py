@@ -231,7 +231,7 @@ class _Loop:
     def _end_phase(self, trainer: PhaseTrainer, tally: Tally, frozen: dict[str, str]) -> None:
         """Evaluates, records and checkpoints a phase; behind the last one, writes the outcome."""
         parts, run, position = trainer.parts, self._run, self._position
-        compiled = trainer.compile_seconds
+        step, compiled = trainer.programs.step, trainer.compile_seconds
         probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
         tally.compile_seconds += trainer.compile_seconds - compiled
         result = PhaseResult(
@@ -240,7 +240,7 @@ class _Loop:
             optimizer_bytes=trainer.optimizer_bytes,
             boundary=trainer.inputs.start,
             extracted=tally.extracted,
-            step_flops=trainer.step_flops,
+            step_flops=None if step is None else 2 * step.multiply_adds,
             extract_seconds=tally.extract_seconds,
             compile_seconds=tally.compile_seconds,
             train_seconds=tally.train_seconds,

@@ -70,6 +70,10 @@ class PhaseTrainer:
         progress: Where extraction reports to.
         ended: The phase before, or this one at another cut; what of its state goes on is said by `carry`.
         began: What the phase changes as it was at its start, for a phase that interpolates.
+
+    Attributes:
+        inputs: Its data.
+        programs: Its compiled functions.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class PhaseTrainer:
         self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
         self._run = run
         self._began = began or {}
-        self._programs = Programs(run, parts)
+        self.programs = Programs(run, parts)
         self._samples: dict[int, dict[str, np.ndarray]] = {}
 
     def ended(self) -> Ended:
@@ -102,12 +106,7 @@ class PhaseTrainer:
     @property
     def compile_seconds(self) -> float:
         """Time spent compiling so far."""
-        return self.inputs.compile_seconds + self._programs.compile_seconds
-
-    @property
-    def step_flops(self) -> float | None:
-        """Floating-point operations of a training step, once compiled."""
-        return self._programs.step_flops
+        return self.inputs.compile_seconds + self.programs.compile_seconds
 
     def all_arrays(self) -> Arrays:
         """All arrays of the model as they are now, moving averages left aside, low-rank updates merged."""
@@ -151,7 +150,7 @@ class PhaseTrainer:
         self.images = np.asarray(batch["index"])
         anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
         arguments = (self.state, self.frozen, self._inputs(batch), rates, anchor)
-        self.state, metrics = self._programs.compiled("step", *arguments)(*arguments)
+        self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite(metrics["loss"]):
             images = ", ".join(str(self._run.train.names[index]) for index in batch["index"][:8])
@@ -177,14 +176,14 @@ class PhaseTrainer:
         """The statistics of `measure.STATISTICS` on the first batches of the phase; leaves no trace."""
         reference = self._run.pretrained(self.state.trainable)
         arguments = (self.state, self.frozen, self._sample(batches), rates, reference)
-        return jax.device_get(self._programs.compiled("measure", *arguments, variant=batches)(*arguments))
+        return jax.device_get(self.programs.compiled("measure", *arguments, variant=batches)(*arguments))
 
     def plasticity(self) -> dict[str, float]:
         """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
         arrays = {**self.frozen, **self.state.trainable, **self.state.stats}
         reference = {path: self._run.arrays.get(path, array) for path, array in arrays.items()}
         batch = {name: values[0] for name, values in self._sample(1).items()}
-        run = self._programs.compiled("plasticity", arrays, reference, batch)
+        run = self.programs.compiled("plasticity", arrays, reference, batch)
         return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
 
     def predict(self) -> np.ndarray:
@@ -192,7 +191,7 @@ class PhaseTrainer:
         arrays = self.evaluated_arrays()
         first = next(iter(self.inputs.evaluate()))
         inputs = {name: first[name] for name in INPUTS if name in first}
-        return predict(self._programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
+        return predict(self.programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What a step is given of a batch."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from transfer_jax.freezing.adapters import Adapters
 from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.functional import with_training
 from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.measure import make_measure, make_plasticity
@@ -36,11 +37,15 @@ class Programs:
         phase, config = parts.phase, run.config
         blocks = trainable_blocks(parts.labels)
         self.start = run.caching(phase, parts.boundary).boundary
+        whole = not config.taps or parts.boundary == PRE_LOGITS  # Else the head reads blocks below, too.
         forward = Forward(
             graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
             start=self.start,
+            prefix=parts.boundary if self.start is None and whole else None,
             preprocessing=run.preprocessing,
+            remat=config.remat,
             dtype=run.dtype,
+            prefix_dtype=run.prefix_dtype,
             adapters=parts.adapters,
         )
         mixes = phase.augment and self.start is None
@@ -54,12 +59,15 @@ class Programs:
             l2_sp=phase.l2_sp,
             l2_head=phase.l2_head,
             feature_brightness=phase.feature_brightness,
+            feature_flips=phase.feature_flips,
             group_lasso=phase.group_lasso,
             keep=phase.keep,
         )
         optimizer = make_optimizer(phase, parts.labels)
         gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
-        inference = dataclasses.replace(forward, graphdef=run.graphdef, adapters=Adapters())
+        inference = dataclasses.replace(
+            forward, graphdef=run.graphdef, prefix=PRE_LOGITS, prefix_dtype=run.dtype, adapters=Adapters()
+        )
         self.functions = {
             "step": make_train_step(forward, optimizer, options),
             "measure": make_measure(gradients, optimizer),
@@ -74,9 +82,14 @@ class Programs:
         return sum(each.seconds for each in self._compiled.values())
 
     @property
-    def step_flops(self) -> float | None:
-        """Floating-point operations of a training step, once compiled."""
-        return next((each.flops for (name, _), each in self._compiled.items() if name == "step"), None)
+    def step(self) -> Compiled | None:
+        """The training step, once compiled."""
+        return self._compiled.get(("step", None))
+
+    @property
+    def count(self) -> int:
+        """Number of functions compiled so far."""
+        return len(self._compiled)
 
     def compiled(self, name: str, *args: Any, variant: Any = None) -> Compiled:
         """A function, compiled for arguments like these the first time that it is asked for.

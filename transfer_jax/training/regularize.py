@@ -1,7 +1,4 @@
-"""What is done to gradients, weights and features besides.
-
-The pull to the pretrained weights, Head2Toe's choice of features, and FroFA's shifts.
-"""
+"""What is done to gradients and weights besides: L2-SP's pull, and Head2Toe's choice of features."""
 
 from collections.abc import Container, Mapping
 
@@ -72,21 +69,3 @@ def head_input(paths: Container[str]) -> str:
     """The path of the weights `(inputs, outputs)` that the features meet first."""
     first = "head/hidden/0/kernel"
     return first if first in paths else "head/classifier/kernel"
-
-
-def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:
-    """Features with each channel of each image shifted by a random share of its range, at most `level`.
-
-    Source: Bär et al. 2024 (FroFA), arXiv:2403.10519, brightness with a shift a channel. Pooled features
-    have one value a channel; their range is that of all channels of the image.
-
-    Args:
-        key: Source of the shifts.
-        features: `(batch, …, channels)`.
-        level: Largest shift as a share of the range.
-    """
-    places = tuple(range(1, features.ndim - 1)) or (1,)
-    low, high = (reduce(features, axis=places, keepdims=True) for reduce in (jnp.min, jnp.max))
-    shape = (features.shape[0], *(1,) * (features.ndim - 2), features.shape[-1])
-    shift = jax.random.uniform(key, shape, features.dtype, -level, level)
-    return features + shift * (high - low)

@@ -7,6 +7,7 @@ from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.models.functional import Arrays
 from transfer_jax.training.phase import Ended, fresh_state
 from transfer_jax.training.position import Position
+from transfer_jax.training.result import PhaseResult
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
 from transfer_jax.training.workdir import check_workdir
@@ -52,6 +53,19 @@ def restored_state(checkpoints: Checkpoints, step: int, name: str, template: Tra
             "another schedule needs another workdir"
         )
     return restore_leaves(template, checkpoints.arrays(step, name, leaves))
+
+
+def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
+    """What the phases did that are finished in a workdir, which is only read; none if it is not begun."""
+    if not (workdir / "checkpoints").is_dir():
+        return ()
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    try:
+        latest = checkpoints.latest()
+        position = Position() if latest is None else Position(**checkpoints.progress(latest))
+        return tuple(PhaseResult(**result) for result in position.results)
+    finally:
+        checkpoints.close()
 
 
 def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arrays:

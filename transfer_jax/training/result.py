@@ -15,7 +15,8 @@ class PhaseResult:
         optimizer_bytes: Size of the optimizer's state.
         boundary: Where its cached features were taken; None if it trained on images.
         extracted: Feature rows that had to be computed.
-        step_flops: Operations of one training step, as XLA counts them.
+        step_flops: Operations of one training step: two for each multiply-add of its convolutions and matrix
+            products.
         extract_seconds: Computing features.
         compile_seconds: Compiling.
         train_seconds: Training steps, with the wait for their input.
@@ -28,7 +29,7 @@ class PhaseResult:
     optimizer_bytes: int
     boundary: str | None
     extracted: int
-    step_flops: float | None
+    step_flops: int | None
     extract_seconds: float
     compile_seconds: float
     train_seconds: float

@@ -87,13 +87,19 @@ class Run:
     @property
     def stored(self) -> str | None:
         """What cached features are stored in, if it is not what they are computed in."""
-        wish, computed = self.config.feature_precision, self.config.precision
+        wish, computed = self.config.feature_precision, str(self.prefix_dtype)
         return None if wish in ("auto", computed) else wish
 
     @property
     def dtype(self) -> jnp.dtype:
         """The precision to compute in."""
         return jnp.dtype(self.config.precision)
+
+    @property
+    def prefix_dtype(self) -> jnp.dtype:
+        """The precision of the frozen blocks below those that train."""
+        wish = self.config.prefix_precision
+        return self.dtype if wish == "auto" else jnp.dtype(wish)
 
     @functools.cached_property
     def row_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -108,7 +114,7 @@ class Run:
             boundary,
             images=(len(self.train), len(self.evaluation)),
             row_shape=self.row_shapes[boundary] if boundary else (),
-            stored=self.stored or self.config.precision,
+            stored=self.stored or str(self.prefix_dtype),
         )
 
     def parts(self, index: int, cut: int = 0) -> PhaseParts:
@@ -172,7 +178,7 @@ def prepare(
     if spec is not None:
         load_pretrained(model, spec)
     preprocessing = override(preprocessing, config.image_size, config.crop_fraction)
-    return Run.of(
+    run = Run.of(
         model,
         config=config,
         workdir=workdir,
@@ -180,6 +186,9 @@ def prepare(
         train=train,
         evaluation=evaluation,
     )
+    for index, phase in enumerate(config.schedule.phases):
+        run.caching(phase, run.parts(index).boundary)  # What cannot be is an error before any is computed.
+    return run
 
 
 def batch_size(config: TrainConfig, images: int) -> int:

@@ -10,14 +10,16 @@ import numpy as np
 import optax
 from flax import nnx
 
-from transfer_jax.features import decode
+from transfer_jax.features import decode, in_slices
 from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.phase import Flips
 from transfer_jax.freezing.rates import Rates
 from transfer_jax.models import functional
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.training.feature_augmentation import brighten, flipped
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
-from transfer_jax.training.regularize import brighten, lassoed, pulled, still
+from transfer_jax.training.regularize import lassoed, pulled, still
 from transfer_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -37,15 +39,22 @@ class Forward:
     Attributes:
         graphdef: Definition of the model, with the blocks that train in training mode.
         start: The boundary that the batch's `features` were taken at; None for `image`.
+        prefix: End of the blocks that nothing is differentiated in and that are in inference mode, such as
+            those below what trains, or all of them to evaluate; None if there are none.
+        remat: Whether backward computes what is inside a block anew; see `Backbone`.
         preprocessing: How the weights want images.
         dtype: Precision of the computation.
+        prefix_dtype: Precision of the blocks of the prefix.
         adapters: Low-rank updates whose factors are among the arrays.
     """
 
     graphdef: nnx.GraphDef
     start: str | None
     preprocessing: Preprocessing
+    prefix: str | None = None
+    remat: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
+    prefix_dtype: jax.typing.DTypeLike = jnp.float32
     adapters: Adapters = Adapters()
 
     def inputs(self, batch: Batch) -> jax.Array:
@@ -58,9 +67,21 @@ class Forward:
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, Arrays]:
         """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
-        model = merge(self.graphdef, functional.cast(self.adapters.merged(arrays), self.dtype))
-        logits = model(x.astype(self.dtype), start=self.start, rngs=rngs)
+        arrays, start = self.adapters.merged(arrays), self.start
+        if self.prefix is not None:
+            x, start = self._through_prefix(arrays, x), self.prefix
+        model = merge(self.graphdef, functional.cast(arrays, self.dtype))
+        model.backbone.remat = self.remat
+        logits = model(x.astype(self.dtype), start=start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
+
+    def _through_prefix(self, arrays: Arrays, x: jax.Array) -> jax.Array:
+        arrays = functional.cast(arrays, self.prefix_dtype)
+
+        def frozen(x: jax.Array) -> jax.Array:
+            return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)
+
+        return in_slices(frozen, x.astype(self.prefix_dtype))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +97,7 @@ class StepOptions:
     l2_sp: float = 0.0
     l2_head: float = 0.0
     feature_brightness: float = 0.0
+    feature_flips: Flips = "none"
     group_lasso: float = 0.0
     keep: float = 1.0
 
@@ -95,6 +117,8 @@ def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
             x, targets = mix(mix_key, x, targets, mixup=options.mixup, cutmix=options.cutmix)
         if options.feature_brightness and forward.start is not None:
             x = brighten(mix_key, x, options.feature_brightness)
+        if options.feature_flips != "none" and forward.start is not None:
+            x = flipped(jax.random.fold_in(mix_key, 1), x, options.feature_flips)
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
