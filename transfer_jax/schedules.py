@@ -1,6 +1,6 @@
 """What the commands about schedules show: plans and learning rates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transfer_jax.config import TrainConfig
@@ -80,17 +80,21 @@ def _phases_table(found: Plan):
 
 
 def _costs_table(costs: Sequence[PhaseCost]):
-    rows = []
-    for cost in costs:
-        cache = [f"{cost.cache_bytes / 1e6:,.0f}", str(cost.tier), f"{cost.break_even or 0:.1f}"]
-        amounts = (cost.step_flops, 1e9), (cost.step_bytes, 1e9), (cost.peak_bytes, 1e6)
-        step = ["?" if amount is None else f"{amount / unit:,.3g}" for amount, unit in amounts]
-        seconds = (cost.compile_seconds, cost.extract_seconds, cost.train_seconds)
-        row = [cost.name, cost.boundary or "the images", *(cache if cost.boundary else ["", "", ""]), *step]
-        rows.append([*row, f"{cost.programs}", *(f"{each:,.1f}" for each in seconds)])
-    columns = ("phase", "boundary", "cache MB", "kept in", "pays after", "GFLOP a step", "GB a step")
-    columns += ("peak MB", "programs", "compile s", "extract s", "train s")
-    return table("Cost; a cache pays after so many epochs", columns, rows)
+    lines: dict[str, Callable[[PhaseCost], str]] = {
+        "boundary": lambda cost: cost.boundary or "the images",
+        "cache, MB": lambda cost: f"{cost.cache_bytes / 1e6:,.1f}" if cost.boundary else "",
+        "kept in": lambda cost: cost.tier or "",
+        "pays after, epochs": lambda cost: "" if cost.break_even is None else f"{cost.break_even:.1f}",
+        "GFLOP a step": lambda cost: f"{cost.step_flops / 1e9:,.3g}",
+        "GB a step": lambda cost: "?" if cost.step_bytes is None else f"{cost.step_bytes / 1e9:,.3g}",
+        "peak, MB": lambda cost: "?" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:,.0f}",
+        "programs": lambda cost: f"{cost.programs}",
+        "compile, s": lambda cost: f"{cost.compile_seconds:,.1f}",
+        "extract, s": lambda cost: f"{cost.extract_seconds:,.1f}",
+        "train, s": lambda cost: f"{cost.train_seconds:,.1f}",
+    }
+    rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
+    return table("Cost", ("", *(cost.name for cost in costs)), rows)
 
 
 def _compared_table(costs: Sequence[PhaseCost], finished: Sequence[PhaseResult]):
