@@ -1,9 +1,10 @@
-"""Times programs side by side: a process each, in turn, several rounds, medians."""
+"""Times programs side by side: a process each, in turn, several rounds, medians; and their memory."""
 
 import dataclasses
 import json
 import multiprocessing
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,10 +29,12 @@ class Timing:
     Attributes:
         prepare: From the start of its process to the end of its first call: imports, loading, compiling.
         calls: Each timed call.
+        peak: The most memory that its process held, in bytes.
     """
 
     prepare: float
     calls: list[float]
+    peak: int
 
     @property
     def median(self) -> float:
@@ -55,10 +58,12 @@ def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) ->
             seconds = pipe.recv()
             if index >= warmup:
                 calls[name].append(seconds)
-    for pipe, process, _ in workers.values():
+    timings = {}
+    for name, (pipe, process, prepare) in workers.items():
         pipe.send("stop")
+        timings[name] = Timing(prepare, calls[name], pipe.recv())
         process.join()
-    return {name: Timing(worker[2], calls[name]) for name, worker in workers.items()}
+    return timings
 
 
 def _work(build: Build, pipe: Connection) -> None:
@@ -70,6 +75,7 @@ def _work(build: Build, pipe: Connection) -> None:
         started = time.perf_counter()
         call()
         pipe.send(time.perf_counter() - started)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def report(

@@ -1,13 +1,14 @@
 """How fast is the frozen base, and how much memory does an extraction take?
 
     python benchmarks/feature_extraction.py --peer torch
+    python benchmarks/feature_extraction.py --peer torch --precision bfloat16 --models resnet50
     python benchmarks/feature_extraction.py --memory
 
 The first times uint8 images to pooled features, batch by batch, against timm in PyTorch eager mode
-(channels_last, inference mode, the same network, both with as many threads as there are cores). Our command
-line tells the C library to keep freed memory; the peer is timed without that, as its users run it, and with
-it. The second runs `extract` over a folder of images and over one four times as large, each in a process of
-its own.
+(channels_last, inference mode, the same arrays, both with as many threads as there are cores; for bfloat16
+the peer runs under autocast). Our command line tells the C library to keep freed memory; the peer is timed
+without that, as its users run it, and with it. The last runs `extract` over a folder of images and over one
+four times as large, each in a process of its own.
 """
 
 import argparse
@@ -23,8 +24,13 @@ from typing import Any
 
 import numpy as np
 from contest import contest, report
+from peers import MODELS, Given, normalize, our_network, timm_arrays, timm_network
 
-MODEL = "efficientnet_lite0"
+from transfer_jax.memory import keep_freed_memory
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import variant_of
+
+PACKAGES = ("jax", "torch", "timm")
 
 
 def random_images(batch: int, size: int) -> np.ndarray:
@@ -32,71 +38,65 @@ def random_images(batch: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def ours(batch: int, size: int, precision: str) -> Callable[[], Any]:
+def ours(given: Given) -> Callable[[], Any]:
     """The prefix that `extract` runs."""
     import jax
     import jax.numpy as jnp
 
     from transfer_jax.features import make_prefix
-    from transfer_jax.memory import keep_freed_memory
-    from transfer_jax.models import create_model
-    from transfer_jax.models.functional import split
-    from transfer_jax.weights import find_spec, load_pretrained
 
     keep_freed_memory()
-    spec = find_spec(MODEL)
-    model = create_model(MODEL, 2, abstract_backbone=True)
-    load_pretrained(model, spec)
-    model.eval()
-    graphdef, params, stats = split(model)
-    prefix = jax.jit(make_prefix(graphdef, "pre_logits", spec.preprocessing, jnp.dtype(precision)))
-    arrays, images = {**params, **stats}, random_images(batch, size)
-    return lambda: jax.block_until_ready(prefix(arrays, images))
+    graphdef, params, stats = split(our_network(given, 2))
+    preprocessing = variant_of(given.name).preprocessing
+    prefix = jax.jit(make_prefix(graphdef, "pre_logits", preprocessing, jnp.dtype(given.precision)))
+    images = random_images(given.count, given.size)
+    return lambda: jax.block_until_ready(prefix({**params, **stats}, images))
 
 
-def torch_eager(batch: int, size: int, precision: str, keep: bool) -> Callable[[], Any]:
+def torch_eager(given: Given, *, keep: bool) -> Callable[[], Any]:
     """The same network in timm, to pooled features; `keep` tells the C library to keep freed memory."""
     import torch
-    from peers import timm_network
-
-    from transfer_jax.memory import keep_freed_memory
 
     if keep:
         keep_freed_memory()
-    network = timm_network(MODEL, 0)
-    images = torch.from_numpy(random_images(batch, size))
-    low = precision == "bfloat16"
+    network = timm_network(given, 0)
+    images = torch.from_numpy(random_images(given.count, given.size))
+    low = given.precision == "bfloat16"
 
     def call() -> Any:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
-            return network(((images.float() - 127) / 128).permute(0, 3, 1, 2))
+            return network(normalize(given.name, images))
 
     return call
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """Times the forward pass."""
-    given = (arguments.batch, arguments.size, arguments.precision)
-    contenders = {"transfer_jax": functools.partial(ours, *given)}
-    if arguments.peer == "torch":
-        contenders["torch eager channels_last"] = functools.partial(torch_eager, *given, False)
-        contenders["the same, freed memory kept"] = functools.partial(torch_eager, *given, True)
-    timings = contest(contenders, rounds=arguments.rounds)
-    base = next(iter(timings.values())).median
-    rows = [
-        {
-            "program": name,
-            "images/s": arguments.batch / timing.median,
-            "ms a batch": 1e3 * timing.median,
-            "fastest": 1e3 * min(timing.calls),
-            "slowest": 1e3 * max(timing.calls),
-            "start-up s": timing.prepare,
-            "ours is": timing.median / base,
-        }
-        for name, timing in timings.items()
-    ]
-    title = f"{MODEL}, {given[1]} px, batch {given[0]}, {given[2]}, frozen forward"
-    report(title, rows, arguments.out)
+    """Times the forward pass of each network."""
+    rows = []
+    for name in arguments.models:
+        arrays = timm_arrays(name, arguments.size)
+        given = Given(name, arrays, arguments.batch, arguments.size, arguments.precision)
+        contenders = {"transfer_jax": functools.partial(ours, given)}
+        if arguments.peer == "torch":
+            contenders["torch eager channels_last"] = functools.partial(torch_eager, given, keep=False)
+            contenders["the same, freed memory kept"] = functools.partial(torch_eager, given, keep=True)
+        timings = contest(contenders, rounds=arguments.rounds)
+        base = next(iter(timings.values())).median
+        rows += [
+            {
+                "network": name,
+                "program": program,
+                "images/s": arguments.batch / timing.median,
+                "ms a batch": 1e3 * timing.median,
+                "fastest": 1e3 * min(timing.calls),
+                "slowest": 1e3 * max(timing.calls),
+                "start-up s": timing.prepare,
+                "ours is": timing.median / base,
+            }
+            for program, timing in timings.items()
+        ]
+    title = f"{arguments.size} px, batch {arguments.batch}, {arguments.precision}, frozen forward"
+    report(title, rows, arguments.out, packages=PACKAGES)
 
 
 def memory(arguments: argparse.Namespace) -> None:
@@ -122,7 +122,7 @@ def memory(arguments: argparse.Namespace) -> None:
         }
         for count, found in peaks.items()
     ]
-    report(f"{MODEL}, extract, peak memory of the process", rows, arguments.out)
+    report("EfficientNet-Lite0, extract, peak memory of the process", rows, arguments.out)
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -149,6 +149,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peer", choices=("none", "torch"), default="none")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=", ".join(MODELS))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")

@@ -1,28 +1,90 @@
-"""The same networks in other libraries."""
+"""The same networks in ours and in other libraries."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
+from originals import ORIGINALS
 
-_TIMM = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+from transfer_jax.models import Classifier, create_model
+from transfer_jax.models.functional import split
+from transfer_jax.models.registry import variant_of
+from transfer_jax.weights import find_spec, load_pretrained
+from transfer_jax.weights.convert import fill
+from transfer_jax.weights.naming import Naming, to_library
+from transfer_jax.weights.specs import WeightsSpec
+
+REAL = "efficientnet_lite0"
+MODELS = (REAL, "mobilenet_v2", "resnet50", "vit_small_patch16_224")
+
+Arrays = dict[str, np.ndarray]
 
 
-def timm_network(model: str, num_classes: int) -> Any:
-    """The network of timm with our weights, channels_last, in inference mode; 0 classes end in features.
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What all programs of a comparison are given.
 
-    The weights must be real: with random ones the activations shrink to denormal numbers, which are slow.
-    Both libraries name the same arrays in the same order, and loading checks every shape.
+    Attributes:
+        name: The network, by our name.
+        arrays: Its arrays, by the names of timm.
+        count: Images of a batch.
+        size: Their side in pixels.
+        precision: `float32` or `bfloat16`.
     """
-    import timm
+
+    name: str
+    arrays: Arrays
+    count: int
+    size: int
+    precision: str
+
+
+def timm_arrays(name: str, size: int) -> Arrays:
+    """The arrays of a network without its classifier, by the names of timm.
+
+    Those of EfficientNet-Lite0 are real. The others are random, with running statistics that fit: with any
+    the activations shrink to denormal numbers, which are slow.
+    """
+    if name == REAL:
+        model = create_model(name, 2, abstract_backbone=True)
+        load_pretrained(model, find_spec(name))
+        _, params, stats = split(model)
+        ours = {path: array for path, array in {**params, **stats}.items() if not path.startswith("head/")}
+        return to_library(name, ours, "timm")
+    original = ORIGINALS[name, "timm"]
+    naming = Naming(name, "timm")
+    classifier = {key for leaf in ("kernel", "bias") for key in naming.keys(f"head/classifier/{leaf}")}
+    arrays = original.state(original.randomized(name, size))
+    return {key: array for key, array in arrays.items() if key not in classifier}
+
+
+def our_network(given: Given, num_classes: int) -> Classifier:
+    """Our network with those arrays, in inference mode."""
+    name, preprocessing = given.name, variant_of(given.name).preprocessing
+    model = create_model(name, num_classes, image_size=given.size, abstract_backbone=True)
+    fill(model, given.arrays, WeightsSpec(name=name, model=name, address="", preprocessing=preprocessing))
+    model.eval()
+    return model
+
+
+def timm_network(given: Given, num_classes: int) -> Any:
+    """The network of timm with those arrays, channels_last, in inference mode; 0 classes end in features."""
     import torch
 
-    from transfer_jax.weights import find_spec
-    from transfer_jax.weights.readers import read_weights
-
-    source = read_weights(find_spec(model).path())
-    arrays = [torch.from_numpy(np.array(source[key])) for key in source if not key.startswith("_fc")]
-    network = timm.create_model(_TIMM[model], num_classes=num_classes)
-    state = network.state_dict()
-    names = [name for name in state if not name.startswith("classifier")]
-    network.load_state_dict({**state, **dict(zip(names, arrays, strict=True))})
+    network = ORIGINALS[given.name, "timm"].make(given.name, given.size)
+    network.reset_classifier(num_classes)
+    tensors = {key: torch.from_numpy(np.array(array)) for key, array in given.arrays.items()}
+    missing, unexpected = network.load_state_dict(tensors, strict=False)
+    assert not unexpected, unexpected
+    expected = ("classifier.", "fc.", "head.")
+    assert all(key.startswith(expected) or key.endswith("num_batches_tracked") for key in missing), missing
     return network.eval().to(memory_format=torch.channels_last)
+
+
+def normalize(name: str, images: Any) -> Any:
+    """Images `(batch, height, width, 3)`, a tensor of uint8, as timm's network wants them."""
+    import torch
+
+    preprocessing = variant_of(name).preprocessing
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    return ((images.float() - mean) / std).permute(0, 3, 1, 2)

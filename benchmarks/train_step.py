@@ -1,11 +1,16 @@
-"""How fast is a training step, and what does unfreezing cost?
+"""How fast is a training step, how much memory does it take, and what does unfreezing cost?
 
-    python benchmarks/train_step.py --peer torch
+    python benchmarks/train_step.py --peers torch compile flax keras --out train_step.json
 
-Times steps on live images for three selectors: the head, the last stage, everything; against timm in PyTorch
-eager mode (channels_last) with the same parameters trainable, and BatchNorm in inference mode in both. The
-optimizer is AdamW in both. A second row trains from cached features, as `fit` does. Our command line tells
-the C library to keep freed memory; the peer is timed without that, as its users run it, and with it.
+Times steps of four networks on live images for three selectors: the head, the last stage, everything; a
+second row trains from cached features, as `fit` does. The optimizer is AdamW, and BatchNorm in inference
+mode, in all. Peers, which train the same:
+
+* `torch`: timm in PyTorch eager mode, channels_last, with the same arrays. Our command line tells the C
+  library to keep freed memory; this peer is timed without that, as its users run it, and with it.
+* `compile`: the same through `torch.compile`, with freed memory kept.
+* `flax`: our network in a loop as users of Flax write it, with `optax.multi_transform` and `set_to_zero`.
+* `keras`: Keras on JAX, for the networks that it has, with initial parameters of its own.
 """
 
 import argparse
@@ -15,57 +20,69 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import contest, report
+from contest import Build, contest, report
+from peer_steps import CLASSES, KERAS, batch_of, flax_step, keras_step, torch_step
+from peers import MODELS, Given, our_network, timm_arrays
 
-MODEL = "efficientnet_lite0"
-CLASSES = 10
-TRAINS = {"head": "head", "last stage": "from_('blocks.15')", "everything": "all_()"}
+from transfer_jax.memory import keep_freed_memory
+from transfer_jax.models.registry import variant_of
+
+PACKAGES = ("jax", "flax", "torch", "timm", "keras")
+PEERS = ("torch", "compile", "flax", "keras")
+LAST_STAGE = {
+    "efficientnet_lite0": ("blocks.15", ("blocks.6", "conv_head", "bn2", "classifier")),
+    "mobilenet_v2": ("blocks.6.0", ("blocks.6", "conv_head", "bn2", "classifier")),
+    "resnet50": ("layer4.0", ("layer4", "fc")),
+    "vit_small_patch16_224": ("blocks.9", ("blocks.9", "blocks.10", "blocks.11", "norm", "head")),
+}
+"""The first block of the last stage, or of the last quarter of a transformer, and its modules in timm."""
 
 
-def batch_of(count: int, size: int) -> dict[str, np.ndarray]:
-    """Noise with random labels."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    return {"image": images, "label": rng.integers(0, CLASSES, count).astype(np.int32)}
+def selectors(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What trains, by a selector of ours and by the names that begin so in timm."""
+    first, modules = LAST_STAGE[name]
+    return {
+        "head": ("head", modules[-1:]),
+        "last stage": (f"from_({first!r})", modules),
+        "everything": ("all_()", ("",)),
+    }
 
 
-def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
+def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
     """The compiled step of a phase."""
     import jax
+    import jax.numpy as jnp
 
     from transfer_jax.features import make_prefix
     from transfer_jax.freezing import Phase, boundary, labels, partition
     from transfer_jax.freezing.labels import trainable_blocks
     from transfer_jax.freezing.rates import PhaseRates
-    from transfer_jax.memory import keep_freed_memory
-    from transfer_jax.models import create_model
     from transfer_jax.models.functional import split, with_training
     from transfer_jax.training.optimizer import make_optimizer
     from transfer_jax.training.state import TrainState
     from transfer_jax.training.step import Forward, StepOptions, make_train_step
-    from transfer_jax.weights import find_spec, load_pretrained
 
     keep_freed_memory()
-    spec = find_spec(MODEL)
-    model = create_model(MODEL, CLASSES, abstract_backbone=True)
-    load_pretrained(model, spec)
-    model.eval()
+    model, dtype = our_network(given, CLASSES), jnp.dtype(given.precision)
+    preprocessing = variant_of(given.name).preprocessing
     graphdef, params, stats = split(model)
     phase = Phase(name="phase", train=trains, epochs=1, learning_rate=1e-5)
     labelled = labels(params, phase.selector, model.backbone.block_names)
     trainable, frozen = partition(params, labelled)
     end = boundary(labelled, model.backbone.block_names)
     start = end if cached else None
-    batch = batch_of(count, size)
+    batch = batch_of(given)
     if start is not None:
-        prefix = jax.jit(make_prefix(graphdef, start, spec.preprocessing, np.float32))
+        prefix = jax.jit(make_prefix(graphdef, start, preprocessing, dtype))
         features = np.asarray(prefix({**params, **stats}, batch["image"]))
         batch = {"features": features, "label": batch["label"]}
     forward = Forward(
         graphdef=with_training(graphdef, {**params, **stats}, trainable_blocks(labelled), norm="frozen"),
         start=start,
         prefix=None if cached else end,
-        preprocessing=spec.preprocessing,
+        preprocessing=preprocessing,
+        dtype=dtype,
+        prefix_dtype=dtype,
     )
     optimizer = make_optimizer(phase, labelled)
     options = StepOptions(class_weights=np.ones(CLASSES, np.float32))
@@ -81,70 +98,66 @@ def ours(trains: str, count: int, size: int, cached: bool) -> Callable[[], Any]:
     return call
 
 
-def torch_eager(trains: str, count: int, size: int, keep: bool) -> Callable[[], Any]:
-    """The same step with timm; `keep` tells the C library to keep freed memory."""
-    import torch
-    from peers import timm_network
-
-    from transfer_jax.memory import keep_freed_memory
-
-    if keep:
-        keep_freed_memory()
-    network = timm_network(MODEL, CLASSES)  # BatchNorm in inference mode, as ours
-    names = {
-        "head": ("classifier",),
-        "last stage": ("classifier", "blocks.6", "conv_head", "bn2"),
-        "everything": ("",),
-    }[trains]
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = name.startswith(names)
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=1e-5)
-    batch = batch_of(count, size)
-    images = torch.from_numpy(batch["image"])
-    label = torch.from_numpy(batch["label"]).long()
-
-    def call() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        x = ((images.float() - 127) / 128).permute(0, 3, 1, 2)
-        torch.nn.functional.cross_entropy(network(x), label).backward()
-        optimizer.step()
-
-    return call
-
-
 def main() -> None:
     """Reads the command line and times each selector."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--peer", choices=("none", "torch"), default="none")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[], help=", ".join(PEERS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=", ".join(MODELS))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    given = (arguments.batch, arguments.size)
     rows = []
-    for name, selector in TRAINS.items():
-        contenders = {"transfer_jax": functools.partial(ours, selector, *given, False)}
-        if name != "everything":
-            contenders["transfer_jax, cached features"] = functools.partial(ours, selector, *given, True)
-        if arguments.peer == "torch":
-            contenders["torch eager channels_last"] = functools.partial(torch_eager, name, *given, False)
-            contenders["the same, freed memory kept"] = functools.partial(torch_eager, name, *given, True)
-        timings = contest(contenders, rounds=arguments.rounds)
-        base = timings["transfer_jax"].median
-        rows += [
-            {
-                "trains": name,
-                "program": program,
-                "images/s": arguments.batch / timing.median,
-                "ms a step": 1e3 * timing.median,
-                "start-up s": timing.prepare,
-                "ours, live, is": timing.median / base,
-            }
-            for program, timing in timings.items()
-        ]
-    report(f"{MODEL}, {given[1]} px, batch {given[0]}, float32, training step", rows, arguments.out)
+    for name in arguments.models:
+        arrays = timm_arrays(name, arguments.size)
+        given = Given(name, arrays, arguments.batch, arguments.size, arguments.precision)
+        for trains, (selector, modules) in selectors(name).items():
+            rows += rows_of(name, trains, contenders_of(given, selector, modules, arguments.peers), arguments)
+    title = f"{arguments.size} px, batch {arguments.batch}, {arguments.precision}, training step"
+    report(title, rows, arguments.out, packages=PACKAGES)
+
+
+def contenders_of(
+    given: Given, selector: str, modules: tuple[str, ...], peers: list[str]
+) -> dict[str, Build]:
+    """The programs to time: ours from images, and from cached features if something is frozen; the peers."""
+    run = functools.partial(ours, given, trains=selector)
+    found: dict[str, Build] = {"transfer_jax": functools.partial(run, cached=False)}
+    if modules != ("",):
+        found["transfer_jax, cached features"] = functools.partial(run, cached=True)
+    if "torch" in peers:
+        found["torch eager"] = functools.partial(torch_step, given, modules, keep=False)
+        found["torch eager, freed memory kept"] = functools.partial(torch_step, given, modules, keep=True)
+    if "compile" in peers:
+        found["torch.compile"] = functools.partial(torch_step, given, modules, keep=True, compiled=True)
+    if "flax" in peers:
+        found["a plain Flax loop"] = functools.partial(flax_step, given, selector)
+    if "keras" in peers and given.name in KERAS:
+        found["Keras on JAX"] = functools.partial(keras_step, given, modules)
+    return found
+
+
+def rows_of(
+    name: str, trains: str, contenders: dict[str, Build], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row for each program."""
+    timings = contest(contenders, rounds=arguments.rounds)
+    base = timings["transfer_jax"].median
+    return [
+        {
+            "network": name,
+            "trains": trains,
+            "program": program,
+            "images/s": arguments.batch / timing.median,
+            "ms a step": 1e3 * timing.median,
+            "start-up s": timing.prepare,
+            "peak GB": timing.peak / 1e9,
+            "ours, live, is": timing.median / base,
+        }
+        for program, timing in timings.items()
+    ]
 
 
 if __name__ == "__main__":

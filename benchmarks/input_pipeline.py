@@ -1,0 +1,132 @@
+"""How fast do images get from files to batches?
+
+    python benchmarks/input_pipeline.py --out input_pipeline.json
+
+Writes the solar cells as colour JPEG files, and reads them: decoded, cropped to 224 pixels and flipped, at
+random as for training, or in the middle as for evaluation, by bicubic interpolation. Ours are threads, which
+give uint8 and leave normalizing to the device; torchvision's transforms run in the worker processes of
+PyTorch's loader, as its users set them up, and give normalized float32. Both have as many threads or workers
+as there are cores.
+"""
+
+import argparse
+import datetime
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from contest import contest, report
+from PIL import Image
+
+from transfer_jax.data import from_elpv
+
+SIZE = 224
+PACKAGES = ("grain", "pillow", "torch", "torchvision")
+
+
+def write_images(folder: Path, side: int) -> None:
+    """The cells as JPEG files, by class."""
+    cells = from_elpv()
+    for index in range(len(cells)):
+        path = folder / cells.class_names[cells.labels[index]] / f"{index:05d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(cells.image(index)).resize((side, side), Image.Resampling.BICUBIC).save(
+            path, quality=90
+        )
+
+
+def ours(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
+    """The batches that `fit` trains on, or evaluates."""
+    from transfer_jax import Augmentation
+    from transfer_jax.data import (
+        augmented_image_fetch,
+        from_folder,
+        image_fetch,
+        ordered_batches,
+        shuffled_batches,
+    )
+    from transfer_jax.models.registry import variant_of
+
+    dataset, preprocessing = from_folder(folder), variant_of("resnet50").preprocessing
+    if train:
+        fetch = augmented_image_fetch(dataset, preprocessing, Augmentation(crop_scale=(0.08, 1.0)))
+        found = shuffled_batches(fetch, len(dataset), batch_size=batch, seed=0, threads=workers)
+    else:
+        fetch = image_fetch(dataset, preprocessing)
+        found = ordered_batches(fetch, len(dataset), batch_size=batch, threads=workers)
+    return _take(lambda: iter(found), batches)
+
+
+def torch_loader(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
+    """Those of PyTorch's loader."""
+    import torch
+    from torchvision import datasets
+    from torchvision.transforms import v2
+
+    bicubic = v2.InterpolationMode.BICUBIC
+    if train:
+        crop = [v2.RandomResizedCrop(SIZE, interpolation=bicubic), v2.RandomHorizontalFlip()]
+    else:
+        crop = [v2.Resize(256, bicubic), v2.CenterCrop(SIZE)]
+    to_float = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.5,) * 3, (0.25,) * 3)]
+    images = datasets.ImageFolder(folder, v2.Compose([*crop, *to_float]))
+    loader = torch.utils.data.DataLoader(
+        images, batch_size=batch, shuffle=train, num_workers=workers, persistent_workers=True, drop_last=True
+    )
+    return _take(lambda: iter(loader), batches)
+
+
+def _take(start: Callable[[], Iterator[Any]], batches: int) -> Callable[[], None]:
+    """Takes that many batches at a call, from one iterator as long as it lasts."""
+    iterator = start()
+
+    def call() -> None:
+        nonlocal iterator
+        for _ in range(batches):
+            found = next(iterator, None)
+            if found is None:
+                iterator = start()
+
+    return call
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--side", type=int, default=400, help="side of the files' images in pixels")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=30, help="batches of a timed call")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    workers, rows = os.cpu_count() or 1, []
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder), arguments.side)
+        for train in (True, False):
+            given = (folder, arguments.batch, arguments.batches, workers, train)
+            contenders = {
+                "transfer_jax": functools.partial(ours, *given),
+                "torchvision": functools.partial(torch_loader, *given),
+            }
+            timings = contest(contenders, rounds=arguments.rounds)
+            images = arguments.batch * arguments.batches
+            rows += [
+                {
+                    "crops": "random" if train else "central",
+                    "program": name,
+                    "images/s": images / timing.median,
+                    "start-up s": timing.prepare,
+                    "peak GB": timing.peak / 1e9,
+                    "ours is": timing.median / timings["transfer_jax"].median,
+                }
+                for name, timing in timings.items()
+            ]
+    title = f"Files of {arguments.side} px, batches of {arguments.batch}, {datetime.date.today()}"
+    report(title, rows, arguments.out, packages=PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
