@@ -151,14 +151,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes: Any = figure.subplots()
     for row in rows:
         x, y = row["cost s"], row["weighted accuracy %"]
-        colour = "C0" if row["unbeaten"] else "gray"
+        colour, side, align = ("C0", 5, "left") if row["unbeaten"] else ("gray", -5, "right")
         axes.errorbar(x, y, row["deviation"], fmt="o", color=colour, elinewidth=0.7)
-        axes.annotate(
-            row["schedule"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
-        )
+        beside = {"xytext": (side, 4), "textcoords": "offset points", "ha": align}
+        axes.annotate(row["schedule"], (x, y), **beside, fontsize=8, color=colour)
     front = sorted((row["cost s"], row["weighted accuracy %"]) for row in rows if row["unbeaten"])
     axes.plot(*zip(*front, strict=True), color="C0", linewidth=1)
+    axes.margins(x=0.12)
     axes.set(xscale="log", xlabel="extraction and training, seconds", ylabel="weighted accuracy, %")
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter("{x:g}")
     save_figure(figure, path)
 
 
