@@ -1,8 +1,8 @@
 """Two-dimensional convolution that lowers well on every platform.
 
 Accelerators get XLA's own convolution, forward and backward. On a CPU that lowering is far from what the
-machine can do for two kinds of kernel, which are all of a mobile network: depthwise ones, written here as one
-multiply-add per tap of the kernel, and 1x1 ones, written here as a matrix product. The choice falls when a
+machine can do for kernels of three kinds: depthwise ones, written here as one multiply-add per tap of the
+kernel; 1x1 ones, as a matrix product; 3x3 ones with many channels, by `winograd`. The choice falls when a
 function is lowered, not when it is traced, so compiling ahead of time for another platform is not affected.
 """
 
@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from transfer_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -65,6 +67,8 @@ def conv2d(
         return _depthwise(x, kernel, window)
     if groups == 1 and kernel_size == (1, 1) and not any((top, bottom, left, right)):
         return _pointwise(x, kernel, window)
+    if _suits_winograd(x, kernel, window):
+        return _winograd(x, kernel, window)
     return _native(x, kernel, window)
 
 
@@ -122,6 +126,24 @@ def _pointwise_gradients(x, kernel, dy, window):
     rows = x[:, ::step, ::step].reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     dkernel = lax.dot_general(*rows, (((0,), (0,)), ((), ())))
     return dx, dkernel.reshape(kernel.shape)
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, window: _Window) -> bool:
+    if kernel.shape[:2] != (3, 3) or window.stride != 1 or window.groups != 1 or x.dtype != jnp.float32:
+        return False
+    sizes = (size + sum(zeros) - 2 for size, zeros in zip(x.shape[1:3], window.padding, strict=True))
+    return winograd.pays((x.shape[0], *sizes, kernel.shape[3]), kernel.shape)
+
+
+def _winograd_forward(x, kernel, window):
+    return winograd.correlate(_pad(x, window.padding), kernel)
+
+
+def _winograd_gradients(x, kernel, dy, window):
+    (top, bottom), (left, right) = window.padding
+    around = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+    dx = winograd.correlate(_pad(dy, around), kernel[::-1, ::-1].swapaxes(2, 3))
+    return dx, jax.vjp(lambda k: _native(x, k, window), kernel)[1](dy)[0]
 
 
 def _depthwise_forward(x, kernel, window):
@@ -226,3 +248,4 @@ def _sum_dtype(dtype):
 
 _depthwise = _by_platform(_depthwise_forward, _depthwise_gradients)
 _pointwise = _by_platform(_pointwise_forward, _pointwise_gradients)
+_winograd = _by_platform(_winograd_forward, _winograd_gradients)
