@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from contest import contest, report
+from peer_steps import batch_of
 from peers import MODELS, Given, normalize, our_network, timm_arrays, timm_network
 
 from transfer_jax.memory import keep_freed_memory
@@ -31,11 +32,6 @@ from transfer_jax.models.functional import split
 from transfer_jax.models.registry import variant_of
 
 PACKAGES = ("jax", "torch", "timm")
-
-
-def random_images(batch: int, size: int) -> np.ndarray:
-    """Noise, uint8 `(batch, size, size, 3)`."""
-    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
 def ours(given: Given) -> Callable[[], Any]:
@@ -49,8 +45,8 @@ def ours(given: Given) -> Callable[[], Any]:
     graphdef, params, stats = split(our_network(given, 2))
     preprocessing = variant_of(given.name).preprocessing
     prefix = jax.jit(make_prefix(graphdef, "pre_logits", preprocessing, jnp.dtype(given.precision)))
-    images = random_images(given.count, given.size)
-    return lambda: jax.block_until_ready(prefix({**params, **stats}, images))
+    arrays, images = {**params, **stats}, batch_of(given)["image"]
+    return lambda: jax.block_until_ready(prefix(arrays, images))
 
 
 def torch_eager(given: Given, *, keep: bool) -> Callable[[], Any]:
@@ -60,7 +56,7 @@ def torch_eager(given: Given, *, keep: bool) -> Callable[[], Any]:
     if keep:
         keep_freed_memory()
     network = timm_network(given, 0)
-    images = torch.from_numpy(random_images(given.count, given.size))
+    images = torch.from_numpy(batch_of(given)["image"])
     low = given.precision == "bfloat16"
 
     def call() -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from contest import Build, contest, report
-from peer_steps import CLASSES, KERAS, batch_of, flax_step, keras_step, torch_step
+from peer_steps import CLASSES, KERAS, RATE, batch_of, flax_step, keras_step, torch_step
 from peers import MODELS, Given, our_network, timm_arrays
 
 from transfer_jax.memory import keep_freed_memory
@@ -66,7 +66,7 @@ def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
     model, dtype = our_network(given, CLASSES), jnp.dtype(given.precision)
     preprocessing = variant_of(given.name).preprocessing
     graphdef, params, stats = split(model)
-    phase = Phase(name="phase", train=trains, epochs=1, learning_rate=1e-5)
+    phase = Phase(name="phase", train=trains, epochs=1, learning_rate=RATE)
     labelled = labels(params, phase.selector, model.backbone.block_names)
     trainable, frozen = partition(params, labelled)
     end = boundary(labelled, model.backbone.block_names)
