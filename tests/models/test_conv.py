@@ -12,7 +12,7 @@ WIDE_DEPTHWISE = (5, 4, 4, 4)
 POINTWISE = (1, 6, 4, 1)
 PLAIN = (3, 3, 8, 1)
 GROUPED = (3, 6, 9, 3)
-MANY_CHANNELS = (3, 32, 40, 1)  # by Winograd's filtering, where there are enough pixels
+MANY_CHANNELS = (3, 32, 40, 1)  # in float32 by Winograd's filtering, where there are enough pixels
 KERNELS = pytest.mark.parametrize("kernel", [DEPTHWISE, WIDE_DEPTHWISE, POINTWISE, PLAIN, GROUPED])
 
 
@@ -67,24 +67,27 @@ def test_many_channels_take_fewer_multiplications(size, padding):
     assert "stablehlo.convolution" not in lowered
 
 
-@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
-def test_half_precision_stays_half_and_is_close(kernel):
-    x, weights = example(kernel)
-    options = {"strides": 1, "padding": "SAME", "groups": kernel[3]}
-    found = conv2d(x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), **options)
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE, MANY_CHANNELS])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_half_precision_stays_half_and_rounds_once(kernel, strides):
+    x, weights = (array.astype(jnp.bfloat16) for array in example(kernel))
+    options = {"strides": strides, "padding": "SAME", "groups": kernel[3]}
+    found = conv2d(x, weights, **options)
     assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(
-        found.astype(np.float32), reference(x, weights, **options), rtol=0.05, atol=0.1
-    )
+    exact = reference(x.astype(jnp.float32), weights.astype(jnp.float32), **options)
+    np.testing.assert_allclose(found.astype(np.float32), exact, rtol=2**-8, atol=1e-5)
+    lowered = jax.jit(lambda x, k: conv2d(x, k, **options)).lower(x, weights).as_text()
+    assert "stablehlo.convolution" not in lowered
 
 
-@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
-def test_half_precision_gradients_stay_half_and_are_close(kernel):
+@pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE, MANY_CHANNELS])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_half_precision_gradients_stay_half_and_are_close(kernel, strides):
     x, weights = example(kernel)
 
     def gradients(convolution, dtype):
         def loss(x, k):
-            y = convolution(x, k, strides=2, padding="SAME", groups=kernel[3])
+            y = convolution(x, k, strides=strides, padding="SAME", groups=kernel[3])
             return (y.astype(jnp.float32) ** 2).sum()
 
         return jax.grad(loss, argnums=(0, 1))(x.astype(dtype), weights.astype(dtype))
@@ -132,8 +135,9 @@ def test_a_gradient_that_nobody_reads_costs_nothing(kernel):
 
 @pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE, MANY_CHANNELS])
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_keep_the_convolution_of_xla(kernel, platform):
-    x, weights = example(kernel, (9, 16))
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_accelerators_keep_the_convolution_of_xla(kernel, platform, dtype):
+    x, weights = example(kernel, (9, 16), dtype)
 
     def loss(x, k):
         return (conv2d(x, k, groups=kernel[3]) ** 2).sum()

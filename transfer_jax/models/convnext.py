@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transfer_jax.models.activations import gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.initial import zeros
@@ -79,7 +80,7 @@ class ConvNeXtBlock(nnx.Module):
         self.drop_path = DropPath(drop_path)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = jax.nn.gelu(self.fc1(self.norm(self.conv(x))), approximate=False)
+        y = gelu(self.fc1(self.norm(self.conv(x))))
         y = self.fc2(self.grn(y)) if self.v2 else self.scale(self.fc2(y))
         return x + self.drop_path(y, rngs=rngs)
 

@@ -8,9 +8,9 @@ torchvision's B5 to B7 have another epsilon than timm's, hence the `tv_` before 
 import dataclasses
 import math
 
-import jax
 from flax import nnx
 
+from transfer_jax.models.activations import silu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
 from transfer_jax.models.layers import GlobalPool
@@ -57,11 +57,11 @@ class Shape:
 
 def build(shape: Shape, setting: Setting) -> Backbone:
     """The blocks `stem`, `blocks.0.0` …, `top`, `pre_logits`."""
-    style = Style(activation=jax.nn.silu, epsilon=shape.epsilon, same=shape.same)
+    style = Style(activation=silu, epsilon=shape.epsilon, same=shape.same)
     rngs, features, index = setting.rngs, shape.stem, 0
     total = sum(stage.count for stage in shape.stages)
     blocks: dict[str, nnx.Module] = {
-        "stem": style.conv(setting.channels, features, 3, strides=2, activation=jax.nn.silu, rngs=rngs)
+        "stem": style.conv(setting.channels, features, 3, strides=2, activation=silu, rngs=rngs)
     }
     for number, stage in enumerate(shape.stages):
         for repeat in range(stage.count):
@@ -78,7 +78,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
                 rngs=rngs,
             )
             features, index = stage.channels, index + 1
-    blocks["top"] = style.conv(features, shape.top, activation=jax.nn.silu, rngs=rngs)
+    blocks["top"] = style.conv(features, shape.top, activation=silu, rngs=rngs)
     blocks[PRE_LOGITS] = GlobalPool()
     return Backbone(blocks, shape.top)
 

@@ -5,15 +5,13 @@ Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: a full convolution for expans
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
 
+from transfer_jax.models.activations import Activation, silu
 from transfer_jax.models.layers import Conv, ConvNorm, DropPath
-
-Activation = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Style:
 
     activation: Activation
     gate: Activation = jax.nn.sigmoid
-    squeeze: Activation = jax.nn.silu
+    squeeze: Activation = silu
     epsilon: float = 1e-5
     same: bool = False
 

@@ -10,6 +10,7 @@ import dataclasses
 import jax
 from flax import nnx
 
+from transfer_jax.models.activations import gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
 from transfer_jax.models.layers import Conv, DropPath, LayerNorm, Linear
@@ -53,7 +54,7 @@ class Perceptron(nnx.Module):
         self.fc2 = Linear(hidden, features, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class MixerBlock(nnx.Module):

@@ -9,6 +9,7 @@ import dataclasses
 import jax
 from flax import nnx
 
+from transfer_jax.models.activations import hard_swish
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import (
     HALF,
@@ -81,14 +82,14 @@ class PooledDense(nnx.Module):
         self.dense = Linear(in_features, features, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return jax.nn.hard_swish(self.dense(x.mean(axis=(1, 2))))
+        return hard_swish(self.dense(x.mean(axis=(1, 2))))
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
     """The blocks `stem`, `blocks.0.0` …, `top`, V3's `conv_head`, `pre_logits`."""
     rngs, features, v3 = setting.rngs, shape.stem, shape.hidden > 0
     style = Style(
-        activation=jax.nn.hard_swish if v3 else jax.nn.relu6,
+        activation=hard_swish if v3 else jax.nn.relu6,
         gate=jax.nn.hard_sigmoid,
         squeeze=jax.nn.relu,
         epsilon=shape.epsilon,

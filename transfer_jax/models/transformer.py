@@ -4,33 +4,17 @@ Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Names of blocks are those of 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transfer_jax.models.activations import Activation, gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Place, Setting
 from transfer_jax.models.initial import normal
 from transfer_jax.models.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
-
-Activation = Callable[[jax.Array], jax.Array]
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, exactly."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-def gelu_tanh(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, approximated by a hyperbolic tangent."""
-    return jax.nn.gelu(x, approximate=True)
-
-
-def quick_gelu(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, approximated by a sigmoid."""
-    return x * jax.nn.sigmoid(1.702 * x)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,36 +10,38 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from transfer_jax.models.window import Window, pad
+
 Grid = Sequence[Sequence[jax.Array]]
 _Transform = Callable[[Sequence[jax.Array]], Sequence[jax.Array]]
 
 _FEWEST_CHANNELS, _FEWEST_TILES = 32, 48
 
 
-def pays(shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
-    """Whether it is faster than the direct sum on a CPU: with many channels, and many pixels for a kernel.
+def pays(x: jax.Array, kernel: jax.Array, window: Window) -> bool:
+    """Whether it works, and is faster than the direct sum on a CPU: with many channels, and many pixels."""
+    if kernel.shape[:2] != (3, 3) or window.stride > 1 or window.groups > 1 or x.dtype != jnp.float32:
+        return False
+    rows, columns = window.positions(x.shape, (3, 3))
+    tiles = x.shape[0] * -(-rows // 2) * -(-columns // 2)
+    return min(kernel.shape[2:]) >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES
+
+
+def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The convolution, with a stride of 1.
 
     Args:
-        shape: Of the output `(batch, height, width, out channels)`.
-        kernel_shape: `(3, 3, channels, out channels)`.
-    """
-    tiles = shape[0] * -(-shape[1] // 2) * -(-shape[2] // 2)
-    return min(kernel_shape[2:]) >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES
-
-
-def correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The convolution of images that are padded already, with a stride of 1.
-
-    Args:
-        x: Images `(batch, height + 2, width + 2, channels)`.
+        x: Images `(batch, height, width, channels)`.
         kernel: `(3, 3, channels, out channels)`.
+        window: How the kernel moves.
 
     Returns:
-        `(batch, height, width, out channels)`.
+        `(batch, out height, out width, out channels)`.
     """
-    batch, height, width, out = x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[3]
+    (height, width), batch, out = window.positions(x.shape, (3, 3)), x.shape[0], kernel.shape[3]
     rows, columns = -(-height // 2), -(-width // 2)
-    x = jnp.pad(x, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
+    (top, bottom), (left, right) = window.padding
+    x = pad(x, ((top, bottom + 2 * rows - height), (left, right + 2 * columns - width)))
     pixels = [[x[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] for j in range(4)] for i in range(4)]
     tiles = _both_ways(_of_pixels, pixels)
     taps = _both_ways(_of_taps, [[kernel[i, j] for j in range(3)] for i in range(3)])
