@@ -5,7 +5,8 @@ import pytest
 from flax import nnx
 
 from transfer_jax.models.initial import Draws
-from transfer_jax.models.layers import Conv, ConvNorm, max_pool
+from transfer_jax.models.layers import Conv, ConvNorm
+from transfer_jax.models.pooling import max_pool
 
 CHANNELS = 6
 

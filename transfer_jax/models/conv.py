@@ -3,8 +3,7 @@
 Accelerators get XLA's own convolution, forward and backward. On a CPU that lowering is far from what the
 machine can do for kernels of some kinds: depthwise ones, written here as one multiply-add per tap of the
 kernel; 1x1 ones, as a matrix product; 3x3 ones with many channels, by `winograd`; in bfloat16 any with many
-channels, as a matrix product per tap, since XLA's own convolution works in float32. The choice falls when a
-function is lowered, not when it is traced, so compiling ahead of time for another platform is not affected.
+channels, as a matrix product per tap, since XLA's own convolution works in float32.
 """
 
 import functools
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from transfer_jax.models import depthwise, winograd
+from transfer_jax.models.platforms import by_platform, gradients_of
 from transfer_jax.models.window import Window, sum_dtype
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -73,37 +73,6 @@ def _native(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     )
 
 
-def _native_gradients(x, kernel, dy, window):
-    return jax.vjp(functools.partial(_native, window=window), x, kernel)[1](dy)
-
-
-def _by_platform(forward, gradients):
-    """The convolution that is `forward` and `gradients` on a CPU, and XLA's own anywhere else."""
-
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-    def convolution(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-        return lax.platform_dependent(
-            x,
-            kernel,
-            cpu=functools.partial(forward, window=window),
-            default=functools.partial(_native, window=window),
-        )
-
-    def fwd(x, kernel, window):
-        return convolution(x, kernel, window), (x, kernel)
-
-    def bwd(window, inputs, dy):
-        return lax.platform_dependent(
-            *inputs,
-            dy,
-            cpu=functools.partial(gradients, window=window),
-            default=functools.partial(_native_gradients, window=window),
-        )
-
-    convolution.defvjp(fwd, bwd)
-    return convolution
-
-
 def _pointwise_forward(x, kernel, window):
     step = window.stride
     return _product(x[:, ::step, ::step], kernel[0, 0]).astype(x.dtype)
@@ -138,7 +107,7 @@ def _gradients_by(forward):
 
     def gradients(x, kernel, dy, window):
         if window.stride > 1:
-            return _native_gradients(x, kernel, dy, window)
+            return gradients_of(_native)(x, kernel, dy, window)
         dx = forward(dy, kernel[::-1, ::-1].swapaxes(2, 3), window.of_gradient(kernel.shape[:2]))
         return dx, jax.vjp(lambda k: _native(x, k, window), kernel)[1](dy)[0]
 
@@ -150,7 +119,7 @@ def _depthwise_gradients(x, kernel, dy, window):
     return gradients, depthwise.kernel_gradient(x, kernel, dy, window)
 
 
-_depthwise = _by_platform(depthwise.correlate, _depthwise_gradients)
-_pointwise = _by_platform(_pointwise_forward, _pointwise_gradients)
-_winograd = _by_platform(winograd.correlate, _gradients_by(winograd.correlate))
-_by_taps = _by_platform(_by_taps_forward, _gradients_by(_by_taps_forward))
+_depthwise = by_platform(depthwise.correlate, _native, _depthwise_gradients)
+_pointwise = by_platform(_pointwise_forward, _native, _pointwise_gradients)
+_winograd = by_platform(winograd.correlate, _native, _gradients_by(winograd.correlate))
+_by_taps = by_platform(_by_taps_forward, _native, _gradients_by(_by_taps_forward))

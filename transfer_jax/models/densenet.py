@@ -13,7 +13,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant
-from transfer_jax.models.layers import Conv, ConvNorm, GlobalPool, NormAct, max_pool
+from transfer_jax.models.layers import Conv, ConvNorm, GlobalPool, NormAct
+from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 

@@ -14,7 +14,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
-from transfer_jax.models.layers import ConvNorm, GlobalPool, max_pool
+from transfer_jax.models.layers import ConvNorm, GlobalPool
+from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 

@@ -239,18 +239,6 @@ class NormAct(nnx.Module):
         return self.activation(self.norm(x))
 
 
-def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, *, whole: bool = False) -> jax.Array:
-    """The maximum over windows of `size` x `size` pixels; the padding never wins.
-
-    With `whole`, a last window that sticks out of the image counts too: PyTorch's `ceil_mode`.
-    """
-    rows, columns = (-(length + 2 * padding - size) % strides if whole else 0 for length in x.shape[1:3])
-    around = ((0, 0), (padding, padding + rows), (padding, padding + columns), (0, 0))
-    return jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, strides, strides, 1), around
-    )
-
-
 class GlobalPool(nnx.Module):
     """The mean over height and width: `(batch, height, width, channels)` to `(batch, channels)`."""
 

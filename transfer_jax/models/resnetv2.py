@@ -14,7 +14,8 @@ from flax import nnx
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.conv import conv2d
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
-from transfer_jax.models.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct, max_pool
+from transfer_jax.models.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct
+from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 

@@ -9,7 +9,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, ConvNorm, FlattenPool, max_pool
+from transfer_jax.models.layers import Conv, ConvNorm, FlattenPool
+from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 Shape = tuple[tuple[int, ...], int, bool]

@@ -44,10 +44,10 @@ class Window(NamedTuple):
         return Window(1, (rows, columns), self.groups)
 
 
-def pad(x: jax.Array, padding: Padding) -> jax.Array:
-    """Images `(batch, height, width, channels)` with zeros around; negative counts cut off."""
+def pad(x: jax.Array, padding: Padding, value: float = 0.0) -> jax.Array:
+    """Images `(batch, height, width, channels)` with a value around; negative counts cut off."""
     low_high_interior = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), low_high_interior)
+    return lax.pad(x, jnp.asarray(value, x.dtype), low_high_interior)
 
 
 def taps_of(size: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,8 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, ConvNorm, DropPath, GlobalPool, max_pool
+from transfer_jax.models.layers import Conv, ConvNorm, DropPath, GlobalPool
+from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
 
 Block = tuple[tuple[int, ...], int]

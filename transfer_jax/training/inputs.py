@@ -196,11 +196,16 @@ class Extractor:
 
         def features(skipped: int) -> Iterator[np.ndarray]:
             prefix = self._compile(start)
+
+            def computed(rows: np.ndarray) -> dict[str, np.ndarray]:
+                return {"features": np.asarray(prefix(self._arrays, fetch(rows)["image"]))}
+
+            # Computed by the threads that read, for one program at a time leaves some of a CPU idle.
             batches = ordered_batches(
-                fetch, rows, batch_size=EXTRACTION_BATCH, start=skipped, threads=run.config.threads
+                computed, rows, batch_size=EXTRACTION_BATCH, start=skipped, threads=run.config.threads
             )
             for batch in batches:
-                yield np.asarray(prefix(self._arrays, batch["image"]))
+                yield batch["features"]
 
         progress.start(task, rows)
         extraction = extract(

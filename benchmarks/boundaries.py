@@ -1,0 +1,137 @@
+"""What does a training step cost at each boundary, and how near is that to what the counts promise?
+
+    python benchmarks/boundaries.py --out boundaries.json
+
+Times steps of two networks that train the head and the top k blocks, for several k, on live images and on
+cached features, against a step of everything. Forward is counted once and backward twice: with F
+multiply-adds in a forward pass, T of them above the boundary, a step of everything takes at most
+3F / (F + 2T) times as long on images, and F / T times on cached features; for L equal blocks that is
+3L / (L + 2k) and L / k. A picture is drawn beside the JSON file.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from contest import Build, contest, report
+from matplotlib.figure import Figure
+from peers import Given, our_network, timm_arrays
+from train_step import CLASSES, ours
+
+from transfer_jax.features import row_shapes
+from transfer_jax.models import Classifier
+from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models.operations import multiply_adds
+from transfer_jax.report.figures import save_figure
+
+FIRST_TRAINED = {
+    "efficientnet_lite0": ("blocks.1", "blocks.3", "blocks.5", "blocks.8", "blocks.11", "blocks.15", "head"),
+    "vit_small_patch16_224": (
+        "blocks.2",
+        "blocks.4",
+        "blocks.6",
+        "blocks.8",
+        "blocks.9",
+        "blocks.10",
+        "blocks.11",
+    ),
+}
+
+
+def operations(model: Classifier, size: int, first: str) -> tuple[int, int]:
+    """Multiply-adds of an image's forward pass: all of them, and those from the block `first` on."""
+    graphdef, params, stats = split(model)
+    arrays = {**params, **stats}
+    names = (*model.backbone.block_names, "head")
+    boundary = names[names.index(first) - 1]
+
+    def count(start: str | None, shape: tuple[int, ...]) -> int:
+        def forward(arrays: Arrays, x: jax.Array) -> jax.Array:
+            return merge(graphdef, arrays)(x, start=start)
+
+        return multiply_adds(forward, arrays, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+    return count(None, (size, size, 3)), count(boundary, row_shapes(graphdef, arrays, size)[boundary])
+
+
+def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each boundary of a network."""
+    given = Given(
+        name, timm_arrays(name, arguments.size), arguments.batch, arguments.size, arguments.precision
+    )
+    model = our_network(given, CLASSES)
+    run = functools.partial(ours, given)
+    contenders: dict[str, Build] = {"everything": functools.partial(run, trains="all_()", cached=False)}
+    for first in FIRST_TRAINED[name]:
+        trains = "head" if first == "head" else f"from_({first!r})"
+        for cached in (False, True):
+            contenders[f"{first} {cached}"] = functools.partial(run, trains=trains, cached=cached)
+    timings = contest(contenders, rounds=arguments.rounds)
+    everything, rows = timings["everything"].median, []
+    for first in FIRST_TRAINED[name]:
+        whole, above = operations(model, arguments.size, first)
+        live, cached = (timings[f"{first} {cached}"] for cached in (False, True))
+        rows.append(
+            {
+                "network": name,
+                "trains from": first,
+                "share of the multiply-adds": above / whole,
+                "ms live": 1e3 * live.median,
+                "ms cached": 1e3 * cached.median,
+                "GB live": live.peak / 1e9,
+                "GB cached": cached.peak / 1e9,
+                "faster live": everything / live.median,
+                "at most": 3 * whole / (whole + 2 * above),
+                "faster cached": everything / cached.median,
+                "cached, at most": whole / above,
+                "of that": everything / cached.median * above / whole,
+            }
+        )
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Speed by boundary, measured and promised, a picture for each network."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure = Figure(figsize=(5 * len(networks), 4), layout="constrained")
+    for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+        found = [row for row in rows if row["network"] == network and row["trains from"] != "head"]
+        names = [row["trains from"] for row in found]
+        for measured, bound, colour in (
+            ("faster cached", "cached, at most", "C0"),
+            ("faster live", "at most", "C1"),
+        ):
+            axes.plot(names, [row[measured] for row in found], "o-", color=colour, label=measured)
+            axes.plot(
+                names, [row[bound] for row in found], ":", color=colour, label=f"{measured}, by counting"
+            )
+        axes.set(yscale="log", title=network, xlabel="first block that trains")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylabel("a step of everything, in steps of these")
+        axes.legend()
+    save_figure(figure, path)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    networks = tuple(FIRST_TRAINED)
+    parser.add_argument("--models", nargs="+", choices=networks, default=networks, help=", ".join(networks))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="JSON file to write, and an SVG beside it")
+    arguments = parser.parse_args()
+    rows = [row for name in arguments.models for row in rows_of(name, arguments)]
+    title = f"{arguments.size} px, batch {arguments.batch}, {arguments.precision}, step by boundary"
+    report(title, rows, arguments.out, packages=("jax", "flax"))
+    if arguments.out:
+        draw(rows, arguments.out.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
