@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     and gives them back each time, and the system clears each page again: up to a third of a training step.
     To be called before anything large is allocated; other C libraries are left as they are.
     """
-    limit = 2**31 - 1
-    return share_freed_memory() and _set(_M_MMAP_THRESHOLD, limit) and _set(_M_TRIM_THRESHOLD, limit)
+    # Without limits: those that glibc takes end at 2 GiB, and a step of a larger network needs more at once.
+    return share_freed_memory() and _set(_M_MMAP_MAX, 0) and _set(_M_TRIM_THRESHOLD, -1)
 
 
 def share_freed_memory() -> bool:
