@@ -29,6 +29,7 @@ from transfer_jax.models.registry import variant_of
 
 PACKAGES = ("jax", "flax", "torch", "timm", "keras")
 PEERS = ("torch", "compile", "flax", "keras")
+TRAINS = ("head", "last stage", "everything")
 LAST_STAGE = {
     "efficientnet_lite0": ("blocks.15", ("blocks.6", "conv_head", "bn2", "classifier")),
     "mobilenet_v2": ("blocks.6.0", ("blocks.6", "conv_head", "bn2", "classifier")),
@@ -41,11 +42,8 @@ LAST_STAGE = {
 def selectors(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """What trains, by a selector of ours and by the names that begin so in timm."""
     first, modules = LAST_STAGE[name]
-    return {
-        "head": ("head", modules[-1:]),
-        "last stage": (f"from_({first!r})", modules),
-        "everything": ("all_()", ("",)),
-    }
+    found = ("head", modules[-1:]), (f"from_({first!r})", modules), ("all_()", ("",))
+    return dict(zip(TRAINS, found, strict=True))
 
 
 def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
@@ -76,6 +74,7 @@ def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
         prefix = jax.jit(make_prefix(graphdef, start, preprocessing, dtype))
         features = np.asarray(prefix({**params, **stats}, batch["image"]))
         batch = {"features": features, "label": batch["label"]}
+    batch = jax.device_put(batch)
     forward = Forward(
         graphdef=with_training(graphdef, {**params, **stats}, trainable_blocks(labelled), norm="frozen"),
         start=start,
@@ -103,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[], help=", ".join(PEERS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=", ".join(MODELS))
+    parser.add_argument("--trains", nargs="+", choices=TRAINS, default=TRAINS, help=", ".join(TRAINS))
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
@@ -113,7 +113,8 @@ def main() -> None:
     for name in arguments.models:
         arrays = timm_arrays(name, arguments.size)
         given = Given(name, arrays, arguments.batch, arguments.size, arguments.precision)
-        for trains, (selector, modules) in selectors(name).items():
+        for trains in arguments.trains:
+            selector, modules = selectors(name)[trains]
             rows += rows_of(name, trains, contenders_of(given, selector, modules, arguments.peers), arguments)
     title = f"{arguments.size} px, batch {arguments.batch}, {arguments.precision}, training step"
     report(title, rows, arguments.out, packages=PACKAGES)

@@ -23,7 +23,7 @@ def inputs_of(run, boundary: str | None = "pre_logits", seed: int = 0):
 
 
 def take(inputs, count: int) -> list[dict]:
-    return list(itertools.islice(inputs.train, count))
+    return [inputs.complete(batch) for batch in itertools.islice(inputs.train, count)]
 
 
 def features_of(run, boundary: str, images: np.ndarray) -> np.ndarray:
