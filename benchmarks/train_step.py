@@ -25,6 +25,7 @@ from peer_steps import CLASSES, KERAS, RATE, batch_of, flax_step, keras_step, to
 from peers import MODELS, Given, our_network, timm_arrays
 
 from transfer_jax.memory import keep_freed_memory
+from transfer_jax.models import Classifier
 from transfer_jax.models.registry import variant_of
 
 PACKAGES = ("jax", "flax", "torch", "timm", "keras")
@@ -48,6 +49,12 @@ def selectors(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
     """The compiled step of a phase."""
+    keep_freed_memory()
+    return our_step(our_network(given, CLASSES), given, trains=trains, cached=cached)
+
+
+def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
+    """The compiled step of a phase of a network; the arrays given are not used."""
     import jax
     import jax.numpy as jnp
 
@@ -60,8 +67,7 @@ def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
     from transfer_jax.training.state import TrainState
     from transfer_jax.training.step import Forward, StepOptions, make_train_step
 
-    keep_freed_memory()
-    model, dtype = our_network(given, CLASSES), jnp.dtype(given.precision)
+    dtype = jnp.dtype(given.precision)
     preprocessing = variant_of(given.name).preprocessing
     graphdef, params, stats = split(model)
     phase = Phase(name="phase", train=trains, epochs=1, learning_rate=RATE)

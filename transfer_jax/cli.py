@@ -25,12 +25,12 @@ from transfer_jax.training.inference import image_files, predict_dataset, unlabe
 from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
-from transfer_jax.training.sweep import HeadGrid
+from transfer_jax.training.sweep import Grid
 from transfer_jax.training.workdir import check_place, read_config
 from transfer_jax.weights.saved import SavedModel
 
 _CONFIG_COMMANDS = ("train", "plan", "find-rate", "extract", "heads")
-_GRID = HeadGrid()
+_GRID = Grid()
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -159,29 +159,40 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
 
     def heads(
         config: Config = default,
-        grid: HeadGrid = _GRID,
+        train: str = "head",
+        grid: Grid = _GRID,
         validation: float = 0.25,
         epochs: int = 100,
         patience: int = 10,
         workdir: Path | None = None,
     ) -> None:
-        """Train hundreds of heads on the frozen base in one program, and keep the best.
+        """Train hundreds of heads on the frozen base in one program, or dozens of suffixes; keep the best.
 
         Takes the same configs and options as `train`; the schedule is not used. `predict` and `export`
         take the result.
 
         Args:
             config: Which images, network and preprocessing.
-            grid: The heads: every combination of rates, decays, smoothings and seeds.
-            validation: Share of the training images that decides which head is best.
+            train: What each trains: `head`, or a selector such as `top(1)`, from the cached features below.
+            grid: Every combination of rates, decays, smoothings and seeds; unless it is given, a smaller one
+                for more than a linear head.
+            validation: Share of the training images that decides which is best.
             epochs: Epochs at most.
-            patience: Epochs without a gain after which a head stops.
+            patience: Epochs without a gain after which one stops.
             workdir: Folder of the result; `runs/`, the name of the images and `-heads`, if not given.
         """
         default_folder = _default_workdir(config)
         folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
-        settings = {"validation_fraction": validation, "epochs": epochs, "patience": patience}
-        found = studies.search_heads(config, folder, grid, progress=BARS, **settings)
+        found = studies.search_heads(
+            config,
+            folder,
+            None if grid == _GRID else grid,
+            train=train,
+            validation_fraction=validation,
+            epochs=epochs,
+            patience=patience,
+            progress=BARS,
+        )
         _show_heads(found, folder)
 
     command = tyro.extras.subcommand_cli_from_dict
@@ -304,27 +315,28 @@ def _scores_table(scores: dict):
 def _show_heads(found: studies.HeadSearch, folder: Path) -> None:
     rows = [
         [
-            f"{head.learning_rate:g}",
-            f"{head.weight_decay:g}",
-            f"{head.label_smoothing:g}",
-            str(head.seed),
-            str(head.epoch),
-            f"{head.accuracy:.1%}",
-            f"{head.log_loss:.3f}",
+            f"{each.learning_rate:g}",
+            f"{each.weight_decay:g}",
+            f"{each.label_smoothing:g}",
+            str(each.seed),
+            str(each.epoch),
+            f"{each.accuracy:.1%}",
+            f"{each.log_loss:.3f}",
         ]
-        for head in found.sweep.heads[:10]
+        for each in found.sweep.candidates[:10]
     ]
-    count, sweep = len(found.sweep.heads), found.sweep
+    count, sweep = len(found.sweep.candidates), found.sweep
     title = (
-        f"The best ten of {count} heads on the validation images; "
+        f"The best ten of {count} on the validation images; "
         f"{found.seconds:.1f} s, and {sweep.compile_seconds:.1f} s to compile"
     )
     columns = ("rate", "decay", "smoothing", "seed", "best epoch", "accuracy", "log loss")
     OUT.print(table(title, columns, rows))
-    c, accuracy = found.baseline
-    OUT.print(f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
+    if found.baseline:
+        c, accuracy = found.baseline
+        OUT.print(f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
     OUT.print(_scores_table(found.metrics))
-    OUT.print(f"The best head as a model, and heads.csv: {folder}", markup=False)
+    OUT.print(f"The best as a model, and all in heads.csv: {folder}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {folder} IMAGE …", highlight=False, markup=False)
 
 

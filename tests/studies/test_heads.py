@@ -6,14 +6,16 @@ import pytest
 from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.models.functional import block_of, split
 from transfer_jax.report.progress import Silent
 from transfer_jax.studies import search_heads
 from transfer_jax.studies.heads import logistic_regression
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import predict_dataset
-from transfer_jax.training.sweep import Examples, HeadGrid
+from transfer_jax.training.sweep import Examples, Grid
+from transfer_jax.weights.saved import SavedModel
 
-GRID = HeadGrid(learning_rates=(1e-3, 1e-2), weight_decays=(0.0,), label_smoothings=(0.0, 0.1), seeds=(0, 1))
+GRID = Grid(learning_rates=(1e-3, 1e-2), weight_decays=(0.0,), label_smoothings=(0.0, 0.1), seeds=(0, 1))
 
 
 def config(images, **changes) -> TrainConfig:
@@ -26,8 +28,8 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     found = search_heads(given, tmp_path, GRID, epochs=5, progress=Silent())
     with (tmp_path / "heads.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(found.sweep.heads) == 8
-    best = found.sweep.heads[0]
+    assert len(rows) == len(found.sweep.candidates) == 8
+    best = found.sweep.candidates[0]
     assert {name: float(value) for name, value in rows[0].items()} == pytest.approx(
         {name: getattr(best, name) for name in rows[0]}
     )
@@ -45,9 +47,35 @@ def test_the_folder_of_a_run_is_left_alone(image_folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_hidden_layers_are_refused(image_folder, tmp_path):
-    with pytest.raises(ValueError, match=r"linear, got hidden=\(8,\)"):
-        search_heads(config(image_folder, hidden=(8,)), tmp_path, GRID, progress=Silent())
+@pytest.mark.parametrize(
+    ("changes", "train", "trained"),
+    [
+        ({}, "from_('blocks.7')", {"blocks.7", "top", "head"}),
+        ({}, "blocks('blocks.7')", {"blocks.7"}),
+        ({"hidden": (8,)}, "head", {"head"}),
+    ],
+)
+def test_the_best_suffix_is_a_model(image_folder, tmp_path, changes, train, trained):
+    given = config(image_folder, **changes)
+    found = search_heads(given, tmp_path, GRID, train=train, epochs=2, progress=Silent())
+    assert found.baseline is None
+    best = found.sweep.candidates[0]
+    assert set(map(block_of, best.arrays)) == trained
+    saved, model = SavedModel.load(tmp_path)
+    assert saved.hidden == given.hidden
+    _, params, _ = split(model)
+    for path, array in best.arrays.items():
+        np.testing.assert_array_equal(params[path], array)
+    _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
+    probabilities = predict_dataset(tmp_path, held_out, progress=Silent())
+    scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
+
+
+def test_the_lowest_block_cannot_train(image_folder, tmp_path):
+    with pytest.raises(ValueError, match="requires a cache, but its lowest block trains"):
+        search_heads(config(image_folder), tmp_path, GRID, train="all_()", progress=Silent())
+    assert not tmp_path.joinpath("heads.csv").exists()
 
 
 def test_the_baseline_takes_the_best_strength():
@@ -73,7 +101,7 @@ def test_the_command(image_folder, tmp_path, capsys):
     grid = ["--grid.learning-rates", "0.01", "--grid.seeds", "0", "--epochs", "2"]
     assert main([*arguments, *grid, "--workdir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "of 8 heads on the validation images" in said
+    assert "of 8 on the validation images" in said
     assert "Logistic regression (L-BFGS, C = " in said
     assert main(["predict", str(tmp_path), str(image_folder / "red"), "--out", str(tmp_path / "p.csv")]) == 0
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 17

@@ -8,13 +8,11 @@ import optax
 import pytest
 
 from transfer_jax.training.loss import cross_entropy, soft_targets
-from transfer_jax.training.sweep import Examples, HeadGrid, sweep_heads
+from transfer_jax.training.sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
 
 CLASSES = 3
-ONE = HeadGrid(learning_rates=(0.02,), weight_decays=(0.1,), label_smoothings=(0.1,), seeds=(3,))
-GRID = HeadGrid(
-    learning_rates=(0.001, 0.02), weight_decays=(0.0, 0.1), label_smoothings=(0.0, 0.1), seeds=(0, 3)
-)
+ONE = Grid(learning_rates=(0.02,), weight_decays=(0.1,), label_smoothings=(0.1,), seeds=(3,))
+GRID = Grid(learning_rates=(0.001, 0.02), weight_decays=(0.0, 0.1), label_smoothings=(0.0, 0.1), seeds=(0, 3))
 
 
 def examples(count: int, seed: int, noise: float = 1.0) -> Examples:
@@ -29,7 +27,7 @@ def examples(count: int, seed: int, noise: float = 1.0) -> Examples:
 TRAIN, VALIDATION = examples(50, 1), examples(40, 2)
 
 
-def sweep(grid: HeadGrid = GRID, **settings):
+def sweep(grid: Grid = GRID, **settings):
     return sweep_heads(TRAIN, VALIDATION, CLASSES, grid, **{"epochs": 6, "batch_size": 12, **settings})
 
 
@@ -58,47 +56,48 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
 
 
 def test_a_head_is_that_of_optax_in_its_best_epoch():
-    (head,) = sweep(ONE).heads
+    (head,) = sweep(ONE).candidates
     _, accuracies = by_hand(6)
     assert accuracies[head.epoch - 1] == pytest.approx(max(accuracies), abs=1e-6)
     expected, _ = by_hand(head.epoch)
-    np.testing.assert_allclose(head.kernel, expected["kernel"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(head.bias, expected["bias"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.arrays[KERNEL], expected["kernel"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.arrays[BIAS], expected["bias"], rtol=1e-4, atol=1e-6)
     assert head.accuracy == pytest.approx(max(accuracies), abs=1e-6)
-    logits = VALIDATION.features @ head.kernel + head.bias
+    logits = VALIDATION.features @ head.arrays[KERNEL] + head.arrays[BIAS]
     likely = jax.nn.log_softmax(logits)[np.arange(40), VALIDATION.labels]
     assert head.log_loss == pytest.approx(-np.average(likely, weights=VALIDATION.weights), rel=1e-4)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_heads_do_not_see_each_other(dropout):
-    together, (alone,) = sweep(dropout=dropout).heads, sweep(ONE, dropout=dropout).heads
-    wanted = dataclasses.asdict(alone)
+    together, (alone,) = sweep(dropout=dropout).candidates, sweep(ONE, dropout=dropout).candidates
     (found,) = (
         head
         for head in together
         if (head.learning_rate, head.weight_decay, head.label_smoothing, head.seed) == (0.02, 0.1, 0.1, 3)
     )
-    for name, value in dataclasses.asdict(found).items():
-        np.testing.assert_allclose(value, wanted[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    for name in ("epoch", "accuracy", "log_loss"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-4), name
+    for path in (KERNEL, BIAS):
+        np.testing.assert_allclose(found.arrays[path], alone.arrays[path], rtol=1e-4, atol=1e-6)
 
 
 def test_every_combination_is_there_best_first():
-    heads = sweep().heads
+    heads = sweep().candidates
     assert len(heads) == 16
     assert len({dataclasses.astuple(head)[:4] for head in heads}) == 16
     scores = [(-head.accuracy, head.log_loss) for head in heads]
     assert scores == sorted(scores)
     assert heads[0].accuracy > heads[-1].accuracy
-    assert len(HeadGrid().settings()) * len(HeadGrid().seeds) == 256
+    assert len(Grid().settings()) * len(Grid().seeds) == 256
 
 
 def test_a_head_stops_when_it_no_longer_gets_better():
     patient, hasty = (sweep(ONE, epochs=200, patience=patience) for patience in (1000, 4))
     assert patient.epochs == 200
-    (head,) = hasty.heads
+    (head,) = hasty.candidates
     assert hasty.epochs == head.epoch + 4 < 200
-    assert sweep(ONE, epochs=hasty.epochs, patience=1000).heads[0].epoch == head.epoch
+    assert sweep(ONE, epochs=hasty.epochs, patience=1000).candidates[0].epoch == head.epoch
 
 
 def test_a_head_that_stopped_stands_still_while_others_go_on():
@@ -106,24 +105,24 @@ def test_a_head_that_stopped_stands_still_while_others_go_on():
     grid = dataclasses.replace(ONE, learning_rates=(0.02, 1e-4))
     both, alone = sweep(grid, epochs=100, patience=4), sweep(ONE, epochs=100, patience=4)
     assert both.epochs > alone.epochs
-    (found,) = (head for head in both.heads if head.learning_rate == 0.02)
-    np.testing.assert_allclose(found.kernel, alone.heads[0].kernel, rtol=1e-4, atol=1e-6)
+    (found,) = (head for head in both.candidates if head.learning_rate == 0.02)
+    np.testing.assert_allclose(found.arrays[KERNEL], alone.candidates[0].arrays[KERNEL], rtol=1e-4, atol=1e-6)
 
 
 def test_a_sweep_can_be_repeated():
     first, second = sweep(dropout=0.2), sweep(dropout=0.2)
-    for one, other in zip(first.heads, second.heads, strict=True):
-        np.testing.assert_array_equal(one.kernel, other.kernel)
+    for one, other in zip(first.candidates, second.candidates, strict=True):
+        np.testing.assert_array_equal(one.arrays[KERNEL], other.arrays[KERNEL])
 
 
 def test_features_without_weights_count_alike():
     equal = [
         sweep_heads(
             dataclasses.replace(TRAIN, weights=weights), VALIDATION, CLASSES, ONE, epochs=3, batch_size=12
-        ).heads[0]
+        ).candidates[0]
         for weights in (None, np.ones(50))
     ]
-    np.testing.assert_array_equal(equal[0].kernel, equal[1].kernel)
+    np.testing.assert_array_equal(equal[0].arrays[KERNEL], equal[1].arrays[KERNEL])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_features_without_weights_count_alike():
 )
 def test_a_grid_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
-        HeadGrid(**changes)
+        Grid(**changes)
 
 
 def test_features_that_are_not_pooled():

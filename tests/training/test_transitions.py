@@ -75,7 +75,7 @@ def uninterrupted(image_folder, tmp_path_factory) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 11), (1000, 15)])
+@pytest.mark.parametrize(("checkpoint_seconds", "every"), [(0, 17), (1000, 15)])
 def test_a_run_that_crashes_again_and_again_ends_the_same(
     image_folder, uninterrupted, tmp_path, checkpoint_seconds, every
 ):

@@ -11,7 +11,9 @@ from transfer_jax.freezing.labels import multi_transform, trainable_blocks
 from transfer_jax.freezing.phase import Phase
 
 
-def make_optimizer(phase: Phase, labels: Mapping[str, str]) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    phase: Phase, labels: Mapping[str, str], weight_decay: float | jax.Array | None = None
+) -> optax.GradientTransformationExtraArgs:
     """One transformation a block that trains, joined by `optax.multi_transform`.
 
     The learning rates are not part of it: each call of `update` is given `rates`, so that changing them
@@ -21,8 +23,12 @@ def make_optimizer(phase: Phase, labels: Mapping[str, str]) -> optax.GradientTra
     Args:
         phase: Which optimizer, decay and clipping.
         labels: From path to `frozen` or the block.
+        weight_decay: Instead of the phase's, such as one that is known when the program runs.
     """
-    blocks = {name: optax.chain(*_direction(phase), _follow_rate(name)) for name in trainable_blocks(labels)}
+    decay = phase.weight_decay if weight_decay is None else weight_decay
+    blocks = {
+        name: optax.chain(*_direction(phase, decay), _follow_rate(name)) for name in trainable_blocks(labels)
+    }
     clip = optax.identity() if phase.clip_norm is None else _clip(phase.clip_norm)
     return optax.chain(clip, multi_transform(blocks, labels))
 
@@ -42,7 +48,7 @@ def _clip(limit: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _direction(phase: Phase) -> list[optax.GradientTransformation]:
+def _direction(phase: Phase, decay: float | jax.Array) -> list[optax.GradientTransformation]:
     match phase.optimizer:
         case "adamw":
             scale = optax.scale_by_adam(b1=phase.momentum)
@@ -52,9 +58,9 @@ def _direction(phase: Phase) -> list[optax.GradientTransformation]:
             scale = optax.scale_by_rms(decay=0.9, eps=1e-7, eps_in_sqrt=False)
         case _:
             scale = optax.trace(decay=phase.momentum)
-    if phase.weight_decay == 0:
+    if isinstance(decay, (int, float)) and decay == 0:
         return [scale]
-    return [scale, optax.add_decayed_weights(phase.weight_decay, mask=_kernels)]
+    return [scale, optax.add_decayed_weights(decay, mask=_kernels)]
 
 
 def _kernels(params: optax.Params) -> optax.Params:

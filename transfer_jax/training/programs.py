@@ -30,6 +30,8 @@ class Programs:
 
     Attributes:
         start: The boundary that its features are taken at; None if it trains on images.
+        forward: How its batches become logits.
+        options: What else decides its steps.
         functions: The functions by name, not compiled: `step`, `measure`, `plasticity` and `evaluate`.
     """
 
@@ -38,7 +40,7 @@ class Programs:
         blocks = trainable_blocks(parts.labels)
         self.start = run.caching(phase, parts.boundary).boundary
         whole = not config.taps or parts.boundary == PRE_LOGITS  # Else the head reads blocks below, too.
-        forward = Forward(
+        self.forward = Forward(
             graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
             start=self.start,
             prefix=parts.boundary if self.start is None and whole else None,
@@ -49,7 +51,7 @@ class Programs:
             adapters=parts.adapters,
         )
         mixes = phase.augment and self.start is None
-        options = StepOptions(
+        self.options = StepOptions(
             class_weights=run.class_weights(),
             label_smoothing=config.label_smoothing,
             mixup=config.augmentation.mixup if mixes else 0.0,
@@ -64,14 +66,18 @@ class Programs:
             keep=phase.keep,
         )
         optimizer = make_optimizer(phase, parts.labels)
-        gradients = make_gradients(forward, dataclasses.replace(options, accumulate=1))
+        gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
         inference = dataclasses.replace(
-            forward, graphdef=run.graphdef, prefix=PRE_LOGITS, prefix_dtype=run.dtype, adapters=Adapters()
+            self.forward,
+            graphdef=run.graphdef,
+            prefix=PRE_LOGITS,
+            prefix_dtype=run.dtype,
+            adapters=Adapters(),
         )
         self.functions = {
-            "step": make_train_step(forward, optimizer, options),
+            "step": make_train_step(self.forward, optimizer, self.options),
             "measure": make_measure(gradients, optimizer),
-            "plasticity": make_plasticity(forward, blocks),
+            "plasticity": make_plasticity(self.forward, blocks),
             "evaluate": make_eval_step(inference),
         }
         self._compiled: dict[tuple[str, Any], Compiled] = {}

@@ -12,12 +12,13 @@ import numpy as np
 
 from transfer_jax.training.compile import compile_function
 
+KERNEL, BIAS = "head/classifier/kernel", "head/classifier/bias"
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadGrid:
-    """The heads of a sweep: every combination of these; 256 unless said otherwise.
+class Grid:
+    """The candidates of a sweep: every combination of these; 256 unless said otherwise.
 
     Attributes:
         learning_rates: Of AdamW, constant.
@@ -42,7 +43,7 @@ class HeadGrid:
                 raise ValueError(f"{name} must be one or more numbers {wanted}, got {getattr(self, name)}")
 
     def settings(self) -> list[tuple[float, float, float]]:
-        """Learning rate, weight decay and label smoothing of the heads of one seed."""
+        """Learning rate, weight decay and label smoothing of the candidates of one seed."""
         return list(itertools.product(self.learning_rates, self.weight_decays, self.label_smoothings))
 
 
@@ -51,7 +52,7 @@ class Examples:
     """Features with their classes.
 
     Attributes:
-        features: `(images, channels)`, float32.
+        features: `(images, channels)`, or maps for a suffix.
         labels: `(images,)`, int32.
         weights: `(images,)`, how much each counts; None for all alike.
     """
@@ -71,19 +72,18 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
-class SweptHead:
-    """One head of a sweep, as it was in its best epoch.
+class Candidate:
+    """What was trained at one point of a grid, as it was in its best epoch.
 
     Attributes:
-        learning_rate: As in `HeadGrid`.
-        weight_decay: As in `HeadGrid`.
-        label_smoothing: As in `HeadGrid`.
-        seed: As in `HeadGrid`.
+        learning_rate: As in `Grid`.
+        weight_decay: As in `Grid`.
+        label_smoothing: As in `Grid`.
+        seed: As in `Grid`.
         epoch: The epoch that was best on the validation images, from 1.
         accuracy: Share of these that were right then, by weight.
         log_loss: Mean negative log likelihood then, by weight.
-        kernel: `(channels, classes)`.
-        bias: `(classes,)`.
+        arrays: What trained, by path.
     """
 
     learning_rate: float
@@ -93,8 +93,7 @@ class SweptHead:
     epoch: int
     accuracy: float
     log_loss: float
-    kernel: np.ndarray = dataclasses.field(repr=False)
-    bias: np.ndarray = dataclasses.field(repr=False)
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,21 +101,48 @@ class Sweep:
     """What a sweep found.
 
     Attributes:
-        heads: All heads, best first: by accuracy on the validation images, then by log loss.
-        epochs: Epochs until the last head had stopped.
-        compile_seconds: Time to compile the program.
+        candidates: All, best first: by accuracy on the validation images, then by log loss.
+        epochs: Epochs until the last candidate had stopped.
+        compile_seconds: Time to compile.
     """
 
-    heads: tuple[SweptHead, ...]
+    candidates: tuple[Candidate, ...]
     epochs: int
     compile_seconds: float
+
+    @classmethod
+    def of(
+        cls, grid: Grid, best: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **others: Any
+    ) -> "Sweep":
+        """From arrays that begin with an axis of the seeds and one of the settings.
+
+        Args:
+            grid: The candidates.
+            best: `epoch`, `accuracy` and `log_loss` of each.
+            arrays: What trained, by path.
+            **others: The attributes besides.
+        """
+        found = [
+            Candidate(
+                *setting,
+                seed,
+                int(best["epoch"][s, g]),
+                float(best["accuracy"][s, g]),
+                float(best["log_loss"][s, g]),
+                {path: array[s, g] for path, array in arrays.items()},
+            )
+            for s, seed in enumerate(grid.seeds)
+            for g, setting in enumerate(grid.settings())
+        ]
+        found.sort(key=lambda candidate: (-candidate.accuracy, candidate.log_loss))
+        return cls(tuple(found), **others)
 
 
 def sweep_heads(
     train: Examples,
     validation: Examples,
     num_classes: int,
-    grid: HeadGrid = HeadGrid(),
+    grid: Grid = Grid(),
     *,
     epochs: int = 100,
     batch_size: int = 256,
@@ -159,25 +185,8 @@ def sweep_heads(
     arguments = (train.arrays(), validation.arrays(), settings, np.asarray(grid.seeds, np.uint32))
     compiled = compile_function(program, *arguments)
     best, last = jax.device_get(compiled(*arguments))
-    heads = []
-    for s, seed in enumerate(grid.seeds):
-        for g, (rate, decay, smoothing) in enumerate(grid.settings()):
-            found = {name: best[name][s, g] for name in ("epoch", "accuracy", "log_loss")}
-            heads.append(
-                SweptHead(
-                    rate,
-                    decay,
-                    smoothing,
-                    seed,
-                    int(found["epoch"]),
-                    float(found["accuracy"]),
-                    float(found["log_loss"]),
-                    best["kernel"][s, :, g],
-                    best["bias"][s, g],
-                )
-            )
-    heads.sort(key=lambda head: (-head.accuracy, head.log_loss))
-    return Sweep(tuple(heads), int(last), compiled.seconds)
+    arrays = {KERNEL: best["kernel"].transpose(0, 2, 1, 3), BIAS: best["bias"]}
+    return Sweep.of(grid, best, arrays, epochs=int(last), compile_seconds=compiled.seconds)
 
 
 def _train(
