@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from contest import Build, contest, report
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 from peers import Given, our_network, timm_arrays
 from train_step import CLASSES, ours
 
@@ -91,22 +92,25 @@ def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Speed by boundary, measured and promised, a picture for each network."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(5 * len(networks), 4), layout="constrained")
-    for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+    figure = Figure(figsize=(4.5 * len(networks), 3.6), layout="constrained")
+    grid = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
+    for axes, network in zip(grid, networks, strict=True):
         found = [row for row in rows if row["network"] == network and row["trains from"] != "head"]
         names = [row["trains from"] for row in found]
-        for measured, bound, colour in (
-            ("faster cached", "cached, at most", "C0"),
-            ("faster live", "at most", "C1"),
+        for measured, bound, colour, label in (
+            ("faster cached", "cached, at most", "C0", "on cached features"),
+            ("faster live", "at most", "C1", "on images"),
         ):
-            axes.plot(names, [row[measured] for row in found], "o-", color=colour, label=measured)
-            axes.plot(
-                names, [row[bound] for row in found], ":", color=colour, label=f"{measured}, by counting"
-            )
+            axes.plot(names, [row[measured] for row in found], "o-", color=colour, label=label)
+            axes.plot(names, [row[bound] for row in found], ":", color=colour)
+        axes.plot([], [], ":", color="0.4", label="by counting multiply-adds")
         axes.set(yscale="log", title=network, xlabel="first block that trains")
+        axes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20]))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_ylabel("a step of everything, in steps of these")
-        axes.legend()
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.grid(axis="y", color="0.9")
+    grid[0].set_ylabel("times as fast as a step of everything")
+    grid[0].legend(frameon=False)
     save_figure(figure, path)
 
 

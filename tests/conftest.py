@@ -11,6 +11,8 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(), f"transfer_jax_tests_{os.getuid()}"))
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Compiling is most of the work of these tests, and half of that is LLVM's optimization.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

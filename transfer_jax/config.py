@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -55,6 +56,8 @@ class TrainConfig:
         measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
         compile_ahead: Whether to compile the next phase while one trains; None does with more than two cores.
+        compiler_options: Options of XLA for the program of the training step, as `name=value`, such as
+            `xla_tpu_enable_latency_hiding_scheduler=true`.
         threads: Threads that read images.
         data_dir: Folder of prepared datasets; None takes the default.
         feature_dir: Folder of cached features, which several runs may share; None puts them into the workdir.
@@ -92,6 +95,7 @@ class TrainConfig:
     measure_every: int = 0
     checkpoint_seconds: float = 30.0
     compile_ahead: bool | None = None
+    compiler_options: tuple[str, ...] = ()
     threads: int = 2
     data_dir: str | None = None
     feature_dir: str | None = None
@@ -126,6 +130,9 @@ class TrainConfig:
         ):
             if not good:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")
+        for option in self.compiler_options:
+            if not re.fullmatch(r"xla_\w+=\S+", option):
+                raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
         if self.mixes:

@@ -30,6 +30,28 @@ def test_other_shapes_are_refused():
         compiled(jnp.ones(4))
 
 
+def test_options_of_xla_are_for_one_program(compilations):
+    a = jnp.linspace(0, 1, 8)
+    plain, other = (
+        compile_function(jnp.exp, a, options=options)
+        for options in ((), ("xla_backend_optimization_level=1", "xla_cpu_enable_fast_math=true"))
+    )
+    assert len(compilations) == 2
+    np.testing.assert_allclose(other(a), plain(a), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("xla_nonsense=1", "No such compile option: 'xla_nonsense'"),
+        ("xla_backend_optimization_level=much", "'much' is not a valid int32 value"),
+    ],
+)
+def test_options_that_xla_does_not_know_are_named(option, message):
+    with pytest.raises(ValueError, match=rf"compiler_options=\('{option}',\): .*{message}"):
+        compile_function(lambda a: a + 1, jnp.ones(3), options=(option,))
+
+
 @pytest.fixture
 def compilations() -> Iterator[list[str]]:
     """What XLA compiles from here on."""

@@ -42,7 +42,12 @@ class Compiled:
         return self.run(*args)
 
 
-def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[int] = ()) -> Compiled:
+def compile_function(
+    function: Callable[..., Any],
+    *args: Any,
+    donate: Sequence[int] = (),
+    options: Sequence[str] = (),
+) -> Compiled:
     """Compiles a pure function by `jax.jit` for arguments like `args`.
 
     A program that was compiled lately is used again, such as that of a phase which differs from an earlier
@@ -52,14 +57,18 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
         function: The function.
         *args: Arrays, or their shapes.
         donate: Positions of the arguments whose memory the results may reuse.
+        options: Options of XLA for this program, as `name=value`.
+
+    Raises:
+        ValueError: If XLA does not know an option, or not with that value.
     """
     started = time.perf_counter()
     # Arguments that are not used stay, so that text and trees say which argument is which.
     traced = jax.jit(function, donate_argnums=donate, keep_unused=True).trace(*args)
     lowered = traced.lower()
-    text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree}"
+    text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree} {options}"
     key = hashlib.sha256(text.encode()).hexdigest()
-    run = _recent.pop(key, None) or lowered.compile()
+    run = _recent.pop(key, None) or _compiled(lowered, options)
     _recent[key] = run
     if len(_recent) > _KEPT:
         _recent.popitem(last=False)
@@ -73,6 +82,17 @@ def compile_function(function: Callable[..., Any], *args: Any, donate: Sequence[
         bytes=analysis.get("bytes accessed"),
         peak_bytes=_peak_bytes(run),
     )
+
+
+def _compiled(lowered: Any, options: Sequence[str]) -> Any:
+    given = dict(option.split("=", 1) for option in options)
+    booleans = {"true": "True", "false": "False"}  # as XLA wants them here, unlike in XLA_FLAGS
+    try:
+        return lowered.compile({name: booleans.get(value, value) for name, value in given.items()})
+    except jax.errors.JaxRuntimeError as error:
+        if options and "option" in str(error):
+            raise ValueError(f"compiler_options={tuple(options)}: {error}") from None
+        raise
 
 
 def _peak_bytes(run: Any) -> int | None:

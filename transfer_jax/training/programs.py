@@ -80,6 +80,7 @@ class Programs:
             "plasticity": make_plasticity(self.forward, blocks),
             "evaluate": make_eval_step(inference),
         }
+        self._options = config.compiler_options
         self._compiled: dict[tuple[str, Any], Compiled] = {}
 
     @property
@@ -106,6 +107,6 @@ class Programs:
             variant: What else the shapes of the arguments depend on.
         """
         if (name, variant) not in self._compiled:
-            donate = (0,) if name == "step" else ()
-            self._compiled[name, variant] = compile_function(self.functions[name], *args, donate=donate)
+            special = {"donate": (0,), "options": self._options} if name == "step" else {}
+            self._compiled[name, variant] = compile_function(self.functions[name], *args, **special)
         return self._compiled[name, variant]
