@@ -93,7 +93,8 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     for index, column in enumerate(rows[0]):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+        values = [row[column] for column in rows[0]]
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
     Console().print(table)
 
 
