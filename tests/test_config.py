@@ -13,6 +13,7 @@ CONFIG = TrainConfig(
     augmentation=Augmentation(crop_scale=(0.5, 0.9), color_jitter=0.1),
     hidden=(64, 32),
     image_size=96,
+    compiler_options=("xla_cpu_enable_fast_math=false",),
 )
 
 

@@ -166,7 +166,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         patience: int = 10,
         workdir: Path | None = None,
     ) -> None:
-        """Train hundreds of heads on the frozen base in one program, or dozens of suffixes; keep the best.
+        """Train hundreds of heads on the frozen base in one program, or a dozen suffixes; keep the best.
 
         Takes the same configs and options as `train`; the schedule is not used. `predict` and `export`
         take the result.

@@ -154,19 +154,14 @@ class TrainConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainConfig":
         """Reads what `to_json` gave."""
-        augmentation: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values["augmentation"].items()
-        }
         phases = tuple(Phase(**phase) for phase in values["schedule"]["phases"])
-        return cls(
-            **{
-                **values,
-                "schedule": Schedule(phases),
-                "augmentation": Augmentation(**augmentation),
-                "hidden": tuple(values["hidden"]),
-            }
-        )
+        augmentation = Augmentation(**_with_tuples(values["augmentation"]))
+        return cls(**{**_with_tuples(values), "schedule": Schedule(phases), "augmentation": augmentation})
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists for tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def shipped_configs() -> dict[str, Path]:

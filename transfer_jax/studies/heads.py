@@ -66,7 +66,7 @@ def search_heads(
     Args:
         config: Which images, network and preprocessing; its schedule is not used.
         workdir: Where to write.
-        grid: The candidates; by default 256 heads, or 48 suffixes.
+        grid: The candidates; by default 256 heads, or twelve suffixes.
         train: Selector of what each candidate trains.
         validation_fraction: Share of the training images that decides.
         epochs: Epochs at most.
