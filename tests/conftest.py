@@ -13,6 +13,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compiling is most of the work of these tests, and half of that is LLVM's optimization.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Devices for the strategies that spread work; all other tests use the first.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

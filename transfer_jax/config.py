@@ -18,6 +18,8 @@ FeaturePrecision = Literal["auto", "float16", "bfloat16", "int8"]
 FeatureTier = Literal["auto", "disk", "memory", "device"]
 ClassWeights = Literal["none", "balanced"]
 OnBadImage = Literal["error", "skip"]
+StrategyName = Literal["auto", "jit", "mesh", "pmap"]
+BatchNorm = Literal["global", "per_device"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,13 @@ class TrainConfig:
         eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
         measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
+        strategy: How a step is spread over devices: `jit`, one device; `mesh`, all of them, each with its share
+            of the batch; `pmap`, the same by `jax.pmap`; `auto`, a mesh where there are several accelerators
+            or processes, and one device otherwise.
+        fsdp: Devices that parameters and optimizer state are spread over; a `mesh` of more repeats them.
+        tensor: Devices that the matrices of a transformer are spread over.
+        batch_norm: What normalization by the batch takes: `global`, all of it, so that the numbers are those of
+            one device; `per_device`, the share of each device, which saves talk between them.
         compile_ahead: Whether to compile the next phase while one trains; None does with more than two cores.
         compiler_options: Options of XLA for the program of the training step, as `name=value`, such as
             `xla_tpu_enable_latency_hiding_scheduler=true`.
@@ -94,6 +103,10 @@ class TrainConfig:
     eval_every: int = 0
     measure_every: int = 0
     checkpoint_seconds: float = 30.0
+    strategy: StrategyName = "auto"
+    fsdp: int = 1
+    tensor: int = 1
+    batch_norm: BatchNorm = "global"
     compile_ahead: bool | None = None
     compiler_options: tuple[str, ...] = ()
     threads: int = 2
@@ -111,6 +124,8 @@ class TrainConfig:
             ("feature_tier", get_args(FeatureTier)),
             ("class_weights", get_args(ClassWeights)),
             ("on_bad_image", get_args(OnBadImage)),
+            ("strategy", get_args(StrategyName)),
+            ("batch_norm", get_args(BatchNorm)),
         ):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
@@ -126,6 +141,8 @@ class TrainConfig:
             ("measure_every", self.measure_every >= 0, "at least 0"),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "at least 0"),
             ("threads", self.threads >= 1, "at least 1"),
+            ("fsdp", self.fsdp >= 1, "at least 1"),
+            ("tensor", self.tensor >= 1, "at least 1"),
             ("feature_gigabytes", self.feature_gigabytes > 0, "more than 0"),
         ):
             if not good:

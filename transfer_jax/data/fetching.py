@@ -30,17 +30,17 @@ def augmented_image_fetch(
     """Fetches images varied for training.
 
     Returns:
-        A function from indices `(b,)` and a generator to the entries of `image_fetch`. One number is drawn
-        from the generator; the place of an image in the batch gives it a generator of its own.
+        A function from indices `(b,)`, their places in the batch and a generator to the entries of
+        `image_fetch`. One number is drawn from the generator; an image's place gives it a generator of its own.
     """
 
-    def fetch(indices: np.ndarray, rng: np.random.Generator) -> Batch:
+    def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:
         seed = int(rng.integers(2**63))
         return _batch(
             dataset,
             indices,
             lambda image, row: train_transform(
-                image, preprocessing, augmentation, np.random.default_rng((seed, row))
+                image, preprocessing, augmentation, np.random.default_rng((seed, int(places[row])))
             ),
         )
 

@@ -16,28 +16,36 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 Fetch = Callable[[np.ndarray], Batch]
-RandomFetch = Callable[[np.ndarray, np.random.Generator], Batch]
+RandomFetch = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 Batches = grain.IterDataset
 """An iterable of `Batch` whose iterators have `get_state` and `set_state`."""
 
 
 def shuffled_batches(
-    fetch: RandomFetch, size: int, *, batch_size: int, seed: int, threads: int = 2, prefetch: int = 2
+    fetch: RandomFetch,
+    size: int,
+    *,
+    batch_size: int,
+    seed: int,
+    rows: np.ndarray | None = None,
+    threads: int = 2,
+    prefetch: int = 2,
 ) -> Batches:
     """Endless batches for training: each epoch is a new shuffle of everything, less an incomplete last batch.
 
     Args:
-        fetch: Called in a thread with int64 indices `(batch_size,)` and a random generator of the batch's
-            own; returns a dict of arrays.
+        fetch: Called in a thread with int64 indices `(rows,)`, their places in the batch, and a random
+            generator of the batch's own; returns a dict of arrays.
         size: Number of examples; indices come from `range(size)`.
         batch_size: Examples in a batch.
         seed: Non-negative; decides the order and the generators.
+        rows: Places in a batch of the examples to fetch, where other processes fetch the others; None for all.
         threads: Threads that fetch, a batch each; 0 fetches when the batch is asked for.
         prefetch: Batches to hold ready, at least one a thread.
 
     Returns:
-        An iterable whose iterators have `get_state` and `set_state`; an epoch is `size // batch_size`
-        batches.
+        An iterable of the fetched dicts with an entry `index`, the indices of the whole batch. Its iterators
+        have `get_state` and `set_state`; an epoch is `size // batch_size` batches.
 
     Raises:
         ValueError: If a number is out of range, above all if `batch_size` exceeds `size`.
@@ -46,25 +54,39 @@ def shuffled_batches(
         raise ValueError(f"batch_size must be in 1..{size}, the number of examples, got {batch_size}")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
-    batches = grain.MapDataset.source(_ShuffledIndices(size, batch_size, seed)).random_map(fetch, seed=seed)
+    places = np.arange(batch_size) if rows is None else rows
+
+    def fetched(indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        return {**fetch(indices[places], places, rng), "index": indices}
+
+    batches = grain.MapDataset.source(_ShuffledIndices(size, batch_size, seed)).random_map(fetched, seed=seed)
     return batches.to_iter_dataset(_read_options(threads, prefetch))
 
 
 def ordered_batches(
-    fetch: Fetch, size: int, *, batch_size: int, start: int = 0, threads: int = 2, prefetch: int = 2
+    fetch: Fetch,
+    size: int,
+    *,
+    batch_size: int,
+    start: int = 0,
+    rows: np.ndarray | None = None,
+    threads: int = 2,
+    prefetch: int = 2,
 ) -> Batches:
     """Every example once, in order, for evaluation and extraction.
 
     Args:
-        fetch: Called in a thread with int64 indices `(batch_size,)`; returns a dict of arrays.
+        fetch: Called in a thread with int64 indices `(rows,)`; returns a dict of arrays.
         size: Number of examples.
         batch_size: Examples in a batch. The last batch is filled up by repeating the last index.
         start: Number of whole batches to skip.
+        rows: As for `shuffled_batches`.
         threads: As for `shuffled_batches`.
         prefetch: As for `shuffled_batches`.
 
     Returns:
-        A finite iterable of the fetched dicts with an entry `mask`, bool `(batch_size,)`, False on filling.
+        A finite iterable of the fetched dicts with an entry `mask`, bool `(batch_size,)`, False on filling,
+        of the whole batch.
 
     Raises:
         ValueError: If a number is out of range.
@@ -75,9 +97,11 @@ def ordered_batches(
     if not 0 <= start <= count:
         raise ValueError(f"start must be in 0..{count}, the number of batches, got {start}")
 
+    places = np.arange(batch_size) if rows is None else rows
+
     def masked(batch: int) -> Batch:
         indices = np.arange(batch * batch_size, (batch + 1) * batch_size)
-        return {**fetch(np.minimum(indices, size - 1)), "mask": indices < size}
+        return {**fetch(np.minimum(indices, size - 1)[places]), "mask": indices < size}
 
     return grain.MapDataset.range(start, count).map(masked).to_iter_dataset(_read_options(threads, prefetch))
 

@@ -16,10 +16,10 @@ _SHARE = 0.5
 """Of the free memory that features may take; the rest is for parameters, activations and other processes."""
 
 
-def choose_tier(bytes: int) -> Tier:
-    """The fastest place with room for features of that size."""
-    device = jax.local_devices()[0]
-    stats = (device.memory_stats() or {}) if device.platform != "cpu" else {}
+def choose_tier(bytes: int, *, device: bool = True) -> Tier:
+    """The fastest place with room for features of that size, on the `device` only if it may be."""
+    place = jax.local_devices()[0]
+    stats = (place.memory_stats() or {}) if device and place.platform != "cpu" else {}
     if bytes <= _SHARE * (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)):
         return "device"
     return "memory" if bytes <= _SHARE * psutil.virtual_memory().available else "disk"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.layers import Linear
+from transfer_jax.models.layers import Dropout, Linear
 
 PRE_LOGITS = "pre_logits"
 """The name of the last block of every backbone: the pooled features that a head reads."""
@@ -128,7 +128,7 @@ class Head(nnx.Module):
         widths = (features, *hidden)
         self.hidden = nnx.List([Linear(a, b, rngs=rngs) for a, b in zip(widths, hidden, strict=False)])
         self.classifier = Linear(widths[-1], num_classes, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         for layer in self.hidden:

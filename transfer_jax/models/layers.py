@@ -9,6 +9,7 @@ from flax import nnx
 
 from transfer_jax.models.conv import conv2d
 from transfer_jax.models.initial import constant, fan_in, fan_out, ones, zeros
+from transfer_jax.models.shares import batch_mean, draw
 
 
 class Linear(nnx.Linear):
@@ -102,8 +103,8 @@ class BatchNorm(nnx.BatchNorm):
     def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and variance per channel of the batch, which the running statistics take up."""
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean = x.mean(axis=(0, 1, 2))
-        var = jnp.maximum((x * x).mean(axis=(0, 1, 2)) - mean * mean, 0.0)
+        mean = batch_mean(x)
+        var = jnp.maximum(batch_mean(x * x) - mean * mean, 0.0)
         for running, batch in ((self.mean, mean), (self.var, var)):
             kept = self.momentum
             running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
@@ -270,7 +271,31 @@ class FlattenPool(nnx.Module):
         return weights
 
 
-class DropPath(nnx.Dropout):
+class Dropout(nnx.Dropout):
+    """Dropout whose mask depends on a row's place in the batch, not on the devices that share the batch.
+
+    Args:
+        rate: Share that is dropped.
+        broadcast_dims: Axes along which all or nothing is dropped; not the first.
+    """
+
+    def __init__(self, rate: float, broadcast_dims: tuple[int, ...] = ()) -> None:
+        super().__init__(rate, broadcast_dims=broadcast_dims)
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        if self.deterministic or not self.rate:
+            return x
+        if rngs is None:
+            raise ValueError("dropout in training mode needs rngs")
+        shape = tuple(1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape))
+        stays = 1 - self.rate
+        kept = draw(rngs.dropout(), len(x), lambda key: jax.random.bernoulli(key, stays, shape[1:]))
+        return jnp.where(kept, x / stays, 0).astype(x.dtype)
+
+
+class DropPath(Dropout):
     """Stochastic depth: drops a whole residual branch per image (Huang et al. 2016, arXiv:1603.09382).
 
     Args:

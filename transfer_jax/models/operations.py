@@ -43,7 +43,10 @@ def _of_equation(equation: Any) -> int:
     inner = [multiply_adds_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
         return max(inner)
-    return sum(inner) * (params["length"] if name == "scan" else 1)
+    times = params["length"] if name == "scan" else 1
+    if name == "shard_map":  # Its body is what one device does.
+        times = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+    return sum(inner) * times
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:

@@ -53,10 +53,11 @@ def compile_phase(run: Run, parts: PhaseParts) -> None:
     programs = Programs(run, parts)
     if programs.start is not None:
         compile_prefix(run, programs.start, run.arrays)
-    state, frozen = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
+    shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
+    state, frozen = run.strategy.place(shapes)
     scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
-    batch = batch_shapes(run, programs.start)
+    batch = run.strategy.batch(batch_shapes(run, programs.start))
     programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)
     inputs = {name: batch[name] for name in INPUTS if name in batch}
     programs.compiled("evaluate", run.arrays, inputs)

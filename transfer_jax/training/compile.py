@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from transfer_jax.models.operations import multiply_adds_of
+from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
@@ -47,8 +48,10 @@ def compile_function(
     *args: Any,
     donate: Sequence[int] = (),
     options: Sequence[str] = (),
+    strategy: Strategy = ONE_DEVICE,
+    batch: int | None = None,
 ) -> Compiled:
-    """Compiles a pure function by `jax.jit` for arguments like `args`.
+    """Compiles a pure function for arguments like `args`.
 
     A program that was compiled lately is used again, such as that of a phase which differs from an earlier
     one in its rates only, or whose cut has come back.
@@ -58,14 +61,16 @@ def compile_function(
         *args: Arrays, or their shapes.
         donate: Positions of the arguments whose memory the results may reuse.
         options: Options of XLA for this program, as `name=value`.
+        strategy: How it is spread over devices.
+        batch: Position of the argument that is a batch; None if there is none.
 
     Raises:
         ValueError: If XLA does not know an option, or not with that value.
     """
     started = time.perf_counter()
-    # Arguments that are not used stay, so that text and trees say which argument is which.
-    traced = jax.jit(function, donate_argnums=donate, keep_unused=True).trace(*args)
-    lowered = traced.lower()
+    jitted = strategy.jit(function, *args, batch=batch, donate=tuple(donate))
+    jaxpr = jax.make_jaxpr(jitted)(*args).jaxpr
+    lowered = jitted.lower(*args)
     text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree} {options}"
     key = hashlib.sha256(text.encode()).hexdigest()
     run = _recent.pop(key, None) or _compiled(lowered, options)
@@ -77,7 +82,7 @@ def compile_function(
     return Compiled(
         run=run,
         seconds=seconds,
-        multiply_adds=multiply_adds_of(traced.jaxpr.jaxpr),
+        multiply_adds=multiply_adds_of(jaxpr),
         flops=analysis.get("flops"),
         bytes=analysis.get("bytes accessed"),
         peak_bytes=_peak_bytes(run),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.freezing.phase import Flips
+from transfer_jax.models.shares import draw
 
 
 def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:
@@ -19,8 +20,10 @@ def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:
     """
     places = tuple(range(1, features.ndim - 1)) or (1,)
     low, high = (reduce(features, axis=places, keepdims=True) for reduce in (jnp.min, jnp.max))
-    shape = (features.shape[0], *(1,) * (features.ndim - 2), features.shape[-1])
-    shift = jax.random.uniform(key, shape, features.dtype, -level, level)
+    shape = (*(1,) * (features.ndim - 2), features.shape[-1])
+    shift = draw(
+        key, len(features), lambda key: jax.random.uniform(key, shape, features.dtype, -level, level)
+    )
     return features + shift * (high - low)
 
 
@@ -36,7 +39,8 @@ def flipped(key: jax.Array, features: jax.Array, flips: Flips) -> jax.Array:
         flips: `horizontal`; `both`, vertically too; `turns`, turned by quarters too, which with the flips
             makes all eight symmetries of the square.
     """
-    left_right, up_down, transposed = jax.random.bernoulli(key, 0.5, (3, len(features), 1, 1, 1))
+    coins = draw(key, len(features), lambda key: jax.random.bernoulli(key, 0.5, (3, 1, 1, 1)))
+    left_right, up_down, transposed = jnp.moveaxis(coins, 1, 0)
     features = jnp.where(left_right, features[:, :, ::-1], features)
     if flips != "horizontal":
         features = jnp.where(up_down, features[:, ::-1], features)

@@ -96,7 +96,7 @@ def _live(run: Run, phase: Phase, seed: int) -> Inputs:
     if phase.augment:
         fetch = augmented_image_fetch(run.train, run.preprocessing, run.config.augmentation)
     else:
-        fetch = lambda indices, rng: plain(indices)  # noqa: E731
+        fetch = lambda indices, places, rng: plain(indices)  # noqa: E731
     return Inputs(
         start=None,
         train=_shuffled(run, fetch, seed),
@@ -114,8 +114,8 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
         train.cache.read()
     columns = DeviceFeatures(train.cache).columns if tier == "device" else None
 
-    def fetch(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        views = rng.integers(phase.views, size=len(indices)) if phase.views else 0
+    def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        views = rng.integers(phase.views, size=run.batch_size)[places] if phase.views else 0
         rows = views * images + indices
         features = train.cache.columns(rows) if columns is None else {"row": rows}
         return {**features, **run.train.of_rows(indices)}
@@ -126,7 +126,7 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     return Inputs(
         start=boundary,
         train=_shuffled(run, fetch, seed),
-        evaluate=lambda: _feature_batches(held_out.cache, run.batch_size),
+        evaluate=lambda: _feature_batches(held_out.cache, run),
         complete=complete,
         tier=tier,
         extracted=train.rows + held_out.rows,
@@ -136,9 +136,11 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
 
 
 def tier_of(run: Run, bytes: int) -> Tier:
-    """Where features of that size are kept while a phase trains on them."""
-    wish = run.config.feature_tier
-    return choose_tier(bytes) if wish == "auto" else wish
+    """Where features of that size are kept while a phase trains on them; on the device only if it is one."""
+    wish, one = run.config.feature_tier, run.strategy.mesh is None
+    if wish == "device" and not one:
+        raise ValueError("feature_tier='device' needs strategy='jit': each device would hold all features")
+    return choose_tier(bytes, device=one) if wish == "auto" else wish
 
 
 class Extractor:
@@ -263,14 +265,21 @@ def _features_shape(run: Run, count: int, boundary: str) -> jax.ShapeDtypeStruct
 def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:
     """All images of a dataset in order, as evaluation sees them."""
     fetch = image_fetch(dataset, run.preprocessing)
-    return ordered_batches(fetch, len(dataset), batch_size=run.batch_size, threads=run.config.threads)
+    size, rows = run.batch_size, run.strategy.rows(run.batch_size)
+    return ordered_batches(fetch, len(dataset), batch_size=size, rows=rows, threads=run.config.threads)
 
 
-def _feature_batches(cache: FeatureCache, batch_size: int) -> Iterable[Mapping[str, Any]]:
-    return ordered_batches(cache.columns, len(cache), batch_size=batch_size)
+def _feature_batches(cache: FeatureCache, run: Run) -> Iterable[Mapping[str, Any]]:
+    size, rows = run.batch_size, run.strategy.rows(run.batch_size)
+    return ordered_batches(cache.columns, len(cache), batch_size=size, rows=rows)
 
 
 def _shuffled(run: Run, fetch: Any, seed: int) -> Batches:
     return shuffled_batches(
-        fetch, len(run.train), batch_size=run.batch_size, seed=seed, threads=run.config.threads
+        fetch,
+        len(run.train),
+        batch_size=run.batch_size,
+        seed=seed,
+        rows=run.strategy.rows(run.batch_size),
+        threads=run.config.threads,
     )

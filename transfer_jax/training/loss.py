@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from transfer_jax.models.shares import places, whole, whole_rows
+
 
 def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
     """Targets `(batch, classes)`; `smoothing` of each is spread over all classes (arXiv:1512.00567)."""
@@ -44,21 +46,23 @@ def mix(
         cutmix: The same of CutMix.
     """
     coin, partner, *shares = jax.random.split(key, 5)
-    other = jax.random.permutation(partner, len(images))
+    rows = len(images)
+    other = jax.random.permutation(partner, whole_rows(rows))[places(rows)]
+    other_images, other_targets = (whole(x)[other] for x in (images, targets))
     choices = []
     if mixup:
         share = jax.random.beta(shares[0], mixup, mixup)
-        choices.append((share * images + (1 - share) * images[other], share))
+        choices.append((share * images + (1 - share) * other_images, share))
     if cutmix:
         height, width = images.shape[1:3]
         inside = _box(shares[1], shares[2], (height, width), cutmix)[None, :, :, None]
-        choices.append((jnp.where(inside, images[other], images), 1 - inside.mean()))
+        choices.append((jnp.where(inside, other_images, images), 1 - inside.mean()))
     if not choices:
         return images, targets
     pick = jax.random.bernoulli(coin) if len(choices) == 2 else 0
     mixed = jnp.where(pick, choices[-1][0], choices[0][0])
     share = jnp.where(pick, choices[-1][1], choices[0][1])
-    return mixed, share * targets + (1 - share) * targets[other]
+    return mixed, share * targets + (1 - share) * other_targets
 
 
 def _box(size_key: jax.Array, place_key: jax.Array, shape: tuple[int, int], alpha: float) -> jax.Array:

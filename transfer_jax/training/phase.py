@@ -57,7 +57,7 @@ def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> tuple[TrainState
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
     optimizer = make_optimizer(parts.phase, parts.labels)
     state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0, seed=seed)
-    return state, {**frozen, **fixed}
+    return run.strategy.place((state, {**frozen, **fixed}))
 
 
 class PhaseTrainer:
@@ -149,7 +149,8 @@ class PhaseTrainer:
         self.rates, self.block_rates = rates, self._of_blocks(rates)
         self.images = np.asarray(batch["index"])
         anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
-        arguments = (self.state, self.frozen, self._inputs(batch), rates, anchor)
+        inputs = self._run.strategy.batch(self._inputs(batch))
+        arguments = (self.state, self.frozen, inputs, rates, anchor)
         self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite(metrics["loss"]):
@@ -175,7 +176,8 @@ class PhaseTrainer:
     def measure(self, rates: Rates, batches: int) -> dict[str, Any]:
         """The statistics of `measure.STATISTICS` on the first batches of the phase; leaves no trace."""
         reference = self._run.pretrained(self.state.trainable)
-        arguments = (self.state, self.frozen, self._sample(batches), rates, reference)
+        sample = self._run.strategy.batch(self._sample(batches), axis=1)
+        arguments = (self.state, self.frozen, sample, rates, reference)
         return jax.device_get(self.programs.compiled("measure", *arguments, variant=batches)(*arguments))
 
     def plasticity(self) -> dict[str, float]:
@@ -189,9 +191,13 @@ class PhaseTrainer:
     def predict(self) -> np.ndarray:
         """Probabilities `(images, classes)` of the held-out images."""
         arrays = self.evaluated_arrays()
+        strategy = self._run.strategy
         first = next(iter(self.inputs.evaluate()))
-        inputs = {name: first[name] for name in INPUTS if name in first}
-        return predict(self.programs.compiled("evaluate", arrays, inputs), arrays, self.inputs.evaluate())
+        inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
+        evaluate = self.programs.compiled("evaluate", arrays, inputs)
+        return predict(
+            lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, self.inputs.evaluate()
+        )
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What a step is given of a batch."""

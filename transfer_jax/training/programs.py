@@ -20,6 +20,9 @@ from transfer_jax.training.step import (
     make_train_step,
 )
 
+_BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
+"""Position of the batch among the arguments."""
+
 
 class Programs:
     """What a phase computes; each function is compiled for the arguments that it is first called with.
@@ -65,7 +68,7 @@ class Programs:
             group_lasso=phase.group_lasso,
             keep=phase.keep,
         )
-        optimizer = make_optimizer(phase, parts.labels)
+        optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
         gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
         inference = dataclasses.replace(
             self.forward,
@@ -75,12 +78,12 @@ class Programs:
             adapters=Adapters(),
         )
         self.functions = {
-            "step": make_train_step(self.forward, optimizer, self.options),
-            "measure": make_measure(gradients, optimizer),
+            "step": make_train_step(self.forward, optimizer, self.options, strategy),
+            "measure": make_measure(strategy.average(gradients), optimizer),
             "plasticity": make_plasticity(self.forward, blocks),
-            "evaluate": make_eval_step(inference),
+            "evaluate": strategy.each(make_eval_step(inference)),
         }
-        self._options = config.compiler_options
+        self._strategy, self._options = strategy, config.compiler_options
         self._compiled: dict[tuple[str, Any], Compiled] = {}
 
     @property
@@ -108,5 +111,7 @@ class Programs:
         """
         if (name, variant) not in self._compiled:
             special = {"donate": (0,), "options": self._options} if name == "step" else {}
-            self._compiled[name, variant] = compile_function(self.functions[name], *args, **special)
+            self._compiled[name, variant] = compile_function(
+                self.functions[name], *args, strategy=self._strategy, batch=_BATCHES.get(name), **special
+            )
         return self._compiled[name, variant]

@@ -24,6 +24,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.training.caching import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
+from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 from transfer_jax.weights import find_spec, load_pretrained
 
 
@@ -41,6 +42,7 @@ class Run:
         block_names: The backbone's blocks in order.
         params: Paths of all parameters.
         arrays: All parameters and statistics at the start of the run.
+        strategy: How it is spread over devices.
     """
 
     config: TrainConfig
@@ -52,17 +54,24 @@ class Run:
     block_names: tuple[str, ...]
     params: tuple[str, ...]
     arrays: Arrays
+    strategy: Strategy = ONE_DEVICE
 
     @classmethod
-    def of(cls, model: Classifier, **settings: Any) -> "Run":
-        """The run of a model, which is put into inference mode; `settings` are the attributes it has not."""
+    def of(cls, model: Classifier, config: TrainConfig, train: ImageDataset, **settings: Any) -> "Run":
+        """The run of a model, which is put into inference mode; `settings` are the other attributes."""
+        strategy = Strategy.of(config)
+        strategy.check_rows(batch_size(config, len(train)), config.accumulate)
         model.eval()
         graphdef, params, stats = split(model)
+        arrays = {**params, **stats}
         return cls(
             graphdef=graphdef,
             block_names=model.backbone.block_names,
             params=tuple(params),
-            arrays=jax.device_put({**params, **stats}),
+            arrays=jax.device_put(arrays) if strategy == ONE_DEVICE else strategy.place(arrays),
+            strategy=strategy,
+            config=config,
+            train=train,
             **settings,
         )
 

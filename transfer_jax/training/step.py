@@ -17,10 +17,12 @@ from transfer_jax.freezing.rates import Rates
 from transfer_jax.models import functional
 from transfer_jax.models.functional import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.shares import gathered
 from transfer_jax.training.feature_augmentation import brighten, flipped
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
 from transfer_jax.training.regularize import lassoed, pulled, still
 from transfer_jax.training.state import TrainState
+from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -67,7 +69,7 @@ class Forward:
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, Arrays]:
         """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
-        arrays, start = self.adapters.merged(arrays), self.start
+        arrays, start = self.adapters.merged(gathered(arrays)), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
         model = merge(self.graphdef, functional.cast(arrays, self.dtype))
@@ -135,7 +137,10 @@ def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
 
 
 def make_train_step(
-    forward: Forward, optimizer: optax.GradientTransformationExtraArgs, options: StepOptions
+    forward: Forward,
+    optimizer: optax.GradientTransformationExtraArgs,
+    options: StepOptions,
+    strategy: Strategy = ONE_DEVICE,
 ) -> TrainStep:
     """The pure function `(state, frozen, batch, rates, anchor) -> (state, metrics)`.
 
@@ -146,8 +151,12 @@ def make_train_step(
     gradients = make_gradients(forward, options)
 
     def accumulated(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        """The mean over equal parts of the batch, one in memory at a time."""
-        parts = jax.tree.map(lambda x: x.reshape(options.accumulate, -1, *x.shape[1:]), dict(batch))
+        """The mean over equal parts of the batch, one in memory at a time.
+
+        A part is every so many rows, so that it is the same rows however many devices share the batch.
+        """
+        count = options.accumulate
+        parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), dict(batch))
 
         def part(carry, item):
             total, stats = carry
@@ -155,15 +164,15 @@ def make_train_step(
             return (jax.tree.map(jnp.add, total, found), stats), None
 
         zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, {"loss": 0.0, "accuracy": 0.0})
-        keys = jax.random.split(key, options.accumulate)
-        (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, keys))
-        return jax.tree.map(lambda x: x / options.accumulate, total), stats
+        (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, jax.random.split(key, count)))
+        return jax.tree.map(lambda x: x / count, total), stats
+
+    compute = strategy.average(gradients if options.accumulate == 1 else accumulated)
 
     def train_step(
         state: TrainState, frozen: Arrays, batch: Batch, rates: Rates, anchor: Mapping[str, jax.Array] = _NONE
     ):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        compute = gradients if options.accumulate == 1 else accumulated
         (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
         if options.l2_sp or options.l2_head:
             pull = {"backbone": options.l2_sp, "head": options.l2_head}

@@ -17,7 +17,10 @@ _INDIFFERENT = (
     "feature_dir",
     "feature_gigabytes",
     "feature_tier",
+    "fsdp",
     "measure_every",
+    "strategy",
+    "tensor",
     "threads",
 )
 """Fields that do not change what is learnt, so that a run may go on with other values."""
