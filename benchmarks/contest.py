@@ -1,5 +1,6 @@
 """Times programs side by side: a process each, in turn, several rounds, medians; and their memory."""
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -45,24 +46,26 @@ class Timing:
 def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) -> dict[str, Timing]:
     """Times each contender once a round, one after the other, so that drifts of the machine hit all alike."""
     context = multiprocessing.get_context("spawn")
-    workers = {}
-    for name, build in contenders.items():
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(build, there), daemon=True)
-        process.start()
-        workers[name] = here, process, here.recv()
+    workers: dict[str, tuple[Connection, float]] = {}
     calls: dict[str, list[float]] = {name: [] for name in contenders}
-    for index in range(warmup + rounds):
-        for name, (pipe, _, _) in workers.items():
-            pipe.send("go")
-            seconds = pipe.recv()
-            if index >= warmup:
-                calls[name].append(seconds)
     timings = {}
-    for name, (pipe, process, prepare) in workers.items():
-        pipe.send("stop")
-        timings[name] = Timing(prepare, calls[name], pipe.recv())
-        process.join()
+    with contextlib.ExitStack() as stack:
+        for name, build in contenders.items():
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(build, there))  # No daemon: it may have workers.
+            process.start()
+            stack.callback(process.terminate)
+            there.close()
+            workers[name] = here, here.recv()
+        for index in range(warmup + rounds):
+            for name, (pipe, _) in workers.items():
+                pipe.send("go")
+                seconds = pipe.recv()
+                if index >= warmup:
+                    calls[name].append(seconds)
+        for name, (pipe, prepare) in workers.items():
+            pipe.send("stop")
+            timings[name] = Timing(prepare, calls[name], pipe.recv())
     return timings
 
 

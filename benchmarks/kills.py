@@ -76,7 +76,7 @@ def where(workdir: Path, began: float) -> str:
     steps = workdir / "checkpoints" / "steps"
     saved = [path for path in steps.glob("*") if path.name.isdigit()] if steps.is_dir() else []
     unfinished = steps.is_dir() and len(saved) < len([*steps.iterdir()])
-    checked = {path.stem for path in (workdir / "checkpoints" / "checksums").glob("*.json")}
+    checked = {path.stem for path in (workdir / "checkpoints" / "records").glob("*.json")}
     if unfinished or any(path.name not in checked for path in saved):
         return "saving"
     newest = max((path.stat().st_mtime for path in saved), default=0.0)

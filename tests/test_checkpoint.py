@@ -50,7 +50,7 @@ def test_the_newest_are_kept_and_a_step_can_be_saved_again(opened, tmp_path):
         store.save(step, {"state": {"x": jnp.full(3, step)}}, {"step": step})
     store.save(9, {"state": {"x": jnp.full(3, 10)}}, {"step": 10})
     assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == ["5", "9"]
-    assert sorted(path.name for path in (tmp_path / "checksums").iterdir()) == ["5.json", "9.json"]
+    assert sorted(path.name for path in (tmp_path / "records").iterdir()) == ["5.json", "9.json"]
     store = opened()
     assert store.latest() == 9
     assert store.progress(9) == {"step": 10}
@@ -87,19 +87,19 @@ def test_files_that_vanish_or_appear_are_named(opened, tmp_path, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
-def test_damaged_checksums_are_named(opened, tmp_path, content):
+def test_damaged_records_are_named(opened, tmp_path, content):
     store = opened()
     store.save(3, {"state": TREE}, PROGRESS)
-    (tmp_path / "checksums" / "3.json").write_bytes(content)
-    with pytest.raises(CorruptCheckpointError, match=r"checksums/3\.json cannot be read"):
+    (tmp_path / "records" / "3.json").write_bytes(content)
+    with pytest.raises(CorruptCheckpointError, match=r"records/3\.json cannot be read"):
         store.progress(3)
 
 
-def test_a_step_without_checksums_is_removed(opened, tmp_path, caplog):
+def test_a_step_without_a_record_is_removed(opened, tmp_path, caplog):
     store = opened()
     for step in (1, 2):
         store.save(step, {"state": TREE}, {"step": step})
-    (tmp_path / "checksums" / "2.json").unlink()
+    (tmp_path / "records" / "2.json").unlink()
     with caplog.at_level(logging.WARNING, "transfer_jax"):
         store = opened()
     assert store.latest() == 1
@@ -119,7 +119,7 @@ def test_what_orbax_leaves_when_it_is_killed_is_cleaned_up(opened, tmp_path):
     assert opened().progress(2) == {"step": 2}
 
 
-def test_a_save_again_that_is_cut_off_does_not_keep_the_old_checksums(opened, monkeypatch):
+def test_a_save_again_that_is_cut_off_does_not_keep_the_old_record(opened, monkeypatch):
     store = opened()
     for step in (1, 2):
         store.save(step, {"state": TREE}, {"step": step})

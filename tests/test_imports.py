@@ -12,11 +12,11 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.rela
 LAYERS = [  # each part may import those in lower lines, and its own modules
     {"__init__"},
     {"cli"},
-    {"networks", "schedules", "studies"},
+    {"launch", "networks", "schedules", "studies"},
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},
-    {"models", "memory", "files"},
+    {"models", "memory", "files", "processes"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("checkpoint.py",),

@@ -1,9 +1,11 @@
 """Checkpoints on disk: orbax, with checksums of our own over every file.
 
 Orbax commits a step atomically, but loads a flipped byte of a large array without noticing; hence the
-checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/checksums/STEP.json`.
+checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums
+and where the run was. Of several processes all write the arrays, and the first all else.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -12,11 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
-import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from transfer_jax import processes
 from transfer_jax.files import sha256, write_text
 
+_PROGRESS = "progress"
 _logger = logging.getLogger(__name__)
 
 
@@ -27,7 +30,7 @@ class CorruptCheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of a run, newest kept.
 
-    A step without checksums was cut off while it was saved: it is removed on opening.
+    A step without a record was cut off while it was saved: it is removed on opening.
 
     Args:
         directory: Where they lie.
@@ -36,12 +39,14 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         self._steps = directory.absolute() / "steps"
-        self._checksums = directory.absolute() / "checksums"
-        self._checksums.mkdir(parents=True, exist_ok=True)
-        for path in self._steps.glob("*"):
-            if path.name.isdigit() and not self._checksum_file(int(path.name)).is_file():
-                _logger.warning("%s was cut off while it was saved; it is removed", path)
-                shutil.rmtree(path)
+        self._records = directory.absolute() / "records"
+        if processes.is_first():
+            self._records.mkdir(parents=True, exist_ok=True)
+            for path in self._steps.glob("*"):
+                if path.name.isdigit() and not self._record(int(path.name)).is_file():
+                    _logger.warning("%s was cut off while it was saved; it is removed", path)
+                    shutil.rmtree(path)
+        processes.wait("checkpoints opened")
         self._orbax = ocp.training.Checkpointer(
             str(self._steps),
             preservation_policy=cast(Any, ocp.training.preservation_policies.LatestN(keep)),
@@ -64,15 +69,18 @@ class Checkpoints:
             progress: Where the run is, in JSON values.
         """
         content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
-        file = self._checksum_file(step)
-        file.unlink(missing_ok=True)
-        content["progress"] = {"json": np.frombuffer(json.dumps(progress).encode(), np.uint8)}
+        record = self._record(step)
+        if processes.is_first():
+            record.unlink(missing_ok=True)
         self._orbax.save_checkpointables(step, content, overwrite=True)
-        write_text(file, json.dumps(self._hashes(step), indent=1))
-        kept = {str(checkpoint.step) for checkpoint in self._orbax.checkpoints}
-        for old in self._checksums.glob("*.json"):
-            if old.stem not in kept:
-                old.unlink()
+        if processes.is_first():
+            hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
+            write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
+            kept = {str(checkpoint.step) for checkpoint in self._orbax.checkpoints}
+            for old in self._records.glob("*.json"):
+                if old.stem not in kept:
+                    old.unlink()
+        processes.wait("checkpoint saved")
 
     def progress(self, step: int) -> dict[str, Any]:
         """Where the run was at a step.
@@ -80,8 +88,7 @@ class Checkpoints:
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        self._verify(step)
-        return json.loads(self._load(step, "progress", None)["json"].tobytes())
+        return self._verified(step)[_PROGRESS]
 
     def names(self, step: int, name: str) -> set[str]:
         """The names of the arrays in a group of a step.
@@ -89,7 +96,7 @@ class Checkpoints:
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        self._verify(step)
+        self._verified(step)
         found: Any = self._orbax.checkpointables_metadata(step).metadata
         return set(found.get(name) or ())
 
@@ -103,7 +110,7 @@ class Checkpoints:
         """
         if template is not None and not template:
             return {}
-        self._verify(step)
+        self._verified(step)
         return self._load(step, name, None if template is None else dict(template))
 
     def close(self) -> None:
@@ -113,23 +120,30 @@ class Checkpoints:
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
         return self._orbax.load_checkpointables(step, {name: template})[name]
 
-    def _verify(self, step: int) -> None:
+    def _verified(self, step: int) -> dict[str, Any]:
+        """The record of a step, whose files are all as they were written."""
         try:
-            expected = json.loads(self._checksum_file(step).read_text())
-        except ValueError:
-            raise CorruptCheckpointError(f"{self._checksum_file(step)} cannot be read") from None
-        found = self._hashes(step)
+            record = json.loads(self._record(step).read_text())
+            expected, progress = record["sha256"], record["progress"]
+        except (ValueError, KeyError):
+            raise CorruptCheckpointError(f"{self._record(step)} cannot be read") from None
+        found = {**self._hashes(step), _PROGRESS: _hash(progress)}
         for name in sorted({*expected, *found}):
             if expected.get(name) != found.get(name):
                 raise CorruptCheckpointError(
                     f"{self._steps / str(step) / name} does not match its checksum; delete "
                     f"{self._steps / str(step)} to go on from the checkpoint before it"
                 )
+        return record
 
     def _hashes(self, step: int) -> dict[str, str]:
         root = self._steps / str(step)
         paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
         return {str(path.relative_to(root)): sha256(path) for path in paths}
 
-    def _checksum_file(self, step: int) -> Path:
-        return self._checksums / f"{step}.json"
+    def _record(self, step: int) -> Path:
+        return self._records / f"{step}.json"
+
+
+def _hash(progress: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()

@@ -12,9 +12,11 @@ import tyro
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from transfer_jax import networks, schedules, studies
+from transfer_jax import networks, processes, schedules, studies
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.launch import PREEMPTED
+from transfer_jax.launch import launch as run_processes
 from transfer_jax.memory import keep_freed_memory
 from transfer_jax.models import create_model
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
@@ -23,6 +25,7 @@ from transfer_jax.training import fit
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
 from transfer_jax.training.inputs import Extractor
+from transfer_jax.training.interrupt import Terminated, terminable
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.sweep import Grid
@@ -36,7 +39,12 @@ Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0, 2 for what the user can mend, or 130 after Ctrl-C."""
+    """Runs a command.
+
+    Returns:
+        The exit code: 0; 1 where another process of the run was lost; 2 for what the user can mend; 75 after
+        SIGTERM, with a checkpoint where there is anything to save; 130 after Ctrl-C, likewise.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -46,19 +54,35 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()
     _use_compilation_cache()
     try:
-        base, arguments = _take_config(arguments)
-        _run(arguments, base)
-    except KeyboardInterrupt:
+        with terminable():
+            if arguments[:1] == ["train"]:
+                _join()
+            base, arguments = _take_config(arguments)
+            return _run(arguments, base) or 0
+    except KeyboardInterrupt as stopped:
         CONSOLE.print("Stopped; nothing is lost. The same command goes on from here.")
-        return 130
+        return PREEMPTED if isinstance(stopped, Terminated) else 130
     except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
         if debug:
             traceback.print_exc()
         else:
+            CONSOLE.quiet = False
             line = " ".join(str(error).split()) or type(error).__name__
             CONSOLE.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
-        return 2
-    return 0
+        code = 1 if _several() and isinstance(error, jax.errors.JaxRuntimeError) else 2
+        if _several():
+            processes.leave(code)
+        return code
+
+
+def _join() -> None:
+    """Connects to the other processes of a run; only the first of them talks."""
+    processes.join()
+    CONSOLE.quiet = OUT.quiet = _several() and not processes.is_first()
+
+
+def _several() -> bool:
+    return jax.distributed.is_initialized() and processes.count() > 1
 
 
 def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
@@ -68,7 +92,16 @@ def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
     return None, arguments
 
 
-def _run(arguments: list[str], base: TrainConfig | None) -> None:
+def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Divides `launch … -- train …`."""
+    if arguments[:1] != ["launch"] or "--" not in arguments:
+        return arguments, ["train", "--help"]
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
+    arguments, launched = _split_launched(arguments)
     default = TrainConfig(images=tyro.MISSING) if base is None else base
 
     def train(config: Config = default, workdir: Path | None = None, force_config: bool = False) -> None:
@@ -195,12 +228,30 @@ def _run(arguments: list[str], base: TrainConfig | None) -> None:
         )
         _show_heads(found, folder)
 
+    def launch(
+        processes: int, devices: int | None = None, restarts: int = 3, pause: float = 1.0, grace: float = 60.0
+    ) -> int:
+        """Train in several processes on this machine, and start again where one of them dies.
+
+        `transfer-jax launch --processes 2 -- train CONFIG …`. On a cluster its scheduler does this.
+
+        Args:
+            processes: Number of processes.
+            devices: Devices of a CPU that each has.
+            restarts: How often to start again, at most; a run goes on from its last checkpoint.
+            pause: Seconds before the first time, twice as many before each next one.
+            grace: Seconds to save and end in, after Ctrl-C or SIGTERM.
+        """
+        options = {"devices": devices, "restarts": restarts, "pause": pause, "grace": grace}
+        return run_processes(launched, processes, **options, say=CONSOLE.print)
+
     command = tyro.extras.subcommand_cli_from_dict
     try:
-        command(
+        return command(
             {
                 "demo": _demo,
                 "train": train,
+                "launch": launch,
                 "plan": plan,
                 "find-rate": find_rate,
                 "evaluate": _evaluate,

@@ -57,13 +57,13 @@ class TrainConfig:
         eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
         measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
-        strategy: How a step is spread over devices: `jit`, one device; `mesh`, all of them, each with its share
-            of the batch; `pmap`, the same by `jax.pmap`; `auto`, a mesh where there are several accelerators
-            or processes, and one device otherwise.
+        strategy: How a step is spread over devices: `jit`, one device; `mesh`, all of them, each with its
+            share of the batch; `pmap`, the same by `jax.pmap`; `auto`, a mesh where there are several
+            accelerators or processes, and one device otherwise.
         fsdp: Devices that parameters and optimizer state are spread over; a `mesh` of more repeats them.
         tensor: Devices that the matrices of a transformer are spread over.
-        batch_norm: What normalization by the batch takes: `global`, all of it, so that the numbers are those of
-            one device; `per_device`, the share of each device, which saves talk between them.
+        batch_norm: What normalization by the batch takes: `global`, all of it, so that the numbers are those
+            of one device; `per_device`, the share of each device, which saves talk between them.
         compile_ahead: Whether to compile the next phase while one trains; None does with more than two cores.
         compiler_options: Options of XLA for the program of the training step, as `name=value`, such as
             `xla_tpu_enable_latency_hiding_scheduler=true`.

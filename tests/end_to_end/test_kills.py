@@ -54,7 +54,7 @@ def lines(workdir: Path) -> list[dict]:
 
 
 def latest(workdir: Path) -> int:
-    return max((int(path.stem) for path in (workdir / "checkpoints/checksums").glob("*.json")), default=0)
+    return max((int(path.stem) for path in (workdir / "checkpoints/records").glob("*.json")), default=0)
 
 
 def test_killed_in_every_phase(

@@ -22,12 +22,37 @@ def trained(make_run, phase, steps, **settings):
 
 
 PHASES = {
-    "everything": (Phase(name="one", train="all_()", epochs=20, optimizer="adamw", learning_rate=1e-3, clip_norm=1.0), {}),
-    "batch statistics": (Phase(name="one", train="all_()", norm="train", epochs=20, learning_rate=0.01), {"drop_path": 0.0}),
-    "in parts": (Phase(name="one", train="all_()", norm="train", epochs=20, learning_rate=0.01), {"accumulate": 2}),
-    "augmented": (Phase(name="one", train="from_('top')", augment=True, epochs=20, learning_rate=0.01), {"augmentation": LIVELY}),
-    "features": (Phase(name="one", train="from_('blocks.11')", feature_brightness=0.2, feature_flips="both", epochs=20, learning_rate=0.01), {}),
-    "head": (Phase(name="one", train="head", epochs=20, learning_rate=0.01), {"ema_decay": 0.9, "label_smoothing": 0.1}),
+    "everything": (
+        Phase(name="one", train="all_()", epochs=20, optimizer="adamw", learning_rate=1e-3, clip_norm=1.0),
+        {},
+    ),
+    "batch statistics": (
+        Phase(name="one", train="all_()", norm="train", epochs=20, learning_rate=0.01),
+        {"drop_path": 0.0},
+    ),
+    "in parts": (
+        Phase(name="one", train="all_()", norm="train", epochs=20, learning_rate=0.01),
+        {"accumulate": 2},
+    ),
+    "augmented": (
+        Phase(name="one", train="from_('top')", augment=True, epochs=20, learning_rate=0.01),
+        {"augmentation": LIVELY},
+    ),
+    "features": (
+        Phase(
+            name="one",
+            train="from_('blocks.11')",
+            feature_brightness=0.2,
+            feature_flips="both",
+            epochs=20,
+            learning_rate=0.01,
+        ),
+        {},
+    ),
+    "head": (
+        Phase(name="one", train="head", epochs=20, learning_rate=0.01),
+        {"ema_decay": 0.9, "label_smoothing": 0.1},
+    ),
 }
 
 

@@ -31,7 +31,8 @@ def augmented_image_fetch(
 
     Returns:
         A function from indices `(b,)`, their places in the batch and a generator to the entries of
-        `image_fetch`. One number is drawn from the generator; an image's place gives it a generator of its own.
+        `image_fetch`. One number is drawn from the generator; its place gives an image a generator of its
+        own.
     """
 
     def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:

@@ -39,7 +39,7 @@ def shuffled_batches(
         size: Number of examples; indices come from `range(size)`.
         batch_size: Examples in a batch.
         seed: Non-negative; decides the order and the generators.
-        rows: Places in a batch of the examples to fetch, where other processes fetch the others; None for all.
+        rows: Places in a batch of the examples to fetch; other processes fetch the others. None for all.
         threads: Threads that fetch, a batch each; 0 fetches when the batch is asked for.
         prefetch: Batches to hold ready, at least one a thread.
 

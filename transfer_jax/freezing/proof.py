@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from transfer_jax.processes import to_host
+
 
 class FrozenChangedError(RuntimeError):
     """A parameter or statistic that was to stay frozen did not."""
@@ -13,7 +15,7 @@ class FrozenChangedError(RuntimeError):
 
 def digests(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     """The SHA-256 of each array's dtype, shape and bytes, by path."""
-    return {path: _digest(np.asarray(array)) for path, array in sorted(arrays.items())}
+    return {path: _digest(to_host(array)) for path, array in sorted(arrays.items())}
 
 
 def fingerprint(arrays: Mapping[str, jax.Array]) -> str:

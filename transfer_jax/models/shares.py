@@ -1,7 +1,8 @@
 """The share of a batch that a program sees: all of it, or the rows of one device among several.
 
-What a layer computes over a batch, or draws for its rows, is written with these functions, so that the numbers
-are those of one device whatever the devices. A program of one device among several is traced inside `sharing`.
+What a layer computes over a batch, or draws for its rows, is written with these functions, so that the
+numbers are those of one device, whatever the devices. A program of one device among several is traced inside
+`sharing`.
 """
 
 import contextlib
@@ -33,7 +34,8 @@ class Share:
     gather: Gather = dict
 
 
-_current: contextvars.ContextVar[Share] = contextvars.ContextVar("share", default=Share())
+_WHOLE = Share()
+_current: contextvars.ContextVar[Share] = contextvars.ContextVar("share", default=_WHOLE)
 
 
 @contextlib.contextmanager
@@ -82,5 +84,5 @@ def whole_rows(rows: int) -> int:
 
 
 def draw(key: jax.Array, rows: int, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Random arrays `(rows, …)`, each drawn by `function` from a key of its row's place in the whole batch."""
+    """Random arrays `(rows, …)`, each drawn by `function` from a key of its row's place in the batch."""
     return jax.vmap(lambda place: function(jax.random.fold_in(key, place)))(places(rows))

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transfer_jax import processes
 from transfer_jax.files import write_text
 
 
 class MetricsLog:
-    """Appends a JSON object a line, each with the `step` of the run that it belongs to.
+    """Appends a JSON object a line, each with the `step` of the run that it belongs to; in the first process.
 
     Args:
         path: The file.
@@ -16,14 +17,18 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, *, resume_step: int = 0) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] <= resume_step] if path.exists() else []
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._path = path
+        if processes.is_first():
+            kept = (
+                [line for line in read_metrics(path) if line["step"] <= resume_step] if path.exists() else []
+            )
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, kind: str, **values: Any) -> None:
         """Adds a line and flushes it."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        if processes.is_first():
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transfer_jax import processes
 from transfer_jax.data import (
     Augmentation,
     Batches,
@@ -37,6 +38,7 @@ from transfer_jax.models.functional import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.run import Run
+from transfer_jax.training.step import WISHES
 
 EXTRACTION_BATCH = 32
 """Images the prefix is given at a time; fixed, so that runs of any batch size share their caches."""
@@ -247,6 +249,8 @@ def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]
     found = {"label": jax.ShapeDtypeStruct((size,), jnp.int32)}
     if run.train.weights is not None:
         found["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
+    if processes.count() > 1:
+        found |= {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name in WISHES}
     if start is None:
         return {**found, "image": _images_shape(run, size)}
     row = Storage(run.row_shapes[start], run.stored or str(run.prefix_dtype))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax import processes
 from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
@@ -20,7 +21,7 @@ from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
 from transfer_jax.training.evaluate import evaluation_metrics
-from transfer_jax.training.interrupt import stop_asked
+from transfer_jax.training.interrupt import Terminated, stop_asked
 from transfer_jax.training.outcome import write_outcome
 from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
@@ -28,6 +29,7 @@ from transfer_jax.training.restore import carried_paths, restored_arrays, restor
 from transfer_jax.training.result import PhaseResult, Result
 from transfer_jax.training.run import Run, images_digest, prepare
 from transfer_jax.training.state import named_leaves
+from transfer_jax.training.step import WISHES
 from transfer_jax.training.tally import Tally
 from transfer_jax.training.workdir import check_workdir, claim
 
@@ -54,13 +56,15 @@ def fit(
     Raises:
         ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
             written then.
-        KeyboardInterrupt: After Ctrl-C, once a checkpoint was written.
+        KeyboardInterrupt: After Ctrl-C, once a checkpoint was written; `Terminated`, which is one, after
+            SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If anything changed that was to stay frozen.
     """
     workdir, progress = Path(workdir), progress or Silent()
     begun = check_workdir(config, workdir, force=force)
     run = None if begun else prepare(config, workdir, progress, dataset)
+    processes.wait("checked")  # Before any of them changes what others check.
     claim(config, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
@@ -146,8 +150,10 @@ class _Loop:
                 trainer = PhaseTrainer(self._run, parts, arrays, self._progress, trainer.ended(), began)
                 tally.add_inputs(trainer.inputs)
             self._end_phase(trainer, tally, after)
-            if stop():
-                raise KeyboardInterrupt
+            asked = stop()
+            wishes = np.array([asked is not None, isinstance(asked, Terminated)])
+            if (stopping := _stopping(*processes.sum_of(wishes))) is not None:
+                raise stopping
         return trainer
 
     def _span(
@@ -157,7 +163,7 @@ class _Loop:
         tally: Tally,
         conductor: Conductor,
         save: Callable[[int], None],
-        stop: Callable[[], bool],
+        stop: Callable[[], KeyboardInterrupt | None],
     ) -> int | None:
         """The steps to the next move of the cut, which is returned, or to the end of the phase."""
         parts, config = trainer.parts, self._run.config
@@ -167,9 +173,16 @@ class _Loop:
         compiled = trainer.compile_seconds
         saved = started = time.monotonic()
         cut = None
-        steps = trainer.train(iterator, first, lambda step: conductor.multipliers(trainer, step))
+
+        def wishes() -> dict[str, float]:
+            asked, late = stop(), time.monotonic() - saved >= config.checkpoint_seconds
+            return {"stop": asked is not None, "terminate": isinstance(asked, Terminated), "save": late}
+
+        steps = trainer.train(iterator, first, lambda step: conductor.multipliers(trainer, step), wishes)
         for step, metrics in enumerate(steps, first + 1):
             now = time.monotonic()
+            agreed = {name: metrics.pop(name) for name in WISHES}
+            stopping = _stopping(agreed["stop"], agreed["terminate"])
             tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
             tally.add(metrics, trainer.block_rates, trainer.images)
             self._progress.advance(images, loss=metrics["loss"])
@@ -179,12 +192,12 @@ class _Loop:
             cut = conductor.next_cut(trainer, step)
             tally.compile_seconds += trainer.compile_seconds - compiled
             compiled = trainer.compile_seconds
-            due = stop() or now - saved >= config.checkpoint_seconds
+            due = stopping is not None or agreed["save"] > 0
             if due and step < parts.steps and cut is None:
                 save(step)
                 saved = time.monotonic()
-                if stop():
-                    raise KeyboardInterrupt
+                if stopping is not None:
+                    raise stopping
             if cut is not None:
                 break
             started = time.monotonic()
@@ -248,10 +261,13 @@ class _Loop:
             metrics=scores,
         )
         self._log.write(self._global_step(parts.steps), "proof", phase=parts.phase.name, frozen=frozen)
-        write_certificate(run.workdir, trainer, position.spans, frozen)
+        if processes.is_first():
+            write_certificate(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
         if position.phase == len(self._phases):
-            write_outcome(run, trainer, probabilities)
+            model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
+            if processes.is_first():
+                write_outcome(run, model, probabilities)
         arrays = trainer.final_arrays()
         carried = {path: arrays[path] for path in carried_paths(run, position)}
         self._save(0, {"carried": carried, "ended": named_leaves(trainer.state)})
@@ -262,3 +278,10 @@ class _Loop:
 
     def _save(self, step: int, trees: dict[str, Arrays]) -> None:
         self._checkpoints.save(self._global_step(step), trees, dataclasses.asdict(self._position))
+
+
+def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:
+    """What to raise, when any process was told to stop."""
+    if not stop:
+        return None
+    return Terminated() if terminate else KeyboardInterrupt()

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from transfer_jax import processes
 from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.rates import Rates
 from transfer_jax.models.functional import Arrays, block_of
@@ -20,7 +21,9 @@ from transfer_jax.training.programs import Programs
 from transfer_jax.training.regularize import selected
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
-from transfer_jax.training.step import INPUTS
+from transfer_jax.training.step import INPUTS, WISHES
+
+Wishes = Callable[[], Mapping[str, float]]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -130,6 +133,7 @@ class PhaseTrainer:
         batches: Iterator[Any],
         first: int,
         multipliers: Callable[[int], Mapping[str, float] | None] = lambda step: None,
+        wishes: Wishes = lambda: {},
     ) -> Iterator[dict[str, float]]:
         """Trains from step `first` to the end of the phase, and yields the metrics of each step.
 
@@ -137,19 +141,24 @@ class PhaseTrainer:
             batches: The training batches, from that step on.
             first: The step to begin with.
             multipliers: From a step to what scales the rates of tensors in it, by path.
+            wishes: What this process wants, by names of `WISHES`; the metrics say what any of them does.
 
         Raises:
             NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
         """
         for step in range(first, self.parts.steps):
-            yield self.step(next(batches), self.parts.rates(step, multipliers(step)))
+            yield self.step(next(batches), self.parts.rates(step, multipliers(step)), wishes)
 
-    def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
+    def step(self, batch: Mapping[str, Any], rates: Rates, wishes: Wishes = lambda: {}) -> dict[str, float]:
         """Takes one step, and returns its metrics; errors are those of `train`."""
         self.rates, self.block_rates = rates, self._of_blocks(rates)
         self.images = np.asarray(batch["index"])
         anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
-        inputs = self._run.strategy.batch(self._inputs(batch))
+        inputs = self._inputs(batch)
+        if processes.count() > 1:
+            rows, asked = len(inputs["label"]), wishes()
+            inputs |= {name: np.full(rows, asked.get(name, 0), np.float32) for name in WISHES}
+        inputs = self._run.strategy.batch(inputs)
         arguments = (self.state, self.frozen, inputs, rates, anchor)
         self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -161,6 +170,8 @@ class PhaseTrainer:
                 f"{self.parts.phase.name!r}; its batch: {images}{more}. "
                 "Try a lower learning rate or clip_norm."
             )
+        if processes.count() == 1:
+            metrics |= wishes()
         metrics["learning_rate"] = self.block_rates.get("head", max(self.block_rates.values()))
         return metrics
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transfer_jax import processes
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
 from transfer_jax.features import FeatureStore, row_shapes
@@ -268,8 +269,9 @@ def images_of(
     progress.start("checking images", len(dataset))
     bad = check_images(dataset, lambda done: progress.advance(1))
     progress.finish()
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for _, reason in bad))
+    if processes.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for _, reason in bad))
     if bad:
         progress.say(f"{len(bad)} bad images are skipped; see {workdir / 'skipped_images.txt'}")
     return without(dataset, [index for index, _ in bad])

@@ -27,6 +27,9 @@ from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 _NONE: Mapping[str, jax.Array] = {}
+WISHES = ("stop", "terminate", "save")
+"""Entries of a batch in which each process of several says what it wants, 1 or 0, in each of its rows. The
+metrics have their means, so that all of them learn of a wish of any in the same step."""
 INPUTS = ("image", "features", "scale")
 """Entries of a batch that a model is given; see `Forward.inputs`."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
@@ -125,13 +128,14 @@ def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
         losses = cross_entropy(logits, targets, weights) * batch.get("weight", 1.0)
-        return losses.mean(), (stats, correct.mean())
+        wishes = {name: batch[name].mean() for name in WISHES if name in batch}
+        return losses.mean(), (stats, {"accuracy": correct.mean(), **wishes})
 
     def gradients(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        (value, (stats, accuracy)), grads = jax.value_and_grad(loss, has_aux=True)(
+        (value, (stats, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(
             trainable, stats, frozen, batch, key
         )
-        return (grads, {"loss": value, "accuracy": accuracy}), stats
+        return (grads, {"loss": value, **metrics}), stats
 
     return gradients
 
@@ -163,7 +167,8 @@ def make_train_step(
             found, stats = gradients(trainable, stats, frozen, *item)
             return (jax.tree.map(jnp.add, total, found), stats), None
 
-        zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, {"loss": 0.0, "accuracy": 0.0})
+        names = ("loss", "accuracy", *(name for name in WISHES if name in batch))
+        zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, dict.fromkeys(names, 0.0))
         (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, jax.random.split(key, count)))
         return jax.tree.map(lambda x: x / count, total), stats
 

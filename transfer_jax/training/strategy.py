@@ -1,8 +1,8 @@
 """How a program is spread over devices: on one, over a mesh of them, or by `jax.pmap`.
 
-There is one step function. Each device runs it on its share of the batch's rows (`models.shares`), and what the
-shares must agree on, gradients, statistics and metrics, is averaged over them: the numbers are those of one
-device. What is not of the batch, the optimizer above all, is left to XLA's partitioner.
+There is one step function. Each device runs it on its share of the batch's rows (`models.shares`), and what
+the shares must agree on, gradients, statistics and metrics, is averaged over them: the numbers are those of
+one device. What is not of the batch, the optimizer above all, is left to XLA's partitioner.
 """
 
 import dataclasses
@@ -34,8 +34,8 @@ class Strategy:
     """Where arrays and batches are, and how functions of them are compiled.
 
     Attributes:
-        mesh: The devices, by axes: `data` splits the batch; `fsdp` splits it too, and parameters and optimizer
-            state besides; `tensor` splits the matrices of transformers. None for one device.
+        mesh: The devices, by axes: `data` splits the batch; `fsdp` splits it too, and parameters and
+            optimizer state besides; `tensor` splits the matrices of transformers. None for one device.
         pmap: Whether to compile by `jax.pmap`; the mesh has the axis `data` only.
         batch_norm: Whether normalization by the batch takes all of it, or each device its own share.
     """
@@ -97,7 +97,7 @@ class Strategy:
         return NamedSharding(self.mesh, self._spec(name, np.shape(leaf)))
 
     def _spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """How an array is spread: by name along `tensor`, and along `fsdp` on its largest axis that divides."""
+        """How an array is spread: by name along `tensor`, and its largest axis that divides along `fsdp`."""
         assert self.mesh is not None
         sizes, spec = self.mesh.shape, [None] * len(shape)
         tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
@@ -180,7 +180,7 @@ class Strategy:
         return mapped
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function `(arrays, batch)` of a share made one of a batch; its results `(rows, …)` are everywhere."""
+        """A function `(arrays, batch)` of a share made one of a batch; all devices have all its rows."""
         if self.mesh is None:
             return function
 

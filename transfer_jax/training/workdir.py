@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax import processes
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 
@@ -62,14 +63,14 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
 
 
 def claim(config: TrainConfig, workdir: Path) -> None:
-    """Makes a folder the workdir of a config.
+    """Makes a folder the workdir of a config, if this is the first process.
 
     Raises:
         OSError: If it cannot be written.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / "config.json"
-    write_text(path, json.dumps(config.to_json(), indent=1))
+    if processes.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(workdir / "config.json", json.dumps(config.to_json(), indent=1))
 
 
 def read_config(workdir: Path) -> TrainConfig:

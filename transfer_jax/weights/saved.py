@@ -38,7 +38,7 @@ class SavedModel:
     hidden: tuple[int, ...] = ()
     taps: bool = False
 
-    def save(self, directory: Path, arrays: Mapping[str, jax.Array]) -> None:
+    def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
         """Writes the model; the description with the checksum, without which nothing loads, comes last."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MODEL).unlink(missing_ok=True)
