@@ -34,9 +34,9 @@ def test_image_fetch(patches, preprocessing):
 def test_augmentation_differs_within_and_between_batches(patches, preprocessing):
     fetch = augmented_image_fetch(patches, preprocessing, LIVELY)
     rng = np.random.default_rng(0)
-    batches = [fetch(np.array([5, 5, 5]), rng) for _ in range(3)]
+    batches = [fetch(np.array([5, 5, 5]), np.arange(3), rng) for _ in range(3)]
     assert len({image.tobytes() for batch in batches for image in batch["image"]}) == 9
-    again = fetch(np.array([5, 5, 5]), np.random.default_rng(0))
+    again = fetch(np.array([5, 5, 5]), np.arange(3), np.random.default_rng(0))
     np.testing.assert_array_equal(again["image"], batches[0]["image"])
     assert again["label"].tolist() == [1, 1, 1]
 

@@ -4,11 +4,11 @@ import threading
 import numpy as np
 import pytest
 
-from transfer_jax.data import BadImageError, ordered_batches, shuffled_batches
+from transfer_jax.data import BadImageError, listed_batches, ordered_batches, shuffled_batches
 
 
-def fetch(indices, rng):
-    return {"index": indices, "noise": rng.random(3)}
+def fetch(indices, places, rng):
+    return {"row": indices, "noise": rng.random(100)[places]}
 
 
 def take(iterator, n: int) -> list[dict]:
@@ -71,7 +71,7 @@ def test_threads_make_no_difference(threads, prefetch):
 def test_batches_are_fetched_in_threads():
     names = set()
 
-    def who(indices, rng):
+    def who(indices, places, rng):
         names.add(threading.current_thread().name)
         return {"index": indices}
 
@@ -100,7 +100,7 @@ def test_resume_is_exact(before, threads):
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_errors_reach_the_consumer_as_they_are(threads):
-    def failing(indices, rng=None):
+    def failing(indices, places=None, rng=None):
         if 3 in indices:
             raise BadImageError("cats/3.png: the file is empty")
         return {"index": indices}
@@ -140,13 +140,34 @@ def test_ordered_batches_give_everything_once(size, batch_size):
     assert np.concatenate([b["index"][b["mask"]] for b in batches]).tolist() == list(range(size))
 
 
-@pytest.mark.parametrize("start", [0, 1, 2, 3])
-def test_ordered_batches_start_later(start):
-    whole = list(ordered_batches(lambda indices: {"index": indices}, 10, batch_size=4))
-    assert_same(
-        list(ordered_batches(lambda indices: {"index": indices}, 10, batch_size=4, start=start)),
-        whole[start:],
-    )
+@pytest.mark.parametrize("shares", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3], [0, 1, 2]]])
+def test_shares_of_processes_make_the_whole(shares):
+    whole = take(iter(shuffled_batches(fetch, 23, batch_size=4, seed=1)), 12)
+    parts = [
+        take(iter(shuffled_batches(fetch, 23, batch_size=4, seed=1, rows=np.array(rows))), 12)
+        for rows in shares
+    ]
+    for expected, *found in zip(whole, *parts, strict=True):
+        for rows, part in zip(shares, found, strict=True):
+            np.testing.assert_array_equal(part["index"], expected["index"])
+            np.testing.assert_array_equal(part["row"], expected["index"][rows])
+            np.testing.assert_array_equal(part["noise"], expected["noise"][rows])
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [1, 3]])
+def test_shares_of_ordered_batches_have_the_mask_of_the_whole(rows):
+    whole = list(ordered_batches(lambda indices: {"row": indices}, 10, batch_size=4))
+    found = list(ordered_batches(lambda indices: {"row": indices}, 10, batch_size=4, rows=np.array(rows)))
+    for expected, part in zip(whole, found, strict=True):
+        np.testing.assert_array_equal(part["row"], expected["row"][rows])
+        np.testing.assert_array_equal(part["mask"], expected["mask"])
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_listed_batches_are_the_lists(threads):
+    lists = [np.array([3, 4]), np.array([9]), np.array([0, 1, 2])]
+    found = listed_batches(lambda indices: {"row": indices}, lists, threads=threads)
+    assert [batch["row"].tolist() for batch in found] == [[3, 4], [9], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +190,7 @@ def test_shuffled_batches_refuses(options, message):
     [
         (0, {}, "at least 1, got 0 and 4"),
         (10, {"batch_size": 0}, "at least 1, got 10 and 0"),
-        (10, {"start": 4}, r"start must be in 0\.\.3, the number of batches, got 4"),
-        (10, {"start": -1}, "got -1"),
+        (10, {"threads": -1}, "must not be negative, got -1 and 2"),
     ],
 )
 def test_ordered_batches_refuses(size, options, message):

@@ -33,16 +33,16 @@ def small_shards(monkeypatch):
 class Source:
     """Yields the batches of `DATA`, remembers which, and breaks where it is told to."""
 
-    def __init__(self, *, breaks: int | None = None, dtype: Any = np.float32) -> None:
+    def __init__(self, *, breaks: int = -1, dtype: Any = np.float32) -> None:
         self.breaks, self.dtype, self.given = breaks, dtype, []
 
-    def __call__(self, start: int):
-        for batch in range(start, -(-ROWS // BATCH)):
-            if batch == self.breaks:
-                raise KeyboardInterrupt
-            self.given.append(batch)
-            rows = np.minimum(np.arange(batch * BATCH, (batch + 1) * BATCH), ROWS - 1)
-            yield DATA[rows].astype(self.dtype)
+    def __call__(self, pieces):
+        for first, last in pieces:
+            for row in range(first, last, BATCH):
+                if row == self.breaks * BATCH:
+                    raise KeyboardInterrupt
+                self.given.append(row // BATCH)
+                yield DATA[row : min(row + BATCH, last)].astype(self.dtype)
 
 
 def run(
@@ -107,7 +107,7 @@ def test_plain_features_have_no_error(tmp_path):
 
 
 def test_features_that_float16_cannot_hold(tmp_path):
-    huge = lambda start: (1e5 * np.abs(batch) for batch in Source()(start))  # noqa: E731
+    huge = lambda pieces: (1e5 * np.abs(batch) for batch in Source()(pieces))  # noqa: E731
     with pytest.raises(ValueError, match=r"do not fit float16, which ends at 65504; choose bfloat16 or int8"):
         run(tmp_path, huge, dataclasses.replace(KEY, stored="float16"))
 
@@ -148,7 +148,7 @@ def test_another_key_is_another_cache(tmp_path, change):
 def test_another_layout_under_the_same_key_is_extracted_anew(tmp_path, change):
     run(tmp_path)
     shape = change.get("row_shape", SHAPE)
-    again = run(tmp_path, lambda start: (x.reshape(BATCH, *shape) for x in Source()(start)), **change)
+    again = run(tmp_path, lambda pieces: (x.reshape(-1, *shape) for x in Source()(pieces)), **change)
     assert again.rows == len(again.cache) == change.get("rows", ROWS)
     np.testing.assert_array_equal(again.cache.gather(np.arange(20)), DATA[:20].reshape(20, *shape))
 
@@ -211,8 +211,8 @@ def test_a_full_disk_leaves_what_was_written(tmp_path):
     whole = contents(run(tmp_path / "whole").cache.directory)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fills_up(start: int):
-        for index, batch in enumerate(Source()(start)):
+    def fills_up(pieces):
+        for index, batch in enumerate(Source()(pieces)):
             if index == 3:  # like a full disk, a limit cuts a write short in the middle of a file
                 resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
             yield batch
@@ -226,6 +226,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [
         "labels.npy",
         "manifest.json",
+        "shard-00000.note.json",
         "shard-00000.npy",
     ]
     assert run(tmp_path / "full").rows == ROWS - 8

@@ -67,7 +67,10 @@ def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, bou
     prefix = jax.jit(make_prefix(graphdef, boundary, preprocessing, jnp.float32))
     key = FeatureKey(weights="", boundary=boundary, preprocessing={}, dtype="float32", dataset="")
     layout = Layout(rows=4, batch_size=2, row_shape=jax.eval_shape(prefix, arrays, images).shape[1:])
-    batches = lambda start: (np.asarray(prefix(arrays, images[i : i + 2])) for i in range(2 * start, 4, 2))  # noqa: E731
+
+    def batches(pieces):
+        return (np.asarray(prefix(arrays, images[i : i + 2])) for a, b in pieces for i in range(a, b, 2))
+
     cache = extract(key, layout, batches, np.zeros(4, np.int32), FeatureStore(tmp_path)).cache
     logits = [
         jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(

@@ -22,7 +22,7 @@ def numbered(number: int) -> FeatureKey:
 def put(store: FeatureStore, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
     """Extracts features that all have one value."""
     batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
-    batches = lambda start: (batch for _ in range(start, layout.rows // layout.batch_size))  # noqa: E731
+    batches = lambda pieces: (batch for a, b in pieces for _ in range(a, b, layout.batch_size))  # noqa: E731
     return extract(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
 
 
@@ -56,7 +56,7 @@ def test_what_exceeds_the_budget_alone_is_refused_before_it_is_computed(tmp_path
         r"need 1.6e-07 GB, and .* may take 1.59e-07 GB; raise feature_gigabytes, or choose a later boundary"
     )
     with pytest.raises(FeatureBudgetError, match=wanted):
-        extract(numbered(2), LAYOUT, lambda start: pytest.fail("computed"), np.zeros(8, np.int32), store)
+        extract(numbered(2), LAYOUT, lambda pieces: pytest.fail("computed"), np.zeros(8, np.int32), store)
     assert there(store, 1, 2) == [True, False]
 
 
@@ -156,8 +156,8 @@ def test_one_origin_a_cache(tmp_path):
 
 
 def _extract_slowly(root: Path, log: Path, value: float, together: Any) -> None:
-    def batches(start: int):
-        for index in range(start, 4):
+    def batches(pieces):
+        for index in (row // 2 for first, last in pieces for row in range(first, last, 2)):
             time.sleep(0.3)
             with log.open("a") as file:
                 file.write(f"{index}\n")

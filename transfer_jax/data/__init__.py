@@ -7,7 +7,7 @@ from transfer_jax.data.elpv import from_elpv
 from transfer_jax.data.fetching import augmented_image_fetch, image_fetch, view_fetch
 from transfer_jax.data.files import from_csv, from_folder
 from transfer_jax.data.images import BadImageError, decode_image
-from transfer_jax.data.pipeline import Batches, ordered_batches, shuffled_batches
+from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
 from transfer_jax.data.records import default_data_dir, from_tfds
 from transfer_jax.data.sources import load_dataset
 from transfer_jax.data.split import stratified_split
@@ -29,6 +29,7 @@ __all__ = [
     "from_folder",
     "from_tfds",
     "image_fetch",
+    "listed_batches",
     "load_dataset",
     "ordered_batches",
     "shuffled_batches",

@@ -9,7 +9,7 @@ batch counts as not given out.
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grain
 import numpy as np
@@ -68,18 +68,16 @@ def ordered_batches(
     size: int,
     *,
     batch_size: int,
-    start: int = 0,
     rows: np.ndarray | None = None,
     threads: int = 2,
     prefetch: int = 2,
 ) -> Batches:
-    """Every example once, in order, for evaluation and extraction.
+    """Every example once, in order, for evaluation.
 
     Args:
         fetch: Called in a thread with int64 indices `(rows,)`; returns a dict of arrays.
         size: Number of examples.
         batch_size: Examples in a batch. The last batch is filled up by repeating the last index.
-        start: Number of whole batches to skip.
         rows: As for `shuffled_batches`.
         threads: As for `shuffled_batches`.
         prefetch: As for `shuffled_batches`.
@@ -93,17 +91,30 @@ def ordered_batches(
     """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size and batch_size must be at least 1, got {size} and {batch_size}")
-    count = -(-size // batch_size)
-    if not 0 <= start <= count:
-        raise ValueError(f"start must be in 0..{count}, the number of batches, got {start}")
-
     places = np.arange(batch_size) if rows is None else rows
 
-    def masked(batch: int) -> Batch:
-        indices = np.arange(batch * batch_size, (batch + 1) * batch_size)
+    def masked(indices: np.ndarray) -> Batch:
         return {**fetch(np.minimum(indices, size - 1)[places]), "mask": indices < size}
 
-    return grain.MapDataset.range(start, count).map(masked).to_iter_dataset(_read_options(threads, prefetch))
+    lists = [np.arange(first, first + batch_size) for first in range(0, size, batch_size)]
+    return listed_batches(masked, lists, threads=threads, prefetch=prefetch)
+
+
+def listed_batches(
+    fetch: Fetch, lists: Sequence[np.ndarray], *, threads: int = 2, prefetch: int = 2
+) -> Batches:
+    """Batches of the examples of each list, in order.
+
+    Args:
+        fetch: Called in a thread with a list; returns a dict of arrays.
+        lists: Indices of each batch.
+        threads: As for `shuffled_batches`.
+        prefetch: As for `shuffled_batches`.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    return grain.MapDataset.source(lists).map(fetch).to_iter_dataset(_read_options(threads, prefetch))
 
 
 class _ShuffledIndices:

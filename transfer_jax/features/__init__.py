@@ -1,7 +1,7 @@
 """The frozen prefix, run once."""
 
 from transfer_jax.features.cache import FeatureCache
-from transfer_jax.features.extraction import Extraction, Layout, extract
+from transfer_jax.features.extraction import Extraction, Layout, Pieces, extract
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.prefix import in_slices, make_prefix, prefix_arrays, row_shapes
 from transfer_jax.features.storage import Storage, decode
@@ -18,6 +18,7 @@ __all__ = [
     "FeatureStore",
     "Layout",
     "Manifest",
+    "Pieces",
     "Storage",
     "Tier",
     "choose_tier",

@@ -4,12 +4,13 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from transfer_jax import processes
 from transfer_jax.features.cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.storage import Storage, squared_error
@@ -17,7 +18,6 @@ from transfer_jax.features.store import FeatureStore, touch
 from transfer_jax.files import write_atomically
 
 _SHARD_BYTES = 32 * 2**20
-_NONE: Mapping[str, tuple[float, float]] = {}
 _logger = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ class Layout:
 
     Attributes:
         rows: Number of rows: views x images.
-        batch_size: Rows that are computed at a time.
+        batch_size: Rows that are computed at a time; a shard holds whole batches.
         row_shape: Shape of one row.
         origin: The lower boundary whose cached features the rows are computed from; None for images.
     """
@@ -65,10 +65,14 @@ class Layout:
         )
 
 
+Pieces = Sequence[tuple[int, int]]
+"""Ranges of rows."""
+
+
 def extract(
     key: FeatureKey,
     layout: Layout,
-    batches: Callable[[int], Iterable[np.ndarray]],
+    batches: Callable[[Pieces], Iterable[np.ndarray]],
     labels: np.ndarray,
     store: FeatureStore,
     *,
@@ -78,17 +82,18 @@ def extract(
     """Completes the features of a key on disk, shard by shard.
 
     A shard is there whole or not at all, so that an extraction goes on where it was killed. What is damaged
-    is named in a warning and extracted anew. Memory is that of one batch.
+    is named in a warning and extracted anew. Memory is that of one batch. Several processes of a run share
+    the shards that are missing, whichever wrote those that are there.
 
     Args:
         key: What the features depend on.
         layout: Rows and their shape.
-        batches: Called with the number of batches to skip; yields features `(batch_size, *row_shape)` in
-            order, with padding rows at the end of the last.
+        batches: Called with ranges of rows; yields their features `(rows, *row_shape)` in order, in arrays
+            that lie within one range each.
         labels: `(rows,)`, written as `labels.npy` beside the shards.
         store: Where caches are.
         advance: Called with the number of rows done.
-        say: Called with a line if another process writes these features, and is waited for.
+        say: Called with a line if another run writes these features, and is waited for.
 
     Raises:
         FeatureBudgetError: If they need more disk than the budget.
@@ -96,69 +101,74 @@ def extract(
     """
     with store.writing(key, say) as directory:
         started = time.perf_counter()
-        manifest = _whole_files(directory, layout.manifest(key))
+        if processes.is_first():
+            _begin(key, layout, labels, store, directory)
+        processes.wait("features listed")
+        manifest = Manifest.read(directory)
         missing = [name for name in manifest.shards() if name not in manifest.files]
-        if missing or LABELS not in manifest.files:
-            store.begin(manifest, directory)
-        else:
-            touch(directory)
-        _Writer(directory, manifest, layout.batch_size, advance).complete(batches, labels)
+        processes.wait("features begun")
+        _Writer(directory, manifest, advance).complete(missing, batches)
+        processes.wait("features written")
+        if processes.is_first() and missing:
+            Manifest.read(directory).write(directory)
+        processes.wait("features complete")
         rows = sum(manifest.rows_of(name) for name in missing)
         return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
 
 
-class _Writer:
-    """Fills the holes of a cache."""
+def _begin(key: FeatureKey, layout: Layout, labels: np.ndarray, store: FeatureStore, directory: Path) -> None:
+    """Writes the manifest of what is there and whole, and the labels."""
+    manifest = _whole_files(directory, layout.manifest(key))
+    if manifest.complete():
+        touch(directory)
+        return
+    store.begin(manifest, directory)
+    if LABELS not in manifest.files:
+        sha = write_atomically(directory / LABELS, lambda file: np.save(file, labels))
+        dataclasses.replace(manifest, files={**manifest.files, LABELS: sha}).write(directory)
 
-    def __init__(
-        self, directory: Path, manifest: Manifest, batch_size: int, advance: Callable[[int], None]
-    ) -> None:
+
+class _Writer:
+    """Fills this process's share of the holes of a cache."""
+
+    def __init__(self, directory: Path, manifest: Manifest, advance: Callable[[int], None]) -> None:
         self._directory = directory
         self._manifest = manifest
-        self._batch_size = batch_size
         self._advance = advance
 
-    def complete(self, batches: Callable[[int], Iterable[np.ndarray]], labels: np.ndarray) -> None:
-        """Writes all that is not there."""
+    def complete(self, missing: Sequence[str], batches: Callable[[Pieces], Iterable[np.ndarray]]) -> None:
+        """Writes every so many of the missing shards."""
         manifest = self._manifest
-        if LABELS not in manifest.files:
-            sha = write_atomically(self._directory / LABELS, lambda file: np.save(file, labels))
-            self._note(LABELS, sha)
-        source, position = None, -1
-        for index, name in enumerate(manifest.shards()):
-            first, count = index * manifest.shard_rows, manifest.rows_of(name)
-            if name in manifest.files:
+        mine = set(missing[processes.index() :: processes.count()])
+        firsts = {name: index * manifest.shard_rows for index, name in enumerate(manifest.shards())}
+        pieces = [(firsts[name], firsts[name] + manifest.rows_of(name)) for name in firsts if name in mine]
+        source = iter(batches(pieces)) if pieces else iter(())
+        for name in firsts:
+            count = manifest.rows_of(name)
+            if name in mine:
+                self._write_shard(name, source, count)
+            else:
                 self._advance(count)
-                continue
-            if source is None or position != first:
-                source, position = iter(batches(first // self._batch_size)), first
-            self._write_shard(name, source, count)
-            position += count
 
     def _write_shard(self, name: str, batches: Iterator[np.ndarray], count: int) -> None:
         storage, sums = self._manifest.storage, []
 
         def encoded() -> Iterator[np.ndarray]:
-            """The next `count` rows, a batch at a time, without the padding of the last."""
-            for start in range(0, count, self._batch_size):
-                part = next(batches)[: count - start]
+            """The next `count` rows, a batch at a time."""
+            done = 0
+            while done < count:
+                part = next(batches)
                 rows = storage.encode(part)
                 if storage.dtype != str(part.dtype):
                     sums.append(squared_error(part, storage.decode(rows)))
+                done += len(part)
                 yield rows
                 self._advance(len(part))
 
         path = self._directory / name
         sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), storage.row))
-        errors = {name: (sum(each[0] for each in sums), sum(each[1] for each in sums))} if sums else {}
-        self._note(name, sha, errors)
-
-    def _note(self, name: str, sha: str, errors: Mapping[str, tuple[float, float]] = _NONE) -> None:
-        """Writes down that a file is whole."""
-        before = self._manifest
-        files, errors = {**before.files, name: sha}, {**before.errors, **errors}
-        self._manifest = dataclasses.replace(before, files=files, errors=errors)
-        self._manifest.write(self._directory)
+        errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
+        self._manifest.note(self._directory, name, sha, errors)
 
 
 def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:

@@ -12,6 +12,7 @@ from transfer_jax.files import sha256, write_text
 
 FILE = "manifest.json"
 LABELS = "labels.npy"
+_NOTES = "*.note.json"
 
 
 class CorruptFeaturesError(ValueError):
@@ -104,15 +105,40 @@ class Manifest:
         """Whether every file was written."""
         return all(name in self.files for name in [*self.shards(), LABELS])
 
+    @property
+    def identity(self) -> str:
+        """Says what the manifest is of, whatever is there of it."""
+        return _checksum(dataclasses.asdict(dataclasses.replace(self, files={}, errors={})))
+
     def write(self, directory: Path) -> None:
-        """Writes the manifest, with a checksum of its own, in one step."""
+        """Writes the manifest, with a checksum of its own, in one step; it takes the place of all notes."""
         content = dataclasses.asdict(self)
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
         write_text(directory / FILE, text)
+        for note in directory.glob(_NOTES):
+            note.unlink()
+
+    def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> None:
+        """Writes down that a file is whole, as any process may while others write others."""
+        content = {"of": self.identity, "file": file, "sha256": sha, "errors": errors}
+        write_text(directory / f"{Path(file).stem}.note.json", json.dumps(content))
+
+    def _with_notes(self, directory: Path) -> "Manifest":
+        files, errors, identity = dict(self.files), dict(self.errors), self.identity
+        for path in directory.glob(_NOTES):
+            try:
+                note = json.loads(path.read_bytes())
+            except (FileNotFoundError, ValueError):
+                continue  # Merged by another process just now, or damaged.
+            if note.get("of") == identity:
+                files[note["file"]] = note["sha256"]
+                if note["errors"]:
+                    errors[note["file"]] = tuple(note["errors"])
+        return dataclasses.replace(self, files=files, errors=errors)
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Reads a manifest.
+        """Reads a manifest, and the notes on what was written since.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -129,7 +155,8 @@ class Manifest:
         if checksum != _checksum(content):
             raise CorruptFeaturesError(f"{path} does not match its checksum")
         errors = {name: tuple(sums) for name, sums in content["errors"].items()}
-        return cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
+        found = cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
+        return found._with_notes(directory)
 
     def damaged(self, directory: Path) -> list[Path]:
         """The files that are missing or do not match their checksums."""

@@ -59,10 +59,8 @@ def in_slices(function: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> 
     return jax.lax.platform_dependent(inputs, cpu=sliced, default=function)
 
 
-def prefix_arrays(
-    arrays: Mapping[str, jax.Array], boundary: str, block_names: tuple[str, ...]
-) -> dict[str, jax.Array]:
-    """The parameters and statistics that the features at a boundary depend on."""
+def prefix_arrays(arrays: Mapping[str, Any], boundary: str, block_names: tuple[str, ...]) -> dict[str, Any]:
+    """What is given for the parameters and statistics that the features at a boundary depend on."""
     below = set(block_names[: block_names.index(boundary) + 1])
     return {path: array for path, array in arrays.items() if block_of(path) in below}
 

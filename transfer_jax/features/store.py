@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from transfer_jax import processes
 from transfer_jax.features.cache import FeatureCache
 from transfer_jax.features.manifest import FILE, CorruptFeaturesError, FeatureKey, Manifest
 
@@ -25,7 +26,7 @@ class FeatureBudgetError(ValueError):
 class FeatureStore:
     """A folder with a folder a cache.
 
-    One process at a time writes a cache; others that want it wait, and then read it.
+    One run at a time writes a cache; others that want it wait, and then read it.
 
     Attributes:
         root: The folder.
@@ -41,13 +42,16 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def writing(self, key: FeatureKey, say: Callable[[str], None]) -> Iterator[Path]:
-        """Keeps other processes from writing a key's cache, and yields its folder.
+        """Keeps other runs from writing a key's cache, and yields its folder.
 
         Args:
             key: The key.
-            say: Called with a line if another process has to be waited for.
+            say: Called with a line if another run has to be waited for.
         """
         directory = self.directory(key)
+        if not processes.is_first():  # The first has the lock for all of its run.
+            yield directory
+            return
         lock = self._lock(directory.name)
         try:
             lock.acquire(timeout=0)

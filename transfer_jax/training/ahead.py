@@ -52,7 +52,7 @@ def compile_phase(run: Run, parts: PhaseParts) -> None:
     """Compiles the prefix, the training step and the evaluation of a phase; computes nothing."""
     programs = Programs(run, parts)
     if programs.start is not None:
-        compile_prefix(run, programs.start, run.arrays)
+        compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
     scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)

@@ -15,6 +15,7 @@ from transfer_jax.data import (
     ImageDataset,
     augmented_image_fetch,
     image_fetch,
+    listed_batches,
     ordered_batches,
     shuffled_batches,
     view_fetch,
@@ -25,6 +26,7 @@ from transfer_jax.features import (
     FeatureCache,
     FeatureKey,
     Layout,
+    Pieces,
     Storage,
     Tier,
     choose_tier,
@@ -33,7 +35,7 @@ from transfer_jax.features import (
     prefix_arrays,
 )
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.proof import fingerprint
+from transfer_jax.freezing.proof import digests, together
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
@@ -157,7 +159,9 @@ class Extractor:
     def __init__(self, run: Run, boundary: str, arrays: Arrays) -> None:
         self._run = run
         self._boundary = boundary
-        self._arrays = arrays
+        self._digests = digests(arrays)
+        self._local = run.strategy.local()
+        self._arrays = self._local.place(arrays)
         self._compiled: dict[str | None, Compiled] = {}
 
     @property
@@ -198,17 +202,21 @@ class Extractor:
         else:
             fetch = image_fetch(dataset, run.preprocessing)
 
-        def features(skipped: int) -> Iterator[np.ndarray]:
-            prefix = self._compile(start)
+        def features(pieces: Pieces) -> Iterator[np.ndarray]:
+            prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count
 
             def computed(rows: np.ndarray) -> dict[str, np.ndarray]:
-                return {"features": np.asarray(prefix(self._arrays, fetch(rows)["image"]))}
+                filled = np.pad(rows, (0, size - len(rows)), mode="edge")
+                batch = self._local.batch({"image": fetch(filled)["image"]})
+                return {"features": np.asarray(prefix(self._arrays, batch["image"]))[: len(rows)]}
 
+            lists = [
+                np.arange(at, min(at + size, last))
+                for first, last in pieces
+                for at in range(first, last, size)
+            ]
             # Computed by the threads that read, for one program at a time leaves some of a CPU idle.
-            batches = ordered_batches(
-                computed, rows, batch_size=EXTRACTION_BATCH, start=skipped, threads=run.config.threads
-            )
-            for batch in batches:
+            for batch in listed_batches(computed, lists, threads=run.config.threads):
                 yield batch["features"]
 
         progress.start(task, rows)
@@ -227,7 +235,7 @@ class Extractor:
         return extraction
 
     def _fingerprint(self, boundary: str) -> str:
-        return fingerprint(prefix_arrays(self._arrays, boundary, self._run.block_names))
+        return together(prefix_arrays(self._digests, boundary, self._run.block_names))
 
     def _compile(self, start: str | None) -> Compiled:
         if start not in self._compiled:
@@ -236,11 +244,21 @@ class Extractor:
 
 
 def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = None) -> Compiled:
-    """Compiles the frozen prefix from `start` or the images to a boundary, `EXTRACTION_BATCH` at a time."""
+    """Compiles the frozen prefix from `start` or the images to a boundary.
+
+    Args:
+        run: The run.
+        boundary: Where the prefix ends.
+        arrays: All arrays of the model, on the devices of this process; each takes `EXTRACTION_BATCH` images
+            at a time.
+        start: A lower boundary, whose features are given instead of images.
+    """
     prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.prefix_dtype, start=start)
-    count = EXTRACTION_BATCH
-    inputs = _images_shape(run, count) if start is None else _features_shape(run, count, start)
-    return compile_function(prefix, arrays, inputs)
+    local = run.strategy.local()
+    count = EXTRACTION_BATCH * local.count
+    shape = _images_shape(run, count) if start is None else _features_shape(run, count, start)
+    inputs = local.batch({"image": shape})["image"]
+    return compile_function(local.each(prefix, whole=False), arrays, inputs, strategy=local, batch=1)
 
 
 def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]:

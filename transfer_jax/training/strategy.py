@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from transfer_jax import processes
 from transfer_jax.config import BatchNorm, TrainConfig
 from transfer_jax.models import shares
 from transfer_jax.models.functional import Arrays
@@ -55,14 +56,14 @@ class Strategy:
             ValueError: If the devices do not suffice, or one device is to serve several processes.
         """
         wish, fsdp, tensor = config.strategy, config.fsdp, config.tensor
-        count, processes = jax.device_count(), jax.process_count()
-        several = count > 1 and (jax.default_backend() != "cpu" or processes > 1)
+        count, several = jax.device_count(), processes.count() > 1
         if wish == "auto":
-            wish = "mesh" if several or fsdp * tensor > 1 else "jit"
+            many = several or (count > 1 and jax.default_backend() != "cpu")
+            wish = "mesh" if many or fsdp * tensor > 1 else "jit"
         if wish != "mesh" and fsdp * tensor > 1:
             raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {wish!r}")
-        if wish != "mesh" and processes > 1:
-            raise ValueError(f"{processes} processes need strategy='mesh', got {wish!r}")
+        if wish != "mesh" and several:
+            raise ValueError(f"{processes.count()} processes need strategy='mesh', got {wish!r}")
         if wish == "jit":
             return ONE_DEVICE
         if count % (fsdp * tensor):
@@ -83,6 +84,13 @@ class Strategy:
         """The axes that a batch is split along."""
         assert self.mesh is not None
         return tuple(axis for axis in (DATA, FSDP) if axis in self.mesh.shape)
+
+    def local(self) -> "Strategy":
+        """The devices of this process, each with whole arrays of its own."""
+        if self.mesh is None:
+            return self
+        own = [device for device in self.mesh.devices.flat if device.process_index == processes.index()]
+        return Strategy(Mesh(np.array(own), (DATA,), axis_types=(AxisType.Auto,)))
 
     def place(self, tree: Any) -> Any:
         """Arrays, or their shapes, where they belong by their names; each process must give the same ones."""
@@ -111,7 +119,7 @@ class Strategy:
 
     def rows(self, size: int) -> np.ndarray:
         """The places in a batch of so many rows that this process must read."""
-        if self.mesh is None or jax.process_count() == 1:
+        if self.mesh is None or processes.count() == 1:
             return np.arange(size)
         sharding = NamedSharding(self.mesh, PartitionSpec(self._axes))
         slices = sharding.addressable_devices_indices_map((size,)).values()
@@ -179,21 +187,28 @@ class Strategy:
 
         return mapped
 
-    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function `(arrays, batch)` of a share made one of a batch; all devices have all its rows."""
+    def each(self, function: Callable[..., Any], *, whole: bool = True) -> Callable[..., Any]:
+        """A function `(arrays, batch)` of a share made one of a batch.
+
+        Args:
+            function: The function.
+            whole: Whether all devices have the results of all rows in the end.
+        """
         if self.mesh is None:
             return function
 
         def joined(specs: Specs, *args: Any) -> Any:
             with shares.sharing(self._share(specs)):
-                return jax.tree.map(shares.whole, function(*args))
+                found = function(*args)
+                return jax.tree.map(shares.whole, found) if whole else found
 
         def mapped(arrays: Arrays, batch: Any) -> Any:
             specs = self._specs(arrays)
             if self.pmap:
                 return joined(specs, arrays, batch)
-            given = (specs, PartitionSpec(self._axes))
-            return self._shard_map(functools.partial(joined, specs), given, PartitionSpec())(arrays, batch)
+            rows = PartitionSpec(self._axes)
+            made = PartitionSpec() if whole else rows
+            return self._shard_map(functools.partial(joined, specs), (specs, rows), made)(arrays, batch)
 
         return mapped
 
@@ -269,7 +284,7 @@ def _placed(leaf: Any, sharding: NamedSharding) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     if isinstance(leaf, jax.Array) and leaf.is_fully_addressable == sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    host = np.asarray(leaf)
+    host = processes.to_host(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
