@@ -13,6 +13,15 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compiling is most of the work of these tests, and half of that is LLVM's optimization.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The compiler for TPUs, where there is none, is not to look for one; it tells of that on stderr.
+if not list(Path("/dev").glob("accel*")):
+    for name, value in (
+        ("TPU_SKIP_MDS_QUERY", "1"),
+        ("TPU_ACCELERATOR_TYPE", "v5litepod-8"),
+        ("TPU_WORKER_HOSTNAMES", "localhost"),
+        ("TPU_STDERR_LOG_LEVEL", "3"),
+    ):
+        os.environ.setdefault(name, value)
 # Devices for the strategies that spread work; all other tests use the first.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.

@@ -26,6 +26,7 @@ from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
 from transfer_jax.training.inputs import Extractor
 from transfer_jax.training.interrupt import Terminated, terminable
+from transfer_jax.training.pods import without_tpu
 from transfer_jax.training.result import Result
 from transfer_jax.training.run import images_of, prepare
 from transfer_jax.training.sweep import Grid
@@ -124,6 +125,9 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
         blocks: bool = False,
         cost: bool = False,
         workdir: Path | None = None,
+        topology: str | None = None,
+        images_per_chip: int | None = None,
+        trains: tuple[str, ...] = (),
         out: Path | None = None,
     ) -> None:
         """Show what a schedule will train, when, how fast and at what cost.
@@ -136,9 +140,17 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
             cost: A table of disk, memory, operations and seconds. Each phase is compiled, and takes a few
                 steps on a few images.
             workdir: A run of the config, whose seconds are shown beside those that `--cost` foretells.
+            topology: A TPU pod such as `v5e:16x16`: a table of what each phase's step needs of a chip of it.
+                Compiled for it here; no TPU is needed, but the package `libtpu` (`transfer-jax[pods]`).
+            images_per_chip: Images a chip and step on that pod; `batch_size` over all chips, if not given.
+            trains: Selectors to compare on that pod instead of the phases, such as `head 'top(2)' 'all_()'`.
             out: A picture to write, `.png` or `.svg`.
         """
+        if topology:
+            without_tpu()
         schedules.show_plan(config, blocks, out)
+        if topology:
+            schedules.show_pod(config, topology, images_per_chip, trains)
         if cost or workdir:
             schedules.show_costs(config, workdir)
 

@@ -10,6 +10,7 @@ from transfer_jax.report.figures import check_suffix
 from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
 from transfer_jax.training.estimate import PhaseCost, estimate_costs
 from transfer_jax.training.plan import Plan, plan
+from transfer_jax.training.pods import PodCost, pod_costs
 from transfer_jax.training.rate_finder import find_rate
 from transfer_jax.training.restore import finished_phases
 from transfer_jax.training.result import PhaseResult
@@ -42,6 +43,32 @@ def show_costs(config: TrainConfig, workdir: Path | None) -> None:
             OUT.print(f"No phase is finished in {workdir}", markup=False)
         else:
             OUT.print(_compared_table(costs, finished))
+
+
+def show_pod(config: TrainConfig, topology: str, images: int | None, train: Sequence[str]) -> None:
+    """Prints what the step of each phase needs of a chip of a pod."""
+    costs = list(pod_costs(config, topology, BARS, images=images, train=train))
+    lines: dict[str, Callable[[PodCost], str]] = {
+        "trains": lambda cost: cost.train,
+        "boundary": lambda cost: cost.boundary or "the images",
+        "images a chip": lambda cost: f"{cost.images:,}",
+        "HBM, GB": lambda cost: f"{cost.memory / 1e9:.2f}",
+        "fits": lambda cost: "yes" if cost.fits else "no",
+        "of it stays, GB": lambda cost: f"{cost.arguments / 1e9:.2f}",
+        "TFLOP": lambda cost: f"{cost.flops / 1e12:.3g}",
+        "GB moved": lambda cost: f"{cost.bytes / 1e9:.3g}",
+        "MB exchanged": lambda cost: f"{cost.exchanged / 1e6:.3g}",
+        "ms at least": lambda cost: f"{cost.seconds * 1e3:.3g}",
+        "bound by": lambda cost: cost.bound,
+        "images/s a chip at most": lambda cost: f"{cost.images / cost.seconds:,.0f}",
+        "compiled in, s": lambda cost: f"{cost.compile_seconds:.0f}",
+    }
+    rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
+    title = f"A step on a chip of {topology}, {costs[0].chips} chips"
+    OUT.print(table(title, ("", *(cost.name for cost in costs)), rows))
+    for cost in costs:
+        if cost.reason:
+            OUT.print(f"{cost.name} does not fit: {cost.reason}", markup=False)
 
 
 def show_rates(

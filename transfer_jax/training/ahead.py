@@ -4,9 +4,11 @@ import contextlib
 import functools
 import os
 import threading
+from typing import Any
 
 import jax
 
+from transfer_jax.training.compile import Compiled
 from transfer_jax.training.inputs import batch_shapes, compile_prefix
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import fresh_state
@@ -53,11 +55,21 @@ def compile_phase(run: Run, parts: PhaseParts) -> None:
     programs = Programs(run, parts)
     if programs.start is not None:
         compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
+    batch = run.strategy.batch(batch_shapes(run, programs.start))
+    _compile_step(run, parts, programs, batch)
+    inputs = {name: batch[name] for name in INPUTS if name in batch}
+    programs.compiled("evaluate", run.arrays, inputs)
+
+
+def compiled_step(run: Run, parts: PhaseParts) -> Compiled:
+    """The training step of a phase; the run's arrays may be shapes."""
+    programs = Programs(run, parts)
+    return _compile_step(run, parts, programs, run.strategy.batch(batch_shapes(run, programs.start)))
+
+
+def _compile_step(run: Run, parts: PhaseParts, programs: Programs, batch: dict[str, Any]) -> Compiled:
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
     scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
-    batch = run.strategy.batch(batch_shapes(run, programs.start))
-    programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)
-    inputs = {name: batch[name] for name in INPUTS if name in batch}
-    programs.compiled("evaluate", run.arrays, inputs)
+    return programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)

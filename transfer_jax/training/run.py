@@ -58,9 +58,16 @@ class Run:
     strategy: Strategy = ONE_DEVICE
 
     @classmethod
-    def of(cls, model: Classifier, config: TrainConfig, train: ImageDataset, **settings: Any) -> "Run":
+    def of(
+        cls,
+        model: Classifier,
+        config: TrainConfig,
+        train: ImageDataset,
+        strategy: Strategy | None = None,
+        **settings: Any,
+    ) -> "Run":
         """The run of a model, which is put into inference mode; `settings` are the other attributes."""
-        strategy = Strategy.of(config)
+        strategy = strategy or Strategy.of(config)
         strategy.check_rows(batch_size(config, len(train)), config.accumulate)
         model.eval()
         graphdef, params, stats = split(model)
@@ -199,6 +206,32 @@ def prepare(
     for index, phase in enumerate(config.schedule.phases):
         run.caching(phase, run.parts(index).boundary)  # What cannot be is an error before any is computed.
     return run
+
+
+def abstract_run(
+    config: TrainConfig, strategy: Strategy, progress: Progress, dataset: ImageDataset | None = None
+) -> Run:
+    """The run of a config with shapes for arrays, on devices that need not be there; nothing is loaded.
+
+    Args:
+        config: The config.
+        strategy: Its devices.
+        progress: Where to report to.
+        dataset: The images; None reads those of the config.
+    """
+    dataset = load_dataset(config.images, config.data_dir) if dataset is None else dataset
+    train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
+    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
+    preprocessing = (spec or variant_of(config.model)).preprocessing
+    return Run.of(
+        abstract_model(config, len(dataset.class_names)),
+        config=config,
+        train=train,
+        strategy=strategy,
+        workdir=Path(),
+        preprocessing=override(preprocessing, config.image_size, config.crop_fraction),
+        evaluation=evaluation,
+    )
 
 
 def batch_size(config: TrainConfig, images: int) -> int:

@@ -8,11 +8,12 @@ one device. What is not of the batch, the optimizer above all, is left to XLA's 
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
+from jax import core
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transfer_jax import processes
@@ -46,8 +47,8 @@ class Strategy:
     batch_norm: BatchNorm = "global"
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Strategy":
-        """The strategy of a config on the devices that are there.
+    def of(cls, config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> "Strategy":
+        """The strategy of a config on the devices that are there, or on other ones.
 
         `auto` is a mesh where there are several accelerators or several processes, and one device otherwise:
         the devices that a CPU can pretend to be have no more cores than one.
@@ -56,9 +57,10 @@ class Strategy:
             ValueError: If the devices do not suffice, or one device is to serve several processes.
         """
         wish, fsdp, tensor = config.strategy, config.fsdp, config.tensor
-        count, several = jax.device_count(), processes.count() > 1
+        here, several = devices or jax.devices(), processes.count() > 1
+        count = len(here)
         if wish == "auto":
-            many = several or (count > 1 and jax.default_backend() != "cpu")
+            many = several or (count > 1 and here[0].platform != "cpu")
             wish = "mesh" if many or fsdp * tensor > 1 else "jit"
         if wish != "mesh" and fsdp * tensor > 1:
             raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {wish!r}")
@@ -71,7 +73,7 @@ class Strategy:
         sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
         axes = {DATA: count} if wish == "pmap" else sizes
         types = (AxisType.Auto,) * len(axes)
-        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types)
+        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=here)
         return cls(mesh, wish == "pmap", config.batch_norm)
 
     @property
@@ -107,7 +109,7 @@ class Strategy:
     def _spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
         """How an array is spread: by name along `tensor`, and its largest axis that divides along `fsdp`."""
         assert self.mesh is not None
-        sizes, spec = self.mesh.shape, [None] * len(shape)
+        sizes, spec = self.mesh.shape, cast(list[str | None], [None] * len(shape))
         tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
         along = len(shape) - 1 if _COLUMNS.search(name) else 0 if _ROWS.search(name) else None
         if tensor > 1 and along is not None and shape[along] % tensor == 0:
@@ -214,7 +216,7 @@ class Strategy:
 
     def jit(
         self, function: Callable[..., Any], *args: Any, batch: int | None, donate: tuple[int, ...]
-    ) -> Callable[..., Any]:
+    ) -> Any:
         """The function, to be compiled for arguments like these.
 
         Args:
@@ -278,7 +280,7 @@ def _gather(arrays: dict[str, jax.Array], *, specs: Specs) -> dict[str, jax.Arra
 
 
 def _placed(leaf: Any, sharding: NamedSharding) -> Any:
-    if isinstance(leaf, jax.core.Tracer) or (isinstance(leaf, jax.Array) and leaf.sharding == sharding):
+    if isinstance(leaf, core.Tracer) or (isinstance(leaf, jax.Array) and leaf.sharding == sharding):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
