@@ -105,7 +105,12 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
     arguments, launched = _split_launched(arguments)
     default = TrainConfig(images=tyro.MISSING) if base is None else base
 
-    def train(config: Config = default, workdir: Path | None = None, force_config: bool = False) -> None:
+    def train(
+        config: Config = default,
+        workdir: Path | None = None,
+        force_config: bool = False,
+        profile: bool = False,
+    ) -> None:
         """Train a schedule, or go on with it where it was stopped.
 
         `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
@@ -116,9 +121,10 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
             config: What to train.
             workdir: Folder of the run; `runs/` and the name of the images, if not given.
             force_config: Go on in a folder that was begun with another config; what differs is not undone.
+            profile: Record ten steps in `profile` there, for xprof, TensorBoard or Perfetto.
         """
         folder = workdir or _default_workdir(config)
-        _show_result(fit(config, folder, progress=BARS, force=force_config))
+        _show_result(fit(config, folder, progress=BARS, force=force_config, profile=profile))
 
     def plan(
         config: Config = default,
@@ -357,8 +363,19 @@ def _predict(
 def _show_result(result: Result) -> None:
     OUT.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
     OUT.print(_scores_table(result.metrics))
+    OUT.print(_goodput_line(result.goodput), highlight=False, markup=False)
     OUT.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
+
+
+def _goodput_line(goodput: dict) -> str:
+    seconds = {part.replace("_", "-"): spent for part, spent in goodput["seconds"].items()}
+    total = max(sum(seconds.values()), 1e-9)
+    parts = sorted(
+        (part for part in seconds if seconds[part] >= 0.01 * total), key=lambda part: -seconds[part]
+    )
+    shown = ", ".join(f"{part} {seconds[part] / total:.0%}" for part in parts)
+    return f"Of {total:,.0f} s: {shown}; {goodput['verdict']}"
 
 
 def _scores_table(scores: dict):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ SCHEDULE = Schedule(
             train="top(2)",
             epochs=10,
             optimizer="sgd",
-            learning_rate=1e-3,
+            learning_rate=1e-4,
             norm="train",
             augment=True,
         ),
@@ -131,6 +132,31 @@ def test_two_processes_do_what_one_does(alone: Path, together: Path) -> None:
     assert_alike(together, alone)
     assert len(list((together / "features").glob("[!.]*/manifest.json"))) == 2
     assert not list((together / "features").glob("*/*.note.json"))
+
+
+@pytest.fixture(scope="module")
+def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in two processes, told to make room in its second phase."""
+    workdir = tmp_path_factory.mktemp("stopped")
+    launcher = launch(command, workdir)
+    while not training(workdir):
+        assert launcher.poll() is None
+        time.sleep(0.005)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(60) == 75
+    (step,) = {int(path.stem) for path in (workdir / "checkpoints/records").glob("*.json")} - {50}
+    assert 50 < step < 100
+    return workdir
+
+
+@pytest.mark.parametrize("options", [{}, {"strategy": "mesh"}, {"strategy": "mesh", "fsdp": 2}])
+def test_a_run_goes_on_with_other_devices(
+    config: TrainConfig, alone: Path, stopped: Path, tmp_path: Path, options: dict
+) -> None:
+    workdir = tmp_path / "workdir"
+    shutil.copytree(stopped, workdir)
+    fit(dataclasses.replace(config, **options), workdir)
+    assert_alike(workdir, alone)
 
 
 def extracting(workdir: Path) -> bool:

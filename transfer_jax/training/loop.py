@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
 from transfer_jax.training.evaluate import evaluation_metrics
+from transfer_jax.training.goodput import Goodput, Trace
 from transfer_jax.training.interrupt import Terminated, stop_asked
 from transfer_jax.training.outcome import write_outcome
+from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
 from transfer_jax.training.restore import carried_paths, restored_arrays, restored_end, restored_state
@@ -40,6 +42,7 @@ def fit(
     *,
     progress: Progress | None = None,
     force: bool = False,
+    profile: bool = False,
     dataset: ImageDataset | None = None,
 ) -> Result:
     """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
@@ -51,6 +54,7 @@ def fit(
         workdir: The run's folder; made if it is not there.
         progress: Where to report to.
         force: Goes on although the config is not the one that the workdir was begun with.
+        profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
 
     Raises:
@@ -61,7 +65,7 @@ def fit(
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If anything changed that was to stay frozen.
     """
-    workdir, progress = Path(workdir), progress or Silent()
+    workdir, progress, goodput = Path(workdir), progress or Silent(), Goodput()
     begun = check_workdir(config, workdir, force=force)
     run = None if begun else prepare(config, workdir, progress, dataset)
     processes.wait("checked")  # Before any of them changes what others check.
@@ -72,7 +76,10 @@ def fit(
         position = Position() if latest is None else Position(**checkpoints.progress(latest))
         if position.phase < len(config.schedule.phases):
             run = run or prepare(config, workdir, progress, dataset)
-            _Loop(run, checkpoints, latest, position, progress).train()
+            goodput.seconds, goodput.saved = dict(position.seconds), position.saved
+            goodput.lose(workdir)
+            trace = Trace(workdir / "profile" if profile else None)
+            _Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
     finally:
         checkpoints.close()
     phases = tuple(PhaseResult(**result) for result in position.results)
@@ -83,7 +90,14 @@ class _Loop:
     """The phases that are left of a run."""
 
     def __init__(
-        self, run: Run, checkpoints: Checkpoints, latest: int | None, position: Position, progress: Progress
+        self,
+        run: Run,
+        checkpoints: Checkpoints,
+        latest: int | None,
+        position: Position,
+        progress: Progress,
+        goodput: Goodput,
+        trace: Trace,
     ) -> None:
         images = images_digest(run)
         if latest is not None and position.images != images:
@@ -97,6 +111,8 @@ class _Loop:
         self._latest = latest
         self._position = position
         self._progress = progress
+        self._goodput = goodput
+        self._trace = trace
         self._ahead = Ahead(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._log = MetricsLog(run.workdir / "metrics.jsonl", resume_step=latest or 0)
@@ -109,10 +125,12 @@ class _Loop:
             arrays = restored_arrays(*where)
             ended = restored_end(*where, arrays)
         try:
-            while self._position.phase < len(self._phases):
-                trainer = self._train_phase(arrays, ended)
-                arrays, ended = trainer.final_arrays(), trainer.ended()
+            with self._goodput.on("other"):
+                while self._position.phase < len(self._phases):
+                    trainer = self._train_phase(arrays, ended)
+                    arrays, ended = trainer.final_arrays(), trainer.ended()
         finally:
+            self._trace.end()
             self._ahead.wait()
 
     def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
@@ -121,7 +139,7 @@ class _Loop:
         began = self._began(arrays)
         parts = self._run.parts(position.phase, position.cut)
         self._ahead.wait()
-        trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
+        trainer = self._trainer(parts, arrays, ended, began)
         for following in self._phases[position.phase + 1 : position.phase + 2]:
             self._ahead.start(following)
         tally = Tally(**position.tally)
@@ -147,13 +165,19 @@ class _Loop:
                 data, position.cut, position.span_start = iterator.get_state(), cut, step
                 arrays = trainer.all_arrays()
                 parts = self._run.parts(position.phase, cut)
-                trainer = PhaseTrainer(self._run, parts, arrays, self._progress, trainer.ended(), began)
+                trainer = self._trainer(parts, arrays, trainer.ended(), began)
                 tally.add_inputs(trainer.inputs)
             self._end_phase(trainer, tally, after)
             asked = stop()
             wishes = np.array([asked is not None, isinstance(asked, Terminated)])
             if (stopping := _stopping(*processes.sum_of(wishes))) is not None:
                 raise stopping
+        return trainer
+
+    def _trainer(self, parts: PhaseParts, arrays: Arrays, ended: Ended | None, began: Arrays) -> PhaseTrainer:
+        with self._goodput.on("extract"):
+            trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
+            self._goodput.move(trainer.inputs.compile_seconds, "extract", "compile")
         return trainer
 
     def _span(
@@ -179,8 +203,10 @@ class _Loop:
             return {"stop": asked is not None, "terminate": isinstance(asked, Terminated), "save": late}
 
         steps = trainer.train(iterator, first, lambda step: conductor.multipliers(trainer, step), wishes)
-        for step, metrics in enumerate(steps, first + 1):
+        for step, metrics in enumerate(self._timed(trainer, steps), first + 1):
             now = time.monotonic()
+            self._goodput.save(self._run.workdir, now=False)
+            self._trace.step()
             agreed = {name: metrics.pop(name) for name in WISHES}
             stopping = _stopping(agreed["stop"], agreed["terminate"])
             tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
@@ -203,6 +229,18 @@ class _Loop:
             started = time.monotonic()
         self._progress.finish()
         return cut
+
+    def _timed(self, trainer: PhaseTrainer, steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
+        """The steps, whose time counts as theirs, less compiling and the wait for their input."""
+        while True:
+            compiled, waited = trainer.compile_seconds, trainer.waited
+            with self._goodput.on("step"):
+                metrics = next(steps, None)
+                self._goodput.move(trainer.compile_seconds - compiled, "step", "compile")
+                self._goodput.move(trainer.waited - waited, "step", "wait")
+            if metrics is None:
+                return
+            yield metrics
 
     def _began(self, arrays: Arrays) -> Arrays:
         """What the phase under way changes as it was at its start, if it interpolates."""
@@ -234,9 +272,11 @@ class _Loop:
 
     def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Predicts the held-out images, logs the scores, and returns both."""
-        held_out, probabilities = self._run.evaluation, trainer.predict()
-        truth = (held_out.labels, held_out.class_names, held_out.weights)
-        scores = evaluation_metrics(probabilities, *truth)
+        held_out = self._run.evaluation
+        with self._goodput.on("evaluate"):
+            probabilities = trainer.predict()
+            truth = (held_out.labels, held_out.class_names, held_out.weights)
+            scores = evaluation_metrics(probabilities, *truth)
         step = self._global_step(epoch * trainer.parts.steps_per_epoch)
         self._log.write(step, "evaluation", phase=trainer.parts.phase.name, epoch=epoch, **scores)
         return probabilities, scores
@@ -246,7 +286,10 @@ class _Loop:
         parts, run, position = trainer.parts, self._run, self._position
         step, compiled = trainer.programs.step, trainer.compile_seconds
         probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
+        self._goodput.move(trainer.compile_seconds - compiled, "evaluate", "compile")
         tally.compile_seconds += trainer.compile_seconds - compiled
+        step_seconds = tally.train_seconds / parts.steps
+        self._goodput.exchange = trainer.exchange_seconds() / max(step_seconds, 1e-9)
         result = PhaseResult(
             name=parts.phase.name,
             trainable_parameters=sum(array.size for array in trainer.state.trainable.values()),
@@ -277,7 +320,12 @@ class _Loop:
         return sum(parts.steps for parts in self._phases[: self._position.phase]) + step
 
     def _save(self, step: int, trees: dict[str, Arrays]) -> None:
-        self._checkpoints.save(self._global_step(step), trees, dataclasses.asdict(self._position))
+        goodput = self._goodput
+        self._position.seconds, self._position.saved = goodput.seconds, time.time()
+        with goodput.on("checkpoint"):
+            self._checkpoints.save(self._global_step(step), trees, dataclasses.asdict(self._position))
+        goodput.saved = self._position.saved
+        goodput.save(self._run.workdir)
 
 
 def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:

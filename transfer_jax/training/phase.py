@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.rates import Rates
 from transfer_jax.models.functional import Arrays, block_of
 from transfer_jax.report.progress import Progress
+from transfer_jax.training.compile import compile_function
 from transfer_jax.training.evaluate import predict
 from transfer_jax.training.inputs import Inputs, phase_inputs
 from transfer_jax.training.optimizer import make_optimizer
@@ -77,6 +79,7 @@ class PhaseTrainer:
     Attributes:
         inputs: Its data.
         programs: Its compiled functions.
+        waited: Seconds that steps have waited for their batches.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class PhaseTrainer:
         self._run = run
         self._began = began or {}
         self.programs = Programs(run, parts)
+        self.waited = 0.0
         self._samples: dict[int, dict[str, np.ndarray]] = {}
 
     def ended(self) -> Ended:
@@ -147,7 +151,10 @@ class PhaseTrainer:
             NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
         """
         for step in range(first, self.parts.steps):
-            yield self.step(next(batches), self.parts.rates(step, multipliers(step)), wishes)
+            rates, began = self.parts.rates(step, multipliers(step)), time.monotonic()
+            batch = next(batches)
+            self.waited += time.monotonic() - began
+            yield self.step(batch, rates, wishes)
 
     def step(self, batch: Mapping[str, Any], rates: Rates, wishes: Wishes = lambda: {}) -> dict[str, float]:
         """Takes one step, and returns its metrics; errors are those of `train`."""
@@ -209,6 +216,25 @@ class PhaseTrainer:
         return predict(
             lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, self.inputs.evaluate()
         )
+
+    def exchange_seconds(self) -> float:
+        """The time that averaging gradients over all devices takes by itself; 0 on one device."""
+        strategy, state = self._run.strategy, self.state
+        if strategy.count == 1:
+            return 0.0
+
+        def nothing(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Any, key: jax.Array) -> Any:
+            return (trainable, {}), stats
+
+        batch = strategy.batch({"label": np.zeros(len(strategy.rows(self._run.batch_size)), np.int32)})
+        arguments = state.trainable, state.stats, {}, batch, jax.random.key(0)
+        exchange = compile_function(strategy.average(nothing), *arguments, strategy=strategy, batch=3)
+        seconds = []
+        for _ in range(4):
+            began = time.monotonic()
+            jax.block_until_ready(exchange(*arguments))
+            seconds.append(time.monotonic() - began)
+        return min(seconds)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What a step is given of a batch."""

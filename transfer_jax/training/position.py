@@ -22,6 +22,8 @@ class Position:
         ended_cut: The cut at which the phase before ended.
         tally: Times, and sums of the epoch under way.
         results: What the phases that are over did.
+        seconds: Where the time went, see `Goodput`.
+        saved: When this was saved, in seconds since 1970.
     """
 
     images: str = ""
@@ -35,6 +37,8 @@ class Position:
     ended_cut: int = 0
     tally: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    saved: float = 0.0
 
     @property
     def history(self) -> list[Measured]:

@@ -1,8 +1,11 @@
 """What a run did."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
+
+from transfer_jax.training.goodput import FILE as GOODPUT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,11 @@ class Result:
 
     workdir: Path
     phases: tuple[PhaseResult, ...]
+
+    @property
+    def goodput(self) -> dict[str, Any]:
+        """Where the time went, and a verdict on it; see `Goodput.save`."""
+        return json.loads((self.workdir / GOODPUT).read_text())
 
     @property
     def metrics(self) -> dict[str, Any]:
