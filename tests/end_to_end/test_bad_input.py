@@ -286,8 +286,9 @@ def test_full_disk(images: Path, start: Callable, tmp_path: Path) -> None:
     (full,) = (copies / "full").glob("[!.]*")
     done = copies / "done" / full.name
     files = {path.name: path.stat().st_mtime_ns for path in full.iterdir()}
-    assert sorted(files) == ["labels.npy", "manifest.json", *(f"shard-{i:05d}.npy" for i in range(3))]
+    shards = [f"shard-{i:05d}.{end}" for i in range(3) for end in ("note.json", "npy")]
+    assert sorted(files) == ["labels.npy", "manifest.json", *shards]
     after = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
     assert len(after) == 8
-    assert all(after[name] == files[name] for name in files if name != "manifest.json")
+    assert all(after[name] == files[name] for name in files if name.endswith(".npy"))
     assert len(FeatureCache(done)) == 4 * 45

@@ -92,11 +92,11 @@ def test_killed_in_every_phase(
     assert stop("training second", 3, signal.SIGKILL).code == -signal.SIGKILL
     assert latest(workdir) == 17
 
-    # Ctrl-C in the third writes a checkpoint first.
+    # Ctrl-C in the third writes a checkpoint behind the next step.
     stopped = stop("training third", 7, signal.SIGINT)
     assert stopped.code == 130
     assert stopped.said == ["Stopped; nothing is lost. The same command goes on from here."]
-    assert latest(workdir) == 32
+    assert latest(workdir) == 33
 
     finished = start("-m", "transfer_jax.cli", *command)
     assert finished.code == 0, finished.err

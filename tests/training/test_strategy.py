@@ -1,5 +1,7 @@
 """The same numbers on one device, on a mesh, and by pmap."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -83,8 +85,10 @@ def test_matrices_are_spread(make_run, options):
     state = many[0].state
     whole, own = ((sum(leaf.nbytes for leaf in jax.tree.leaves(tree))) for tree in (state, _first(state)))
     assert own < whole / (options.get("tensor", 1) * options.get("fsdp", 1)) * 1.4
-    kernel = state.trainable["backbone/blocks.1/attn/qkv/kernel"].sharding.spec
-    assert [axis for axis in kernel if axis] == [axis for axis in ("fsdp", "tensor") if axis in options]
+    sharding: Any = state.trainable["backbone/blocks.1/attn/qkv/kernel"].sharding
+    assert [axis for axis in sharding.spec if axis] == [
+        axis for axis in ("fsdp", "tensor") if axis in options
+    ]
 
 
 def _first(tree):

@@ -22,7 +22,7 @@ class Compiled:
     """A compiled function for arguments of one shape.
 
     Attributes:
-        run: The function.
+        run: The function, as JAX compiled it.
         seconds: Time to trace and compile it.
         multiply_adds: Multiply-adds of the convolutions and matrix products of one call.
         flops: Floating-point operations of one call, as XLA counts them, the body of a loop once; None where
@@ -32,7 +32,7 @@ class Compiled:
             it; None where it does not say.
     """
 
-    run: Callable[..., Any]
+    run: Any
     seconds: float
     multiply_adds: int
     flops: float | None

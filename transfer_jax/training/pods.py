@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -167,7 +168,7 @@ def pod_costs(
         progress.finish()
 
 
-def _devices(topology: str) -> tuple[Chip, list[jax.Device]]:
+def _devices(topology: str) -> tuple[Chip, list[Any]]:
     kind = topology.split(":")[0]
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)

@@ -160,16 +160,19 @@ def make_train_step(
         A part is every so many rows, so that it is the same rows however many devices share the batch.
         """
         count = options.accumulate
-        parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), dict(batch))
+        parted = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), dict(batch))
 
         def part(carry, item):
-            total, stats = carry
-            found, stats = gradients(trainable, stats, frozen, *item)
+            (total, stats), (index, key) = carry, item
+            rows = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, keepdims=False), parted)
+            found, stats = gradients(trainable, stats, frozen, rows, key)
             return (jax.tree.map(jnp.add, total, found), stats), None
 
         names = ("loss", "accuracy", *(name for name in WISHES if name in batch))
         zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, dict.fromkeys(names, 0.0))
-        (total, stats), _ = jax.lax.scan(part, (zeros, stats), (parts, jax.random.split(key, count)))
+        (total, stats), _ = jax.lax.scan(
+            part, (zeros, stats), (jnp.arange(count), jax.random.split(key, count))
+        )
         return jax.tree.map(lambda x: x / count, total), stats
 
     compute = strategy.average(gradients if options.accumulate == 1 else accumulated)

@@ -47,7 +47,7 @@ class Strategy:
     batch_norm: BatchNorm = "global"
 
     @classmethod
-    def of(cls, config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> "Strategy":
+    def of(cls, config: TrainConfig, devices: Sequence[Any] | None = None) -> "Strategy":
         """The strategy of a config on the devices that are there, or on other ones.
 
         `auto` is a mesh where there are several accelerators or several processes, and one device otherwise:
