@@ -6,6 +6,7 @@ step is faster, and how near to it one comes depends on the network.
 """
 
 import dataclasses
+import importlib.util
 import math
 import os
 import re
@@ -114,6 +115,7 @@ def without_tpu() -> None:
         "TPU_ACCELERATOR_TYPE": "v5litepod-8",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_STDERR_LOG_LEVEL": "3",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Or else two processes that compile at once are an error.
     }
     os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
 
@@ -173,11 +175,11 @@ def _devices(topology: str) -> tuple[Chip, list[Any]]:
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)
         raise ValueError(f"topology must be like v5e:16x16, of {known}, got {topology!r}")
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError("compiling for a pod needs libtpu: pip install 'transfer-jax[pods]'")
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except jax.errors.JaxRuntimeError as error:
-        if "libtpu" in str(error):
-            raise ImportError("compiling for a pod needs libtpu: pip install 'transfer-jax[pods]'") from error
         raise ValueError(f"no topology {topology!r}: {_first_sentence(str(error))}") from error
     return CHIPS[kind], list(found.devices)
 
