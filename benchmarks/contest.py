@@ -31,11 +31,13 @@ class Timing:
         prepare: From the start of its process to the end of its first call: imports, loading, compiling.
         calls: Each timed call.
         peak: The most memory that its process held, in bytes.
+        facts: What the contender says of itself: the attribute `facts` of its function.
     """
 
     prepare: float
     calls: list[float]
     peak: int
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -65,7 +67,7 @@ def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) ->
                     calls[name].append(seconds)
         for name, (pipe, prepare) in workers.items():
             pipe.send("stop")
-            timings[name] = Timing(prepare, calls[name], pipe.recv())
+            timings[name] = Timing(prepare, calls[name], *pipe.recv())
     return timings
 
 
@@ -78,7 +80,8 @@ def _work(build: Build, pipe: Connection) -> None:
         started = time.perf_counter()
         call()
         pipe.send(time.perf_counter() - started)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send((peak, getattr(call, "facts", {})))
 
 
 def report(

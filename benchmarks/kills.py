@@ -8,13 +8,18 @@ low-rank updates. Once undisturbed; then the command is killed with SIGKILL at r
 again, until it has ended; several runs, if one does not take so many kills. Model, predictions, log with the
 order of the images, certificates and the last checkpoint (parameters and optimizer state) must be the same,
 bit for bit. A kill says where it hit: while starting, compiling, training, or saving.
+
+With `--processes 2` it is `transfer-jax launch`: each time the first process, the second, or both are killed,
+or one is sent SIGTERM, and the launcher starts them again. None of them may be left in the end.
 """
 
 import argparse
+import contextlib
 import datetime
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from contest import report
 from PIL import Image
 
@@ -63,9 +69,13 @@ def draw(folder: Path, each: int = 24) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:02}.png")
 
 
-def start(config: Path, workdir: Path) -> subprocess.Popen[bytes]:
+def start(config: Path, workdir: Path, processes: int = 1) -> subprocess.Popen[bytes]:
     """Starts the command; every workdir has a compilation cache of its own, so that each run compiles."""
-    command = [sys.executable, "-m", "transfer_jax.cli", "train", str(config), "--workdir", str(workdir)]
+    command = [sys.executable, "-m", "transfer_jax.cli"]
+    if processes > 1:
+        command += ["launch", "--processes", str(processes), "--devices", "2", "--restarts", "1000"]
+        command += ["--pause", "0.1", "--"]
+    command += ["train", str(config), "--workdir", str(workdir)]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{workdir}.xla"}
     with Path(f"{workdir}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -118,19 +128,43 @@ def survive(config: Path, workdir: Path, limits: Iterator[float], most: int) -> 
             yield {"after s": f"{time.time() - began:.1f}", "hit": where(workdir, began)}
 
 
+def survive_together(
+    config: Path, workdir: Path, limits: Iterator[float], most: int, processes: int, chance: random.Random
+) -> Iterator[dict[str, Any]]:
+    """Starts a run in several processes; some of them are killed after each limit, and a row says which."""
+    launcher, seen = start(config, workdir, processes), set()
+    for _ in range(most):
+        began = time.time()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            launcher.wait(next(limits))
+            break
+        workers = psutil.Process(launcher.pid).children()
+        seen.update(workers)
+        who = chance.choice([workers[:1], workers[-1:], workers])
+        number = signal.SIGKILL if len(who) > 1 else chance.choice([signal.SIGKILL, signal.SIGTERM])
+        for worker in who:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.send_signal(number)
+        what = f"{number.name} to {'both' if len(who) > 1 else 'one'}"
+        yield {"after s": f"{time.time() - began:.1f}", "hit": f"{where(workdir, began)}, {what}"}
+    check(launcher.wait(), workdir)
+    if left := [worker for worker in seen if worker.is_running()]:
+        raise SystemExit(f"left behind: {left}")
+
+
 def check(code: int, workdir: Path) -> None:
     """Stops with the end of the log, if the command failed."""
     if code:
         raise SystemExit(f"exit code {code}:\n{Path(f'{workdir}.log').read_text()[-3000:]}")
 
 
-def compare(kills: int, seed: int, scratch: Path) -> tuple[list[dict[str, Any]], float]:
+def compare(kills: int, seed: int, scratch: Path, processes: int) -> tuple[list[dict[str, Any]], float]:
     """A row for each kill, and the seconds that the undisturbed run took."""
     images, config, whole = scratch / "images", scratch / "config.py", scratch / "whole"
     draw(images)
     config.write_text(CONFIG.format(images=str(images)))
     began = time.monotonic()
-    check(start(config, whole).wait(), whole)
+    check(start(config, whole, processes).wait(), whole)
     seconds = time.monotonic() - began
     expected = digest(whole)
     chance = random.Random(seed)
@@ -140,11 +174,15 @@ def compare(kills: int, seed: int, scratch: Path) -> tuple[list[dict[str, Any]],
     while len(rows) < kills:
         workdir = scratch / f"run {next(runs)}"
         killed = []
-        for row in survive(config, workdir, limits, kills - len(rows)):
+        most = kills - len(rows)
+        found = survive(config, workdir, limits, most)
+        if processes > 1:
+            found = survive_together(config, workdir, limits, most, processes, chance)
+        for row in found:
             killed.append({"kill": len(rows) + len(killed) + 1, **row})
             print(killed[-1], flush=True)
-        found = digest(workdir)
-        odd = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+        ended = digest(workdir)
+        odd = [name for name in sorted({*ended, *expected}) if ended.get(name) != expected.get(name)]
         end = f"{len(odd)} differ, first {odd[0]}" if odd else "identical"
         rows += [{**row, "end": end} for row in killed]
     return rows, seconds
@@ -155,10 +193,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="processes of a run")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        rows, seconds = compare(arguments.kills, arguments.seed, Path(scratch))
+        rows, seconds = compare(arguments.kills, arguments.seed, Path(scratch), arguments.processes)
     title = f"Killed at random, {datetime.date.today()}; undisturbed {seconds:.0f} s"
     report(title, rows, arguments.out, packages=("jax", "flax", "optax", "orbax-checkpoint", "grain"))
     raise SystemExit(any(row["end"] != "identical" for row in rows))

@@ -1,0 +1,132 @@
+"""What does it cost to spread a training step over devices?
+
+    python benchmarks/scaling.py --out scaling.json
+
+Times the step of a network on one batch that is ready: by plain `jit` on one device, and by each strategy on
+more of them, with the same batch in all. On a CPU the devices are virtual and share its cores, so that the
+same work takes the same time but for what spreading costs: that is the ratio. On accelerators (GPUs, and all
+chips of a TPU host) more devices are faster, and MFU is the share of the chips' published peak that the
+network's own operations reach.
+"""
+
+import argparse
+import datetime
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contest import Build, contest, report
+
+STRATEGIES = ("mesh", "fsdp", "pmap")
+PEAKS = {  # operations a second in bfloat16, by JAX's name of the device
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
+"""Source: the data sheets of the makers, without sparsity."""
+
+
+def spread(
+    strategy: str, devices: int, model: str, train: str, batch: int, size: int, precision: str
+) -> Callable[[], Any]:
+    """A step of a network on so many devices; the call says operations a step and the kind of device."""
+    os.environ["JAX_NUM_CPU_DEVICES"] = str(devices)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(devices)))
+
+    import jax
+    import numpy as np
+
+    from transfer_jax import Phase, Schedule, TrainConfig
+    from transfer_jax.data import from_arrays
+    from transfer_jax.memory import keep_freed_memory
+    from transfer_jax.report.progress import Silent
+    from transfer_jax.training.phase import PhaseTrainer
+    from transfer_jax.training.run import prepare
+    from transfer_jax.training.step import INPUTS
+
+    keep_freed_memory()
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * batch, size, size, 3), np.uint8)
+    dataset = from_arrays(pixels, np.arange(2 * batch) % 2, ("a", "b"))
+    phase = Phase(name="step", train=train, epochs=1, learning_rate=1e-5, cache="off")
+    config = TrainConfig(
+        images="noise",
+        model=model,
+        weights="none",
+        image_size=size,
+        batch_size=batch,
+        precision=precision,  # pyright: ignore[reportArgumentType]
+        schedule=Schedule((phase,)),
+        strategy="mesh" if strategy == "fsdp" else strategy,  # pyright: ignore[reportArgumentType]
+        fsdp=devices if strategy == "fsdp" else 1,
+        eval_fraction=0.25,
+    )
+    run = prepare(config, Path(), Silent(), dataset)
+    trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
+    read = next(iter(trainer.inputs.train))
+    given = run.strategy.batch({name: read[name] for name in (*INPUTS, "label") if name in read})
+    given = given if run.strategy.mesh else jax.device_put(given)
+    arguments = (trainer.frozen, given, trainer.parts.rates(0), {})
+    step = trainer.programs.compiled("step", trainer.state, *arguments)
+    state = trainer.state
+
+    def call() -> None:
+        nonlocal state
+        state, metrics = step(state, *arguments)
+        jax.block_until_ready((state, metrics))
+
+    facts = {"operations": 2 * step.multiply_adds, "kind": jax.devices()[0].device_kind}
+    setattr(call, "facts", facts)  # noqa: B010
+    return call
+
+
+def contenders_of(arguments: argparse.Namespace) -> dict[str, Build]:
+    """Plain jit on one device, and each strategy on each larger number of them."""
+    given = (arguments.model, arguments.train, arguments.batch, arguments.size, arguments.precision)
+    found: dict[str, Build] = {"jit, 1": functools.partial(spread, "jit", 1, *given)}
+    for devices in arguments.devices:
+        for strategy in STRATEGIES if devices > 1 else ():
+            found[f"{strategy}, {devices}"] = functools.partial(spread, strategy, devices, *given)
+    return found
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--train", default="all_()", help="selector")
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--batch", type=int, default=32, help="images of all devices together")
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    timings = contest(contenders_of(arguments), rounds=arguments.rounds)
+    base = timings["jit, 1"].median
+    rows: list[dict[str, Any]] = []
+    for name, timing in timings.items():
+        strategy, devices = name.split(", ")
+        peak = PEAKS.get(str(timing.facts.get("kind")))
+        done = timing.facts["operations"] / timing.median
+        rows.append(
+            {
+                "strategy": strategy,
+                "devices": int(devices),
+                "images/s": arguments.batch / timing.median,
+                "of jit's time": timing.median / base,
+                "MFU": "" if peak is None else f"{done / peak / int(devices):.1%}",
+                "start-up s": timing.prepare,
+                "peak GB": timing.peak / 1e9,
+            }
+        )
+    title = f"{arguments.model}, {arguments.train}, {arguments.batch} images of {arguments.size} px"
+    report(f"{title}, {datetime.date.today()}", rows, arguments.out, packages=("jax", "flax", "optax"))
+
+
+if __name__ == "__main__":
+    main()
