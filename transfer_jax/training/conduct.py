@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from transfer_jax.freezing.controllers import Measured, needs_plasticity, next_cut
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.training.measure import by_block, multipliers
+from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import PhaseTrainer
 from transfer_jax.training.position import Position
 
@@ -35,12 +36,16 @@ class Conductor:
             self._position.multipliers = multipliers(parts.phase.statistic, found)
         return self._position.multipliers
 
+    def watches(self, parts: PhaseParts, step: int, every: int) -> bool:
+        """Whether anything looks at the state after so many steps: the arguments are those of `log`."""
+        tests = bool(parts.phase.controller) and step % _test_steps(parts) == 0
+        return tests or step % parts.steps_per_epoch == 0 or (every > 0 and step % every == 0)
+
     def next_cut(self, trainer: PhaseTrainer, step: int) -> int | None:
         """The cut that the controller wants after so many steps of the phase; None if it is where it was."""
         parts = trainer.parts
         phase = parts.phase
-        every = max(parts.steps_per_epoch // phase.tests_per_epoch, 1)
-        if not phase.controller or step % every or step >= parts.steps:
+        if not phase.controller or step % _test_steps(parts) or step >= parts.steps:
             return None
         found = by_block(trainer.measure(trainer.rates, 1))
         blocks = set(parts.blocks)
@@ -64,3 +69,8 @@ class Conductor:
         if every and step % every == 0:
             found = by_block(trainer.measure(trainer.rates, 1))
             self._log.write(self._global_step(step), "depth", phase=trainer.parts.phase.name, **found)
+
+
+def _test_steps(parts: PhaseParts) -> int:
+    """Steps between two tests of a controller."""
+    return max(parts.steps_per_epoch // parts.phase.tests_per_epoch, 1)

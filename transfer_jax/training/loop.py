@@ -202,13 +202,19 @@ class _Loop:
             asked, late = stop(), time.monotonic() - saved >= config.checkpoint_seconds
             return {"stop": asked is not None, "terminate": isinstance(asked, Terminated), "save": late}
 
-        steps = trainer.train(iterator, first, lambda step: conductor.multipliers(trainer, step), wishes)
+        def watched(step: int) -> bool:
+            return conductor.watches(parts, step, config.measure_every)
+
+        due, stopping = False, None
+        scale = functools.partial(conductor.multipliers, trainer)
+        steps = trainer.train(iterator, first, scale, wishes, watched)
         for step, metrics in enumerate(self._timed(trainer, steps), first + 1):
             now = time.monotonic()
             self._goodput.save(self._run.workdir, now=False)
             self._trace.step()
             agreed = {name: metrics.pop(name) for name in WISHES}
-            stopping = _stopping(agreed["stop"], agreed["terminate"])
+            stopping = stopping or _stopping(agreed["stop"], agreed["terminate"])
+            due = due or stopping is not None or agreed["save"] > 0
             tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
             tally.add(metrics, trainer.block_rates, trainer.images)
             self._progress.advance(images, loss=metrics["loss"])
@@ -218,10 +224,9 @@ class _Loop:
             cut = conductor.next_cut(trainer, step)
             tally.compile_seconds += trainer.compile_seconds - compiled
             compiled = trainer.compile_seconds
-            due = stopping is not None or agreed["save"] > 0
-            if due and step < parts.steps and cut is None:
+            if due and not trainer.unread and step < parts.steps and cut is None:
                 save(step)
-                saved = time.monotonic()
+                saved, due = time.monotonic(), False
                 if stopping is not None:
                     raise stopping
             if cut is not None:

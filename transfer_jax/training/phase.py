@@ -1,5 +1,6 @@
 """One phase, or a part of it between two moves of the cut, from its labels to its last step."""
 
+import collections
 import dataclasses
 import itertools
 import time
@@ -26,6 +27,8 @@ from transfer_jax.training.state import TrainState, carry
 from transfer_jax.training.step import INPUTS, WISHES
 
 Wishes = Callable[[], Mapping[str, float]]
+_AHEAD = 2
+"""Steps that the devices are given before the metrics of one are read."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -65,6 +68,23 @@ def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> tuple[TrainState
     return run.strategy.place((state, {**frozen, **fixed}))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """A step that the devices were given.
+
+    Attributes:
+        step: Its number in the phase.
+        metrics: Its metrics, on the devices.
+        rates: Its learning rates.
+        images: Positions of the images of its batch.
+    """
+
+    step: int
+    metrics: Mapping[str, jax.Array]
+    rates: Rates
+    images: np.ndarray
+
+
 class PhaseTrainer:
     """A phase, compiled and fed.
 
@@ -80,6 +100,7 @@ class PhaseTrainer:
         inputs: Its data.
         programs: Its compiled functions.
         waited: Seconds that steps have waited for their batches.
+        unread: Steps that `train` has begun and whose metrics it has not given yet.
     """
 
     def __init__(
@@ -104,6 +125,7 @@ class PhaseTrainer:
         self._began = began or {}
         self.programs = Programs(run, parts)
         self.waited = 0.0
+        self.unread = 0
         self._samples: dict[int, dict[str, np.ndarray]] = {}
 
     def ended(self) -> Ended:
@@ -138,42 +160,62 @@ class PhaseTrainer:
         first: int,
         multipliers: Callable[[int], Mapping[str, float] | None] = lambda step: None,
         wishes: Wishes = lambda: {},
+        watched: Callable[[int], bool] = lambda step: True,
     ) -> Iterator[dict[str, float]]:
         """Trains from step `first` to the end of the phase, and yields the metrics of each step.
+
+        The devices are given the next steps before the metrics of one are read, so that they need not wait
+        for this process. Where the state is looked at, all metrics are read before.
 
         Args:
             batches: The training batches, from that step on.
             first: The step to begin with.
             multipliers: From a step to what scales the rates of tensors in it, by path.
-            wishes: What this process wants, by names of `WISHES`; the metrics say what any of them does.
+            wishes: What this process wants, by names of `WISHES`; the metrics say what any of them does. Once
+                one wants anything, no step is begun until all metrics are read.
+            watched: Whether the state is looked at after so many steps of the phase.
 
         Raises:
             NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
         """
+        taken: collections.deque[_Taken] = collections.deque()
         for step in range(first, self.parts.steps):
             rates, began = self.parts.rates(step, multipliers(step)), time.monotonic()
             batch = next(batches)
             self.waited += time.monotonic() - began
-            yield self.step(batch, rates, wishes)
+            taken.append(self._take(step, batch, rates, wishes))
+            at_once = watched(step + 1) or step + 1 == self.parts.steps
+            while taken and (at_once or len(taken) > _AHEAD):
+                metrics = self._read(taken.popleft(), wishes)
+                at_once = at_once or any(metrics.get(name) for name in WISHES)
+                self.unread = len(taken)
+                yield metrics
 
-    def step(self, batch: Mapping[str, Any], rates: Rates, wishes: Wishes = lambda: {}) -> dict[str, float]:
+    def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
         """Takes one step, and returns its metrics; errors are those of `train`."""
-        self.rates, self.block_rates = rates, self._of_blocks(rates)
-        self.images = np.asarray(batch["index"])
+        return self._read(self._take(int(self.state.step), batch, rates, lambda: {}), lambda: {})
+
+    def _take(self, step: int, batch: Mapping[str, Any], rates: Rates, wishes: Wishes) -> "_Taken":
+        """Gives the devices a step."""
         anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
         inputs = self._inputs(batch)
         if processes.count() > 1:
-            rows, asked = len(inputs["label"]), wishes()
-            inputs |= {name: np.full(rows, asked.get(name, 0), np.float32) for name in WISHES}
+            count, asked = len(inputs["label"]), wishes()
+            inputs |= {name: np.full(count, asked.get(name, 0), np.float32) for name in WISHES}
         inputs = self._run.strategy.batch(inputs)
         arguments = (self.state, self.frozen, inputs, rates, anchor)
         self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        return _Taken(step, metrics, rates, np.asarray(batch["index"]))
+
+    def _read(self, taken: "_Taken", wishes: Wishes) -> dict[str, float]:
+        """The metrics of a step, once it is over."""
+        self.rates, self.block_rates, self.images = taken.rates, self._of_blocks(taken.rates), taken.images
+        metrics = {name: float(value) for name, value in jax.device_get(taken.metrics).items()}
         if not np.isfinite(metrics["loss"]):
-            images = ", ".join(str(self._run.train.names[index]) for index in batch["index"][:8])
-            more = " …" if len(batch["index"]) > 8 else ""
+            images = ", ".join(str(self._run.train.names[index]) for index in taken.images[:8])
+            more = " …" if len(taken.images) > 8 else ""
             raise NonFiniteLossError(
-                f"the loss is {metrics['loss']} at step {int(self.state.step) - 1} of phase "
+                f"the loss is {metrics['loss']} at step {taken.step} of phase "
                 f"{self.parts.phase.name!r}; its batch: {images}{more}. "
                 "Try a lower learning rate or clip_norm."
             )
@@ -202,7 +244,7 @@ class PhaseTrainer:
         """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
         arrays = {**self.frozen, **self.state.trainable, **self.state.stats}
         reference = {path: self._run.arrays.get(path, array) for path, array in arrays.items()}
-        batch = {name: values[0] for name, values in self._sample(1).items()}
+        batch = self._run.strategy.whole({name: values[0] for name, values in self._sample(1).items()})
         run = self.programs.compiled("plasticity", arrays, reference, batch)
         return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
 

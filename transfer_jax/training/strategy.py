@@ -151,6 +151,10 @@ class Strategy:
             return dict(rows)
         return {name: self._on_devices(array, axis) for name, array in rows.items()}
 
+    def whole(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for a program that looks at all rows at once, which `jit` compiles."""
+        return dict(rows) if self.pmap else self.batch(rows)
+
     def _on_devices(self, array: Any, axis: int) -> Any:
         assert self.mesh is not None
         if self.pmap:
