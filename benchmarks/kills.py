@@ -109,7 +109,6 @@ def digest(workdir: Path) -> dict[str, Any]:
     for name in ("carried", "ended"):
         arrays = checkpoints.arrays(latest, name)
         found |= {f"{name} {path}": value for path, value in digests(arrays).items()}
-    checkpoints.close()
     return found
 
 

@@ -35,7 +35,6 @@ def spread(
     strategy: str, devices: int, model: str, train: str, batch: int, size: int, precision: str
 ) -> Callable[[], Any]:
     """A step of a network on so many devices; the call says operations a step and the kind of device."""
-    os.environ["JAX_NUM_CPU_DEVICES"] = str(devices)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(devices)))
 
     import jax
@@ -50,6 +49,7 @@ def spread(
     from transfer_jax.training.step import INPUTS
 
     keep_freed_memory()
+    jax.config.update("jax_num_cpu_devices", devices)
     pixels = np.random.default_rng(0).integers(0, 256, (2 * batch, size, size, 3), np.uint8)
     dataset = from_arrays(pixels, np.arange(2 * batch) % 2, ("a", "b"))
     phase = Phase(name="step", train=train, epochs=1, learning_rate=1e-5, cache="off")

@@ -17,16 +17,8 @@ PROGRESS = {"phase": 1, "data": {"next_index": 7}, "results": [{"name": "head", 
 
 @pytest.fixture
 def opened(tmp_path):
-    """Opens the checkpoints of the test's folder, and closes them behind it."""
-    stores = []
-
-    def opened(**options) -> Checkpoints:
-        stores.append(Checkpoints(tmp_path, **options))
-        return stores[-1]
-
-    yield opened
-    for store in stores:
-        store.close()
+    """Opens the checkpoints of the test's folder."""
+    return lambda **options: Checkpoints(tmp_path, **options)
 
 
 def test_arrays_and_progress_come_back_exactly(opened):
@@ -61,7 +53,7 @@ def test_the_newest_are_kept_and_a_step_can_be_saved_again(opened, tmp_path):
 def test_a_flipped_byte_in_any_file_is_found_and_named(opened, tmp_path):
     store = opened()
     store.save(3, {"state": TREE, "carried": {"x": jnp.ones(4)}}, PROGRESS)
-    files = [path for path in (tmp_path / "steps" / "3").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "steps" / "3").rglob("*") if path.is_file() and path.stat().st_size]
     assert len(files) > 10
     for path in files:
         written = path.read_bytes()

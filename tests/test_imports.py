@@ -16,6 +16,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},
+    {"mirror"},
     {"models", "memory", "files", "processes"},
 ]
 ONLY = {  # who alone may import a library

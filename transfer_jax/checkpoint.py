@@ -3,6 +3,9 @@
 Orbax commits a step atomically, but loads a flipped byte of a large array without noticing; hence the
 checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums
 and where the run was. Of several processes all write the arrays, and the first all else.
+
+In object storage, of which each process has a copy of its own, the first writes whole arrays as NumPy does:
+orbax 0.12 writes to no `s3://`, and not from one process alone.
 """
 
 import hashlib
@@ -11,13 +14,16 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from transfer_jax import processes
-from transfer_jax.files import sha256, write_text
+from transfer_jax.files import sha256, write_atomically, write_text
+from transfer_jax.mirror import mirrored
 
 _PROGRESS = "progress"
 _logger = logging.getLogger(__name__)
@@ -40,23 +46,20 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         self._steps = directory.absolute() / "steps"
         self._records = directory.absolute() / "records"
-        if processes.is_first():
-            self._records.mkdir(parents=True, exist_ok=True)
-            for path in self._steps.glob("*"):
-                if path.name.isdigit() and not self._record(int(path.name)).is_file():
+        self._keep = keep
+        self._alone = mirrored(self._steps)
+        if processes.is_first() or self._alone:
+            self._steps.mkdir(parents=True, exist_ok=True)
+            self._records.mkdir(exist_ok=True)
+            for path in self._steps.iterdir():
+                if not (path.name.isdigit() and self._record(int(path.name)).is_file()):
                     _logger.warning("%s was cut off while it was saved; it is removed", path)
                     shutil.rmtree(path)
         processes.wait("checkpoints opened")
-        self._orbax = ocp.training.Checkpointer(
-            str(self._steps),
-            preservation_policy=cast(Any, ocp.training.preservation_policies.LatestN(keep)),
-            cleanup_tmp_directories=True,
-        )
 
     def latest(self) -> int | None:
         """The newest step, or None."""
-        newest = self._orbax.latest
-        return None if newest is None else newest.step
+        return max((int(path.name) for path in self._steps.iterdir() if path.name.isdigit()), default=None)
 
     def save(
         self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
@@ -72,14 +75,19 @@ class Checkpoints:
         record = self._record(step)
         if processes.is_first():
             record.unlink(missing_ok=True)
-        self._orbax.save_checkpointables(step, content, overwrite=True)
+        if self._alone:
+            content = jax.tree.map(processes.to_host, content)
+            if processes.is_first():
+                _write_arrays(self._steps / str(step), content)
+        else:
+            ocp.save_checkpointables(str(self._steps / str(step)), content, overwrite=True)
         if processes.is_first():
             hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
             write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
-            kept = {str(checkpoint.step) for checkpoint in self._orbax.checkpoints}
-            for old in self._records.glob("*.json"):
-                if old.stem not in kept:
-                    old.unlink()
+            kept = sorted(int(path.name) for path in self._steps.iterdir() if path.name.isdigit())
+            for old in kept[: -self._keep]:
+                self._record(old).unlink(missing_ok=True)
+                shutil.rmtree(self._steps / str(old))
         processes.wait("checkpoint saved")
 
     def progress(self, step: int) -> dict[str, Any]:
@@ -97,7 +105,10 @@ class Checkpoints:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
         self._verified(step)
-        found: Any = self._orbax.checkpointables_metadata(step).metadata
+        folder = self._steps / str(step)
+        if self._alone:
+            return set(_read_arrays(folder, name))
+        found: Any = ocp.checkpointables_metadata(str(folder)).metadata
         return set(found.get(name) or ())
 
     def arrays(
@@ -113,12 +124,12 @@ class Checkpoints:
         self._verified(step)
         return self._load(step, name, None if template is None else dict(template))
 
-    def close(self) -> None:
-        """Ends the background threads."""
-        self._orbax.close()
-
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
-        return self._orbax.load_checkpointables(step, {name: template})[name]
+        folder = self._steps / str(step)
+        if not self._alone:
+            return ocp.load_checkpointables(str(folder), {name: template})[name]
+        found = _read_arrays(folder, name)
+        return found if template is None else {key: _like(found[key], template[key]) for key in template}
 
     def _verified(self, step: int) -> dict[str, Any]:
         """The record of a step, whose files are all as they were written."""
@@ -147,3 +158,29 @@ class Checkpoints:
 
 def _hash(progress: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+
+
+def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes groups of arrays; NumPy stores types that it does not know as raw bytes, so these are named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, arrays in content.items():
+        types = {key: array.dtype.name for key, array in arrays.items()}
+        plain = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
+        write_atomically(folder / f"{name}.npz", lambda file, plain=plain: np.savez(file, **plain))
+        write_text(folder / f"{name}.json", json.dumps(types))
+
+
+def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    if not (folder / f"{name}.json").is_file():
+        return {}
+    types = json.loads((folder / f"{name}.json").read_text())
+    with np.load(folder / f"{name}.npz") as file:
+        return {
+            key: file[f"array_{index}"].view(jnp.dtype(kind))
+            for index, (key, kind) in enumerate(types.items())
+        }
+
+
+def _like(array: np.ndarray, template: jax.Array) -> jax.Array:
+    """The array where another one is."""
+    return jax.make_array_from_callback(array.shape, template.sharding, lambda part: array[part])

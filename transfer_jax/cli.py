@@ -18,6 +18,7 @@ from transfer_jax.data import load_dataset, stratified_split
 from transfer_jax.launch import PREEMPTED
 from transfer_jax.launch import launch as run_processes
 from transfer_jax.memory import keep_freed_memory
+from transfer_jax.mirror import local_of, pull, shown
 from transfer_jax.models import create_model
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.report.predictions import write_predictions
@@ -192,7 +193,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
             boundary: The block whose activations are written.
             workdir: Folder of the run.
         """
-        folder = workdir or _default_workdir(config)
+        folder = local_of(workdir or _default_workdir(config))
         check_place(config, folder)
         create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(
             None, boundary
@@ -315,6 +316,8 @@ def _evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None
         workdir: Folder of a finished run.
         images: Labelled images, as for `train`; the run's held-out images if not given.
     """
+    workdir = local_of(workdir)
+    pull(workdir, skip=("features",))
     saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
@@ -364,8 +367,9 @@ def _show_result(result: Result) -> None:
     OUT.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
     OUT.print(_scores_table(result.metrics))
     OUT.print(_goodput_line(result.goodput), highlight=False, markup=False)
-    OUT.print(f"Model, curves, confusion matrix and worst mistakes: {result.workdir}", markup=False)
-    OUT.print(f"Try it: transfer-jax predict {result.workdir} IMAGE …", highlight=False, markup=False)
+    workdir = shown(result.workdir)
+    OUT.print(f"Model, curves, confusion matrix and worst mistakes: {workdir}", markup=False)
+    OUT.print(f"Try it: transfer-jax predict {workdir} IMAGE …", highlight=False, markup=False)
 
 
 def _goodput_line(goodput: dict) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.storage import relative_error
+from transfer_jax.mirror import pull
 
 
 class FeatureCache:
@@ -22,6 +23,7 @@ class FeatureCache:
     """
 
     def __init__(self, directory: Path, *, check: bool = True) -> None:
+        pull(directory)
         manifest = Manifest.read(directory)
         if not manifest.complete():
             raise CorruptFeaturesError(f"{directory} is incomplete: the extraction was interrupted")

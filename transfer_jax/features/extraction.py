@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, Feature
 from transfer_jax.features.storage import Storage, squared_error
 from transfer_jax.features.store import FeatureStore, touch
 from transfer_jax.files import write_atomically
+from transfer_jax.mirror import pull, push, remove
 
 _SHARD_BYTES = 32 * 2**20
 _logger = logging.getLogger(__name__)
@@ -102,15 +102,20 @@ def extract(
     with store.writing(key, say) as directory:
         started = time.perf_counter()
         if processes.is_first():
+            pull(directory)
             _begin(key, layout, labels, store, directory)
+            push(directory)
         processes.wait("features listed")
+        pull(directory)
         manifest = Manifest.read(directory)
         missing = [name for name in manifest.shards() if name not in manifest.files]
         processes.wait("features begun")
         _Writer(directory, manifest, advance).complete(missing, batches)
         processes.wait("features written")
         if processes.is_first() and missing:
+            pull(directory)
             Manifest.read(directory).write(directory)
+            push(directory)
         processes.wait("features complete")
         rows = sum(manifest.rows_of(name) for name in missing)
         return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
@@ -168,7 +173,8 @@ class _Writer:
         path = self._directory / name
         sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), storage.row))
         errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
-        self._manifest.note(self._directory, name, sha, errors)
+        push(path)
+        push(self._manifest.note(self._directory, name, sha, errors))
 
 
 def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
@@ -188,7 +194,7 @@ def _whole_files(directory: Path, fresh: Manifest) -> Manifest:
         manifest = fresh
     except CorruptFeaturesError as error:
         _logger.warning("%s; all of its features are extracted anew", error)
-        shutil.rmtree(directory)
+        remove(directory)
         manifest = fresh
     damaged = manifest.damaged(directory)
     for path in damaged:

@@ -118,10 +118,12 @@ class Manifest:
         for note in directory.glob(_NOTES):
             note.unlink()
 
-    def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> None:
-        """Writes down that a file is whole, as any process may while others write others."""
+    def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> Path:
+        """Writes down that a file is whole, as any process may while others write others; returns where."""
         content = {"of": self.identity, "file": file, "sha256": sha, "errors": errors}
-        write_text(directory / f"{Path(file).stem}.note.json", json.dumps(content))
+        path = directory / f"{Path(file).stem}.note.json"
+        write_text(path, json.dumps(content))
+        return path
 
     def _with_notes(self, directory: Path) -> "Manifest":
         files, errors, identity = dict(self.files), dict(self.errors), self.identity

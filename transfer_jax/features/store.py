@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 from transfer_jax import processes
 from transfer_jax.features.cache import FeatureCache
 from transfer_jax.features.manifest import FILE, CorruptFeaturesError, FeatureKey, Manifest
+from transfer_jax.mirror import pull, remove
 
 _LOCKS = ".locks"
 _logger = logging.getLogger(__name__)
@@ -24,9 +24,11 @@ class FeatureBudgetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class FeatureStore:
-    """A folder with a folder a cache.
+    """A folder with a folder a cache; it may stand for one in object storage, see `mirror`.
 
-    One run at a time writes a cache; others that want it wait, and then read it.
+    One run at a time writes a cache; others that want it wait, and then read it. That holds for the runs of
+    one machine, or of machines that share a disk; in object storage two may compute the same, of which one
+    stays.
 
     Attributes:
         root: The folder.
@@ -74,6 +76,7 @@ class FeatureStore:
         """
         with self._lock("budget"):
             if self.budget is not None:
+                pull(self.root, only=FILE)
                 self._make_room(manifest.bytes, self.budget, directory)
             directory.mkdir(parents=True, exist_ok=True)
             manifest.write(directory)
@@ -93,6 +96,7 @@ class FeatureStore:
         Returns:
             The cache at the highest of them that is there, whole, and of those arrays; None if there is none.
         """
+        pull(self.root, only=FILE)
         there = {manifest.key: path for path, manifest in self._complete()}
         if key.to_json() in there:
             return None
@@ -141,7 +145,7 @@ class FeatureStore:
             return False
         try:
             (directory / FILE).unlink()  # First: what is left of a cache without it is not taken for one.
-            shutil.rmtree(directory)
+            remove(directory)
         finally:
             lock.release()
         _logger.info("dropped the features in %s, to stay within the budget", directory)

@@ -14,6 +14,7 @@ from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.proof import check_unchanged, digests
+from transfer_jax.mirror import local_of, pull, push
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress, Silent
@@ -35,6 +36,9 @@ from transfer_jax.training.step import WISHES
 from transfer_jax.training.tally import Tally
 from transfer_jax.training.workdir import check_workdir, claim
 
+_LAZY = ("features",)
+"""Folders of a workdir that come and go by themselves."""
+
 
 def fit(
     config: TrainConfig,
@@ -51,7 +55,8 @@ def fit(
 
     Args:
         config: What to train.
-        workdir: The run's folder; made if it is not there.
+        workdir: The run's folder, which may be in object storage (`gs://…`, `s3://…`); made if it is not
+            there.
         progress: Where to report to.
         force: Goes on although the config is not the one that the workdir was begun with.
         profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
@@ -65,7 +70,8 @@ def fit(
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If anything changed that was to stay frozen.
     """
-    workdir, progress, goodput = Path(workdir), progress or Silent(), Goodput()
+    workdir, progress, goodput = local_of(workdir), progress or Silent(), Goodput()
+    pull(workdir, skip=_LAZY)
     begun = check_workdir(config, workdir, force=force)
     run = None if begun else prepare(config, workdir, progress, dataset)
     processes.wait("checked")  # Before any of them changes what others check.
@@ -81,7 +87,10 @@ def fit(
             trace = Trace(workdir / "profile" if profile else None)
             _Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
     finally:
-        checkpoints.close()
+        if processes.is_first():
+            push(workdir, skip=_LAZY)
+    processes.wait("finished")
+    pull(workdir, skip=_LAZY)
     phases = tuple(PhaseResult(**result) for result in position.results)
     return Result(workdir=workdir, phases=phases)
 
@@ -331,6 +340,8 @@ class _Loop:
             self._checkpoints.save(self._global_step(step), trees, dataclasses.asdict(self._position))
         goodput.saved = self._position.saved
         goodput.save(self._run.workdir)
+        if processes.is_first():
+            push(self._run.workdir, skip=_LAZY)
 
 
 def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCache
+from transfer_jax.mirror import local_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.phase import NonFiniteLossError, PhaseTrainer
 from transfer_jax.training.restore import arrays_at
@@ -120,7 +121,7 @@ def _ramp(run: Run, trainer: PhaseTrainer, rates: np.ndarray, progress: Progress
 
 def _feature_root(config: TrainConfig, workdir: Path | None) -> Path | None:
     if config.feature_dir:
-        return Path(config.feature_dir)
+        return local_of(config.feature_dir)
     return None if workdir is None else workdir / "features"
 
 

@@ -60,12 +60,9 @@ def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
     if not (workdir / "checkpoints").is_dir():
         return ()
     checkpoints = Checkpoints(workdir / "checkpoints")
-    try:
-        latest = checkpoints.latest()
-        position = Position() if latest is None else Position(**checkpoints.progress(latest))
-        return tuple(PhaseResult(**result) for result in position.results)
-    finally:
-        checkpoints.close()
+    latest = checkpoints.latest()
+    position = Position() if latest is None else Position(**checkpoints.progress(latest))
+    return tuple(PhaseResult(**result) for result in position.results)
 
 
 def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arrays:
@@ -90,18 +87,15 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
         )
     shutil.copytree(workdir / "checkpoints", scratch / "checkpoints")
     checkpoints = Checkpoints(scratch / "checkpoints")
-    try:
-        latest = checkpoints.latest()
-        position = Position() if latest is None else Position(**checkpoints.progress(latest))
-        if latest is None or position.phase != index:
-            at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
-            where = repr(at[0].name) if at else "its end"
-            raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
-        arrays = restored_arrays(run, checkpoints, latest, position)
-        if position.data is None:
-            return arrays
-        state = fresh_state(run, run.parts(index, position.cut), arrays)[0]
-        state = restored_state(checkpoints, latest, "state", state)
-        return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
-    finally:
-        checkpoints.close()
+    latest = checkpoints.latest()
+    position = Position() if latest is None else Position(**checkpoints.progress(latest))
+    if latest is None or position.phase != index:
+        at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
+        where = repr(at[0].name) if at else "its end"
+        raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
+    arrays = restored_arrays(run, checkpoints, latest, position)
+    if position.data is None:
+        return arrays
+    state = fresh_state(run, run.parts(index, position.cut), arrays)[0]
+    state = restored_state(checkpoints, latest, "state", state)
+    return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}

@@ -18,6 +18,7 @@ from transfer_jax.data import ImageDataset, check_images, load_dataset, stratifi
 from transfer_jax.features import FeatureStore, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
+from transfer_jax.mirror import local_of
 from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
@@ -99,7 +100,7 @@ class Run:
         """Where the caches are."""
         folder = self.config.feature_dir
         budget = int(self.config.feature_gigabytes * 1e9)
-        return FeatureStore(Path(folder) if folder else self.workdir / "features", budget)
+        return FeatureStore(local_of(folder) if folder else self.workdir / "features", budget)
 
     @property
     def stored(self) -> str | None:

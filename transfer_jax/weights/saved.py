@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from transfer_jax.files import sha256, write_text
+from transfer_jax.mirror import local_of, pull
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.functional import split, update
@@ -107,7 +108,9 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def _model_folder(directory: Path) -> Path:
-    """The folder itself, or the one that a run has put its model into."""
+    """The folder itself, or the one that a run has put its model into, on this machine."""
+    directory = local_of(directory)
+    pull(directory, skip=("features", "checkpoints"))
     for folder in (directory, directory / "model"):
         if (folder / _MODEL).is_file():
             return folder
