@@ -2,8 +2,6 @@
 # GKE by xpk, which makes the JobSet and the queue by itself.
 # https://github.com/AI-Hypercomputer/xpk
 #
-# /shared is a folder that all hosts see, attached to the cluster before by `xpk storage attach`.
-#
 #   bash configs/launch/gke_xpk.sh first elpv_five_steps --batch-size 8192 --precision bfloat16
 set -euo pipefail
 name=$1
@@ -14,4 +12,4 @@ xpk workload create \
   --workload="$name" --tpu-type=v5litepod-256 --num-slices=1 \
   --docker-image=IMAGE \
   --max-restarts=20 --restart-on-user-code-failure --termination-grace-period-seconds=120 \
-  --command="transfer-jax train $* --workdir /shared/runs/$name"
+  --command="transfer-jax train $* --workdir gs://BUCKET/runs/$name"

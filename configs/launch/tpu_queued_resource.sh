@@ -7,7 +7,7 @@
 # Before that: transfer-jax plan elpv_five_steps --topology v5e:16x16 --images-per-chip 32
 set -uo pipefail
 project=PROJECT zone=ZONE name=transfer-jax type=v5litepod-256 runtime=v2-alpha-tpuv5-lite
-workdir=SHARED_FOLDER/runs/first    # All hosts see it, such as a Filestore or a bucket mounted by gcsfuse.
+workdir=gs://BUCKET/runs/first
 
 ask() {
   gcloud compute tpus queued-resources create "$name" --project="$project" --zone="$zone" \
@@ -27,7 +27,7 @@ everywhere() {
 for attempt in $(seq 20); do
   [[ $(state) == ACTIVE ]] || { forget; ask; }
   until [[ $(state) == ACTIVE ]]; do sleep 30; done
-  everywhere "pip install --quiet transfer_jax 'jax[tpu]'" || continue
+  everywhere "pip install --quiet 'transfer_jax[remote]' 'jax[tpu]'" || continue
   # Each host connects to the others by what Cloud TPU tells it.
   everywhere "transfer-jax train $* --workdir $workdir"
   code=$?
