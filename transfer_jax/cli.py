@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     _use_compilation_cache()
     try:
         with terminable():
-            if arguments[:1] == ["train"]:
+            if arguments[:1] in (["train"], ["extract"]):
                 _join()
             base, arguments = _take_config(arguments)
             return _run(arguments, base) or 0
@@ -250,7 +250,7 @@ def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
     def launch(
         processes: int, devices: int | None = None, restarts: int = 3, pause: float = 1.0, grace: float = 60.0
     ) -> int:
-        """Train in several processes on this machine, and start again where one of them dies.
+        """Train or extract in several processes on this machine, and start again where one of them dies.
 
         `transfer-jax launch --processes 2 -- train CONFIG …`. On a cluster its scheduler does this.
 

@@ -80,7 +80,8 @@ def search_heads(
     if (workdir / "config.json").exists():
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
-    run = prepare(dataclasses.replace(config, schedule=Schedule((phase,))), workdir, progress)
+    on_one = {"strategy": "jit", "fsdp": 1, "tensor": 1}
+    run = prepare(dataclasses.replace(config, schedule=Schedule((phase,)), **on_one), workdir, progress)
     parts = run.parts(0)
     assert parts.boundary is not None  # or else its cache could not be required
     extractor = Extractor(run, parts.boundary, run.arrays)
