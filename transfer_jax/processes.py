@@ -5,9 +5,11 @@ processes share; files that belong to the run are written by the first.
 """
 
 import ctypes
+import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,18 +44,28 @@ def join() -> None:
     options: dict[str, Any] = {"heartbeat_timeout_seconds": int(os.environ.get(HEARTBEAT, 60))}
     if all(told.values()):
         options["num_processes"], options["process_id"] = int(told[COUNT] or 0), int(told[INDEX] or 0)
-    elif not _in_cluster():
+    elif not (_in_cluster() or _on_tpu()):
         return
     # Or else JAX takes SIGTERM for itself, and a process ignores it until it trains.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(**options)
+    try:
+        jax.distributed.initialize(**options)
+    except ValueError:
+        if all(told.values()) or _in_cluster():
+            raise  # Else it is a TPU that nobody says more of, such as that of a notebook: one process.
 
 
 def _in_cluster() -> bool:
-    """Whether a scheduler has started several processes, or this is a TPU VM."""
+    """Whether a scheduler has started several processes."""
     several = any(int(os.environ.get(name) or 1) > 1 for name in _SEVERAL)
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
     return several or workers or "MEGASCALE_NUM_SLICES" in os.environ
+
+
+def _on_tpu() -> bool:
+    """Whether this machine has a TPU; JAX then asks its metadata for other hosts."""
+    devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
+    return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
 def _end_with_launcher() -> None:
