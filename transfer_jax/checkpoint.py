@@ -165,7 +165,7 @@ def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]])
     folder.mkdir(parents=True, exist_ok=True)
     for name, arrays in content.items():
         types = {key: array.dtype.name for key, array in arrays.items()}
-        plain = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
+        plain: Any = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
         write_atomically(folder / f"{name}.npz", lambda file, plain=plain: np.savez(file, **plain))
         write_text(folder / f"{name}.json", json.dumps(types))
 
