@@ -162,7 +162,8 @@ def _hash(progress: Mapping[str, Any]) -> str:
 
 def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Writes groups of arrays; NumPy stores types that it does not know as raw bytes, so these are named."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # An earlier save of the step may have had other groups.
+    folder.mkdir(parents=True)
     for name, arrays in content.items():
         types = {key: array.dtype.name for key, array in arrays.items()}
         plain: Any = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
