@@ -22,8 +22,6 @@ if not list(Path("/dev").glob("accel*")):
         ("TPU_STDERR_LOG_LEVEL", "3"),
     ):
         os.environ.setdefault(name, value)
-# Devices for the strategies that spread work; all other tests use the first.
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,6 +1,5 @@
 """Several processes do what one does, and go on when one of them is killed."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -75,12 +74,14 @@ def together(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return workdir
 
 
-def launch(command: list[str], workdir: Path, *options: str, processes: int = 2) -> subprocess.Popen:
-    count = ["--processes", str(processes), "--devices", "2", "--pause", "0.1"]
+def launch(
+    command: list[str], workdir: Path, *options: str, processes: int = 2, devices: int = 2
+) -> subprocess.Popen:
+    count = ["--processes", str(processes), "--devices", str(devices), "--pause", "0.1"]
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "transfer_jax.cli", "launch", *count, *options, "--"),
-            *(*command, "--workdir", str(workdir)),
+            *(sys.executable, "-m", "transfer_jax.cli", "launch", *count, "--"),
+            *(*command, "--workdir", str(workdir), *options),
         ]
     )
 
@@ -118,13 +119,11 @@ def assert_alike(found: Path, expected: Path) -> None:
         np.testing.assert_allclose(arrays(found)[path], array, rtol=0, atol=1e-4, err_msg=path)
 
 
-@pytest.mark.parametrize(
-    "options", [{"strategy": "mesh"}, {"strategy": "mesh", "fsdp": 4}, {"strategy": "pmap"}]
-)
+@pytest.mark.parametrize("options", ["--strategy mesh", "--strategy mesh --fsdp 4", "--strategy pmap"])
 def test_eight_devices_do_what_one_does(
-    config: TrainConfig, alone: Path, tmp_path: Path, options: dict
+    command: list[str], alone: Path, tmp_path: Path, options: str
 ) -> None:
-    fit(dataclasses.replace(config, **options), tmp_path)
+    assert launch(command, tmp_path, *options.split(), processes=1, devices=8).wait(200) == 0
     assert_alike(tmp_path, alone)
 
 
@@ -149,13 +148,14 @@ def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return workdir
 
 
-@pytest.mark.parametrize("options", [{}, {"strategy": "mesh"}, {"strategy": "mesh", "fsdp": 2}])
+@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 8), (4, 1)])
 def test_a_run_goes_on_with_other_devices(
-    config: TrainConfig, alone: Path, stopped: Path, tmp_path: Path, options: dict
+    command: list[str], alone: Path, stopped: Path, tmp_path: Path, processes: int, devices: int
 ) -> None:
     workdir = tmp_path / "workdir"
     shutil.copytree(stopped, workdir)
-    fit(dataclasses.replace(config, **options), workdir)
+    several = ("--strategy", "mesh") if devices > 1 else ()
+    assert launch(command, workdir, *several, processes=processes, devices=devices).wait(200) == 0
     assert_alike(workdir, alone)
 
 
@@ -183,7 +183,7 @@ def saving(workdir: Path) -> bool:
 def test_a_killed_process_changes_nothing(
     command: list[str], together: Path, tmp_path: Path, when: Callable, places: list[int], number: int
 ) -> None:
-    launcher = launch([*command, "--checkpoint-seconds", "0.5"], tmp_path)
+    launcher = launch(command, tmp_path, "--checkpoint-seconds", "0.5")
     while not when(tmp_path):
         assert launcher.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
