@@ -88,9 +88,9 @@ def test_killed_in_every_phase(
     assert latest(workdir) == 0
     assert [line["step"] for line in lines(workdir) if line["kind"] == "train"] == [5]
 
-    # In the second phase, two steps behind the end of the first.
-    assert stop("training second", 3, signal.SIGKILL).code == -signal.SIGKILL
-    assert latest(workdir) == 17
+    # In the second phase, behind its first checkpoint, which comes when three steps are begun and over.
+    assert stop("training second", 4, signal.SIGKILL).code == -signal.SIGKILL
+    assert latest(workdir) == 18
 
     # Ctrl-C in the third writes a checkpoint behind the next step.
     stopped = stop("training third", 7, signal.SIGINT)
