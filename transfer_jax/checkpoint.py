@@ -59,7 +59,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest step, or None."""
-        return max((int(path.name) for path in self._steps.iterdir() if path.name.isdigit()), default=None)
+        return max(self._saved(), default=None)
 
     def save(
         self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
@@ -84,8 +84,7 @@ class Checkpoints:
         if processes.is_first():
             hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
             write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
-            kept = sorted(int(path.name) for path in self._steps.iterdir() if path.name.isdigit())
-            for old in kept[: -self._keep]:
+            for old in sorted(self._saved())[: -self._keep]:
                 self._record(old).unlink(missing_ok=True)
                 shutil.rmtree(self._steps / str(old))
         processes.wait("checkpoint saved")
@@ -146,6 +145,10 @@ class Checkpoints:
                     f"{self._steps / str(step)} to go on from the checkpoint before it"
                 )
         return record
+
+    def _saved(self) -> list[int]:
+        """The steps that are there, in no order."""
+        return [int(path.name) for path in self._steps.iterdir() if path.name.isdigit()]
 
     def _hashes(self, step: int) -> dict[str, str]:
         root = self._steps / str(step)

@@ -48,8 +48,8 @@ def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     found = _REMOTE.match(os.fspath(place))
     if found is None:
         return Path(place)
-    kind, path = found.groups()
-    address = f"{kind}://{path.rstrip('/')}"
+    kind, path = found[1], found[2].rstrip("/")
+    address = f"{kind}://{path}"
     cache = os.environ.get(CACHE) or "~/.cache/transfer_jax/mirrors"
     whose = "" if shared else processes.index()
     own = hashlib.sha256(f"{address} {whose}".encode()).hexdigest()[:20]
@@ -60,7 +60,7 @@ def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
         except ImportError as error:
             raise ImportError(f"{address} needs {error}: pip install 'transfer_jax[remote]'") from None
         root.mkdir(parents=True, exist_ok=True)
-        _mirrors[root] = _Mirror(root, f"{path.rstrip('/')}", system)
+        _mirrors[root] = _Mirror(root, path, system)
     return root
 
 
@@ -123,9 +123,7 @@ class _Mirror:
 
     def address(self, path: Path) -> str:
         """Where a path is there."""
-        return self.system.unstrip_protocol(
-            f"{self.path}/{path.relative_to(self.root).as_posix()}".rstrip("/.")
-        )
+        return self.system.unstrip_protocol(f"{self.path}/{self._name(path)}".rstrip("/"))
 
     def pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
         with FileLock(self.root / _LOCK):

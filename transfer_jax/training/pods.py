@@ -151,7 +151,7 @@ def pod_costs(
         config = dataclasses.replace(config, schedule=Schedule(phases))
     if images is not None:
         config = dataclasses.replace(config, batch_size=images * strategy.count)
-    run = abstract_run(config, strategy, progress, dataset)
+    run = abstract_run(config, strategy, dataset)
     for parts in [run.parts(index) for index in range(len(config.schedule.phases))]:
         progress.start(f"compiling {parts.phase.name} for {topology}", 1)
         what = {

@@ -209,15 +209,12 @@ def prepare(
     return run
 
 
-def abstract_run(
-    config: TrainConfig, strategy: Strategy, progress: Progress, dataset: ImageDataset | None = None
-) -> Run:
+def abstract_run(config: TrainConfig, strategy: Strategy, dataset: ImageDataset | None = None) -> Run:
     """The run of a config with shapes for arrays, on devices that need not be there; nothing is loaded.
 
     Args:
         config: The config.
         strategy: Its devices.
-        progress: Where to report to.
         dataset: The images; None reads those of the config.
     """
     dataset = load_dataset(config.images, config.data_dir) if dataset is None else dataset
