@@ -28,6 +28,7 @@ from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
 from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 from transfer_jax.weights import find_spec, load_pretrained
+from transfer_jax.weights.specs import WeightsSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,22 +181,20 @@ def prepare(
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
         )
-    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
-    preprocessing = (spec or variant_of(config.model)).preprocessing
+    spec, preprocessing = _expected(config)
     model = create_model(
         config.model,
         len(dataset.class_names),
         hidden=config.hidden,
         dropout=config.dropout,
         drop_path=config.drop_path,
-        image_size=config.image_size or preprocessing.image_size,
+        image_size=preprocessing.image_size,
         taps=config.taps,
         seed=config.seed,
         abstract_backbone=spec is not None,
     )
     if spec is not None:
         load_pretrained(model, spec)
-    preprocessing = override(preprocessing, config.image_size, config.crop_fraction)
     run = Run.of(
         model,
         config=config,
@@ -219,17 +218,22 @@ def abstract_run(config: TrainConfig, strategy: Strategy, dataset: ImageDataset 
     """
     dataset = load_dataset(config.images, config.data_dir) if dataset is None else dataset
     train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
-    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
-    preprocessing = (spec or variant_of(config.model)).preprocessing
     return Run.of(
         abstract_model(config, len(dataset.class_names)),
         config=config,
         train=train,
         strategy=strategy,
         workdir=Path(),
-        preprocessing=override(preprocessing, config.image_size, config.crop_fraction),
+        preprocessing=_expected(config)[1],
         evaluation=evaluation,
     )
+
+
+def _expected(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
+    """The weights of a config, if any, and what the network is given after the config's overrides."""
+    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
+    preprocessing = (spec or variant_of(config.model)).preprocessing
+    return spec, override(preprocessing, config.image_size, config.crop_fraction)
 
 
 def batch_size(config: TrainConfig, images: int) -> int:
