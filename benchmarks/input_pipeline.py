@@ -5,13 +5,15 @@
 Writes the solar cells as colour JPEG files, and reads them: decoded, cropped to 224 pixels and flipped, at
 random as for training, or in the middle as for evaluation, by bicubic interpolation. Ours are threads, which
 give uint8 and leave normalizing to the device; torchvision's transforms run in the worker processes of
-PyTorch's loader, as its users set them up, and give normalized float32. Both have as many threads or workers
-as there are cores.
+PyTorch's loader, as its users set them up, and give normalized float32; tf.data, where TensorFlow is
+installed, decodes only the part of the file that is cropped, and gives normalized float32 too. All have as
+many threads or workers as there are cores.
 """
 
 import argparse
 import datetime
 import functools
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from PIL import Image
 from transfer_jax.data import from_elpv
 
 SIZE = 224
-PACKAGES = ("grain", "pillow", "torch", "torchvision")
+PACKAGES = ("grain", "pillow", "torch", "torchvision", "tensorflow")
 
 
 def write_images(folder: Path, side: int) -> None:
@@ -79,6 +81,44 @@ def torch_loader(folder: str, batch: int, batches: int, workers: int, train: boo
     return _take(lambda: iter(loader), batches)
 
 
+def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
+    """Those of tf.data, by the operations of TensorFlow's own examples for ImageNet."""
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(workers)
+    tf.config.threading.set_intra_op_parallelism_threads(workers)
+    files, classes = [], sorted(path.name for path in Path(folder).iterdir())
+    for label, name in enumerate(classes):
+        files += [(str(path), label) for path in sorted((Path(folder) / name).iterdir())]
+
+    def window(shape: Any) -> Any:
+        if train:
+            whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
+            start, size, _ = tf.image.sample_distorted_bounding_box(
+                shape, whole, area_range=(0.08, 1.0), aspect_ratio_range=(3 / 4, 4 / 3)
+            )
+            return tf.stack([start[0], start[1], size[0], size[1]])
+        side = tf.cast(tf.cast(tf.minimum(shape[0], shape[1]), tf.float32) * SIZE / 256, tf.int32)
+        return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
+
+    def read(path: Any, label: Any) -> Any:
+        data = tf.io.read_file(path)
+        crop = window(tf.io.extract_jpeg_shape(data))
+        image = tf.io.decode_and_crop_jpeg(data, crop, channels=3)
+        image = tf.image.resize(image, (SIZE, SIZE), method="bicubic")
+        if train:
+            image = tf.image.random_flip_left_right(image)
+        return (image / 255 - 0.5) / 0.25, label
+
+    paths, labels = (list(column) for column in zip(*files, strict=True))
+    found = tf.data.Dataset.from_tensor_slices((paths, labels))
+    if train:
+        found = found.shuffle(len(files))
+    found = found.map(read, num_parallel_calls=workers, deterministic=True)
+    found = found.batch(batch, drop_remainder=True).prefetch(2)
+    return _take(lambda: iter(found.as_numpy_iterator()), batches)
+
+
 def _take(start: Callable[[], Iterator[Any]], batches: int) -> Callable[[], None]:
     """Takes that many batches at a call, from one iterator as long as it lasts."""
     iterator = start()
@@ -111,6 +151,8 @@ def main() -> None:
                 "transfer_jax": functools.partial(ours, *given),
                 "torchvision": functools.partial(torch_loader, *given),
             }
+            if importlib.util.find_spec("tensorflow"):
+                contenders["tf.data"] = functools.partial(tf_data, *given)
             timings = contest(contenders, rounds=arguments.rounds)
             images = arguments.batch * arguments.batches
             rows += [

@@ -2,11 +2,11 @@
 
     python benchmarks/scaling.py --out scaling.json
 
-Times the step of a network on one batch that is ready: by plain `jit` on one device, and by each strategy on
-more of them, with the same batch in all. On a CPU the devices are virtual and share its cores, so that the
-same work takes the same time but for what spreading costs: that is the ratio. On accelerators (GPUs, and all
-chips of a TPU host) more devices are faster, and MFU is the share of the chips' published peak that the
-network's own operations reach.
+Times the step of a network on one batch that is ready: for each number of devices, by plain `jit` on one of
+them and by each strategy on all, with the same batch. On a CPU the devices are virtual and share its cores,
+so that the same work takes the same time but for what spreading costs: that is the ratio. On accelerators
+(GPUs, and all chips of a TPU host) more devices are faster, and MFU is the share of the chips' published peak
+that the network's own operations reach.
 """
 
 import argparse
@@ -84,14 +84,14 @@ def spread(
     return call
 
 
-def contenders_of(arguments: argparse.Namespace) -> dict[str, Build]:
-    """Plain jit on one device, and each strategy on each larger number of them."""
+def contenders_of(arguments: argparse.Namespace, devices: int) -> dict[str, Build]:
+    """Plain jit on one device, and each strategy on several."""
     given = (arguments.model, arguments.train, arguments.batch, arguments.size, arguments.precision)
-    found: dict[str, Build] = {"jit, 1": functools.partial(spread, "jit", 1, *given)}
-    for devices in arguments.devices:
-        for strategy in STRATEGIES if devices > 1 else ():
-            found[f"{strategy}, {devices}"] = functools.partial(spread, strategy, devices, *given)
-    return found
+    spread_to = [functools.partial(spread, strategy, devices, *given) for strategy in STRATEGIES]
+    return {
+        "jit": functools.partial(spread, "jit", 1, *given),
+        **dict(zip(STRATEGIES, spread_to, strict=True)),
+    }
 
 
 def main() -> None:
@@ -106,24 +106,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    timings = contest(contenders_of(arguments), rounds=arguments.rounds)
-    base = timings["jit, 1"].median
     rows: list[dict[str, Any]] = []
-    for name, timing in timings.items():
-        strategy, devices = name.split(", ")
-        peak = PEAKS.get(str(timing.facts.get("kind")))
-        done = timing.facts["operations"] / timing.median
-        rows.append(
-            {
-                "strategy": strategy,
-                "devices": int(devices),
-                "images/s": arguments.batch / timing.median,
-                "of jit's time": timing.median / base,
-                "MFU": "" if peak is None else f"{done / peak / int(devices):.1%}",
-                "start-up s": timing.prepare,
-                "peak GB": timing.peak / 1e9,
-            }
-        )
+    for devices in arguments.devices:
+        timings = contest(contenders_of(arguments, devices), rounds=arguments.rounds)
+        for strategy, timing in timings.items():
+            used = 1 if strategy == "jit" else devices
+            peak = PEAKS.get(str(timing.facts.get("kind")))
+            done = timing.facts["operations"] / timing.median
+            rows.append(
+                {
+                    "devices": used,
+                    "strategy": strategy,
+                    "images/s": arguments.batch / timing.median,
+                    "of jit's time": timing.median / timings["jit"].median,
+                    "MFU": "" if peak is None else f"{done / peak / used:.1%}",
+                    "start-up s": timing.prepare,
+                    "peak GB": timing.peak / 1e9,
+                }
+            )
     title = f"{arguments.model}, {arguments.train}, {arguments.batch} images of {arguments.size} px"
     report(f"{title}, {datetime.date.today()}", rows, arguments.out, packages=("jax", "flax", "optax"))
 

@@ -12,7 +12,8 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.rela
 LAYERS = [  # each part may import those in lower lines, and its own modules
     {"__init__"},
     {"cli"},
-    {"launch", "networks", "schedules", "studies"},
+    {"commands"},
+    {"launch", "studies"},
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},
@@ -37,8 +38,8 @@ ONLY = {  # who alone may import a library
     "h5py": ("weights/readers/", "weights/writers.py"),
     "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
-    "rich": ("report/", "cli.py"),
-    "tyro": ("cli.py", "networks.py"),
+    "rich": ("report/", "commands/", "cli.py"),
+    "tyro": ("commands/", "cli.py"),
     "huggingface_hub": ("weights/hub.py",),
 }
 

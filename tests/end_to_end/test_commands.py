@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, classify, cli, fit
+from transfer_jax.config import load_config
 from transfer_jax.data import load_dataset
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import predict_dataset
@@ -187,7 +188,7 @@ def test_a_training_uses_what_was_extracted(
     assert shards.items() <= after.items()
     counted = run("train", *command)
     assert counted.code == 0
-    config = cli.load_config(str(experiment))
+    config = load_config(str(experiment))
     config = TrainConfig.from_json(
         {**config.to_json(), "schedule": json.loads((workdir / "config.json").read_text())["schedule"]}
     )

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from transfer_jax.commands.networks import _cost
 from transfer_jax.models.operations import multiply_adds
-from transfer_jax.networks import _cost
 
 
 @pytest.mark.parametrize(

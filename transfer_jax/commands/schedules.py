@@ -1,24 +1,84 @@
-"""What the commands about schedules show: plans and learning rates."""
+"""The commands about schedules: `transfer-jax plan | find-rate`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transfer_jax.commands.given import Config
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 from transfer_jax.report.console import BARS, OUT, table
 from transfer_jax.report.figures import check_suffix
 from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
 from transfer_jax.training.estimate import PhaseCost, estimate_costs
-from transfer_jax.training.plan import Plan, plan
-from transfer_jax.training.pods import PodCost, pod_costs
-from transfer_jax.training.rate_finder import find_rate
+from transfer_jax.training.plan import Plan
+from transfer_jax.training.plan import plan as plan_of
+from transfer_jax.training.pods import PodCost, pod_costs, without_tpu
+from transfer_jax.training.rate_finder import find_rate as ramp_rates
 from transfer_jax.training.restore import finished_phases
 from transfer_jax.training.result import PhaseResult
 
 
-def show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
+def plan(
+    config: Config,
+    blocks: bool = False,
+    cost: bool = False,
+    workdir: Path | None = None,
+    topology: str | None = None,
+    images_per_chip: int | None = None,
+    trains: tuple[str, ...] = (),
+    out: Path | None = None,
+) -> None:
+    """Show what a schedule will train, when, how fast and at what cost.
+
+    Takes the same configs and options as `train`. Nothing is computed, unless `--cost` asks for it.
+
+    Args:
+        config: What would be trained.
+        blocks: A table of every block: how much of it trains in each phase, at which highest rate.
+        cost: A table of disk, memory, operations and seconds. Each phase is compiled, and takes a few
+            steps on a few images.
+        workdir: A run of the config, whose seconds are shown beside those that `--cost` foretells.
+        topology: A TPU pod such as `v5e:16x16`: a table of what each phase's step needs of a chip of it.
+            Compiled for it here; no TPU is needed, but the package `libtpu` (`transfer-jax[pods]`).
+        images_per_chip: Images a chip and step on that pod; `batch_size` over all chips, if not given.
+        trains: Selectors to compare on that pod instead of the phases, such as `head 'top(2)' 'all_()'`.
+        out: A picture to write, `.png` or `.svg`.
+    """
+    if topology:
+        without_tpu()
+    _show_plan(config, blocks, out)
+    if topology:
+        _show_pod(config, topology, images_per_chip, trains)
+    if cost or workdir:
+        _show_costs(config, workdir)
+
+
+def find_rate(
+    config: Config,
+    phase: str | None = None,
+    workdir: Path | None = None,
+    out: Path | None = None,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+) -> None:
+    """Find a learning rate for a phase: the loss along rates that grow step by step.
+
+    Takes the same configs and options as `train`. A run in `workdir` is only read.
+
+    Args:
+        config: What would be trained.
+        phase: Name of the phase; the first, if not given.
+        workdir: A run that has come to the phase; needed for any but the first.
+        out: The picture of the curve, `.png` or `.svg`; `rates-PHASE.png`, if not given.
+        lowest: The first rate.
+        highest: The last rate; it ends earlier where the loss diverges.
+    """
+    _show_rates(config, phase, workdir, out, lowest, highest)
+
+
+def _show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
     """Prints what a schedule will do, by phase and, if asked, by block; writes its picture."""
-    found = plan(config)
+    found = plan_of(config)
     timeline = found.timeline()
     if out is not None:
         draw_timelines({"planned": timeline}, out)
@@ -30,7 +90,7 @@ def show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
         OUT.print(f"The picture: {out}", markup=False)
 
 
-def show_costs(config: TrainConfig, workdir: Path | None) -> None:
+def _show_costs(config: TrainConfig, workdir: Path | None) -> None:
     """Prints what each phase will cost and, beside that, what the finished ones of a run did cost."""
     costs = estimate_costs(config, BARS)
     OUT.print(_costs_table(costs))
@@ -45,7 +105,7 @@ def show_costs(config: TrainConfig, workdir: Path | None) -> None:
             OUT.print(_compared_table(costs, finished))
 
 
-def show_pod(config: TrainConfig, topology: str, images: int | None, train: Sequence[str]) -> None:
+def _show_pod(config: TrainConfig, topology: str, images: int | None, train: Sequence[str]) -> None:
     """Prints what the step of each phase needs of a chip of a pod."""
     costs = list(pod_costs(config, topology, BARS, images=images, train=train))
     lines: dict[str, Callable[[PodCost], str]] = {
@@ -71,7 +131,7 @@ def show_pod(config: TrainConfig, topology: str, images: int | None, train: Sequ
             OUT.print(f"{cost.name} does not fit: {cost.reason}", markup=False)
 
 
-def show_rates(
+def _show_rates(
     config: TrainConfig,
     phase: str | None,
     workdir: Path | None,
@@ -82,7 +142,7 @@ def show_rates(
     """Prints which learning rates suit a phase, and writes the curve that says so."""
     if out is not None:
         check_suffix(out)
-    curve = find_rate(config, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
+    curve = ramp_rates(config, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
     out = out or Path(f"rates-{curve.phase}.png")
     draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
     write_text(out.with_suffix(".json"), curve.to_json())

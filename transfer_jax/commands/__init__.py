@@ -1,0 +1,1 @@
+"""The commands of `transfer-jax`: functions, whose signatures and docstrings are their options and help."""
