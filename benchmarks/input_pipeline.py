@@ -6,7 +6,8 @@ Writes the solar cells as colour JPEG files, and reads them: decoded, cropped to
 random as for training, or in the middle as for evaluation, by bicubic interpolation. Ours are threads, which
 give uint8 and leave normalizing to the device; torchvision's transforms run in the worker processes of
 PyTorch's loader, as its users set them up, and give normalized float32; tf.data, where TensorFlow is
-installed, decodes only the part of the file that is cropped, and gives normalized float32 too. All have as
+installed, decodes only the part of the file that is cropped, and gives normalized float32 too. All resize
+with antialiasing, and all have as
 many threads or workers as there are cores.
 """
 
@@ -105,7 +106,7 @@ def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) ->
         data = tf.io.read_file(path)
         crop = window(tf.io.extract_jpeg_shape(data))
         image = tf.io.decode_and_crop_jpeg(data, crop, channels=3)
-        image = tf.image.resize(image, (SIZE, SIZE), method="bicubic")
+        image = tf.image.resize(image, (SIZE, SIZE), method="bicubic", antialias=True)
         if train:
             image = tf.image.random_flip_left_right(image)
         return (image / 255 - 0.5) / 0.25, label
