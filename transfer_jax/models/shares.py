@@ -15,6 +15,11 @@ import jax
 import jax.numpy as jnp
 
 Gather = Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+Spread = Callable[[jax.Array, int], jax.Array]
+
+
+def _unspread(array: jax.Array, axis: int) -> jax.Array:
+    return array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +31,14 @@ class Share:
         count: Number of parts.
         sync: Whether batch statistics are taken over all parts, and not over each alone.
         gather: Completes arrays of a model that are spread over devices.
+        spread: Divides an array along an axis among devices that work on the same rows.
     """
 
     axes: tuple[str, ...] = ()
     count: int = 1
     sync: bool = True
     gather: Gather = dict
+    spread: Spread = _unspread
 
 
 _WHOLE = Share()
@@ -51,6 +58,11 @@ def sharing(share: Share) -> Iterator[None]:
 def gathered(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The whole of arrays that may be spread over devices."""
     return _current.get().gather(arrays)
+
+
+def spread(array: jax.Array, axis: int) -> jax.Array:
+    """The same array, divided along an axis among the devices that work on the same rows, if it can be."""
+    return _current.get().spread(array, axis)
 
 
 def mean(tree: Any) -> Any:

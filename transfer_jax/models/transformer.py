@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transfer_jax.models import shares
 from transfer_jax.models.activations import Activation, gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Place, Setting
@@ -98,8 +99,13 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         """Attends; `bias`, `(batch or 1, heads, tokens, tokens)`, is added ahead of the softmax."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        width = x.shape[-1]
+        # Queries, keys and values lie side by side; devices that share a row's work have heads, not columns.
+        shape = (3, self.heads, width // self.heads)
+        kernel = shares.spread(self.qkv.kernel[...].reshape(width, *shape), 2)
+        qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
+        if self.qkv.bias is not None:
+            qkv += self.qkv.bias[...].reshape(shape)
         query, key, value = (qkv[:, :, index] for index in range(3))
         return self.proj(jax.nn.dot_product_attention(query, key, value, bias).reshape(x.shape))
 

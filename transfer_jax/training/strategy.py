@@ -266,7 +266,15 @@ class Strategy:
             count=self.count,
             sync=self.batch_norm == "global",
             gather=functools.partial(_gather, specs=specs),
+            spread=self._spread,
         )
+
+    def _spread(self, array: jax.Array, axis: int) -> jax.Array:
+        """Spreads an array along `tensor`, which is left to XLA's partitioner, if its axis divides."""
+        size = 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
+        if size == 1 or array.shape[axis] % size:
+            return array
+        return jax.lax.with_sharding_constraint(array, PartitionSpec(*(None,) * axis, TENSOR))
 
     def _mean(self, gradient: jax.Array, spec: PartitionSpec) -> jax.Array:
         """The mean of a gradient over all shares; where it is spread, gathering's transpose has summed it."""
