@@ -85,14 +85,9 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _show(found: dict[str, Any], folder: Path) -> None:
-    compared = {
-        (str(each["a"]), str(each["group"])): each
-        for each in found["comparisons"]
-        if each["family"] == "baseline"
-    }
-    rows = [
-        _row(level, compared.get((str(level["level"]), str(level["group"])))) for level in found["levels"]
-    ]
+    planned = [each for each in found["comparisons"] if each["family"] == "baseline"]
+    against = {(each["a"], str(each["group"])): each for each in planned}
+    rows = [_row(each, against.get((each["level"], str(each["group"])))) for each in found["levels"]]
     columns = ("arm", "n", "accuracy %", "95 %", "gap", "against\nbaseline", "p, Holm", "verdict")
     OUT.print(table(found["question"], columns, rows))
     for sentence in (*found["sentences"], *found["notes"]):

@@ -26,10 +26,10 @@ HEAD = "head only"
 def default_config(images: str) -> TrainConfig:
     """What a study trains when nothing else is said: made to answer within half an hour on two cores.
 
-    With 128 pixels a step takes a third of the work of one with 224. The head trains for 30 epochs on features
-    that are computed once, which costs next to nothing; then what is unfrozen trains with it for 3 epochs,
-    which is most of the cost. No augmentation: features can be cached at every boundary, all arms see the same
-    images, and the gap between training and held-out images shows how much an arm overfits.
+    With 128 pixels a step takes a third of the work of one with 224. The head trains for 30 epochs on
+    features that are computed once, which costs next to nothing; then what is unfrozen trains with it for 3
+    epochs, which is most of the cost. No augmentation: features can be cached at every boundary, all arms see
+    the same images, and the gap between training and held-out images shows how much an arm overfits.
     """
     schedule = five_steps("all_()", head_epochs=30, epochs=3, learning_rate=2e-4, views=0)
     plain = tuple(dataclasses.replace(phase, augment=False) for phase in schedule.phases)
@@ -50,9 +50,8 @@ def unfreeze_depth(config: TrainConfig, seeds: Sequence[int]) -> Study:
     arms = [_arm(config, "depth", 0, HEAD, "head", len(blocks))]
     for depth, block in enumerate(reversed(blocks), 1):
         arms.append(_arm(config, "depth", depth, f"from {block}", f"from_({block!r})", len(blocks)))
-    question = (
-        f"How many of the {len(blocks)} blocks of {config.model} are worth unfreezing on {config.images}?"
-    )
+    of = f"the {len(blocks)} blocks of {config.model}"
+    question = f"How many of {of} are worth unfreezing on {config.images}?"
     return _study("unfreeze_depth", question, "depth", 0, True, arms, seeds)
 
 
@@ -82,9 +81,9 @@ def surgical(config: TrainConfig, seeds: Sequence[int], spans: int = 6) -> Study
 def yosinski(config: TrainConfig, seeds: Sequence[int], points: int = 6) -> Study:
     """How far up does what was pretrained transfer, kept frozen or fine-tuned?
 
-    Copies the blocks up to the n-th, gives those above random parameters, and trains: only what lies above, or
-    everything. Batch statistics train with what trains, since those of random blocks are unknown. For n of 0
-    everything is random; for all blocks, nothing is but the head.
+    Copies the blocks up to the n-th, gives those above random parameters, and trains: only what lies above,
+    or everything. Batch statistics train with what trains, since those of random blocks are unknown. For n of
+    0 everything is random; for all blocks, nothing is but the head.
 
     Source: Yosinski et al. 2014, arXiv:1411.1792: the arms AnB and AnB+.
 

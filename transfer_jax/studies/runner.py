@@ -157,9 +157,8 @@ class _Crew:
             raise RuntimeError(f"a worker ended with {code}; what it said is in {self._folder / LOGS}")
         self._crashes[trial.name] += 1
         if self._crashes[trial.name] >= _CRASHES:
-            fail(
-                self._folder / TRIALS / trial.name, f"its process died {_CRASHES} times, with {code} at last"
-            )
+            error = f"its process died {_CRASHES} times, with {code} at last"
+            fail(self._folder / TRIALS / trial.name, error)
 
     def _left(self) -> list[Trial]:
         left = unfinished(self._study.trials, self._folder)

@@ -5,7 +5,7 @@ from typing import Any
 
 from transfer_jax.studies.statistics import mean_interval
 from transfer_jax.studies.study import Study
-from transfer_jax.studies.verdicts import NOTHING, Comparison, Judgement, Scores
+from transfer_jax.studies.verdicts import NO_TREND, NOTHING, Comparison, Judgement, Scores
 
 _TRENDS = {"accuracy": "the accuracy", "overfit_gap": "the gap between training and held-out accuracy"}
 
@@ -52,9 +52,8 @@ def _findings(study: Study, groups: Sequence[Scores], judgement: Judgement) -> s
 
 def _best(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     accuracy = scores.accuracy[scores.best]
-    found = mean_interval(
-        accuracy[scores.complete] if scores.complete.any() else accuracy[accuracy == accuracy]
-    )
+    used = scores.complete if scores.complete.any() else accuracy == accuracy
+    found = mean_interval(accuracy[used])
     line = f"the mean accuracy was highest for {scores.labels[scores.best]}: {found.mean:.1%}"
     if found.low is not None and found.high is not None:
         line += f" (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f})"
@@ -93,12 +92,8 @@ def _trend(study: Study, scores: Scores, judgement: Judgement) -> str:
     for each in judgement.trends:
         if each.scores is scores:
             what = _TRENDS[each.metric]
-            shown = (
-                f"{what} {each.verdict}"
-                if each.verdict in ("rises", "falls")
-                else f"{what} has no trend shown"
-            )
-            told.append(f"{shown} ({_p(each.p_holm)})")
+            shown = "has no trend that is shown" if each.verdict == NO_TREND else each.verdict
+            told.append(f"{what} {shown} ({_p(each.p_holm)})")
     return f"; along {study.factor}, {' and '.join(told)}" if told else ""
 
 
@@ -126,9 +121,8 @@ def _costs(study: Study, groups: Sequence[Scores], judgement: Judgement, found: 
         )
     open_ = [each for each in judgement.comparisons if each.family == "best" and each.verdict == NOTHING]
     if open_:
-        told.append(
-            f"which level is best cannot be said: {_many(len(open_), 'other')} cannot be told from the highest"
-        )
+        others = _many(len(open_), "other")
+        told.append(f"which level is best cannot be said: {others} cannot be told from the highest")
     text = "; ".join(told)
     return f"{text[0].upper()}{text[1:]}."
 

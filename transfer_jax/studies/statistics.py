@@ -1,8 +1,8 @@
 """The statistics of paired results: intervals, tests, and what corrects for many of them.
 
-Pure functions of arrays. A seed is a pair: all arms had its split, its order and its new head. Splits overlap,
-so that results of different seeds are not independent: `overlap` is the number of held-out images over that
-of training images, and widens what is said of differences (Nadeau and Bengio 2003).
+Pure functions of arrays. A seed is a pair: all arms had its split, its order and its new head. Splits
+overlap, so that results of different seeds are not independent: `overlap` is the number of held-out images
+over that of training images, and widens what is said of differences (Nadeau and Bengio 2003).
 """
 
 import dataclasses
@@ -109,9 +109,11 @@ def paired(differences: Sequence[float] | np.ndarray, overlap: float) -> Paired:
 
 
 def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
-    """The p-value of the signed-rank test, two-sided, exact up to 50 pairs, or 13 with ties; zeros are dropped.
+    """The p-value of the signed-rank test, two-sided; zeros are dropped.
 
-    Source: Wilcoxon 1945.
+    Exact up to 50 pairs, or 13 where some are alike; by the normal approximation for more.
+
+    Source: Wilcoxon 1945, "Individual comparisons by ranking methods".
     """
     d = np.round(np.asarray(differences, float), 12)  # Accuracies are shares of few images: ties are meant.
     d = d[d != 0]
@@ -216,7 +218,7 @@ def least_wilcoxon(pairs: int) -> float:
 
 
 def pairs_needed(tests: int, *, families: int = 1) -> int:
-    """Pairs from which on the exact signed-rank test can be significant, of so many that Holm corrects for."""
+    """Pairs from which on an exact signed-rank test can be significant, of so many that Holm corrects for."""
     return math.ceil(1 + math.log2(tests * families / LEVEL))
 
 

@@ -62,7 +62,7 @@ def tidy(folder: Path) -> None:
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """What a finished run says: its scores, what it cost, and what it cost to come to each of its evaluations.
+    """What a finished run says: its scores, its cost, and the cost to come to each of its evaluations.
 
     `operations` are two for each multiply-add of convolutions and matrix products: of all training steps, and
     of the frozen prefix, once over the images where its features are cached. `operations_uncached` are those
@@ -74,10 +74,8 @@ def row_of(result: Result) -> dict[str, Any]:
     ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
     counts = [end - start for start, end in itertools.pairwise(ends)]
     images = training.get("images", config.batch_size)
-    costs = [
-        _cost(config, *each, images)
-        for each in zip(config.schedule.phases, result.phases, counts, strict=True)
-    ]
+    phases = zip(config.schedule.phases, result.phases, counts, strict=True)
+    costs = [_cost(config, *each, images) for each in phases]
     metrics = result.metrics
     weighted = {name: metrics[name] for name in ("weighted_accuracy",) if name in metrics}
     return {

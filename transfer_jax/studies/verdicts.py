@@ -1,10 +1,11 @@
 """What may be claimed of a study: every test that is made, corrected for all of them.
 
-Two families of tests share the errors of 5 %. Those that were planned: each level against the baseline, and the
-trends. And, since the best level is only known afterwards, every level against every other, of which those with
-the best are told. A difference of accuracy is shown only where it holds over seeds (corrected resampled t-test)
-and over images (McNemar's test): the first alone knows how random training is, the second alone how few images
-there are. `benchmarks/false_positives.py` measures how often anything is claimed of arms that are alike.
+Two families of tests share the errors of 5 %. Those that were planned: each level against the baseline, and
+the trends. And, since the best level is only known afterwards, every level against every other, of which
+those with the best are told. A difference of accuracy is shown only where it holds over seeds (corrected
+resampled t-test) and over images (McNemar's test): the first alone knows how random training is, the second
+alone how few images there are. `benchmarks/false_positives.py` measures how often anything is claimed of arms
+that are alike.
 """
 
 import dataclasses
@@ -168,11 +169,11 @@ class Judgement:
         if pairs < 2:
             found.append("With one seed no difference can be shown; it takes two at the very least.")
         if pairs < needed:
+            seeds = "1 seed" if pairs == 1 else f"{pairs} seeds"
             found.append(
-                f"With {pairs} {'seed' if pairs == 1 else 'seeds'} the exact signed-rank test cannot go below "
-                f"p = {least:.4g}, whatever the differences; to show one among {self.planned} planned tests it "
-                f"would take {needed} seeds. The verdicts rest on the t-test, which takes differences of seeds "
-                "to be normal."
+                f"With {seeds} the exact signed-rank test cannot go below p = {least:.4g}, whatever the "
+                f"differences; for one of {self.planned} planned tests to be significant it would take "
+                f"{needed} seeds. Verdicts on pairs rest on a t-test, which takes differences to be normal."
             )
         return found
 
@@ -198,22 +199,17 @@ def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Judgemen
         pairs += [_compare(scores, *pair, "best") for pair in itertools.combinations(range(count), 2)]
     planned = holm([each.p for each in with_baseline] + [each.trend.p for each in trends], families=_FAMILIES)
     every = holm([each.p for each in pairs], families=_FAMILIES)
-    split = len(with_baseline)
-    pairs = [dataclasses.replace(each, p_holm=float(p)) for each, p in zip(pairs, every, strict=True)]
+    first, second = planned[: len(with_baseline)], planned[len(with_baseline) :]
+    with_best = [each for each in _corrected(pairs, every) if each.scores.best in (each.a, each.b)]
     return Judgement(
-        comparisons=(
-            *(
-                dataclasses.replace(each, p_holm=float(p))
-                for each, p in zip(with_baseline, planned[:split], strict=True)
-            ),
-            *(_against_best(each) for each in pairs if each.scores.best in (each.a, each.b)),
-        ),
-        trends=tuple(
-            dataclasses.replace(each, p_holm=float(p))
-            for each, p in zip(trends, planned[split:], strict=True)
-        ),
+        comparisons=(*_corrected(with_baseline, first), *map(_against_best, with_best)),
+        trends=tuple(_corrected(trends, second)),
         planned=len(planned),
     )
+
+
+def _corrected(tests: list[Any], p: np.ndarray) -> list[Any]:
+    return [dataclasses.replace(each, p_holm=float(value)) for each, value in zip(tests, p, strict=True)]
 
 
 def _compare(scores: Scores, a: int, b: int, family: str) -> Comparison:

@@ -101,7 +101,7 @@ def _claimed(trial: Trial, folder: Path, name: str) -> Iterator[bool]:
 
 
 def _attempt(study: Study, trial: Trial, folder: Path, progress: Progress) -> bool:
-    """Trains a trial; returns whether it is finished. An error is written down, and no other trial sees it."""
+    """Trains a trial, and returns whether it is finished; an error is written down."""
     own = folder / TRIALS / trial.name
     progress.say(trial.name)
     shared = dataclasses.replace(trial, config=_with_shared_features(trial.config, folder))
