@@ -236,9 +236,8 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
 def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_path, capsys):
     """Nothing is trained: the table, the sentences and what few seeds cannot show are made anew."""
     file = tmp_path / "colours.py"
-    file.write_text(
-        f"from transfer_jax import Augmentation, Phase, Schedule, TrainConfig\n\nconfig = {config!r}\n"
-    )
+    names = "Augmentation, Phase, Schedule, TrainConfig"
+    file.write_text(f"from transfer_jax import {names}\n\nconfig = {config!r}\n")
     before = (undisturbed / "table.parquet").read_bytes()
     command = ("study", "unfreeze_depth", str(file), "--levels", "1", "--seeds", "2")
     assert main([*command, "--workdir", str(undisturbed)]) == 0
