@@ -27,6 +27,8 @@ class ImageDataset:
         strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
         weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
             accuracy, such as how sure its label is.
+        groups: Optional strings `(n,)`: what kind of image each is, apart from its class, to score each kind
+            by itself. They decide nothing, and are no part of the fingerprint.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -36,6 +38,7 @@ class ImageDataset:
     fingerprint: str
     strata: np.ndarray | None = None
     weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -56,6 +59,11 @@ class ImageDataset:
             )
         if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
             raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
+        if self.groups is not None and (self.groups.shape != labels.shape or self.groups.dtype.kind != "U"):
+            raise ValueError(
+                f"groups must be strings of shape {labels.shape} like the labels, "
+                f"got {self.groups.dtype} of shape {self.groups.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,6 +111,7 @@ class ImageDataset:
             fingerprint=digest.hexdigest(),
             strata=None if self.strata is None else self.strata[chosen],
             weights=None if self.weights is None else self.weights[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
         )
 
     def of_rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
