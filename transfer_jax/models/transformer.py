@@ -98,10 +98,13 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         """Attends; `bias`, `(batch or 1, heads, tokens, tokens)`, is added ahead of the softmax."""
+        return self.proj(jax.nn.dot_product_attention(*self.inputs(x), bias).reshape(x.shape))
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, `(batch, tokens, heads, width / heads)`."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = (qkv[:, :, index] for index in range(3))
-        return self.proj(jax.nn.dot_product_attention(query, key, value, bias).reshape(x.shape))
+        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
 
 class TransformerBlock(nnx.Module):
