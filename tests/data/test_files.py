@@ -113,7 +113,7 @@ def test_groups_of_a_table(animals, text, options, groups):
     (animals / "t.csv").write_text(text)
     dataset = from_csv(animals / "t.csv", **options)
     assert dataset.class_names == ("a", "b")
-    assert (dataset.groups if groups is None else dataset.groups.tolist()) == groups
+    assert (None if dataset.groups is None else dataset.groups.tolist()) == groups
     plain = "path,label\ncat/x.png,a\ndog/b.png,b\n"
     (animals / "plain.csv").write_text(plain)
     assert dataset.fingerprint == from_csv(animals / "plain.csv").fingerprint

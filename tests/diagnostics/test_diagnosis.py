@@ -15,21 +15,24 @@ SMALL = Extent(points=3, maps=2)
 
 
 @pytest.fixture
-def copy(workdir, tmp_path):
-    shutil.copytree(workdir, tmp_path / "copy", ignore=shutil.ignore_patterns("features", "checkpoints"))
-    (tmp_path / "copy" / FILE).unlink(missing_ok=True)
-    return tmp_path / "copy"
+def copy(transformer, tmp_path):
+    return copied(transformer, tmp_path)
 
 
-def test_all_of_it(copy):
+def copied(workdir, tmp_path):
+    left_out = shutil.ignore_patterns("features", "checkpoints")
+    return shutil.copytree(workdir, tmp_path / "copy", ignore=left_out)
+
+
+def test_all_of_it(workdir, tmp_path):
+    copy = copied(workdir, tmp_path)
     found = diagnose(copy, extent=SMALL)
     assert found.omitted == {}
     assert found.start == ("random" if read_config(copy).weights == "none" else "pretrained")
     written = json.loads((copy / FILE).read_text())
     assert set(written) == {*PARTS, "start", "omitted", "predictions"}
     assert Diagnostics.read(copy) == found
-    blocks = {*Diagnostics.read(copy).distance}
-    assert blocks - {"head"} <= set(written["cka"])
+    assert {*written["distance"]} - {"head"} <= {*written["cka"]}
     assert written["train"]["images"] == 36
     assert sum(group["images"] for group in written["groups"].values()) == 12
     right = sum(group["images"] * group["accuracy"] for group in written["groups"].values())

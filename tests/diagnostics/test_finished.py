@@ -43,10 +43,10 @@ def test_other_images_are_refused(copy):
     dataset = load_dataset(json.loads((copy / "config.json").read_text())["images"])
     fewer = dataset.subset(np.arange(1, len(dataset)))
     with pytest.raises(ValueError, match="has other images or labels than when"):
-        assert Finished(copy, Silent(), fewer).images
+        _ = Finished(copy, Silent(), fewer).images
     swapped = dataclasses.replace(dataset, labels=((dataset.labels + 1) % 3).astype(np.int32))
     with pytest.raises(ValueError, match="has other images or labels than when"):
-        assert Finished(copy, Silent(), swapped).images
+        _ = Finished(copy, Silent(), swapped).images
 
 
 def test_another_start_is_refused(copy):
@@ -56,7 +56,7 @@ def test_another_start_is_refused(copy):
     content["frozen"][path] = "0" * 64
     certificate.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"are not those that the run began with: {path} is another"):
-        assert Finished(copy, Silent()).run
+        _ = Finished(copy, Silent()).run
 
 
 def test_what_is_not_there_is_named(copy, tmp_path):
@@ -64,7 +64,7 @@ def test_what_is_not_there_is_named(copy, tmp_path):
         Finished(tmp_path, Silent())
     (copy / "predictions.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"is not finished: there is no predictions\.csv"):
-        assert Finished(copy, Silent()).predictions
+        _ = Finished(copy, Silent()).predictions
     shutil.rmtree(copy / "model")
     with pytest.raises(FileNotFoundError, match="no trained model"):
-        assert Finished(copy, Silent()).end
+        _ = Finished(copy, Silent()).end

@@ -60,7 +60,7 @@ def network():
     model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 6), Head(6, 2, rngs=Draws(0)))
     model.eval()
     graphdef, params, _ = split(model)
-    preprocessing = Preprocessing(image_size=16, mean=(127.0,) * 3, std=(64.0,) * 3)
+    preprocessing = Preprocessing(image_size=16, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0))
     return Forward(graphdef=graphdef, start=None, preprocessing=preprocessing), params
 
 

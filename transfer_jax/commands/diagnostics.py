@@ -33,9 +33,8 @@ def diagnose(
 
 
 def _show(found: Diagnostics, workdir: Path) -> None:
-    blocks = list(dict.fromkeys([*(found.cka or {}), *(found.distance or {})]))
-    if blocks:
-        columns = {"similarity (CKA)": found.cka or {}, "distance of weights": found.distance or {}}
+    columns = {"similarity (CKA)": found.cka or {}, "distance of weights": found.distance or {}}
+    if blocks := {block: None for values in columns.values() for block in values}:
         rows = [
             [block, *(f"{values[block]:.3f}" if block in values else "" for values in columns.values())]
             for block in blocks

@@ -81,7 +81,7 @@ class Finished:
         Raises:
             ValueError: If they are not those, because other images or weights are there now.
         """
-        assert self.images
+        _ = self.images  # Are checked.
         good = dataclasses.replace(self.config, on_bad_image="error")  # Bad images are left out already.
         run = prepare(good, self.workdir, self.progress, self._every)
         _check_start(self.workdir, run.arrays)

@@ -22,7 +22,7 @@ def picture_block(row_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     Args:
         row_shapes: The shape of one image's activations at each block, in order.
     """
-    return next((block for block in reversed(row_shapes) if _grid(row_shapes[block])), None)
+    return next((block for block in reversed([*row_shapes]) if _grid(row_shapes[block])), None)
 
 
 def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: str) -> GradCam:

@@ -14,7 +14,7 @@ from transfer_jax.models import Backbone
 from transfer_jax.models.functional import Arrays, merge
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.siglip import AttentionPool
-from transfer_jax.models.transformer import Embed, TransformerBlock
+from transfer_jax.models.transformer import Embed, Shape, TransformerBlock
 
 Rollout = Callable[[Arrays, jax.Array], jax.Array]
 
@@ -63,6 +63,7 @@ def make_rollout(graphdef: nnx.GraphDef, preprocessing: Preprocessing) -> Rollou
     def maps(arrays: Arrays, images: jax.Array) -> jax.Array:
         backbone = merge(graphdef, arrays).backbone
         x = preprocessing.normalize(images)
+        shape: Shape = getattr(backbone, "embed").shape  # noqa: B009
         attentions, reads = [], None
         for name in backbone.block_names:
             block = getattr(backbone, name)
@@ -75,7 +76,6 @@ def make_rollout(graphdef: nnx.GraphDef, preprocessing: Preprocessing) -> Rollou
             x = block(x)
         seen = rollout(attentions)
         row = seen[:, 0] if reads is None else jnp.einsum("bi,bij->bj", reads, seen, precision="highest")
-        shape = backbone.embed.shape
         side = images.shape[1] // shape.patch
         found = row[:, shape.tokens + shape.registers :].reshape(-1, side, side)
         found -= found.min((1, 2), keepdims=True)

@@ -1,6 +1,7 @@
 """An image beside itself under a map of what mattered in it."""
 
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from matplotlib import colormaps
@@ -27,10 +28,11 @@ def write_overlay(path: Path, image: np.ndarray, heat: np.ndarray) -> None:
     scale = max(1, -(-_LEAST_PIXELS // min(height, width)))
     large = image.repeat(scale, 0).repeat(scale, 1)
     sides = [length * scale / cells for length, cells in zip((height, width), heat.shape, strict=True)]
-    spread = zoom(heat.astype(np.float64), sides, order=1, mode="nearest", grid_mode=True).clip(0, 1)
+    spread = np.asarray(zoom(heat.astype(np.float64), sides, order=1, mode="nearest", grid_mode=True))
+    spread = spread.clip(0, 1)
     gray = large.mean(-1, keepdims=True) / 255
     share = 0.15 + 0.6 * spread[..., None]
     drawn = (1 - share) * gray + share * colormaps[_COLOURS](spread)[..., :3]
     both = np.concatenate([large, (255 * drawn).astype(np.uint8)], axis=1)
-    options = {"format": "jpeg", "pil_kwargs": {"quality": _QUALITY}}
-    write_atomically(path, lambda file: imsave(file, both, **options))
+    options: dict[str, Any] = {"format": "jpeg", "pil_kwargs": {"quality": _QUALITY}}
+    write_atomically(path, lambda file: imsave(cast(BinaryIO, file), both, **options))
