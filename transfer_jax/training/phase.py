@@ -248,9 +248,11 @@ class PhaseTrainer:
     def similarity(self) -> dict[str, float]:
         """Linear CKA to the pretrained activations of each block above the frozen prefix, on a few images.
 
-        Both begin with what the prefix gives now. Empty if there are too few images in a batch.
+        Both begin with what the prefix gives now. Empty if only the head trains, or there are too few images in a batch.
         """
-        return cka(self._compared("similarity")) if self._run.batch_size >= LEAST_IMAGES else {}
+        if self.parts.boundary == self._run.block_names[-1] or self._run.batch_size < LEAST_IMAGES:
+            return {}
+        return cka(self._compared("similarity"))
 
     def _compared(self, name: str) -> dict[str, Any]:
         """What a program says of the arrays as they are and as they were, on the first batch of the phase."""
