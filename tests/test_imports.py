@@ -14,6 +14,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"cli"},
     {"commands"},
     {"launch", "studies"},
+    {"diagnostics"},
     {"training"},
     {"config"},
     {"features", "freezing", "data", "weights", "checkpoint", "report"},

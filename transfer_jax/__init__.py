@@ -2,6 +2,7 @@
 
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.data import Augmentation
+from transfer_jax.diagnostics import Diagnostics, diagnose
 from transfer_jax.freezing import (
     Measured,
     Phase,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Augmentation",
+    "Diagnostics",
     "Measured",
     "Phase",
     "Result",
@@ -42,6 +44,7 @@ __all__ = [
     "controller",
     "create_model",
     "depth",
+    "diagnose",
     "feature_extraction",
     "fine_tune",
     "fit",

@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import features, networks, runs, schedules, studies
+from transfer_jax.commands import diagnostics, features, networks, runs, schedules, studies
 from transfer_jax.commands.given import config_place, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "find-rate": schedules.find_rate,
     "evaluate": runs.evaluate,
     "predict": runs.predict,
+    "diagnose": diagnostics.diagnose,
     "extract": features.extract,
     "heads": features.heads,
     "study": studies.study,

@@ -86,6 +86,8 @@ def test_counts():
         ({"strata": np.zeros(3)}, r"strata must have shape \(4,\)"),
         ({"weights": np.ones(3)}, r"weights must be above 0, of shape \(4,\)"),
         ({"weights": np.arange(4.0)}, "weights must be above 0"),
+        ({"groups": np.array(["a"])}, r"groups must be strings of shape \(4,\) .*got <U1 of shape \(1,\)"),
+        ({"groups": np.arange(4)}, "groups must be strings .*got int64"),
     ],
 )
 def test_inconsistent_datasets_are_refused(change, message):
@@ -128,3 +130,13 @@ def test_weights_go_with_their_images_and_average_one():
     few = dataset.subset([2, 1]).of_rows(np.array([0, 1]))
     np.testing.assert_allclose(few["weight"], [2 / 1.5, 1 / 1.5])
     assert few["weight"].dtype == np.float32
+
+
+def test_groups_go_with_their_images_and_change_nothing():
+    plain = dataset_of([b""] * 4)
+    dataset = dataclasses.replace(plain, groups=np.array(["x", "y", "x", "z"]))
+    few = dataset.subset([3, 0])
+    assert few.groups is not None
+    assert few.groups.tolist() == ["z", "x"]
+    assert few.fingerprint == plain.subset([3, 0]).fingerprint
+    assert dataset.of_rows(np.arange(4)).keys() == plain.of_rows(np.arange(4)).keys()

@@ -61,6 +61,13 @@ def test_the_strata_are_probability_and_type(elpv_data_dir, package):
     assert len(set(zip(strata.tolist(), groups, strict=True))) == len(set(groups)) == len(set(strata)) == 8
 
 
+def test_the_groups_are_the_types(elpv_data_dir, package):
+    _, probability, kind = package
+    dataset = from_elpv("sure", elpv_data_dir)
+    assert dataset.groups is not None
+    np.testing.assert_array_equal(dataset.groups, kind[(probability == 0) | (probability == 1)])
+
+
 def test_each_target_has_its_fingerprint(elpv_data_dir):
     prints = [from_elpv(target, elpv_data_dir).fingerprint for target in ("any", "likely", "sure", "any")]
     assert len(set(prints)) == 3

@@ -99,6 +99,26 @@ def test_csv_columns_and_root(animals, tmp_path, cat):
     np.testing.assert_array_equal(dataset.image(1), cat[:20, :30])
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "groups"),
+    [
+        ("path,label,group\ncat/x.png,a,left\ndog/b.png,b,\n", {}, ["left", "none"]),
+        ("group,label,path\nleft,a,cat/x.png\nright,b,dog/b.png\n", {}, ["left", "right"]),
+        ("path,label,site\ncat/x.png,a,1\ndog/b.png,b,2\n", {"group_column": "site"}, ["1", "2"]),
+        ("path,label,site\ncat/x.png,a,1\ndog/b.png,b,2\n", {}, None),
+        ("path,group\ncat/x.png,a\ndog/b.png,b\n", {}, None),
+    ],
+)
+def test_groups_of_a_table(animals, text, options, groups):
+    (animals / "t.csv").write_text(text)
+    dataset = from_csv(animals / "t.csv", **options)
+    assert dataset.class_names == ("a", "b")
+    assert (None if dataset.groups is None else dataset.groups.tolist()) == groups
+    plain = "path,label\ncat/x.png,a\ndog/b.png,b\n"
+    (animals / "plain.csv").write_text(plain)
+    assert dataset.fingerprint == from_csv(animals / "plain.csv").fingerprint
+
+
 def test_the_fingerprint_of_a_table_follows_its_labels(animals):
     prints = set()
     for text in ("cat/x.png,a\ndog/b.png,b", "cat/x.png,b\ndog/b.png,a", "dog/b.png,b\ncat/x.png,a"):
@@ -116,6 +136,7 @@ def test_the_fingerprint_of_a_table_follows_its_labels(animals):
             ValueError,
             "no column 'file'.*'path', 'label'",
         ),
+        ("path,label\ncat/x.png,a\n", {"group_column": "site"}, ValueError, "no column 'site'"),
         ("path\ncat/x.png\n", {}, ValueError, r"no column 'label'; its columns are \['path'\]"),
         ("", {}, ValueError, r"no column 'path'; its columns are \[\]"),
         ("path,label\ncat/x.png,\n", {}, ValueError, "line 2: empty 'label' column"),

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from transfer_jax.report.predictions import write_predictions
+from transfer_jax.report.predictions import read_predictions, write_predictions
 
 NAMES = ["a/1.png", 'b, "2".png', "ü.png"]
 CLASSES = ("ant", "bee")
@@ -24,3 +24,22 @@ def test_a_row_is_an_image(tmp_path, suffix, labels):
     assert [row.get("label") for row in rows] == ([None] * 3 if labels is None else ["bee", "bee", "ant"])
     assert [[float(row["p(ant)"]), float(row["p(bee)"])] for row in rows] == PROBABILITIES.round(6).tolist()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_again(tmp_path):
+    write_predictions(tmp_path / "predictions.csv", NAMES, CLASSES, PROBABILITIES, LABELS)
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert (found.names, found.class_names) == (tuple(NAMES), CLASSES)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    np.testing.assert_array_equal(found.probabilities, PROBABILITIES.round(6))
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "p.csv"
+    write_predictions(path, NAMES, CLASSES, PROBABILITIES)
+    with pytest.raises(ValueError, match=r"p\.csv has no predictions of labelled images; its columns are"):
+        read_predictions(path)
+    write_predictions(path, NAMES, CLASSES, PROBABILITIES, LABELS)
+    path.write_text(path.read_text().replace("bee,bee", "wasp,bee"))
+    with pytest.raises(ValueError, match=r"p\.csv is damaged"):
+        read_predictions(path)

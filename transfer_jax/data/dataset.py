@@ -29,6 +29,8 @@ class ImageDataset:
             accuracy, such as how sure its label is.
         whole: What a split divided, of which this is a part; None if it is no part.
         rows: int `(n,)`, the positions of the images there.
+        groups: Optional strings `(n,)`: what kind of image each is, apart from its class, to score each kind
+            by itself. They decide nothing, and are no part of the fingerprint.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -40,6 +42,7 @@ class ImageDataset:
     weights: np.ndarray | None = None
     whole: "ImageDataset | None" = None
     rows: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -60,6 +63,11 @@ class ImageDataset:
             )
         if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
             raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
+        if self.groups is not None and (self.groups.shape != labels.shape or self.groups.dtype.kind != "U"):
+            raise ValueError(
+                f"groups must be strings of shape {labels.shape} like the labels, "
+                f"got {self.groups.dtype} of shape {self.groups.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,6 +116,7 @@ class ImageDataset:
             strata=None if self.strata is None else self.strata[chosen],
             weights=None if self.weights is None else self.weights[chosen],
             rows=None if self.rows is None else self.rows[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
         )
 
     def part(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":

@@ -16,6 +16,7 @@ from transfer_jax.data.records import default_data_dir, open_records
 
 TARGETS = ("any", "likely", "sure", "confidence")
 CLASS_NAMES = ("functional", "defective")
+SILICON = ("mono", "poly")
 
 _UNFINISHED = ".elpv-unfinished-"
 _ABANDONED_SECONDS = 3600.0
@@ -35,7 +36,7 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
 
     Returns:
         2,624 images (2,223 for `sure`) in the order of the package's table. The strata are the eight
-        combinations of probability and type of silicon.
+        combinations of probability and type of silicon, and the groups are the types, `mono` and `poly`.
 
     Raises:
         ValueError: If the target is not one of the four.
@@ -46,6 +47,7 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
     records = open_records(prepare_elpv(data_dir), "train")
     columns = records.columns()
     probability = np.asarray(columns["probability"])
+    silicon = np.asarray(columns["type"], dtype=np.int32)
     defective = probability >= 0.5 if target == "likely" else probability > 0
     dataset = ImageDataset(
         read=records.read,
@@ -53,8 +55,9 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
         names=[name.decode() for name in columns["name"]],
         class_names=CLASS_NAMES,
         fingerprint=hashlib.sha256(f"{records.fingerprint} {target}".encode()).hexdigest(),
-        strata=np.rint(probability * 3).astype(np.int32) * 2 + np.asarray(columns["type"], dtype=np.int32),
+        strata=np.rint(probability * 3).astype(np.int32) * 2 + silicon,
         weights=_confidence(probability) if target == "confidence" else None,
+        groups=np.asarray(SILICON)[silicon],
     )
     return (
         dataset.subset(np.flatnonzero((probability == 0) | (probability == 1)))

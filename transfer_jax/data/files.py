@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def from_csv(
     image_column: str | None = None,
     label_column: str | None = None,
     root: str | os.PathLike[str] | None = None,
+    group_column: str | None = None,
 ) -> ImageDataset:
     """Reads a UTF-8, comma-separated table with a header row, one image a row.
 
@@ -72,6 +74,8 @@ def from_csv(
         image_column: Column of image paths; by default `path`, or the first column if there is none such.
         label_column: Column of class names; by default `label`, or the second column.
         root: What relative image paths are relative to; by default the folder of the table.
+        group_column: Column of the groups of the images; by default `group`, if there is such a column
+            besides the other two. Where it is empty the group is `none`.
 
     Returns:
         The images in the order of the rows, named as in the table. The classes are the sorted labels.
@@ -89,16 +93,21 @@ def from_csv(
         columns = list(reader.fieldnames or ())
         image_column = _column(table, columns, image_column, "path", 0)
         label_column = _column(table, columns, label_column, "label", 1)
-        rows = [(reader.line_num, row[image_column], row[label_column]) for row in reader]
-    for line, name, label in rows:
+        if group_column is not None or "group" in {*columns} - {image_column, label_column}:
+            group_column = _column(table, columns, group_column, "group", len(columns))
+        rows = [
+            (reader.line_num, row[image_column], row[label_column], row.get(group_column) or "none")
+            for row in reader
+        ]
+    for line, name, label, _ in rows:
         if not name or not label:
             raise ValueError(
                 f"{str(table)!r}, line {line}: empty {label_column if name else image_column!r} column"
             )
-    names = [name for _, name, _ in rows]
+    names = [name for _, name, _, _ in rows]
     if repeated := [name for name, count in collections.Counter(names).items() if count > 1]:
         raise ValueError(f"{str(table)!r} lists images more than once: {_abridged(repeated)}")
-    class_names = tuple(sorted({label for _, _, label in rows}))
+    class_names = tuple(sorted({label for _, _, label, _ in rows}))
     if len(class_names) < 2:
         raise ValueError(
             f"{str(table)!r}: column {label_column!r} has the classes {list(class_names)}; two are the least"
@@ -110,7 +119,10 @@ def from_csv(
             f"{len(missing)} of {len(files)} images of {str(table)!r} do not exist: {_abridged(missing)}"
         )
     position = {name: i for i, name in enumerate(class_names)}
-    return _from_files(files, names, [position[label] for _, _, label in rows], class_names)
+    found = _from_files(files, names, [position[label] for _, _, label, _ in rows], class_names)
+    if group_column is None:
+        return found
+    return dataclasses.replace(found, groups=np.array([group for *_, group in rows], dtype=np.str_))
 
 
 def _from_files(

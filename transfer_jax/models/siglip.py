@@ -39,13 +39,18 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         batch, _, width = x.shape
+        x = self.proj(jax.nn.dot_product_attention(*self.inputs(x)).reshape(batch, width))
+        return x + self.fc2(self.shape.activation(self.fc1(self.norm(x))))
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The query of the learnt token, keys and values: `(batch, 1 or tokens, heads, width / heads)`."""
+        batch, _, width = x.shape
         latent = jnp.broadcast_to(self.latent[...].astype(x.dtype), (batch, 1, width))
         query, key, value = (
             self._input(index, array).reshape(batch, -1, self.shape.heads, width // self.shape.heads)
             for index, array in enumerate((latent, x, x))
         )
-        x = self.proj(jax.nn.dot_product_attention(query, key, value).reshape(batch, width))
-        return x + self.fc2(self.shape.activation(self.fc1(self.norm(x))))
+        return query, key, value
 
     def _input(self, index: int, x: jax.Array) -> jax.Array:
         """The query, the key or the value: a third of the joint layer."""

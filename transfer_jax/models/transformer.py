@@ -99,15 +99,18 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         """Attends; `bias`, `(batch or 1, heads, tokens, tokens)`, is added ahead of the softmax."""
+        return self.proj(jax.nn.dot_product_attention(*self.inputs(x), bias).reshape(x.shape))
+
+    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, `(batch, tokens, heads, width / heads)`."""
         width = x.shape[-1]
-        # Queries, keys and values lie side by side; devices that share a row's work have heads, not columns.
+        # They lie side by side; devices that share the work on a row have heads of all three, not columns.
         shape = (3, self.heads, width // self.heads)
         kernel = shares.spread(self.qkv.kernel[...].reshape(width, *shape), 2)
         qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
         if self.qkv.bias is not None:
             qkv += self.qkv.bias[...].reshape(shape)
-        query, key, value = (qkv[:, :, index] for index in range(3))
-        return self.proj(jax.nn.dot_product_attention(query, key, value, bias).reshape(x.shape))
+        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
 
 class TransformerBlock(nnx.Module):

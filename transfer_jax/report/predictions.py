@@ -1,6 +1,7 @@
 """Predictions as a table, or as JSON."""
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,43 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.files import write_text
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model said of labelled images.
+
+    Attributes:
+        names: What each image is called.
+        class_names: The classes, in the order of the columns.
+        labels: int32 `(images,)`, positions of the true classes.
+        probabilities: `(images, classes)`, to six decimals.
+    """
+
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads what `write_predictions` wrote of labelled images, as CSV.
+
+    Raises:
+        ValueError: If it is no such file; it is named.
+    """
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), list(reader.fieldnames or ())
+    classes = tuple(name[2:-1] for name in columns[3:])
+    if columns != ["image", "label", "predicted", *(f"p({name})" for name in classes)] or not rows:
+        raise ValueError(f"{path} has no predictions of labelled images; its columns are {columns}")
+    try:
+        probabilities = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
+        labels = np.array([classes.index(row["label"]) for row in rows], np.int32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return Predictions(tuple(row["image"] for row in rows), classes, labels, probabilities)
 
 
 def prediction_rows(

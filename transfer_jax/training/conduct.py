@@ -68,6 +68,7 @@ class Conductor:
         """Writes the statistics by block, every so many steps; 0 for never."""
         if every and step % every == 0:
             found = by_block(trainer.measure(trainer.rates, 1))
+            found["cka"] = trainer.similarity()
             self._log.write(self._global_step(step), "depth", phase=trainer.parts.phase.name, **found)
 
 

@@ -4,7 +4,7 @@ It is a program of its own over a few fixed batches, so that training steps pay 
 leaves no trace.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,9 +14,9 @@ import optax
 
 from transfer_jax.freezing.rates import Rates
 from transfer_jax.freezing.selectors import is_norm
-from transfer_jax.models.functional import Arrays, block_of, cast, merge
+from transfer_jax.models.functional import Arrays, block_of
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import Batch, Forward, Gradients
+from transfer_jax.training.step import Batch, Gradients
 
 STATISTICS = ("grad_norm", "rgn", "snr", "update", "distance")
 """By tensor: norm of the gradient; that relative to the parameter's; signal-to-noise ratio of the gradient;
@@ -67,40 +67,6 @@ def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationEx
         return found
 
     return statistics
-
-
-def make_plasticity(forward: Forward, blocks: Iterable[str]) -> Callable[..., dict[str, jax.Array]]:
-    """The pure function `(arrays, reference, batch) -> plasticity` of each of some blocks.
-
-    1 minus the cosine between the Gram matrices of a batch's activations under both sets of arrays, centred:
-    0 if they are alike up to rotation and scale.
-
-    Source: as a measure of freezing, Wang et al. 2022 (Egeria), arXiv:2201.06227; the similarity is linear
-    CKA, Kornblith et al. 2019, arXiv:1905.00414.
-    """
-    wanted = frozenset(blocks)
-
-    def grams(arrays: Arrays, batch: Batch) -> dict[str, jax.Array]:
-        model = merge(forward.graphdef, cast(forward.adapters.merged(arrays), forward.dtype))
-        x, found = forward.inputs(batch).astype(forward.dtype), {}
-        model.eval()
-        for name in model.backbone.span(forward.start, None):
-            x = getattr(model.backbone, name)(x)
-            if name in wanted:
-                rows = x.reshape(len(x), -1).astype(jnp.float32)
-                rows -= rows.mean(0)
-                found[name] = rows @ rows.T
-        return found
-
-    def plasticity(arrays: Arrays, reference: Arrays, batch: Batch) -> dict[str, jax.Array]:
-        now, then = grams(arrays, batch), grams(reference, batch)
-        return {
-            name: 1
-            - jnp.vdot(now[name], then[name]) / jnp.maximum(_norm(now[name]) * _norm(then[name]), 1e-30)
-            for name in now
-        }
-
-    return plasticity
 
 
 def signal_to_noise(grad: jax.Array) -> jax.Array:

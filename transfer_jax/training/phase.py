@@ -23,6 +23,7 @@ from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.programs import Programs
 from transfer_jax.training.regularize import selected
 from transfer_jax.training.run import Run
+from transfer_jax.training.similarity import LEAST_IMAGES, cka
 from transfer_jax.training.state import TrainState, carry
 from transfer_jax.training.step import INPUTS, WISHES
 
@@ -242,11 +243,24 @@ class PhaseTrainer:
 
     def plasticity(self) -> dict[str, float]:
         """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
-        arrays = {**self.frozen, **self.state.trainable, **self.state.stats}
-        reference = {path: self._run.arrays.get(path, array) for path, array in arrays.items()}
-        batch = self._run.strategy.whole({name: values[0] for name, values in self._sample(1).items()})
-        run = self.programs.compiled("plasticity", arrays, reference, batch)
-        return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
+        return {name: float(value) for name, value in self._compared("plasticity").items()}
+
+    def similarity(self) -> dict[str, float]:
+        """Linear CKA to the pretrained activations of each block above the frozen prefix, on a few images.
+
+        Both begin with what the prefix gives now. Empty if only the head trains, or there are too few images in a batch.
+        """
+        if self.parts.boundary == self._run.block_names[-1] or self._run.batch_size < LEAST_IMAGES:
+            return {}
+        return cka(self._compared("similarity"))
+
+    def _compared(self, name: str) -> dict[str, Any]:
+        """What a program says of the arrays as they are and as they were, on the first batch of the phase."""
+        arrays = self.all_arrays()
+        reference = self._run.pretrained(arrays)
+        batch = {name: values[0] for name, values in self._sample(1).items()}
+        arguments = arrays, reference, self._run.strategy.whole(batch)
+        return jax.device_get(self.programs.compiled(name, *arguments)(*arguments))
 
     def predict(self, *, training: bool = False) -> np.ndarray:
         """Probabilities `(images, classes)` of the held-out images, or of the training images."""

@@ -8,10 +8,11 @@ from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.functional import with_training
 from transfer_jax.training.compile import Compiled, compile_function
-from transfer_jax.training.measure import make_measure, make_plasticity
+from transfer_jax.training.measure import make_measure
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.run import Run
+from transfer_jax.training.similarity import make_plasticity, make_similarity
 from transfer_jax.training.step import (
     Forward,
     StepOptions,
@@ -35,12 +36,14 @@ class Programs:
         start: The boundary that its features are taken at; None if it trains on images.
         forward: How its batches become logits.
         options: What else decides its steps.
-        functions: The functions by name, not compiled: `step`, `measure`, `plasticity` and `evaluate`.
+        functions: The functions by name, not compiled: `step`, `measure`, `plasticity`,
+            `similarity` and `evaluate`.
     """
 
     def __init__(self, run: Run, parts: PhaseParts) -> None:
         phase, config = parts.phase, run.config
         blocks = trainable_blocks(parts.labels)
+        above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
         self.start = run.caching(phase, parts.boundary).boundary
         whole = not config.taps or parts.boundary == PRE_LOGITS  # Else the head reads blocks below, too.
         self.forward = Forward(
@@ -70,17 +73,13 @@ class Programs:
         )
         optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
         gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
-        inference = dataclasses.replace(
-            self.forward,
-            graphdef=run.graphdef,
-            prefix=PRE_LOGITS,
-            prefix_dtype=run.dtype,
-            adapters=Adapters(),
-        )
+        merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=Adapters())
+        inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
         self.functions = {
             "step": make_train_step(self.forward, optimizer, self.options, strategy),
             "measure": make_measure(strategy.average(gradients), optimizer),
-            "plasticity": make_plasticity(self.forward, blocks),
+            "plasticity": make_plasticity(merged, blocks),
+            "similarity": make_similarity(merged, above),
             "evaluate": strategy.each(make_eval_step(inference)),
         }
         self._strategy, self._options = strategy, config.compiler_options

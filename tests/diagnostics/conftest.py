@@ -1,0 +1,93 @@
+"""Two finished runs: the last blocks of a convolutional network trained, and all of a transformer."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
+from transfer_jax.data import ImageDataset, image_fetch
+from transfer_jax.diagnostics.finished import Finished
+from transfer_jax.models.functional import merge, split
+from transfer_jax.models.registry import variant_of
+from transfer_jax.report.progress import Silent
+from transfer_jax.weights.naming import to_library
+
+TINY, SIZE = "efficientnet_lite_tiny", 64
+
+
+@pytest.fixture(scope="session")
+def table(image_folder: Path, toy_images: ImageDataset) -> Path:
+    """The toy images as a table, in two groups: every third image is of the first."""
+    rows = [
+        f"{toy_images.class_names[label]}/{index:02}.png,{toy_images.class_names[label]},"
+        f"{'left' if index % 4 == 0 else 'right'}"
+        for index, label in enumerate(toy_images.labels)
+    ]
+    path = image_folder.parent / "table.csv"
+    path.write_text("\n".join(["path,label,group", *(f"{image_folder.name}/{row}" for row in rows)]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(toy_images: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the tiny network with the running statistics of the toy images."""
+    model = create_model(TINY, 3)
+    preprocessing = dataclasses.replace(variant_of(TINY).preprocessing, image_size=SIZE)
+    model.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0)
+    graphdef, params, stats = split(model)
+    pixels = image_fetch(toy_images, preprocessing)(np.arange(24))["image"]
+
+    @jax.jit
+    def settled(arrays, pixels):
+        model = merge(graphdef, arrays)
+        model.backbone(preprocessing.normalize(pixels))
+        return split(model)[2]
+
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(to_library(TINY, {**params, **settled({**params, **stats}, pixels)}), file)
+    return file
+
+
+def _config(table: Path, model: str, train: str, **settings) -> TrainConfig:
+    phase = Phase(name="only", train=train, epochs=3, learning_rate=1e-3, norm="train")
+    return TrainConfig(
+        images=f"csv:{table}",
+        model=model,
+        schedule=Schedule((phase,)),
+        batch_size=12,
+        threads=1,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="session")
+def convolutional(table: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its last two blocks and its head trained."""
+    workdir = tmp_path_factory.mktemp("convolutional")
+    settings = {"weights": str(weights), "measure_every": 3, "image_size": SIZE}
+    fit(_config(table, TINY, "top(2)", **settings), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def transformer(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of it trained."""
+    workdir = tmp_path_factory.mktemp("transformer")
+    fit(_config(table, "vit_nano_patch8_32", "all_()", weights="none"), workdir)
+    return workdir
+
+
+@pytest.fixture(params=["convolutional", "transformer"])
+def workdir(request: pytest.FixtureRequest) -> Path:
+    """Both, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def finished(workdir: Path) -> Finished:
+    return Finished(workdir, Silent())

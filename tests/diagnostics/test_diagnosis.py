@@ -1,0 +1,139 @@
+import json
+import re
+import shutil
+
+import pytest
+
+from transfer_jax.cli import main
+from transfer_jax.data import load_dataset
+from transfer_jax.diagnostics import PARTS, Diagnostics, Extent, diagnose
+from transfer_jax.diagnostics.diagnosis import FILE
+from transfer_jax.report.metrics import read_metrics
+from transfer_jax.training.workdir import read_config
+
+SMALL = Extent(points=3, maps=2)
+
+
+@pytest.fixture
+def copy(transformer, tmp_path):
+    return copied(transformer, tmp_path)
+
+
+def copied(workdir, tmp_path):
+    left_out = shutil.ignore_patterns("features", "checkpoints")
+    return shutil.copytree(workdir, tmp_path / "copy", ignore=left_out)
+
+
+def test_all_of_it(workdir, tmp_path):
+    copy = copied(workdir, tmp_path)
+    found = diagnose(copy, extent=SMALL)
+    assert found.omitted == {}
+    assert found.start == ("random" if read_config(copy).weights == "none" else "pretrained")
+    written = json.loads((copy / FILE).read_text())
+    assert set(written) == {*PARTS, "start", "omitted", "predictions"}
+    assert Diagnostics.read(copy) == found
+    assert {*written["distance"]} - {"head"} <= {*written["cka"]}
+    assert written["train"]["images"] == 36
+    assert sum(group["images"] for group in written["groups"].values()) == 12
+    right = sum(group["images"] * group["accuracy"] for group in written["groups"].values())
+    scores = [line for line in read_metrics(copy / "metrics.jsonl") if line["kind"] == "evaluation"][-1]
+    assert right / 12 == pytest.approx(scores["accuracy"])
+    assert [place["alpha"] for place in written["interpolation"]] == [0, 0.5, 1]
+    assert written["interpolation"][-1]["accuracy"] == scores["accuracy"]
+    assert len(written["maps"]) == 2
+
+
+def test_what_is_known_is_not_computed_again(copy, monkeypatch):
+    first = diagnose(copy, only=["calibration", "distance"])
+    assert (first.groups, first.cka) == (None, None)
+    written = json.loads((copy / FILE).read_text())
+    written["distance"] = {"marked": 1.0}
+    (copy / FILE).write_text(json.dumps(written))
+    second = diagnose(copy, extent=SMALL)
+    assert second.distance == {"marked": 1.0}
+    assert second.cka is not None
+    third = diagnose(copy, only=["distance"])
+    assert third.distance == first.distance
+    assert third.cka == second.cka
+
+
+def test_of_a_run_that_was_trained_anew_nothing_is_known(copy):
+    first = diagnose(copy, only=["calibration"])
+    rows = (copy / "predictions.csv").read_text().splitlines()
+    (copy / "predictions.csv").write_text("\n".join(rows[:-1]) + "\n")
+    second = diagnose(copy, only=["calibration"])
+    assert second.predictions != first.predictions
+    assert second.calibration != first.calibration
+
+
+def test_calibration_needs_neither_images_nor_model(copy):
+    shutil.rmtree(copy / "model")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "images": "nowhere"}))
+    assert diagnose(copy, only=["calibration"]).calibration is not None
+
+
+def test_images_without_groups(copy, image_folder):
+    dataset = load_dataset(read_config(copy).images)
+    plain = load_dataset(f"csv:{_without_groups(image_folder)}")
+    assert list(plain.names) == list(dataset.names)
+    with pytest.raises(ValueError, match="the images have no groups"):
+        diagnose(copy, only=["groups"], dataset=plain)
+    assert not (copy / FILE).exists()
+    found = diagnose(copy, dataset=plain, extent=SMALL)
+    assert found.groups is None
+    assert found.omitted["groups"].startswith("the images have no groups")
+
+
+def _without_groups(image_folder):
+    lines = (image_folder.parent / "table.csv").read_text().splitlines()
+    path = image_folder.parent / "plain.csv"
+    path.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    return path
+
+
+def test_unknown_parts_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no part 'colour'; the parts are calibration, groups, "):
+        diagnose(tmp_path, only=["colour"])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("name", "value"), [("images", 0), ("probe", 3), ("points", 1), ("maps", 0)])
+def test_extents_that_cannot_be(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be at least {value + 1}, got {value}"):
+        Extent(**{name: value})
+
+
+def test_a_damaged_file_is_named(copy):
+    (copy / FILE).write_text("{")
+    with pytest.raises(ValueError, match=rf"{FILE} is damaged"):
+        diagnose(copy)
+
+
+def test_the_command(copy, capsys):
+    assert main(["diagnose", str(copy), "--only", "cka", "calibration", "groups", "--probe", "12"]) == 0
+    said = capsys.readouterr().out
+    assert re.search("against their (random|pretrained) start", said)
+    assert "Expected calibration error" in said
+    assert "Held-out images by group" in said
+    assert set(json.loads((copy / FILE).read_text())) == {
+        "start",
+        "omitted",
+        "predictions",
+        "cka",
+        "calibration",
+        "groups",
+    }
+    assert main(["diagnose", str(copy), "--maps", "1", "--points", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "From start to end" in said
+    assert "1 pictures of what it looked at" in said
+
+
+def test_activations_over_time_are_in_the_log(convolutional):
+    lines = [line for line in read_metrics(convolutional / "metrics.jsonl") if line["kind"] == "depth"]
+    assert [line["step"] for line in lines] == [3, 6, 9]
+    for line in lines:
+        assert set(line) >= {"grad_norm", "rgn", "snr", "update", "distance", "cka"}
+        assert set(line["grad_norm"]) == set(line["distance"]) == {"blocks.7", "top", "head"}
+        assert set(line["cka"]) == {"blocks.7", "top", "pre_logits"}
+        assert all(0 < value < 1.01 for value in line["cka"].values())

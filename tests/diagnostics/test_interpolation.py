@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from transfer_jax.diagnostics.interpolation import between, interpolation
+from transfer_jax.diagnostics.scoring import Scorer, some
+from transfer_jax.models.functional import block_of
+from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.progress import Silent
+from transfer_jax.training.evaluate import evaluation_metrics
+from transfer_jax.training.inference import make_predictor
+from transfer_jax.weights.saved import SavedModel
+
+
+def scores(finished, arrays) -> tuple[float, float]:
+    """Accuracy and log loss on the images held out, by the functions that `predict` has."""
+    held_out, run = finished.images[1], finished.run
+    saved = SavedModel.describe(finished.workdir)
+    probabilities = make_predictor(saved, run.graphdef, held_out)(arrays, Silent())
+    found = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    return found["accuracy"], found["log_loss"]
+
+
+def test_the_ends_are_those_of_the_run(finished):
+    first, middle, last = interpolation(finished, [0, 0.5, 1], 1000)
+    head = {path: array for path, array in finished.end.items() if block_of(path) == "head"}
+    for place, arrays, prefix in (
+        (first, finished.start, ""),
+        (first, {**finished.start, **head}, "backbone_"),
+        (middle, between(finished.start, finished.end, 0.5), ""),
+        (last, finished.end, ""),
+        (last, finished.end, "backbone_"),
+    ):
+        accuracy, loss = scores(finished, arrays)
+        assert place[f"{prefix}accuracy"] == accuracy
+        assert place[f"{prefix}log_loss"] == pytest.approx(loss, rel=1e-4)
+    assert [first["alpha"], middle["alpha"], last["alpha"]] == [0, 0.5, 1]
+    lines = read_metrics(finished.workdir / "metrics.jsonl")
+    said = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert last["accuracy"] == said["accuracy"]
+    assert last["log_loss"] == pytest.approx(said["log_loss"], rel=1e-3)
+    assert first["log_loss"] != pytest.approx(last["log_loss"], rel=1e-3)
+
+
+def test_statistics_are_interpolated_too(convolutional, finished):
+    if finished.workdir != convolutional:
+        pytest.skip("a transformer has no running statistics")
+    path = next(path for path in finished.start if path.endswith("top/norm/mean"))
+    start, end = (np.asarray(arrays[path]) for arrays in (finished.start, finished.end))
+    assert (start != end).any()
+    found = between(finished.start, finished.end, 0.25)[path]
+    np.testing.assert_allclose(found, 0.75 * start + 0.25 * end, rtol=1e-6)
+
+
+def test_a_backbone_that_stayed_has_no_line_of_its_own(finished, monkeypatch):
+    monkeypatch.setitem(finished.__dict__, "changed", frozenset({"head"}))
+    monkeypatch.setitem(finished.__dict__, "boundary", "pre_logits")
+    (place,) = interpolation(finished, [1], 1000)
+    assert set(place) == {"alpha", "accuracy", "log_loss"}
+
+
+def test_unchanged_blocks_run_once_with_the_same_result(finished):
+    held_out = finished.images[1]
+    often, once = Scorer(finished, held_out, calls=2), Scorer(finished, held_out)
+    np.testing.assert_allclose(often(finished.end), once(finished.end), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(often(finished.start), once(finished.start), rtol=1e-4, atol=1e-6)
+
+
+def test_some_images_are_drawn_by_the_seed(toy_images):
+    few = some(toy_images, 10, 0)
+    assert len(few) == len(set(few.names)) == 10
+    assert list(few.names) == list(some(toy_images, 10, 0).names)
+    assert list(few.names) != list(some(toy_images, 10, 1).names)
+    assert some(toy_images, 48, 0) is toy_images

@@ -1,0 +1,70 @@
+"""Predictions of a run's network with arrays that are neither its first nor its last."""
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
+from transfer_jax.diagnostics.finished import Finished
+from transfer_jax.features import make_prefix
+from transfer_jax.models import PRE_LOGITS
+from transfer_jax.models.functional import Arrays
+from transfer_jax.training.evaluate import predict
+from transfer_jax.training.step import Batch, Forward, make_eval_step
+
+_FEATURE_BYTES = 1 << 30
+_BATCH = 32
+
+
+class Scorer:
+    """From arrays to probabilities, for arrays that differ from each other above a run's boundary only.
+
+    The blocks up to the boundary run once, and what they give is kept in memory, if there is room for it.
+
+    Args:
+        finished: The run.
+        dataset: The images.
+        calls: How often it will be called, to foretell its progress.
+    """
+
+    def __init__(self, finished: Finished, dataset: ImageDataset, calls: int = 1) -> None:
+        run = finished.run
+        start = finished.boundary if calls > 1 else None
+        if run.config.taps and start != PRE_LOGITS:
+            start = None  # The head reads the blocks below, too.
+        if start and 4 * len(dataset) * math.prod(run.row_shapes[start]) > _FEATURE_BYTES:
+            start = None
+        self._size, self._threads = min(_BATCH, len(dataset)), run.config.threads
+        self._count, self._progress = len(dataset), finished.progress
+        forward = Forward(
+            graphdef=run.graphdef, start=start, prefix=PRE_LOGITS, preprocessing=run.preprocessing
+        )
+        self._step = jax.jit(make_eval_step(forward))
+        self._fetch = image_fetch(dataset, run.preprocessing)
+        if start:
+            prefix = jax.jit(make_prefix(run.graphdef, start, run.preprocessing, jnp.float32))
+            self._progress.start("running unchanged blocks", self._count)
+            features = np.concatenate(
+                [np.asarray(prefix(finished.end, batch["image"]))[batch["mask"]] for batch in self._batches()]
+            )
+            self._progress.finish()
+            self._fetch = lambda rows: {"features": features[rows]}
+
+    def __call__(self, arrays: Arrays) -> np.ndarray:
+        """The probabilities `(images, classes)` with those arrays."""
+        return predict(self._step, arrays, self._batches())
+
+    def _batches(self) -> Iterator[Batch]:
+        for batch in ordered_batches(self._fetch, self._count, batch_size=self._size, threads=self._threads):
+            yield batch
+            self._progress.advance(int(batch["mask"].sum()))
+
+
+def some(dataset: ImageDataset, images: int, seed: int) -> ImageDataset:
+    """So many of the images, drawn by a seed; all of them where there are no more."""
+    if len(dataset) <= images:
+        return dataset
+    return dataset.subset(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:images]))
