@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import features, networks, runs, schedules
+from transfer_jax.commands import features, networks, report, runs, schedules
 from transfer_jax.commands.given import preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "find-rate": schedules.find_rate,
     "evaluate": runs.evaluate,
     "predict": runs.predict,
+    "report": report.report,
     "extract": features.extract,
     "heads": features.heads,
     "models": networks.models,
@@ -58,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         with terminable():
             if arguments[:1] in (["train"], ["extract"]):
                 _join()
-            base, arguments = _take_config(arguments)
-            return _run(arguments, base) or 0
+            base, given = _take_config(arguments)
+            return _run(given, base, ("transfer-jax", *arguments)) or 0
     except KeyboardInterrupt as stopped:
         CONSOLE.print("Stopped; nothing is lost. The same command goes on from here.")
         return PREEMPTED if isinstance(stopped, Terminated) else 130
@@ -102,9 +103,10 @@ def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :]
 
 
-def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
+def _run(arguments: list[str], base: TrainConfig | None, typed: tuple[str, ...]) -> int | None:
     arguments, launched = _split_launched(arguments)
-    defaults = {"config": base or TrainConfig(images=tyro.MISSING), "command": tuple(launched)}
+    config = base or TrainConfig(images=tyro.MISSING)
+    defaults = {"config": config, "command": tuple(launched), "typed": typed}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: preset(command, **defaults) for name, command in COMMANDS.items()},

@@ -1,0 +1,198 @@
+"""The report of a study, finished or under way."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer_jax.report.page.formats import count, percent, seconds
+from transfer_jax.report.page.levels import level_chart, pareto_chart
+from transfer_jax.report.page.origin import environment_parts
+from transfer_jax.report.page.page import write_page
+from transfer_jax.report.page.parts import (
+    Chart,
+    Charts,
+    Code,
+    Column,
+    Format,
+    Link,
+    Page,
+    Part,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+)
+from transfer_jax.report.page.record import read_json
+from transfer_jax.report.page.results import FORMATS, STUDY, Results, worded
+
+_BY_LEVEL = (
+    ("accuracy", "Accuracy", "On held-out images."),
+    ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on held-out images."),
+    ("log_loss", "Log loss", "On held-out images; lower is better."),
+    ("gap", "Overfit gap", "Accuracy on training images less that on held-out ones."),
+    ("ece", "Calibration error", "Distance between confidence and accuracy; lower is better."),
+    ("seconds", "Time", "Wall time of a trial; features shared with others count where they were made."),
+)
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is that of a study."""
+    return (folder / STUDY).is_file()
+
+
+def write_study_report(folder: Path, path: Path | None = None) -> Path:
+    """Writes the report of a study from the files of its folder; it may still be running.
+
+    Args:
+        folder: The study's folder.
+        path: The file; `report.html` in the folder, if not given.
+
+    Raises:
+        FileNotFoundError: If the folder is not one of a study.
+        ValueError: If a file in it is damaged.
+    """
+    if not is_study(folder):
+        raise FileNotFoundError(f"{folder} is not the folder of a study: it has no {STUDY}")
+    return write_page(study_page(Results(folder)), path or folder / "report.html")
+
+
+def study_page(results: Results) -> Page:
+    """The report of a study; a section is there if there is anything for it."""
+    study = results.study
+    asked = Section("Asked and answered", [_sentences(results), _tiles(results)])
+    sections = [
+        asked,
+        Section(f"By {worded(results.factor)}", [*_by_level(results), *_trends(results)]),
+        Section("Accuracy and cost", _costs(results)),
+        Section("Comparisons", _comparisons(results)),
+        Section("Trials", _trials(results)),
+        Section("To repeat it", _origin(results)),
+    ]
+    title = f"Study: {worded(study['name'])}"
+    state = f"{len(results.rows)} of {len(study['trials'])} trials are over"
+    return Page(title, f"{study['question']} — {state}", [each for each in sections if each.parts])
+
+
+def _sentences(results: Results) -> Text:
+    said = results.answer.get("sentences")
+    if said:
+        return Text(said, lead=True)
+    done, asked = len(results.rows), len(results.study["trials"])
+    return Text(
+        [
+            results.study["question"],
+            f"There is no answer yet: {count(done)} of {count(asked)} trials are over. "
+            "What is shown below is what they found so far, without intervals.",
+        ],
+        lead=True,
+    )
+
+
+def _tiles(results: Results) -> Tiles:
+    study, rows = results.study, results.rows
+    tiles = [
+        Tile("trials", f"{len(rows)} of {len(study['trials'])}", f"{len(results.labels)} levels"),
+        Tile("seeds", count(len(study["seeds"])), "each a split, an order and a head of its own"),
+    ]
+    means = results.means("accuracy")
+    if means:
+        best = max(means, key=lambda row: row["mean"])
+        tiles.append(
+            Tile("best mean accuracy", percent(best["mean"]), f"{best['series']} {best['level']}".strip())
+        )
+    spent = [row["seconds"] for row in rows if row.get("seconds")]
+    if spent:
+        tiles.append(Tile("time of all trials", seconds(sum(spent)), "one after the other"))
+    return Tiles(tiles)
+
+
+def _by_level(results: Results) -> list[Part]:
+    drawn = [level_chart(results, metric, title, _about(about)) for metric, title, about in _BY_LEVEL]
+    charts = [each for each in drawn if each is not None]
+    return [Charts(charts)] if charts else []
+
+
+def _about(what: str) -> str:
+    return f"{what} Mean with 95% bootstrap interval; small points are seeds."
+
+
+def _costs(results: Results) -> list[Part]:
+    drawn = [pareto_chart(results, cost) for cost in ("operations", "seconds")]
+    charts: list[Chart] = [each for each in drawn if each is not None]
+    parts: list[Part] = [Charts(charts)] if charts else []
+    return [*parts, *_records("What it takes to reach the target", results.answer.get("target"))]
+
+
+def _comparisons(results: Results) -> list[Part]:
+    found = results.answer.get("comparisons")
+    if not found:
+        return []
+    said = (
+        "Differences are within pairs of one seed, so of one split. The p-values are corrected after Holm "
+        "for all comparisons of the study; 'no difference shown' does not mean that there is none."
+    )
+    return [Text([said]), *_records("Differences, first less second", found)]
+
+
+def _trends(results: Results) -> list[Part]:
+    return _records("Trends", results.answer.get("trends"))
+
+
+def _records(title: str, found: Any) -> list[Part]:
+    """A table of records with what keys they have."""
+    records = [found] if isinstance(found, Mapping) else [*(found or [])]
+    if not records:
+        return []
+    names = dict.fromkeys(name for record in records for name in record if not _nested(record[name]))
+    columns = [Column(worded(name), _form(name, [record.get(name) for record in records])) for name in names]
+    return [Table(title, columns, [[record.get(name) for name in names] for record in records])]
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list)
+
+
+def _form(name: str, values: Sequence[Any]) -> Format:
+    known = [value for value in values if value is not None]
+    if not known or any(isinstance(value, str | bool) for value in known):
+        return "text"
+    if name in FORMATS:
+        return FORMATS[name]
+    return "count" if all(isinstance(value, int) for value in known) else "number"
+
+
+def _trials(results: Results) -> list[Part]:
+    if not results.rows:
+        return []
+    names = [*results.rows[0]]
+    columns = [
+        Column("trial") if name == "trial" else Column(worded(name), _form(name, _all(results.rows, name)))
+        for name in names
+    ]
+    rows = [
+        [_linked(results, row[name]) if name == "trial" else row.get(name) for name in names]
+        for row in results.rows
+    ]
+    return [Table("All trials that are over", columns, rows)]
+
+
+def _all(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _linked(results: Results, trial: str) -> Link | str:
+    target = Path("trials", trial, "report.html")
+    return Link(trial, target.as_posix()) if (results.folder / target).is_file() else trial
+
+
+def _origin(results: Results) -> list[Part]:
+    command = results.study.get("command")
+    text = command if isinstance(command, str) else " ".join(command or [])
+    parts: list[Part] = [Code("The command", text)] if text else []
+    places = [
+        results.folder,
+        *(results.folder / "trials" / trial["name"] for trial in results.study["trials"]),
+    ]
+    found = next((each for each in (read_json(place / "environment.json") for place in places) if each), {})
+    return [*parts, *environment_parts(found)]
