@@ -24,7 +24,7 @@ def test_a_study_under_way_has_means_without_intervals(make_study, tmp_path):
 
 def test_the_overfit_gap_is_training_less_held_out(make_study, tmp_path):
     for row in Results(make_study(tmp_path)).rows:
-        assert row["gap"] == pytest.approx(row["depth"] / 20)
+        assert row["overfit_gap"] == pytest.approx(row["depth"] / 20)
 
 
 def test_a_study_that_has_just_begun(make_study, tmp_path):

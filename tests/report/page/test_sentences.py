@@ -11,7 +11,7 @@ def test_they_say_what_the_files_say(make_run, tmp_path):
     asked, answered, took = sentences(record)
     assert asked == (
         "Asked was how well efficientnet_lite0, from pretrained weights, tells the 3 classes of toy apart "
-        "after training on 150 images: head for 6 epochs and top(2) for 4 epochs."
+        "after training on 150 images: head for 6 epochs, then top(2) for 4 epochs."
     )
     scores = record.scores
     right = sum(scores["confusion"][index][index] for index in range(3))
@@ -24,8 +24,8 @@ def test_they_say_what_the_files_say(make_run, tmp_path):
     assert f"(95% interval {low:.1%} to {high:.1%})" in answered
     assert f"would give {commonest / scores['images']:.1%}" in answered
     assert took == (
-        "It trained at most 1,251 of 2,151 (58.2%) parameters, took 22 s, 54.5% of it in steps and never changed "
-        "the 2 blocks from stem to blocks.1, as hashes before and after each phase prove."
+        "It trained at most 1,251 of 2,151 parameters (58.2%), took 22 s, 54.5% of it in steps and never "
+        "changed the 2 blocks from stem to blocks.1, as hashes before and after each phase prove."
     )
 
 

@@ -24,11 +24,13 @@ def test_it_can_be_written_at_any_time(make_study, tmp_path, done, sections):
 
 
 def test_comparisons_say_what_was_found(make_study, tmp_path):
-    table = tables(study_page(Results(make_study(tmp_path))))["Differences, first less second"]
+    found = tables(study_page(Results(make_study(tmp_path))))
+    table = found["Differences, first less second; test: Wilcoxon; metric: accuracy"]
     names = [column.name for column in table.columns]
-    assert names[-2:] == ["test", "verdict"]
-    assert "p (Holm)" in names
-    assert [row[-1] for row in table.rows] == ["no difference shown", "better"]
+    assert names[:6] == ["first", "second", "difference", "low", "high", "verdict"]
+    assert [row[0] for row in table.rows] == ["blocks.1", "stem"]
+    assert [row[5] for row in table.rows] == ["no difference shown", "better"]
+    assert {column.name: column.format for column in table.columns}["difference"] == "percent"
 
 
 def test_trials_lead_to_their_reports(make_study, tmp_path):

@@ -3,6 +3,8 @@
 Colours are variables of `templates/style.css`, so that one drawing suits a light page, a dark one and paper.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +52,7 @@ CONFIG: dict[str, Any] = {
 """The theme of all charts."""
 
 _NUMBER: dict[Format, str] = {"percent": ".1%", "count": ",", "rate": ".2~g", "seconds": ",.1f"}
+_COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
 
 
 def chart(
@@ -81,9 +84,9 @@ def chart(
     return Chart(title, about, full, table, wide)
 
 
-def axis(field: str, title: str, form: Format = "number", **more: Any) -> dict[str, Any]:
+def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
     """The encoding of a figure."""
-    look = {"format": ".0%"} if form == "percent" else {}
+    look = {"format": "%"} if form == "percent" else {}
     return {"field": field, "type": "quantitative", "title": title, "axis": look, **more}
 
 
@@ -107,10 +110,14 @@ def by_series(names: Sequence[str], field: str = "series") -> dict[str, Any]:
     """Colours, shapes and dashes of series, told by one legend."""
     scale = {"domain": list(names)}
     legend = {"title": None} if len(names) > 1 else None
+    dashes = [
+        {"test": f"datum.{field} === {json.dumps(name)}", "value": dash}
+        for name, dash in zip(names[1:], _cycled(DASHES, names)[1:], strict=True)
+    ]
     return {
         "color": {"field": field, "scale": {**scale, "range": _cycled(COLOURS, names)}, "legend": legend},
         "shape": {"field": field, "scale": {**scale, "range": _cycled(SHAPES, names)}, "legend": legend},
-        "strokeDash": {"field": field, "scale": {**scale, "range": _cycled(DASHES, names)}, "legend": legend},
+        "strokeDash": {"condition": dashes, "value": DASHES[0]},
     }
 
 
@@ -145,7 +152,10 @@ def curves(
     if len(names) < 2:
         del columns["series"]
     marks = by_series(names)
-    scale = {"type": "log"} if log else {"zero": False}
+    across = _whole([row["x"] for row in rows], spans)
+    up = axis("y", y.name, y.format, scale={"type": "log"} if log else {"zero": False})
+    if log:
+        up["axis"] = {"values": powers([row["y"] for row in rows]), "format": "~e"}
     layers: list[dict[str, Any]] = [
         {
             "params": [{"name": "pick", "select": {"type": "point", "fields": ["series"]}, "bind": "legend"}],
@@ -166,13 +176,13 @@ def curves(
     ]
     spec = {
         "encoding": {
-            "x": axis("x", x.name, x.format, scale=_whole([row["x"] for row in rows], spans)),
-            "y": axis("y", y.name, y.format, scale=scale),
+            "x": axis("x", x.name, x.format, scale=across),
+            "y": up,
         },
         "layer": layers,
     }
     if spans:
-        spec = {**spec, "layer": [*_spans(spans), *layers]}
+        spec = {**spec, "layer": [*_spans(spans, across), *layers]}
         for layer in layers:
             layer["encoding"] |= spec["encoding"]
         del spec["encoding"]
@@ -189,11 +199,17 @@ def _picked(name: str) -> dict[str, Any]:
     return {"condition": {"param": name, "value": 1}, "value": 0.15}
 
 
-def _spans(spans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def powers(values: Sequence[float]) -> list[float]:
+    """The powers of ten that values lie between."""
+    ends = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**power for power in range(ends[0], ends[1] + 1)]
+
+
+def _spans(spans: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A rule where each stretch of the x axis begins, and its name where there is room."""
     whole = max(span["last"] for span in spans) - min(span["first"] for span in spans) or 1
     room = f"(datum.last - datum.first) / {whole} * width > 6 * length(datum.name)"
-    x = {"field": "first", "type": "quantitative"}
+    x = {"field": "first", "type": "quantitative", "scale": scale}
     data = {"values": list(spans)}
     rules = {"type": "rule", "color": MUTED, "strokeDash": [2, 3], "opacity": 0.7}
     names = {"type": "text", "align": "left", "baseline": "bottom", "dx": 2, "dy": -2, "color": MUTED}
@@ -248,11 +264,13 @@ def heat_map(
     low, high = limits or span_of([row["value"] for row in rows], log=log)
     colour = {"scheme": "viridis", "domain": [low, high], "clamp": True, **({"type": "log"} if log else {})}
     legend = {"gradientLength": 180, "gradientThickness": 10, "titleOrient": "left", "tickCount": 3}
-    legend |= {"format": _NUMBER.get(value.format, ".2~g"), "orient": "bottom"}
+    legend |= {"format": _COLOUR_NUMBER.get(value.format, ".2~g"), "orient": "bottom"}
+    named = None if value.name == title.lower() else value.name
+    across = {"nice": False, "domain": [0, last]}
     cells = {
         "mark": {"type": "rect"},
         "encoding": {
-            "x": axis("first", x, scale={"nice": False, "domain": [0, last]}),
+            "x": axis("first", x, scale=across),
             "x2": {"field": "last"},
             "y": {
                 "field": "block",
@@ -260,7 +278,7 @@ def heat_map(
                 "title": None,
                 "scale": {"domain": list(reversed(blocks))},
             },
-            "color": axis("value", value.name, scale=colour, legend=legend),
+            "color": axis("value", named, scale=colour, legend=legend),
             "tooltip": hints(columns),
         },
     }
@@ -268,7 +286,7 @@ def heat_map(
     spec = {
         "height": len(blocks) * (15 if len(blocks) <= 24 else 11),
         "view": {"fill": FROZEN},
-        "layer": [cells, *_spans(spans)] if spans else [cells],
+        "layer": [cells, *_spans(spans, across)] if spans else [cells],
     }
     return chart(title, about, rows, columns, spec, table=table)
 
@@ -307,6 +325,7 @@ def bars(
     columns = {"name": name, "value": value}
     y = {"field": "name", "type": "nominal", "title": None, "scale": {"domain": list(names)}}
     x = axis("value", value.name, value.format)
+    x["axis"] |= {"tickCount": 6}
     layer: list[dict[str, Any]] = [
         {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": hints(columns)}}
     ]
@@ -329,6 +348,7 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
     ]
     columns = {"true": Column("true"), "predicted": Column("predicted"), "images": Column("images", "count")}
     columns["share"] = Column("share of the true class", "percent")
+    angle = 0 if sum(map(len, classes)) <= 40 else -40
     sides = {"type": "nominal", "scale": {"domain": list(classes), "padding": 0.04}}
     opacity = {"field": "share", "type": "quantitative", "legend": None}
     opacity["scale"] = {"domain": [0, 1], "range": [0.05, 0.7]}
@@ -342,7 +362,7 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
     spec = {
         "height": len(classes) * max(min(300 // max(len(classes), 1), 56), 12),
         "encoding": {
-            "x": {"field": "predicted", **sides, "axis": {"labelAngle": -40}},
+            "x": {"field": "predicted", **sides, "axis": {"labelAngle": angle}},
             "y": {"field": "true", **sides},
         },
         "layer": layer,

@@ -47,7 +47,7 @@ def depth_section(record: Record) -> Section | None:
     """Statistics of blocks by steps, and at the end of the run."""
     found = record.json("diagnostics.json")
     charts = [
-        _over_time(name, lines, record) for name, lines in record.measured.items() if name in _STATISTICS
+        _over_time(name, record.measured[name], record) for name in _STATISTICS if name in record.measured
     ]
     for name, title, form in (
         ("cka", "Likeness to the pretrained features at the end", "number"),
@@ -81,7 +81,8 @@ def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) ->
         rows,
         blocks=blocks,
         x="step",
-        value=Column(title.lower()),
+        value=Column(title.lower(), "number"),
+        spans=record.spans(by="step"),
         log=log,
         table=table,
     )

@@ -40,7 +40,7 @@ def level_chart(results: Results, metric: str, title: str, about: str) -> Chart 
     layer: list[dict[str, Any]] = [
         {
             "data": {"values": points},
-            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.4},
+            "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.55, f"{level}Offset": -6},
             "encoding": {
                 level: place,
                 value: {**size, "field": "value"},
@@ -65,6 +65,8 @@ def level_chart(results: Results, metric: str, title: str, about: str) -> Chart 
     ]
     if across:
         layer.insert(2, {"mark": "line", "encoding": {level: place, value: size, "color": colour}})
+    known = any(row["low"] is not None for row in means)
+    about = f"{about} Mean{' with its 95% interval' if known else ''}; small points are seeds."
     spec: dict[str, Any] = {"layer": layer, "height": 260 if across else 26 * len(levels)}
     return chart(title, about, means, columns, spec)
 
@@ -87,7 +89,7 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
         columns = {"series": Column("where"), **columns}
     columns["front"] = Column("on the front")
     rows = [{**row, "front": row in front} for row in rows]
-    x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 16})
+    x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 44})
     x["axis"] = {"format": ".2~s", "tickCount": 5}
     y = axis("mean", worded(metric), form, scale={"zero": False})
     best = {"condition": {"test": "datum.front", "value": COLOURS[1]}, "value": MUTED}

@@ -88,6 +88,11 @@ class Record:
         return self.evaluations[-1] if self.evaluations else {}
 
     @property
+    def training_scores(self) -> dict[str, Any]:
+        """The last scores on the training images, without augmentation; empty if none were taken."""
+        return (self.kind("training_scores") or [{}])[-1]
+
+    @property
     def finished(self) -> bool:
         """Whether the last phase was scored at its end."""
         last, end = self.schedule[-1], self.scores
@@ -121,13 +126,15 @@ class Record:
         epochs = (Epoch(x["phase"], x["epoch"], x["rates"]) for x in self.epochs)
         return Timeline(tuple(self.blocks), tuple(epochs))
 
-    def spans(self) -> list[dict[str, Any]]:
-        """The phases by epochs of the run: `name`, `first` and `last`, of which the axis begins at 0."""
+    def spans(self, by: str = "epoch") -> list[dict[str, Any]]:
+        """The phases by epochs or steps: `name`, `first` and `last`, of which the axis begins at 0."""
         found: list[dict[str, Any]] = []
-        for at, line in enumerate(self.epochs):
+        end = 0
+        for at, line in enumerate(self.epochs, 1):
             if not found or found[-1]["name"] != line["phase"]:
-                found.append({"name": line["phase"], "first": at, "last": at})
-            found[-1]["last"] = at + 1
+                found.append({"name": line["phase"], "first": end})
+            end = at if by == "epoch" else line["step"]
+            found[-1]["last"] = end
         return found
 
     @functools.cached_property

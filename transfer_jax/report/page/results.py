@@ -14,23 +14,34 @@ from transfer_jax.report.page.record import read_json
 STUDY = "study.json"
 
 FORMATS: dict[str, Format] = {
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece", "train_accuracy", "gap"), "percent"),
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_accuracy", "macro_f1"), "percent"),
+    **dict.fromkeys(("ece", "train_accuracy", "overfit_gap"), "percent"),
     **dict.fromkeys(("roc_auc", "log_loss", "train_log_loss"), "number"),
     "trainable_parameters": "count",
     "optimizer_bytes": "bytes",
-    "operations": "operations",
+    **dict.fromkeys(("operations", "operations_uncached"), "operations"),
     **dict.fromkeys(("extract_seconds", "compile_seconds", "train_seconds", "seconds"), "seconds"),
 }
 """How the figures of a trial are written."""
 
 _NAMES = {
-    "gap": "overfit gap",
+    "a": "first",
+    "b": "second",
+    "n": "seeds",
+    "where": "where",
     "ece": "calibration error",
     "roc_auc": "ROC AUC",
     "macro_f1": "macro F1",
     "train_accuracy": "accuracy in training",
     "optimizer_bytes": "optimizer state",
+    "operations_uncached": "operations without caches",
     "p_holm": "p (Holm)",
+    "p_t": "p (t)",
+    "p_mcnemar": "p (McNemar)",
+    "p_wilcoxon": "p (Wilcoxon)",
+    "least_p_wilcoxon": "least possible p (Wilcoxon)",
+    "p_page": "p (Page)",
+    "p_images": "p (over images)",
 }
 
 
@@ -71,14 +82,14 @@ class Results:
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The trials that are over, with their `gap` in accuracy between training and held-out images."""
+        """The trials that are over, with their `overfit_gap`, from training to held-out accuracy."""
         path = self.folder / "table.parquet"
         if not path.is_file():
             return []
         rows = finite(pyarrow.parquet.read_table(path).to_pylist())
         for row in rows:
-            known = row.get("train_accuracy") is not None and row.get("accuracy") is not None
-            row["gap"] = row["train_accuracy"] - row["accuracy"] if known else None
+            if "overfit_gap" not in row and row.get("train_accuracy") is not None:
+                row["overfit_gap"] = row["train_accuracy"] - row["accuracy"]
         return rows
 
     @functools.cached_property
@@ -124,7 +135,7 @@ class Results:
     def means(self, metric: str) -> list[dict[str, Any]]:
         """The mean of a figure by series and level, in order, with the interval that the answer gives it."""
         intervals = {
-            (self.series({**each, **each.get("factors", {})}), self.labels[each["level"]]): each[metric]
+            (self.series(each.get("group", {})), self.labels[each["level"]]): each[metric]
             for each in self.answer.get("levels", [])
             if isinstance(each.get(metric), Mapping)
         }

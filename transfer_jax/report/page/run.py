@@ -83,7 +83,7 @@ def _tiles(record: Record) -> list[Tiles]:
     calibration = record.json("diagnostics.json").get("calibration")
     if calibration:
         tiles.append(Tile("calibration error", percent(calibration["ece"]), "ECE, lower is better"))
-    train = record.json("diagnostics.json").get("train")
+    train = record.json("diagnostics.json").get("train") or record.training_scores
     if train:
         gap = train["accuracy"] - scores["accuracy"]
         note = f"{percent(train['accuracy'])} on training images, less held-out"
@@ -174,7 +174,7 @@ def _phase_times(record: Record) -> Table:
         ]
         for phase in record.phases
     ]
-    return Table("Phases", columns, rows, sortable=False)
+    return Table("What the phases took", columns, rows, sortable=False)
 
 
 def _frozen(record: Record) -> Section | None:

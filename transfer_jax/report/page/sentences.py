@@ -22,7 +22,7 @@ def asked(record: Record) -> str:
     on = f" on {count(images)} images" if images else ""
     return (
         f"Asked was how well {config['model']}, {begun}, tells the {f'{classes} ' if classes else ''}classes "
-        f"of {config['images']} apart after training{on}: {listed([*_phases(record)])}."
+        f"of {config['images']} apart after training{on}: {', then '.join(_phases(record))}."
     )
 
 
@@ -67,10 +67,9 @@ def took(record: Record) -> str:
     sizes = record.timeline.get("parameters", {})
     parts = []
     if trained is not None:
-        of = f" of {count(sum(sizes.values()))} ({percent(trained / sum(sizes.values()))})" if sizes else ""
-        parts.append(
-            f"It trained {'at most ' * (len(record.certificates) > 1)}{count(trained)}{of} parameters"
-        )
+        whole = sum(sizes.values())
+        of = f" of {count(whole)} parameters ({percent(trained / whole)})" if whole else " parameters"
+        parts.append(f"It trained {'at most ' * (len(record.certificates) > 1)}{count(trained)}{of}")
     goodput = record.json("goodput.json")
     if goodput:
         spent = sum(goodput["seconds"].values())

@@ -1,10 +1,11 @@
 """The report of a study, finished or under way."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.report.page.formats import count, percent, seconds
+from transfer_jax.report.page.answers import comparison_parts, format_of, target_parts, trend_parts
+from transfer_jax.report.page.formats import count, operations, percent, seconds
 from transfer_jax.report.page.levels import level_chart, pareto_chart
 from transfer_jax.report.page.origin import environment_parts
 from transfer_jax.report.page.page import write_page
@@ -13,7 +14,6 @@ from transfer_jax.report.page.parts import (
     Charts,
     Code,
     Column,
-    Format,
     Link,
     Page,
     Part,
@@ -24,13 +24,13 @@ from transfer_jax.report.page.parts import (
     Tiles,
 )
 from transfer_jax.report.page.record import read_json
-from transfer_jax.report.page.results import FORMATS, STUDY, Results, worded
+from transfer_jax.report.page.results import STUDY, Results, worded
 
 _BY_LEVEL = (
     ("accuracy", "Accuracy", "On held-out images."),
     ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on held-out images."),
     ("log_loss", "Log loss", "On held-out images; lower is better."),
-    ("gap", "Overfit gap", "Accuracy on training images less that on held-out ones."),
+    ("overfit_gap", "Overfit gap", "Accuracy on training images less that on held-out ones."),
     ("ece", "Calibration error", "Distance between confidence and accuracy; lower is better."),
     ("seconds", "Time", "Wall time of a trial; features shared with others count where they were made."),
 )
@@ -63,9 +63,9 @@ def study_page(results: Results) -> Page:
     asked = Section("Asked and answered", [_sentences(results), _tiles(results)])
     sections = [
         asked,
-        Section(f"By {worded(results.factor)}", [*_by_level(results), *_trends(results)]),
+        Section(f"By {worded(results.factor)}", [*_by_level(results), *trend_parts(results)]),
         Section("Accuracy and cost", _costs(results)),
-        Section("Comparisons", _comparisons(results)),
+        Section("Comparisons", comparison_parts(results)),
         Section("Trials", _trials(results)),
         Section("To repeat it", _origin(results)),
     ]
@@ -104,81 +104,42 @@ def _tiles(results: Results) -> Tiles:
     spent = [row["seconds"] for row in rows if row.get("seconds")]
     if spent:
         tiles.append(Tile("time of all trials", seconds(sum(spent)), "one after the other"))
+    used, without = (_total(rows, name) for name in ("operations", "operations_uncached"))
+    if used and without:
+        note = f"{without / used:.1f} times as many without cached features"
+        tiles.append(Tile("operations", operations(used), note))
     return Tiles(tiles)
 
 
+def _total(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return sum(row.get(name) or 0 for row in rows)
+
+
 def _by_level(results: Results) -> list[Part]:
-    drawn = [level_chart(results, metric, title, _about(about)) for metric, title, about in _BY_LEVEL]
+    drawn = [level_chart(results, metric, title, about) for metric, title, about in _BY_LEVEL]
     charts = [each for each in drawn if each is not None]
     return [Charts(charts)] if charts else []
-
-
-def _about(what: str) -> str:
-    return f"{what} Mean with 95% bootstrap interval; small points are seeds."
 
 
 def _costs(results: Results) -> list[Part]:
     drawn = [pareto_chart(results, cost) for cost in ("operations", "seconds")]
     charts: list[Chart] = [each for each in drawn if each is not None]
     parts: list[Part] = [Charts(charts)] if charts else []
-    return [*parts, *_records("What it takes to reach the target", results.answer.get("target"))]
-
-
-def _comparisons(results: Results) -> list[Part]:
-    found = results.answer.get("comparisons")
-    if not found:
-        return []
-    said = (
-        "Differences are within pairs of one seed, so of one split. The p-values are corrected after Holm "
-        "for all comparisons of the study; 'no difference shown' does not mean that there is none."
-    )
-    return [Text([said]), *_records("Differences, first less second", found)]
-
-
-def _trends(results: Results) -> list[Part]:
-    return _records("Trends", results.answer.get("trends"))
-
-
-def _records(title: str, found: Any) -> list[Part]:
-    """A table of records with what keys they have."""
-    records = [found] if isinstance(found, Mapping) else [*(found or [])]
-    if not records:
-        return []
-    names = dict.fromkeys(name for record in records for name in record if not _nested(record[name]))
-    columns = [Column(worded(name), _form(name, [record.get(name) for record in records])) for name in names]
-    return [Table(title, columns, [[record.get(name) for name in names] for record in records])]
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, Mapping | list)
-
-
-def _form(name: str, values: Sequence[Any]) -> Format:
-    known = [value for value in values if value is not None]
-    if not known or any(isinstance(value, str | bool) for value in known):
-        return "text"
-    if name in FORMATS:
-        return FORMATS[name]
-    return "count" if all(isinstance(value, int) for value in known) else "number"
+    return [*parts, *target_parts(results)]
 
 
 def _trials(results: Results) -> list[Part]:
     if not results.rows:
         return []
-    names = [*results.rows[0]]
+    names = [name for name in results.rows[0] if not isinstance(results.rows[0][name], list | dict)]
     columns = [
-        Column("trial") if name == "trial" else Column(worded(name), _form(name, _all(results.rows, name)))
-        for name in names
+        Column(worded(name), format_of(name, [row.get(name) for row in results.rows])) for name in names
     ]
     rows = [
         [_linked(results, row[name]) if name == "trial" else row.get(name) for name in names]
         for row in results.rows
     ]
     return [Table("All trials that are over", columns, rows)]
-
-
-def _all(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
-    return [row.get(name) for row in rows]
 
 
 def _linked(results: Results, trial: str) -> Link | str:
