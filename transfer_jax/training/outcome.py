@@ -1,7 +1,6 @@
 """What a run leaves behind: the trained model, its predictions on held-out images, and what to look at."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from transfer_jax import processes
 from transfer_jax.files import write_text
 from transfer_jax.models.functional import block_of
 from transfer_jax.report.mistakes import write_mistakes
-from transfer_jax.report.page import write_run_report
+from transfer_jax.report.page import attempt, write_run_report
 from transfer_jax.report.pictures import write_pictures
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.report.timeline import Timeline, draw_timelines
@@ -91,20 +90,11 @@ def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def report(workdir: Path, *, anew: bool = True) -> None:
-    """Writes `report.html`, if this is the first process.
-
-    A run is not lost by a report that cannot be written: that is logged, and `transfer-jax report` may be
-    asked for it again.
+    """Writes `report.html`, if this is the first process; a run is not lost if that fails.
 
     Args:
         workdir: The run's folder.
         anew: Whether to write it although there is one.
     """
-    if not processes.is_first() or ((workdir / "report.html").exists() and not anew):
-        return
-    try:
-        write_run_report(workdir)
-    except Exception as error:
-        logging.getLogger(__name__).warning(
-            "The run is whole, but its report could not be written: %s: %s", type(error).__name__, error
-        )
+    if processes.is_first() and (anew or not (workdir / "report.html").exists()):
+        attempt(write_run_report, workdir)
