@@ -99,13 +99,14 @@ def test_the_skip_link_and_the_sections_lead_somewhere(reports, visit):
 
 
 def test_it_is_dark_where_the_reader_wants_that(reports, visit):
-    def brightness(scheme: str) -> tuple[float, float]:
+    def brightness(scheme: str) -> tuple[int, int]:
         page = visit(reports["run"], color_scheme=scheme)
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         label = page.evaluate(
             "getComputedStyle(document.querySelector('.plot svg .role-axis-label text')).fill"
         )
-        return tuple(sum(map(int, re.findall(r"\d+", text)[:3])) for text in (paper, label))
+        first, second = (sum(map(int, re.findall(r"\d+", text)[:3])) for text in (paper, label))
+        return first, second
 
     (light_paper, light_label), (dark_paper, dark_label) = brightness("light"), brightness("dark")
     assert light_label < light_paper
@@ -148,9 +149,11 @@ def test_a_hundred_runs_open_at_once(make_run, visit, tmp_path):
     runs = [make_run(tmp_path / f"{index:03}", seed=index, batch_size=8 + index) for index in range(100)]
     path = write_comparison(runs, tmp_path / "report.html")
     assert path.stat().st_size < 10_000_000
-    took = []
-    while not took or (took[-1] >= 2 and len(took) < 3):  # A busy machine may need another try.
+    took = 2.0
+    for _ in range(3):  # A busy machine may need another try.
         page = visit(path)
-        took.append(page.evaluate("performance.now()") / 1000)
-    assert took[-1] < 2
-    assert page.locator("#scores tbody tr").count() == 100
+        assert page.locator("#scores tbody tr").count() == 100
+        took = page.evaluate("performance.now()") / 1000
+        if took < 2:
+            return
+    raise AssertionError(f"it took {took:.1f} s")

@@ -1,13 +1,22 @@
+import json
+from collections.abc import Sequence
+
 import pytest
 
-from transfer_jax.report.page.parts import Link, Table
+from transfer_jax.report.page.parts import Link, Page, Table, Text
 from transfer_jax.report.page.results import Results
 from transfer_jax.report.page.study import is_study, study_page, write_study_report
 
 ALL = ["Asked and answered", "By depth", "Accuracy and cost", "Comparisons", "Trials", "To repeat it"]
 
 
-def tables(page) -> dict[str, Table]:
+def lead(page: Page) -> Sequence[str]:
+    text = page.sections[0].parts[0]
+    assert isinstance(text, Text)
+    return text.paragraphs
+
+
+def tables(page: Page) -> dict[str, Table]:
     parts = (part for section in page.sections for part in section.parts)
     return {part.caption: part for part in parts if isinstance(part, Table)}
 
@@ -19,8 +28,7 @@ def tables(page) -> dict[str, Table]:
 def test_it_can_be_written_at_any_time(make_study, tmp_path, done, sections):
     page = study_page(Results(make_study(tmp_path, done=done)))
     assert [section.title for section in page.sections] == sections
-    lead = page.sections[0].parts[0].paragraphs
-    assert lead[1].startswith("The best depth is 2." if done is None else "There is no answer yet")
+    assert lead(page)[1].startswith("The best depth is 2." if done is None else "There is no answer yet")
 
 
 def test_comparisons_say_what_was_found(make_study, tmp_path):
@@ -48,3 +56,13 @@ def test_other_folders_are_refused(make_run, tmp_path):
     assert not is_study(make_run(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"not the folder of a study: it has no study.json"):
         write_study_report(tmp_path)
+
+
+def test_what_failed_and_what_came_since_is_said(make_study, tmp_path):
+    folder = make_study(tmp_path)
+    answer = json.loads((folder / "answer.json").read_text())
+    failed = [{"trial": "04-stem-seed9", "error": "out of memory"}]
+    (folder / "answer.json").write_text(json.dumps({**answer, "finished": 12, "failed": failed}))
+    page = study_page(Results(folder))
+    assert lead(page)[-1] == "That was said of 12 trials; there are 15 by now."
+    assert [[*row] for row in tables(page)["Trials that failed"].rows] == [["04-stem-seed9", "out of memory"]]

@@ -17,7 +17,9 @@ def empty_home(tmp_path, monkeypatch):
 
 def test_it_is_put_together_once(empty_home, monkeypatch):
     made = []
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: made.append(1) or "vegaEmbed = 1")
+    monkeypatch.setattr(
+        vl_convert, "javascript_bundle", lambda snippet: made.append(snippet) or "vegaEmbed = 1"
+    )
     first = packed_vega()
     assert gzip.decompress(base64.b64decode(first)) == b"vegaEmbed = 1"
     packed_vega.cache_clear()
@@ -27,7 +29,7 @@ def test_it_is_put_together_once(empty_home, monkeypatch):
 
 def test_a_home_that_cannot_be_written_does_not_matter(empty_home, monkeypatch):
     (empty_home / "transfer_jax").write_text("a file in the way")
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda: "vegaEmbed = 1")
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: "vegaEmbed = 1")
     assert gzip.decompress(base64.b64decode(packed_vega())) == b"vegaEmbed = 1"
 
 

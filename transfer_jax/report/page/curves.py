@@ -7,7 +7,7 @@ import numpy as np
 
 from transfer_jax.report.page.charts import MOST_COLUMNS, curves, heat_map, span_of
 from transfer_jax.report.page.formats import rate
-from transfer_jax.report.page.parts import Chart, Charts, Column, Part, Table, Text
+from transfer_jax.report.page.parts import Chart, Charts, Column, Format, Part, Table, Text
 from transfer_jax.report.page.record import Record, thinned
 from transfer_jax.report.timeline import Timeline
 
@@ -108,10 +108,11 @@ def curve_charts(record: Record) -> list[Chart]:
     about = "Training: the mean over the epoch, with augmentation and dropout. Held out: as it will be used."
     epoch = Column("epoch", "count")
     charts = []
-    for title, name, name_held_out, form in (
+    shown: tuple[tuple[str, str, str, Format], ...] = (
         ("Loss", "loss", "log_loss", "number"),
         ("Accuracy", "accuracy", "accuracy", "percent"),
-    ):
+    )
+    for title, name, name_held_out, form in shown:
         rows = [*_points("training", train, name), *_points("held out", held_out, name_held_out)]
         if rows:
             y, names = Column(title.lower(), form), ["training", "held out"]

@@ -22,6 +22,7 @@ from transfer_jax.report.page.parts import (
     Chart,
     Charts,
     Column,
+    Format,
     Part,
     Picture,
     Pictures,
@@ -66,9 +67,9 @@ def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) ->
     rows, before = [], 0
     blocks = [block for block in record.blocks if any(block in line["blocks"] for line in lines)]
     for group in groups:
-        last = lines[group[-1]]["step"]
+        last = lines[int(group[-1])]["step"]
         for block in blocks:
-            values = [finite(lines[index]["blocks"].get(block)) for index in group]
+            values = [finite(lines[int(index)]["blocks"].get(block)) for index in group]
             values = [value for value in values if value is not None]
             if values:
                 value = float(f"{np.mean(values):.4g}")
@@ -112,10 +113,11 @@ def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Scores on the straight line between the weights of the start and those of the end."""
     about = "Weights on the straight line from the pretrained ones (0) to the trained ones (1)."
     charts = []
-    for title, names, form in (
+    shown: tuple[tuple[str, dict[str, str], Format], ...] = (
         ("Accuracy between start and end", {"accuracy": "held out", "train_accuracy": "training"}, "percent"),
         ("Loss between start and end", {"log_loss": "held out", "train_loss": "training"}, "number"),
-    ):
+    )
+    for title, names, form in shown:
         rows = [
             {"series": series, "x": point["alpha"], "y": point[name]}
             for name, series in names.items()

@@ -75,7 +75,12 @@ def study_page(results: Results) -> Page:
 
 
 def _sentences(results: Results) -> Text:
-    said = results.answer.get("sentences")
+    said = list(results.answer.get("sentences", []))
+    answered = results.answer.get("finished", len(results.rows))
+    if said and answered != len(results.rows):
+        said.append(
+            f"That was said of {count(answered)} trials; there are {count(len(results.rows))} by now."
+        )
     if said:
         return Text(said, lead=True)
     done, asked = len(results.rows), len(results.study["trials"])
@@ -129,8 +134,12 @@ def _costs(results: Results) -> list[Part]:
 
 
 def _trials(results: Results) -> list[Part]:
+    failed = [(each["trial"], each["error"]) for each in results.answer.get("failed", [])]
+    parts: list[Part] = []
+    if failed:
+        parts.append(Table("Trials that failed", [Column("trial"), Column("error")], failed))
     if not results.rows:
-        return []
+        return parts
     names = [name for name in results.rows[0] if not isinstance(results.rows[0][name], list | dict)]
     columns = [
         Column(worded(name), format_of(name, [row.get(name) for row in results.rows])) for name in names
@@ -139,7 +148,7 @@ def _trials(results: Results) -> list[Part]:
         [_linked(results, row[name]) if name == "trial" else row.get(name) for name in names]
         for row in results.rows
     ]
-    return [Table("All trials that are over", columns, rows)]
+    return [*parts, Table("All trials that are over", columns, rows)]
 
 
 def _linked(results: Results, trial: str) -> Link | str:

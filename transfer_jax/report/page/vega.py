@@ -4,6 +4,7 @@ import base64
 import contextlib
 import functools
 import gzip
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -19,12 +20,14 @@ def packed_vega() -> str:
     A browser unpacks it in a moment, and a report is a third as large. To put it together takes a while, so
     that it is kept in `~/.cache/transfer_jax`, by its version.
     """
-    version = "-".join((vl_convert.__version__, vl_convert.get_vegalite_versions()[-1]))
+    version = "-".join(
+        (importlib.metadata.version("vl-convert-python"), vl_convert.get_vegalite_versions()[-1])
+    )
     path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     path = path / "transfer_jax" / f"vega-{version}.gz.b64"
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return path.read_text()
-    script = vl_convert.javascript_bundle()
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
     with contextlib.suppress(OSError):  # A home that cannot be written costs the time again, and no more.
         path.parent.mkdir(parents=True, exist_ok=True)
