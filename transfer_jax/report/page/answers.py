@@ -56,7 +56,7 @@ def record_table(results: Results, caption: str, found: Iterable[Mapping[str, An
     names = sorted(keys, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
     for name in ("test", "metric"):
         values = {record.get(name) for record in records}
-        if len(values) == 1 and names.count(name):
+        if len(values) == 1 and len(records) > 1 and name in names:
             names.remove(name)
             caption = f"{caption}; {worded(name)}: {values.pop()}"
     metrics = {record.get("metric", "accuracy") for record in records}

@@ -86,8 +86,8 @@ def chart(
 
 def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
     """The encoding of a figure."""
-    look = {"format": "%"} if form == "percent" else {}
-    return {"field": field, "type": "quantitative", "title": title, "axis": look, **more}
+    looks = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
+    return {"field": field, "type": "quantitative", "title": title, "axis": looks.get(form, {}), **more}
 
 
 def hints(columns: Mapping[str, Column]) -> list[dict[str, Any]]:

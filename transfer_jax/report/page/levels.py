@@ -89,7 +89,7 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
         columns = {"series": Column("where"), **columns}
     columns["front"] = Column("on the front")
     rows = [{**row, "front": row in front} for row in rows]
-    x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 44})
+    x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 20})
     x["axis"] = {"format": ".2~s", "tickCount": 5}
     y = axis("mean", worded(metric), form, scale={"zero": False})
     best = {"condition": {"test": "datum.front", "value": COLOURS[1]}, "value": MUTED}
@@ -117,23 +117,25 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {**place, "color": best, "tooltip": hints(columns)},
             },
-            {
-                "transform": on_front,
-                "mark": {
-                    "type": "text",
-                    "align": "right",
-                    "baseline": "bottom",
-                    "dx": -6,
-                    "dy": -4,
-                    "color": INK,
-                },
-                "encoding": {**place, "text": {"field": "level"}},
-            },
+            *_names(place, (min(costs.values()) * max(costs.values())) ** 0.5),
         ],
     }
     title = f"{worded(metric).capitalize()} against {worded(cost)}"
     about = "Means of the levels. Nothing that is cheaper is as good as those on the dashed line."
     return chart(title, about, rows, columns, spec)
+
+
+def _names(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
+    """The levels on the front, written towards the middle of the costs."""
+    mark = {"type": "text", "baseline": "bottom", "dy": -4, "color": INK}
+    return [
+        {
+            "transform": [{"filter": f"datum.front && datum.cost {side} {middle}"}],
+            "mark": {**mark, "align": align, "dx": shift},
+            "encoding": {**place, "text": {"field": "level"}},
+        }
+        for side, align, shift in (("<=", "left", 6), (">", "right", -6))
+    ]
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
