@@ -211,7 +211,7 @@ def diagnose(folder: Path) -> None:
             "poly": {"images": 29, "accuracy": 0.6, "balanced_accuracy": 0.5},
         },
         "maps": [{**seen, "method": "Grad-CAM at top"}],
-        "omitted": {},
+        "omitted": {"interpolation": "the head is new"},
     }
     write_json(folder / "diagnostics.json", content)
 

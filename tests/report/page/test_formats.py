@@ -25,7 +25,9 @@ def test_sizes(value, text):
     assert size(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(12, "12 FLOP"), (3.41e9, "3.41 GFLOP"), (2e15, "2 PFLOP")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(12, "12 FLOP"), (327_808, "328 kFLOP"), (3.41e9, "3.41 GFLOP"), (2e15, "2 PFLOP")]
+)
 def test_operations(value, text):
     assert operations(value) == text
 

@@ -76,6 +76,13 @@ def test_infinite_statistics_are_left_out(make_run, tmp_path):
     assert [row[0] for row in distances] == ["head", "top", "blocks.11", "blocks.1", "stem"]
 
 
+def test_what_could_not_be_diagnosed_is_said(make_run, tmp_path):
+    *_, text = parts_of(Record.of(make_run(tmp_path, diagnosed=True)), "By depth")
+    assert text.paragraphs == ["Diagnostics have no interpolation: the head is new."]
+    said, _ = parts_of(Record.of(tmp_path), "Where it looks")
+    assert said.paragraphs[0].endswith("spoke most for the class that was named: Grad-CAM at top.")
+
+
 def test_mistakes_are_shown(make_run, tmp_path):
     _, pictures = parts_of(Record.of(make_run(tmp_path)), "Mistakes")
     assert isinstance(pictures, Pictures)

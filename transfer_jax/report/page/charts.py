@@ -331,7 +331,7 @@ def bars(
     ]
     if shown:
         most = max((row["value"] for row in rows), default=1.0)
-        x["scale"] = {"domain": [0, most * 1.45 or 1], "nice": False}
+        x["scale"] = {"domain": [0, most * 1.3 or 1], "nice": False}
         mark = {"type": "text", "align": "left", "dx": 5, "color": INK}
         layer.append({"mark": mark, "encoding": {"text": {"field": shown}}})
     return chart(

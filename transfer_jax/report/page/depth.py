@@ -58,16 +58,19 @@ def depth_section(record: Record) -> Section | None:
             charts.append(_at_the_end(title, _STATISTICS[name][1], finite(found[name]), form, record))
     charts += _interpolation(found.get("interpolation", []))
     parts: list[Part] = [Charts(charts)] if charts else []
-    return Section("By depth", parts)
+    omitted = [f"Diagnostics have no {part}: {why}." for part, why in found.get("omitted", {}).items()]
+    return Section("By depth", [*parts, Text(omitted)] if omitted else parts)
 
 
 def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) -> Chart:
     title, about, log = _STATISTICS[name]
     groups = np.array_split(np.arange(len(lines)), min(len(lines), MOST_COLUMNS))
     rows, before = [], 0
+    starts = [span["first"] for span in record.spans(by="step")]
     blocks = [block for block in record.blocks if any(block in line["blocks"] for line in lines)]
     for group in groups:
-        last = lines[int(group[-1])]["step"]
+        first, last = (lines[int(index)]["step"] for index in (group[0], group[-1]))
+        before = max([before, *(start for start in starts if start < first)])
         for block in blocks:
             values = [finite(lines[int(index)]["blocks"].get(block)) for index in group]
             values = [value for value in values if value is not None]
@@ -199,5 +202,7 @@ def map_section(record: Record) -> Section | None:
         )
         for each, source in inlined(record.workdir / "diagnostics", maps)
     ]
-    said = "Bright places in held-out images spoke most for the class that was named."
-    return Section("Where it looks", [Text([said]), Pictures(pictures)] if pictures else [])
+    methods = ", ".join(sorted({each["method"] for each in maps if "method" in each}))
+    said = "Bright places in held-out images spoke most for the class that was named"
+    said = f"{said}: {methods}." if methods else f"{said}."
+    return Section("Where it looks", [Text([said]), Pictures(pictures, wide=True)] if pictures else [])

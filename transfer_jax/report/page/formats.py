@@ -46,7 +46,7 @@ def size(value: float) -> str:
 
 def operations(value: float) -> str:
     """Operations, as 12.3 TFLOP."""
-    for unit, power in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
+    for unit, power in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("kFLOP", 1e3)):
         if value >= power:
             return f"{value / power:.3g} {unit}"
     return f"{value:.0f} FLOP"

@@ -141,10 +141,16 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Images side by side."""
+    """Images side by side.
+
+    Attributes:
+        pictures: The images.
+        wide: Whether they are wider than high.
+    """
 
     kind: ClassVar = "pictures"
     pictures: Sequence[Picture]
+    wide: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
