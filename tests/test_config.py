@@ -93,6 +93,18 @@ def test_a_file_of_ones_own(tmp_path):
     assert load_config(str(tmp_path / "mine.py")).schedule.phases[0].epochs == 2
 
 
+def test_the_config_of_a_run_is_one(tmp_path):
+    config = TrainConfig(images="elpv", hidden=(8,), schedule=five_steps("top(3)"))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_json()))
+    assert load_config(str(path)) == config
+    path.write_text('{"images": "elpv"}')
+    with pytest.raises(
+        ValueError, match=r"config.json is not a config that this version can read: 'schedule'"
+    ):
+        load_config(str(path))
+
+
 def test_the_default_schedule_is_the_five_steps():
     assert TrainConfig(images="x").schedule == five_steps("top(2)")
     assert isinstance(TrainConfig(images="x").schedule, Schedule)

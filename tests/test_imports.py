@@ -26,7 +26,7 @@ ONLY = {  # who alone may import a library
     "tensorflow_datasets": ("data/",),
     "grain": ("data/",),
     "array_record": ("data/",),
-    "PIL": ("data/",),
+    "PIL": ("data/", "report/mistakes.py"),
     "safetensors": (
         "weights/readers/",
         "weights/saved.py",
@@ -39,10 +39,12 @@ ONLY = {  # who alone may import a library
     "h5py": ("weights/readers/", "weights/writers.py"),
     "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
+    "jinja2": ("report/page/page.py",),
+    "vl_convert": ("report/page/vega.py",),
     "rich": ("report/", "commands/", "cli.py"),
     "tyro": ("commands/", "cli.py"),
     "huggingface_hub": ("weights/hub.py",),
-    "pyarrow": ("studies/table.py",),
+    "pyarrow": ("studies/table.py", "report/page/results.py"),
     "submitit": ("studies/places.py",),
     "ray": ("studies/places.py",),
 }

@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import diagnostics, features, networks, runs, schedules, studies
+from transfer_jax.commands import diagnostics, features, networks, report, runs, schedules, studies
 from transfer_jax.commands.given import config_place, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": runs.evaluate,
     "predict": runs.predict,
     "diagnose": diagnostics.diagnose,
+    "report": report.report,
     "extract": features.extract,
     "heads": features.heads,
     "study": studies.study,
@@ -64,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
                 _join()
             elif arguments[:1] == ["work"]:
                 processes.end_with_launcher()
-            base, arguments = _take_config(arguments)
-            return _run(arguments, base) or 0
+            base, given = _take_config(arguments)
+            return _run(given, base, ("transfer-jax", *arguments)) or 0
     except KeyboardInterrupt as stopped:
         CONSOLE.print("Stopped; nothing is lost. The same command goes on from here.")
         return PREEMPTED if isinstance(stopped, Terminated) else 130
@@ -111,10 +112,11 @@ def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :]
 
 
-def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
+def _run(arguments: list[str], base: TrainConfig | None, typed: tuple[str, ...]) -> int | None:
     arguments, launched = _split_launched(arguments)
     given = default_config if arguments[:1] == ["study"] else lambda images: TrainConfig(images=images)
-    defaults = {"config": base or given(tyro.MISSING), "command": tuple(launched)}
+    config = base or given(tyro.MISSING)
+    defaults = {"config": config, "command": tuple(launched), "typed": typed}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: preset(command, **defaults) for name, command in COMMANDS.items()},

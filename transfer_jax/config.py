@@ -212,6 +212,8 @@ def shipped_configs() -> dict[str, Path]:
 def load_config(name: str) -> TrainConfig:
     """Reads an experiment: a Python file that defines `config`, or the name of one that comes along.
 
+    The `config.json` of a run is one too.
+
     Raises:
         ValueError: If there is no such file, it fails, or it defines no `TrainConfig` named `config`.
     """
@@ -219,6 +221,11 @@ def load_config(name: str) -> TrainConfig:
     path = shipped.get(name, Path(name))
     if not path.is_file():
         raise ValueError(f"no config {name!r}: neither a file nor one of {', '.join(shipped)}")
+    if path.suffix == ".json":
+        try:
+            return TrainConfig.from_json(json.loads(path.read_bytes()))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a config that this version can read: {error}") from error
     try:
         config = runpy.run_path(str(path)).get("config")
     except Exception as error:

@@ -66,7 +66,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_train_leaves_a_workdir(trained: Path, images: Path) -> None:
     assert json.loads((trained / "config.json").read_text())["images"] == str(images)
-    for name in ("curves.png", "confusion.png", "mistakes.png"):
+    for name in ("curves.png", "confusion.png", "timeline.png"):
         with Image.open(trained / name) as picture:
             assert min(picture.size) > 100
     kinds = [(line["kind"], line["phase"]) for line in lines(trained)]
@@ -81,6 +81,19 @@ def test_train_leaves_a_workdir(trained: Path, images: Path) -> None:
     assert right > 0.9
     assert all(abs(sum(float(row[f"p({c})"]) for c in ("blue", "green", "red")) - 1) < 1e-5 for row in rows)
     assert {path.name for path in (trained / "model").iterdir()} == {"weights.safetensors", "model.json"}
+
+    mistakes = json.loads((trained / "mistakes/mistakes.json").read_text())["mistakes"]
+    wrong = [row["image"] for row in rows if row["label"] != row["predicted"]]
+    assert sorted(each["name"] for each in mistakes) == sorted(wrong)
+    assert [phase["name"] for phase in json.loads((trained / "phases.json").read_text())["phases"]] == [
+        "head",
+        "top",
+    ]
+    timeline = json.loads((trained / "timeline.json").read_text())
+    assert timeline["images"] == {"train": 45, "held_out": 15}
+    assert timeline["planned"] == timeline["executed"]
+    assert len(timeline["planned"]) == 12
+    assert timeline["blocks"] == list(timeline["parameters"])
 
 
 def test_a_finished_run_is_only_read(draw: Callable, run: Callable, tmp_path: Path) -> None:
@@ -98,6 +111,53 @@ def test_a_finished_run_is_only_read(draw: Callable, run: Callable, tmp_path: Pa
     after = everything(workdir)
     del before["config.json"], after["config.json"]  # Indifferent fields may have changed.
     assert after == before
+
+
+def test_training_ends_with_how_to_go_on(experiment: Path, trained: Path, run: Callable) -> None:
+    done = run("train", experiment, "--workdir", trained)
+    assert done.code == 0, done.err
+    *_, predict, report = done.out.replace("\n", " ").rsplit("Try it: ")[-1].split("Look at it: ")
+    assert predict.split() == ["transfer-jax", "predict", str(trained), "IMAGE", "…"]
+    assert Path(report.strip()) == trained / "report.html"
+
+
+def test_the_config_of_a_run_trains_it_again(trained: Path, run: Callable, tmp_path: Path) -> None:
+    done = run("train", trained / "config.json", "--workdir", tmp_path / "again")
+    assert done.code == 0, done.err
+    assert table(tmp_path / "again/predictions.csv") == table(trained / "predictions.csv")
+    environment = json.loads((tmp_path / "again/environment.json").read_text())
+    assert environment["command"][:3] == ["transfer-jax", "train", str(trained / "config.json")]
+
+
+def test_report(trained: Path, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = everything(trained)
+    (trained / "report.html").unlink()
+    done = run("report", trained)
+    assert done.code == 0, done.err
+    assert done.out.split()[-1] == str(trained / "report.html")
+    assert everything(trained).keys() == before.keys()
+    accuracy = lines(trained)[-2]["accuracy"]
+    assert f"{accuracy:.1%}" in (trained / "report.html").read_text()
+
+    shutil.copytree(trained, tmp_path / "other")
+    done = run("report", trained, tmp_path / "other")
+    assert done.code == 0, done.err
+    assert "2 runs side by side" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("nowhere",), "nowhere is not the folder of a run: it has no config.json"),
+        (("nowhere", "--out", "report.pdf"), "--out must end in .html, got report.pdf"),
+        (("nowhere", "nowhere"), "a run is given twice"),
+    ],
+)
+def test_reports_that_cannot_be(run: Callable, arguments: tuple[str, ...], error: str) -> None:
+    done = run("report", *arguments)
+    assert done.code == 2
+    assert error in " ".join(done.err.split())
 
 
 def test_options_override_a_config(experiment: Path, images: Path, run: Callable, tmp_path: Path) -> None:
@@ -220,7 +280,17 @@ def test_console_script(start: Callable) -> None:
     script = Path(sys.executable).with_name("transfer-jax")
     done = start(script, "--help")
     assert done.code == 0, done.err
-    for command in ("demo", "train", "evaluate", "predict", "extract", "models", "inspect", "export"):
+    for command in (
+        "demo",
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "extract",
+        "models",
+        "inspect",
+        "export",
+    ):
         assert f"• {command} " in done.out
 
 

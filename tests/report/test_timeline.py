@@ -32,6 +32,11 @@ def test_a_run_is_read_from_its_log(tmp_path):
     assert Timeline.executed(tmp_path, BLOCKS) == TIMELINE
 
 
+def test_json_gives_it_back():
+    kept = json.loads(json.dumps(TIMELINE.to_json()))
+    assert Timeline.from_json(list(BLOCKS), kept) == TIMELINE
+
+
 @pytest.mark.parametrize("width", [10, 80])
 def test_the_text_has_the_head_on_top(width):
     lines = timeline_text(TIMELINE, width).plain.splitlines()

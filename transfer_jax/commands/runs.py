@@ -36,7 +36,7 @@ def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> Non
     for name, result in studies.demo(folder, quick=quick, seed=seed, progress=BARS):
         rows += studies.table_rows(name, result)
     OUT.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
-    OUT.print(f"Models, curves, confusion matrices and worst mistakes: {folder}", markup=False)
+    OUT.print(f"Models and reports: {folder}", markup=False)
 
 
 def train(
@@ -44,10 +44,12 @@ def train(
     workdir: Path | None = None,
     force_config: bool = False,
     profile: bool = False,
+    typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Train a schedule, or go on with it where it was stopped.
 
     `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
+    `transfer-jax train RUN/config.json` trains again what a run did.
     `transfer-jax train --images DIR --model NAME` fine-tunes on a folder with a subfolder a class.
     Every field of the config is an option.
 
@@ -56,9 +58,11 @@ def train(
         workdir: Folder of the run; `runs/` and the name of the images, if not given.
         force_config: Go on in a folder that was begun with another config; what differs is not undone.
         profile: Record ten steps in `profile` there, for xprof, TensorBoard or Perfetto.
+        typed: The command, word by word.
     """
     folder = workdir or default_workdir(config)
-    _show_result(fit(config, folder, progress=BARS, force=force_config, profile=profile))
+    options = {"force": force_config, "profile": profile, "command": typed}
+    _show_result(fit(config, folder, progress=BARS, **options))
 
 
 def launch(
@@ -159,8 +163,11 @@ def _show_result(result: Result) -> None:
     OUT.print(scores_table(result.metrics))
     OUT.print(_goodput_line(result.goodput), highlight=False, markup=False)
     workdir = shown(result.workdir)
-    OUT.print(f"Model, curves, confusion matrix and worst mistakes: {workdir}", markup=False)
+    OUT.print(f"Model, predictions and proof: {workdir}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {workdir} IMAGE …", highlight=False, markup=False)
+    report = result.workdir / "report.html"
+    if report.exists():
+        OUT.print(f"Look at it: {shown(report)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _goodput_line(goodput: dict) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +30,7 @@ def study(
     target: float | None = None,
     keep: bool = False,
     workdir: Path | None = None,
+    typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Answer a question by many runs: which depth to unfreeze, which recipe, how many images.
 
@@ -50,6 +50,7 @@ def study(
         target: Accuracy to tell the cost of; a point below the best mean, if not given.
         keep: Keep the models and checkpoints of all runs.
         workdir: Folder of the study; `runs/`, the name of the images and that of the study, if not given.
+        typed: The command, word by word.
     """
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
@@ -57,7 +58,7 @@ def study(
         raise ValueError(f"--workers must be at least 1, got {workers}")
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
     wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
-    command = shlex.join(["transfer-jax", *sys.argv[1:]])
+    command = shlex.join(typed or ("transfer-jax", "study", name))
     count = workers or min(cores(), _MOST_WORKERS)
     options = dict(_option(text) for text in job)
     start = starter(on, count, folder, options)
@@ -104,6 +105,9 @@ def _show(found: dict[str, Any], folder: Path) -> None:
             markup=False,
         )
     OUT.print(f"Table, answer and all runs: {folder}", markup=False)
+    report = folder / "report.html"
+    if report.exists():
+        OUT.print(f"Look at it: {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _row(level: dict[str, Any], against: dict[str, Any] | None) -> list[str]:

@@ -1,6 +1,6 @@
-"""The pictures of a run: curves, confusion matrix and worst mistakes."""
+"""The pictures of a run: curves and confusion matrix."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +10,23 @@ from matplotlib.figure import Figure
 from transfer_jax.report.figures import save_figure
 from transfer_jax.report.metrics import read_metrics
 
-_MISTAKES = 12
-
 
 def write_pictures(
     workdir: Path,
     probabilities: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
-    image: Callable[[int], np.ndarray],
 ) -> None:
-    """Draws `curves.png`, `confusion.png` and `mistakes.png` into a workdir.
+    """Draws `curves.png` and `confusion.png` into a workdir.
 
     Args:
         workdir: Has the run's `metrics.jsonl`.
         probabilities: `(images, classes)` of the held-out images.
         labels: `(images,)`, their true classes.
         class_names: Names of the classes.
-        image: Gives a held-out image, uint8 `(height, width, 3)`, by its index.
     """
     save_figure(_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
     save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / "confusion.png")
-    save_figure(_mistakes(probabilities, labels, class_names, image), workdir / "mistakes.png")
 
 
 def _curves(path: Path) -> Figure:
@@ -75,28 +70,4 @@ def _confusion(predicted: np.ndarray, labels: np.ndarray, class_names: Sequence[
         for row, column in np.ndindex(count, count):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    return figure
-
-
-def _mistakes(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    image: Callable[[int], np.ndarray],
-) -> Figure:
-    """The images whose true class got the least probability."""
-    predicted = probabilities.argmax(-1)
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    wrong = [int(index) for index in np.argsort(of_truth) if predicted[index] != labels[index]][:_MISTAKES]
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    if not wrong:
-        figure.suptitle("no mistakes on the held-out images")
-        return figure
-    for place, axes in enumerate(np.ravel(figure.subplots(3, 4))):
-        axes.axis("off")
-        if place < len(wrong):
-            index = wrong[place]
-            axes.imshow(image(index))
-            truth, guess = class_names[labels[index]], class_names[predicted[index]]
-            axes.set_title(f"{truth}, taken for {guess}\n{probabilities[index].max():.0%} sure", fontsize=8)
     return figure

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,6 +52,21 @@ class Timeline:
         """The timeline of a run as it was, from its log."""
         lines = [line for line in read_metrics(workdir / "metrics.jsonl") if line["kind"] == "train"]
         return cls(tuple(blocks), tuple(Epoch(x["phase"], x["epoch"], x["rates"]) for x in lines))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The epochs as plain JSON values, the rates with five digits."""
+        return [
+            {
+                **dataclasses.asdict(each),
+                "rates": {block: float(f"{rate:.5g}") for block, rate in each.rates.items()},
+            }
+            for each in self.epochs
+        ]
+
+    @classmethod
+    def from_json(cls, blocks: Sequence[str], epochs: Sequence[Mapping[str, Any]]) -> "Timeline":
+        """Reads what `to_json` gave."""
+        return cls(tuple(blocks), tuple(Epoch(**epoch) for epoch in epochs))
 
     def rates(self) -> np.ndarray:
         """The rates `(blocks, epochs)`; nan where a block is frozen."""

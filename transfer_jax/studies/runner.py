@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.files import write_text
+from transfer_jax.report.page import attempt, write_study_report
 from transfer_jax.report.progress import Progress
 from transfer_jax.studies.answer import answer
 from transfer_jax.studies.places import Start, Worker
@@ -75,10 +76,11 @@ def run_study(
 
 
 def write_answer(study: Study, folder: Path) -> dict[str, Any]:
-    """Answers from what is finished, and writes that."""
+    """Answers from what is finished, and writes that and the report."""
     found = answer(study, read_rows(study, folder), folder)
     found["failed"] = failures(study, folder)
     write_text(folder / ANSWER, json.dumps(found, indent=1))
+    attempt(write_study_report, folder)
     return found
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
+from transfer_jax.training.environment import write_environment
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.goodput import Goodput, Trace
 from transfer_jax.training.interrupt import Terminated, stop_asked
-from transfer_jax.training.outcome import write_outcome
+from transfer_jax.training.outcome import report, write_outcome, write_phases, write_plan
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
@@ -48,6 +49,7 @@ def fit(
     force: bool = False,
     profile: bool = False,
     dataset: ImageDataset | None = None,
+    command: Sequence[str] = (),
 ) -> Result:
     """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
 
@@ -61,6 +63,7 @@ def fit(
         force: Goes on although the config is not the one that the workdir was begun with.
         profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
+        command: What was typed, word by word, for the report to repeat.
 
     Raises:
         ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
@@ -80,12 +83,16 @@ def fit(
     try:
         latest = checkpoints.latest()
         position = Position() if latest is None else Position(**checkpoints.progress(latest))
-        if position.phase < len(config.schedule.phases):
+        left = position.phase < len(config.schedule.phases)
+        if left:
             run = run or prepare(config, workdir, progress, dataset)
             goodput.seconds, goodput.saved = dict(position.seconds), position.saved
             goodput.lose(workdir)
+            write_environment(workdir, command, images_given=dataset is not None)
+            write_plan(run)
             trace = Trace(workdir / "profile" if profile else None)
             _Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
+        report(workdir, anew=left)
     finally:
         if processes.is_first():
             push(workdir, skip=_LAZY)
@@ -333,6 +340,7 @@ class _Loop:
         if processes.is_first():
             write_certificate(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
+        write_phases(run.workdir, position.results)
         if position.phase == len(self._phases):
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():

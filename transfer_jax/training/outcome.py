@@ -1,9 +1,17 @@
-"""What a run leaves behind: the trained model, its predictions on the held-out images, and pictures."""
+"""What a run leaves behind: the trained model, its predictions on held-out images, and what to look at."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from transfer_jax import processes
+from transfer_jax.files import write_text
+from transfer_jax.models.functional import block_of
+from transfer_jax.report.mistakes import write_mistakes
+from transfer_jax.report.page import attempt, write_run_report
 from transfer_jax.report.pictures import write_pictures
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.report.timeline import Timeline, draw_timelines
@@ -13,7 +21,7 @@ from transfer_jax.weights.saved import SavedModel
 
 
 def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-    """Writes `model/`, `predictions.csv` and the pictures into the workdir.
+    """Writes `model/`, `predictions.csv`, `mistakes/`, `timeline.json` and the pictures into the workdir.
 
     The timeline shows the schedule as it was planned, and as it was carried out.
 
@@ -38,7 +46,55 @@ def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.
         probabilities,
         held_out.labels,
     )
-    write_pictures(run.workdir, probabilities, held_out.labels, held_out.class_names, held_out.image)
-    planned = planned_timeline([run.parts(index) for index in range(len(run.config.schedule.phases))])
+    truth = (held_out.labels, held_out.names, held_out.class_names)
+    write_pictures(run.workdir, probabilities, held_out.labels, held_out.class_names)
+    write_mistakes(run.workdir, probabilities, *truth, held_out.image)
+    path = run.workdir / "timeline.json"
+    content = json.loads(path.read_bytes())
+    planned = Timeline.from_json(content["blocks"], content["planned"])
     executed = Timeline.executed(run.workdir, planned.blocks)
     draw_timelines({"planned": planned, "carried out": executed}, run.workdir / "timeline.png")
+    write_text(path, json.dumps({**content, "executed": executed.to_json()}))
+
+
+def write_plan(run: Run) -> None:
+    """Writes `timeline.json`, if this is the first process: what the schedule will do.
+
+    It has the `blocks`, input side first, the `parameters` of each, how many `images` there are, and the
+    `planned` rates by epoch; the outcome adds those that were `executed`.
+    """
+    if not processes.is_first():
+        return
+    planned = planned_timeline([run.parts(index) for index in range(len(run.config.schedule.phases))])
+    sizes = dict.fromkeys(planned.blocks, 0)
+    for path in run.params:
+        sizes[block_of(path)] += run.arrays[path].size
+    content = {
+        "blocks": planned.blocks,
+        "parameters": sizes,
+        "images": {"train": len(run.train), "held_out": len(run.evaluation)},
+        "planned": planned.to_json(),
+    }
+    write_text(run.workdir / "timeline.json", json.dumps(content))
+
+
+def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `phases.json`, what the phases that are over did, if this is the first process.
+
+    Args:
+        workdir: The run's folder.
+        results: The fields of their `PhaseResult`.
+    """
+    if processes.is_first():
+        write_text(workdir / "phases.json", json.dumps({"phases": results}, indent=1))
+
+
+def report(workdir: Path, *, anew: bool = True) -> None:
+    """Writes `report.html`, if this is the first process; a run is not lost if that fails.
+
+    Args:
+        workdir: The run's folder.
+        anew: Whether to write it although there is one.
+    """
+    if processes.is_first() and (anew or not (workdir / "report.html").exists()):
+        attempt(write_run_report, workdir)

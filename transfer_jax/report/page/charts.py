@@ -1,0 +1,376 @@
+"""Charts as Vega-Lite: curves over epochs, heat maps of blocks, bars, and a confusion matrix.
+
+Colours are variables of `templates/style.css`, so that one drawing suits a light page, a dark one and paper.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transfer_jax.report.page.parts import Chart, Column, Format, Table, finite
+
+INK, MUTED, LINE, FROZEN, HEAT = (f"var(--{name})" for name in ("ink", "muted", "line", "frozen", "heat"))
+COLOURS = tuple(f"var(--c{index})" for index in range(1, 9))
+"""Okabe and Ito's, which the colour-blind can tell apart; shapes and dashes say the same."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 4], [3, 1])
+HEIGHT = 230
+MOST_COLUMNS = 150
+"""More epochs than that share columns of a heat map."""
+
+CONFIG: dict[str, Any] = {
+    "aria": False,  # The page says it in words of its own, and has the figures in a table.
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "range": {"category": list(COLOURS)},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "domainColor": LINE,
+        "tickColor": LINE,
+        "gridColor": LINE,
+    },
+    "axisX": {"grid": False, "labelOverlap": True},
+    "axisY": {"tickCount": 5, "domain": False, "ticks": False},
+    "legend": {
+        "labelColor": INK,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "titleFontSize": 11,
+        "orient": "top",
+        "labelLimit": 260,
+    },
+    "bar": {"cornerRadiusEnd": 3},
+    "text": {"fontSize": 11},
+}
+"""The theme of all charts."""
+
+_NUMBER: dict[Format, str] = {"percent": ".1%", "count": ",", "rate": ".2~g", "seconds": ",.1f"}
+_COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
+
+
+def chart(
+    title: str,
+    about: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+    spec: Mapping[str, Any],
+    *,
+    table: Table | None = None,
+    wide: bool = False,
+) -> Chart:
+    """A chart of some rows, with a table of them unless another is given.
+
+    Args:
+        title: What it shows.
+        about: How to read it.
+        rows: The figures.
+        columns: By field of a row, its column in the table.
+        spec: The drawing, without the figures.
+        table: What to show instead of all rows.
+        wide: Whether it takes the width of the page.
+    """
+    table = table or Table(
+        title, list(columns.values()), [[row.get(field) for field in columns] for row in rows]
+    )
+    values = finite([{field: row.get(field) for field in row} for row in rows])
+    full = {"width": "container", "height": HEIGHT, "data": {"values": values}, **spec}
+    return Chart(title, about, full, table, wide)
+
+
+def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
+    """The encoding of a figure."""
+    looks = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
+    return {"field": field, "type": "quantitative", "title": title, "axis": looks.get(form, {}), **more}
+
+
+def hints(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """What is told of a mark under the pointer."""
+    return [
+        {
+            "field": field,
+            "title": column.name,
+            **(
+                {"type": "quantitative", "format": _NUMBER.get(column.format, ".4~g")}
+                if column.numeric
+                else {}
+            ),
+        }
+        for field, column in columns.items()
+    ]
+
+
+def by_series(names: Sequence[str], field: str = "series") -> dict[str, Any]:
+    """Colours, shapes and dashes of series, told by one legend."""
+    scale = {"domain": list(names)}
+    legend = {"title": None} if len(names) > 1 else None
+    dashes = [
+        {"test": f"datum.{field} === {json.dumps(name)}", "value": dash}
+        for name, dash in zip(names[1:], _cycled(DASHES, names)[1:], strict=True)
+    ]
+    return {
+        "color": {"field": field, "scale": {**scale, "range": _cycled(COLOURS, names)}, "legend": legend},
+        "shape": {"field": field, "scale": {**scale, "range": _cycled(SHAPES, names)}, "legend": legend},
+        "strokeDash": {"condition": dashes, "value": DASHES[0]},
+    }
+
+
+def _cycled(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [values[index % len(values)] for index in range(len(names))]
+
+
+def curves(
+    title: str,
+    about: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    x: Column,
+    y: Column,
+    names: Sequence[str],
+    spans: Sequence[Mapping[str, Any]] = (),
+    log: bool = False,
+) -> Chart:
+    """Lines of figures; a click on the legend picks one.
+
+    Args:
+        title: What it shows.
+        about: How to read it.
+        rows: With `series`, `x` and `y`, and what else the table is to have.
+        x: What `x` is.
+        y: What `y` is.
+        names: The series in order.
+        spans: Stretches of the axis with a `name`, `first` and `last`.
+        log: Whether `y` is shown on a logarithmic scale.
+    """
+    columns = {"series": Column("series"), "x": x, "y": y}
+    if len(names) < 2:
+        del columns["series"]
+    marks = by_series(names)
+    across = _whole([row["x"] for row in rows], spans)
+    up = axis("y", y.name, y.format, scale={"type": "log"} if log else {"zero": False})
+    if log:
+        up["axis"] = {"values": powers([row["y"] for row in rows]), "format": "~e"}
+    layers: list[dict[str, Any]] = [
+        {
+            "params": [{"name": "pick", "select": {"type": "point", "fields": ["series"]}, "bind": "legend"}],
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {
+                **{name: marks[name] for name in ("color", "strokeDash")},
+                "opacity": _picked("pick"),
+            },
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 30 if len(rows) <= 150 else 12},
+            "encoding": {
+                **{name: marks[name] for name in ("color", "shape")},
+                "opacity": _picked("pick"),
+                "tooltip": hints(columns),
+            },
+        },
+    ]
+    spec = {
+        "encoding": {
+            "x": axis("x", x.name, x.format, scale=across),
+            "y": up,
+        },
+        "layer": layers,
+    }
+    if spans:
+        spec = {**spec, "layer": [*_spans(spans, across), *layers]}
+        for layer in layers:
+            layer["encoding"] |= spec["encoding"]
+        del spec["encoding"]
+    return chart(title, about, rows, columns, spec)
+
+
+def _whole(values: Sequence[float], spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A scale from the lowest to the highest of values and spans."""
+    ends = [*values, *(span[end] for span in spans for end in ("first", "last"))]
+    return {"nice": False, "domain": [min(ends), max(ends)]}
+
+
+def _picked(name: str) -> dict[str, Any]:
+    return {"condition": {"param": name, "value": 1}, "value": 0.15}
+
+
+def powers(values: Sequence[float]) -> list[float]:
+    """The powers of ten that values lie between."""
+    ends = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**power for power in range(ends[0], ends[1] + 1)]
+
+
+def _spans(spans: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A rule where each stretch of the x axis begins, and its name where there is room."""
+    whole = max(span["last"] for span in spans) - min(span["first"] for span in spans) or 1
+    room = f"(datum.last - datum.first) / {whole} * width > 6 * length(datum.name)"
+    x = {"field": "first", "type": "quantitative", "scale": scale}
+    data = {"values": list(spans)}
+    rules = {"type": "rule", "color": MUTED, "strokeDash": [2, 3], "opacity": 0.7}
+    names = {"type": "text", "align": "left", "baseline": "bottom", "dx": 2, "dy": -2, "color": MUTED}
+    return [
+        {
+            "data": data,
+            "transform": [{"filter": f"datum.first > {spans[0]['first']}"}],
+            "mark": rules,
+            "encoding": {"x": x},
+        },
+        {
+            "data": data,
+            "transform": [{"filter": room}],
+            "mark": names,
+            "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "name"}},
+        },
+    ]
+
+
+def heat_map(
+    title: str,
+    about: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    blocks: Sequence[str],
+    x: str,
+    value: Column,
+    spans: Sequence[Mapping[str, Any]] = (),
+    limits: tuple[float, float] | None = None,
+    log: bool = True,
+    table: Table | None = None,
+) -> Chart:
+    """Blocks from the input at the bottom to the head on top, by epochs or steps, coloured by a figure.
+
+    Args:
+        title: What it shows.
+        about: How to read it.
+        rows: Cells with `block`, `first` and `last` on the axis, and `value`, None where there is nothing.
+        blocks: The blocks, input side first.
+        x: What the axis is.
+        value: What the figure is.
+        spans: As of `curves`.
+        limits: The lowest and highest figure of the colours, which charts side by side share.
+        log: Whether the colours are on a logarithmic scale.
+        table: The figures; a row a cell, if not given.
+    """
+    rows = finite([row for row in rows if row["value"] is not None and (row["value"] > 0 or not log)])
+    rows = [row for row in rows if row["value"] is not None]
+    last = max([row["last"] for row in rows] + [span["last"] for span in spans], default=1)
+    columns = {"block": Column("block"), "first": Column(f"from {x}", "count")}
+    columns |= {"last": Column(f"to {x}", "count"), "value": value}
+    low, high = limits or span_of([row["value"] for row in rows], log=log)
+    colour = {"scheme": "viridis", "domain": [low, high], "clamp": True, **({"type": "log"} if log else {})}
+    legend = {"gradientLength": 180, "gradientThickness": 10, "titleOrient": "left", "tickCount": 3}
+    legend |= {"format": _COLOUR_NUMBER.get(value.format, ".2~g"), "orient": "bottom"}
+    named = None if value.name == title.lower() else value.name
+    across = {"nice": False, "domain": [0, last]}
+    cells = {
+        "mark": {"type": "rect"},
+        "encoding": {
+            "x": axis("first", x, scale=across),
+            "x2": {"field": "last"},
+            "y": {
+                "field": "block",
+                "type": "nominal",
+                "title": None,
+                "scale": {"domain": list(reversed(blocks))},
+            },
+            "color": axis("value", named, scale=colour, legend=legend),
+            "tooltip": hints(columns),
+        },
+    }
+    del cells["encoding"]["color"]["axis"]
+    spec = {
+        "height": len(blocks) * (15 if len(blocks) <= 24 else 11),
+        "view": {"fill": FROZEN},
+        "layer": [cells, *_spans(spans, across)] if spans else [cells],
+    }
+    return chart(title, about, rows, columns, spec, table=table)
+
+
+def span_of(values: Sequence[float], *, log: bool) -> tuple[float, float]:
+    """Limits for colours: on a logarithmic scale not below a ten-thousandth of the highest."""
+    high = max(values, default=1.0)
+    low = min(values, default=0.1)
+    if log:
+        low = max(low, high * 1e-4)
+        return (low, high) if low < high else (high / 10, high)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def bars(
+    title: str,
+    about: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    names: Sequence[str],
+    name: Column,
+    value: Column,
+    shown: str | None = None,
+) -> Chart:
+    """Horizontal bars.
+
+    Args:
+        title: What it shows.
+        about: How to read it.
+        rows: With `name`, `value`, and what else the table is to have.
+        names: The names from the top.
+        name: What a bar stands for.
+        value: What its length is.
+        shown: Field of a row that is written beside its bar.
+    """
+    columns = {"name": name, "value": value}
+    y = {"field": "name", "type": "nominal", "title": None, "scale": {"domain": list(names)}}
+    x = axis("value", value.name, value.format)
+    x["axis"] |= {"tickCount": 6}
+    layer: list[dict[str, Any]] = [
+        {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": hints(columns)}}
+    ]
+    if shown:
+        most = max((row["value"] for row in rows), default=1.0)
+        x["scale"] = {"domain": [0, most * 1.3 or 1], "nice": False}
+        mark = {"type": "text", "align": "left", "dx": 5, "color": INK}
+        layer.append({"mark": mark, "encoding": {"text": {"field": shown}}})
+    return chart(
+        title, about, rows, columns, {"height": 22 * len(names), "encoding": {"x": x, "y": y}, "layer": layer}
+    )
+
+
+def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
+    """A confusion matrix: the number of images, coloured by its share of the true class."""
+    rows = [
+        {"true": true, "predicted": predicted, "images": images, "share": images / max(sum(line), 1)}
+        for true, line in zip(classes, matrix, strict=True)
+        for predicted, images in zip(classes, line, strict=True)
+    ]
+    columns = {"true": Column("true"), "predicted": Column("predicted"), "images": Column("images", "count")}
+    columns["share"] = Column("share of the true class", "percent")
+    angle = 0 if sum(map(len, classes)) <= 40 else -40
+    sides = {"type": "nominal", "scale": {"domain": list(classes), "padding": 0.04}}
+    opacity = {"field": "share", "type": "quantitative", "legend": None}
+    opacity["scale"] = {"domain": [0, 1], "range": [0.05, 0.7]}
+    layer = [
+        {"mark": {"type": "rect", "color": HEAT}, "encoding": {"opacity": opacity, "tooltip": hints(columns)}}
+    ]
+    if len(classes) <= 20:
+        layer.append(
+            {"mark": {"type": "text", "color": INK}, "encoding": {"text": {"field": "images"}}}  # pyright: ignore
+        )
+    spec = {
+        "height": len(classes) * max(min(300 // max(len(classes), 1), 56), 12),
+        "encoding": {
+            "x": {"field": "predicted", **sides, "axis": {"labelAngle": angle}},
+            "y": {"field": "true", **sides},
+        },
+        "layer": layer,
+    }
+    table = Table(
+        "Images by true class (a row each) and predicted class",
+        [Column("true class"), *(Column(name, "count") for name in classes)],
+        [[name, *line] for name, line in zip(classes, matrix, strict=True)],
+    )
+    about = "A row is a true class, a column what it was taken for; the diagonal is right."
+    return chart("Confusion matrix", about, rows, columns, spec, table=table)
