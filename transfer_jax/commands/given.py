@@ -19,7 +19,7 @@ def takes_config(command: Callable[..., Any]) -> bool:
     return "config" in inspect.signature(command).parameters
 
 
-def preset(command: Callable[..., Any], **defaults: Any) -> Callable[..., Any]:
+def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any]:
     """The command with other defaults, for those of its parameters that are named."""
     signature = inspect.signature(command)
     parameters = [
