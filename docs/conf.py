@@ -56,6 +56,15 @@ class NameOrCode(SphinxRole):
         return function(role, self.rawtext, self.text, self.lineno, self.inliner)
 
 
+def only_what_is_there(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Leaves out of the navigation what is not written yet."""
+    if docname == "index":
+        lines = source[0].splitlines(keepends=True)
+        patterns = {line for line in lines if re.fullmatch(r"\w+\*\n", line)}
+        missing = {line for line in patterns if not [*app.srcdir.glob(line.strip() + ".md")]}
+        source[0] = "".join(line for line in lines if line not in missing)
+
+
 def link_to_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     """Lets links to files outside of docs/ lead to the pages that show them."""
     del app, docname
@@ -67,3 +76,4 @@ def setup(app: Sphinx) -> None:
     """Is called by Sphinx."""
     app.add_role("name_or_code", NameOrCode())
     app.connect("source-read", link_to_pages)
+    app.connect("source-read", only_what_is_there)
