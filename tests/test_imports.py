@@ -41,6 +41,9 @@ ONLY = {  # who alone may import a library
     "rich": ("report/", "commands/", "cli.py"),
     "tyro": ("commands/", "cli.py"),
     "huggingface_hub": ("weights/hub.py",),
+    "pyarrow": ("studies/table.py",),
+    "submitit": ("studies/places.py",),
+    "ray": ("studies/places.py",),
 }
 
 

@@ -14,12 +14,13 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import features, networks, runs, schedules
-from transfer_jax.commands.given import preset, takes_config
+from transfer_jax.commands import features, networks, runs, schedules, studies
+from transfer_jax.commands.given import config_place, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
 from transfer_jax.memory import keep_freed_memory
 from transfer_jax.report.console import BARS, CONSOLE, OUT
+from transfer_jax.studies.ready import default_config
 from transfer_jax.training.interrupt import Terminated, terminable
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -32,6 +33,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": runs.predict,
     "extract": features.extract,
     "heads": features.heads,
+    "study": studies.study,
+    "work": studies.work,
     "models": networks.models,
     "inspect": networks.inspect,
     "export": networks.export,
@@ -58,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         with terminable():
             if arguments[:1] in (["train"], ["extract"]):
                 _join()
+            elif arguments[:1] == ["work"]:
+                processes.end_with_launcher()
             base, arguments = _take_config(arguments)
             return _run(arguments, base) or 0
     except KeyboardInterrupt as stopped:
@@ -88,10 +93,13 @@ def _several() -> bool:
 
 def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
     """Reads the config that `train CONFIG …` names; its values become the defaults of the options."""
-    command = COMMANDS.get(arguments[0]) if len(arguments) > 1 else None
-    if command is not None and takes_config(command) and not arguments[1].startswith("-"):
-        return load_config(arguments[1]), [arguments[0], *arguments[2:]]
-    return None, arguments
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    if command is None or not takes_config(command):
+        return None, arguments
+    place = config_place(command)
+    if any(argument.startswith("-") for argument in arguments[: place + 1]) or len(arguments) <= place:
+        return None, arguments
+    return load_config(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]
 
 
 def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -104,7 +112,8 @@ def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
     arguments, launched = _split_launched(arguments)
-    defaults = {"config": base or TrainConfig(images=tyro.MISSING), "command": tuple(launched)}
+    given = default_config if arguments[:1] == ["study"] else lambda images: TrainConfig(images=images)
+    defaults = {"config": base or given(tyro.MISSING), "command": tuple(launched)}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: preset(command, **defaults) for name, command in COMMANDS.items()},

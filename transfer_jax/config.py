@@ -11,6 +11,7 @@ from transfer_jax.data import Augmentation
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import five_steps
 from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.freezing.selectors import parse
 
 Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16"]
@@ -31,9 +32,14 @@ class TrainConfig:
             `elpv`, `elpv:likely`, `elpv:sure` or `elpv:confidence`.
         model: Name of the network (`transfer-jax models`).
         weights: `auto` for the weights published for the network, a file, or `none` for random ones.
+        reinitialize: Selector of blocks that begin with random parameters in place of the pretrained ones, as
+            whole blocks; empty for none.
         schedule: What trains when.
         augmentation: How training images are varied in the phases that augment.
         eval_fraction: Share of the images held out, stratified by class, to evaluate on.
+        split_seed: Seed of the split; None takes `seed`.
+        images_per_class: Training images of each class at most, drawn at random with the split: the fewer are
+            among the more, and the held-out images stay the same. None takes all.
         image_size: Side of the network's input in pixels; None takes what the weights expect.
         crop_fraction: Share of an image's shorter side that evaluation sees; None takes what the weights
             expect; 1.0 shows the whole of a square image.
@@ -55,6 +61,8 @@ class TrainConfig:
         on_bad_image: `error` stops at an image that cannot be read; `skip` leaves such images out and lists
             them in the workdir.
         eval_every: Epochs between evaluations; 0 evaluates at the end of each phase only.
+        score_training: Whether the training images are scored, too, at the end of the run: as evaluation sees
+            them, without augmentation.
         measure_every: Steps between measurements of gradients, updates and distances by depth; 0 is off.
         checkpoint_seconds: Time between checkpoints, in seconds; one is also taken at the end of each phase.
         strategy: How a step is spread over devices: `jit`, one device; `mesh`, all of them, each with its
@@ -70,6 +78,8 @@ class TrainConfig:
         threads: Threads that read images.
         data_dir: Folder of prepared datasets; None takes the default.
         feature_dir: Folder of cached features, which several runs may share; None puts them into the workdir.
+        shared_features: Whether a cache holds the features of all images, trained on and held out, computed
+            from the images themselves: runs with other splits share it then, whichever came first.
         feature_precision: What cached features are stored in: `auto`, what they are computed in; `float16`,
             `bfloat16` or `int8`, which take less room and say what error they make.
         feature_gigabytes: Disk that all caches in that folder may take, in units of 10^9 bytes; those used
@@ -81,9 +91,12 @@ class TrainConfig:
     images: str
     model: str = "efficientnet_lite0"
     weights: str = "auto"
+    reinitialize: str = ""
     schedule: Schedule = dataclasses.field(default_factory=lambda: five_steps("top(2)"))
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     eval_fraction: float = 0.25
+    split_seed: int | None = None
+    images_per_class: int | None = None
     image_size: int | None = None
     crop_fraction: float | None = None
     hidden: tuple[int, ...] = ()
@@ -101,6 +114,7 @@ class TrainConfig:
     seed: int = 0
     on_bad_image: OnBadImage = "error"
     eval_every: int = 0
+    score_training: bool = False
     measure_every: int = 0
     checkpoint_seconds: float = 30.0
     strategy: StrategyName = "auto"
@@ -112,6 +126,7 @@ class TrainConfig:
     threads: int = 2
     data_dir: str | None = None
     feature_dir: str | None = None
+    shared_features: bool = False
     feature_precision: FeaturePrecision = "auto"
     feature_gigabytes: float = 50.0
     feature_tier: FeatureTier = "auto"
@@ -137,6 +152,8 @@ class TrainConfig:
             ("drop_path", 0 <= self.drop_path < 1, "in [0, 1)"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("seed", self.seed >= 0, "at least 0"),
+            ("split_seed", self.split_seed is None or self.split_seed >= 0, "at least 0"),
+            ("images_per_class", self.images_per_class is None or self.images_per_class >= 1, "at least 1"),
             ("eval_every", self.eval_every >= 0, "at least 0"),
             ("measure_every", self.measure_every >= 0, "at least 0"),
             ("checkpoint_seconds", self.checkpoint_seconds >= 0, "at least 0"),
@@ -147,6 +164,8 @@ class TrainConfig:
         ):
             if not good:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")
+        if self.reinitialize:
+            object.__setattr__(self, "reinitialize", str(parse(self.reinitialize)))
         for option in self.compiler_options:
             if not re.fullmatch(r"xla_\w+=\S+", option):
                 raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")

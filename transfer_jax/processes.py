@@ -34,7 +34,7 @@ def join() -> None:
     Raises:
         ValueError: If only some of the three are told.
     """
-    _end_with_launcher()
+    end_with_launcher()
     if jax.distributed.is_initialized():
         return
     told = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
@@ -68,7 +68,7 @@ def _on_tpu() -> bool:
     return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
-def _end_with_launcher() -> None:
+def end_with_launcher() -> None:
     """Lets the system end this process when the launcher that started it ends, however that may be."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None or sys.platform != "linux":

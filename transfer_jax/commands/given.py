@@ -19,6 +19,11 @@ def takes_config(command: Callable[..., Any]) -> bool:
     return "config" in inspect.signature(command).parameters
 
 
+def config_place(command: Callable[..., Any]) -> int:
+    """Where among the arguments that experiment is named: behind what else has no name of its own."""
+    return 1 + list(inspect.signature(command).parameters).index("config")
+
+
 def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any]:
     """The command with other defaults, for those of its parameters that are named."""
     signature = inspect.signature(command)

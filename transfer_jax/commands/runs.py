@@ -9,7 +9,7 @@ from rich.table import Table
 
 from transfer_jax import studies
 from transfer_jax.commands.given import Config, default_workdir
-from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.data import load_dataset
 from transfer_jax.launch import launch as run_processes
 from transfer_jax.mirror import local_of, pull, shown
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
@@ -18,7 +18,7 @@ from transfer_jax.training import fit
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
 from transfer_jax.training.result import Result
-from transfer_jax.training.run import images_of
+from transfer_jax.training.run import images_of, split_images
 from transfer_jax.training.workdir import read_config
 from transfer_jax.weights.saved import SavedModel
 
@@ -97,7 +97,7 @@ def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None 
     saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
-        _, dataset = stratified_split(images_of(config, workdir, BARS), config.eval_fraction, config.seed)
+        _, dataset = split_images(images_of(config, workdir, BARS), config)
     else:
         dataset = load_dataset(images)
     if dataset.class_names != saved.class_names:

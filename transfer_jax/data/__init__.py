@@ -10,7 +10,7 @@ from transfer_jax.data.images import BadImageError, decode_image
 from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
 from transfer_jax.data.records import default_data_dir, from_tfds
 from transfer_jax.data.sources import load_dataset
-from transfer_jax.data.split import stratified_split
+from transfer_jax.data.split import fewer, stratified_split
 from transfer_jax.data.transforms import eval_transform, train_transform
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "decode_image",
     "default_data_dir",
     "eval_transform",
+    "fewer",
     "from_arrays",
     "from_csv",
     "from_elpv",

@@ -27,6 +27,8 @@ class ImageDataset:
         strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
         weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
             accuracy, such as how sure its label is.
+        whole: What a split divided, of which this is a part; None if it is no part.
+        rows: int `(n,)`, the positions of the images there.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -36,6 +38,8 @@ class ImageDataset:
     fingerprint: str
     strata: np.ndarray | None = None
     weights: np.ndarray | None = None
+    whole: "ImageDataset | None" = None
+    rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -103,7 +107,15 @@ class ImageDataset:
             fingerprint=digest.hexdigest(),
             strata=None if self.strata is None else self.strata[chosen],
             weights=None if self.weights is None else self.weights[chosen],
+            rows=None if self.rows is None else self.rows[chosen],
         )
+
+    def part(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
+        """A subset that knows what it is a part of; a part of a part is one of the whole."""
+        found = self.subset(indices)
+        if self.whole is not None:
+            return found
+        return dataclasses.replace(found, whole=self, rows=np.asarray(indices, dtype=np.int64))
 
     def of_rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """What a batch says of the images at `indices` besides their pixels.

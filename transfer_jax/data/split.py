@@ -1,4 +1,4 @@
-"""Splitting a dataset in two, keeping the proportions of its groups."""
+"""Splitting a dataset in two, keeping the proportions of its groups, and drawing a part of it."""
 
 import math
 
@@ -20,7 +20,7 @@ def stratified_split(
         seed: The same seed gives the same split.
 
     Returns:
-        The training and the evaluation part, each in the order of the dataset.
+        The training and the evaluation part, each in the order of the dataset, which is their `whole`.
 
     Raises:
         ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, a class
@@ -39,7 +39,22 @@ def stratified_split(
 
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=eval_fraction, random_state=seed)
     train, evaluation = next(splitter.split(np.zeros(len(dataset)), groups))
-    return dataset.subset(np.sort(train)), dataset.subset(np.sort(evaluation))
+    return dataset.part(np.sort(train)), dataset.part(np.sort(evaluation))
+
+
+def fewer(dataset: ImageDataset, per_class: int, seed: int) -> ImageDataset:
+    """So many images of each class at most, drawn at random, in the order of the dataset.
+
+    Args:
+        dataset: What to draw from.
+        per_class: How many; a class that has fewer keeps all.
+        seed: The same seed draws the fewer among the more.
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    labels = dataset.labels[order]
+    classes = range(len(dataset.class_names))
+    drawn = [order[np.flatnonzero(labels == label)[:per_class]] for label in classes]
+    return dataset.part(np.sort(np.concatenate(drawn)))
 
 
 def _check_classes(dataset: ImageDataset) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -136,6 +136,13 @@ class FeatureStore:
             if self._drop(path):
                 total -= size
 
+    def drop_others(self, boundaries: Container[str | None]) -> None:
+        """Deletes all caches but those at some boundaries, and those that a process is writing."""
+        for path in sorted(self.root.glob(f"*/{FILE}")):
+            with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
+                if FeatureKey.from_json(Manifest.read(path.parent).key).boundary not in boundaries:
+                    self._drop(path.parent)
+
     def _drop(self, directory: Path) -> bool:
         """Deletes a cache, unless a process is writing it."""
         lock = self._lock(directory.name)
@@ -148,7 +155,7 @@ class FeatureStore:
             remove(directory)
         finally:
             lock.release()
-        _logger.info("dropped the features in %s, to stay within the budget", directory)
+        _logger.info("dropped the features in %s", directory)
         return True
 
     def _lock(self, name: str) -> FileLock:

@@ -114,7 +114,7 @@ def _with_few_images(run: Run) -> Run:
     return dataclasses.replace(
         run,
         # Some classes may have no image; a class weighs the same time whatever it weighs.
-        config=dataclasses.replace(run.config, class_weights="none"),
+        config=dataclasses.replace(run.config, class_weights="none", shared_features=False),
         train=few(run.train, max(run.batch_size, _EXTRACTED)),
         evaluation=few(run.evaluation, EXTRACTION_BATCH),
     )

@@ -54,6 +54,7 @@ class Inputs:
         start: The boundary that `features` were taken at; None for live images.
         train: Endless training batches.
         evaluate: Makes the batches of the held-out images, in order.
+        evaluate_training: Makes those of the training images likewise, without augmentation.
         complete: Adds to a training batch what is not read in threads: features that are on the device.
         tier: Where the features are kept; None for live images.
         extracted: Rows of features that had to be computed.
@@ -64,6 +65,7 @@ class Inputs:
     start: str | None
     train: Batches
     evaluate: Callable[[], Iterable[Mapping[str, Any]]]
+    evaluate_training: Callable[[], Iterable[Mapping[str, Any]]]
     complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda batch: batch
     tier: Tier | None = None
     extracted: int = 0
@@ -105,14 +107,20 @@ def _live(run: Run, phase: Phase, seed: int) -> Inputs:
         start=None,
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: image_batches(run.evaluation, run),
+        evaluate_training=lambda: image_batches(run.train, run),
     )
 
 
 def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, progress: Progress) -> Inputs:
     extractor = Extractor(run, boundary, arrays)
     augmentation = run.config.augmentation if phase.augment else None
-    train = extractor(run.train, progress, "extracting training features", augmentation, phase.views, seed)
-    held_out = extractor(run.evaluation, progress, "extracting evaluation features")
+    task = "extracting training features"
+    if augmentation is None:
+        train = extractor.part(run.train, progress, task)
+    else:
+        views = extractor(run.train, progress, task, augmentation, phase.views, seed)
+        train = Part(views, np.arange(len(run.train)))
+    held_out = extractor.part(run.evaluation, progress, "extracting evaluation features")
     images, tier = len(run.train), tier_of(run, train.cache.manifest.bytes)
     if tier == "memory":
         train.cache.read()
@@ -120,9 +128,13 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
 
     def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         views = rng.integers(phase.views, size=run.batch_size)[places] if phase.views else 0
-        rows = views * images + indices
+        rows = views * images + train.rows[indices]
         features = train.cache.columns(rows) if columns is None else {"row": rows}
         return {**features, **run.train.of_rows(indices)}
+
+    def plain() -> Part:
+        """The training features without augmentation; computed when they are asked for."""
+        return train if augmentation is None else extractor.part(run.train, progress, task)
 
     def complete(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         return batch if columns is None else {**batch, **columns(batch["row"])}
@@ -130,11 +142,12 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     return Inputs(
         start=boundary,
         train=_shuffled(run, fetch, seed),
-        evaluate=lambda: _feature_batches(held_out.cache, run),
+        evaluate=lambda: _feature_batches(held_out, run),
+        evaluate_training=lambda: _feature_batches(plain(), run),
         complete=complete,
         tier=tier,
-        extracted=train.rows + held_out.rows,
-        extract_seconds=train.seconds + held_out.seconds,
+        extracted=sum(each.rows for each in extractor.done),
+        extract_seconds=sum(each.seconds for each in extractor.done),
         compile_seconds=extractor.compile_seconds,
     )
 
@@ -147,6 +160,24 @@ def tier_of(run: Run, bytes: int) -> Tier:
     return choose_tier(bytes, device=one) if wish == "auto" else wish
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The features of a dataset among those of a cache.
+
+    Attributes:
+        extraction: The cache.
+        rows: `(images,)`, where they are in it.
+    """
+
+    extraction: Extraction
+    rows: np.ndarray
+
+    @property
+    def cache(self) -> FeatureCache:
+        """The cache."""
+        return self.extraction.cache
+
+
 class Extractor:
     """The frozen prefix up to a boundary, ready to be run over datasets.
 
@@ -154,9 +185,14 @@ class Extractor:
         run: Which network, preprocessing, precision and folder.
         boundary: Where the prefix ends.
         arrays: All arrays of the model.
+
+    Attributes:
+        done: The extractions so far.
     """
 
     def __init__(self, run: Run, boundary: str, arrays: Arrays) -> None:
+        self.done: list[Extraction] = []
+        self._shared: Extraction | None = None
         self._run = run
         self._boundary = boundary
         self._digests = digests(arrays)
@@ -168,6 +204,13 @@ class Extractor:
     def compile_seconds(self) -> float:
         """Time that compiling took; 0 if everything was on disk."""
         return sum(each.seconds for each in self._compiled.values())
+
+    def part(self, dataset: ImageDataset, progress: Progress, task: str) -> Part:
+        """The features of a part of the images; with `shared_features` among those of all of them."""
+        if not self._run.config.shared_features or dataset.whole is None or dataset.rows is None:
+            return Part(self(dataset, progress, task), np.arange(len(dataset)))
+        self._shared = self._shared or self(dataset.whole, progress, "extracting features")
+        return Part(self._shared, dataset.rows)
 
     def __call__(
         self,
@@ -193,7 +236,7 @@ class Extractor:
         )
         rows = len(dataset) * (views or 1)
         lower = run.block_names[: run.block_names.index(self._boundary)]
-        origin = run.features.origin(key, lower, self._fingerprint)
+        origin = None if run.config.shared_features else run.features.origin(key, lower, self._fingerprint)
         start = None if origin is None else origin.boundary
         if origin is not None:
             fetch = lambda rows: {"image": origin.gather(rows)}  # noqa: E731
@@ -230,6 +273,7 @@ class Extractor:
             say=progress.say,
         )
         progress.finish()
+        self.done.append(extraction)
         if extraction.rows and extraction.cache.error:
             progress.say(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
         return extraction
@@ -291,9 +335,10 @@ def image_batches(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]
     return ordered_batches(fetch, len(dataset), batch_size=size, rows=rows, threads=run.config.threads)
 
 
-def _feature_batches(cache: FeatureCache, run: Run) -> Iterable[Mapping[str, Any]]:
+def _feature_batches(part: Part, run: Run) -> Iterable[Mapping[str, Any]]:
     size, rows = run.batch_size, run.strategy.rows(run.batch_size)
-    return ordered_batches(cache.columns, len(cache), batch_size=size, rows=rows)
+    fetch = lambda indices: part.cache.columns(part.rows[indices])  # noqa: E731
+    return ordered_batches(fetch, len(part.rows), batch_size=size, rows=rows)
 
 
 def _shuffled(run: Run, fetch: Any, seed: int) -> Batches:

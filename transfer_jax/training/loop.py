@@ -286,13 +286,22 @@ class _Loop:
 
     def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Predicts the held-out images, logs the scores, and returns both."""
-        held_out = self._run.evaluation
+        return self._score(trainer, epoch, "evaluation", self._run.evaluation, trainer.predict)
+
+    def _score(
+        self,
+        trainer: PhaseTrainer,
+        epoch: int,
+        kind: str,
+        dataset: ImageDataset,
+        predict: Callable[[], np.ndarray],
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         with self._goodput.on("evaluate"):
-            probabilities = trainer.predict()
-            truth = (held_out.labels, held_out.class_names, held_out.weights)
+            probabilities = predict()
+            truth = (dataset.labels, dataset.class_names, dataset.weights)
             scores = evaluation_metrics(probabilities, *truth)
         step = self._global_step(epoch * trainer.parts.steps_per_epoch)
-        self._log.write(step, "evaluation", phase=trainer.parts.phase.name, epoch=epoch, **scores)
+        self._log.write(step, kind, phase=trainer.parts.phase.name, epoch=epoch, **scores)
         return probabilities, scores
 
     def _end_phase(self, trainer: PhaseTrainer, tally: Tally, frozen: dict[str, str]) -> None:
@@ -300,6 +309,9 @@ class _Loop:
         parts, run, position = trainer.parts, self._run, self._position
         step, compiled = trainer.programs.step, trainer.compile_seconds
         probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
+        if run.config.score_training and position.phase + 1 == len(self._phases):
+            predict = functools.partial(trainer.predict, training=True)
+            self._score(trainer, parts.phase.epochs, "training_scores", run.train, predict)
         self._goodput.move(trainer.compile_seconds - compiled, "evaluate", "compile")
         tally.compile_seconds += trainer.compile_seconds - compiled
         step_seconds = tally.train_seconds / parts.steps

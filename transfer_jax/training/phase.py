@@ -248,16 +248,15 @@ class PhaseTrainer:
         run = self.programs.compiled("plasticity", arrays, reference, batch)
         return {name: float(value) for name, value in jax.device_get(run(arrays, reference, batch)).items()}
 
-    def predict(self) -> np.ndarray:
-        """Probabilities `(images, classes)` of the held-out images."""
+    def predict(self, *, training: bool = False) -> np.ndarray:
+        """Probabilities `(images, classes)` of the held-out images, or of the training images."""
+        batches = self.inputs.evaluate_training if training else self.inputs.evaluate
         arrays = self.evaluated_arrays()
         strategy = self._run.strategy
-        first = next(iter(self.inputs.evaluate()))
+        first = next(iter(batches()))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)
-        return predict(
-            lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, self.inputs.evaluate()
-        )
+        return predict(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches())
 
     def exchange_seconds(self) -> float:
         """The time that averaging gradients over all devices takes by itself; 0 on one device."""

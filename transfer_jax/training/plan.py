@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.data import load_dataset
 from transfer_jax.freezing.labels import FROZEN
 from transfer_jax.models.functional import block_of, split
 from transfer_jax.report.timeline import Epoch, Timeline
 from transfer_jax.training.parts import PhaseParts, schedule_parts
-from transfer_jax.training.run import abstract_model, batch_size, check
+from transfer_jax.training.run import abstract_model, batch_size, check, split_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def plan(config: TrainConfig) -> Plan:
     """
     check(config)
     dataset = load_dataset(config.images, config.data_dir)
-    train, _ = stratified_split(dataset, config.eval_fraction, config.seed)
+    train, _ = split_images(dataset, config)
     model = abstract_model(config, len(dataset.class_names))
     _, params, _ = split(model)
     steps_per_epoch = len(train) // batch_size(config, len(train))

@@ -14,7 +14,7 @@ from flax import nnx
 
 from transfer_jax import processes
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import ImageDataset, check_images, load_dataset, stratified_split, without
+from transfer_jax.data import ImageDataset, check_images, fewer, load_dataset, stratified_split, without
 from transfer_jax.features import FeatureStore, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
@@ -26,6 +26,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.training.caching import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
+from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
 from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 from transfer_jax.weights import find_spec, load_pretrained
 from transfer_jax.weights.specs import WeightsSpec
@@ -176,13 +177,14 @@ def prepare(
     """
     check(config)
     dataset = images_of(config, workdir, progress, dataset)
-    train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
+    train, evaluation = split_images(dataset, config)
     if len(train) < config.accumulate:
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
         )
-    spec, preprocessing = _expected(config)
-    model = create_model(
+    spec, preprocessing = expected(config)
+    initial = functools.partial(
+        create_model,
         config.model,
         len(dataset.class_names),
         hidden=config.hidden,
@@ -191,10 +193,12 @@ def prepare(
         image_size=preprocessing.image_size,
         taps=config.taps,
         seed=config.seed,
-        abstract_backbone=spec is not None,
     )
+    model = initial(abstract_backbone=spec is not None)
     if spec is not None:
         load_pretrained(model, spec)
+    if config.reinitialize:
+        reinitialize(model, initial(), config.reinitialize)
     run = Run.of(
         model,
         config=config,
@@ -217,19 +221,19 @@ def abstract_run(config: TrainConfig, strategy: Strategy, dataset: ImageDataset 
         dataset: The images; None reads those of the config.
     """
     dataset = load_dataset(config.images, config.data_dir) if dataset is None else dataset
-    train, evaluation = stratified_split(dataset, config.eval_fraction, config.seed)
+    train, evaluation = split_images(dataset, config)
     return Run.of(
         abstract_model(config, len(dataset.class_names)),
         config=config,
         train=train,
         strategy=strategy,
         workdir=Path(),
-        preprocessing=_expected(config)[1],
+        preprocessing=expected(config)[1],
         evaluation=evaluation,
     )
 
 
-def _expected(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
+def expected(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
     """The weights of a config, if any, and what the network is given after the config's overrides."""
     spec = None if config.weights == "none" else find_spec(config.model, config.weights)
     preprocessing = (spec or variant_of(config.model)).preprocessing
@@ -262,6 +266,8 @@ def check(config: TrainConfig) -> None:
         FileNotFoundError: If the weights are not on this machine.
     """
     model = abstract_model(config, 2)
+    if config.reinitialize:
+        chosen_blocks(model, config.reinitialize)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
     for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
@@ -273,6 +279,15 @@ def check(config: TrainConfig) -> None:
                 find_controller(phase.controller)
             except ValueError as error:
                 raise ValueError(f"phase {phase.name!r}: {error}") from None
+
+
+def split_images(dataset: ImageDataset, config: TrainConfig) -> tuple[ImageDataset, ImageDataset]:
+    """The images that a run trains on and those it holds out; errors are those of `stratified_split`."""
+    seed = config.seed if config.split_seed is None else config.split_seed
+    train, evaluation = stratified_split(dataset, config.eval_fraction, seed)
+    if config.images_per_class is not None:
+        train = fewer(train, config.images_per_class, seed)
+    return train, evaluation
 
 
 def images_digest(run: Run) -> str:

@@ -20,6 +20,7 @@ _INDIFFERENT = (
     "feature_tier",
     "fsdp",
     "measure_every",
+    "score_training",
     "strategy",
     "tensor",
     "threads",
@@ -46,13 +47,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
     path = workdir / "config.json"
     if not path.is_file():
         return False
-    begun, given = (dict(_flatten(each.to_json())) for each in (read_config(workdir), config))
-    names = [name for name in sorted({*begun, *given}) if name.split(".")[0] not in _INDIFFERENT]
-    changes = [
-        f"{name} was {begun.get(name)!r}, now {given.get(name)!r}"
-        for name in names
-        if begun.get(name) != given.get(name)
-    ]
+    changes = differences(read_config(workdir), config)
     if changes and not force:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ValueError(
@@ -60,6 +55,17 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
             "Use another workdir, or go on all the same with --force-config."
         )
     return True
+
+
+def differences(begun: TrainConfig, given: TrainConfig) -> list[str]:
+    """What differs between two configs, of what decides what is learnt; a phrase for each field."""
+    before, now = (dict(_flatten(each.to_json())) for each in (begun, given))
+    names = [name for name in sorted({*before, *now}) if name.split(".")[0] not in _INDIFFERENT]
+    return [
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
 
 
 def claim(config: TrainConfig, workdir: Path) -> None:

@@ -1,0 +1,191 @@
+"""One run of a study, and the row that it gives to the table."""
+
+import csv
+import dataclasses
+import functools
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.files import write_text
+from transfer_jax.freezing.phase import Phase
+from transfer_jax.models import create_model
+from transfer_jax.models.functional import merge, split
+from transfer_jax.models.operations import multiply_adds
+from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.progress import Progress
+from transfer_jax.studies.study import Trial
+from transfer_jax.training import PhaseResult, Result, fit
+from transfer_jax.training.run import batch_size, expected
+from transfer_jax.training.workdir import read_config
+
+ROW = "row.json"
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+_HEAVY = ("checkpoints", "model", "features")
+_BINS = 15
+
+
+def run_trial(trial: Trial, folder: Path, progress: Progress, *, keep: bool = False) -> dict[str, Any]:
+    """Trains a trial, or goes on with it, and writes `row.json`; a trial that has one is not repeated.
+
+    Args:
+        trial: The trial.
+        folder: Its own.
+        progress: Where to report to.
+        keep: Whether to keep its model and checkpoints.
+
+    Returns:
+        The row.
+    """
+    path = folder / ROW
+    if not path.exists():
+        result = fit(trial.config, folder, progress=progress)
+        row = {"trial": trial.name, "label": trial.label, **trial.factors, **row_of(result)}
+        write_text(path, json.dumps(row, indent=1))
+    if not keep:
+        tidy(folder)
+    return json.loads(path.read_bytes())
+
+
+def tidy(folder: Path) -> None:
+    """Deletes what a finished trial does not need any more."""
+    for name in _HEAVY:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """What a finished run says: its scores, its cost, and the cost to come to each of its evaluations.
+
+    `operations` are two for each multiply-add of convolutions and matrix products: of all training steps, and
+    of the frozen prefix, once over the images where its features are cached. `operations_uncached` are those
+    of the same steps on images. `curve` has an entry for each evaluation.
+    """
+    config, folder = read_config(result.workdir), result.workdir
+    lines = read_metrics(folder / "metrics.jsonl")
+    training = next((line for line in lines if line["kind"] == "training_scores"), {})
+    ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
+    counts = [end - start for start, end in itertools.pairwise(ends)]
+    images = training.get("images", config.batch_size)
+    phases = zip(config.schedule.phases, result.phases, counts, strict=True)
+    costs = [_cost(config, *each, images) for each in phases]
+    metrics = result.metrics
+    weighted = {name: metrics[name] for name in ("weighted_accuracy",) if name in metrics}
+    return {
+        **{name: metrics[name] for name in SCORES},
+        **weighted,
+        "ece": calibration_error(*_predicted(folder / "predictions.csv")),
+        "train_accuracy": training.get("accuracy"),
+        "train_log_loss": training.get("log_loss"),
+        "overfit_gap": training["accuracy"] - metrics["accuracy"] if training else None,
+        "held_out_images": metrics["images"],
+        "training_images": training.get("images"),
+        "trainable_parameters": max(phase.trainable_parameters for phase in result.phases),
+        "optimizer_bytes": max(phase.optimizer_bytes for phase in result.phases),
+        "operations": _once(costs) + sum(cost.steps for cost in costs),
+        "operations_uncached": sum(cost.uncached for cost in costs),
+        "extract_seconds": sum(phase.extract_seconds for phase in result.phases),
+        "compile_seconds": sum(phase.compile_seconds for phase in result.phases),
+        "train_seconds": sum(phase.train_seconds for phase in result.phases),
+        "seconds": sum(result.goodput["seconds"].values()),
+        "status": "finished",
+        "curve": list(_curve(result, costs, lines)),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cost:
+    """Operations of a phase.
+
+    Attributes:
+        boundary: Where its features are cached; None if it trains on images.
+        extraction: Of the frozen prefix over all images once.
+        steps: Of its steps.
+        uncached: Of its steps, if they ran on images.
+    """
+
+    boundary: str | None
+    extraction: int
+    steps: int
+    uncached: int
+
+
+def _cost(config: TrainConfig, planned: Phase, phase: PhaseResult, count: int, images: int) -> _Cost:
+    """What a phase of so many steps costs that trains on so many images."""
+    steps = count * (phase.step_flops or 0)
+    if phase.boundary is None:
+        return _Cost(None, 0, steps, steps)
+    side = expected(config)[1].image_size
+    image = 2 * prefix_multiply_adds(config.model, side, phase.boundary)
+    extraction = image * (images * max(planned.views, 1) + phase.metrics["images"])
+    return _Cost(phase.boundary, extraction, steps, steps + count * batch_size(config, images) * image)
+
+
+def _once(costs: list[_Cost]) -> int:
+    """Operations of extractions, each boundary counted once."""
+    return sum({cost.boundary: cost.extraction for cost in costs}.values())
+
+
+@functools.lru_cache
+def prefix_multiply_adds(name: str, image_size: int, boundary: str) -> int:
+    """Multiply-adds of one image's forward pass through a network up to a boundary."""
+    model = create_model(name, 2, image_size=image_size, abstract_backbone=True, abstract_head=True)
+    model.eval()
+    graphdef, params, stats = split(model)
+
+    def prefix(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+        return merge(graphdef, arrays).backbone(x, stop=boundary)
+
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return multiply_adds(prefix, {**params, **stats}, image)
+
+
+def _curve(result: Result, costs: list[_Cost], lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What each evaluation saw, and what it had cost to come there, evaluating left aside."""
+    operations, seconds, begun = 0, 0.0, set()
+    for phase, cost in zip(result.phases, costs, strict=True):
+        operations += 0 if cost.boundary in begun else cost.extraction
+        begun.add(cost.boundary)
+        seconds += phase.extract_seconds + phase.compile_seconds
+        found = [line for line in lines if line["kind"] == "evaluation" and line["phase"] == phase.name]
+        epochs = max(line["epoch"] for line in found)
+        for line in found:
+            share = line["epoch"] / epochs
+            yield {
+                "phase": phase.name,
+                "epoch": line["epoch"],
+                "accuracy": line["accuracy"],
+                "operations": round(operations + share * cost.steps),
+                "seconds": seconds + share * phase.train_seconds,
+            }
+        operations += cost.steps
+        seconds += phase.train_seconds
+
+
+def _predicted(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each image's predicted class, and whether that is right."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    sure = np.array([float(row[f"p({row['predicted']})"]) for row in rows])
+    return sure, np.array([row["label"] == row["predicted"] for row in rows])
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """The expected calibration error in 15 bins of equal width: the mean of |confidence - accuracy|.
+
+    Source: Guo et al. 2017, arXiv:1706.04599.
+
+    Args:
+        confidence: `(images,)`, the probability of the predicted class.
+        right: `(images,)`, whether it is the true one.
+    """
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    gaps = [abs((confidence - right)[bins == each].sum()) for each in range(_BINS)]
+    return float(sum(gaps) / len(right))
