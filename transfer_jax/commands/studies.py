@@ -23,6 +23,7 @@ def study(
     name: Annotated[Name, tyro.conf.Positional],
     config: Config,
     seeds: int = 5,
+    levels: tuple[str, ...] = (),
     more_images: tuple[str, ...] = (),
     workers: int | None = None,
     on: Place = "local",
@@ -41,6 +42,7 @@ def study(
         name: The question.
         config: What all runs have in common.
         seeds: Number of seeds; each is a split, an order and a new head, the same in all arms.
+        levels: The levels to train, such as the depths 0 4 8; all, if not given. The baseline always is.
         more_images: Other images to ask the same of.
         workers: Processes that train; by default one a core, four at most.
         on: Where they run: `local`, jobs of `slurm` (package submitit), or tasks of `ray` (package ray).
@@ -54,7 +56,7 @@ def study(
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
-    wanted = make_study(name, config, range(seeds), more_images)
+    wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
     command = shlex.join(["transfer-jax", *sys.argv[1:]])
     count = workers or min(cores(), _MOST_WORKERS)
     options = dict(_option(text) for text in job)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.studies.sentences import sentences
-from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost
+from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
 from transfer_jax.studies.study import TRIALS, Study
 from transfer_jax.studies.verdicts import ABSENT, TEST, Comparison, JudgedTrend, Scores, judge
 
@@ -161,7 +161,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "verdict": each.verdict,
         "p_t": found.p,
         "p_mcnemar": each.p_mcnemar,
-        "p_wilcoxon": found.p_wilcoxon,
+        "p_wilcoxon": wilcoxon(found.differences),
         "least_p_wilcoxon": least_wilcoxon(found.n),
     }
 

@@ -163,9 +163,9 @@ def recipes(config: TrainConfig, seeds: Sequence[int]) -> Study:
         config: Its schedule gives the epochs.
         seeds: The seeds.
     """
-    phases = config.schedule.phases
+    first, *_, last = (config.schedule.phases[0], *config.schedule.phases)
     arms = []
-    for name, schedule in published_schedules(config, phases[0].epochs, phases[-1].epochs).items():
+    for name, schedule in published_schedules(config, first.epochs, last.epochs).items():
         changed = dataclasses.replace(config, schedule=schedule, taps=name == "head2toe")
         arms.append(Arm(name=name, label=name, factors={"recipe": name}, config=changed))
     question = f"Which recipe adapts {config.model} best to {config.images}?"
@@ -195,7 +195,14 @@ READY: Mapping[str, Callable[..., Study]] = {
 """By name."""
 
 
-def make_study(name: str, config: TrainConfig, seeds: Sequence[int], images: Iterable[str] = ()) -> Study:
+def make_study(
+    name: str,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    *,
+    images: Iterable[str] = (),
+    levels: Iterable[str] = (),
+) -> Study:
     """A ready study, as trials share their features and say what the table needs.
 
     Args:
@@ -203,6 +210,7 @@ def make_study(name: str, config: TrainConfig, seeds: Sequence[int], images: Ite
         config: The base.
         seeds: The seeds.
         images: More sources of images; each is a level of the factor `images`.
+        levels: The levels to train, as text; all, if none is given.
 
     Raises:
         ValueError: If there is no such study, or it cannot be made of the config.
@@ -213,16 +221,29 @@ def make_study(name: str, config: TrainConfig, seeds: Sequence[int], images: Ite
         config, eval_every=config.eval_every or 1, score_training=True, shared_features=True
     )
     sources = list(dict.fromkeys((config.images, *images)))
-    found = READY[name](base, tuple(seeds))
+    found = _only(READY[name](base, tuple(seeds)), tuple(levels))
     if len(sources) == 1:
         return found
     arms = []
     for number, source in enumerate(sources):
-        for arm in READY[name](dataclasses.replace(base, images=source), tuple(seeds)).arms:
+        same = READY[name](dataclasses.replace(base, images=source), tuple(seeds))
+        for arm in _only(same, tuple(levels)).arms:
             factors = {**arm.factors, "images": source}
             arms.append(dataclasses.replace(arm, name=f"{arm.name}-images{number}", factors=factors))
     question = found.question.replace(config.images, " and ".join(sources))
     return dataclasses.replace(found, arms=tuple(arms), question=question)
+
+
+def _only(study: Study, levels: Sequence[str]) -> Study:
+    """The study with some of its levels, and the baseline."""
+    known = dict.fromkeys(str(arm.factors[study.factor]) for arm in study.arms)
+    if unknown := [level for level in levels if level not in known]:
+        raise ValueError(
+            f"study {study.name!r} has no {study.factor} {unknown[0]!r}; it has {', '.join(known)}"
+        )
+    kept = {*(levels or known), str(study.baseline)}
+    arms = tuple(arm for arm in study.arms if str(arm.factors[study.factor]) in kept)
+    return dataclasses.replace(study, arms=arms)
 
 
 def blocks_of(config: TrainConfig) -> tuple[str, ...]:

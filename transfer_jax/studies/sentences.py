@@ -71,7 +71,7 @@ def _difference(each: Comparison) -> str:
     line = f"{100 * found.difference:+.1f} points against {each.scores.labels[each.b]}"
     if found.low is not None and found.high is not None:
         line += f" ({100 * found.low:+.1f} to {100 * found.high:+.1f}, {_p(each.p_holm)})"
-    return f"{line}, where {NOTHING}" if each.verdict == NOTHING else f"{line}, a difference that is shown"
+    return f"{line}: {NOTHING}" if each.verdict == NOTHING else f"{line}, a difference that is shown"
 
 
 def _counts(comparisons: Sequence[Comparison]) -> str:
@@ -82,8 +82,8 @@ def _counts(comparisons: Sequence[Comparison]) -> str:
     label = planned[0].scores.labels[planned[0].b]
     higher, lower, same = (verdicts.count(name) for name in ("higher", "lower", NOTHING))
     return (
-        f"; of the {len(planned)} others, {higher} are shown to be more accurate than {label}, "
-        f"{lower} less, and for {same} {NOTHING}"
+        f"; of the {len(planned)} others, {_are(higher)} shown to be more accurate than {label}, "
+        f"{lower} less accurate, and for {same} there is {NOTHING}"
     )
 
 
@@ -94,7 +94,7 @@ def _trend(study: Study, scores: Scores, judgement: Judgement) -> str:
             what = _TRENDS[each.metric]
             shown = "has no trend that is shown" if each.verdict == NO_TREND else each.verdict
             told.append(f"{what} {shown} ({_p(each.p_holm)})")
-    return f"; along {study.factor}, {' and '.join(told)}" if told else ""
+    return f"; with more {study.factor}, {' and '.join(told)}" if told else ""
 
 
 def _variation(study: Study, groups: Sequence[Scores], judgement: Judgement) -> str:
@@ -151,6 +151,10 @@ def _range(values: Sequence[int | None]) -> str:
 
 def _many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _are(count: int) -> str:
+    return "1 is" if count == 1 else f"{count} are"
 
 
 def _p(p: float) -> str:

@@ -8,6 +8,7 @@ over that of training images, and widens what is said of differences (Nadeau and
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -69,20 +70,23 @@ class Paired:
     """Differences of pairs.
 
     Attributes:
-        n: Pairs.
+        differences: One a pair.
         difference: Their mean.
         low: Lower end of its 95 % interval; None with fewer than two pairs.
         high: Upper end.
         p: Of the corrected resampled t-test, two-sided; 1 with fewer than two pairs.
-        p_wilcoxon: Of the exact signed-rank test, two-sided.
     """
 
-    n: int
+    differences: np.ndarray
     difference: float
     low: float | None
     high: float | None
     p: float
-    p_wilcoxon: float
+
+    @property
+    def n(self) -> int:
+        """Pairs."""
+        return len(self.differences)
 
 
 def paired(differences: Sequence[float] | np.ndarray, overlap: float) -> Paired:
@@ -99,13 +103,13 @@ def paired(differences: Sequence[float] | np.ndarray, overlap: float) -> Paired:
     d = np.asarray(differences, float)
     n, mean = len(d), float(d.mean()) if len(d) else math.nan
     if n < 2:
-        return Paired(n, mean, None, None, 1.0, 1.0)
+        return Paired(d, mean, None, None, 1.0)
     error = math.sqrt((1 / n + overlap) * float(d.var(ddof=1)))
     if error == 0:
-        return Paired(n, mean, mean, mean, 1.0 if mean == 0 else 0.0, wilcoxon(d))
+        return Paired(d, mean, mean, mean, 1.0 if mean == 0 else 0.0)
     width = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Paired(n, mean, mean - width, mean + width, p, wilcoxon(d))
+    return Paired(d, mean, mean - width, mean + width, p)
 
 
 def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
@@ -119,10 +123,13 @@ def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
     d = d[d != 0]
     if len(d) == 0:
         return 1.0
+    method: Any = "approx"
     if len(np.unique(np.abs(d))) == len(d):
-        return float(stats.wilcoxon(d, method="exact" if len(d) <= 50 else "approx").pvalue)
-    exact = len(d) <= 13  # All 2^n signs.
-    return float(stats.wilcoxon(d, method=stats.PermutationMethod() if exact else "approx").pvalue)
+        method = "exact" if len(d) <= 50 else method
+    elif len(d) <= 13:
+        method = stats.PermutationMethod()  # Of all 2^n signs.
+    found: Any = stats.wilcoxon(d, method=method)
+    return float(found.pvalue)
 
 
 def mcnemar(net: np.ndarray) -> float:
@@ -209,7 +216,8 @@ def _slopes(slopes: np.ndarray) -> float:
     """The p-value of a t-test that the slopes of images are zero on average, two-sided."""
     if len(slopes) < 2 or np.ptp(slopes) == 0:
         return 1.0
-    return float(stats.ttest_1samp(slopes, 0.0).pvalue)
+    found: Any = stats.ttest_1samp(slopes, 0.0)
+    return float(found.pvalue)
 
 
 def least_wilcoxon(pairs: int) -> float:

@@ -73,7 +73,8 @@ def row_of(result: Result) -> dict[str, Any]:
     training = next((line for line in lines if line["kind"] == "training_scores"), {})
     ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
     counts = [end - start for start, end in itertools.pairwise(ends)]
-    images = training.get("images", config.batch_size)
+    held_out = result.metrics["images"]
+    images = training.get("images", round(held_out / config.eval_fraction) - held_out)
     phases = zip(config.schedule.phases, result.phases, counts, strict=True)
     costs = [_cost(config, *each, images) for each in phases]
     metrics = result.metrics
@@ -85,8 +86,8 @@ def row_of(result: Result) -> dict[str, Any]:
         "train_accuracy": training.get("accuracy"),
         "train_log_loss": training.get("log_loss"),
         "overfit_gap": training["accuracy"] - metrics["accuracy"] if training else None,
-        "held_out_images": metrics["images"],
-        "training_images": training.get("images"),
+        "held_out_images": held_out,
+        "training_images": images,
         "trainable_parameters": max(phase.trainable_parameters for phase in result.phases),
         "optimizer_bytes": max(phase.optimizer_bytes for phase in result.phases),
         "operations": _once(costs) + sum(cost.steps for cost in costs),

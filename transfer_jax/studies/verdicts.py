@@ -230,7 +230,7 @@ def _against_best(pair: Comparison) -> Comparison:
         return pair
     found = pair.paired
     low, high = (None if end is None else -end for end in (found.high, found.low))
-    turned = dataclasses.replace(found, difference=-found.difference, low=low, high=high)
+    turned = Paired(-found.differences, -found.difference, low, high, found.p)
     return dataclasses.replace(pair, a=pair.b, b=pair.a, paired=turned)
 
 

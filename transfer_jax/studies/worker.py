@@ -4,6 +4,7 @@ Workers know of each other through the study's folder alone, so they may run whe
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -43,17 +44,18 @@ def work(folder: Path, name: str, progress: Progress) -> int:
     Returns:
         How many trials it finished.
     """
-    study, count, before = read_study(folder), 0, None
+    study, count = read_study(folder), 0
     ordered = in_order(study)
-    for trial, boundaries in ordered:
-        with _claimed(trial, folder, name) as mine:
-            if not mine:
-                continue
-            if before not in (None, boundaries):
-                jax.clear_caches()  # Each program has memory maps, of which there may be only so many.
-            before = boundaries
-            count += _attempt(study, trial, folder, progress)
-            drop_features(ordered, folder)
+    arms = {arm: list(trials) for arm, trials in itertools.groupby(ordered, lambda each: each[0].arm)}
+    for shared in (False, True):  # First arms of its own, so that each is compiled once; then what is left.
+        for arm, trials in arms.items():
+            with _locked(folder, arm) as own:
+                for trial, _ in trials if own or shared else ():
+                    with _locked(folder, trial.name) as mine:
+                        if mine and _todo(trial, folder):
+                            count += _attempt(study, trial, folder, name, progress)
+                            drop_features(ordered, folder)
+            jax.clear_caches()  # Each program has memory maps, of which there may be only so many.
     return count
 
 
@@ -80,29 +82,31 @@ def in_order(study: Study) -> list[tuple[Trial, Boundaries]]:
 
 
 @contextmanager
-def _claimed(trial: Trial, folder: Path, name: str) -> Iterator[bool]:
-    """Keeps other workers from a trial, and yields whether there is anything to do for this one."""
-    locks, own = folder / _LOCKS, folder / TRIALS / trial.name
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / trial.name)
+def _locked(folder: Path, name: str) -> Iterator[bool]:
+    """Keeps other workers from an arm or a trial, and yields whether none of them has it."""
+    (folder / _LOCKS).mkdir(exist_ok=True)
+    lock = FileLock(folder / _LOCKS / name)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         yield False
         return
     try:
-        todo = not (own / ROW).exists() and not (own / ERROR).exists()
-        if todo:
-            own.mkdir(parents=True, exist_ok=True)
-            write_text(own / CLAIM, json.dumps({"worker": name}))
-        yield todo
+        yield True
     finally:
         lock.release()
 
 
-def _attempt(study: Study, trial: Trial, folder: Path, progress: Progress) -> bool:
+def _todo(trial: Trial, folder: Path) -> bool:
+    own = folder / TRIALS / trial.name
+    return not (own / ROW).exists() and not (own / ERROR).exists()
+
+
+def _attempt(study: Study, trial: Trial, folder: Path, name: str, progress: Progress) -> bool:
     """Trains a trial, and returns whether it is finished; an error is written down."""
     own = folder / TRIALS / trial.name
+    own.mkdir(parents=True, exist_ok=True)
+    write_text(own / CLAIM, json.dumps({"worker": name}))
     progress.say(trial.name)
     shared = dataclasses.replace(trial, config=_with_shared_features(trial.config, folder))
     try:

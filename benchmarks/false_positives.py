@@ -1,0 +1,128 @@
+"""How often does a study claim a difference or a trend where there is none?
+
+    python benchmarks/false_positives.py --out false_positives.json
+
+Draws studies whose arms are alike, and counts those in which `transfer_jax.studies` claims anything at all:
+any level against the baseline or the best, or a trend. Beside it, what single tests would claim of the levels
+against the baseline, corrected by Holm, if they decided alone. Kinds of arms that are alike:
+
+* `scores`: accuracies that differ by noise, normal or with heavy tails; no images are known;
+* `models`: each trained model is right on an image by how hard that is, and by a random direction among the
+  features of images that is its own: an arm and a seed are two models, and there is more randomness in them
+  than in the images of a test;
+* `habits`: each arm is besides better on some images and worse on others, in every seed, and no better on
+  average over all images there could be. Tests over seeds alone take that for a difference.
+"""
+
+import argparse
+import datetime
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import report
+
+from transfer_jax.studies.statistics import LEVEL, holm, paired, wilcoxon
+from transfer_jax.studies.verdicts import ABSENT, Judgement, Scores, judge
+
+HELD_OUT = 0.25
+FEATURES = 20
+
+
+def alike_scores(rng: np.random.Generator, levels: int, seeds: int, *, tails: bool) -> Scores:
+    """Accuracies and gaps of arms that differ by noise alone."""
+    split = rng.normal(0.85, 0.01, seeds)
+    noise = rng.standard_t(3, (2, levels, seeds)) if tails else rng.normal(size=(2, levels, seeds))
+    accuracy, gap = split + 0.01 * noise[0], 0.1 + 0.02 * noise[1]
+    return Scores(_names(levels), _labels(levels), accuracy, gap, overlap=HELD_OUT / (1 - HELD_OUT))
+
+
+def alike_models(
+    rng: np.random.Generator, levels: int, seeds: int, *, images: int, randomness: float, habits: float
+) -> Scores:
+    """Predictions of models that differ by their own randomness, and of arms by their habits."""
+    hard = rng.normal(1.5, 1.5, images)
+    features = rng.normal(size=(images, FEATURES)) / np.sqrt(FEATURES)
+    own = randomness * rng.normal(size=(levels, seeds, 1 + FEATURES))
+    logits = hard + own[..., :1] / 2 + own[..., 1:] @ features.T
+    logits += habits * rng.normal(size=(levels, 1, images))
+    logits += 0.3 * rng.normal(size=logits.shape)
+    held = np.stack([rng.permutation(images) < round(HELD_OUT * images) for _ in range(seeds)])
+    right = np.where(held, logits > 0, ABSENT).astype(np.int8)
+    accuracy = np.where(held, logits > 0, False).sum(-1) / held.sum(-1)
+    gap = 0.1 + 0.02 * rng.normal(size=(levels, seeds))
+    overlap = HELD_OUT / (1 - HELD_OUT)
+    return Scores(_names(levels), _labels(levels), accuracy, gap, right, overlap=overlap)
+
+
+def _names(levels: int) -> tuple[int, ...]:
+    return tuple(range(levels))
+
+
+def _labels(levels: int) -> tuple[str, ...]:
+    return tuple(map(str, range(levels)))
+
+
+NULLS: Mapping[str, Callable[..., Scores]] = {
+    "scores, normal": lambda rng, levels, seeds, images: alike_scores(rng, levels, seeds, tails=False),
+    "scores, heavy tails": lambda rng, levels, seeds, images: alike_scores(rng, levels, seeds, tails=True),
+    "models, little randomness": lambda rng, levels, seeds, images: alike_models(
+        rng, levels, seeds, images=images, randomness=0.1, habits=0.0
+    ),
+    "models, much randomness": lambda rng, levels, seeds, images: alike_models(
+        rng, levels, seeds, images=images, randomness=0.5, habits=0.0
+    ),
+    "habits": lambda rng, levels, seeds, images: alike_models(
+        rng, levels, seeds, images=images, randomness=0.2, habits=0.5
+    ),
+}
+
+
+def claimed(judgement: Judgement) -> dict[str, bool]:
+    """Whether the procedure claims anything, and what single tests would claim."""
+    planned = [each for each in judgement.comparisons if each.family == "baseline"]
+    alone = {
+        "t, uncorrected": [paired(each.paired.differences, 0.0).p for each in planned],
+        "t, corrected": [each.paired.p for each in planned],
+        "Wilcoxon": [wilcoxon(each.paired.differences) for each in planned],
+        "McNemar": [1.0 if each.p_mcnemar is None else each.p_mcnemar for each in planned],
+        "Page, accuracy": [each.trend.p_seeds for each in judgement.trends if each.metric == "accuracy"],
+    }
+    found = {name: bool((holm(p) <= LEVEL).any()) for name, p in alone.items()}
+    return {"the procedure": judgement.claims > 0, **found}
+
+
+def rate(null: str, levels: int, seeds: int, images: int, studies: int) -> dict[str, Any]:
+    """The share of studies that claim anything."""
+    found = []
+    for number in range(studies):
+        scores = NULLS[null](np.random.default_rng([number, levels, seeds]), levels, seeds, images)
+        found.append(claimed(judge([scores], 0, ordered=True)))
+    return {name: 100 * float(np.mean([each[name] for each in found])) for name in found[0]}
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--levels", type=int, nargs="+", default=(2, 7))
+    parser.add_argument("--seeds", type=int, nargs="+", default=(5, 12))
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for null in NULLS:
+        for levels in arguments.levels:
+            for seeds in arguments.seeds:
+                started = time.perf_counter()
+                found = rate(null, levels, seeds, arguments.images, arguments.studies)
+                rows.append({"arms alike": null, "levels": levels, "seeds": seeds, **found})
+                rows[-1]["s"] = time.perf_counter() - started
+    title = f"% of {arguments.studies} studies that claim anything, {datetime.date.today()}"
+    report(title, rows, arguments.out, packages=("numpy", "scipy"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Small studies in earnest: a study that is killed ends like one that is not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.report.progress import Silent
+from transfer_jax.studies.places import starter
+from transfer_jax.studies.ready import make_study
+from transfer_jax.studies.runner import run_study
+from transfer_jax.studies.study import TRIALS, Study, begin
+from transfer_jax.studies.table import TIMES, read_table
+from transfer_jax.studies.worker import CLAIM, ERROR, work
+
+SCHEDULE = Schedule(
+    (
+        Phase(name="head", train="head", epochs=3, learning_rate=0.01),
+        Phase(name="top", train="top(1)", epochs=2, learning_rate=1e-3),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def config(image_folder) -> TrainConfig:
+    return TrainConfig(
+        images=str(image_folder),
+        model="efficientnet_lite_tiny",
+        weights="none",
+        schedule=SCHEDULE,
+        batch_size=12,
+        checkpoint_seconds=0.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def study(config) -> Study:
+    """Four trials: the head only, and the last block with it."""
+    return make_study("unfreeze_depth", config, range(2), levels=("1",))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    run_study(study, folder, starter("local", 1, folder, {}), Silent())
+    return folder
+
+
+def without_times(folder: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_table(folder)]
+
+
+def test_a_study_leaves_a_table_an_answer_and_its_runs(undisturbed, study):
+    rows = read_table(undisturbed)
+    assert [row["trial"] for row in rows] == [trial.name for trial in study.trials]
+    for row in rows:
+        assert row["status"] == "finished"
+        assert row["overfit_gap"] == pytest.approx(row["train_accuracy"] - row["accuracy"])
+        assert (row["held_out_images"], row["training_images"]) == (12, 36)
+        assert 0 < row["operations"] < row["operations_uncached"]
+        assert 0 <= row["ece"] <= 1
+    heads, tops = rows[:2], rows[2:]
+    assert {row["trainable_parameters"] for row in heads} == {1280 * 3 + 3}
+    assert tops[0]["trainable_parameters"] > heads[0]["trainable_parameters"]
+    answer = json.loads((undisturbed / "answer.json").read_text())
+    assert (answer["finished"], answer["failed"], len(answer["sentences"])) == (4, [], 3)
+    for trial in study.trials:
+        own = undisturbed / TRIALS / trial.name
+        assert (own / "predictions.csv").exists()
+        assert not any((own / name).exists() for name in ("checkpoints", "model"))
+        curve = json.loads((own / "row.json").read_text())["curve"]
+        assert [(point["phase"], point["epoch"]) for point in curve] == [
+            ("head", 1),
+            ("head", 2),
+            ("head", 3),
+            ("top", 1),
+            ("top", 2),
+        ]
+        costs = [point["operations"] for point in curve]
+        assert costs == sorted(costs)
+        assert costs[-1] == next(row["operations"] for row in rows if row["trial"] == trial.name)
+    assert not (undisturbed / "features").exists()
+
+
+def test_arms_share_split_order_and_head(undisturbed, study):
+    """What a seed's arms have in common is the same to the last bit."""
+    for seed in (0, 1):
+        own = [undisturbed / TRIALS / t.name for t in study.trials if t.factors["seed"] == seed]
+        logs = [(path / "metrics.jsonl").read_text().splitlines() for path in own]
+        heads = [[x for x in map(json.loads, log) if x.get("phase") == "head"] for log in logs]
+        assert heads[0] == heads[1]
+        orders = [[x["order"] for x in map(json.loads, log) if x["kind"] == "train"] for log in logs]
+        assert orders[0] == orders[1]
+    assert len({(path / "predictions.csv").read_text().splitlines()[1] for path in own}) >= 1
+
+
+def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
+    """Killed in an extraction, in a phase, behind a finished trial: what is finished is not repeated."""
+    program = (
+        "import sys, pathlib; from transfer_jax.studies.runner import run_study;"
+        "from transfer_jax.studies.study import read_study; from transfer_jax.studies.places import starter;"
+        "from transfer_jax.report.progress import Silent; folder = pathlib.Path(sys.argv[1]);"
+        "run_study(read_study(folder), folder, starter('local', 1, folder, {}), Silent())"
+    )
+    begin(study, tmp_path)
+    trials = tmp_path / TRIALS
+    moments: list[Callable[[], bool]] = [
+        lambda: any((tmp_path / "features").rglob("*.npy")),
+        lambda: any(path.stat().st_size for path in trials.glob("*/metrics.jsonl")),
+        lambda: any(trials.glob("*/row.json")),
+        lambda: len(list(trials.glob("*/row.json"))) == 3,
+    ]
+    finished: dict[Path, int] = {}
+    for moment in moments:
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+        while not moment():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        workers = {json.loads(path.read_text())["worker"] for path in trials.glob(f"*/{CLAIM}")}
+        assert any(name.startswith(str(process.pid)) for name in workers)
+        now = {path: path.stat().st_mtime_ns for path in trials.glob("*/row.json")}
+        assert finished.items() <= now.items()
+        finished = now
+    run_study(study, tmp_path, starter("local", 1, tmp_path, {}), Silent())
+    assert without_times(tmp_path) == without_times(undisturbed)
+    for trial in study.trials:
+        paths = [folder / TRIALS / trial.name / "predictions.csv" for folder in (tmp_path, undisturbed)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_failed_trial_stops_no_other_and_is_tried_again(config, image_folder, tmp_path):
+    """One arm wants images of a folder that is not there yet."""
+    late = tmp_path / "late"
+    study = make_study("unfreeze_depth", config, (0,), levels=("0",), images=(str(image_folder),))
+    arms = (study.arms[0], study.arms[0].__class__(**{**vars(study.arms[0]), "name": "late"}))
+    object.__setattr__(arms[1], "config", TrainConfig.from_json({**config.to_json(), "images": str(late)}))
+    study = Study(**{**vars(study), "arms": arms})
+    folder = tmp_path / "study"
+    begin(study, folder)
+    assert work(folder, "me", Silent()) == 1
+    error = json.loads((folder / TRIALS / "late-seed0" / ERROR).read_text())
+    assert str(late) in error["error"]
+    assert "Traceback" in error["traceback"]
+    assert work(folder, "me", Silent()) == 0
+
+    late.symlink_to(image_folder)
+    found = run_study(study, folder, starter("local", 1, folder, {}), Silent())
+    assert found["failed"] == []
+    assert found["finished"] == 2
+
+
+def test_a_worker_that_dies_is_replaced_and_a_trial_that_kills_it_twice_fails(study, tmp_path):
+    """The first trial takes its worker down each time; a stand-in finishes the others."""
+    folder, first = tmp_path, study.trials[-1].name
+
+    class Dead:
+        def __init__(self, name: str) -> None:
+            own = folder / TRIALS / first
+            own.mkdir(parents=True, exist_ok=True)
+            (own / CLAIM).write_text(json.dumps({"worker": name}))
+
+        def poll(self) -> int:
+            return -9
+
+        def stop(self) -> None: ...
+        def kill(self) -> None: ...
+
+    class Done(Dead):
+        def __init__(self, name: str) -> None: ...
+        def poll(self) -> int:
+            return 0
+
+    started = []
+
+    def start(arguments, log):
+        started.append(arguments)
+        name = arguments[arguments.index("--name") + 1]
+        return Dead(name) if len(started) <= 2 else Done(name)
+
+    found = run_study(study, folder, start, Silent(), workers=1)
+    assert [each["trial"] for each in found["failed"]] == [first]
+    assert "died 2 times, with -9 at last" in found["failed"][0]["error"]
+    assert len(started) == 3
+
+    def broken(arguments, log):
+        return type("Broken", (Dead,), {"__init__": lambda self: None, "poll": lambda self: 2})()
+
+    with pytest.raises(RuntimeError, match="a worker ended with 2; what it said is in"):
+        run_study(study, folder, broken, Silent(), workers=1)
+
+
+def test_ctrl_c_stops_all_workers(study, tmp_path):
+    stopped = []
+
+    class Busy:
+        def poll(self) -> int | None:
+            if not stopped:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            return 75 if self in stopped else None
+
+        def stop(self) -> None:
+            stopped.append(self)
+
+        def kill(self) -> None:
+            raise AssertionError("it had saved")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, tmp_path, lambda arguments, log: Busy(), Silent(), workers=2)
+    assert len(stopped) == 2
+
+
+def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
+    run_study(study, tmp_path, starter("local", 2, tmp_path, {}), Silent(), workers=2)
+    assert len(without_times(tmp_path)) == 4
+    workers = [
+        json.loads((tmp_path / TRIALS / trial.name / CLAIM).read_text())["worker"] for trial in study.trials
+    ]
+    assert len(set(workers[:2])) == len(set(workers[2:])) == 1  # An arm is compiled by one of them.
+    accuracies = [[row["accuracy"] for row in read_table(folder)] for folder in (tmp_path, undisturbed)]
+    np.testing.assert_allclose(*accuracies, atol=0.1)

@@ -1,0 +1,67 @@
+import dataclasses
+import json
+
+import pytest
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.studies.study import FILE, Arm, Study, begin, read_study
+
+
+def study_of(folder, *, names=("a", "b"), seeds=(0, 1), **changes) -> Study:
+    config = TrainConfig(images=str(folder), model="efficientnet_lite_tiny", weights="none", **changes)
+    arms = tuple(Arm(name=name, label=f"arm {name}", factors={"way": name}, config=config) for name in names)
+    return Study(
+        name="ways",
+        question="Which way is best?",
+        factor="way",
+        baseline="a",
+        ordered=False,
+        arms=arms,
+        seeds=seeds,
+    )
+
+
+def test_a_study_is_read_as_it_was_written(image_folder, tmp_path):
+    study = dataclasses.replace(study_of(image_folder), target=0.8, command="transfer-jax study ways")
+    begin(study, tmp_path)
+    assert read_study(tmp_path) == study
+    written = json.loads((tmp_path / FILE).read_text())
+    assert written["trials"][3] == {"name": "b-seed1", "label": "arm b", "factors": {"way": "b", "seed": 1}}
+
+
+def test_a_seed_is_the_same_in_all_arms(image_folder):
+    assert [trial.config.seed for trial in study_of(image_folder).trials] == [0, 1, 0, 1]
+
+
+def test_a_study_may_grow_but_not_change(image_folder, tmp_path):
+    begin(study_of(image_folder), tmp_path)
+    begin(study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c")), tmp_path)
+    assert len(read_study(tmp_path).trials) == 9
+    with pytest.raises(ValueError, match="lacks c-seed0, c-seed1, c-seed2; arms and seeds may be added"):
+        begin(study_of(image_folder, seeds=(0, 1, 2)), tmp_path)
+    with pytest.raises(ValueError, match="in a-seed0, batch_size was 32, now 8"):
+        begin(study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c"), batch_size=8), tmp_path)
+    other = dataclasses.replace(study_of(image_folder), name="others")
+    with pytest.raises(ValueError, match="is the folder of the study 'ways'"):
+        begin(other, tmp_path)
+
+
+def test_the_folder_of_a_run_is_left_alone(image_folder, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is the folder of a training run"):
+        begin(study_of(image_folder), tmp_path)
+
+
+def test_a_damaged_study_is_named(image_folder, tmp_path):
+    (tmp_path / FILE).write_text('{"name": "ways"}')
+    with pytest.raises(ValueError, match=r"study\.json is not a study that this version can read"):
+        read_study(tmp_path)
+
+
+def test_studies_that_cannot_be(image_folder):
+    with pytest.raises(ValueError, match="the baseline 'a' is none of the levels"):
+        study_of(image_folder, names=("b", "c"))
+    with pytest.raises(ValueError, match="one seed twice"):
+        study_of(image_folder, seeds=(1, 1))
+    with pytest.raises(ValueError, match="has no trials"):
+        study_of(image_folder, seeds=())
