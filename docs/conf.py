@@ -6,7 +6,9 @@ The pages are Markdown that is read on GitHub, too. Nothing is fetched, neither 
 import re
 from typing import Any
 
+from docutils.parsers.rst import roles
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxRole
 
 from transfer_jax import __version__
@@ -25,6 +27,7 @@ myst_heading_anchors = 3  # links such as `pods.md#several-processes`, as on Git
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 
@@ -50,8 +53,6 @@ class NameOrCode(SphinxRole):
 
     def run(self) -> tuple[list[Any], list[Any]]:
         role = "py:obj" if re.fullmatch(r"[A-Za-z_][\w.]*", self.text) else "code"
-        from docutils.parsers.rst import roles
-
         function, _ = roles.role(role, self.inliner.document, self.lineno, self.inliner.reporter)
         return function(role, self.rawtext, self.text, self.lineno, self.inliner)
 
@@ -74,6 +75,9 @@ def link_to_pages(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     """Is called by Sphinx."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.add_role("name_or_code", NameOrCode())
     app.connect("source-read", link_to_pages)
     app.connect("source-read", only_what_is_there)
