@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transfer_jax.data import ImageDataset, from_elpv, stratified_split
+from transfer_jax.data import ImageDataset, fewer, from_elpv, stratified_split
 
 
 def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int = 2) -> ImageDataset:
@@ -74,3 +74,28 @@ def test_fractions_out_of_range(patches, fraction):
 def test_impossible_splits(dataset, fraction, message):
     with pytest.raises(ValueError, match=message):
         stratified_split(dataset, fraction, seed=0)
+
+
+def test_parts_know_what_they_are_a_part_of(patches):
+    for part in stratified_split(patches, 0.25, seed=0):
+        assert part.whole is patches
+        assert [patches.names[row] for row in part.rows] == list(part.names)
+        again = part.part([2, 0])
+        assert again.whole is patches
+        assert again.rows.tolist() == part.rows[[2, 0]].tolist()
+
+
+def test_fewer_images_are_among_more():
+    dataset = dataset_of([0] * 20 + [1] * 5 + [2] * 12, classes=3)
+    sizes = {count: fewer(dataset, count, seed=4) for count in (1, 3, 8, 100)}
+    assert [part.counts() for part in sizes.values()] == [
+        {"class 0": 1, "class 1": 1, "class 2": 1},
+        {"class 0": 3, "class 1": 3, "class 2": 3},
+        {"class 0": 8, "class 1": 5, "class 2": 8},
+        {"class 0": 20, "class 1": 5, "class 2": 12},
+    ]
+    names = [{*part.names} for part in sizes.values()]
+    assert names[0] < names[1] < names[2] < names[3] == {*dataset.names}
+    assert list(sizes[8].rows) == sorted(sizes[8].rows)
+    assert fewer(dataset, 3, seed=4).fingerprint == sizes[3].fingerprint
+    assert {*fewer(dataset, 3, seed=5).names} != names[1]

@@ -68,6 +68,18 @@ def test_dropped_features_are_still_read_by_who_has_opened_them(tmp_path):
     assert (cache.gather(np.arange(8)) == 7.0).all()
 
 
+def test_features_at_boundaries_that_nobody_needs_go(tmp_path):
+    store = FeatureStore(tmp_path)
+    keys = {name: dataclasses.replace(KEY, boundary=name) for name in ("stem", "top", "pre_logits")}
+    for key in keys.values():
+        put(store, key)
+    with store.writing(keys["stem"], print):
+        store.drop_others({"top", None})
+    assert [name for name, key in keys.items() if store.directory(key).exists()] == ["stem", "top"]
+    store.drop_others({"top"})
+    assert [name for name, key in keys.items() if store.directory(key).exists()] == ["top"]
+
+
 def test_features_of_another_folder_are_not_dropped(tmp_path):
     """The rate finder links to those of a run."""
     kept = put(FeatureStore(tmp_path / "run"), numbered(1)).cache.directory

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
@@ -230,3 +231,36 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
     assert len(set(workers[:2])) == len(set(workers[2:])) == 1  # An arm is compiled by one of them.
     accuracies = [[row["accuracy"] for row in read_table(folder)] for folder in (tmp_path, undisturbed)]
     np.testing.assert_allclose(*accuracies, atol=0.1)
+
+
+def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_path, capsys):
+    """Nothing is trained: the table, the sentences and what few seeds cannot show are made anew."""
+    file = tmp_path / "colours.py"
+    names = "Augmentation, Phase, Schedule, TrainConfig"
+    file.write_text(f"from transfer_jax import {names}\n\nconfig = {config!r}\n")
+    before = (undisturbed / "table.parquet").read_bytes()
+    command = ("study", "unfreeze_depth", str(file), "--levels", "1", "--seeds", "2")
+    assert main([*command, "--workdir", str(undisturbed)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for sentence in json.loads((undisturbed / "answer.json").read_text())["sentences"]:
+        assert sentence in out
+    assert "from top" in out
+    assert (undisturbed / "table.parquet").read_bytes() == before
+    assert main([*command[:-1], "1", "--workdir", str(undisturbed)]) == 2
+    assert "lacks 00-head-only-seed1" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--seeds", "0"), "--seeds must be at least 1, got 0"),
+        (("--workers", "0"), "--workers must be at least 1, got 0"),
+        (("--levels", "99"), "has no depth '99'"),
+        (("--on", "slurm", "--job", "partition"), "--job wants name=value, got 'partition'"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(image_folder, tmp_path, options, error, capsys):
+    images = ("--images", str(image_folder), "--model", "efficientnet_lite_tiny", "--weights", "none")
+    assert main(["study", "unfreeze_depth", *images, *options, "--workdir", str(tmp_path / "study")]) == 2
+    assert error in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "study").exists()

@@ -176,6 +176,47 @@ def test_features_are_computed_from_those_at_a_lower_boundary(make_run, tmp_path
     assert not np.allclose(origins[1].gather(rows), direct.gather(rows), rtol=1e-3)
 
 
+@pytest.mark.parametrize("tier", ["disk", "memory"])
+def test_shared_features_are_of_all_images_whatever_the_split(make_run, tier):
+    runs = [make_run(phase(), shared_features=True, seed=seed, feature_tier=tier) for seed in (0, 1)]
+    first, second = (inputs_of(dataclasses.replace(run, arrays=runs[0].arrays), "blocks.1") for run in runs)
+    assert (first.extracted, second.extracted) == (48, 0)
+    assert len(list(runs[0].features.root.glob("[!.]*"))) == 1
+    for run, inputs in zip(runs, (first, second), strict=True):
+        live = inputs_of(make_run(phase(cache="off"), seed=run.config.seed), "blocks.1")
+        for cached, images in zip(take(inputs, 3), take(live, 3), strict=True):
+            np.testing.assert_array_equal(cached["index"], images["index"])
+            expected = features_of(runs[0], "blocks.1", images["image"])
+            np.testing.assert_allclose(cached["features"], expected, rtol=1e-5, atol=1e-5)
+        for name in ("evaluate", "evaluate_training"):
+            for cached, images in zip(getattr(inputs, name)(), getattr(live, name)(), strict=True):
+                expected = features_of(runs[0], "blocks.1", images["image"])
+                np.testing.assert_allclose(cached["features"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_shared_features_do_not_depend_on_what_else_is_there(make_run):
+    run = make_run(phase(), shared_features=True)
+    Extractor(run, "stem", run.arrays).part(run.train, Silent(), "")
+    found = Extractor(run, "top", run.arrays).part(run.evaluation, Silent(), "")
+    assert found.cache.manifest.origin is None
+    np.testing.assert_array_equal(found.rows, run.evaluation.rows)
+
+
+@pytest.mark.parametrize("changes", [{}, {"augment": True, "views": 2, "epochs": 2}, {"cache": "off"}])
+def test_training_images_are_scored_without_augmentation(make_run, changes):
+    run = make_run(phase(**changes), augmentation=TURNED)
+    inputs, plain = inputs_of(run, "blocks.1"), inputs_of(make_run(phase(cache="off")), "blocks.1")
+    found = 0
+    for batch, images in zip(inputs.evaluate_training(), plain.evaluate_training(), strict=True):
+        found += int(batch["mask"].sum())
+        if "features" in batch:
+            expected = features_of(run, "blocks.1", images["image"])
+            np.testing.assert_allclose(batch["features"], expected, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(batch["image"], images["image"])
+    assert found == 36
+
+
 def test_extraction_reports_its_progress(make_run):
     class Watch(Silent):
         def __init__(self) -> None:

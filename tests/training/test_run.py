@@ -13,7 +13,7 @@ from transfer_jax.freezing import Phase, Schedule, feature_extraction
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import split
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.run import check, images_digest, images_of, override, prepare
+from transfer_jax.training.run import check, images_digest, images_of, override, prepare, split_images
 from transfer_jax.weights.naming import to_library
 
 TINY = "efficientnet_lite_tiny"
@@ -150,3 +150,17 @@ def test_what_cannot_be_is_found_before_anything_is_read(changes, message):
 def test_more_parts_than_images(image_folder, tmp_path):
     with pytest.raises(ValueError, match="36 training images cannot be split into accumulate=40 parts"):
         prepare(config(image_folder, batch_size=40, accumulate=40), tmp_path, Silent())
+
+
+def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
+    def names(**changes) -> list[list]:
+        return [list(part.names) for part in split_images(toy_images, config("toy", **changes))]
+
+    assert names(seed=3, split_seed=1) == names(seed=1)
+    train, held_out = names(seed=1)
+    few, same = names(seed=1, images_per_class=4)
+    assert same == held_out
+    assert len(few) == 12
+    assert {*few} < {*train}
+    with pytest.raises(ValueError, match="images_per_class must be at least 1, got 0"):
+        config("toy", images_per_class=0)
