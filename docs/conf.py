@@ -6,10 +6,9 @@ The pages are Markdown that is read on GitHub, too. Nothing is fetched, neither 
 import re
 from typing import Any
 
-from docutils.parsers.rst import roles
+from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.domains.python import PyObject
-from sphinx.util.docutils import SphinxRole
+from sphinx.domains.python import PyObject, PyXRefRole
 
 from transfer_jax import __version__
 
@@ -48,13 +47,18 @@ ELSEWHERE = {
 """Files that pages link to on GitHub, and the pages of the site that show them."""
 
 
-class NameOrCode(SphinxRole):
+def name_or_code(_: str, raw: str, text: str, line: int, inliner: Any, *rest: Any, **options: Any) -> Any:
     """What stands between single backticks in a docstring: a link if it is a name of ours, else code."""
+    del rest, options
+    if re.fullmatch(r"[A-Za-z_][\w.]*", text):
+        return PyXRefRole()("py:obj", raw, text, line, inliner)
+    return [nodes.literal(raw, text)], []
 
-    def run(self) -> tuple[list[Any], list[Any]]:
-        role = "py:obj" if re.fullmatch(r"[A-Za-z_][\w.]*", self.text) else "code"
-        function, _ = roles.role(role, self.inliner.document, self.lineno, self.inliner.reporter)
-        return function(role, self.rawtext, self.text, self.lineno, self.inliner)
+
+def readable_defaults(*given: Any) -> tuple[str | None, str | None]:
+    """Lets signatures of dataclasses be parsed: a default that a function makes is no Python."""
+    *_, signature, returns = given
+    return signature and signature.replace("<factory>", "..."), returns
 
 
 def only_what_is_there(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -78,6 +82,7 @@ def setup(app: Sphinx) -> None:
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"
-    app.add_role("name_or_code", NameOrCode())
+    app.add_role("name_or_code", name_or_code)
     app.connect("source-read", link_to_pages)
     app.connect("source-read", only_what_is_there)
+    app.connect("autodoc-process-signature", readable_defaults)

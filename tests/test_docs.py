@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels[..., index % 2] += 100
         Image.fromarray(pixels).save(tmp_path / "photos" / ("cat", "dog")[index % 2] / f"{index}.png")
     for place in ("new_photos/1.png", "path/to/image.png"):
-        Image.fromarray(pixels).save(tmp_path / place)
+        shutil.copy(tmp_path / "photos/cat/0.png", tmp_path / place)
 
     def small_fit(config: TrainConfig, workdir: str | Path, **others):
         images = "photos/" if config.images.startswith("elpv") else config.images
