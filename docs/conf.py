@@ -3,14 +3,17 @@
 The pages are Markdown that is read on GitHub, too. Nothing is fetched, neither now nor by who reads the site.
 """
 
+import os
 import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.domains.python import PyObject, PyXRefRole
+from sphinx.domains.python import PyObject, PyXRefRole  # pyright: ignore[reportPrivateImportUsage]
 
 from transfer_jax import __version__
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # for the notebooks, wherever the site is built
 
 project = "transfer_jax"
 author = "The authors of transfer_jax"
