@@ -24,9 +24,10 @@ def config(images, **changes) -> TrainConfig:
 
 
 def test_the_best_head_is_a_model(image_folder, tmp_path):
-    given = config(image_folder)
-    found = search_heads(given, tmp_path, GRID, epochs=5, progress=Silent())
-    with (tmp_path / "heads.csv").open() as file:
+    given = config(image_folder, feature_dir=str(tmp_path / "features"))
+    workdir = tmp_path / "deep" / "heads"
+    found = search_heads(given, workdir, GRID, epochs=5, progress=Silent())
+    with (workdir / "heads.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.sweep.candidates) == 8
     best = found.sweep.candidates[0]
@@ -34,7 +35,7 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
         {name: getattr(best, name) for name in rows[0]}
     )
     _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
-    probabilities = predict_dataset(tmp_path, held_out, progress=Silent())
+    probabilities = predict_dataset(workdir, held_out, progress=Silent())
     scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
     assert scores["accuracy"] == found.metrics["accuracy"]
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)

@@ -18,13 +18,11 @@ _FORMS = "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT], or
 def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
     """Opens the dataset that a string names.
 
-    | source | dataset |
-    |---|---|
-    | `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence` | the ELPV solar cells, see `from_elpv` |
-    | `folder:PATH`, or an existing folder's path | one sub-folder a class, see `from_folder` |
-    | `gs://PATH`, `s3://PATH` | the same in object storage, copied to this machine first |
-    | `csv:PATH` | a table of paths and labels, see `from_csv` |
-    | `tfds:NAME[:VERSION][:SPLIT]` | prepared by tensorflow-datasets, see `from_tfds`; `train` by default |
+    - `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`: the ELPV solar cells, see `from_elpv`
+    - `folder:PATH`, or an existing folder's path: one sub-folder a class, see `from_folder`
+    - `gs://PATH`, `s3://PATH`: the same in object storage, copied to this machine first
+    - `csv:PATH`: a table of paths and labels, see `from_csv`
+    - `tfds:NAME[:VERSION][:SPLIT]`: prepared by tensorflow-datasets, see `from_tfds`; `train` by default
 
     Args:
         source: One of the forms above.

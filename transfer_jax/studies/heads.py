@@ -108,6 +108,7 @@ def search_heads(
     else:
         sweep = sweep_suffixes(run, parts, known, asked, grid, progress=progress, **limits)
     seconds = time.perf_counter() - started - sweep.compile_seconds
+    workdir.mkdir(parents=True, exist_ok=True)  # With a `feature_dir` nothing has made it.
     write_text(workdir / "heads.csv", _csv(sweep))
     best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
     _save(run, best)
