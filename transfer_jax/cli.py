@@ -14,8 +14,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import features, networks, runs, schedules
-from transfer_jax.commands.given import preset, takes_config
+from transfer_jax.commands import features, images, networks, runs, schedules
+from transfer_jax.commands.given import given_fields, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
 from transfer_jax.memory import keep_freed_memory
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": runs.demo,
     "train": runs.train,
     "launch": runs.launch,
+    "check": images.check,
     "plan": schedules.plan,
     "find-rate": schedules.find_rate,
     "evaluate": runs.evaluate,
@@ -104,7 +105,11 @@ def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(arguments: list[str], base: TrainConfig | None) -> int | None:
     arguments, launched = _split_launched(arguments)
-    defaults = {"config": base or TrainConfig(images=tyro.MISSING), "command": tuple(launched)}
+    defaults = {
+        "config": base or TrainConfig(images=tyro.MISSING),
+        "command": tuple(launched),
+        "given": None if base else given_fields(arguments),
+    }
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: preset(command, **defaults) for name, command in COMMANDS.items()},

@@ -20,6 +20,7 @@ ClassWeights = Literal["none", "balanced"]
 OnBadImage = Literal["error", "skip"]
 StrategyName = Literal["auto", "jit", "mesh", "pmap"]
 BatchNorm = Literal["global", "per_device"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,10 @@ class TrainConfig:
         weights: `auto` for the weights published for the network, a file, or `none` for random ones.
         schedule: What trains when.
         augmentation: How training images are varied in the phases that augment.
-        eval_fraction: Share of the images held out, stratified by class, to evaluate on.
+        eval_fraction: Share of the images held out, stratified by class, to evaluate on; without effect where
+            a folder has a `train` beside a `val`, `validation` or `test`.
+        keep_together: Whether near duplicates are kept on the same side of the split. All images are then
+            looked at first.
         image_size: Side of the network's input in pixels; None takes what the weights expect.
         crop_fraction: Share of an image's shorter side that evaluation sees; None takes what the weights
             expect; 1.0 shows the whole of a square image.
@@ -76,6 +80,8 @@ class TrainConfig:
             least recently are dropped.
         feature_tier: Where cached features are kept while a phase trains on them: on `disk`, memory-mapped,
             in `memory`, or on the `device`; `auto` takes the fastest with room for them.
+        trackers: Trackers of experiments to report to besides the workdir: `tensorboard`, `wandb`, `mlflow`,
+            `trackio`.
     """
 
     images: str
@@ -84,6 +90,7 @@ class TrainConfig:
     schedule: Schedule = dataclasses.field(default_factory=lambda: five_steps("top(2)"))
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     eval_fraction: float = 0.25
+    keep_together: bool = False
     image_size: int | None = None
     crop_fraction: float | None = None
     hidden: tuple[int, ...] = ()
@@ -115,6 +122,7 @@ class TrainConfig:
     feature_precision: FeaturePrecision = "auto"
     feature_gigabytes: float = 50.0
     feature_tier: FeatureTier = "auto"
+    trackers: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -147,6 +155,9 @@ class TrainConfig:
         ):
             if not good:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")
+        for tracker in self.trackers:
+            if tracker not in get_args(TrackerName):
+                raise ValueError(f"trackers must be among {get_args(TrackerName)}, got {tracker!r}")
         for option in self.compiler_options:
             if not re.fullmatch(r"xla_\w+=\S+", option):
                 raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")

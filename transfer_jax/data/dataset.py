@@ -5,12 +5,12 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from transfer_jax.data.images import BadImageError, decode_image
+from transfer_jax.data.images import BadImageError, Look, decode_image, look_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +27,8 @@ class ImageDataset:
         strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
         weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
             accuracy, such as how sure its label is.
+        held_out: Optional bool `(n,)`: the images that the source itself sets aside to evaluate on.
+        groups: Optional int `(n,)`: images of one group stay on one side of a split, such as near duplicates.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -36,6 +38,8 @@ class ImageDataset:
     fingerprint: str
     strata: np.ndarray | None = None
     weights: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -50,10 +54,10 @@ class ImageDataset:
             )
         if len(self.names) != len(labels):
             raise ValueError(f"got {len(self.names)} names for {len(labels)} labels")
-        if self.strata is not None and self.strata.shape != labels.shape:
-            raise ValueError(
-                f"strata must have shape {labels.shape} like the labels, got {self.strata.shape}"
-            )
+        for name in ("strata", "held_out", "groups"):
+            values = getattr(self, name)
+            if values is not None and values.shape != labels.shape:
+                raise ValueError(f"{name} must have shape {labels.shape} like the labels, got {values.shape}")
         if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
             raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
 
@@ -69,13 +73,22 @@ class ImageDataset:
         Raises:
             BadImageError: If it cannot be read or decoded, or its array is not an 8-bit gray or RGB image.
         """
+        content = self._content(index)
+        return decode_image(content, self.names[index]) if isinstance(content, bytes) else content
+
+    def look(self, index: int) -> Look:
+        """Looks at image `index`, which is faster than to read it; errors are those of `image`."""
+        return look_at(self._content(index), self.names[index])
+
+    def _content(self, index: int) -> bytes | np.ndarray:
+        """An encoded file, or RGB pixels."""
         name = self.names[index]
         try:
             content = self.read(index)
         except OSError as error:
             raise BadImageError(f"{name}: cannot be read ({error})") from error
         if isinstance(content, bytes):
-            return decode_image(content, name)
+            return content
         if content.dtype != np.uint8 or content.ndim not in (2, 3):
             raise BadImageError(
                 f"{name}: expected uint8 pixels, got {content.dtype} of shape {content.shape}"
@@ -95,14 +108,20 @@ class ImageDataset:
         chosen = _checked(indices, len(self))
         read = self.read
         digest = hashlib.sha256(self.fingerprint.encode() + b"\0" + chosen.astype("<i8").tobytes())
+
+        def of_chosen(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
         return dataclasses.replace(
             self,
             read=lambda i: read(int(chosen[i])),
             labels=self.labels[chosen],
             names=[self.names[i] for i in chosen],
             fingerprint=digest.hexdigest(),
-            strata=None if self.strata is None else self.strata[chosen],
-            weights=None if self.weights is None else self.weights[chosen],
+            strata=of_chosen(self.strata),
+            weights=of_chosen(self.weights),
+            held_out=of_chosen(self.held_out),
+            groups=of_chosen(self.groups),
         )
 
     def of_rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,39 +146,23 @@ class ImageDataset:
         return dict(zip(self.class_names, numbers.tolist(), strict=True))
 
 
-def check_images(
-    dataset: ImageDataset, progress: Callable[[int], None] | None = None
-) -> list[tuple[int, str]]:
-    """Decodes every image once, in threads, to find the bad ones before a run does.
+def each_look(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> Iterator[Look | BadImageError]:
+    """Looks at images in threads, and gives what each look found, in order: the look, or what is wrong."""
 
-    Args:
-        dataset: The images to look at.
-        progress: Called in this thread after each image with the number done so far.
-
-    Returns:
-        `(index, reason)` of every image that raises `BadImageError`, by index.
-    """
-
-    def reason(index: int) -> str | None:
+    def found(index: int) -> Look | BadImageError:
         try:
-            dataset.image(index)
+            return dataset.look(index)
         except BadImageError as error:
-            return str(error)
-        return None
+            return error
 
-    bad: list[tuple[int, str]] = []
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[Future[str | None]] = collections.deque()  # Short: sets may be huge.
-        upcoming = iter(range(len(dataset)))
-        for done in range(len(dataset)):
+        pending: collections.deque[Future[Look | BadImageError]] = collections.deque()
+        upcoming = iter(indices)
+        for _ in range(len(indices)):  # The queue is kept short: sets may be huge.
             while len(pending) < 4 * workers and (index := next(upcoming, None)) is not None:
-                pending.append(pool.submit(reason, index))
-            if (why := pending.popleft().result()) is not None:
-                bad.append((done, why))
-            if progress is not None:
-                progress(done + 1)
-    return bad
+                pending.append(pool.submit(found, int(index)))
+            yield pending.popleft().result()
 
 
 def without(dataset: ImageDataset, indices: Sequence[int]) -> ImageDataset:
