@@ -41,6 +41,10 @@ ONLY = {  # who alone may import a library
     "rich": ("report/", "commands/", "cli.py"),
     "tyro": ("commands/", "cli.py"),
     "huggingface_hub": ("weights/hub.py",),
+    "tensorboardX": ("report/trackers/",),
+    "wandb": ("report/trackers/",),
+    "mlflow": ("report/trackers/",),
+    "trackio": ("report/trackers/",),
 }
 
 

@@ -84,7 +84,7 @@ def test_plain_images_show_nothing_to_compare():
 
 
 def test_solar_cells_are_not_all_alike(elpv_data_dir):
-    """They all show the same wires. Some modules are in the set twice: cell 2288 is cell 1746, out of focus."""
+    """They all show the same wires. Some modules were photographed twice: cell 2288 is cell 1746 again."""
     cells = from_elpv(data_dir=elpv_data_dir)
     chosen = [*range(0, 1700, 6), *range(1740, 1760), *range(2282, 2302)]
     sketches = [sketch(cells.look(index).thumbnail) for index in chosen]

@@ -118,7 +118,12 @@ def _leak(sight: Sight) -> Iterator[Finding]:
         kind="leak",
         text=f"{len(leaked):,} of {sight.held_out.sum():,} held-out images ({share:.1%}) have a near "
         f"duplicate among the training images, such as {_pair(sight, pairs[0])}",
-        advice="the score would be too good: keep them on one side by --keep-together",
+        advice="the score would be too good: "
+        + (
+            "remove them from one side"
+            if sight.dataset.held_out is not None
+            else "keep them on one side by --keep-together"
+        ),
         figures={"images": len(leaked), "share": share},
         examples=sight.names(pairs),
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "tensorboard"
+_FLUSH_SECONDS = 1
+"""What a kill may lose."""
 
 
 class TensorBoard:
@@ -19,12 +21,12 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         self.id = folder.name
-        self._writer = SummaryWriter(str(folder))
+        files = len(list(folder.glob("*"))) if folder.is_dir() else 0  # Or else two of one second are one.
+        self._writer = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS, filename_suffix=f".{files}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        self._writer.flush()
 
     def picture(self, step: int, path: Path) -> None:
         from matplotlib.image import imread

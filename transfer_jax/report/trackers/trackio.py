@@ -1,6 +1,8 @@
 """Trackio: a local database, or a Space of Hugging Face; its `TRACKIO_…` variables count."""
 
+import contextlib
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ class Trackio:
         self._run.log({path.stem: trackio.Image(str(path))}, step=step)
 
     def close(self, *, finished: bool) -> None:
-        self._run.finish()
+        with contextlib.redirect_stdout(sys.stderr):  # It prints.
+            self._run.finish()
 
 
 def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> Trackio:
@@ -37,4 +40,6 @@ def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> Tra
     import trackio
 
     name = known or f"{workdir.resolve().name}-{secrets.token_hex(3)}"
-    return Trackio(trackio.init(project=PROJECT, name=name, config=dict(config), resume="allow"), name)
+    with contextlib.redirect_stdout(sys.stderr):  # It prints.
+        run = trackio.init(project=PROJECT, name=name, config=dict(config), resume="allow")
+    return Trackio(run, name)
