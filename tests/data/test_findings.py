@@ -67,7 +67,7 @@ def test_a_copy_of_a_copy_leaks_too():
 def test_one_image_under_two_labels():
     found = look({"cat": 60, "dog": 50}, pairs=[(3, 4), (5, 80)])["two_labels"]
     assert (
-        found.text == "1 pairs of near duplicates have two labels, such as 5.png and 80.png: 'cat' and 'dog'"
+        found.text == "1 pair of near duplicates with two labels, such as 5.png and 80.png: 'cat' and 'dog'"
     )
 
 

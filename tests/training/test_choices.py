@@ -51,7 +51,7 @@ def test_what_was_given_stays(field):
 @pytest.mark.parametrize(
     ("counts", "fraction", "said"),
     [
-        ((100, 100), 0.25, "50 of 200 images are held out, 25 or more of a class"),
+        ((100, 100), 0.25, "50 of 200 images held out, 25 or more of a class"),
         ((4, 4, 4), 0.25, "3 of 12"),
         ((2, 2, 2), 0.5, "3 of 6"),
         ((2, 2, 2, 2, 2), 0.5, "5 of 10"),

@@ -153,7 +153,8 @@ def _two_labels(sight: Sight) -> Iterator[Finding]:
         first, second = (sight.dataset.class_names[labels[i]] for i in odd[0])
         yield Finding(
             kind="two_labels",
-            text=f"{len(odd):,} pairs of near duplicates have two labels, such as {_pair(sight, odd[0])}: "
+            text=f"{len(odd):,} pair{'s' * (len(odd) > 1)} of near duplicates with two labels, such as "
+            f"{_pair(sight, odd[0])}: "
             f"{first!r} and {second!r}",
             advice="look at them, and correct or remove one of each",
             figures={"pairs": len(odd)},

@@ -74,7 +74,7 @@ class Choice:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.field.replace('_', ' ')}: {self.value}: {self.why}"
+        return f"{self.field.replace('_', ' ')}: {self.value}; {self.why}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -131,10 +131,9 @@ def _split(facts: Facts, config: TrainConfig, given: Collection[str]) -> tuple[i
         fraction = min(0.5, math.ceil(100 * classes / images) / 100)
     held_out = math.ceil(fraction * images)
     each = max(int(fraction * min(facts.counts)), 1)
-    why = (
-        f"{held_out:,} of {images:,} images are held out, {each:,} or more of a class; {_sureness(held_out)}"
-    )
-    return held_out, [Choice("eval_fraction", fraction, why)]
+    about = "about " if facts.duplicates else ""  # Near duplicates are drawn as one.
+    what = f"{about}{held_out:,} of {images:,} images held out, {each:,} or more of a class"
+    return held_out, [Choice("eval_fraction", fraction, f"{what}; {_sureness(held_out)}")]
 
 
 def _sureness(held_out: int) -> str:

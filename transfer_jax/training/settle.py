@@ -18,12 +18,15 @@ from transfer_jax.data import (
     has_own_split,
     load_dataset,
     split_indices,
+    without,
 )
+from transfer_jax.features import row_shapes
 from transfer_jax.models.functional import block_of, split
 from transfer_jax.report.progress import Progress
+from transfer_jax.training.caching import choose_caching
 from transfer_jax.training.choices import Choice, Facts, choose
-from transfer_jax.training.run import abstract_model, abstract_run, check, expected_input, surveyed
-from transfer_jax.training.strategy import Strategy
+from transfer_jax.training.parts import schedule_parts
+from transfer_jax.training.run import abstract_model, check, expected_input, surveyed
 from transfer_jax.training.workdir import check_place, read_config
 
 CHOICES, FINDINGS = "choices.json", "findings.json"
@@ -95,7 +98,8 @@ def settle(
     choices: tuple[Choice, ...] = ()
     if given is not None:
         config, choices = choose(_facts(config, dataset, survey), config, given)
-        choices += _caches(config, dataset)
+        check(config)  # What was chosen may not go with what was given.
+        choices += _caches(config, _usable(config, dataset, survey))
     found = None if survey is None else look_over(config, dataset, survey)
     return Settled(config, choices, found)
 
@@ -108,14 +112,19 @@ def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tup
         dataset: The images.
         survey: What was seen of them.
     """
-    good = np.flatnonzero(~survey.bad)
-    usable = dataset.subset(good)
-    if config.keep_together and not has_own_split(usable):
-        usable = dataclasses.replace(usable, groups=survey.groups[good])
-    _, evaluation = split_indices(usable, config.eval_fraction, config.seed)
+    _, evaluation = split_indices(_usable(config, dataset, survey), config.eval_fraction, config.seed)
     held_out = np.zeros(len(dataset), bool)
-    held_out[good[evaluation]] = True
+    held_out[np.flatnonzero(~survey.bad)[evaluation]] = True
     return findings_of(dataset, survey, held_out, expected_input(config).image_size)
+
+
+def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> ImageDataset:
+    """The images as they will be split: without bad ones, and in groups, as far as anybody has looked."""
+    if survey is None:
+        return dataset
+    if config.keep_together and not has_own_split(dataset):
+        dataset = dataclasses.replace(dataset, groups=survey.groups)
+    return without(dataset, np.flatnonzero(survey.bad))
 
 
 def _facts(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> Facts:
@@ -152,17 +161,26 @@ def _pixels(dataset: ImageDataset) -> int:
 
 def _caches(config: TrainConfig, dataset: ImageDataset) -> tuple[Choice, ...]:
     """Whether each phase will train on cached features, and what that saves."""
-    run = abstract_run(config, Strategy.of(config), dataset)
+    model = abstract_model(config, len(dataset.class_names))
+    model.eval()
+    graphdef, params, stats = split(model)
+    shapes = row_shapes(graphdef, {**params, **stats}, expected_input(config).image_size)
+    train, evaluation = split_indices(dataset, config.eval_fraction, config.seed)
+    computed = config.precision if config.prefix_precision == "auto" else config.prefix_precision
+    stored = computed if config.feature_precision == "auto" else config.feature_precision
     choices = []
-    for index, phase in enumerate(config.schedule.phases):
-        caching = run.caching(phase, run.parts(index).boundary)
+    for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
+        phase, boundary = parts.phase, parts.boundary
+        shape = shapes[boundary] if boundary else ()
+        images = (len(train), len(evaluation))
+        caching = choose_caching(config, phase, boundary, images=images, row_shape=shape, stored=stored)
         if caching.boundary is None:
             choices.append(Choice("cache", f"off in phase {phase.name}", caching.reason))
             continue
-        passes, without = caching.passes
+        passes, uncached = caching.passes
         why = (
             f"{_bytes(caching.bytes)} of features at {caching.boundary}; the blocks below it see "
-            f"{passes:,} images instead of {without:,}"
+            f"{passes:,} images instead of {uncached:,}"
         )
         choices.append(Choice("cache", f"on in phase {phase.name}", why))
     return tuple(choices)
