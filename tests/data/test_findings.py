@@ -1,4 +1,6 @@
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from transfer_jax.data import Finding, ImageDataset, Survey, findings_of
 def look(
     counts: dict[str, int],
     *,
-    pairs: list[tuple[int, int]] = (),
-    held_out: list[int] = (),
+    pairs: Sequence[tuple[int, int]] = (),
+    held_out: Sequence[int] = (),
     image_size: int = 224,
-    **seen: np.ndarray,
+    **seen: Any,
 ) -> dict[str, Finding]:
     """The findings about images of some classes, by kind; each has 300 x 300 pixels unless `seen` says so."""
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), [*counts.values()])

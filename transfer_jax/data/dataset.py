@@ -165,7 +165,7 @@ def each_look(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> Ite
             yield pending.popleft().result()
 
 
-def without(dataset: ImageDataset, indices: Sequence[int]) -> ImageDataset:
+def without(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> ImageDataset:
     """The dataset less the images at `indices`, in unchanged order.
 
     Raises:

@@ -46,7 +46,7 @@ def sketch(thumbnail: np.ndarray) -> np.ndarray:
     """
     red, green, blue = np.moveaxis(thumbnail.astype(np.float32) / 255, -1, 0)
     gray = 0.299 * red + 0.587 * green + 0.114 * blue
-    waves = scipy.fft.dctn(gray, norm="ortho")[:SIDE, :SIDE] / len(gray)
+    waves = np.asarray(scipy.fft.dctn(gray, norm="ortho"))[:SIDE, :SIDE] / len(gray)
     waves[0, 0] = 0
     tint = (0.564 * (blue - gray).mean(), 0.713 * (red - gray).mean())
     return np.concatenate((waves.ravel(), tint)).astype(np.float32)

@@ -74,7 +74,9 @@ class Sight:
 
     def names(self, rows: np.ndarray) -> tuple[tuple[str, ...], ...]:
         """The names of the first few rows of image positions."""
-        return tuple(tuple(self.dataset.names[i] for i in np.atleast_1d(row)) for row in rows[:_EXAMPLES])
+        return tuple(
+            tuple(self.dataset.names[int(i)] for i in np.atleast_1d(row)) for row in rows[:_EXAMPLES]
+        )
 
 
 def findings_of(
@@ -308,7 +310,7 @@ def _classes(count: int) -> str:
 
 
 def _pair(sight: Sight, pair: np.ndarray) -> str:
-    return " and ".join(sight.dataset.names[i] for i in pair)
+    return " and ".join(sight.dataset.names[int(i)] for i in pair)
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -105,11 +105,12 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.I
         raise BadImageError(f"{name}: the file is empty")
     try:
         image = _open(encoded)
-        size, kind = image.size, image.format or ""
+        width, height = image.size
+        kind = image.format or ""
         if draft:
             image.draft(image.mode, _DRAFT)
         turned = _orientation(image) >= 5
-        return _rgb(image), size[::-1] if turned else size, kind
+        return _rgb(image), (height, width) if turned else (width, height), kind
     except BadImageError as error:
         raise BadImageError(f"{name}: {error}") from None
     except Exception as error:  # A damaged file can raise nearly anything from within a decoder.

@@ -37,6 +37,7 @@ def split_indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tup
     if not 0 < eval_fraction < 1:
         raise ValueError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
     if has_own_split(dataset):
+        assert dataset.held_out is not None
         return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
     if dataset.groups is None:
         return _drawn(dataset, eval_fraction, seed)

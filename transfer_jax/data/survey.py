@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -39,7 +39,7 @@ class Survey:
     kinds: np.ndarray
     bad: np.ndarray
     pairs: np.ndarray
-    reasons: tuple[str, ...] = ()
+    reasons: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.bad)

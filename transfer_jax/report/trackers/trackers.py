@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.files import write_text
-from transfer_jax.report.trackers import mlflow, tensorboard, trackio, weights_and_biases
+from transfer_jax.report.trackers import mlflow_run, tensorboard_run, trackio_run, wandb_run
 from transfer_jax.report.trackers.tracker import Tracker, scalars
 
 _LOG = logging.getLogger(__name__)
@@ -19,10 +19,10 @@ Opener = Callable[[Path, Mapping[str, Any], str | None], Tracker]
 """From the workdir, the config and the run's id, None for a new run."""
 
 TRACKERS: dict[str, tuple[str, Opener]] = {
-    "tensorboard": ("tensorboardX", tensorboard.open_run),
-    "wandb": ("wandb", weights_and_biases.open_run),
-    "mlflow": ("mlflow", mlflow.open_run),
-    "trackio": ("trackio", trackio.open_run),
+    "tensorboard": ("tensorboardX", tensorboard_run.open_run),
+    "wandb": ("wandb", wandb_run.open_run),
+    "mlflow": ("mlflow", mlflow_run.open_run),
+    "trackio": ("trackio", trackio_run.open_run),
 }
 """By name: the package that must be there, and what opens a run."""
 

@@ -6,14 +6,14 @@ import time
 import pytest
 from PIL import Image
 
-from transfer_jax.report.trackers.tensorboard import open_run
+from transfer_jax.report.trackers.tensorboard_run import open_run
 
 pytest.importorskip("tensorboardX")
 
 
 def events(workdir):
     """All that was written, by tag: (step, value) of each event, files in their order."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto import event_pb2
 
     found = {}
     for file in sorted((workdir / "tensorboard").iterdir()):
@@ -22,7 +22,7 @@ def events(workdir):
             (length,) = struct.unpack("<Q", content[:8])
             if len(content) < 16 + length:
                 break  # It is being written.
-            event = Event.FromString(content[12 : 12 + length])
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
             content = content[12 + length + 4 :]
             for value in event.summary.value:
                 shown = value.simple_value if value.HasField("simple_value") else value

@@ -1,6 +1,6 @@
 import pytest
 
-from transfer_jax.report.trackers.mlflow import open_run
+from transfer_jax.report.trackers.mlflow_run import open_run
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")  # What a library of others deprecates is not ours to mend.

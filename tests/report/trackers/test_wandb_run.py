@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from transfer_jax.report.trackers.weights_and_biases import open_run
+from transfer_jax.report.trackers.wandb_run import open_run
 
 wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.filterwarnings("ignore")  # What a library of others deprecates is not ours to mend.

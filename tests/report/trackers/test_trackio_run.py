@@ -5,7 +5,7 @@ import pytest
 
 os.environ.setdefault("TRACKIO_DIR", tempfile.mkdtemp())  # Read when the package is loaded.
 
-from transfer_jax.report.trackers.trackio import open_run
+from transfer_jax.report.trackers.trackio_run import open_run
 
 trackio = pytest.importorskip("trackio")
 pytestmark = pytest.mark.filterwarnings("ignore")  # What a library of others deprecates is not ours to mend.
