@@ -152,7 +152,8 @@ def _schedule(facts: Facts, train: int) -> tuple[Schedule, str]:
     """A schedule and why; `train` is the number of training images."""
     each = train // len(facts.counts)
     if each < PROBE:
-        why = f"the head alone: {each} training images a class are too few to change the network by"
+        images = f"{each} training image" + "s" * (each != 1)
+        why = f"the head alone: {images} a class are too few to change the network by"
         return feature_extraction(), why
     if facts.accelerator and train >= _WHOLE:
         epochs = _epochs(train, most=20)
@@ -179,4 +180,4 @@ def _batch(train: int) -> tuple[int, str]:
     if train >= _BATCH * _STEPS:
         return _BATCH, "what the learning rates of the recipes were tried with"
     batch = max(_LEAST_BATCH, 2 ** int(math.log2(max(train / _STEPS, 1))))
-    return batch, f"{train:,} training images then make {max(train // batch, 1)} steps an epoch"
+    return batch, f"of {train:,} training images, for more than a few steps an epoch"
