@@ -133,12 +133,12 @@ def test_an_error_gives_the_terminal_back(
     shown = []
     monkeypatch.setattr(cli.CONSOLE, "show_cursor", shown.append)
     monkeypatch.setattr(cli.CONSOLE, "_force_terminal", True)
-    monkeypatch.setattr("transfer_jax.commands.features.prepare", _begins_and_fails)
+    monkeypatch.setattr("transfer_jax.commands.given.settle", _begins_and_fails)
     assert cli.main(["extract", "--images", "nowhere", *TINY]) == 2
     assert shown == [False, True]
 
 
-def _begins_and_fails(config, workdir, progress):
+def _begins_and_fails(config, given, workdir, progress, look):
     progress.start("reading", 10)
     raise ValueError("broken")
 

@@ -47,6 +47,10 @@ ONLY = {  # who alone may import a library
     "pyarrow": ("studies/table.py", "report/page/results.py"),
     "submitit": ("studies/places.py",),
     "ray": ("studies/places.py",),
+    "tensorboardX": ("report/trackers/",),
+    "wandb": ("report/trackers/",),
+    "mlflow": ("report/trackers/",),
+    "trackio": ("report/trackers/",),
 }
 
 

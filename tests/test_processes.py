@@ -70,3 +70,26 @@ def test_one_process_is_the_first_of_one():
     assert (processes.count(), processes.index(), processes.is_first()) == (1, 0, True)
     processes.wait("nobody")
     assert processes.sum_of(processes.np.array([2, 3])).tolist() == [2, 3]
+    rows = processes.np.arange(6).reshape(3, 2)
+    assert processes.interleaved(rows, 3) is rows
+
+
+@pytest.mark.parametrize("total", [1, 5, 6])
+def test_rows_of_several_processes_are_put_in_order(monkeypatch, total):
+    """As the second of three gets them, where each has padded its own to the longest."""
+    rows = processes.np.arange(3 * total, dtype="float16").reshape(total, 3)
+    shares = [rows[index::3] for index in range(3)]
+
+    def gathered(own):
+        longest = -(-total // 3)
+        assert len(own) == longest
+        pads = [((0, longest - len(share)), (0, 0)) for share in shares]
+        return processes.np.stack(
+            [processes.np.pad(share, pad) for share, pad in zip(shares, pads, strict=True)]
+        )
+
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", gathered)
+    found = processes.interleaved(shares[1], total)
+    assert found.tolist() == rows.tolist()
+    assert found.dtype == rows.dtype

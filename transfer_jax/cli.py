@@ -14,8 +14,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from transfer_jax import processes
-from transfer_jax.commands import diagnostics, features, networks, report, runs, schedules, studies
-from transfer_jax.commands.given import config_place, preset, takes_config
+from transfer_jax.commands import diagnostics, features, images, networks, report, runs, schedules, studies
+from transfer_jax.commands.given import config_place, given_fields, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
 from transfer_jax.launch import PREEMPTED
 from transfer_jax.memory import keep_freed_memory
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": runs.demo,
     "train": runs.train,
     "launch": runs.launch,
+    "check": images.check,
     "plan": schedules.plan,
     "find-rate": schedules.find_rate,
     "evaluate": runs.evaluate,
@@ -114,9 +115,13 @@ def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(arguments: list[str], base: TrainConfig | None, typed: tuple[str, ...]) -> int | None:
     arguments, launched = _split_launched(arguments)
-    given = default_config if arguments[:1] == ["study"] else lambda images: TrainConfig(images=images)
-    config = base or given(tyro.MISSING)
-    defaults = {"config": config, "command": tuple(launched), "typed": typed}
+    blank = default_config if arguments[:1] == ["study"] else lambda images: TrainConfig(images=images)
+    defaults = {
+        "config": base or blank(tyro.MISSING),
+        "command": tuple(launched),
+        "typed": typed,
+        "given": None if base else given_fields(arguments),
+    }
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {name: preset(command, **defaults) for name, command in COMMANDS.items()},

@@ -21,6 +21,7 @@ ClassWeights = Literal["none", "balanced"]
 OnBadImage = Literal["error", "skip"]
 StrategyName = Literal["auto", "jit", "mesh", "pmap"]
 BatchNorm = Literal["global", "per_device"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,11 @@ class TrainConfig:
             whole blocks; empty for none.
         schedule: What trains when.
         augmentation: How training images are varied in the phases that augment.
-        eval_fraction: Share of the images held out, stratified by class, to evaluate on.
+        eval_fraction: Share of the images held out, stratified by class, to evaluate on; without effect where
+            a folder has a `train` beside a `val`, `validation` or `test`.
         split_seed: Seed of the split; None takes `seed`.
+        keep_together: Whether near duplicates are kept on the same side of the split. All images are then
+            looked at first.
         images_per_class: Training images of each class at most, drawn at random with the split: the fewer are
             among the more, and the held-out images stay the same. None takes all.
         image_size: Side of the network's input in pixels; None takes what the weights expect.
@@ -86,6 +90,8 @@ class TrainConfig:
             least recently are dropped.
         feature_tier: Where cached features are kept while a phase trains on them: on `disk`, memory-mapped,
             in `memory`, or on the `device`; `auto` takes the fastest with room for them.
+        trackers: Trackers of experiments to report to besides the workdir: `tensorboard`, `wandb`, `mlflow`,
+            `trackio`.
     """
 
     images: str
@@ -96,6 +102,7 @@ class TrainConfig:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     eval_fraction: float = 0.25
     split_seed: int | None = None
+    keep_together: bool = False
     images_per_class: int | None = None
     image_size: int | None = None
     crop_fraction: float | None = None
@@ -130,6 +137,7 @@ class TrainConfig:
     feature_precision: FeaturePrecision = "auto"
     feature_gigabytes: float = 50.0
     feature_tier: FeatureTier = "auto"
+    trackers: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -166,6 +174,9 @@ class TrainConfig:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)}")
         if self.reinitialize:
             object.__setattr__(self, "reinitialize", str(parse(self.reinitialize)))
+        for tracker in self.trackers:
+            if tracker not in get_args(TrackerName):
+                raise ValueError(f"trackers must be among {get_args(TrackerName)}, got {tracker!r}")
         for option in self.compiler_options:
             if not re.fullmatch(r"xla_\w+=\S+", option):
                 raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")

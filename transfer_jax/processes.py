@@ -117,6 +117,21 @@ def sum_of(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(values)).sum(0)
 
 
+def interleaved(rows: np.ndarray, total: int) -> np.ndarray:
+    """Rows of which each process has every so-manieth, put in order, in each process.
+
+    Args:
+        rows: Those at `index()`, `index() + count()` and so on.
+        total: Number of all.
+    """
+    if jax.process_count() == 1:
+        return rows
+    padded = np.zeros((-(-total // jax.process_count()), *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    gathered = np.asarray(multihost_utils.process_allgather(padded))
+    return gathered.swapaxes(0, 1).reshape(-1, *rows.shape[1:])[:total]
+
+
 def leave(code: int) -> None:
     """Ends this process at once, for an error that the others do not know of: they notice, and end, too."""
     sys.stdout.flush()

@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transfer_jax.data import BadImageError, ImageDataset, check_images, without
+from transfer_jax.data import BadImageError, ImageDataset, without
+from transfer_jax.data.dataset import each_look
+from transfer_jax.data.images import Look
 
 
 def dataset_of(contents: list) -> ImageDataset:
@@ -95,19 +97,26 @@ def test_inconsistent_datasets_are_refused(change, message):
         dataclasses.replace(dataset_of([b""] * 4), **change)
 
 
-def test_check_images_finds_the_bad_ones(cat, encode):
-    good = encode(cat[:20, :20])
+def test_each_look_finds_the_bad_ones(cat, encode):
+    good = encode(cat[:20, :30])
     contents = [good] * 30
     contents[3], contents[21] = b"", good[:-30]
-    done = []
-    bad = check_images(dataset_of(contents), progress=done.append)
-    assert [index for index, _ in bad] == [3, 21]
-    assert bad[0][1] == "image 3: the file is empty"
-    assert bad[1][1].startswith("image 21: ")
-    assert done == list(range(1, 31))
-    cleaned = without(dataset_of(contents), [index for index, _ in bad])
-    assert len(cleaned) == 28
-    assert check_images(cleaned) == []
+    dataset = dataset_of(contents)
+    found = list(each_look(dataset, np.arange(30)))
+    bad = [index for index, each in enumerate(found) if isinstance(each, BadImageError)]
+    assert bad == [3, 21]
+    assert str(found[3]) == "image 3: the file is empty"
+    assert str(found[21]).startswith("image 21: ")
+    (look,) = each_look(dataset, [5])
+    assert isinstance(look, Look)
+    assert (look.width, look.height, look.kind, look.gray) == (30, 20, "PNG", False)
+    assert len(without(dataset, bad)) == 28
+
+
+def test_arrays_are_looked_at_as_they_are(cat):
+    for content in (cat[..., 0].copy(), cat[..., :1].copy()):
+        look = dataset_of([content]).look(0)
+        assert (look.width, look.height, look.kind, look.gray) == (451, 300, "", True)
 
 
 def test_without_keeps_the_order():

@@ -71,6 +71,54 @@ def test_folders_without_classes(tmp_path, files, message):
         from_folder(tmp_path)
 
 
+@pytest.fixture
+def split_animals(tmp_path, cat, encode):
+    """A folder that is split already, with a part that is left alone."""
+    root = tmp_path / "split"
+    for i, name in enumerate(
+        ["Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b", "test/cat/d"]
+    ):
+        write(root / f"{name}.png", encode(cat[i : i + 20, :30], "PNG"))
+    return root
+
+
+def test_a_folder_that_is_split_already(split_animals, cat):
+    dataset = from_folder(split_animals)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.names == [
+        f"{name}.png" for name in ("Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b")
+    ]
+    assert dataset.labels.tolist() == [0, 0, 1, 0, 1]
+    assert dataset.held_out is not None
+    assert dataset.held_out.tolist() == [False, False, False, True, True]
+    np.testing.assert_array_equal(dataset.image(3), cat[3:23, :30])
+    (split_animals / "val").rename(split_animals / "more.val")
+    assert from_folder(split_animals).class_names == ("Train", "more.val", "test")
+
+
+def test_a_part_without_class_folders_holds_nothing_out(split_animals, cat, encode):
+    for part in ("val", "test"):
+        for folder in (split_animals / part).iterdir():
+            for file in folder.iterdir():
+                file.rename(split_animals / part / file.name)
+            folder.rmdir()
+    dataset = from_folder(split_animals)
+    assert dataset.names == ["Train/cat/a.png", "Train/cat/b.png", "Train/dog/a.png"]
+    assert dataset.held_out is None
+
+
+def test_classes_that_are_only_held_out(split_animals, cat, encode):
+    write(split_animals / "val" / "cow" / "x.png", encode(cat, "PNG"))
+    with pytest.raises(ValueError, match="holds out classes that it does not train on: 'cow'"):
+        from_folder(split_animals)
+
+
+def test_classes_that_are_called_train_and_test(tmp_path, cat, encode):
+    for name in ("train/a.png", "test/b.png"):
+        write(tmp_path / name, encode(cat, "PNG"))
+    assert from_folder(tmp_path).class_names == ("test", "train")
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder '.*nowhere'"):
         from_folder(tmp_path / "nowhere")

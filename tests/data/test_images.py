@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.data.images import BadImageError, decode_image
+from transfer_jax.data.images import THUMBNAIL, BadImageError, decode_image, look_at
 
 
 def rgb(gray: list) -> np.ndarray:
@@ -161,3 +161,48 @@ def test_pixels_without_a_range(encode, mode, pixels):
         BadImageError, match=f"^x: {pixels} pixels .*; convert the image to 8 or 16 bits first$"
     ):
         decode_image(encode(Image.new(mode, (4, 4)), "TIFF"), "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 90}), ("WEBP", {"quality": 90})]
+)
+def test_a_look_sees_what_decoding_gives(cat, encode, kind, options):
+    encoded = encode(cat, kind, **options)
+    look = look_at(encoded, "cat")
+    assert (look.width, look.height, look.kind, look.gray) == (451, 300, kind, False)
+    assert look.thumbnail.shape == (THUMBNAIL, THUMBNAIL, 3)
+    whole = look_at(decode_image(encoded, "cat"), "cat")
+    assert np.abs(look.thumbnail.astype(int) - whole.thumbnail).mean() < 2
+    assert whole.kind == ""
+
+
+def test_a_look_is_upright(cat, encode):
+    tag = Image.Exif()
+    tag[0x0112] = 8
+    turned = Image.fromarray(cat).transpose(Image.Transpose.ROTATE_270)
+    look = look_at(encode(turned, "JPEG", exif=tag), "cat")
+    assert (look.width, look.height) == (451, 300)
+    assert np.abs(look.thumbnail.astype(int) - look_at(cat, "cat").thumbnail).mean() < 3
+
+
+def test_gray_files_and_gray_pixels_are_gray(cat, encode):
+    gray = cat[..., 1].copy()
+    for content in (
+        encode(gray),
+        encode(np.stack([gray] * 3, -1), "JPEG", quality=80),
+        np.stack([gray] * 3, -1),
+    ):
+        assert look_at(content, "cat").gray
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda file: b"", lambda file: b"no image", lambda file: file[: len(file) // 2]]
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_look_finds_bad_files(cat, encode, kind, spoil):
+    spoilt = spoil(encode(cat, kind))
+    with pytest.raises(BadImageError) as read:
+        decode_image(spoilt, "x")
+    with pytest.raises(BadImageError) as looked:
+        look_at(spoilt, "x")
+    assert str(looked.value)[:20] == str(read.value)[:20]

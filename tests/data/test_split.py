@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transfer_jax.data import ImageDataset, fewer, from_elpv, stratified_split
+from transfer_jax.data import ImageDataset, fewer, from_elpv, has_own_split, stratified_split
 
 
 def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int = 2) -> ImageDataset:
@@ -52,6 +52,37 @@ def test_strata_that_cannot_be_divided_give_way_to_the_classes():
         assert evaluation.counts() == {"class 0": 2, "class 1": 2}
         expected = stratified_split(dataclasses.replace(dataset, strata=None), 0.2, seed=0)[1]
         assert evaluation.names == expected.names
+
+
+def test_images_of_a_group_stay_together():
+    groups = np.repeat(np.arange(30), 3)
+    dataset = dataclasses.replace(dataset_of([0, 1] * 45), together=groups, strata=np.arange(90) % 5)
+    parts = [{int(name) // 3 for name in part.names} for part in stratified_split(dataset, 0.2, seed=0)]
+    assert [len(part) for part in parts] == [24, 6]
+    assert not parts[0] & parts[1]
+    train, _ = stratified_split(dataset, 0.2, seed=0)
+    halves = [{int(name) // 3 for name in part.names} for part in stratified_split(train, 0.5, seed=1)]
+    assert [len(half) for half in halves] == [12, 12]
+    assert not halves[0] & halves[1]
+
+
+def test_groups_of_one_change_nothing():
+    dataset = dataset_of([0, 1, 1] * 20)
+    alone = dataclasses.replace(dataset, together=np.arange(60)[::-1])
+    for one, two in zip(stratified_split(dataset, 0.2, 3), stratified_split(alone, 0.2, 3), strict=True):
+        assert sorted(one.counts().values()) == sorted(two.counts().values())
+
+
+def test_a_source_that_is_split_already():
+    held_out = np.arange(20) % 5 == 2
+    dataset = dataclasses.replace(dataset_of([0, 1] * 10), held_out=held_out)
+    assert has_own_split(dataset)
+    train, evaluation = stratified_split(dataset, 0.9, seed=4)
+    assert evaluation.names == ["2", "7", "12", "17"]
+    assert len(train) == 16
+    assert not has_own_split(train)
+    assert not has_own_split(evaluation)
+    assert [len(part) for part in stratified_split(train, 0.25, seed=0)] == [12, 4]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 25])

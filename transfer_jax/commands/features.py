@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from transfer_jax import studies
-from transfer_jax.commands.given import Config, default_workdir
+from transfer_jax.commands.given import Config, Given, default_workdir, settled
 from transfer_jax.commands.runs import scores_table
 from transfer_jax.mirror import local_of
 from transfer_jax.models import create_model
@@ -16,7 +16,9 @@ from transfer_jax.training.workdir import check_place
 _GRID = Grid()
 
 
-def extract(config: Config, boundary: str = "pre_logits", workdir: Path | None = None) -> None:
+def extract(
+    config: Config, boundary: str = "pre_logits", workdir: Path | None = None, given: Given = None
+) -> None:
     """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
 
     Takes the same configs and options as `train`, and a training with the same values uses the result.
@@ -25,10 +27,12 @@ def extract(config: Config, boundary: str = "pre_logits", workdir: Path | None =
         config: Which images, network and preprocessing.
         boundary: The block whose activations are written.
         workdir: Folder of the run.
+        given: The fields that options set.
     """
     folder = local_of(workdir or default_workdir(config))
     check_place(config, folder)
     create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(None, boundary)
+    config = settled(config, given, folder).config
     run = prepare(config, folder, BARS)
     extractor = Extractor(run, boundary, run.arrays)
     rows = []
@@ -47,6 +51,7 @@ def heads(
     epochs: int = 100,
     patience: int = 10,
     workdir: Path | None = None,
+    given: Given = None,
 ) -> None:
     """Train hundreds of heads on the frozen base in one program, or a dozen suffixes; keep the best.
 
@@ -62,9 +67,11 @@ def heads(
         epochs: Epochs at most.
         patience: Epochs without a gain after which one stops.
         workdir: Folder of the result; `runs/`, the name of the images and `-heads`, if not given.
+        given: The fields that options set.
     """
     default_folder = default_workdir(config)
     folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
+    config = settled(config, given, folder).config
     found = studies.search_heads(
         config,
         folder,

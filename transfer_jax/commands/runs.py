@@ -8,8 +8,8 @@ import tyro
 from rich.table import Table
 
 from transfer_jax import studies
-from transfer_jax.commands.given import Config, default_workdir
-from transfer_jax.data import load_dataset
+from transfer_jax.commands.given import Config, Given, default_workdir, settled
+from transfer_jax.data import has_own_split, load_dataset, stratified_split
 from transfer_jax.launch import launch as run_processes
 from transfer_jax.mirror import local_of, pull, shown
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
@@ -44,25 +44,30 @@ def train(
     workdir: Path | None = None,
     force_config: bool = False,
     profile: bool = False,
+    check: bool = True,
+    given: Given = None,
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Train a schedule, or go on with it where it was stopped.
 
     `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
     `transfer-jax train RUN/config.json` trains again what a run did.
-    `transfer-jax train --images DIR --model NAME` fine-tunes on a folder with a subfolder a class.
-    Every field of the config is an option.
+    `transfer-jax train --images DIR` fine-tunes on a folder with a subfolder a class; what you do not say is
+    chosen by what is in the folder, and each choice explained. Every field of the config is an option.
 
     Args:
         config: What to train.
         workdir: Folder of the run; `runs/` and the name of the images, if not given.
         force_config: Go on in a folder that was begun with another config; what differs is not undone.
         profile: Record ten steps in `profile` there, for xprof, TensorBoard or Perfetto.
+        check: Look at all images first, as `transfer-jax check` does.
+        given: The fields that options set.
         typed: The command, word by word.
     """
     folder = workdir or default_workdir(config)
-    options = {"force": force_config, "profile": profile, "command": typed}
-    _show_result(fit(config, folder, progress=BARS, **options))
+    found = settled(config, given, folder, look=check)
+    options = {"force": force_config, "profile": profile, "command": typed, "notes": found.notes}
+    _show_result(fit(found.config, folder, progress=BARS, **options))
 
 
 def launch(
@@ -104,6 +109,8 @@ def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None 
         _, dataset = split_images(images_of(config, workdir, BARS), config)
     else:
         dataset = load_dataset(images)
+        if has_own_split(dataset):
+            _, dataset = stratified_split(dataset, 0.5, 0)  # The source says which are to evaluate on.
     if dataset.class_names != saved.class_names:
         raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
     probabilities = predict_dataset(workdir, dataset, progress=BARS)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from transfer_jax.commands.given import Config
+from transfer_jax.commands.given import Config, Given, default_workdir, settled
 from transfer_jax.config import TrainConfig
 from transfer_jax.files import write_text
 from transfer_jax.report.console import BARS, OUT, table
@@ -27,6 +27,7 @@ def plan(
     images_per_chip: int | None = None,
     trains: tuple[str, ...] = (),
     out: Path | None = None,
+    given: Given = None,
 ) -> None:
     """Show what a schedule will train, when, how fast and at what cost.
 
@@ -43,7 +44,9 @@ def plan(
         images_per_chip: Images a chip and step on that pod; `batch_size` over all chips, if not given.
         trains: Selectors to compare on that pod instead of the phases, such as `head 'top(2)' 'all_()'`.
         out: A picture to write, `.png` or `.svg`.
+        given: The fields that options set.
     """
+    config = settled(config, given, workdir or default_workdir(config)).config
     if topology:
         without_tpu()
     _show_plan(config, blocks, out)
@@ -60,6 +63,7 @@ def find_rate(
     out: Path | None = None,
     lowest: float = 1e-6,
     highest: float = 1.0,
+    given: Given = None,
 ) -> None:
     """Find a learning rate for a phase: the loss along rates that grow step by step.
 
@@ -72,7 +76,9 @@ def find_rate(
         out: The picture of the curve, `.png` or `.svg`; `rates-PHASE.png`, if not given.
         lowest: The first rate.
         highest: The last rate; it ends earlier where the loss diverges.
+        given: The fields that options set.
     """
+    config = settled(config, given, workdir or default_workdir(config)).config
     _show_rates(config, phase, workdir, out, lowest, highest)
 
 

@@ -2,39 +2,46 @@
 
 from transfer_jax.data.arrays import from_arrays
 from transfer_jax.data.augmentation import Augmentation
-from transfer_jax.data.dataset import ImageDataset, check_images, without
+from transfer_jax.data.dataset import ImageDataset, without
 from transfer_jax.data.elpv import from_elpv
 from transfer_jax.data.fetching import augmented_image_fetch, image_fetch, view_fetch
 from transfer_jax.data.files import from_csv, from_folder
+from transfer_jax.data.findings import Finding, findings_of
 from transfer_jax.data.images import BadImageError, decode_image
 from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
 from transfer_jax.data.records import default_data_dir, from_tfds
 from transfer_jax.data.sources import load_dataset
-from transfer_jax.data.split import fewer, stratified_split
+from transfer_jax.data.split import fewer, has_own_split, split_indices, stratified_split
+from transfer_jax.data.survey import Survey, survey_of
 from transfer_jax.data.transforms import eval_transform, train_transform
 
 __all__ = [
     "Augmentation",
     "BadImageError",
     "Batches",
+    "Finding",
     "ImageDataset",
+    "Survey",
     "augmented_image_fetch",
-    "check_images",
     "decode_image",
     "default_data_dir",
     "eval_transform",
     "fewer",
+    "findings_of",
     "from_arrays",
     "from_csv",
     "from_elpv",
     "from_folder",
     "from_tfds",
+    "has_own_split",
     "image_fetch",
     "listed_batches",
     "load_dataset",
     "ordered_batches",
     "shuffled_batches",
+    "split_indices",
     "stratified_split",
+    "survey_of",
     "train_transform",
     "view_fetch",
     "without",

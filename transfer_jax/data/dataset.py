@@ -5,12 +5,12 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from transfer_jax.data.images import BadImageError, decode_image
+from transfer_jax.data.images import BadImageError, Look, decode_image, look_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,10 +27,13 @@ class ImageDataset:
         strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
         weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
             accuracy, such as how sure its label is.
-        whole: What a split divided, of which this is a part; None if it is no part.
-        rows: int `(n,)`, the positions of the images there.
+        held_out: Optional bool `(n,)`: the images that the source itself sets aside to evaluate on.
+        together: Optional int `(n,)`: images of one number stay on one side of a split, such as near
+            duplicates.
         groups: Optional strings `(n,)`: what kind of image each is, apart from its class, to score each kind
             by itself. They decide nothing, and are no part of the fingerprint.
+        whole: What a split divided, of which this is a part; None if it is no part.
+        rows: int `(n,)`, the positions of the images there.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -40,9 +43,11 @@ class ImageDataset:
     fingerprint: str
     strata: np.ndarray | None = None
     weights: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+    together: np.ndarray | None = None
+    groups: np.ndarray | None = None
     whole: "ImageDataset | None" = None
     rows: np.ndarray | None = None
-    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -57,17 +62,14 @@ class ImageDataset:
             )
         if len(self.names) != len(labels):
             raise ValueError(f"got {len(self.names)} names for {len(labels)} labels")
-        if self.strata is not None and self.strata.shape != labels.shape:
-            raise ValueError(
-                f"strata must have shape {labels.shape} like the labels, got {self.strata.shape}"
-            )
+        for name in ("strata", "held_out", "together", "groups"):
+            values = getattr(self, name)
+            if values is not None and values.shape != labels.shape:
+                raise ValueError(f"{name} must have shape {labels.shape} like the labels, got {values.shape}")
         if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
             raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
-        if self.groups is not None and (self.groups.shape != labels.shape or self.groups.dtype.kind != "U"):
-            raise ValueError(
-                f"groups must be strings of shape {labels.shape} like the labels, "
-                f"got {self.groups.dtype} of shape {self.groups.shape}"
-            )
+        if self.groups is not None and self.groups.dtype.kind != "U":
+            raise ValueError(f"groups must be strings, got {self.groups.dtype}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,13 +83,22 @@ class ImageDataset:
         Raises:
             BadImageError: If it cannot be read or decoded, or its array is not an 8-bit gray or RGB image.
         """
+        content = self._content(index)
+        return decode_image(content, self.names[index]) if isinstance(content, bytes) else content
+
+    def look(self, index: int) -> Look:
+        """Looks at image `index`, which is faster than to read it; errors are those of `image`."""
+        return look_at(self._content(index), self.names[index])
+
+    def _content(self, index: int) -> bytes | np.ndarray:
+        """An encoded file, or RGB pixels."""
         name = self.names[index]
         try:
             content = self.read(index)
         except OSError as error:
             raise BadImageError(f"{name}: cannot be read ({error})") from error
         if isinstance(content, bytes):
-            return decode_image(content, name)
+            return content
         if content.dtype != np.uint8 or content.ndim not in (2, 3):
             raise BadImageError(
                 f"{name}: expected uint8 pixels, got {content.dtype} of shape {content.shape}"
@@ -107,16 +118,22 @@ class ImageDataset:
         chosen = _checked(indices, len(self))
         read = self.read
         digest = hashlib.sha256(self.fingerprint.encode() + b"\0" + chosen.astype("<i8").tobytes())
+
+        def of_chosen(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
         return dataclasses.replace(
             self,
             read=lambda i: read(int(chosen[i])),
             labels=self.labels[chosen],
             names=[self.names[i] for i in chosen],
             fingerprint=digest.hexdigest(),
-            strata=None if self.strata is None else self.strata[chosen],
-            weights=None if self.weights is None else self.weights[chosen],
-            rows=None if self.rows is None else self.rows[chosen],
-            groups=None if self.groups is None else self.groups[chosen],
+            strata=of_chosen(self.strata),
+            weights=of_chosen(self.weights),
+            held_out=of_chosen(self.held_out),
+            together=of_chosen(self.together),
+            groups=of_chosen(self.groups),
+            rows=of_chosen(self.rows),
         )
 
     def part(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
@@ -148,42 +165,26 @@ class ImageDataset:
         return dict(zip(self.class_names, numbers.tolist(), strict=True))
 
 
-def check_images(
-    dataset: ImageDataset, progress: Callable[[int], None] | None = None
-) -> list[tuple[int, str]]:
-    """Decodes every image once, in threads, to find the bad ones before a run does.
+def each_look(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> Iterator[Look | BadImageError]:
+    """Looks at images in threads, and gives what each look found, in order: the look, or what is wrong."""
 
-    Args:
-        dataset: The images to look at.
-        progress: Called in this thread after each image with the number done so far.
-
-    Returns:
-        `(index, reason)` of every image that raises `BadImageError`, by index.
-    """
-
-    def reason(index: int) -> str | None:
+    def found(index: int) -> Look | BadImageError:
         try:
-            dataset.image(index)
+            return dataset.look(index)
         except BadImageError as error:
-            return str(error)
-        return None
+            return error
 
-    bad: list[tuple[int, str]] = []
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[Future[str | None]] = collections.deque()  # Short: sets may be huge.
-        upcoming = iter(range(len(dataset)))
-        for done in range(len(dataset)):
+        pending: collections.deque[Future[Look | BadImageError]] = collections.deque()
+        upcoming = iter(indices)
+        for _ in range(len(indices)):  # The queue is kept short: sets may be huge.
             while len(pending) < 4 * workers and (index := next(upcoming, None)) is not None:
-                pending.append(pool.submit(reason, index))
-            if (why := pending.popleft().result()) is not None:
-                bad.append((done, why))
-            if progress is not None:
-                progress(done + 1)
-    return bad
+                pending.append(pool.submit(found, int(index)))
+            yield pending.popleft().result()
 
 
-def without(dataset: ImageDataset, indices: Sequence[int]) -> ImageDataset:
+def without(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> ImageDataset:
     """The dataset less the images at `indices`, in unchanged order.
 
     Raises:

@@ -15,11 +15,20 @@ from transfer_jax.data.dataset import ImageDataset
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
 
+TRAINING = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
+"""What folders of a split are called; of several that are held out, the first of these is taken."""
+
+
 def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
     """Reads a folder with one sub-folder a class.
 
     Images are found at any depth below their class folder, by extension. Names that begin with a dot are
     ignored, and so are links to folders inside a class folder. Classes and images are sorted by name.
+
+    A folder that holds `train` and one of `val`, `validation` and `test`, each with class folders, is split
+    already: these are then the images to train and to evaluate on. Where both `val` and `test` are there,
+    `test` is left alone. Where only `train` has class folders, it is read alone.
 
     Args:
         path: The folder that holds the class folders.
@@ -28,13 +37,45 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
         The images, named by their path relative to `path`.
 
     Raises:
-        ValueError: If there is no such folder, it has fewer than two class folders, or a class folder
-            holds no images; the message says what was found.
+        ValueError: If there is no such folder, it has fewer than two class folders, a class folder holds no
+            images, or a class is held out that there is nothing to train on; the message says what was found.
     """
     root = Path(path)
     if not root.is_dir():
         raise ValueError(f"there is no folder {str(root)!r}")
-    folders = sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    parts = own_split(root)
+    files, classes, held_out = [], [], []
+    for part, is_held_out in parts:
+        for folder in _class_folders(part):
+            images = _images_below(folder)
+            files += images
+            classes += [folder.name] * len(images)
+            held_out += [is_held_out] * len(images)
+    names = [file.relative_to(root).as_posix() for file in files]
+    class_names = tuple(sorted(set(classes)))
+    trained = {name for name, aside in zip(classes, held_out, strict=True) if not aside}
+    if unknown := sorted({*class_names} - trained):
+        raise ValueError(f"{str(root)!r} holds out classes that it does not train on: {_abridged(unknown)}")
+    labels = [class_names.index(name) for name in classes]
+    dataset = _from_files(files, names, labels, class_names)
+    return dataclasses.replace(dataset, held_out=np.array(held_out)) if len(parts) > 1 else dataset
+
+
+def own_split(root: Path) -> list[tuple[Path, bool]]:
+    """The folders that hold the class folders, and whether each is to evaluate on; often just the root."""
+    folders = {child.name.lower(): child for child in _visible_folders(root)}
+    if not {*folders} <= {*TRAINING, *HELD_OUT}:
+        return [(root, False)]
+    with_classes = {name: folder for name, folder in folders.items() if _visible_folders(folder)}
+    train = [with_classes[name] for name in TRAINING if name in with_classes]
+    held_out = [with_classes[name] for name in HELD_OUT if name in with_classes]
+    if not train:
+        return [(root, False)]
+    return [(train[0], False), *((part, True) for part in held_out[:1])]
+
+
+def _class_folders(root: Path) -> list[Path]:
+    folders = _visible_folders(root)
     if not folders:
         found = sorted(child.name for child in root.iterdir())
         raise ValueError(
@@ -44,20 +85,22 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
         raise ValueError(
             f"{str(root)!r} has the single class folder {folders[0].name!r}; two classes are the least"
         )
-    files, labels = [], []
-    for label, folder in enumerate(folders):
-        visible = _visible_files(folder)
-        images = [file for file in visible if file.suffix.lower() in EXTENSIONS]
-        if not images:
-            found = sorted(file.name for file in visible)
-            raise ValueError(
-                f"class folder {str(folder)!r} has no images ({' '.join(EXTENSIONS)}), "
-                f"found {_abridged(found)}"
-            )
-        files += images
-        labels += [label] * len(images)
-    names = [file.relative_to(root).as_posix() for file in files]
-    return _from_files(files, names, labels, tuple(folder.name for folder in folders))
+    return folders
+
+
+def _images_below(folder: Path) -> list[Path]:
+    visible = _visible_files(folder)
+    images = [file for file in visible if file.suffix.lower() in EXTENSIONS]
+    if not images:
+        found = sorted(file.name for file in visible)
+        raise ValueError(
+            f"class folder {str(folder)!r} has no images ({' '.join(EXTENSIONS)}), found {_abridged(found)}"
+        )
+    return images
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def from_csv(

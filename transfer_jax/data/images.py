@@ -1,5 +1,6 @@
 """Encoded image files to RGB pixels, or an error that names the file."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -20,6 +21,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _NO_AGREED_RANGE = {"F": "floating-point", "I": "32-bit integer"}
+THUMBNAIL = 32
+"""Side of the thumbnail that a first look gives, in pixels."""
+_DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
+_GRAY_LEVELS = 4
+"""By how much the channels of a gray image may differ: JPEG rounds them one by one."""
 
 
 class BadImageError(ValueError):
@@ -49,8 +55,62 @@ def decode_image(encoded: bytes, name: str) -> np.ndarray:
     """
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
+    return np.asarray(_decoded(encoded, name)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What is seen of an image at a glance.
+
+    Attributes:
+        width: Its width when upright, in pixels.
+        height: Its height likewise.
+        kind: The format of its file, one of `FORMATS`; empty for an image in memory.
+        thumbnail: uint8 `(THUMBNAIL, THUMBNAIL, 3)`: all of it, squeezed into a square.
+    """
+
+    width: int
+    height: int
+    kind: str
+    thumbnail: np.ndarray
+
+    @property
+    def gray(self) -> bool:
+        """Whether its channels are alike."""
+        return int(np.ptp(self.thumbnail.astype(np.int16), axis=-1).max()) <= _GRAY_LEVELS
+
+
+def look_at(content: bytes | np.ndarray, name: str) -> Look:
+    """Looks at an image file, or at RGB pixels: finds what `decode_image` finds, and is faster for JPEG.
+
+    Args:
+        content: The whole file, or uint8 `(height, width, 3)`.
+        name: What to call the image in an error.
+
+    Raises:
+        BadImageError: As `decode_image`.
+    """
+    if isinstance(content, bytes):
+        image, (width, height), kind = _decoded(content, name, draft=True)
+    else:
+        image, kind = Image.fromarray(content), ""
+        width, height = image.size
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Look(width, height, kind, np.asarray(small))
+
+
+def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.Image, tuple[int, int], str]:
+    """The upright picture in mode RGB, its size and its format; a draft may be smaller than its size."""
+    if not encoded:
+        raise BadImageError(f"{name}: the file is empty")
     try:
-        return np.asarray(_rgb(_open(encoded)))
+        image = _open(encoded)
+        width, height = image.size
+        kind = image.format or ""
+        if draft:
+            image.draft(image.mode, _DRAFT)
+        turned = _orientation(image) >= 5
+        return _rgb(image), (height, width) if turned else (width, height), kind
     except BadImageError as error:
         raise BadImageError(f"{name}: {error}") from None
     except Exception as error:  # A damaged file can raise nearly anything from within a decoder.

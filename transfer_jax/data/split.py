@@ -10,13 +10,15 @@ from transfer_jax.data.dataset import ImageDataset
 def stratified_split(
     dataset: ImageDataset, eval_fraction: float, seed: int
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Draws an evaluation part in which every group has its share.
+    """Draws an evaluation part in which every stratum has its share, or takes the one that the source has.
 
-    The groups are the dataset's strata where it has them and each can be divided, otherwise its classes.
+    The strata are the dataset's where it has them and each can be divided, otherwise its classes. A dataset
+    whose source sets some images aside (`held_out`) is split so, whatever the fraction.
 
     Args:
         dataset: What to split.
-        eval_fraction: Share of the images to set aside, between 0 and 1; the count is rounded up.
+        eval_fraction: Share of the images to set aside, between 0 and 1; the count is rounded up. Where
+            images belong together, it is the share of such sets.
         seed: The same seed gives the same split.
 
     Returns:
@@ -26,8 +28,31 @@ def stratified_split(
         ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, a class
             has only one, or a part would hold fewer images than there are classes.
     """
+    train, evaluation = split_indices(dataset, eval_fraction, seed)
+    return dataset.part(train), dataset.part(evaluation)
+
+
+def split_indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the two parts; arguments and errors are those of `stratified_split`."""
     if not 0 < eval_fraction < 1:
         raise ValueError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
+    if has_own_split(dataset):
+        assert dataset.held_out is not None
+        return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
+    if dataset.together is None:
+        return _drawn(dataset, eval_fraction, seed)
+    _, firsts, group = np.unique(dataset.together, return_index=True, return_inverse=True)
+    _, drawn = _drawn(dataset.subset(firsts), eval_fraction, seed)
+    held_out = np.isin(group, drawn)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def has_own_split(dataset: ImageDataset) -> bool:
+    """Whether its source sets some images aside to evaluate on; a part of it does not any more."""
+    return dataset.held_out is not None and bool(dataset.held_out.any() and not dataset.held_out.all())
+
+
+def _drawn(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     _check_classes(dataset)
     groups = dataset.strata
     if groups is None or _obstacle(groups, eval_fraction) is not None:
@@ -39,7 +64,7 @@ def stratified_split(
 
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=eval_fraction, random_state=seed)
     train, evaluation = next(splitter.split(np.zeros(len(dataset)), groups))
-    return dataset.part(np.sort(train)), dataset.part(np.sort(evaluation))
+    return np.sort(train), np.sort(evaluation)
 
 
 def fewer(dataset: ImageDataset, per_class: int, seed: int) -> ImageDataset:

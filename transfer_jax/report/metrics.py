@@ -6,6 +6,7 @@ from typing import Any
 
 from transfer_jax import processes
 from transfer_jax.files import write_text
+from transfer_jax.report.trackers import Trackers
 
 
 class MetricsLog:
@@ -14,21 +15,27 @@ class MetricsLog:
     Args:
         path: The file.
         resume_step: Lines after this step are dropped: the run is about to write them again.
+        trackers: Who else is told.
     """
 
-    def __init__(self, path: Path, *, resume_step: int = 0) -> None:
+    def __init__(self, path: Path, *, resume_step: int = 0, trackers: Trackers | None = None) -> None:
         self._path = path
+        self._trackers = trackers
         if processes.is_first():
-            kept = (
-                [line for line in read_metrics(path) if line["step"] <= resume_step] if path.exists() else []
-            )
+            lines = read_metrics(path) if path.exists() else []
+            if trackers is not None:
+                trackers.catch_up(lines)
+            kept = [line for line in lines if line["step"] <= resume_step]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, kind: str, **values: Any) -> None:
         """Adds a line and flushes it."""
         if processes.is_first():
+            line = {"step": step, "kind": kind, **values}
             with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+                file.write(json.dumps(line) + "\n")
+            if self._trackers is not None:
+                self._trackers.line(line)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

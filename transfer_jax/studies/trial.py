@@ -24,7 +24,7 @@ from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.progress import Progress
 from transfer_jax.studies.study import Trial
 from transfer_jax.training import PhaseResult, Result, fit
-from transfer_jax.training.run import batch_size, expected
+from transfer_jax.training.run import batch_size, expected_input
 from transfer_jax.training.workdir import read_config
 
 ROW = "row.json"
@@ -123,7 +123,7 @@ def _cost(config: TrainConfig, planned: Phase, phase: PhaseResult, count: int, i
     steps = count * (phase.step_flops or 0)
     if phase.boundary is None:
         return _Cost(None, 0, steps, steps)
-    side = expected(config)[1].image_size
+    side = expected_input(config).image_size
     image = 2 * prefix_multiply_adds(config.model, side, phase.boundary)
     extraction = image * (images * max(planned.views, 1) + phase.metrics["images"])
     return _Cost(phase.boundary, extraction, steps, steps + count * batch_size(config, images) * image)

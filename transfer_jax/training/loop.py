@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transfer_jax.mirror import local_of, pull, push
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.report.trackers import Trackers
 from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
@@ -50,6 +51,7 @@ def fit(
     profile: bool = False,
     dataset: ImageDataset | None = None,
     command: Sequence[str] = (),
+    notes: Mapping[str, str] | None = None,
 ) -> Result:
     """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
 
@@ -64,6 +66,7 @@ def fit(
         profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
         command: What was typed, word by word, for the report to repeat.
+        notes: Texts to put into the workdir by file name, once it is the run's, such as what was chosen.
 
     Raises:
         ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
@@ -78,7 +81,7 @@ def fit(
     begun = check_workdir(config, workdir, force=force)
     run = None if begun else prepare(config, workdir, progress, dataset)
     processes.wait("checked")  # Before any of them changes what others check.
-    claim(config, workdir)
+    claim(config, workdir, notes or {})
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
         latest = checkpoints.latest()
@@ -131,16 +134,24 @@ class _Loop:
         self._trace = trace
         self._ahead = Ahead(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
-        self._log = MetricsLog(run.workdir / "metrics.jsonl", resume_step=latest or 0)
+        self._trackers = Trackers(
+            run.config.trackers if processes.is_first() else (),
+            run.workdir,
+            run.config.to_json(),
+            begun=latest is not None,
+        )
+        self._log = MetricsLog(
+            run.workdir / "metrics.jsonl", resume_step=latest or 0, trackers=self._trackers
+        )
 
     def train(self) -> None:
         """Trains every phase that is left, and writes the model and the report."""
         arrays, ended = self._run.arrays, None
-        if self._latest is not None:
-            where = (self._run, self._checkpoints, self._latest, self._position)
-            arrays = restored_arrays(*where)
-            ended = restored_end(*where, arrays)
         try:
+            if self._latest is not None:
+                where = (self._run, self._checkpoints, self._latest, self._position)
+                arrays = restored_arrays(*where)
+                ended = restored_end(*where, arrays)
             with self._goodput.on("other"):
                 while self._position.phase < len(self._phases):
                     trainer = self._train_phase(arrays, ended)
@@ -148,6 +159,7 @@ class _Loop:
         finally:
             self._trace.end()
             self._ahead.wait()
+            self._trackers.close(finished=self._position.phase == len(self._phases))
 
     def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
         """Trains a phase to its end, in one span for each place of the cut."""
@@ -345,6 +357,8 @@ class _Loop:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
                 write_outcome(run, model, probabilities)
+                pictures = sorted(run.workdir.glob("*.png"))
+                self._trackers.finish(self._global_step(0), scores, pictures)
         arrays = trainer.final_arrays()
         carried = {path: arrays[path] for path in carried_paths(run, position)}
         self._save(0, {"carried": carried, "ended": named_leaves(trainer.state)})

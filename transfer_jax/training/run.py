@@ -14,7 +14,16 @@ from flax import nnx
 
 from transfer_jax import processes
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import ImageDataset, check_images, fewer, load_dataset, stratified_split, without
+from transfer_jax.data import (
+    ImageDataset,
+    Survey,
+    fewer,
+    has_own_split,
+    load_dataset,
+    stratified_split,
+    survey_of,
+    without,
+)
 from transfer_jax.features import FeatureStore, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
@@ -23,6 +32,7 @@ from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.functional import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
+from transfer_jax.report.trackers import check_installed
 from transfer_jax.training.caching import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
@@ -182,7 +192,7 @@ def prepare(
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
         )
-    spec, preprocessing = expected(config)
+    spec, preprocessing = _expected(config)
     initial = functools.partial(
         create_model,
         config.model,
@@ -228,12 +238,17 @@ def abstract_run(config: TrainConfig, strategy: Strategy, dataset: ImageDataset 
         train=train,
         strategy=strategy,
         workdir=Path(),
-        preprocessing=expected(config)[1],
+        preprocessing=expected_input(config),
         evaluation=evaluation,
     )
 
 
-def expected(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
+def expected_input(config: TrainConfig) -> Preprocessing:
+    """What the network of a config is given, after the config's overrides."""
+    return _expected(config)[1]
+
+
+def _expected(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
     """The weights of a config, if any, and what the network is given after the config's overrides."""
     spec = None if config.weights == "none" else find_spec(config.model, config.weights)
     preprocessing = (spec or variant_of(config.model)).preprocessing
@@ -264,7 +279,9 @@ def check(config: TrainConfig) -> None:
     Raises:
         ValueError: If there is no such model, weights, block, parameter or controller, or a cache cannot be.
         FileNotFoundError: If the weights are not on this machine.
+        ModuleNotFoundError: If the package of a tracker is not installed.
     """
+    check_installed(config.trackers)
     model = abstract_model(config, 2)
     if config.reinitialize:
         chosen_blocks(model, config.reinitialize)
@@ -311,17 +328,47 @@ def override(
 def images_of(
     config: TrainConfig, workdir: Path, progress: Progress, dataset: ImageDataset | None = None
 ) -> ImageDataset:
-    """The images given, or else those of a config, without the bad ones where it says so."""
+    """The images given, or else those of a config, as it wants them.
+
+    Without the bad ones, where it says so; with near duplicates in groups, where they are to stay together.
+
+    Raises:
+        ValueError: If near duplicates are to stay together, but the source has a split of its own.
+    """
     if dataset is None:
         dataset = load_dataset(config.images, config.data_dir)
+    if config.on_bad_image == "error" and not config.keep_together:
+        return dataset
+    found = surveyed(dataset, progress)
+    if config.keep_together:
+        if has_own_split(dataset):
+            raise ValueError(
+                f"keep_together cannot move images of {config.images!r}, which has a split of its own; "
+                "leave it out, or move the files"
+            )
+        dataset = dataclasses.replace(dataset, together=found.groups)
     if config.on_bad_image == "error":
         return dataset
-    progress.start("checking images", len(dataset))
-    bad = check_images(dataset, lambda done: progress.advance(1))
-    progress.finish()
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for _, reason in bad))
-    if bad:
-        progress.say(f"{len(bad)} bad images are skipped; see {workdir / 'skipped_images.txt'}")
-    return without(dataset, [index for index, _ in bad])
+        (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for reason in found.reasons))
+    if found.reasons:
+        progress.say(f"{len(found.reasons)} bad images are skipped; see {workdir / 'skipped_images.txt'}")
+    return without(dataset, np.flatnonzero(found.bad))
+
+
+def surveyed(dataset: ImageDataset, progress: Progress) -> Survey:
+    """`survey_of` with a bar, if there is anything to look at."""
+    started = False
+
+    def advance(images: int) -> None:
+        nonlocal started
+        if not started:
+            progress.start("looking at images", -(-len(dataset) // processes.count()))
+            started = True
+        progress.advance(images)
+
+    found = survey_of(dataset, advance)
+    if started:
+        progress.finish()
+    return found

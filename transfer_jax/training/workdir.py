@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transfer_jax import processes
@@ -24,6 +25,7 @@ _INDIFFERENT = (
     "strategy",
     "tensor",
     "threads",
+    "trackers",
 )
 """Fields that do not change what is learnt, so that a run may go on with other values."""
 
@@ -68,14 +70,21 @@ def differences(begun: TrainConfig, given: TrainConfig) -> list[str]:
     ]
 
 
-def claim(config: TrainConfig, workdir: Path) -> None:
+def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
     """Makes a folder the workdir of a config, if this is the first process.
+
+    Args:
+        config: The config.
+        workdir: The folder.
+        notes: Texts to put there besides, by file name.
 
     Raises:
         OSError: If it cannot be written.
     """
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
+        for name, text in notes.items():
+            write_text(workdir / name, text)
         write_text(workdir / "config.json", json.dumps(config.to_json(), indent=1))
 
 

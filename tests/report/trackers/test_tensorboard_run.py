@@ -1,0 +1,63 @@
+import io
+import json
+import struct
+import time
+
+import pytest
+from PIL import Image
+
+from transfer_jax.report.trackers.tensorboard_run import open_run
+
+pytest.importorskip("tensorboardX")
+
+
+def events(workdir):
+    """All that was written, by tag: (step, value) of each event, files in their order."""
+    from tensorboardX.proto import event_pb2
+
+    found = {}
+    for file in sorted((workdir / "tensorboard").iterdir()):
+        content = file.read_bytes()
+        while len(content) > 12:
+            (length,) = struct.unpack("<Q", content[:8])
+            if len(content) < 16 + length:
+                break  # It is being written.
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[12 + length + 4 :]
+            for value in event.summary.value:
+                shown = value.simple_value if value.HasField("simple_value") else value
+                found.setdefault(value.tag, []).append((event.step, shown))
+    return found
+
+
+def test_scalars_config_and_pictures_can_be_read_back(workdir, config, picture):
+    tracker = open_run(workdir, config, None)
+    tracker.log(3, {"train/loss": 0.5, "train/rates/head": 0.25})
+    tracker.log(6, {"train/loss": 0.125})
+    until = time.monotonic() + 20
+    while len(events(workdir).get("train/loss", [])) < 2:  # They do not wait in memory for long.
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert events(workdir)["train/loss"] == [(3, 0.5), (6, 0.125)]
+    tracker.picture(6, picture)
+    tracker.close(finished=True)
+    found = events(workdir)
+    assert found["train/rates/head"] == [(3, 0.25)]
+    ((step, value),) = found["curves"]
+    assert step == 6
+    shown = Image.open(io.BytesIO(value.image.encoded_image_string))
+    assert (shown.size, shown.convert("RGB").getpixel((5, 5))) == ((30, 20), (255, 0, 0))
+    ((_, text),) = found["config/text_summary"]
+    assert json.loads(text.tensor.string_val[0].decode().strip("`\n")) == config
+
+
+def test_a_run_that_goes_on_adds_to_what_is_there(workdir, config):
+    first = open_run(workdir, config, None)
+    first.log(1, {"train/loss": 1.0})
+    first.close(finished=False)
+    second = open_run(workdir, config, first.id)
+    second.log(2, {"train/loss": 0.5})
+    second.close(finished=True)
+    found = events(workdir)
+    assert found["train/loss"] == [(1, 1.0), (2, 0.5)]
+    assert len(found["config/text_summary"]) == 1
