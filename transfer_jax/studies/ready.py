@@ -259,7 +259,8 @@ def blocks_of(config: TrainConfig) -> tuple[str, ...]:
 def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> dict[str, Schedule]:
     """The published recipes that a network can be adapted by, with as many epochs each."""
     blocks = blocks_of(config)
-    half, quarter = len(blocks) // 2, max(len(blocks) // 4, 1)
+    lower = blocks[: max(len(blocks) // 2, 1)]
+    quarter = max(len(blocks) // 4, 1)
     groups = tuple(blocks[len(blocks) * index // 4] for index in range(4)) if len(blocks) >= 4 else blocks
     both = {"head_epochs": head_epochs, "epochs": epochs}
     given: dict[str, dict[str, Any]] = {
@@ -270,7 +271,7 @@ def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> d
         "head2toe": {"epochs": max(head_epochs // 2, 1)},
         "gradual_unfreezing": {"groups": groups, "last_epochs": epochs},
         "top_k": {"count": quarter, **both},
-        "surgical": {"first": blocks[0], "last": blocks[half - 1], **both},
+        "surgical": {"first": min(lower, key=blocks.index), "last": lower[-1], **both},
         "freezeout": {"blocks": blocks, "epochs": epochs},
     }
     model = abstract_model(dataclasses.replace(config, taps=False), 2)
