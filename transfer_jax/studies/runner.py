@@ -13,6 +13,7 @@ from transfer_jax.files import write_text
 from transfer_jax.report.page import attempt, write_study_report
 from transfer_jax.report.progress import Progress
 from transfer_jax.studies.answer import answer
+from transfer_jax.studies.beginnings import BEGINNINGS
 from transfer_jax.studies.places import Start, Worker
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, begin
 from transfer_jax.studies.table import read_rows, write_table
@@ -67,7 +68,8 @@ def run_study(
     drop_features(in_order(study), folder)
     left = unfinished(study.trials, folder)
     if not left:
-        shutil.rmtree(folder / FEATURES, ignore_errors=True)
+        for name in (FEATURES, BEGINNINGS):
+            shutil.rmtree(folder / name, ignore_errors=True)
     if not study.keep:
         for trial in study.trials:
             if trial not in left:

@@ -22,6 +22,7 @@ from transfer_jax.models.functional import merge, split
 from transfer_jax.models.operations import multiply_adds
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.progress import Progress
+from transfer_jax.studies.beginnings import begin_trial
 from transfer_jax.studies.study import Trial
 from transfer_jax.training import PhaseResult, Result, fit
 from transfer_jax.training.run import batch_size, expected_input
@@ -33,12 +34,13 @@ _HEAVY = ("checkpoints", "model", "features")
 _BINS = 15
 
 
-def run_trial(trial: Trial, folder: Path, progress: Progress, *, keep: bool = False) -> dict[str, Any]:
+def run_trial(trial: Trial, folder: Path, shared: Path, progress: Progress, *, keep: bool) -> dict[str, Any]:
     """Trains a trial, or goes on with it, and writes `row.json`; a trial that has one is not repeated.
 
     Args:
         trial: The trial.
         folder: Its own.
+        shared: That of what trials have in common; see `begin_trial`.
         progress: Where to report to.
         keep: Whether to keep its model and checkpoints.
 
@@ -47,6 +49,7 @@ def run_trial(trial: Trial, folder: Path, progress: Progress, *, keep: bool = Fa
     """
     path = folder / ROW
     if not path.exists():
+        begin_trial(trial.config, folder, shared, progress)
         result = fit(trial.config, folder, progress=progress)
         row = {"trial": trial.name, "label": trial.label, **trial.factors, **row_of(result)}
         write_text(path, json.dumps(row, indent=1))

@@ -21,6 +21,7 @@ from transfer_jax.features import FeatureStore
 from transfer_jax.files import write_text
 from transfer_jax.models import Classifier
 from transfer_jax.report.progress import Progress
+from transfer_jax.studies.beginnings import BEGINNINGS
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, read_study
 from transfer_jax.studies.trial import ROW, run_trial
 from transfer_jax.training.parts import schedule_parts
@@ -110,7 +111,7 @@ def _attempt(study: Study, trial: Trial, folder: Path, name: str, progress: Prog
     progress.say(trial.name)
     shared = dataclasses.replace(trial, config=_with_shared_features(trial.config, folder))
     try:
-        run_trial(shared, own, progress, keep=study.keep)
+        run_trial(shared, own, folder / BEGINNINGS, progress, keep=study.keep)
     except Exception as error:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         fail(own, line, traceback.format_exc())
