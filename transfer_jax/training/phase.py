@@ -248,7 +248,7 @@ class PhaseTrainer:
     def similarity(self) -> dict[str, float]:
         """Linear CKA to the pretrained activations of each block above the frozen prefix, on a few images.
 
-        Both begin with what the prefix gives now. Empty if only the head trains, or there are too few images in a batch.
+        Both begin with what the prefix gives now. Empty if only the head trains, or if images are too few.
         """
         if self.parts.boundary == self._run.block_names[-1] or self._run.batch_size < LEAST_IMAGES:
             return {}
