@@ -248,8 +248,7 @@ class PhaseTrainer:
     def similarity(self) -> dict[str, float]:
         """Linear CKA to the pretrained activations of each block above the frozen prefix, on a few images.
 
-        Both begin with what the prefix gives now. Empty if only the head trains, or a batch has too few
-        images.
+        Both begin with what the prefix gives now. Empty if only the head trains, or if images are too few.
         """
         if self.parts.boundary == self._run.block_names[-1] or self._run.batch_size < LEAST_IMAGES:
             return {}
@@ -263,15 +262,16 @@ class PhaseTrainer:
         arguments = arrays, reference, self._run.strategy.whole(batch)
         return jax.device_get(self.programs.compiled(name, *arguments)(*arguments))
 
-    def predict(self, *, training: bool = False) -> np.ndarray:
-        """Probabilities `(images, classes)` of the held-out images, or of the training images."""
-        batches = self.inputs.evaluate_training if training else self.inputs.evaluate
+    def predict(self) -> np.ndarray:
+        """Probabilities `(images, classes)` of the held-out images."""
         arrays = self.evaluated_arrays()
         strategy = self._run.strategy
-        first = next(iter(batches()))
+        first = next(iter(self.inputs.evaluate()))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)
-        return predict(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches())
+        return predict(
+            lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, self.inputs.evaluate()
+        )
 
     def exchange_seconds(self) -> float:
         """The time that averaging gradients over all devices takes by itself; 0 on one device."""
