@@ -11,7 +11,7 @@ from transfer_jax.training.environment import environment, write_environment
 
 
 def test_it_tells_software_machine_and_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--some=1")
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     write_environment(tmp_path, ("transfer-jax", "train", "mine.py"), images_given=True)
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found["command"] == ["transfer-jax", "train", "mine.py"]
@@ -19,7 +19,7 @@ def test_it_tells_software_machine_and_command(tmp_path, monkeypatch):
     assert (found["python"], found["cores"]) == (platform.python_version(), os.cpu_count())
     assert found["versions"]["transfer_jax"] == __version__
     assert found["versions"]["jax"] == jax.__version__
-    assert found["variables"]["LIBTPU_INIT_ARGS"] == "--some=1"
+    assert found["variables"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
     assert sum(device["count"] for device in found["devices"]) == jax.device_count()
     begun = datetime.datetime.fromisoformat(found["time"])
     assert abs(datetime.datetime.now(datetime.UTC) - begun) < datetime.timedelta(minutes=1)
