@@ -12,7 +12,7 @@ import tyro
 from transfer_jax.config import TrainConfig
 from transfer_jax.mirror import local_of, pull
 from transfer_jax.report.console import BARS, CONSOLE
-from transfer_jax.training.settle import CHOICES, FINDINGS, Settled, settle
+from transfer_jax.training.settle import Settled, settle
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """Every field is an option."""
@@ -68,11 +68,11 @@ def settled(config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, l
     pull(folder, skip=("features",))
     found = settle(config, given, folder, BARS, look=look)
     if found.choices:
-        _say(f"Chosen for you; an option says otherwise ({CHOICES}):")
+        _say("Chosen for you; an option says otherwise:")
         for choice in found.choices:
             _say(f"  {choice}")
     if found.findings:
-        _say(f"Found in the images ({FINDINGS}):")
+        _say("Found in the images:")
         for finding in found.findings:
             _say(f"  {finding}")
     return found

@@ -22,7 +22,7 @@ def events(workdir):
             (length,) = struct.unpack("<Q", content[:8])
             if len(content) < 16 + length:
                 break  # It is being written.
-            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            event = vars(event_pb2)["Event"].FromString(content[12 : 12 + length])
             content = content[12 + length + 4 :]
             for value in event.summary.value:
                 shown = value.simple_value if value.HasField("simple_value") else value
