@@ -1,12 +1,12 @@
 """What a study answers: figures, verdicts, and three sentences made of them."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from transfer_jax.report.predictions import read_predictions
 from transfer_jax.studies.sentences import sentences
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
 from transfer_jax.studies.study import TRIALS, Study
@@ -114,8 +114,9 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
 
 def read_right(path: Path) -> dict[str, bool]:
     """By image, whether it was predicted right."""
-    with path.open(newline="") as file:
-        return {row["image"]: row["label"] == row["predicted"] for row in csv.DictReader(file)}
+    found = read_predictions(path)
+    right = found.probabilities.argmax(-1) == found.labels
+    return dict(zip(found.names, right.tolist(), strict=True))
 
 
 def _levels(study: Study, group: Group, rows: Rows) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """One run of a study, and the row that it gives to the table."""
 
-import csv
 import dataclasses
 import functools
 import itertools
@@ -12,15 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.diagnostics.calibration import reliability
 from transfer_jax.files import write_text
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import create_model
 from transfer_jax.models.functional import merge, split
 from transfer_jax.models.operations import multiply_adds
 from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.predictions import read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.studies.beginnings import begin_trial
 from transfer_jax.studies.study import Trial
@@ -31,7 +31,6 @@ from transfer_jax.training.workdir import read_config
 ROW = "row.json"
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 _HEAVY = ("checkpoints", "model", "features")
-_BINS = 15
 
 
 def run_trial(trial: Trial, folder: Path, shared: Path, progress: Progress, *, keep: bool) -> dict[str, Any]:
@@ -72,6 +71,7 @@ def row_of(result: Result) -> dict[str, Any]:
     of the same steps on images. `curve` has an entry for each evaluation.
     """
     config, folder = read_config(result.workdir), result.workdir
+    predictions = read_predictions(folder / "predictions.csv")
     lines = read_metrics(folder / "metrics.jsonl")
     training = next((line for line in lines if line["kind"] == "training_scores"), {})
     ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
@@ -85,7 +85,7 @@ def row_of(result: Result) -> dict[str, Any]:
     return {
         **{name: metrics[name] for name in SCORES},
         **weighted,
-        "ece": calibration_error(*_predicted(folder / "predictions.csv")),
+        "ece": reliability(predictions.probabilities, predictions.labels)["ece"],
         "train_accuracy": training.get("accuracy"),
         "train_log_loss": training.get("log_loss"),
         "overfit_gap": training["accuracy"] - metrics["accuracy"] if training else None,
@@ -171,25 +171,3 @@ def _curve(result: Result, costs: list[_Cost], lines: list[dict[str, Any]]) -> I
             }
         operations += cost.steps
         seconds += phase.train_seconds
-
-
-def _predicted(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The probability of each image's predicted class, and whether that is right."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    sure = np.array([float(row[f"p({row['predicted']})"]) for row in rows])
-    return sure, np.array([row["label"] == row["predicted"] for row in rows])
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The expected calibration error in 15 bins of equal width: the mean of |confidence - accuracy|.
-
-    Source: Guo et al. 2017, arXiv:1706.04599.
-
-    Args:
-        confidence: `(images,)`, the probability of the predicted class.
-        right: `(images,)`, whether it is the true one.
-    """
-    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-    gaps = [abs((confidence - right)[bins == each].sum()) for each in range(_BINS)]
-    return float(sum(gaps) / len(right))
