@@ -64,15 +64,6 @@ def readable_defaults(*given: Any) -> tuple[str | None, str | None]:
     return signature and signature.replace("<factory>", "..."), returns
 
 
-def only_what_is_there(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Leaves out of the navigation what is not written yet."""
-    if docname == "index":
-        lines = source[0].splitlines(keepends=True)
-        patterns = {line for line in lines if re.fullmatch(r"\w+\*\n", line)}
-        missing = {line for line in patterns if not [*app.srcdir.glob(line.strip() + ".md")]}
-        source[0] = "".join(line for line in lines if line not in missing)
-
-
 def link_to_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     """Lets links to files outside of docs/ lead to the pages that show them."""
     del app, docname
@@ -87,5 +78,4 @@ def setup(app: Sphinx) -> None:
             field.label = "Attributes"
     app.add_role("name_or_code", name_or_code)
     app.connect("source-read", link_to_pages)
-    app.connect("source-read", only_what_is_there)
     app.connect("autodoc-process-signature", readable_defaults)

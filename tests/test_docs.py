@@ -278,7 +278,8 @@ def test_notebooks_are_stored_without_outputs(notebook: Path) -> None:
 # Public names.
 
 MODULES = [
-    *("freezing", "models", "weights", "data", "features", "training", "config", "studies", "report"),
+    *("freezing", "models", "weights", "data", "features", "training", "config", "studies"),
+    *("diagnostics", "report", "report.page", "report.trackers"),
 ]
 
 
