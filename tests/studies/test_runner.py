@@ -114,7 +114,7 @@ def test_a_trial_is_what_its_config_alone_would_train(undisturbed, study, tmp_pa
 
 
 def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
-    """Killed in an extraction, in a phase, behind a finished trial: what is finished is not repeated."""
+    """Killed five times: in an extraction, in a phase, behind trials, which are not repeated."""
     program = (
         "import sys, pathlib; from transfer_jax.studies.runner import run_study;"
         "from transfer_jax.studies.study import read_study; from transfer_jax.studies.places import starter;"
@@ -127,7 +127,8 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
         lambda: any((tmp_path / "features").rglob("*.npy")),
         lambda: any(path.stat().st_size for path in trials.glob("*/metrics.jsonl")),
         lambda: any(trials.glob("*/row.json")),
-        lambda: len(list(trials.glob("*/row.json"))) == 3,
+        lambda: len(list(trials.glob("*/row.json"))) >= 2,
+        lambda: len(list(trials.glob("*/row.json"))) >= 3,
     ]
     finished: dict[Path, int] = {}
     for moment in moments:
@@ -137,8 +138,6 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        workers = {json.loads(path.read_text())["worker"] for path in trials.glob(f"*/{CLAIM}")}
-        assert any(name.startswith(str(process.pid)) for name in workers)
         now = {path: path.stat().st_mtime_ns for path in trials.glob("*/row.json")}
         assert finished.items() <= now.items()
         finished = now

@@ -271,7 +271,7 @@ def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> d
         "head2toe": {"epochs": max(head_epochs // 2, 1)},
         "gradual_unfreezing": {"groups": groups, "last_epochs": epochs},
         "top_k": {"count": quarter, **both},
-        "surgical": {"first": min(lower, key=blocks.index), "last": lower[-1], **both},
+        "surgical": {"first": next(iter(lower)), "last": lower[-1], **both},
         "freezeout": {"blocks": blocks, "epochs": epochs},
     }
     model = abstract_model(dataclasses.replace(config, taps=False), 2)
