@@ -34,7 +34,7 @@ def test_what_it_ended_with(convolutional):
 
 def test_the_images_are_those_of_the_run(convolutional):
     train, held_out = Finished(convolutional, Silent()).images
-    assert len(train), len(held_out) == (36, 12)
+    assert (len(train), len(held_out)) == (36, 12)
     assert held_out.groups is not None
     assert set(held_out.groups) == {"left", "right"}
 

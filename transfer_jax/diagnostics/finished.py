@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import ImageDataset, stratified_split
+from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.proof import digests
 from transfer_jax.models.functional import Arrays, block_of, split
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.run import Run, images_of, prepare
+from transfer_jax.training.run import Run, images_of, prepare, split_images
 from transfer_jax.training.workdir import read_config
 from transfer_jax.weights.saved import SavedModel
 
@@ -64,7 +64,7 @@ class Finished:
         Raises:
             ValueError: If they are not those of the predictions.
         """
-        train, held_out = stratified_split(self._every, self.config.eval_fraction, self.config.seed)
+        train, held_out = split_images(self._every, self.config)
         known = self.predictions
         same = list(held_out.names) == list(known.names) and held_out.class_names == known.class_names
         if not same or not np.array_equal(held_out.labels, known.labels):
