@@ -61,7 +61,7 @@ class Scores:
     @functools.cached_property
     def complete(self) -> np.ndarray:
         """`(seeds,)`, whether a seed has all levels."""
-        return ~np.isnan(self.accuracy).any(0)
+        return np.asarray(~np.isnan(self.accuracy).any(0))
 
     @functools.cached_property
     def means(self) -> np.ndarray:

@@ -262,16 +262,15 @@ class PhaseTrainer:
         arguments = arrays, reference, self._run.strategy.whole(batch)
         return jax.device_get(self.programs.compiled(name, *arguments)(*arguments))
 
-    def predict(self) -> np.ndarray:
-        """Probabilities `(images, classes)` of the held-out images."""
+    def predict(self, *, training: bool = False) -> np.ndarray:
+        """Probabilities `(images, classes)` of the held-out images, or of the training images."""
+        batches = self.inputs.evaluate_training if training else self.inputs.evaluate
         arrays = self.evaluated_arrays()
         strategy = self._run.strategy
-        first = next(iter(self.inputs.evaluate()))
+        first = next(iter(batches()))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)
-        return predict(
-            lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, self.inputs.evaluate()
-        )
+        return predict(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches())
 
     def exchange_seconds(self) -> float:
         """The time that averaging gradients over all devices takes by itself; 0 on one device."""
