@@ -23,7 +23,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
         bins: Number of bins between 0 and 1.
 
     Returns:
-        `ece`, the mean of |accuracy - confidence| over the bins, each with the weight of its images; and
+        `ece`, the mean distance of accuracy and confidence over the bins, weighted by their images; and
         `bins`, with `low` and `high`, mean `confidence` and `accuracy` (None where a bin is empty), and
         `images`.
     """
