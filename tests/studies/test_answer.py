@@ -1,12 +1,12 @@
 """Answers of constructed rows, of which everything is known."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.report.predictions import write_predictions
 from transfer_jax.studies.answer import answer
 from transfer_jax.studies.study import TRIALS, Arm, Study
 from transfer_jax.studies.table import read_table, write_table
@@ -42,10 +42,9 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
         right = round(IMAGES * (0.7 + GAINS[depth])) + int(luck)
         path = folder / TRIALS / trial.name / "predictions.csv"
         path.parent.mkdir(parents=True)
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("image", "label", "predicted"))
-            writer.writerows((f"{i}.png", "a", "a" if i < right else "b") for i in range(IMAGES))
+        sure = np.where(np.arange(IMAGES) < right, 0.9, 0.1)
+        names, truth = [f"{i}.png" for i in range(IMAGES)], np.zeros(IMAGES, np.int32)
+        write_predictions(path, names, ("a", "b"), np.stack([sure, 1 - sure], 1), truth)
         accuracy = right / IMAGES
         curve = [
             {"phase": "top", "epoch": e, "accuracy": accuracy * e / 2, "operations": e * 10**9, "seconds": e}
