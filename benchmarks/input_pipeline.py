@@ -7,8 +7,7 @@ random as for training, or in the middle as for evaluation, by bicubic interpola
 give uint8 and leave normalizing to the device; torchvision's transforms run in the worker processes of
 PyTorch's loader, as its users set them up, and give normalized float32; tf.data, where TensorFlow is
 installed, decodes only the part of the file that is cropped, and gives normalized float32 too. All resize
-with antialiasing, and all have as
-many threads or workers as there are cores.
+with antialiasing, and have as many threads or workers as there are cores.
 """
 
 import argparse
