@@ -194,6 +194,12 @@ class TrainConfig:
         """Whether augmentation mixes images of a batch, inside the step."""
         return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
 
+    @property
+    def stored_precision(self) -> str:
+        """What cached features are stored in."""
+        computed = self.precision if self.prefix_precision == "auto" else self.prefix_precision
+        return computed if self.feature_precision == "auto" else self.feature_precision
+
     def to_json(self) -> dict[str, Any]:
         """The config as plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -11,7 +11,7 @@ from transfer_jax.data.images import BadImageError, decode_image
 from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
 from transfer_jax.data.records import default_data_dir, from_tfds
 from transfer_jax.data.sources import load_dataset
-from transfer_jax.data.split import fewer, has_own_split, split_indices, stratified_split
+from transfer_jax.data.split import fewer, has_own_split, stratified_split
 from transfer_jax.data.survey import Survey, survey_of
 from transfer_jax.data.transforms import eval_transform, train_transform
 
@@ -39,7 +39,6 @@ __all__ = [
     "load_dataset",
     "ordered_batches",
     "shuffled_batches",
-    "split_indices",
     "stratified_split",
     "survey_of",
     "train_transform",

@@ -28,12 +28,12 @@ def stratified_split(
         ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, a class
             has only one, or a part would hold fewer images than there are classes.
     """
-    train, evaluation = split_indices(dataset, eval_fraction, seed)
+    train, evaluation = _indices(dataset, eval_fraction, seed)
     return dataset.part(train), dataset.part(evaluation)
 
 
-def split_indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of the two parts; arguments and errors are those of `stratified_split`."""
+def _indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the two parts."""
     if not 0 < eval_fraction < 1:
         raise ValueError(f"eval_fraction must lie between 0 and 1, got {eval_fraction}")
     if has_own_split(dataset):

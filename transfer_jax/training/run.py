@@ -144,7 +144,7 @@ class Run:
             boundary,
             images=(len(self.train), len(self.evaluation)),
             row_shape=self.row_shapes[boundary] if boundary else (),
-            stored=self.stored or str(self.prefix_dtype),
+            stored=self.config.stored_precision,
         )
 
     def parts(self, index: int, cut: int = 0) -> PhaseParts:

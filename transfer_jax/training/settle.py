@@ -17,7 +17,6 @@ from transfer_jax.data import (
     findings_of,
     has_own_split,
     load_dataset,
-    split_indices,
     without,
 )
 from transfer_jax.features import row_shapes
@@ -26,7 +25,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.training.caching import choose_caching
 from transfer_jax.training.choices import Choice, Facts, choose
 from transfer_jax.training.parts import schedule_parts
-from transfer_jax.training.run import abstract_model, check, expected_input, surveyed
+from transfer_jax.training.run import abstract_model, check, expected_input, split_images, surveyed
 from transfer_jax.training.workdir import check_place, read_config
 
 CHOICES, FINDINGS = "choices.json", "findings.json"
@@ -112,9 +111,10 @@ def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tup
         dataset: The images.
         survey: What was seen of them.
     """
-    _, evaluation = split_indices(_usable(config, dataset, survey), config.eval_fraction, config.seed)
+    _, evaluation = split_images(_usable(config, dataset, survey), config)
     held_out = np.zeros(len(dataset), bool)
-    held_out[np.flatnonzero(~survey.bad)[evaluation]] = True
+    assert evaluation.rows is not None  # It is a part of those.
+    held_out[np.flatnonzero(~survey.bad)[evaluation.rows]] = True
     return findings_of(dataset, survey, held_out, expected_input(config).image_size)
 
 
@@ -130,7 +130,7 @@ def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -
 def _facts(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> Facts:
     own_split, duplicates = None, None
     if has_own_split(dataset):
-        train, evaluation = split_indices(dataset, config.eval_fraction, config.seed)
+        train, evaluation = split_images(dataset, config)
         own_split = (len(train), len(evaluation))
     if survey is not None:
         sizes = np.bincount(survey.groups)
@@ -165,9 +165,8 @@ def _caches(config: TrainConfig, dataset: ImageDataset) -> tuple[Choice, ...]:
     model.eval()
     graphdef, params, stats = split(model)
     shapes = row_shapes(graphdef, {**params, **stats}, expected_input(config).image_size)
-    train, evaluation = split_indices(dataset, config.eval_fraction, config.seed)
-    computed = config.precision if config.prefix_precision == "auto" else config.prefix_precision
-    stored = computed if config.feature_precision == "auto" else config.feature_precision
+    train, evaluation = split_images(dataset, config)
+    stored = config.stored_precision
     choices = []
     for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
         phase, boundary = parts.phase, parts.boundary
