@@ -40,9 +40,9 @@ def answer(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
         rows: The rows of its finished trials, with all that they hold.
         folder: Its folder, in which the predictions of trials are.
     """
-    groups = [scores_of(study, group, part, folder) for group, part in by_group(study, rows).items() if part]
-    judgement = judge(groups, study.baseline, ordered=study.ordered)
     parts = by_group(study, rows)
+    groups = [scores_of(study, group, part, folder) for group, part in parts.items() if part]
+    judgement = judge(groups, study.baseline, ordered=study.ordered)
     levels = [level for group, part in parts.items() for level in _levels(study, group, part)]
     target = [cost for scores in groups for cost in _target(study, scores, parts[scores.group])]
     found = {

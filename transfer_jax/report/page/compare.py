@@ -89,10 +89,9 @@ def _scores(records: Sequence[Record], folder: Path) -> Table:
     rows: list[list[Any]] = []
     for record in records:
         goodput = record.json("goodput.json")
-        trained = [span["trained"]["parameters"] for each in record.certificates for span in each["spans"]]
         rows.append([_linked(record, folder), record.config["model"], record.finished, len(record.epochs)])
         rows[-1] += [record.scores.get(name) for name in _SCORES]
-        rows[-1] += [max(trained, default=None), sum(goodput["seconds"].values()) if goodput else None]
+        rows[-1] += [record.trained_parameters, sum(goodput["seconds"].values()) if goodput else None]
         rows[-1] += [goodput.get("share")]
     return Table("Runs with their scores on held-out images", columns, rows)
 

@@ -143,6 +143,12 @@ class Record:
         return [read_json(path) for path in sorted((self.workdir / "certificates").glob("*.json"))]
 
     @property
+    def trained_parameters(self) -> int | None:
+        """The most parameters that trained at a time, of the phases that are over."""
+        spans = (span for each in self.certificates for span in each["spans"])
+        return max((span["trained"]["parameters"] for span in spans), default=None)
+
+    @property
     def proven(self) -> bool:
         """Whether all that was frozen has the same hash before and after, in every phase that is over."""
         spans = [span for each in self.certificates for span in each["spans"]]

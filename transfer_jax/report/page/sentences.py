@@ -60,10 +60,7 @@ def _progress(record: Record) -> str:
 
 def took(record: Record) -> str:
     """What trained, how long it took, and what never changed."""
-    trained = max(
-        (span["trained"]["parameters"] for each in record.certificates for span in each["spans"]),
-        default=None,
-    )
+    trained = record.trained_parameters
     sizes = record.timeline.get("parameters", {})
     parts = []
     if trained is not None:
