@@ -37,7 +37,7 @@ def look(
         }
     )
     aside = np.isin(np.arange(total), np.array(held_out, int))
-    found = findings_of(dataset, survey, aside, image_size)
+    found = findings_of(dataset, survey, ~aside, aside, image_size)
     json.dumps([finding.to_json() for finding in found])
     assert len({finding.kind for finding in found}) == len(found)
     return {finding.kind: finding for finding in found}

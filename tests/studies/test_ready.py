@@ -98,6 +98,11 @@ def test_smaller_samples_train_for_as_many_steps(base):
     assert (few.eval_every, all_.eval_every) == (3, 1)
 
 
+def test_sizes_that_no_class_has_more_of_are_left_out(base):
+    study = READY["sample_size"](base, (0,), sizes=(3, 12, 300), depths=(0.0,))  # 12 of each class train.
+    assert [arm.factors["images_per_class"] for arm in study.arms] == ["3", "all"]
+
+
 def test_recipes_leave_out_what_the_network_has_not(base):
     study = make_study("recipes", base, range(1))
     names = {arm.name for arm in study.arms}

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import BadImageError
+from transfer_jax.data import BadImageError, load_dataset
 from transfer_jax.data.records import DATA_DIR_VARIABLE
 from transfer_jax.freezing import five_steps
 from transfer_jax.report.progress import Silent
+from transfer_jax.training.run import split_images
 from transfer_jax.training.settle import settle
 from transfer_jax.training.workdir import claim
 
@@ -91,6 +92,21 @@ def test_bad_images_are_found_before_anything_else(config, image_folder, tmp_pat
     settled = settle(config, None, tmp_path / "run", Silent(), look=True)
     assert settled.findings is not None
     assert [finding.figures["images"] for finding in settled.findings if finding.kind == "bad"] == [2]
+
+
+@pytest.mark.parametrize("changes", [{"seed": 5}, {"split_seed": 5}, {"images_per_class": 6}])
+def test_leaks_are_those_of_the_split_that_the_run_takes(config, image_folder, tmp_path, changes):
+    folder = tmp_path / "twice"
+    shutil.copytree(image_folder, folder)
+    for original in sorted((folder / "red").iterdir())[:8]:
+        shutil.copy(original, original.with_name(f"again-{original.name}"))
+    config = dataclasses.replace(config, images=str(folder), **changes)
+    settled = settle(config, None, tmp_path / "run", Silent(), look=True)
+    (leak,) = [finding for finding in settled.findings or () if finding.kind == "leak"]
+    train, held_out = split_images(load_dataset(config.images), config)
+    trained = {Path(name).name.removeprefix("again-") for name in train.names if name.startswith("red")}
+    tested = [Path(name).name.removeprefix("again-") for name in held_out.names if name.startswith("red")]
+    assert leak.figures["images"] == sum(name in trained for name in tested)
 
 
 def test_mistakes_are_found_before_images_are_looked_at(config, tmp_path, data_dir):

@@ -58,12 +58,14 @@ class Sight:
     Attributes:
         dataset: All images.
         survey: What a first look at them found.
+        trained: bool `(n,)`, which are to train on.
         held_out: bool `(n,)`, which are to evaluate on.
         image_size: Side of the network's input, in pixels.
     """
 
     dataset: ImageDataset
     survey: Survey
+    trained: np.ndarray
     held_out: np.ndarray
     image_size: int
 
@@ -80,17 +82,18 @@ class Sight:
 
 
 def findings_of(
-    dataset: ImageDataset, survey: Survey, held_out: np.ndarray, image_size: int
+    dataset: ImageDataset, survey: Survey, trained: np.ndarray, held_out: np.ndarray, image_size: int
 ) -> tuple[Finding, ...]:
     """All that was found, what matters most first.
 
     Args:
         dataset: All images.
         survey: What a first look at them found.
+        trained: bool `(n,)`, which of them are to train on.
         held_out: bool `(n,)`, which of them are to evaluate on.
         image_size: Side of the network's input, in pixels.
     """
-    sight = Sight(dataset, survey, held_out, image_size)
+    sight = Sight(dataset, survey, trained, held_out, image_size)
     return tuple(itertools.chain.from_iterable(check(sight) for check in CHECKS.values()))
 
 
@@ -109,11 +112,10 @@ def _bad(sight: Sight) -> Iterator[Finding]:
 def _leak(sight: Sight) -> Iterator[Finding]:
     """Held-out images that a near duplicate trains; by way of others too."""
     groups = sight.survey.groups
-    trained = np.isin(groups, groups[~sight.held_out])
-    leaked = np.flatnonzero(sight.held_out & trained)
+    leaked = np.flatnonzero(sight.held_out & np.isin(groups, groups[sight.trained]))
     if not len(leaked):
         return
-    first = {group: i for i, group in reversed([*enumerate(groups)]) if not sight.held_out[i]}
+    first = {group: i for i, group in reversed([*enumerate(groups)]) if sight.trained[i]}
     pairs = np.array([(i, first[groups[i]]) for i in leaked])
     share = len(leaked) / sight.held_out.sum()
     yield Finding(

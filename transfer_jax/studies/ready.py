@@ -129,15 +129,16 @@ def sample_size(
     Args:
         config: As for `unfreeze_depth`.
         seeds: The seeds.
-        sizes: Images of each class; all of them, too.
+        sizes: Images of each class; all of them, too. A size that no class has more of is left out.
         depths: Shares of the blocks that are unfrozen.
     """
     blocks = blocks_of(config)
     dataset = load_dataset(config.images, config.data_dir)
     counts = sorted({round(share * len(blocks)) for share in depths})
     everything = _steps_per_epoch(config, dataset)
+    most = max(split_images(dataset, config)[0].counts().values())
     arms = []
-    for size in (*sorted(sizes), None):
+    for size in (*sorted(size for size in sizes if size < most), None):
         limited = dataclasses.replace(config, images_per_class=size)
         times = max(round(everything / _steps_per_epoch(limited, dataset)), 1)
         phases = tuple(dataclasses.replace(p, epochs=p.epochs * times) for p in config.schedule.phases)

@@ -111,11 +111,11 @@ def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tup
         dataset: The images.
         survey: What was seen of them.
     """
-    _, evaluation = split_images(_usable(config, dataset, survey), config)
-    held_out = np.zeros(len(dataset), bool)
-    assert evaluation.rows is not None  # It is a part of those.
-    held_out[np.flatnonzero(~survey.bad)[evaluation.rows]] = True
-    return findings_of(dataset, survey, held_out, expected_input(config).image_size)
+    usable, masks = np.flatnonzero(~survey.bad), []
+    for part in split_images(_usable(config, dataset, survey), config):
+        assert part.rows is not None  # It is a part of what is usable.
+        masks.append(np.isin(np.arange(len(dataset)), usable[part.rows]))
+    return findings_of(dataset, survey, *masks, expected_input(config).image_size)
 
 
 def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> ImageDataset:

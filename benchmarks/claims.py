@@ -1,0 +1,127 @@
+"""Are lower blocks worth less, and do more parameters overfit a small set?
+
+    python benchmarks/claims.py --fashion FOLDER_OF_IDX_FILES --workdir claims --out claims.json
+
+Asks the two claims of the textbook of a study `sample_size`, which it makes, or goes on with: of the solar
+cells, and of Fashion-MNIST, whose four files come with Debian's `dataset-fashion-mnist`, for one. Pairs are
+seeds; intervals are those of the corrected resampled t-test, at 95 %, one by one.
+
+- Lower blocks give less: training the upper half of the blocks gains more over the head alone than training
+  the lower half besides gains over that.
+- More parameters overfit a small set: the gap between the accuracies on training and on held-out images is
+  wider with all blocks than with the head alone.
+"""
+
+import argparse
+import datetime
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from contest import report
+from PIL import Image
+
+from transfer_jax.studies.statistics import Paired, paired
+
+FASHION = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+DEPTHS = ("0", "9", "18")
+"""None, the upper half and all of the 18 blocks of EfficientNet-Lite0."""
+
+
+def write_fashion(source: Path, folder: Path, per_class: int) -> None:
+    """The first images of each class of Fashion-MNIST as PNG files, by class."""
+    images = _idx(source / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = _idx(source / "train-labels-idx1-ubyte.gz", 8)
+    for label, name in enumerate(FASHION):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in np.flatnonzero(labels == label)[:per_class]:
+            Image.fromarray(images[index]).save(folder / name / f"{index:05d}.png")
+
+
+def _idx(path: Path, header: int) -> np.ndarray:
+    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+
+
+def study(images: str, folder: Path, seeds: int, workers: int | None) -> list[dict[str, Any]]:
+    """The table of the study of some images."""
+    command = [sys.executable, "-m", "transfer_jax.cli", "study", "sample_size", "--images", images]
+    command += ["--levels", *DEPTHS, "--seeds", str(seeds), "--workdir", str(folder)]
+    command += [] if workers is None else ["--workers", str(workers)]
+    subprocess.run(command, check=True)
+    return pq.read_table(folder / "table.parquet").to_pylist()
+
+
+def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each number of images, the differences that the claims are about, with intervals."""
+    sizes = list(dict.fromkeys(row["images_per_class"] for row in rows))
+    seeds = sorted({row["seed"] for row in rows})
+    none, half, every = (int(depth) for depth in DEPTHS)
+
+    cells = {(row["images_per_class"], row["depth"], row["seed"]): row for row in rows}
+    # Held-out images over training images as split, whatever part of these is used.
+    split = cells["all", none, seeds[0]]
+    overlap = split["held_out_images"] / split["training_images"]
+
+    def column(size: str, depth: int, name: str) -> np.ndarray:
+        return 100 * np.array([cells[size, depth, seed][name] for seed in seeds])
+
+    told = []
+    for size in sizes:
+        accuracy = {depth: column(size, depth, "accuracy") for depth in (none, half, every)}
+        gap = {depth: column(size, depth, "overfit_gap") for depth in (none, half, every)}
+        upper, lower = accuracy[half] - accuracy[none], accuracy[every] - accuracy[half]
+        told.append(
+            {
+                "images": cells[size, none, seeds[0]]["training_images"],
+                "a class": size,
+                "head only %": accuracy[none].mean(),
+                "upper half %": accuracy[half].mean(),
+                "all %": accuracy[every].mean(),
+                "upper half gains": _text(paired(upper, overlap)),
+                "lower half gains": _text(paired(lower, overlap)),
+                "upper less lower": _text(paired(upper - lower, overlap)),
+                "gap, head only": gap[none].mean(),
+                "gap, all": gap[every].mean(),
+                "gap wider by": _text(paired(gap[every] - gap[none], overlap)),
+            }
+        )
+    return told
+
+
+def _text(found: Paired) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.difference:+.1f}"
+    return f"{found.difference:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--fashion", type=Path, help="folder of the files of Fashion-MNIST; without it, cells only"
+    )
+    parser.add_argument("--per-class", type=int, default=270, help="images of each class of Fashion-MNIST")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, help="processes that train")
+    parser.add_argument("--workdir", type=Path, default=Path("claims"))
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    sources = {"cells": "elpv:confidence"}
+    if arguments.fashion:
+        sources["fashion"] = str(arguments.workdir / "images")
+        if not Path(sources["fashion"]).exists():
+            write_fashion(arguments.fashion, Path(sources["fashion"]), arguments.per_class)
+    rows = []
+    for name, images in sources.items():
+        found = claims(study(images, arguments.workdir / name, arguments.seeds, arguments.workers))
+        rows += [{"of": name, **each} for each in found]
+    title = f"Points of accuracy, {arguments.seeds} seeds, 95 % intervals, {datetime.date.today()}"
+    report(title, rows, arguments.out, packages=("jax", "scipy"))
+
+
+if __name__ == "__main__":
+    main()
