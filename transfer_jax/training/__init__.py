@@ -2,8 +2,8 @@
 
 from transfer_jax.training.api import fine_tune
 from transfer_jax.training.averaging import greedy_soup, soup
+from transfer_jax.training.fitting import fit
 from transfer_jax.training.inference import classify
-from transfer_jax.training.loop import fit
 from transfer_jax.training.phase import NonFiniteLossError
 from transfer_jax.training.result import PhaseResult, Result
 

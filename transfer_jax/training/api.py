@@ -5,7 +5,7 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.loop import fit
+from transfer_jax.training.fitting import fit
 from transfer_jax.training.result import Result
 
 

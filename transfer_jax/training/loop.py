@@ -1,112 +1,58 @@
-"""`fit`: a whole schedule, which goes on by itself where it was stopped."""
+"""The phases of a run, one after another: steps, epochs, moves of the cut, checkpoints in between."""
 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from transfer_jax import processes
 from transfer_jax.checkpoint import Checkpoints
-from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.proof import check_unchanged, digests
-from transfer_jax.mirror import local_of, pull, push
+from transfer_jax.mirror import push
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
-from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
 from transfer_jax.training.ahead import Ahead
 from transfer_jax.training.certificate import span, write_certificate
 from transfer_jax.training.conduct import Conductor
-from transfer_jax.training.environment import write_environment
 from transfer_jax.training.evaluate import evaluation_metrics
 from transfer_jax.training.goodput import Goodput, Trace
 from transfer_jax.training.interrupt import Terminated, stop_asked
-from transfer_jax.training.outcome import report, write_outcome, write_phases, write_plan
+from transfer_jax.training.outcome import write_outcome, write_phases
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
 from transfer_jax.training.restore import carried_paths, restored_arrays, restored_end, restored_state
-from transfer_jax.training.result import PhaseResult, Result
-from transfer_jax.training.run import Run, images_digest, prepare
+from transfer_jax.training.result import PhaseResult
+from transfer_jax.training.run import Run, images_digest
 from transfer_jax.training.state import named_leaves
 from transfer_jax.training.step import WISHES
 from transfer_jax.training.tally import Tally
-from transfer_jax.training.workdir import check_workdir, claim
 
-_LAZY = ("features",)
-"""Folders of a workdir that come and go by themselves."""
+LAZY = ("features",)
+"""Folders of a workdir that come and go by themselves, and are not mirrored."""
 
 
-def fit(
-    config: TrainConfig,
-    workdir: str | Path,
-    *,
-    progress: Progress | None = None,
-    force: bool = False,
-    profile: bool = False,
-    dataset: ImageDataset | None = None,
-    command: Sequence[str] = (),
-    notes: Mapping[str, str] | None = None,
-) -> Result:
-    """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
-
-    Ctrl-C or SIGTERM during training writes a checkpoint first. A run that is finished is only read.
+class Loop:
+    """The phases that are left of a run.
 
     Args:
-        config: What to train.
-        workdir: The run's folder, which may be in object storage (`gs://…`, `s3://…`); made if it is not
-            there.
+        run: What is trained.
+        checkpoints: Those of its workdir.
+        latest: Step of the one to go on from, if there is one.
+        position: How far the run is, as that checkpoint says; it is moved on.
         progress: Where to report to.
-        force: Goes on although the config is not the one that the workdir was begun with.
-        profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
-        dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
-        command: What was typed, word by word, for the report to repeat.
-        notes: Texts to put into the workdir by file name, once it is the run's, such as what was chosen.
+        goodput: What has counted the run's time so far.
+        trace: What records steps, if anything does.
 
     Raises:
-        ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
-            written then.
-        KeyboardInterrupt: After Ctrl-C, once a checkpoint was written; `Terminated`, which is one, after
-            SIGTERM.
-        NonFiniteLossError: If the loss became NaN or infinite.
-        FrozenChangedError: If anything changed that was to stay frozen.
+        ValueError: If the images are not those that the run was begun with.
     """
-    workdir, progress, goodput = local_of(workdir), progress or Silent(), Goodput()
-    pull(workdir, skip=_LAZY)
-    begun = check_workdir(config, workdir, force=force)
-    run = None if begun else prepare(config, workdir, progress, dataset)
-    processes.wait("checked")  # Before any of them changes what others check.
-    claim(config, workdir, notes or {})
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    try:
-        latest = checkpoints.latest()
-        position = Position() if latest is None else Position(**checkpoints.progress(latest))
-        left = position.phase < len(config.schedule.phases)
-        if left:
-            run = run or prepare(config, workdir, progress, dataset)
-            goodput.seconds, goodput.saved = dict(position.seconds), position.saved
-            goodput.lose(workdir)
-            write_environment(workdir, command, images_given=dataset is not None)
-            write_plan(run)
-            trace = Trace(workdir / "profile" if profile else None)
-            _Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
-        report(workdir, anew=left)
-    finally:
-        if processes.is_first():
-            push(workdir, skip=_LAZY)
-    processes.wait("finished")
-    pull(workdir, skip=_LAZY)
-    phases = tuple(PhaseResult(**result) for result in position.results)
-    return Result(workdir=workdir, phases=phases)
-
-
-class _Loop:
-    """The phases that are left of a run."""
 
     def __init__(
         self,
@@ -375,7 +321,7 @@ class _Loop:
         goodput.saved = self._position.saved
         goodput.save(self._run.workdir)
         if processes.is_first():
-            push(self._run.workdir, skip=_LAZY)
+            push(self._run.workdir, skip=LAZY)
 
 
 def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:
