@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.data.images import THUMBNAIL, BadImageError, decode_image, look_at
+from transfer_jax.data.images import THUMBNAIL, BadImageError, decode_image, look_at, picture_of
 
 
 def rgb(gray: list) -> np.ndarray:
@@ -21,6 +21,14 @@ def test_rgb_comes_back_unchanged(cat, encode):
 def test_gray_becomes_three_equal_channels(cat, encode):
     gray = cat[..., 1].copy()
     np.testing.assert_array_equal(decode_image(encode(gray), "cat"), rgb(gray.tolist()))
+
+
+def test_pictures_stay_gray(cat, encode):
+    gray = cat[..., 1].copy()
+    for content in (gray, encode(gray), encode(gray.astype(np.uint16) * 257)):
+        assert picture_of(content, "cat").mode == "L"
+        np.testing.assert_array_equal(picture_of(content, "cat"), gray)
+    assert picture_of(encode(cat), "cat").mode == picture_of(cat, "cat").mode == "RGB"
 
 
 def test_one_bit(encode):

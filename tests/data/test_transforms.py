@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from transfer_jax.data import Augmentation, eval_transform, train_transform
 from transfer_jax.models.preprocessing import Preprocessing
@@ -72,6 +73,26 @@ def test_the_generator_decides(cat, preprocessing, augmentation):
     )
     np.testing.assert_array_equal(one, again)
     assert (one != other).mean() > 0.5
+
+
+VARIED = Augmentation(
+    crop_scale=(0.2, 1.0), flip_vertical=True, rotate90=True, color_jitter=0.4, randaugment_ops=2
+)
+
+
+@pytest.mark.parametrize("augmentation", [STILL, Augmentation(rotate90=True), VARIED])
+def test_a_gray_picture_gives_what_three_equal_channels_give(cat, preprocessing, augmentation):
+    gray = Image.fromarray(cat).convert("L")
+    same = np.asarray(gray.convert("RGB"))
+    np.testing.assert_array_equal(eval_transform(gray, preprocessing), eval_transform(same, preprocessing))
+    for seed in range(5):
+        given = (preprocessing, augmentation)
+        results = [
+            train_transform(image, *given, np.random.default_rng(seed))
+            for image in (gray, np.asarray(gray), same)
+        ]
+        np.testing.assert_array_equal(results[0], results[2])
+        np.testing.assert_array_equal(results[1], results[2])
 
 
 def test_without_augmentation_it_is_the_eval_transform(cat, preprocessing):

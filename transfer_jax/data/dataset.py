@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image
 
-from transfer_jax.data.images import BadImageError, Look, decode_image, look_at
+from transfer_jax.data.images import BadImageError, Look, look_at, picture_of, pixels_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,15 +84,18 @@ class ImageDataset:
         Raises:
             BadImageError: If it cannot be read or decoded, or its array is not an 8-bit gray or RGB image.
         """
-        content = self._content(index)
-        return decode_image(content, self.names[index]) if isinstance(content, bytes) else content
+        return pixels_of(self.picture(index))
+
+    def picture(self, index: int) -> Image.Image:
+        """Reads image `index` as a picture, mode L if it is gray, else RGB; errors are those of `image`."""
+        return picture_of(self._content(index), self.names[index])
 
     def look(self, index: int) -> Look:
         """Looks at image `index`, which is faster than to read it; errors are those of `image`."""
         return look_at(self._content(index), self.names[index])
 
     def _content(self, index: int) -> bytes | np.ndarray:
-        """An encoded file, or RGB pixels."""
+        """An encoded file, or pixels, `(h, w)` or `(h, w, 3)`."""
         name = self.names[index]
         try:
             content = self.read(index)
@@ -103,11 +107,9 @@ class ImageDataset:
             raise BadImageError(
                 f"{name}: expected uint8 pixels, got {content.dtype} of shape {content.shape}"
             )
-        if content.ndim == 2:
-            content = content[..., None]
-        if content.shape[-1] not in (1, 3):
+        if content.ndim == 3 and content.shape[-1] not in (1, 3):
             raise BadImageError(f"{name}: expected 1 or 3 channels last, got shape {content.shape}")
-        return np.repeat(content, 3, axis=-1) if content.shape[-1] == 1 else content
+        return content[..., 0] if content.ndim == 3 and content.shape[-1] == 1 else content
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
         """The images at `indices`, in that order, under a fingerprint of their own.

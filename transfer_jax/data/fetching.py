@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.data.dataset import ImageDataset
@@ -76,8 +77,8 @@ def view_fetch(
 
 
 def _batch(
-    dataset: ImageDataset, indices: np.ndarray, transform: Callable[[np.ndarray, int], np.ndarray]
+    dataset: ImageDataset, indices: np.ndarray, transform: Callable[[Image.Image, int], np.ndarray]
 ) -> Batch:
     """Reads the images and applies `transform(image, position in the batch)`."""
-    images = [transform(dataset.image(int(index)), row) for row, index in enumerate(indices)]
+    images = [transform(dataset.picture(int(index)), row) for row, index in enumerate(indices)]
     return {"image": np.stack(images), **dataset.of_rows(indices)}

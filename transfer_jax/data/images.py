@@ -1,4 +1,4 @@
-"""Encoded image files to RGB pixels, or an error that names the file."""
+"""Encoded image files to pictures and pixels, or an error that names the file."""
 
 import dataclasses
 import io
@@ -53,9 +53,32 @@ def decode_image(encoded: bytes, name: str) -> np.ndarray:
         BadImageError: If the file is empty, damaged, cut off, of an unknown format, suspiciously large
             (Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
     """
-    if not encoded:
-        raise BadImageError(f"{name}: the file is empty")
-    return np.asarray(_decoded(encoded, name)[0])
+    return pixels_of(_decoded(encoded, name)[0])
+
+
+def picture_of(content: bytes | np.ndarray, name: str) -> Image.Image:
+    """The picture of an image file, or of pixels, in mode L if it is gray, else RGB.
+
+    A third of the work to resize a gray picture is left then, to the same pixels.
+
+    Args:
+        content: The whole file, or uint8 `(height, width)` or `(height, width, 3)`.
+        name: What to call the image in an error.
+
+    Raises:
+        BadImageError: As `decode_image`.
+    """
+    return _decoded(content, name)[0] if isinstance(content, bytes) else Image.fromarray(content)
+
+
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """A picture of mode L or RGB as uint8 RGB pixels `(height, width, 3)`."""
+    return np.asarray(_in(picture, "RGB"))
+
+
+def _in(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in that mode; Pillow's own conversion copies even those that have it."""
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +107,7 @@ def look_at(content: bytes | np.ndarray, name: str) -> Look:
     """Looks at an image file, or at RGB pixels: finds what `decode_image` finds, and is faster for JPEG.
 
     Args:
-        content: The whole file, or uint8 `(height, width, 3)`.
+        content: The whole file, or uint8 `(height, width)` or `(height, width, 3)`.
         name: What to call the image in an error.
 
     Raises:
@@ -96,11 +119,11 @@ def look_at(content: bytes | np.ndarray, name: str) -> Look:
         image, kind = Image.fromarray(content), ""
         width, height = image.size
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return Look(width, height, kind, np.asarray(small))
+    return Look(width, height, kind, pixels_of(small))
 
 
 def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.Image, tuple[int, int], str]:
-    """The upright picture in mode RGB, its size and its format; a draft may be smaller than its size."""
+    """The upright picture, its size and its format; a draft may be smaller than its size."""
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
     try:
@@ -110,7 +133,7 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.I
         if draft:
             image.draft(image.mode, _DRAFT)
         turned = _orientation(image) >= 5
-        return _rgb(image), (height, width) if turned else (width, height), kind
+        return _upright(image), (height, width) if turned else (width, height), kind
     except BadImageError as error:
         raise BadImageError(f"{name}: {error}") from None
     except Exception as error:  # A damaged file can raise nearly anything from within a decoder.
@@ -134,8 +157,8 @@ def _open(encoded: bytes) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """The upright picture in mode RGB."""
+def _upright(image: Image.Image) -> Image.Image:
+    """The upright picture in mode L if it is gray, else RGB."""
     image.load()
     orientation = _orientation(image)
     if image.mode in _NO_AGREED_RANGE:
@@ -148,7 +171,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image = image.convert("RGB")
+    image = _in(image, "L" if image.mode in ("1", "L") else "RGB")
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 

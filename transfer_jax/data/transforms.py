@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from transfer_jax.data.augmentation import Augmentation
+from transfer_jax.data.images import pixels_of
 from transfer_jax.data.randaugment import randaugment
 
 if TYPE_CHECKING:
@@ -17,26 +18,30 @@ _CROP_ATTEMPTS = 10
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, not necessarily whole ones
 
 
-def eval_transform(image: np.ndarray, preprocessing: "Preprocessing") -> np.ndarray:
+def eval_transform(image: np.ndarray | Image.Image, preprocessing: "Preprocessing") -> np.ndarray:
     """Cuts out the central square and resizes it, in one step and with antialiasing.
 
     Args:
-        image: uint8 RGB `(height, width, 3)`.
+        image: uint8 RGB `(height, width, 3)`, or a picture of mode L or RGB.
         preprocessing: Gives the size of the result, the share of the shorter side to keep, and the filter.
 
     Returns:
         uint8 RGB `(image_size, image_size, 3)`.
     """
-    return np.asarray(_resized(image, _central_box(image, preprocessing.crop_fraction), preprocessing))
+    picture = _picture(image)
+    return pixels_of(_resized(picture, _central_box(picture, preprocessing.crop_fraction), preprocessing))
 
 
 def train_transform(
-    image: np.ndarray, preprocessing: "Preprocessing", augmentation: Augmentation, rng: np.random.Generator
+    image: np.ndarray | Image.Image,
+    preprocessing: "Preprocessing",
+    augmentation: Augmentation,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Cuts out a random part, resizes it, and varies it as the augmentation says.
 
     Args:
-        image: uint8 RGB `(height, width, 3)`.
+        image: As for `eval_transform`.
         preprocessing: As for `eval_transform`.
         augmentation: What to vary; `mixup` and `cutmix` are left to the training step.
         rng: Source of all randomness: the same state gives the same pixels.
@@ -44,11 +49,12 @@ def train_transform(
     Returns:
         uint8 RGB `(image_size, image_size, 3)`.
     """
+    picture = _picture(image)
     if augmentation.crop_scale is None:
-        box = _central_box(image, preprocessing.crop_fraction)
+        box = _central_box(picture, preprocessing.crop_fraction)
     else:
-        box = _random_box(image, augmentation.crop_scale, augmentation.crop_ratio, rng)
-    picture = _resized(image, box, preprocessing)
+        box = _random_box(picture, augmentation.crop_scale, augmentation.crop_ratio, rng)
+    picture = _resized(picture, box, preprocessing)
     if augmentation.flip_horizontal and rng.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if augmentation.flip_vertical and rng.random() < 0.5:
@@ -56,6 +62,8 @@ def train_transform(
     if augmentation.rotate90 and (turns := int(rng.integers(4))):
         turn = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
         picture = picture.transpose(turn[turns - 1])
+    if augmentation.color_jitter or augmentation.randaugment_ops:
+        picture = picture.convert("RGB")
     if augmentation.color_jitter:
         picture = _color_jitter(picture, augmentation.color_jitter, rng)
     if augmentation.randaugment_ops:
@@ -63,26 +71,30 @@ def train_transform(
         picture = randaugment(
             picture, augmentation.randaugment_ops, augmentation.randaugment_magnitude, rng, (red, green, blue)
         )
-    return np.asarray(picture)
+    return pixels_of(picture)
 
 
-def _resized(image: np.ndarray, box: Box, preprocessing: "Preprocessing") -> Image.Image:
+def _picture(image: np.ndarray | Image.Image) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def _resized(picture: Image.Image, box: Box, preprocessing: "Preprocessing") -> Image.Image:
     size = (preprocessing.image_size, preprocessing.image_size)
-    return Image.fromarray(image).resize(size, _FILTERS[preprocessing.interpolation], box=box)
+    return picture.resize(size, _FILTERS[preprocessing.interpolation], box=box)
 
 
-def _central_box(image: np.ndarray, fraction: float) -> Box:
-    height, width = image.shape[:2]
+def _central_box(picture: Image.Image, fraction: float) -> Box:
+    width, height = picture.size
     side = fraction * min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
 def _random_box(
-    image: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+    picture: Image.Image, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> Box:
     """A box of random area, shape and place; if none fits, the largest central one of a permitted shape."""
-    height, width = image.shape[:2]
+    width, height = picture.size
     for _ in range(_CROP_ATTEMPTS):
         area = height * width * rng.uniform(*scale)
         shape = np.exp(rng.uniform(*np.log(ratio)))
