@@ -96,7 +96,7 @@ def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
     assert "a difference that is shown" in told
     assert "of the 2 others, 1 is shown to be more accurate than depth 0, 0 less accurate" in told
     assert "the gap between training and held-out accuracy rises (p" in told
-    assert cost.startswith("Depth 2 comes to 8")
+    assert cost.startswith("Depth 2 comes to stay at 8")
     assert "2 billion operations and 2 s" in cost
     assert "3.0 times as many" in cost
     assert "cannot go below p = 0.0625" in found["notes"][0]
@@ -111,7 +111,31 @@ def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
     assert [(each["reached"], each["operations"], each["seconds"]) for each in easy] == [(3, 1e9, 1)] * 3
     hard = answer(study_of(3, target=0.99), rows, tmp_path)
     assert [(each["reached"], each["operations"]) for each in hard["target"]] == [(0, None)] * 3
-    assert "No arm came to 99.0% in most of its seeds" in hard["sentences"][2]
+    assert "No arm ended at 99.0% in most of its seeds" in hard["sentences"][2]
+
+
+def test_a_lucky_epoch_is_not_the_target(tmp_path):
+    study = study_of(3, target=0.65)
+    rows = rows_of(study, tmp_path)
+    for row in rows:
+        accuracies = {0: (0.7, 0.6, 0.7, 0.8), 1: (0.7, 0.8, 0.7, 0.6), 2: (0.6, 0.7, 0.65, 0.7)}[
+            row["depth"]
+        ]
+        row["curve"] = [
+            {"phase": "top", "epoch": e, "accuracy": accuracy, "operations": e * 10**9, "seconds": e}
+            for e, accuracy in enumerate(accuracies, 1)
+        ]
+    found = answer(study, rows, tmp_path)["target"]
+    assert [(each["reached"], each["operations"]) for each in found] == [(3, 3e9), (0, None), (3, 2e9)]
+
+
+def test_nothing_shown_is_said_in_short(tmp_path):
+    study = study_of(3)
+    rows = [{**row, "accuracy": 0.7} for row in rows_of(study, tmp_path)]
+    assert (
+        "; none of the 2 others is shown to differ from depth 0"
+        in answer(study, rows, tmp_path)["sentences"][1]
+    )
 
 
 def test_other_factors_are_told_apart(tmp_path):

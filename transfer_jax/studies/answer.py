@@ -1,5 +1,6 @@
 """What a study answers: figures, verdicts, and three sentences made of them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,13 +185,13 @@ def _trend(each: JudgedTrend) -> dict[str, Any]:
 
 
 def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
-    """What each level costs to come to an accuracy: medians over seeds; None where half never came to it."""
+    """What each level costs to come to an accuracy and stay; medians over seeds, None where half do not."""
     best = float(scores.means.max())
     target = best - _TARGET_BELOW_BEST if study.target is None else study.target
     found = []
     for level, label in zip(scores.levels, scores.labels, strict=True):
         own = [row for row in rows if row[study.factor] == level]
-        first = [next((e for e in row["curve"] if e["accuracy"] >= target), None) for row in own]
+        first = [_to_stay(row["curve"], target) for row in own]
         costs = {
             name: median_cost([None if each is None else each[name] for each in first])
             for name in ("operations", "seconds")
@@ -207,3 +208,9 @@ def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _to_stay(curve: Sequence[Mapping[str, Any]], target: float) -> Mapping[str, Any] | None:
+    """The evaluation from which on none is below a target; the first one above it may be luck."""
+    above = list(itertools.takewhile(lambda each: each["accuracy"] >= target, reversed(curve)))
+    return above[-1] if above else None

@@ -81,6 +81,8 @@ def _counts(comparisons: Sequence[Comparison]) -> str:
     verdicts = [each.verdict for each in planned]
     label = planned[0].scores.labels[planned[0].b]
     higher, lower, same = (verdicts.count(name) for name in ("higher", "lower", NOTHING))
+    if same == len(planned):
+        return f"; none of the {same} others is shown to differ from {label}"
     return (
         f"; of the {len(planned)} others, {_are(higher)} shown to be more accurate than {label}, "
         f"{lower} less accurate, and for {same} there is {NOTHING}"
@@ -134,10 +136,10 @@ def _cheapest(scores: Scores, found: Mapping[str, Any]) -> str:
     where = "".join(f" with {name} {value}" for name, value in scores.group)
     reached = [each for each in costs if each["operations"] is not None]
     if not reached:
-        return f"no arm came to {target:.1%}{where} in most of its seeds"
+        return f"no arm ended at {target:.1%}{where} in most of its seeds"
     least = min(reached, key=lambda each: each["operations"])
     return (
-        f"{least['label']} comes to {target:.1%}{where} at the least cost, "
+        f"{least['label']} comes to stay at {target:.1%}{where} at the least cost, "
         f"{_operations(least['operations'])} and {least['seconds']:,.0f} s (medians)"
     )
 

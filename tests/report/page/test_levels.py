@@ -1,6 +1,6 @@
 import pytest
 
-from transfer_jax.report.page.levels import level_chart, pareto_chart, pareto_front
+from transfer_jax.report.page.levels import front_names, level_chart, pareto_chart, pareto_front
 from transfer_jax.report.page.results import Results
 
 
@@ -15,6 +15,15 @@ from transfer_jax.report.page.results import Results
 def test_nothing_cheaper_is_as_good_as_the_front(points, front):
     found = pareto_front([{"cost": cost, "mean": mean} for cost, mean in points])
     assert [(row["cost"], row["mean"]) for row in found] == front
+
+
+def test_names_do_not_lie_on_each_other():
+    places = [(1, 0.5, "head"), (90, 0.8, "blocks.9"), (95, 0.801, "blocks.8"), (100, 0.802, "blocks.7")]
+    rows = [{"cost": c, "mean": m, "low": None, "high": None, "level": level} for c, m, level in places]
+    assert [row["level"] for row in front_names(rows, rows, 10.0)] == ["head", "blocks.7"]
+    apart = [{**row, "mean": row["mean"] + index / 5} for index, row in enumerate(rows)]
+    assert len(front_names(apart, apart, 10.0)) == 4
+    assert front_names(rows[:1], rows[:1], 1.0) == rows[:1]
 
 
 def test_every_seed_is_a_point(make_study, tmp_path):

@@ -1,5 +1,6 @@
 """The charts of a study: figures by level with every seed, and accuracy against cost."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ _ENDS = [
     for end, name in (("low", "from"), ("high", "to"))
 ]
 """The ends of an interval; the mean itself where there is none."""
+
+_ACROSS, _UP, _LETTER, _LINE = 400, 240, 7, 15
+"""Pixels: of a chart of usual width, a letter, and a line."""
 
 
 def level_chart(results: Results, metric: str, title: str, about: str) -> Chart | None:
@@ -88,7 +92,9 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
     if results.others:
         columns = {"series": Column("where"), **columns}
     columns["front"] = Column("on the front")
-    rows = [{**row, "front": row in front} for row in rows]
+    middle = math.sqrt(min(row["cost"] for row in rows) * max(row["cost"] for row in rows))
+    named = front_names(front, rows, middle)
+    rows = [{**row, "front": row in front, "named": row in named} for row in rows]
     x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 20})
     x["axis"] = {"format": ".2~s", "tickCount": 5}
     y = axis("mean", worded(metric), form, scale={"zero": False})
@@ -117,7 +123,7 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {**place, "color": best, "tooltip": hints(columns)},
             },
-            *_names(place, (min(costs.values()) * max(costs.values())) ** 0.5),
+            *_names(place, middle),
         ],
     }
     title = f"{worded(metric).capitalize()} against {worded(cost)}"
@@ -126,16 +132,35 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
 
 
 def _names(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
-    """The levels on the front, written towards the middle of the costs."""
+    """The names of levels, written towards the middle of the costs."""
     mark = {"type": "text", "baseline": "bottom", "dy": -4, "color": INK}
     return [
         {
-            "transform": [{"filter": f"datum.front && datum.cost {side} {middle}"}],
+            "transform": [{"filter": f"datum.named && datum.cost {side} {middle}"}],
             "mark": {**mark, "align": align, "dx": shift},
             "encoding": {**place, "text": {"field": "level"}},
         }
         for side, align, shift in (("<=", "left", 6), (">", "right", -6))
     ]
+
+
+def front_names(
+    front: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], middle: float
+) -> list[Mapping[str, Any]]:
+    """Rows of the front whose names do not lie on each other: the ends, and others where there is room."""
+    costs = [math.log(row["cost"]) for row in rows]
+    ends = [value for row in rows for value in (row["low"], row["mean"], row["high"]) if value is not None]
+    across = _ACROSS / max(max(costs) - min(costs), 1e-9)
+    up = _UP / max(max(ends) - min(ends), 1e-9)
+    taken: list[tuple[float, float, float]] = []
+    named = []
+    for row in [*front[:1], *front[:0:-1]]:
+        x, y, width = across * math.log(row["cost"]), up * row["mean"], _LETTER * len(str(row["level"]))
+        left = x if row["cost"] <= middle else x - width
+        if all(abs(y - v) > _LINE or left > end or left + width < start for start, end, v in taken):
+            taken.append((left, left + width, y))
+            named.append(row)
+    return named
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
