@@ -1,5 +1,6 @@
 """Answers of constructed rows, of which everything is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -112,6 +113,20 @@ def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
     hard = answer(study_of(3, target=0.99), rows, tmp_path)
     assert [(each["reached"], each["operations"]) for each in hard["target"]] == [(0, None)] * 3
     assert "No arm ended at 99.0% in most of its seeds" in hard["sentences"][2]
+
+
+def test_using_few_of_the_training_images_widens_nothing(tmp_path):
+    """What splits have in common is decided by how the images were split, not by how many then trained."""
+    study = study_of(5)
+    rows = rows_of(study, tmp_path)
+    arms = [
+        dataclasses.replace(arm, config=dataclasses.replace(CONFIG, images_per_class=5)) for arm in study.arms
+    ]
+    few = [{**row, "training_images": 10} for row in rows]
+    limited = answer(dataclasses.replace(study, arms=tuple(arms)), few, tmp_path)
+    everything = answer(study, rows, tmp_path)
+    for found, expected in zip(limited["comparisons"], everything["comparisons"], strict=True):
+        assert (found["low"], found["high"]) == pytest.approx((expected["low"], expected["high"]))
 
 
 def test_a_lucky_epoch_is_not_the_target(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.config import TrainConfig
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.studies.sentences import sentences
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
@@ -101,7 +102,8 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
         chosen = [position[name] for name in each]
         right[levels.index(level), seeds.index(seed), chosen] = list(each.values())
     gap = column("overfit_gap")
-    overlap = np.nanmean(column("held_out_images") / column("training_images"))
+    configs = {trial.name: trial.config for trial in study.trials}
+    overlap = np.mean([_overlap(row, configs[row["trial"]]) for row in rows])
     return Scores(
         levels=levels,
         labels=tuple(labels[level] for level in levels),
@@ -111,6 +113,13 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
         overlap=float(overlap),
         group=group,
     )
+
+
+def _overlap(row: Mapping[str, Any], config: TrainConfig) -> float:
+    """Held-out images over training images, as they were split: few of the latter may have been used."""
+    if config.images_per_class is None:
+        return row["held_out_images"] / row["training_images"]
+    return config.eval_fraction / (1 - config.eval_fraction)
 
 
 def read_right(path: Path) -> dict[str, bool]:
