@@ -1,5 +1,8 @@
 import logging
+import os
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +37,25 @@ def test_arrays_and_progress_come_back_exactly(opened):
         assert array.dtype == TREE[path].dtype
         assert array.shape == TREE[path].shape
         assert np.asarray(array).tobytes() == np.asarray(TREE[path]).tobytes()
+
+
+def test_arrays_of_other_devices_are_read_whole(opened, tmp_path):
+    """Saved by four devices that share an array, read by one that knows nothing of it."""
+    program = f"""
+import pathlib
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from transfer_jax.checkpoint import Checkpoints
+
+mesh = jax.make_mesh((4,), ("data",))
+shared = jax.device_put(jnp.arange(8.0), NamedSharding(mesh, PartitionSpec("data")))
+Checkpoints(pathlib.Path({str(tmp_path)!r})).save(1, {{"state": {{"x": shared}}, "none": {{}}}}, {{}})
+"""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **flags})
+    assert list(opened().arrays(1, "state")) == ["x"]
+    np.testing.assert_array_equal(opened().arrays(1, "state")["x"], np.arange(8.0))
+    assert opened().arrays(1, "none") == {}
 
 
 def test_the_newest_are_kept_and_a_step_can_be_saved_again(opened, tmp_path):

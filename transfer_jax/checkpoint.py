@@ -113,7 +113,7 @@ class Checkpoints:
     def arrays(
         self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
     ) -> dict[str, jax.Array]:
-        """A group of arrays of a step, in the shapes and places of `template`, or as they were saved.
+        """A group of arrays of a step, in the shapes and places of `template`, or whole on this device.
 
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
@@ -126,7 +126,8 @@ class Checkpoints:
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
         folder = self._steps / str(step)
         if not self._alone:
-            return ocp.load_checkpointables(str(folder), {name: template})[name]
+            template = _here(folder, name) if template is None else template
+            return ocp.load_checkpointables(str(folder), {name: template})[name] if template else {}
         found = _read_arrays(folder, name)
         return found if template is None else {key: _like(found[key], template[key]) for key in template}
 
@@ -157,6 +158,16 @@ class Checkpoints:
 
     def _record(self, step: int) -> Path:
         return self._records / f"{step}.json"
+
+
+def _here(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """What arrays are like that were saved by any devices, to be read by one."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    saved: Any = ocp.checkpointables_metadata(str(folder)).metadata
+    return {
+        key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
+        for key, like in (saved.get(name) or {}).items()
+    }
 
 
 def _hash(progress: Mapping[str, Any]) -> str:
