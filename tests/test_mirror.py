@@ -54,6 +54,7 @@ def s3() -> Iterator[dict[str, str]]:
 def gs() -> Iterator[dict[str, str]]:
     found = create_server("127.0.0.1", 0, in_memory=True)
     found.start()
+    assert found._api._httpd is not None  # It listens.
     port = found._api._httpd.server_address[1]
     # The server has no gRPC, by which gcsfs would ask it for the kind of each bucket.
     yield {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}

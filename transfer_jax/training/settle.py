@@ -111,11 +111,14 @@ def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tup
         dataset: The images.
         survey: What was seen of them.
     """
-    usable, masks = np.flatnonzero(~survey.bad), []
-    for part in split_images(_usable(config, dataset, survey), config):
+    usable = np.flatnonzero(~survey.bad)
+
+    def mask(part: ImageDataset) -> np.ndarray:
         assert part.rows is not None  # It is a part of what is usable.
-        masks.append(np.isin(np.arange(len(dataset)), usable[part.rows]))
-    return findings_of(dataset, survey, *masks, expected_input(config).image_size)
+        return np.isin(np.arange(len(dataset)), usable[part.rows])
+
+    trained, held_out = split_images(_usable(config, dataset, survey), config)
+    return findings_of(dataset, survey, mask(trained), mask(held_out), expected_input(config).image_size)
 
 
 def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> ImageDataset:
