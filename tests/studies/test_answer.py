@@ -72,6 +72,15 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
     return rows
 
 
+def test_where_all_arms_fit_the_training_images_the_gap_says_nothing_new(tmp_path):
+    study = study_of(5)
+    rows = rows_of(study, tmp_path)
+    assert "fit the training images" not in answer(study, rows, tmp_path)["sentences"][1]
+    fit = [{**row, "overfit_gap": 0.995 - row["accuracy"]} for row in rows]
+    told = answer(study, fit, tmp_path)["sentences"][1]
+    assert "all arms fit the training images, so that the gap only mirrors the accuracy" in told
+
+
 def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
     study = study_of(5)
     found = answer(study, rows_of(study, tmp_path), tmp_path)

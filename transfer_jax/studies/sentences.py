@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from transfer_jax.studies.statistics import mean_interval
 from transfer_jax.studies.study import Study
 from transfer_jax.studies.verdicts import NO_TREND, NOTHING, Comparison, Judgement, Scores
 
 _TRENDS = {"accuracy": "the accuracy", "overfit_gap": "the gap between training and held-out accuracy"}
+_FIT = 0.99
+"""Accuracy on training images from which on nothing is left to fit."""
 
 
 def sentences(
@@ -96,7 +100,12 @@ def _trend(study: Study, scores: Scores, judgement: Judgement) -> str:
             what = _TRENDS[each.metric]
             shown = "has no trend that is shown" if each.verdict == NO_TREND else each.verdict
             told.append(f"{what} {shown} ({_p(each.p_holm)})")
-    return f"; with more {study.factor}, {' and '.join(told)}" if told else ""
+    if not told:
+        return ""
+    line = f"; with more {study.factor}, {' and '.join(told)}"
+    if scores.gap is not None and np.nanmin(scores.accuracy + scores.gap) >= _FIT:
+        line += ", but all arms fit the training images, so that the gap only mirrors the accuracy"
+    return line
 
 
 def _variation(study: Study, groups: Sequence[Scores], judgement: Judgement) -> str:
