@@ -226,6 +226,7 @@ def test_a_run_goes_on_on_another_machine(config, bucket, image_folder, tmp_path
     assert classify(bucket.address("run"), [image])[0][0] == str(image)
 
 
+@pytest.mark.parametrize("server", [s3], indirect=True)
 def test_two_processes_share_a_bucket(config, bucket, tmp_path, monkeypatch):
     """Each has copies of its own, as on two machines; the run ends as in one process."""
     local = fit(config, tmp_path / "local")
