@@ -11,11 +11,12 @@ from transfer_jax.mirror import local_of, pull, push
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.environment import write_environment
 from transfer_jax.training.goodput import Goodput, Trace
-from transfer_jax.training.loop import LAZY, Loop
+from transfer_jax.training.loop import Loop
 from transfer_jax.training.outcome import report, write_plan
 from transfer_jax.training.position import Position
 from transfer_jax.training.result import PhaseResult, Result
 from transfer_jax.training.run import prepare
+from transfer_jax.training.save import LAZY
 from transfer_jax.training.workdir import check_workdir, claim
 
 

@@ -12,7 +12,6 @@ from transfer_jax import processes
 from transfer_jax.checkpoint import Checkpoints
 from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.proof import check_unchanged, digests
-from transfer_jax.mirror import push
 from transfer_jax.models.functional import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress
@@ -27,15 +26,12 @@ from transfer_jax.training.outcome import write_outcome, write_phases
 from transfer_jax.training.parts import PhaseParts
 from transfer_jax.training.phase import Ended, PhaseTrainer
 from transfer_jax.training.position import Position
-from transfer_jax.training.restore import carried_paths, restored_arrays, restored_end, restored_state
+from transfer_jax.training.restore import restored_arrays, restored_end, restored_state
 from transfer_jax.training.result import PhaseResult
 from transfer_jax.training.run import Run, images_digest
-from transfer_jax.training.state import named_leaves
+from transfer_jax.training.save import Saver
 from transfer_jax.training.step import WISHES
 from transfer_jax.training.tally import Tally
-
-LAZY = ("features",)
-"""Folders of a workdir that come and go by themselves, and are not mirrored."""
 
 
 class Loop:
@@ -78,6 +74,7 @@ class Loop:
         self._progress = progress
         self._goodput = goodput
         self._trace = trace
+        self._saver = Saver(run, checkpoints, position, goodput)
         self._ahead = Ahead(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._trackers = Trackers(
@@ -128,7 +125,7 @@ class Loop:
                 before, iterator = digests(trainer.frozen), iter(trainer.inputs.train)
                 if data is not None:
                     iterator.set_state(data)
-                save = functools.partial(self._save_under_way, trainer, iterator, tally, arrays, began)
+                save = functools.partial(self._saver.under_way, trainer, iterator, tally, arrays, began)
                 cut = self._span(trainer, iterator, tally, conductor, save, stop)
                 after = digests(trainer.frozen)
                 check_unchanged(before, after)
@@ -199,7 +196,7 @@ class Loop:
             tally.compile_seconds += trainer.compile_seconds - compiled
             compiled = trainer.compile_seconds
             if due and not trainer.unread and step < parts.steps and cut is None:
-                save(step)
+                save(self._global_step(step))
                 saved, due = time.monotonic(), False
                 if stopping is not None:
                     raise stopping
@@ -231,14 +228,6 @@ class Loop:
             return began
         assert self._latest is not None
         return self._checkpoints.arrays(self._latest, "began", began)
-
-    def _save_under_way(
-        self, trainer: PhaseTrainer, iterator: Any, tally: Tally, arrays: Arrays, began: Arrays, step: int
-    ) -> None:
-        """Saves a checkpoint in the middle of a phase."""
-        self._position.data, self._position.tally = iterator.get_state(), dataclasses.asdict(tally)
-        carried = {path: arrays[path] for path in carried_paths(self._run, self._position)}
-        self._save(step, {"state": named_leaves(trainer.state), "carried": carried, "began": began})
 
     def _end_epoch(self, trainer: PhaseTrainer, epoch: int, tally: Tally) -> None:
         parts, every = trainer.parts, self._run.config.eval_every
@@ -305,23 +294,11 @@ class Loop:
                 write_outcome(run, model, probabilities)
                 pictures = sorted(run.workdir.glob("*.png"))
                 self._trackers.finish(self._global_step(0), scores, pictures)
-        arrays = trainer.final_arrays()
-        carried = {path: arrays[path] for path in carried_paths(run, position)}
-        self._save(0, {"carried": carried, "ended": named_leaves(trainer.state)})
+        self._saver.ended(trainer, self._global_step(0))
 
     def _global_step(self, step: int) -> int:
         """Steps since the beginning of the run, at a step of the phase under way."""
         return sum(parts.steps for parts in self._phases[: self._position.phase]) + step
-
-    def _save(self, step: int, trees: dict[str, Arrays]) -> None:
-        goodput = self._goodput
-        self._position.seconds, self._position.saved = goodput.seconds, time.time()
-        with goodput.on("checkpoint"):
-            self._checkpoints.save(self._global_step(step), trees, dataclasses.asdict(self._position))
-        goodput.saved = self._position.saved
-        goodput.save(self._run.workdir)
-        if processes.is_first():
-            push(self._run.workdir, skip=LAZY)
 
 
 def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:

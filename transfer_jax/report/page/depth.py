@@ -5,17 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.report.page.charts import (
-    COLOURS,
-    MOST_COLUMNS,
-    MUTED,
-    axis,
-    bars,
-    chart,
-    curves,
-    heat_map,
-    hints,
-)
+from transfer_jax.report.page.charts import MOST_COLUMNS, bars, curves, heat_map
+from transfer_jax.report.page.drawing import COLOURS, MUTED, axis, chart, hints
 from transfer_jax.report.page.formats import number, percent
 from transfer_jax.report.page.images import inlined
 from transfer_jax.report.page.parts import (

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.charts import COLOURS, INK, MUTED, axis, by_series, chart, hints
+from transfer_jax.report.page.drawing import COLOURS, INK, MUTED, axis, by_series, chart, hints
 from transfer_jax.report.page.parts import Chart, Column
 from transfer_jax.report.page.results import Results, column, worded
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.charts import axis, by_series, chart, hints
+from transfer_jax.report.page.drawing import axis, by_series, chart, hints
 from transfer_jax.report.page.parts import Chart, Column, Format, Table
 from transfer_jax.report.page.record import Record, thinned
 

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from transfer_jax.files import write_text
-from transfer_jax.report.page.charts import CONFIG
+from transfer_jax.report.page.drawing import CONFIG
 from transfer_jax.report.page.formats import written
 from transfer_jax.report.page.parts import Chart, Charts, Link, Page
 from transfer_jax.report.page.vega import packed_vega
