@@ -1,5 +1,7 @@
 """How processes find each other."""
 
+import os
+
 import pytest
 
 from transfer_jax import processes
@@ -64,6 +66,24 @@ def test_a_tpu_that_nobody_says_more_of(connected, monkeypatch, variables):
         return
     with pytest.raises(ValueError, match="coordinator_address"):
         processes.join()
+
+
+def test_cores_are_told(monkeypatch):
+    monkeypatch.setenv("NPROC", "3")
+    assert processes.cores() == 3
+
+
+@pytest.mark.parametrize("told", ["", "0", "many"])
+def test_cores_are_those_it_may_run_on(monkeypatch, told):
+    monkeypatch.setenv("NPROC", told)
+    assert 1 <= processes.cores() <= (os.cpu_count() or 1)
+    if hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(allowed)})
+            assert processes.cores() == 1
+        finally:
+            os.sched_setaffinity(0, allowed)
 
 
 def test_one_process_is_the_first_of_one():

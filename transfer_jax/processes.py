@@ -78,6 +78,14 @@ def end_with_launcher() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def cores() -> int:
+    """The cores that this process may use, as XLA counts them: `NPROC`, or those it may run on."""
+    told = os.environ.get("NPROC", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def count() -> int:
     """Number of processes."""
     return jax.process_count()

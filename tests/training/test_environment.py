@@ -1,12 +1,11 @@
 import datetime
 import json
-import os
 import platform
 
 import jax
 import pytest
 
-from transfer_jax import __version__
+from transfer_jax import __version__, processes
 from transfer_jax.training.environment import environment, write_environment
 
 
@@ -16,7 +15,7 @@ def test_it_tells_software_machine_and_command(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found["command"] == ["transfer-jax", "train", "mine.py"]
     assert found["images_given"] is True
-    assert (found["python"], found["cores"]) == (platform.python_version(), os.cpu_count())
+    assert (found["python"], found["cores"]) == (platform.python_version(), processes.cores())
     assert found["versions"]["transfer_jax"] == __version__
     assert found["versions"]["jax"] == jax.__version__
     assert found["variables"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"

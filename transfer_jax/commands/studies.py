@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from transfer_jax import processes
 from transfer_jax.commands.given import Config, default_workdir
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
-from transfer_jax.studies.places import Place, cores, starter
+from transfer_jax.studies.places import Place, starter
 from transfer_jax.studies.ready import make_study
 from transfer_jax.studies.runner import LOGS, run_study
 from transfer_jax.studies.worker import work as work_on
@@ -59,7 +60,7 @@ def study(
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
     wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
     command = shlex.join(typed or ("transfer-jax", "study", name))
-    count = workers or min(cores(), _MOST_WORKERS)
+    count = workers or min(processes.cores(), _MOST_WORKERS)
     options = dict(_option(text) for text in job)
     start = starter(on, count, folder, options)
     wanted = dataclasses.replace(wanted, command=command, target=target, keep=keep)

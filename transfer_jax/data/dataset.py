@@ -4,13 +4,13 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
+from transfer_jax import processes
 from transfer_jax.data.images import BadImageError, Look, look_at, picture_of, pixels_of
 
 
@@ -176,7 +176,7 @@ def each_look(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> Ite
         except BadImageError as error:
             return error
 
-    workers = os.cpu_count() or 1
+    workers = processes.cores()
     with ThreadPoolExecutor(workers) as pool:
         pending: collections.deque[Future[Look | BadImageError]] = collections.deque()
         upcoming = iter(indices)

@@ -63,7 +63,7 @@ class LocalWorker:
     def __init__(self, arguments: Sequence[str], log: Path, workers: int) -> None:
         environment = {**os.environ, processes.LAUNCHER: str(os.getpid())}
         if workers > 1:
-            environment |= dict.fromkeys(_POOLS, str(max(cores() // workers, 1)))
+            environment |= dict.fromkeys(_POOLS, str(max(processes.cores() // workers, 1)))
             environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # They share an accelerator.
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -84,11 +84,6 @@ class LocalWorker:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _command(arguments: Sequence[str]) -> list[str]:

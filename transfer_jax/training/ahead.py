@@ -2,12 +2,12 @@
 
 import contextlib
 import functools
-import os
 import threading
 from typing import Any
 
 import jax
 
+from transfer_jax import processes
 from transfer_jax.training.compile import Compiled
 from transfer_jax.training.inputs import batch_shapes, compile_prefix
 from transfer_jax.training.parts import PhaseParts
@@ -28,7 +28,7 @@ class Ahead:
 
     def __init__(self, run: Run) -> None:
         wish = run.config.compile_ahead
-        self._wanted = (os.cpu_count() or 1) > 2 if wish is None else wish
+        self._wanted = processes.cores() > 2 if wish is None else wish
         self._run = run
         self._thread: threading.Thread | None = None
 

@@ -53,7 +53,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"transfer_jax": transfer_jax.__version__, **dict(_versions())},
         "machine": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": processes.cores(),
         "memory": psutil.virtual_memory().total,
         "devices": [
             {"platform": name, "kind": kind, "count": count} for (name, kind), count in devices.items()
