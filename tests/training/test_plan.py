@@ -13,6 +13,7 @@ TINY, NANO = "efficientnet_lite_tiny", "vit_nano_patch8_32"
 BLOCKS = ("stem", *(f"blocks.{index}" for index in range(8)), "top")
 NANO_BLOCKS = ("embed", *(f"blocks.{index}" for index in range(3)), "norm")
 CONTROLLED = ("autofreeze", "pipetransformer", "egeria")
+ON_NANO = ("attention_only", "gradual_unfreezing", "head2toe", "lora", "bitfit")
 
 
 def config_of(folder, schedule, **changes) -> TrainConfig:
@@ -66,8 +67,8 @@ def test_a_plan_needs_what_the_recipe_trains(image_folder):
 @pytest.mark.parametrize(
     ("name", "network"),
     [
-        *((name, TINY) for name in RECIPES if name not in (*CONTROLLED, "attention_only")),
-        *((name, NANO) for name in ("attention_only", "gradual_unfreezing", "head2toe", "lora", "bitfit")),
+        *((name, TINY) for name in RECIPES if name not in (*CONTROLLED, *ON_NANO)),
+        *((name, NANO) for name in ON_NANO),
     ],
 )
 def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, network, logged):
