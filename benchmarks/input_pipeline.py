@@ -14,7 +14,6 @@ import argparse
 import datetime
 import functools
 import importlib.util
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from contest import contest, report
 from PIL import Image
 
+from transfer_jax import processes
 from transfer_jax.data import from_elpv
 
 SIZE = 224
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    workers, rows = os.cpu_count() or 1, []
+    workers, rows = processes.cores(), []
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), arguments.side)
         for train in (True, False):

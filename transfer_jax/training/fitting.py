@@ -16,8 +16,7 @@ from transfer_jax.training.outcome import report, write_plan
 from transfer_jax.training.position import Position
 from transfer_jax.training.result import PhaseResult, Result
 from transfer_jax.training.run import prepare
-from transfer_jax.training.save import LAZY
-from transfer_jax.training.workdir import check_workdir, claim
+from transfer_jax.training.workdir import LAZY, check_workdir, claim
 
 
 def fit(

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: what `restore` goes on from, and what is told of it besides."""
+"""The checkpoints of a run, which `restore` goes on from."""
 
 import dataclasses
 import time
@@ -15,9 +15,7 @@ from transfer_jax.training.restore import carried_paths
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import named_leaves
 from transfer_jax.training.tally import Tally
-
-LAZY = ("features",)
-"""Folders of a workdir that come and go by themselves, and are not mirrored."""
+from transfer_jax.training.workdir import LAZY
 
 
 class Saver:

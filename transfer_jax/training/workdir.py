@@ -28,6 +28,8 @@ _INDIFFERENT = (
     "trackers",
 )
 """Fields that do not change what is learnt, so that a run may go on with other values."""
+LAZY = ("features",)
+"""Folders of a workdir that come and go by themselves, and are not mirrored."""
 
 
 def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) -> bool:
