@@ -24,9 +24,9 @@ from train_step import CLASSES, ours
 
 from transfer_jax.features import row_shapes
 from transfer_jax.models import Classifier
-from transfer_jax.models.functional import Arrays, merge, split
-from transfer_jax.models.operations import multiply_adds
-from transfer_jax.report.figures import save_figure
+from transfer_jax.models.flat_arrays import Arrays, merge, split
+from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.report.save_figure import save_figure
 
 FIRST_TRAINED = {
     "efficientnet_lite0": ("blocks.3", "blocks.5", "blocks.8", "blocks.11", "blocks.15", "head"),

@@ -23,9 +23,9 @@ from transfer_jax import Schedule
 from transfer_jax.data import eval_transform, from_elpv
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import recipes
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.weights import find_spec, load_pretrained
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transfer_jax.files import write_text
+from transfer_jax.storage.atomic_write import write_text
 
 Build = Callable[[], Callable[[], Any]]
 """Prepares a contender in its own process; returns what is to be timed. It must wait for its own results."""

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from contest import report
 
+from transfer_jax.studies.significance import ABSENT, Judgement, Scores, judge
 from transfer_jax.studies.statistics import LEVEL, holm, paired, wilcoxon
-from transfer_jax.studies.verdicts import ABSENT, Judgement, Scores, judge
 
 HELD_OUT = 0.25
 FEATURES = 20

@@ -27,8 +27,8 @@ from contest import contest, report
 from peer_steps import batch_of
 from peers import MODELS, Given, normalize, our_network, timm_arrays, timm_network
 
-from transfer_jax.memory import keep_freed_memory
-from transfer_jax.models.functional import split
+from transfer_jax.malloc import keep_freed_memory
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
 
 PACKAGES = ("jax", "torch", "timm")

@@ -17,9 +17,9 @@ from typing import Any
 from contest import report
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
+from transfer_jax.planning.cost import estimate_costs
 from transfer_jax.report.console import BARS
-from transfer_jax.training.estimate import estimate_costs
 
 PHASES = (
     Phase(name="head", train="head", epochs=60, learning_rate=3e-3),

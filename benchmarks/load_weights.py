@@ -51,7 +51,7 @@ def ours(classes: int) -> Callable[[str, str], Callable[[], Any]]:
         import jax
 
         from transfer_jax import create_model, load_pretrained
-        from transfer_jax.models.functional import split
+        from transfer_jax.models.flat_arrays import split
         from transfer_jax.weights import find_spec
 
         def load() -> None:

@@ -21,9 +21,9 @@ import jax
 from contest import report
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.phase import PhaseTrainer
+from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import prepare
 from transfer_jax.training.step import INPUTS
 

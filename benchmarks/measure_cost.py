@@ -21,8 +21,8 @@ from contest import report
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.report.console import BARS
 from transfer_jax.report.metrics import MetricsLog
-from transfer_jax.training.measure import by_block
-from transfer_jax.training.phase import PhaseTrainer
+from transfer_jax.training.gradient_statistics import by_block
+from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import Run, prepare
 
 PHASES = {

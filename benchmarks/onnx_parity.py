@@ -24,10 +24,10 @@ import onnxruntime
 from contest import print_rows, write_report
 
 from transfer_jax.models import create_model, model_names
-from transfer_jax.models.functional import merge, split
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.export import export_model
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.saved_model import SavedModel
 
 LIMIT = 1e-4
 SMALLEST = (

@@ -26,10 +26,10 @@ from originals import CLASSES, ORIGINALS
 from rich.progress import track
 
 from transfer_jax.models import Classifier, create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.convert import fill
-from transfer_jax.weights.naming import BOOKKEEPING, Naming, to_library
+from transfer_jax.weights.key_mapping import BOOKKEEPING, Naming, to_library
+from transfer_jax.weights.loading import fill
 from transfer_jax.weights.specs import WeightsSpec
 
 LIMIT = 1e-4

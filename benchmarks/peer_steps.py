@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from peers import Given, normalize, our_network, timm_network
 
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models.registry import variant_of
 
 CLASSES = 10
@@ -68,7 +68,7 @@ def flax_step(given: Given, selector: str) -> Callable[[], Any]:
     import optax
 
     from transfer_jax.freezing import Phase, labels, partition
-    from transfer_jax.models.functional import cast, merge, split
+    from transfer_jax.models.flat_arrays import cast, merge, split
 
     keep_freed_memory()
     model = our_network(given, CLASSES)

@@ -7,11 +7,11 @@ import numpy as np
 from originals import ORIGINALS
 
 from transfer_jax.models import Classifier, create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.convert import fill
-from transfer_jax.weights.naming import Naming, to_library
+from transfer_jax.weights.key_mapping import Naming, to_library
+from transfer_jax.weights.loading import fill
 from transfer_jax.weights.specs import WeightsSpec
 
 REAL = "efficientnet_lite0"

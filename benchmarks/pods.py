@@ -17,8 +17,8 @@ from contest import report
 
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.data import from_arrays
+from transfer_jax.planning.topology import pod_costs, without_tpu
 from transfer_jax.report.console import BARS
-from transfer_jax.training.pods import pod_costs, without_tpu
 
 NETWORKS = {
     "resnet50": ("head", "from_('layer4')", "from_('layer3')", "all_()"),

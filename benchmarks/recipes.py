@@ -33,9 +33,9 @@ from matplotlib.figure import Figure
 from transfer_jax import Augmentation, Result, Schedule, TrainConfig, fit
 from transfer_jax.data import from_elpv, stratified_split
 from transfer_jax.freezing import recipes
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.console import BARS
-from transfer_jax.report.figures import save_figure
+from transfer_jax.report.save_figure import save_figure
 
 MODEL = "efficientnet_lite0"
 TOP = "blocks.11"

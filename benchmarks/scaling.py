@@ -42,9 +42,9 @@ def spread(
 
     from transfer_jax import Phase, Schedule, TrainConfig
     from transfer_jax.data import from_arrays
-    from transfer_jax.memory import keep_freed_memory
+    from transfer_jax.malloc import keep_freed_memory
     from transfer_jax.report.progress import Silent
-    from transfer_jax.training.phase import PhaseTrainer
+    from transfer_jax.training.phase_trainer import PhaseTrainer
     from transfer_jax.training.run import prepare
     from transfer_jax.training.step import INPUTS
 

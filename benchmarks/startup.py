@@ -28,7 +28,7 @@ def ours(trains: str) -> None:
     from peers import Given
     from train_step import CLASSES, our_step
 
-    from transfer_jax.memory import keep_freed_memory
+    from transfer_jax.malloc import keep_freed_memory
     from transfer_jax.models import create_model
     from transfer_jax.weights import find_spec, load_pretrained
 

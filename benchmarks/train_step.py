@@ -24,7 +24,7 @@ from contest import Build, contest, report
 from peer_steps import CLASSES, KERAS, RATE, batch_of, flax_step, keras_step, torch_step
 from peers import MODELS, Given, our_network, timm_arrays
 
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models import Classifier
 from transfer_jax.models.registry import variant_of
 
@@ -61,8 +61,8 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     from transfer_jax.features import make_prefix
     from transfer_jax.freezing import Phase, boundary, labels, partition
     from transfer_jax.freezing.labels import trainable_blocks
-    from transfer_jax.freezing.rates import PhaseRates
-    from transfer_jax.models.functional import split, with_training
+    from transfer_jax.freezing.learning_rates import PhaseRates
+    from transfer_jax.models.flat_arrays import split, with_training
     from transfer_jax.training.optimizer import make_optimizer
     from transfer_jax.training.state import TrainState
     from transfer_jax.training.step import Forward, StepOptions, make_train_step

@@ -28,7 +28,7 @@ import numpy as np
 from contest import report
 from peers import Given, timm_arrays, timm_network
 
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.malloc import keep_freed_memory
 
 MODEL = "efficientnet_lite0"
 BATCH, SIZE = 32, 224

@@ -37,10 +37,10 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
-from transfer_jax.models.functional import Arrays, merge, split
-from transfer_jax.models.initial import Draws
-from transfer_jax.models.layers import ConvNorm, GlobalPool
+from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.mbconv import MBConv, Style
+from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.layers import ConvNorm, GlobalPool
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 

@@ -133,7 +133,7 @@ def test_an_error_gives_the_terminal_back(
     shown = []
     monkeypatch.setattr(cli.CONSOLE, "show_cursor", shown.append)
     monkeypatch.setattr(cli.CONSOLE, "_force_terminal", True)
-    monkeypatch.setattr("transfer_jax.commands.given.settle", _begins_and_fails)
+    monkeypatch.setattr("transfer_jax.commands.config_options.settle", _begins_and_fails)
     assert cli.main(["extract", "--images", "nowhere", *TINY]) == 2
     assert shown == [False, True]
 
@@ -150,6 +150,6 @@ def _no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def compile_function(*args: object, **options: object) -> None:
         raise AssertionError("a mistake was found too late")
 
-    monkeypatch.setattr("transfer_jax.training.inputs.compile_function", compile_function)
-    monkeypatch.setattr("transfer_jax.training.programs.compile_function", compile_function)
+    monkeypatch.setattr("transfer_jax.training.phase_data.compile_function", compile_function)
+    monkeypatch.setattr("transfer_jax.training.phase_programs.compile_function", compile_function)
     assert jax.default_backend() == "cpu"

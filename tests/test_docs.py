@@ -13,6 +13,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,13 @@ from PIL import Image
 
 import transfer_jax
 from transfer_jax import cli
-from transfer_jax.commands.given import takes_config
+from transfer_jax.commands.config_options import takes_config
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import default_data_dir
 from transfer_jax.freezing import Schedule
 from transfer_jax.freezing.recipes import RECIPES
 from transfer_jax.models import registry
-from transfer_jax.training import api, fit
+from transfer_jax.runs import fit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -86,7 +87,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setenv("TRANSFER_JAX_DATA", str(default_data_dir()))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(api, "fit", small_fit)
+    monkeypatch.setattr(sys.modules["transfer_jax.runs.fit"], "fit", small_fit)
     monkeypatch.setattr(transfer_jax, "fit", small_fit)
     monkeypatch.chdir(tmp_path)
     return tmp_path

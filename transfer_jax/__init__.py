@@ -24,7 +24,7 @@ from transfer_jax.freezing import (
     top,
 )
 from transfer_jax.models import create_model, model_names
-from transfer_jax.training import Result, classify, fine_tune, fit, soup
+from transfer_jax.runs import Result, classify, fine_tune, fit, soup
 from transfer_jax.weights import load_pretrained
 
 __version__ = "0.1.0"

@@ -13,34 +13,34 @@ import tyro
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from transfer_jax import processes
-from transfer_jax.commands import diagnostics, features, images, networks, report, runs, schedules, studies
-from transfer_jax.commands.given import config_place, given_fields, preset, takes_config
+from transfer_jax.commands import check, diagnose, features, models, plan, report, runs, studies
+from transfer_jax.commands.config_options import config_place, given_fields, preset, takes_config
 from transfer_jax.config import TrainConfig, load_config, shipped_configs
-from transfer_jax.launch import PREEMPTED
-from transfer_jax.memory import keep_freed_memory
+from transfer_jax.distributed import processes
+from transfer_jax.distributed.launch import PREEMPTED
+from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.console import BARS, CONSOLE, OUT
-from transfer_jax.studies.ready import default_config
-from transfer_jax.training.interrupt import Terminated, terminable
+from transfer_jax.runs.interrupt import Terminated, terminable
+from transfer_jax.studies.presets import default_config
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": runs.demo,
     "train": runs.train,
     "launch": runs.launch,
-    "check": images.check,
-    "plan": schedules.plan,
-    "find-rate": schedules.find_rate,
+    "check": check.check,
+    "plan": plan.plan,
+    "find-rate": plan.find_rate,
     "evaluate": runs.evaluate,
     "predict": runs.predict,
-    "diagnose": diagnostics.diagnose,
+    "diagnose": diagnose.diagnose,
     "report": report.report,
     "extract": features.extract,
     "heads": features.heads,
     "study": studies.study,
     "work": studies.work,
-    "models": networks.models,
-    "inspect": networks.inspect,
-    "export": networks.export,
+    "models": models.models,
+    "inspect": models.inspect,
+    "export": models.export,
 }
 """By name; their signatures are the options, their docstrings the help."""
 

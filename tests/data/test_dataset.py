@@ -5,7 +5,7 @@ import pytest
 
 from transfer_jax.data import BadImageError, ImageDataset, without
 from transfer_jax.data.dataset import each_look
-from transfer_jax.data.images import Look
+from transfer_jax.data.decode import Look
 
 
 def dataset_of(contents: list) -> ImageDataset:

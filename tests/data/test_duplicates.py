@@ -9,8 +9,8 @@ import skimage.data
 from PIL import Image, ImageEnhance
 
 from transfer_jax.data import from_elpv
+from transfer_jax.data.decode import look_at
 from transfer_jax.data.duplicates import ALIKE, groups_of, near_duplicates, sketch
-from transfer_jax.data.images import look_at
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

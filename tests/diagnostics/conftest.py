@@ -11,11 +11,11 @@ from safetensors.numpy import save_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
 from transfer_jax.data import ImageDataset, image_fetch
-from transfer_jax.diagnostics.finished import Finished
-from transfer_jax.models.functional import merge, split
+from transfer_jax.diagnostics.finished_run import Finished
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Silent
-from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.key_mapping import to_library
 
 TINY, SIZE = "efficientnet_lite_tiny", 64
 

@@ -9,7 +9,7 @@ from transfer_jax.data import load_dataset
 from transfer_jax.diagnostics import PARTS, Diagnostics, Extent, diagnose
 from transfer_jax.diagnostics.diagnosis import FILE
 from transfer_jax.report.metrics import read_metrics
-from transfer_jax.training.workdir import read_config
+from transfer_jax.runs.workdir import read_config
 
 SMALL = Extent(points=3, maps=2)
 

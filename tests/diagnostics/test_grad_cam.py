@@ -6,10 +6,10 @@ import pytest
 from transfer_jax.diagnostics.grad_cam import make_grad_cam, picture_block
 from transfer_jax.features import row_shapes
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
-from transfer_jax.models.functional import split
-from transfer_jax.models.initial import Draws
-from transfer_jax.models.layers import Conv, GlobalPool
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
+from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.layers import Conv, GlobalPool
 
 PREPROCESSING = Preprocessing(image_size=32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
 DARK, BRIGHT = 0, 1

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from transfer_jax.diagnostics.finished import Finished
+from transfer_jax.diagnostics.finished_run import Finished
 from transfer_jax.diagnostics.interpolation import between, interpolation
 from transfer_jax.diagnostics.scoring import Scorer, some
-from transfer_jax.models.functional import block_of
+from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.evaluate import evaluation_metrics
-from transfer_jax.training.inference import make_predictor
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.runs.predict import make_predictor
+from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.weights.saved_model import SavedModel
 
 
 def scores(finished, arrays) -> tuple[float, float]:

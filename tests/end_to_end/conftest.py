@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 from transfer_jax import TrainConfig, cli, create_model
 from transfer_jax.data import image_fetch, load_dataset
-from transfer_jax.models.functional import merge, split
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.key_mapping import to_library
 
 CLASSES = ("blue", "green", "red")
 

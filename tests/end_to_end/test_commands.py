@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 from transfer_jax import Phase, Schedule, TrainConfig, classify, cli, fit
 from transfer_jax.config import load_config
 from transfer_jax.data import load_dataset
-from transfer_jax.training.evaluate import evaluation_metrics
-from transfer_jax.training.inference import predict_dataset
+from transfer_jax.runs.predict import predict_dataset
+from transfer_jax.training.evaluation import evaluation_metrics
 
 # As in the documentation; `IMAGES` and `WEIGHTS` are replaced.
 EXPERIMENT = '''

@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
-from transfer_jax.freezing.proof import digests
-from transfer_jax.models.functional import block_of, split
+from transfer_jax.freezing.freeze_check import digests
+from transfer_jax.models.flat_arrays import block_of, split
 
 SCRIPT = Path(__file__).with_name("stopped_run.py")
 

@@ -10,11 +10,11 @@ import skimage.data
 from PIL import Image
 
 from transfer_jax import fit
-from transfer_jax.data.records import DATA_DIR_VARIABLE
+from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 from transfer_jax.report.progress import Silent
 from transfer_jax.report.trackers import TRACKERS
+from transfer_jax.runs.workdir import read_config
 from transfer_jax.training.run import prepare
-from transfer_jax.training.workdir import read_config
 
 TINY = ("--model", "efficientnet_lite_tiny", "--weights", "none")
 

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from transfer_jax import Augmentation, Phase, Schedule, TrainConfig, fit
-from transfer_jax.processes import INDEX
+from transfer_jax.distributed.processes import INDEX
 
 # Cached features, then live images whose normalization sees the whole batch: 100 steps.
 SCHEDULE = Schedule(

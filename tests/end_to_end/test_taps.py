@@ -6,10 +6,10 @@ import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
 from transfer_jax.freezing.recipes import head2toe, lp_ft
-from transfer_jax.models.functional import split
-from transfer_jax.training.inference import predict_dataset
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.weights.export import export_model, targets
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.saved_model import SavedModel
 
 NETWORKS = ("efficientnet_lite_tiny", "vit_nano_patch8_32")
 KERNEL = "head/classifier/kernel"

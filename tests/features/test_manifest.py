@@ -4,7 +4,7 @@ import re
 import pytest
 
 from transfer_jax.features import CorruptFeaturesError, FeatureKey, Manifest
-from transfer_jax.files import write_atomically
+from transfer_jax.storage.atomic_write import write_atomically
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 32}, dtype="float32", dataset="d")
 MANIFEST = Manifest(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.features import FeatureKey, FeatureStore, Layout, extract, make_prefix, prefix_arrays
-from transfer_jax.models.functional import block_of, split
+from transfer_jax.models.flat_arrays import block_of, split
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights import find_spec
 

@@ -9,7 +9,7 @@ import pytest
 from transfer_jax.freezing import FROZEN, boundary, labels, multi_transform, partition
 from transfer_jax.freezing.labels import in_block_order, trainable_blocks
 from transfer_jax.freezing.selectors import SelectorError, parse
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 
 NAMES = ("stem", "blocks.1", "blocks.11", "top", "pre_logits")
 SELECTORS = {  # selector: (blocks that train, boundary)

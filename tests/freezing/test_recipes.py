@@ -23,7 +23,7 @@ from transfer_jax.freezing.recipes import (
     top_k,
     wise_ft,
 )
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 
 
 def test_feature_extraction_demands_the_cache():

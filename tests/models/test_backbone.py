@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from transfer_jax.models import Head
-from transfer_jax.models.initial import Draws
+from transfer_jax.nn.initializers import Draws
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 

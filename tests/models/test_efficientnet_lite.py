@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge, split
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.weights import find_spec, load_pretrained
 
 CATS = range(281, 286)

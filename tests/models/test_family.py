@@ -6,9 +6,9 @@ import pytest
 from flax import nnx
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge, set_training, split
-from transfer_jax.models.layers import DropPath
+from transfer_jax.models.flat_arrays import merge, set_training, split
 from transfer_jax.models.registry import FAMILIES, variant_of
+from transfer_jax.nn.layers import DropPath
 
 FIRST = {family.name: next(iter(family.variants)) for family in FAMILIES}
 WITHOUT_BRANCHES = ("densenet", "inception", "squeezenet", "vgg")

@@ -10,11 +10,11 @@ from originals import CLASSES, ORIGINALS
 from originals.original import torchvision_network
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.convert import WeightsMismatchError, fill
-from transfer_jax.weights.naming import Naming, to_library
-from transfer_jax.weights.recognize import matching_models, nearest_families
+from transfer_jax.weights.identify import matching_models, nearest_families
+from transfer_jax.weights.key_mapping import Naming, to_library
+from transfer_jax.weights.loading import WeightsMismatchError, fill
 from transfer_jax.weights.specs import WeightsSpec
 
 SMALLEST = (

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.models import create_model, model_names
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import FAMILIES, variant_of
 
 TINY = "efficientnet_lite_tiny"

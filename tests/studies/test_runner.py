@@ -16,13 +16,13 @@ from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
-from transfer_jax.studies.places import starter
-from transfer_jax.studies.ready import make_study
+from transfer_jax.runs import fit
+from transfer_jax.studies.executors import starter
+from transfer_jax.studies.presets import make_study
 from transfer_jax.studies.runner import run_study
 from transfer_jax.studies.study import TRIALS, Study, begin
 from transfer_jax.studies.table import TIMES, read_table
 from transfer_jax.studies.worker import CLAIM, ERROR, work
-from transfer_jax.training import fit
 
 SCHEDULE = Schedule(
     (
@@ -117,7 +117,8 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
     """Killed five times: in an extraction, in a phase, behind trials, which are not repeated."""
     program = (
         "import sys, pathlib; from transfer_jax.studies.runner import run_study;"
-        "from transfer_jax.studies.study import read_study; from transfer_jax.studies.places import starter;"
+        "from transfer_jax.studies.study import read_study;"
+        "from transfer_jax.studies.executors import starter;"
         "from transfer_jax.report.progress import Silent; folder = pathlib.Path(sys.argv[1]);"
         "run_study(read_study(folder), folder, starter('local', 1, folder, {}), Silent())"
     )

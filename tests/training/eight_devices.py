@@ -10,7 +10,7 @@ from transfer_jax.data import Augmentation
 from transfer_jax.freezing import Phase
 from transfer_jax.models import create_model
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.phase import PhaseTrainer
+from transfer_jax.training.phase_trainer import PhaseTrainer
 
 KINDS = {"mesh": {"strategy": "mesh"}, "fsdp": {"strategy": "mesh", "fsdp": 4}, "pmap": {"strategy": "pmap"}}
 LIVELY = Augmentation(crop_scale=(0.5, 1.0), mixup=0.4, cutmix=0.5)

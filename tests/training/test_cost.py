@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge
+from transfer_jax.models.flat_arrays import merge
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.step import make_eval_step
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.freezing import Phase, labels, partition
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.training.optimizer import make_optimizer
 
 LABELS = {

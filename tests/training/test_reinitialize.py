@@ -5,7 +5,7 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.selectors import SelectorError
-from transfer_jax.models.functional import block_of, split, update
+from transfer_jax.models.flat_arrays import block_of, split, update
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
 from transfer_jax.training.run import check, prepare

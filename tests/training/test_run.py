@@ -11,10 +11,10 @@ from transfer_jax.data import BadImageError
 from transfer_jax.features import FeatureStore
 from transfer_jax.freezing import Phase, Schedule, feature_extraction
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.run import check, images_digest, images_of, override, prepare, split_images
-from transfer_jax.weights.naming import to_library
+from transfer_jax.weights.key_mapping import to_library
 
 TINY = "efficientnet_lite_tiny"
 PHASE = Phase(name="only", train="head", epochs=1, learning_rate=0.01)

@@ -10,7 +10,7 @@ from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.progress import Silent
 from transfer_jax.report.trackers import TRACKERS
-from transfer_jax.training import fit
+from transfer_jax.runs import fit
 
 
 class Book:

@@ -11,8 +11,8 @@ import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, controller, create_model, fit
 from transfer_jax.freezing.recipes import egeria
-from transfer_jax.models.functional import block_of, split
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.weights.saved_model import SavedModel
 
 
 @controller
@@ -163,7 +163,7 @@ def test_egeria_trains(image_folder, tmp_path, logged):
 
 def test_interpolation_lies_between_start_and_end(make_run):
     from transfer_jax.report.progress import Silent
-    from transfer_jax.training.phase import PhaseTrainer
+    from transfer_jax.training.phase_trainer import PhaseTrainer
 
     phase = Phase(name="p", train="top(1)", epochs=2, learning_rate=0.01, cache="off", interpolate=0.25)
     run = make_run(phase)

@@ -13,12 +13,12 @@ from originals.keras_api import import_keras
 from safetensors.numpy import load_file
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge, split
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.export import export_model, suffix
-from transfer_jax.weights.naming import Naming
+from transfer_jax.weights.key_mapping import Naming
 from transfer_jax.weights.readers import read_weights
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.saved_model import SavedModel
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 224, 224, 3)).astype(np.float32)

@@ -13,9 +13,9 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.naming import Naming, detect, to_library
+from transfer_jax.weights.key_mapping import Naming, detect, to_library
 from transfer_jax.weights.readers import read_weights
 
 NAME, BIT, MIXER, SIGLIP = (

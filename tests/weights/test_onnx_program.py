@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from jax import lax
 
-from transfer_jax.models.conv import conv2d
+from transfer_jax.nn.conv import conv2d
 from transfer_jax.weights import onnx_program as program
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)

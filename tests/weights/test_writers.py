@@ -10,11 +10,11 @@ import pytest
 from originals import CLASSES, ORIGINALS
 
 from transfer_jax.models import Classifier, create_model
-from transfer_jax.models.functional import split, update
+from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.convert import fill
+from transfer_jax.weights.loading import fill
 from transfer_jax.weights.readers import read_weights
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.saved_model import SavedModel
 from transfer_jax.weights.specs import WeightsSpec
 from transfer_jax.weights.writers import host_arrays, kind_of
 

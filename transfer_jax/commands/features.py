@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from transfer_jax import studies
-from transfer_jax.commands.given import Config, Given, default_workdir, settled
+from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
 from transfer_jax.commands.runs import scores_table
-from transfer_jax.mirror import local_of
 from transfer_jax.models import create_model
 from transfer_jax.report.console import BARS, OUT, table
-from transfer_jax.training.inputs import Extractor
+from transfer_jax.runs.workdir import check_place
+from transfer_jax.search.heads import HeadSearch, search_heads
+from transfer_jax.search.heads_sweep import Grid
+from transfer_jax.storage.remote import local_of
+from transfer_jax.training.phase_data import Extractor
 from transfer_jax.training.run import prepare
-from transfer_jax.training.sweep import Grid
-from transfer_jax.training.workdir import check_place
 
 _GRID = Grid()
 
@@ -72,7 +72,7 @@ def heads(
     default_folder = default_workdir(config)
     folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
     config = settled(config, given, folder).config
-    found = studies.search_heads(
+    found = search_heads(
         config,
         folder,
         None if grid == _GRID else grid,
@@ -85,7 +85,7 @@ def heads(
     _show_heads(found, folder)
 
 
-def _show_heads(found: studies.HeadSearch, folder: Path) -> None:
+def _show_heads(found: HeadSearch, folder: Path) -> None:
     rows = [
         [
             f"{each.learning_rate:g}",

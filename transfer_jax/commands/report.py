@@ -5,9 +5,9 @@ from typing import Annotated
 
 import tyro
 
-from transfer_jax.mirror import local_of, pull, push, shown
 from transfer_jax.report.console import OUT
 from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
+from transfer_jax.storage.remote import local_of, pull, push, shown
 
 _UNREAD = ("features", "checkpoints", "model")
 """Folders of a workdir that a report says nothing of."""

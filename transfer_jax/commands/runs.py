@@ -8,19 +8,19 @@ import tyro
 from rich.table import Table
 
 from transfer_jax import studies
-from transfer_jax.commands.given import Config, Given, default_workdir, settled
+from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
 from transfer_jax.data import has_own_split, load_dataset, stratified_split
-from transfer_jax.launch import launch as run_processes
-from transfer_jax.mirror import local_of, pull, shown
+from transfer_jax.distributed.launch import launch as run_processes
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.report.predictions import write_predictions
-from transfer_jax.training import fit
-from transfer_jax.training.evaluate import evaluation_metrics
-from transfer_jax.training.inference import image_files, predict_dataset, unlabelled
-from transfer_jax.training.result import Result
+from transfer_jax.runs import fit
+from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
+from transfer_jax.runs.result import Result
+from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage.remote import local_of, pull, shown
+from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.training.run import images_of, split_images
-from transfer_jax.training.workdir import read_config
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.saved_model import SavedModel
 
 
 def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:

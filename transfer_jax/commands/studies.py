@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from transfer_jax import processes
-from transfer_jax.commands.given import Config, default_workdir
+from transfer_jax.commands.config_options import Config, default_workdir
+from transfer_jax.distributed import processes
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
-from transfer_jax.studies.places import Place, starter
-from transfer_jax.studies.ready import make_study
+from transfer_jax.studies.executors import Place, starter
+from transfer_jax.studies.presets import make_study
 from transfer_jax.studies.runner import LOGS, run_study
 from transfer_jax.studies.worker import work as work_on
 

@@ -3,16 +3,16 @@
 from transfer_jax.data.arrays import from_arrays
 from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.data.dataset import ImageDataset, without
+from transfer_jax.data.decode import BadImageError, decode_image
 from transfer_jax.data.elpv import from_elpv
-from transfer_jax.data.fetching import augmented_image_fetch, image_fetch, view_fetch
-from transfer_jax.data.files import from_csv, from_folder
-from transfer_jax.data.findings import Finding, findings_of
-from transfer_jax.data.images import BadImageError, decode_image
+from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
+from transfer_jax.data.image_folder import from_csv, from_folder
 from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
-from transfer_jax.data.records import default_data_dir, from_tfds
+from transfer_jax.data.quality_checks import Finding, findings_of
+from transfer_jax.data.scan import Survey, survey_of
 from transfer_jax.data.sources import load_dataset
 from transfer_jax.data.split import fewer, has_own_split, stratified_split
-from transfer_jax.data.survey import Survey, survey_of
+from transfer_jax.data.tfds import default_data_dir, from_tfds
 from transfer_jax.data.transforms import eval_transform, train_transform
 
 __all__ = [

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from transfer_jax import processes
-from transfer_jax.data.images import BadImageError, Look, look_at, picture_of, pixels_of
+from transfer_jax.data.decode import BadImageError, Look, look_at, picture_of, pixels_of
+from transfer_jax.distributed import processes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

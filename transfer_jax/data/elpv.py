@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
-from transfer_jax.data.records import default_data_dir, open_records
+from transfer_jax.data.tfds import default_data_dir, open_records
 
 TARGETS = ("any", "likely", "sure", "confidence")
 CLASS_NAMES = ("functional", "defective")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.elpv import TARGETS, from_elpv
-from transfer_jax.data.files import from_csv, from_folder
-from transfer_jax.data.records import from_tfds
-from transfer_jax.mirror import is_remote, local_of, pull
+from transfer_jax.data.image_folder import from_csv, from_folder
+from transfer_jax.data.tfds import from_tfds
+from transfer_jax.storage.remote import is_remote, local_of, pull
 
 KINDS = ("elpv", "folder", "csv", "tfds")
 _FORMS = "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT], or the path of a folder"

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from transfer_jax.data.augmentation import Augmentation
-from transfer_jax.data.images import pixels_of
+from transfer_jax.data.decode import pixels_of
 from transfer_jax.data.randaugment import randaugment
 
 if TYPE_CHECKING:

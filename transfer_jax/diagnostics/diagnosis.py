@@ -10,16 +10,16 @@ import numpy as np
 
 from transfer_jax.data import ImageDataset
 from transfer_jax.diagnostics.calibration import reliability
-from transfer_jax.diagnostics.change import similarity_to_start, weight_distance
-from transfer_jax.diagnostics.finished import Finished, Inapplicable
-from transfer_jax.diagnostics.groups import group_scores
+from transfer_jax.diagnostics.drift import similarity_to_start, weight_distance
+from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
+from transfer_jax.diagnostics.group_scores import group_scores
 from transfer_jax.diagnostics.interpolation import interpolation
-from transfer_jax.diagnostics.maps import write_maps
+from transfer_jax.diagnostics.saliency_maps import write_maps
 from transfer_jax.diagnostics.scoring import Scorer, some
-from transfer_jax.files import sha256, write_text
-from transfer_jax.mirror import local_of, pull, push
 from transfer_jax.report.progress import Progress, Silent
-from transfer_jax.training.evaluate import evaluation_metrics
+from transfer_jax.storage.atomic_write import sha256, write_text
+from transfer_jax.storage.remote import local_of, pull, push
+from transfer_jax.training.evaluation import evaluation_metrics
 
 FILE = "diagnostics.json"
 Part = Literal["calibration", "groups", "distance", "train", "cka", "maps", "interpolation"]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.functional import Arrays, merge
+from transfer_jax.models.flat_arrays import Arrays, merge
 from transfer_jax.models.preprocessing import Preprocessing
 
 GradCam = Callable[[Arrays, jax.Array, jax.Array], jax.Array]

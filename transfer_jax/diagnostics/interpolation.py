@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 from sklearn.metrics import log_loss
 
-from transfer_jax.diagnostics.finished import Finished
+from transfer_jax.diagnostics.finished_run import Finished
 from transfer_jax.diagnostics.scoring import Scorer, some
-from transfer_jax.models.functional import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays, block_of
 
 
 def between(start: Arrays, end: Arrays, alpha: float) -> Arrays:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
-from transfer_jax.diagnostics.finished import Finished
+from transfer_jax.diagnostics.finished_run import Finished
 from transfer_jax.features import make_prefix
 from transfer_jax.models import PRE_LOGITS
-from transfer_jax.models.functional import Arrays
-from transfer_jax.training.evaluate import predict
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.training.evaluation import predict
 from transfer_jax.training.step import Batch, Forward, make_eval_step
 
 _FEATURE_BYTES = 1 << 30

@@ -9,13 +9,13 @@ from typing import IO
 
 import numpy as np
 
-from transfer_jax import processes
-from transfer_jax.features.cache import FeatureCache
+from transfer_jax.distributed import processes
+from transfer_jax.features.cache_dir import FeatureStore, touch
+from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
-from transfer_jax.features.storage import Storage, squared_error
-from transfer_jax.features.store import FeatureStore, touch
-from transfer_jax.files import write_atomically
-from transfer_jax.mirror import pull, push, remove
+from transfer_jax.features.row_format import Storage, squared_error
+from transfer_jax.storage.atomic_write import write_atomically
+from transfer_jax.storage.remote import pull, push, remove
 
 _SHARD_BYTES = 32 * 2**20
 _logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.features.storage import Storage
-from transfer_jax.files import sha256, write_text
+from transfer_jax.features.row_format import Storage
+from transfer_jax.storage.atomic_write import sha256, write_text
 
 FILE = "manifest.json"
 LABELS = "labels.npy"

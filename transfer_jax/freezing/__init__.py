@@ -1,9 +1,9 @@
 """What trains when."""
 
 from transfer_jax.freezing.controllers import Measured, controller
+from transfer_jax.freezing.freeze_check import FrozenChangedError
 from transfer_jax.freezing.labels import FROZEN, boundary, labels, multi_transform, partition
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.proof import FrozenChangedError
 from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top

@@ -10,7 +10,7 @@ from typing import TypeVar
 import optax
 
 from transfer_jax.freezing.selectors import Selector, SelectorError
-from transfer_jax.models.functional import block_of
+from transfer_jax.models.flat_arrays import block_of
 
 FROZEN = "frozen"
 

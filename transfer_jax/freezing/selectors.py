@@ -8,7 +8,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable
 
-from transfer_jax.models.functional import block_of
+from transfer_jax.models.flat_arrays import block_of
 
 
 class SelectorError(ValueError):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.layers import Dropout, Linear
+from transfer_jax.nn.layers import Dropout, Linear
 
 PRE_LOGITS = "pre_logits"
 """The name of the last block of every backbone: the pooled features that a head reads."""

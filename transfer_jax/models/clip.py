@@ -9,11 +9,11 @@ file with both towers, the rest is left out.
 
 import functools
 
-from transfer_jax.models.activations import gelu, quick_gelu
 from transfer_jax.models.family import Family, Place, Variant, within
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, build, layer_of, timm
 from transfer_jax.models.vit import SIZES
+from transfer_jax.nn.activations import gelu, quick_gelu
 
 _MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
 _STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)

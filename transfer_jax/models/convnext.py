@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.activations import gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
-from transfer_jax.models.initial import zeros
-from transfer_jax.models.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.activations import gelu
+from transfer_jax.nn.initializers import zeros
+from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 
 
 @dataclasses.dataclass(frozen=True)

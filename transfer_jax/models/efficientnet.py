@@ -10,10 +10,8 @@ import math
 
 from flax import nnx
 
-from transfer_jax.models.activations import silu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
-from transfer_jax.models.layers import GlobalPool
 from transfer_jax.models.mbconv import (
     MBConv,
     Style,
@@ -23,6 +21,8 @@ from transfer_jax.models.mbconv import (
     torchvision_layer,
 )
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.activations import silu
+from transfer_jax.nn.layers import GlobalPool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.models.layers import GlobalPool
 from transfer_jax.models.mbconv import MBConv, Style, round_channels, timm_layer
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.layers import GlobalPool
 
 # (blocks, kernel size, strides, expansion, channels) of each stage
 _STAGES = (

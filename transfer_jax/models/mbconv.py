@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from transfer_jax.models.activations import Activation, silu
-from transfer_jax.models.layers import Conv, ConvNorm, DropPath
+from transfer_jax.nn.activations import Activation, silu
+from transfer_jax.nn.layers import Conv, ConvNorm, DropPath
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ import dataclasses
 import jax
 from flax import nnx
 
-from transfer_jax.models.activations import gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Setting, Variant
-from transfer_jax.models.layers import Conv, DropPath, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Norm
+from transfer_jax.nn.activations import gelu
+from transfer_jax.nn.layers import Conv, DropPath, LayerNorm, Linear
 
 
 @dataclasses.dataclass(frozen=True)

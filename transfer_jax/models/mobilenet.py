@@ -9,7 +9,6 @@ import dataclasses
 import jax
 from flax import nnx
 
-from transfer_jax.models.activations import hard_swish
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import (
     HALF,
@@ -21,7 +20,6 @@ from transfer_jax.models.family import (
     Variant,
     within,
 )
-from transfer_jax.models.layers import GlobalPool, Identity, Linear
 from transfer_jax.models.mbconv import (
     MBConv,
     Style,
@@ -31,6 +29,8 @@ from transfer_jax.models.mbconv import (
     torchvision_layer,
 )
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.activations import hard_swish
+from transfer_jax.nn.layers import GlobalPool, Identity, Linear
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from transfer_jax.models import (
 )
 from transfer_jax.models.backbone import Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.models.initial import Draws, Shapes
+from transfer_jax.nn.initializers import Draws, Shapes
 
 FAMILIES: tuple[Family, ...] = tuple(
     family.FAMILY

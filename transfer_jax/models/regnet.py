@@ -13,9 +13,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
-from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
 from transfer_jax.models.mbconv import SqueezeExcite, Style
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.layers import ConvNorm, DropPath, GlobalPool
 
 _STEM = 32
 _STYLE = Style(activation=jax.nn.relu, squeeze=jax.nn.relu)

@@ -14,9 +14,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
-from transfer_jax.models.layers import ConvNorm, DropPath, GlobalPool
-from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.layers import ConvNorm, DropPath, GlobalPool
+from transfer_jax.nn.pooling import max_pool
 
 
 @dataclasses.dataclass(frozen=True)

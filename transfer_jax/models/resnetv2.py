@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.conv import conv2d
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
-from transfer_jax.models.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct
-from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.conv import conv2d
+from transfer_jax.nn.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct
+from transfer_jax.nn.pooling import max_pool
 
 
 @dataclasses.dataclass(frozen=True)

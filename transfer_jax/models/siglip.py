@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.activations import gelu, gelu_tanh
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.clip import TEXTS, transformers
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
-from transfer_jax.models.initial import normal
-from transfer_jax.models.layers import Identity, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, blocks_ahead_of_pooling, timm
 from transfer_jax.models.vit import SIZES
 from transfer_jax.models.vit_google import attention, big_vision
+from transfer_jax.nn.activations import gelu, gelu_tanh
+from transfer_jax.nn.initializers import normal
+from transfer_jax.nn.layers import Identity, LayerNorm, Linear
 
 
 class AttentionPool(nnx.Module):

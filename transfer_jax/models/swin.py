@@ -25,10 +25,10 @@ from transfer_jax.models.family import (
     Variant,
     within,
 )
-from transfer_jax.models.initial import normal
-from transfer_jax.models.layers import Conv, GlobalPool, LayerNorm, Linear
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
+from transfer_jax.nn.initializers import normal
+from transfer_jax.nn.layers import Conv, GlobalPool, LayerNorm, Linear
 
 _EPSILON = 1e-5
 

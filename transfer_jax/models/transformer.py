@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models import shares
-from transfer_jax.models.activations import Activation, gelu
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import Place, Setting
-from transfer_jax.models.initial import normal
-from transfer_jax.models.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
+from transfer_jax.nn import batch_shard
+from transfer_jax.nn.activations import Activation, gelu
+from transfer_jax.nn.initializers import normal
+from transfer_jax.nn.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Attention(nnx.Module):
         width = x.shape[-1]
         # They lie side by side; devices that share the work on a row have heads of all three, not columns.
         shape = (3, self.heads, width // self.heads)
-        kernel = shares.spread(self.qkv.kernel[...].reshape(width, *shape), 2)
+        kernel = batch_shard.spread(self.qkv.kernel[...].reshape(width, *shape), 2)
         qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
         if self.qkv.bias is not None:
             qkv += self.qkv.bias[...].reshape(shape)

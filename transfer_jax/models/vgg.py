@@ -9,9 +9,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, ConvNorm, FlattenPool
-from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.layers import Conv, ConvNorm, FlattenPool
+from transfer_jax.nn.pooling import max_pool
 
 Shape = tuple[tuple[int, ...], int, bool]
 """Convolutions of each block, channels of the first, and whether they are normalized."""

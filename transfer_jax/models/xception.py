@@ -10,9 +10,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
-from transfer_jax.models.layers import Conv, ConvNorm, DropPath, GlobalPool
-from transfer_jax.models.pooling import max_pool
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.nn.layers import Conv, ConvNorm, DropPath, GlobalPool
+from transfer_jax.nn.pooling import max_pool
 
 Block = tuple[tuple[int, ...], int]
 """Channels behind each separable convolution, and strides."""

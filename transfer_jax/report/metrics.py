@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transfer_jax import processes
-from transfer_jax.files import write_text
+from transfer_jax.distributed import processes
 from transfer_jax.report.trackers import Trackers
+from transfer_jax.storage.atomic_write import write_text
 
 
 class MetricsLog:

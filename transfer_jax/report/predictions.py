@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.files import write_text
+from transfer_jax.storage.atomic_write import write_text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from rich.text import Text
 
-from transfer_jax.report.figures import save_figure
 from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.save_figure import save_figure
 
 _SHADES = "░▒▓█"
 _COLOURS = ("#3b528b", "#21918c", "#5ec962", "#fde725")

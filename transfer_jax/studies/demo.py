@@ -7,7 +7,7 @@ from pathlib import Path
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
-from transfer_jax.training import Result, fit
+from transfer_jax.runs import Result, fit
 
 WAYS = {
     "way one": "elpv_feature_extraction",

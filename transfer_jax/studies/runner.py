@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.files import write_text
 from transfer_jax.report.page import attempt, write_study_report
 from transfer_jax.report.progress import Progress
-from transfer_jax.studies.answer import answer
-from transfer_jax.studies.beginnings import BEGINNINGS
-from transfer_jax.studies.places import Start, Worker
+from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.studies.analysis import answer
+from transfer_jax.studies.executors import Start, Worker
+from transfer_jax.studies.shared_phases import BEGINNINGS
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, begin
 from transfer_jax.studies.table import read_rows, write_table
 from transfer_jax.studies.trial import tidy

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.files import write_text
-from transfer_jax.training.workdir import check_place, differences
+from transfer_jax.runs.workdir import check_place, differences
+from transfer_jax.storage.atomic_write import write_text
 
 FILE, TRIALS, FEATURES = "study.json", "trials", "features"
 """In the folder of a study: what it is, the folders of its runs, and the features that they share."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.files import write_atomically
+from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.studies.study import TRIALS, Study
 from transfer_jax.studies.trial import ROW
 

@@ -14,19 +14,19 @@ import jax.numpy as jnp
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.diagnostics.calibration import reliability
-from transfer_jax.files import write_text
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import create_model
-from transfer_jax.models.functional import merge, split
-from transfer_jax.models.operations import multiply_adds
+from transfer_jax.models.flat_arrays import merge, split
+from transfer_jax.nn.flops import multiply_adds
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.report.progress import Progress
-from transfer_jax.studies.beginnings import begin_trial
+from transfer_jax.runs import PhaseResult, Result, fit
+from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.studies.shared_phases import begin_trial
 from transfer_jax.studies.study import Trial
-from transfer_jax.training import PhaseResult, Result, fit
 from transfer_jax.training.run import batch_size, expected_input
-from transfer_jax.training.workdir import read_config
 
 ROW = "row.json"
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")

@@ -18,13 +18,13 @@ from filelock import FileLock, Timeout
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureStore
-from transfer_jax.files import write_text
 from transfer_jax.models import Classifier
 from transfer_jax.report.progress import Progress
-from transfer_jax.studies.beginnings import BEGINNINGS
+from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.studies.shared_phases import BEGINNINGS
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, read_study
 from transfer_jax.studies.trial import ROW, run_trial
-from transfer_jax.training.parts import schedule_parts
+from transfer_jax.training.phase_split import schedule_parts
 from transfer_jax.training.run import abstract_model
 
 ERROR, CLAIM = "error.json", "claim.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from transfer_jax.models.operations import multiply_adds_of
-from transfer_jax.training.strategy import ONE_DEVICE, Strategy
+from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
+from transfer_jax.nn.flops import multiply_adds_of
 
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()

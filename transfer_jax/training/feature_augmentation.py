@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.freezing.phase import Flips
-from transfer_jax.models.shares import draw
+from transfer_jax.nn.batch_shard import draw
 
 
 def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from transfer_jax.models.shares import places, whole, whole_rows
+from transfer_jax.nn.batch_shard import places, whole, whole_rows
 
 
 def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transfer_jax import processes
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import (
     ImageDataset,
@@ -24,20 +23,21 @@ from transfer_jax.data import (
     survey_of,
     without,
 )
+from transfer_jax.distributed import processes
+from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.features import FeatureStore, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.mirror import local_of
 from transfer_jax.models import Classifier, Preprocessing, create_model
-from transfer_jax.models.functional import Arrays, split
+from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import check_installed
-from transfer_jax.training.caching import Caching, choose_caching, forbidden
+from transfer_jax.storage.remote import local_of
+from transfer_jax.training.cache_choice import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
-from transfer_jax.training.parts import PhaseParts, phase_parts, schedule_parts
+from transfer_jax.training.phase_split import PhaseParts, phase_parts, schedule_parts
 from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
-from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 from transfer_jax.weights import find_spec, load_pretrained
 from transfer_jax.weights.specs import WeightsSpec
 
@@ -80,7 +80,10 @@ class Run:
         **settings: Any,
     ) -> "Run":
         """The run of a model, which is put into inference mode; `settings` are the other attributes."""
-        strategy = strategy or Strategy.of(config)
+        if strategy is None:
+            strategy = Strategy.of(
+                config.strategy, fsdp=config.fsdp, tensor=config.tensor, batch_norm=config.batch_norm
+            )
         strategy.check_rows(batch_size(config, len(train)), config.accumulate)
         model.eval()
         graphdef, params, stats = split(model)

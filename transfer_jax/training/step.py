@@ -10,19 +10,19 @@ import numpy as np
 import optax
 from flax import nnx
 
+from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.features import decode, in_slices
-from transfer_jax.freezing.adapters import Adapters
+from transfer_jax.freezing.learning_rates import Rates
+from transfer_jax.freezing.lora import Adapters
 from transfer_jax.freezing.phase import Flips
-from transfer_jax.freezing.rates import Rates
-from transfer_jax.models import functional
-from transfer_jax.models.functional import Arrays, merge, split
+from transfer_jax.models import flat_arrays
+from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.shares import gathered
+from transfer_jax.nn.batch_shard import gathered
 from transfer_jax.training.feature_augmentation import brighten, flipped
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
-from transfer_jax.training.regularize import lassoed, pulled, still
+from transfer_jax.training.regularizers import lassoed, pulled, still
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.strategy import ONE_DEVICE, Strategy
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -75,13 +75,13 @@ class Forward:
         arrays, start = self.adapters.merged(gathered(arrays)), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
-        model = merge(self.graphdef, functional.cast(arrays, self.dtype))
+        model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))
         model.backbone.remat = self.remat
         logits = model(x.astype(self.dtype), start=start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
 
     def _through_prefix(self, arrays: Arrays, x: jax.Array) -> jax.Array:
-        arrays = functional.cast(arrays, self.prefix_dtype)
+        arrays = flat_arrays.cast(arrays, self.prefix_dtype)
 
         def frozen(x: jax.Array) -> jax.Array:
             return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)

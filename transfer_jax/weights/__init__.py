@@ -1,6 +1,6 @@
 """Where parameters come from and go to."""
 
-from transfer_jax.weights.convert import LoadReport, WeightsMismatchError, load_pretrained
+from transfer_jax.weights.loading import LoadReport, WeightsMismatchError, load_pretrained
 from transfer_jax.weights.specs import WeightsSpec, find_spec, specs
 
 __all__ = ["LoadReport", "WeightsMismatchError", "WeightsSpec", "find_spec", "load_pretrained", "specs"]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from safetensors.numpy import save
 
-from transfer_jax.files import write_atomically
 from transfer_jax.models.backbone import Classifier
-from transfer_jax.models.functional import merge, split
+from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.storage.atomic_write import write_atomically
+from transfer_jax.weights.saved_model import SavedModel
 from transfer_jax.weights.writers import host_arrays, kind_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

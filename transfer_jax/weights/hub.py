@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from transfer_jax import files
+from transfer_jax.storage import atomic_write
 
 _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))?/(?P<file>[\w.-]+)")
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
@@ -195,7 +195,7 @@ def _download_path(url: str) -> Path:
 
 
 def _check(path: Path, *published: Published) -> None:
-    found = {kind: files.digest(path, kind) for kind in {kind for kind, digits in published if digits}}
+    found = {kind: atomic_write.digest(path, kind) for kind in {kind for kind, digits in published if digits}}
     for kind, digits in published:
         if digits and not found[kind].startswith(digits):
             name = {"sha256": "SHA-256", "md5": "MD5"}[kind]

@@ -8,11 +8,11 @@ import numpy as np
 from safetensors.numpy import save
 
 from transfer_jax.models.backbone import Classifier
-from transfer_jax.models.functional import split
+from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.naming import Naming, to_library
-from transfer_jax.weights.saved import SavedModel
+from transfer_jax.weights.key_mapping import Naming, to_library
+from transfer_jax.weights.saved_model import SavedModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import pytest
 
 from transfer_jax.report.page.charts import confusion, curves, heat_map, span_of
-from transfer_jax.report.page.parts import Column
+from transfer_jax.report.page.elements import Column
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.weights.readers.flax_tree import block_by_block
-from transfer_jax.weights.readers.lazy import ArrayInfo
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from transfer_jax.weights.readers.allowed_globals import OldParameter, TensorRef
 from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.state_dict import WRAPPERS, find_state_dict
-from transfer_jax.weights.readers.torch_stubs import OldParameter, TensorRef
 
 T, U = (TensorRef(key, np.dtype(np.float32), 0, (), ()) for key in "01")
 

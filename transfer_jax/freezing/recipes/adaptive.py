@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from transfer_jax.freezing.learning_rates import freezeout_ends
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.rates import freezeout_ends
 from transfer_jax.freezing.recipes.whole import lp_ft
 from transfer_jax.freezing.schedule import Schedule
 

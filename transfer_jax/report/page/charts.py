@@ -4,8 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.drawing import COLOURS, FROZEN, HEAT, INK, MUTED, axis, by_series, chart, hints
-from transfer_jax.report.page.parts import Chart, Column, Format, Table, finite
+from transfer_jax.report.page.chart_style import (
+    COLOURS,
+    FROZEN,
+    HEAT,
+    INK,
+    MUTED,
+    axis,
+    by_series,
+    chart,
+    hints,
+)
+from transfer_jax.report.page.elements import Chart, Column, Format, Table, finite
 
 MOST_COLUMNS = 150
 """More epochs than that share columns of a heat map."""

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.report.page.charts import MOST_COLUMNS, curves, heat_map, span_of
+from transfer_jax.report.page.elements import Chart, Charts, Column, Format, Part, Table, Text
 from transfer_jax.report.page.formats import rate
-from transfer_jax.report.page.parts import Chart, Charts, Column, Format, Part, Table, Text
-from transfer_jax.report.page.record import Record, thinned
+from transfer_jax.report.page.run_files import Record, thinned
 from transfer_jax.report.timeline import Timeline
 
 MOST_POINTS = 400

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from transfer_jax.report.page.parts import Cell, Format
+from transfer_jax.report.page.elements import Cell, Format
 
 
 def percent(value: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import vl_convert
 
-from transfer_jax.files import write_text
+from transfer_jax.storage.atomic_write import write_text
 
 
 @functools.cache

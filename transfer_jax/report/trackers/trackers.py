@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.files import write_text
 from transfer_jax.report.trackers import mlflow_run, tensorboard_run, trackio_run, wandb_run
 from transfer_jax.report.trackers.tracker import Tracker, scalars
+from transfer_jax.storage.atomic_write import write_text
 
 _LOG = logging.getLogger(__name__)
 FILE = "trackers.json"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
 from transfer_jax.weights.readers.keras import is_keras, read_keras
-from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
 from transfer_jax.weights.readers.orbax import orbax_in, read_orbax
 from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors, safetensors_in

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError
-from transfer_jax.weights.readers.lazy import ArrayInfo
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 _WRAPPERS = ("opt/target/", "params/params/", "params/img/", "params/", "model/")
 """What is in front of the parameters, next to an optimizer's state and the like; the first found is taken."""

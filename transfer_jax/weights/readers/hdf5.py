@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError
-from transfer_jax.weights.readers.lazy import ArrayInfo
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_NAMES = 100_000

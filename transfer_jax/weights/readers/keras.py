@@ -17,7 +17,7 @@ from transfer_jax.weights.readers import hdf5, zip_members
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.hdf5 import Hdf5
 from transfer_jax.weights.readers.keras_config import Layer, Layers, read_layers
-from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.lazy_weights import LazyWeights
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _MEMBERS = tuple(name.encode() for name in ("metadata.json", _CONFIG, _WEIGHTS))

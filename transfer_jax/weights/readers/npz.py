@@ -20,8 +20,8 @@ import numpy as np
 from transfer_jax.weights.readers import zip_members
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.flax_tree import block_by_block, parameters
-from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
-from transfer_jax.weights.readers.mapped import map_file, release, view
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.memory_map import map_file, release, view
 
 _NAME_AT = 30  # where a zip file has the name of its first member
 _MAGIC = b"\x93NUMPY"

@@ -8,10 +8,10 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy)
 import numpy as np
 
-from transfer_jax.memory import share_freed_memory
+from transfer_jax.malloc import share_freed_memory
 from transfer_jax.weights.readers.errors import CheckpointError, naming
 from transfer_jax.weights.readers.flax_tree import parameters
-from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.safetensors import parse_json
 
 _METADATA = "_METADATA"

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
-from transfer_jax.weights.readers.mapped import map_file, release, view
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.memory_map import map_file, release, view
 
 _MAX_HEADER = 100_000_000  # the format's own limit
 _MAX_DIMENSIONS = 32

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.lazy import LazyWeights
+from transfer_jax.weights.readers.lazy_weights import LazyWeights
 from transfer_jax.weights.readers.safetensors import parse_json, read_safetensors
 
 _MAX_INDEX = 100_000_000

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from transfer_jax.weights.readers.allowed_globals import TensorRef, as_tensor
 from transfer_jax.weights.readers.errors import CheckpointError
-from transfer_jax.weights.readers.torch_stubs import TensorRef, as_tensor
 
 WRAPPERS = (
     "state_dict",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from transfer_jax.weights.readers import torch_legacy, torch_zip
 from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.lazy import ArrayInfo, LazyWeights
-from transfer_jax.weights.readers.mapped import map_file
+from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.memory_map import map_file
 from transfer_jax.weights.readers.state_dict import find_state_dict
 from transfer_jax.weights.readers.torch_storages import read_tensor
 from transfer_jax.weights.readers.zip_members import MAGIC

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
+from transfer_jax.weights.readers.allowed_globals import Global, OldParameter, as_tensor, check_key, resolve
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
-from transfer_jax.weights.readers.torch_stubs import Global, OldParameter, as_tensor, check_key, resolve
 
 _MAX_OPCODES = 2_000_000  # a checkpoint has a few dozen for each tensor; bounds time and memory
 _MAX_LINE = 1_000  # of the two names of a global

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.weights.readers.allowed_globals import Global, Storage, TensorRef, is_count
 from transfer_jax.weights.readers.errors import CheckpointError
-from transfer_jax.weights.readers.mapped import release, view
-from transfer_jax.weights.readers.torch_stubs import Global, Storage, TensorRef, is_count
+from transfer_jax.weights.readers.memory_map import release, view
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from transfer_jax.data.decode import THUMBNAIL, BadImageError, decode_image, look_at, picture_of
+
+
+def rgb(gray: list) -> np.ndarray:
+    return np.repeat(np.array(gray, np.uint8)[..., None], 3, axis=-1)
+
+
+def on_white(value: int, alpha: int) -> int:
+    return round((value * alpha + 255 * (255 - alpha)) / 255)
+
+
+def test_rgb_comes_back_unchanged(cat, encode):
+    np.testing.assert_array_equal(decode_image(encode(cat), "cat"), cat)
+    assert decode_image(encode(cat), "cat").dtype == np.uint8
+
+
+def test_gray_becomes_three_equal_channels(cat, encode):
+    gray = cat[..., 1].copy()
+    np.testing.assert_array_equal(decode_image(encode(gray), "cat"), rgb(gray.tolist()))
+
+
+def test_pictures_stay_gray(cat, encode):
+    gray = cat[..., 1].copy()
+    for content in (gray, encode(gray), encode(gray.astype(np.uint16) * 257)):
+        assert picture_of(content, "cat").mode == "L"
+        np.testing.assert_array_equal(picture_of(content, "cat"), gray)
+    assert picture_of(encode(cat), "cat").mode == picture_of(cat, "cat").mode == "RGB"
+
+
+def test_one_bit(encode):
+    image = Image.fromarray(np.array([[0, 255, 0], [255, 255, 0]], np.uint8)).convert("1")
+    np.testing.assert_array_equal(decode_image(encode(image), "x"), rgb([[0, 255, 0], [255, 255, 0]]))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_gray_is_scaled_and_rounded(encode, kind):
+    values = np.array([[0, 128, 129, 257], [32767, 32768, 65407, 65535]], np.uint16)
+    expected = rgb([[0, 0, 1, 1], [127, 128, 255, 255]])
+    np.testing.assert_array_equal(decode_image(encode(values, kind), "x"), expected)
+
+
+def test_16_bit_gray_with_a_transparent_value(encode):
+    values = np.array([[1000, 1001]], np.uint16)
+    np.testing.assert_array_equal(decode_image(encode(values, transparency=1000), "x"), rgb([[255, 4]]))
+
+
+def test_palette(encode):
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    expected = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+    np.testing.assert_array_equal(decode_image(encode(image), "x"), expected)
+    blended = [[[255] * 3, [on_white(c, 128) for c in (40, 50, 60)], [70, 80, 90]]]
+    np.testing.assert_array_equal(decode_image(encode(image, transparency=b"\x00\x80\xff"), "x"), blended)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_blended_onto_white(encode, mode):
+    alpha = np.arange(256, dtype=np.uint8)
+    channels = [np.full(256, value, np.uint8) for value in ((90,) if mode == "LA" else (0, 90, 255))]
+    image = np.stack([*channels, alpha], axis=-1)[None]
+    expected = [[on_white(int(c[0]), a) for c in channels] * (3 if mode == "LA" else 1) for a in range(256)]
+    np.testing.assert_array_equal(decode_image(encode(image), "x"), np.array([expected]))
+
+
+def test_transparent_color(encode):
+    image = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+    decoded = decode_image(encode(image, transparency=(1, 2, 3)), "x")
+    np.testing.assert_array_equal(decoded, [[[255, 255, 255], [4, 5, 6]]])
+
+
+def test_cmyk_jpeg(encode):
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    decoded = decode_image(encode(image, "JPEG", quality=100), "x").astype(int)
+    assert np.abs(decoded - [255, 0, 0]).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(cat, encode, orientation):
+    upright = cat[100:140, 100:160]
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),  # turned counter-clockwise; a viewer turns it back clockwise
+        7: np.rot90(upright, 2).swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode_image(encode(np.ascontiguousarray(stored), exif=exif), "cat")
+    np.testing.assert_array_equal(decoded, upright)
+
+
+def test_exif_orientation_of_a_jpeg(cat, encode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = encode(np.ascontiguousarray(np.rot90(cat)), "JPEG", quality=95, exif=exif)
+    decoded = decode_image(stored, "cat")
+    assert decoded.shape == cat.shape
+    assert np.abs(decoded.astype(int) - cat).mean() < 3
+
+
+def test_malformed_exif_is_ignored(cat, encode):
+    encoded = encode(cat, "JPEG", exif=b"Exif\0\0" + b"garbage" * 5)
+    np.testing.assert_array_equal(decode_image(encoded, "cat"), decode_image(encode(cat, "JPEG"), "cat"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"GIF89", "not an image of a known format"),
+        (b"<html>404 not found</html>" * 50, "not an image of a known format"),
+    ],
+)
+def test_files_that_are_no_images(content, reason):
+    with pytest.raises(BadImageError, match=rf"^cats/one\.png: {reason}"):
+        decode_image(content, "cats/one.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_cut_off_files(cat, encode, kind, share):
+    encoded = encode(cat, kind)
+    with pytest.raises(BadImageError, match=r"^cut off: "):
+        decode_image(encoded[: int(share * len(encoded))], "cut off")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16"])
+def test_a_flipped_byte_in_a_png_never_gives_wrong_pixels(cat, encode, mode):
+    patch = Image.fromarray(cat[100:120, 100:125])
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(patch.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = patch.quantize(32) if mode == "P" else patch.convert(mode)
+    encoded = encode(image)
+    original = decode_image(encoded, "cat")
+    unnoticed = []
+    for position in range(len(encoded)):
+        damaged = bytearray(encoded)
+        damaged[position] ^= 0xFF
+        try:
+            np.testing.assert_array_equal(decode_image(bytes(damaged), "cat"), original)
+            unnoticed.append(position)
+        except BadImageError:
+            continue
+    # Only what follows the pixels does not matter: length and checksum of the closing chunk.
+    assert all(position >= len(encoded) - 12 for position in unnoticed)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [11, 40])
+def test_decompression_bombs(encode, monkeypatch, side):
+    encoded = encode(np.zeros((side, side), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImageError, match=r"^bomb: .* limit of [12]00"):
+        decode_image(encoded, "bomb")
+
+
+@pytest.mark.parametrize(("mode", "pixels"), [("F", "floating-point"), ("I", "32-bit integer")])
+def test_pixels_without_a_range(encode, mode, pixels):
+    with pytest.raises(
+        BadImageError, match=f"^x: {pixels} pixels .*; convert the image to 8 or 16 bits first$"
+    ):
+        decode_image(encode(Image.new(mode, (4, 4)), "TIFF"), "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 90}), ("WEBP", {"quality": 90})]
+)
+def test_a_look_sees_what_decoding_gives(cat, encode, kind, options):
+    encoded = encode(cat, kind, **options)
+    look = look_at(encoded, "cat")
+    assert (look.width, look.height, look.kind, look.gray) == (451, 300, kind, False)
+    assert look.thumbnail.shape == (THUMBNAIL, THUMBNAIL, 3)
+    whole = look_at(decode_image(encoded, "cat"), "cat")
+    assert np.abs(look.thumbnail.astype(int) - whole.thumbnail).mean() < 2
+    assert whole.kind == ""
+
+
+def test_a_look_is_upright(cat, encode):
+    tag = Image.Exif()
+    tag[0x0112] = 8
+    turned = Image.fromarray(cat).transpose(Image.Transpose.ROTATE_270)
+    look = look_at(encode(turned, "JPEG", exif=tag), "cat")
+    assert (look.width, look.height) == (451, 300)
+    assert np.abs(look.thumbnail.astype(int) - look_at(cat, "cat").thumbnail).mean() < 3
+
+
+def test_gray_files_and_gray_pixels_are_gray(cat, encode):
+    gray = cat[..., 1].copy()
+    for content in (
+        encode(gray),
+        encode(np.stack([gray] * 3, -1), "JPEG", quality=80),
+        np.stack([gray] * 3, -1),
+    ):
+        assert look_at(content, "cat").gray
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda file: b"", lambda file: b"no image", lambda file: file[: len(file) // 2]]
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_look_finds_bad_files(cat, encode, kind, spoil):
+    spoilt = spoil(encode(cat, kind))
+    with pytest.raises(BadImageError) as read:
+        decode_image(spoilt, "x")
+    with pytest.raises(BadImageError) as looked:
+        look_at(spoilt, "x")
+    assert str(looked.value)[:20] == str(read.value)[:20]

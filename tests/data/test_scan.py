@@ -1,0 +1,83 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transfer_jax.data import from_arrays, from_folder, survey_of
+from transfer_jax.data.decode import FORMATS
+from transfer_jax.data.tfds import DATA_DIR_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def folder(tmp_path, cat) -> Path:
+    """Six images of the cat: two alike, one bad, one gray, one mirrored with an EXIF tag that undoes it."""
+    root = tmp_path / "images"
+    (root / "a").mkdir(parents=True)
+    (root / "b").mkdir()
+    left, right, below = (Image.fromarray(piece) for piece in (cat[:200, :250], cat[:200, 200:], cat[150:]))
+    left.save(root / "a" / "left.png")
+    left.resize((125, 100)).save(root / "b" / "left small.jpg", quality=60)
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    right.transpose(Image.Transpose.ROTATE_90).save(root / "a" / "right turned.jpg", exif=tag, quality=95)
+    right.save(root / "b" / "right.webp")
+    below.convert("L").save(root / "b" / "below.bmp")
+    (root / "b" / "broken.png").write_bytes(b"no image")
+    return root
+
+
+def test_what_is_seen(folder, data_dir):
+    dataset, done = from_folder(folder), []
+    assert dataset.names[0] == "a/left.png"
+    found = survey_of(dataset, done.append)
+    by_name = {name: index for index, name in enumerate(dataset.names)}
+    assert sum(done) == len(found) == 6
+    assert found.sizes[by_name["a/left.png"]].tolist() == [250, 200]
+    assert found.sizes[by_name["a/right turned.jpg"]].tolist() == [251, 200]
+    assert [FORMATS[kind] for kind in found.kinds[[by_name["a/left.png"], by_name["b/right.webp"]]]] == [
+        "PNG",
+        "WEBP",
+    ]
+    assert np.flatnonzero(found.gray).tolist() == [by_name["b/below.bmp"]]
+    assert np.flatnonzero(found.bad).tolist() == [by_name["b/broken.png"]]
+    assert found.reasons[0].startswith("b/broken.png: not an image")
+    pairs = [{dataset.names[i] for i in pair} for pair in found.pairs]
+    assert {"a/left.png", "b/left small.jpg"} in pairs
+    assert {"a/right turned.jpg", "b/right.webp"} in pairs
+    assert len(pairs) == 2
+    assert sorted(np.bincount(found.groups)) == [1, 1, 2, 2]
+    assert sorted(found.shorter_sides) == [100, 150, 200, 200, 200]
+
+
+def test_images_are_looked_at_once(folder, data_dir):
+    dataset = from_folder(folder)
+    first = survey_of(dataset)
+    (kept,) = (data_dir / "surveys").iterdir()
+    again = survey_of(dataset, lambda images: pytest.fail("looked again"))
+    for field in dataclasses.fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert len(survey_of(dataset)) == 6
+    Image.new("RGB", (9, 9)).save(folder / "b" / "broken.png")
+    assert not survey_of(dataset).bad.any()  # The dataset was opened before.
+
+
+def test_a_place_that_cannot_be_written_is_no_obstacle(folder, data_dir):
+    data_dir.write_text("a file")
+    assert len(survey_of(from_folder(folder))) == 6
+
+
+def test_arrays_have_no_format(cat):
+    images = np.stack([cat[:64, :64], cat[:64, :64], cat[100:164, 100:164]])
+    found = survey_of(from_arrays(images, ["x", "y", "y"]))
+    assert found.kinds.tolist() == [-1, -1, -1]
+    assert found.pairs.tolist() == [[0, 1]]
+    assert found.groups[0] == found.groups[1] != found.groups[2]

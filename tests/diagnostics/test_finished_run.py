@@ -1,0 +1,70 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from transfer_jax.data import load_dataset
+from transfer_jax.diagnostics.finished_run import Finished
+from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.report.progress import Silent
+
+
+@pytest.fixture
+def copy(convolutional, tmp_path):
+    """A copy to be spoilt."""
+    shutil.copytree(
+        convolutional, tmp_path / "copy", ignore=shutil.ignore_patterns("features", "checkpoints")
+    )
+    return tmp_path / "copy"
+
+
+def test_what_it_ended_with(convolutional):
+    finished = Finished(convolutional, Silent())
+    written = load_file(convolutional / "model/weights.safetensors")
+    assert finished.end.keys() == written.keys() == finished.start.keys()
+    for path, array in written.items():
+        np.testing.assert_array_equal(finished.end[path], array)
+    moved = {path for path in written if not np.array_equal(finished.start[path], written[path])}
+    assert set(map(block_of, moved)) == finished.changed == {"blocks.7", "top", "head"}
+    assert finished.boundary == "blocks.6"
+
+
+def test_the_images_are_those_of_the_run(convolutional):
+    train, held_out = Finished(convolutional, Silent()).images
+    assert (len(train), len(held_out)) == (36, 12)
+    assert held_out.groups is not None
+    assert set(held_out.groups) == {"left", "right"}
+
+
+def test_other_images_are_refused(copy):
+    dataset = load_dataset(json.loads((copy / "config.json").read_text())["images"])
+    fewer = dataset.subset(np.arange(1, len(dataset)))
+    with pytest.raises(ValueError, match="has other images or labels than when"):
+        _ = Finished(copy, Silent(), fewer).images
+    swapped = dataclasses.replace(dataset, labels=((dataset.labels + 1) % 3).astype(np.int32))
+    with pytest.raises(ValueError, match="has other images or labels than when"):
+        _ = Finished(copy, Silent(), swapped).images
+
+
+def test_another_start_is_refused(copy):
+    (certificate,) = (copy / "certificates").glob("*.json")
+    content = json.loads(certificate.read_text())
+    path = min(content["frozen"])
+    content["frozen"][path] = "0" * 64
+    certificate.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"are not those that the run began with: {path} is another"):
+        _ = Finished(copy, Silent()).run
+
+
+def test_what_is_not_there_is_named(copy, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        Finished(tmp_path, Silent())
+    (copy / "predictions.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is not finished: there is no predictions\.csv"):
+        _ = Finished(copy, Silent()).predictions
+    shutil.rmtree(copy / "model")
+    with pytest.raises(FileNotFoundError, match="no trained model"):
+        _ = Finished(copy, Silent()).end

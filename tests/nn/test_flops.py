@@ -1,0 +1,39 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from transfer_jax.commands.models import _cost
+from transfer_jax.nn.flops import multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("model", "published"),  # 10^9 multiply-adds, as torchvision publishes them
+    [
+        ("resnet18", 1.814),
+        ("mobilenet_v2", 0.301),
+        ("resnext50_32x4d", 4.230),
+        ("vit_base_patch32_224", 4.409),
+    ],
+)
+def test_networks_cost_what_is_published(model, published):
+    assert _cost(model, 224)[1] / 1e9 == pytest.approx(published, abs=6e-4)
+
+
+def test_loops_count_as_often_as_they_run():
+    matrix = jax.ShapeDtypeStruct((4, 5, 5), jnp.float32)
+
+    def product(x):
+        return jax.lax.map(lambda square: square @ square, x)
+
+    assert multiply_adds(product, matrix) == 4 * 5**3
+    assert multiply_adds(jax.vmap(lambda square: square @ square), matrix) == 4 * 5**3
+
+
+def test_of_branches_the_most_costly_counts():
+    x = jax.ShapeDtypeStruct((5, 5), jnp.float32)
+
+    def either(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+
+    assert multiply_adds(either, x) == 2 * 5**3
+    assert multiply_adds(lambda x: x + x, x) == 0

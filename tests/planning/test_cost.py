@@ -1,0 +1,74 @@
+import jax
+import pytest
+
+from transfer_jax import Phase, Schedule, TrainConfig, fit
+from transfer_jax.planning.cost import estimate_costs
+from transfer_jax.report.progress import Silent
+from transfer_jax.runs.checkpointing import finished_phases
+
+TOP = "from_('blocks.7')"
+
+
+def config_of(folder, *phases, **changes) -> TrainConfig:
+    settings = {
+        "model": "efficientnet_lite_tiny",
+        "weights": "none",
+        "batch_size": 12,
+        "threads": 1,
+        **changes,
+    }
+    return TrainConfig(images=str(folder), schedule=Schedule(phases), **settings)
+
+
+def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
+    head = Phase(name="head", train="head", epochs=3, learning_rate=1e-2)
+    top = Phase(name="top", train=TOP, epochs=2, learning_rate=1e-3, augment=True, views=2)
+    live = Phase(name="live", train="all_()", epochs=1, learning_rate=1e-3)
+    config = config_of(image_folder, head, top, live)
+    costs = estimate_costs(config, Silent())
+    assert list(tmp_path.iterdir()) == []
+    result = fit(config, tmp_path / "run")
+    assert finished_phases(tmp_path / "run") == result.phases
+    for cost, phase in zip(costs, result.phases, strict=True):
+        assert (cost.name, cost.boundary) == (phase.name, phase.boundary)
+        assert cost.rows == phase.extracted
+        assert cost.step_flops == phase.step_flops
+        assert cost.optimizer_bytes == phase.optimizer_bytes
+        assert cost.peak_bytes
+        assert cost.peak_bytes > cost.optimizer_bytes
+        assert cost.compile_seconds > 0
+        assert cost.train_seconds > 0
+        assert (cost.extract_seconds > 0) == (cost.tier is not None) == (cost.boundary is not None)
+        assert cost.tier in (None, "memory" if jax.default_backend() == "cpu" else "device")
+    shards = [*(tmp_path / "run" / "features").glob("*/shard-*.npy")]
+    assert shards
+    assert sum(cost.cache_bytes for cost in costs) == pytest.approx(
+        sum(path.stat().st_size for path in shards), rel=0.1
+    )
+    assert [cost.programs for cost in costs] == [3, 3, 2]
+    assert costs[2].reason == "its lowest block trains"
+
+
+def test_features_are_computed_once(image_folder):
+    def phase(name, **others) -> Phase:
+        return Phase(name=name, epochs=2, learning_rate=1e-3, **{"train": "head", **others})
+
+    views = {"augment": True, "views": 2}
+    costs = estimate_costs(
+        config_of(
+            image_folder, phase("a"), phase("b"), phase("c", **views), phase("d", train=TOP), phase("e")
+        ),
+        Silent(),
+    )
+    plain = costs[0].rows
+    train = plain * 3 // 4
+    # Phase c finds the images held out; for e all is new, for the top has trained.
+    assert [cost.rows for cost in costs] == [plain, 0, 2 * train, plain, plain]
+    assert costs[0].break_even == pytest.approx(plain / train)
+
+
+def test_rates_by_gradients_are_timed(image_folder):
+    phase = Phase(name="rgn", train="all_()", epochs=2, learning_rate=1e-3, statistic="rgn")
+    (cost,) = estimate_costs(config_of(image_folder, phase), Silent())
+    assert cost.programs == 3
+    assert cost.boundary is None

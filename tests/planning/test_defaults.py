@@ -1,0 +1,143 @@
+import dataclasses
+
+import pytest
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.freezing.recipes import feature_extraction, five_steps, layer_decay
+from transfer_jax.planning.defaults import Facts, choose
+
+CONFIG = TrainConfig(images="photographs")
+FACTS = Facts(
+    counts=(100, 100),
+    own_split=None,
+    pixels=300,
+    expected=224,
+    blocks=18,
+    accelerator=False,
+    duplicates=0,
+)
+ALL = ("eval_fraction", "keep_together", "image_size", "schedule", "batch_size")
+
+
+def chosen(given=(), config=CONFIG, **facts):
+    config, choices = choose(dataclasses.replace(FACTS, **facts), config, given)
+    return config, {choice.field: choice for choice in choices}
+
+
+def test_every_choice_is_in_the_config_and_says_why():
+    config, choices = chosen(duplicates=7)
+    assert [*choices] == [*ALL]
+    for field in ALL:
+        assert str(getattr(config, field)) == str(choices[field].value)
+        assert str(choices[field]).startswith(field.replace("_", " "))
+        assert "\n" not in str(choices[field])
+        assert any(letter.isdigit() for letter in choices[field].why) or field == "batch_size"
+
+
+@pytest.mark.parametrize("field", ALL)
+def test_what_was_given_stays(field):
+    given = {
+        "eval_fraction": 0.4,
+        "keep_together": False,
+        "image_size": 100,
+        "schedule": five_steps("top(3)"),
+        "batch_size": 5,
+    }[field]
+    config, choices = chosen([field], dataclasses.replace(CONFIG, **{field: given}), duplicates=7)
+    assert getattr(config, field) == given
+    assert {*choices} == {*ALL} - {field}
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "said"),
+    [
+        ((100, 100), 0.25, "50 of 200 images held out, 25 or more of a class"),
+        ((4, 4, 4), 0.25, "3 of 12"),
+        ((2, 2, 2), 0.5, "3 of 6"),
+        ((2, 2, 2, 2, 2), 0.5, "5 of 10"),
+        ((10_000, 10_000), 0.13, "2,600 of 20,000"),
+        ((500_000, 500_000), 0.05, "50,000 of 1,000,000"),
+        ((100,) * 1000, 0.25, "25,000 of 100,000"),
+        ((1_000,) * 1000, 0.05, "50,000 of 1,000,000"),
+    ],
+)
+def test_how_many_are_held_out(counts, fraction, said):
+    config, choices = chosen(counts=counts)
+    assert config.eval_fraction == fraction
+    assert said in choices["eval_fraction"].why
+
+
+def test_the_sureness_of_a_score_is_that_of_a_binomial_proportion():
+    assert "to 11.1 points either way" in chosen()[1]["eval_fraction"].why  # 1.96 sqrt(0.8 0.2 / 50)
+    assert "to 1.5 points either way" in chosen(counts=(10_000, 10_000))[1]["eval_fraction"].why
+
+
+def test_a_split_of_the_folders_own():
+    config, choices = chosen(own_split=(150, 50), duplicates=9)
+    assert config.eval_fraction == CONFIG.eval_fraction
+    assert config.keep_together is False
+    assert choices["split"].why.startswith("150 images to train and 50 to evaluate on")
+    assert "eval_fraction" not in choices
+
+
+@pytest.mark.parametrize(
+    ("counts", "accelerator", "schedule", "said"),
+    [
+        ((12, 12), False, feature_extraction(), "9 training images a class are too few"),
+        ((40, 40), False, five_steps("top(2)", epochs=14, views=4), "30 training images a class are few"),
+        ((200, 200), False, five_steps("top(6)", epochs=14, views=4), "the top 6 of 18 blocks"),
+        ((8000, 8000), False, five_steps("top(6)", epochs=3, views=3), "the top 6 of 18 blocks"),
+        ((200, 200), True, five_steps("top(6)", epochs=14, views=4), "the top 6 of 18 blocks"),
+        (
+            (1000, 1000),
+            True,
+            layer_decay(0.85, learning_rate=3e-4, epochs=20, augment=True),
+            "1,500 images on an accelerator",
+        ),
+        (
+            (4000, 4000),
+            True,
+            layer_decay(0.85, learning_rate=3e-4, epochs=6, augment=True),
+            "6,000 images on an accelerator",
+        ),
+    ],
+)
+def test_the_schedule_follows_the_number_of_images(counts, accelerator, schedule, said):
+    config, choices = chosen(counts=counts, accelerator=accelerator)
+    assert config.schedule == schedule
+    assert said in choices["schedule"].why
+
+
+def test_what_is_given_of_the_split_counts_for_the_schedule():
+    config = dataclasses.replace(CONFIG, eval_fraction=0.95)
+    assert chosen(["eval_fraction"], config, counts=(100, 100))[0].schedule == feature_extraction()
+    assert chosen(own_split=(12, 188))[0].schedule == feature_extraction()
+
+
+@pytest.mark.parametrize(
+    ("images", "batch"), [(2000, 32), (342, 32), (338, 16), (200, 16), (100, 8), (12, 8)]
+)
+def test_small_sets_have_small_batches(images, batch):
+    assert chosen(counts=(images // 2, images // 2))[0].batch_size == batch
+
+
+def test_a_batch_that_is_divided_is_the_users():
+    assert (
+        "batch_size"
+        not in chosen(["accumulate"], dataclasses.replace(CONFIG, accumulate=4), counts=(9, 9))[1]
+    )
+
+
+def test_images_that_are_enlarged():
+    assert (
+        chosen(pixels=48)[1]["image_size"].why
+        == "what the weights expect; your images have 48 pixels, and are enlarged"
+    )
+    assert "enlarged" not in chosen()[1]["image_size"].why
+
+
+@pytest.mark.parametrize(("duplicates", "together"), [(None, False), (0, False), (2, True)])
+def test_near_duplicates_are_kept_together(duplicates, together):
+    config, choices = chosen(duplicates=duplicates)
+    assert config.keep_together is together
+    assert ("keep_together" in choices) is together

@@ -1,0 +1,90 @@
+"""What a step needs of a chip of a pod, by the real compiler."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transfer_jax.planning.topology import CHIPS, exchanged_bytes
+
+PROGRAM = """
+import dataclasses, json, sys
+import numpy as np
+from transfer_jax import Phase, Schedule, TrainConfig
+from transfer_jax.data import from_arrays
+from transfer_jax.report.progress import Silent
+from transfer_jax.planning.topology import pod_costs, without_tpu
+
+without_tpu()
+topology, images, model, options, *trains = sys.argv[1:]
+dataset = from_arrays(np.zeros((40_000, 1, 1), np.uint8), np.arange(40_000) % 2, ("a", "b"))
+phases = tuple(Phase(name=each, train=each, epochs=1, learning_rate=0.1, cache="off") for each in trains)
+config = TrainConfig(
+    images="none", model=model, weights="none", schedule=Schedule(phases), **json.loads(options)
+)
+costs = pod_costs(config, topology, Silent(), images=int(images), dataset=dataset)
+print(json.dumps([dataclasses.asdict(cost) for cost in costs]))
+"""
+
+
+def costs(
+    topology: str, *trains: str, images: int = 8, model="efficientnet_lite_tiny", **options
+) -> list[dict]:
+    """Compiles in a process of its own, for it must not have used devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, topology, str(images), model, json.dumps(options), *trains],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("%a = f32[10,4]{1,0:T(8)} all-reduce(%b), replica_groups=[2,4]<=[8], to_apply=%c", 2 * 160 * 3 / 4),
+        ("%a = (f32[2]{0:T(128)S(1)}, bf16[3]{0}) all-reduce(%b, %c), replica_groups={{0,1},{2,3}}", 14),
+        ("%a = (f32[2], /*index=1*/f32[2]) all-reduce(%b, %c), replica_groups=[1,2]<=[2]", 16),
+        ("%a = f32[8]{0} all-gather-start(%b), replica_groups=mesh['x'=2,'y'=4] {'y'}", 32 * 3 / 4),
+        ("%a = (f32[2], f32[8]) all-gather-start(%b), replica_groups=mesh['x'=2,'y'=4] {'x','y'}", 28),
+        ("%a = f32[2]{0} reduce-scatter(%b), replica_groups=[1,4]<=[4]", 32 * 3 / 4),
+        ("%a = f32[8] collective-permute(%b), source_target_pairs={{0,1}}", 32),
+        ("%a = f32[8] fusion(%all-reduce), kind=kLoop", 0),
+    ],
+)
+def test_bytes_of_collectives(line, expected):
+    assert exchanged_bytes(f"HloModule x\n{line}\n") == expected
+
+
+def test_chips_alike_do_alike_work():
+    """Weak scaling; and a head alone exchanges its own gradients and the metrics, of nothing else."""
+    few, many = (costs(topology, "head", "all_()") for topology in ("v5e:4x4", "v5e:16x16"))
+    assert [cost["chips"] for cost in (few[0], many[0])] == [16, 256]
+    for one, other in zip(few, many, strict=True):
+        for name in ("flops", "bytes", "memory"):
+            assert other[name] == pytest.approx(one[name], rel=0.02), name
+    head, everything = few
+    parameters = 1280 * 2 + 2
+    assert head["exchanged"] == 2 * 15 / 16 * 4 * (parameters + 2)
+    assert everything["exchanged"] > 20 * head["exchanged"]
+    assert everything["flops"] > 2 * head["flops"]
+    assert head["compute_seconds"] == head["flops"] / CHIPS["v5e"].flops
+    assert head["fits"]
+
+
+def test_fsdp_spreads_what_stays():
+    whole, spread = (costs("v5e:2x2", "all_()", fsdp=fsdp)[0]["arguments"] for fsdp in (1, 4))
+    images = 8 * 224 * 224 * 3
+    assert (whole - images) / (spread - images) > 3
+
+
+@pytest.mark.parametrize("topology", ["v5e", "v9:2x2", "v5e:2by2"])
+def test_an_unknown_topology(topology, tmp_path: Path):
+    from transfer_jax.planning.topology import _devices
+
+    with pytest.raises(ValueError, match="topology must be like v5e:16x16, of v5e, v5p, v6e, got"):
+        _devices(topology)

@@ -1,0 +1,26 @@
+import json
+
+from transfer_jax.report.page.elements import Column, Section, finite
+
+
+def test_what_json_has_no_words_for_becomes_none():
+    found = finite({"a": float("inf"), "b": (1.5, float("nan"), {"c": -float("inf")}), "d": "nan", "e": 2})
+    assert json.loads(json.dumps(found, allow_nan=False)) == {
+        "a": None,
+        "b": [1.5, None, {"c": None}],
+        "d": "nan",
+        "e": 2,
+    }
+
+
+def test_a_heading_becomes_an_anchor():
+    assert Section("What stayed frozen", []).anchor == "what-stayed-frozen"
+
+
+def test_figures_stand_to_the_right():
+    assert [Column("x", form).numeric for form in ("text", "code", "percent", "seconds")] == [
+        False,
+        False,
+        True,
+        True,
+    ]

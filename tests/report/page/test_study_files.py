@@ -1,0 +1,45 @@
+import pytest
+
+from transfer_jax.report.page.study_files import Results, worded
+
+
+def test_means_have_the_intervals_of_the_answer(make_study, tmp_path):
+    results = Results(make_study(tmp_path))
+    means = results.means("accuracy")
+    assert [row["level"] for row in means] == ["head", "top", "blocks.11", "blocks.1", "stem"]
+    for row, level in zip(means, results.answer["levels"], strict=True):
+        assert row["n"] == 3
+        assert row["mean"] == pytest.approx(level["accuracy"]["mean"])
+        assert (row["low"], row["high"]) == (level["accuracy"]["low"], level["accuracy"]["high"])
+
+
+def test_a_study_under_way_has_means_without_intervals(make_study, tmp_path):
+    results = Results(make_study(tmp_path, done=4))
+    assert [(row["level"], row["n"], row["low"]) for row in results.means("accuracy")] == [
+        ("head", 3, None),
+        ("top", 1, None),
+    ]
+    assert results.means("nothing") == []
+
+
+def test_the_overfit_gap_is_training_less_held_out(make_study, tmp_path):
+    for row in Results(make_study(tmp_path)).rows:
+        assert row["overfit_gap"] == pytest.approx(row["depth"] / 20)
+
+
+def test_a_study_that_has_just_begun(make_study, tmp_path):
+    results = Results(make_study(tmp_path, done=0))
+    assert (results.rows, results.answer, len(results.labels)) == ([], {}, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ece", "calibration error"),
+        ("train_seconds", "train"),
+        ("log_loss", "log loss"),
+        ("seconds", "seconds"),
+    ],
+)
+def test_columns_have_names_for_people(name, words):
+    assert worded(name) == words

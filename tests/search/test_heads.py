@@ -1,0 +1,107 @@
+import csv
+
+import numpy as np
+import pytest
+
+from transfer_jax.cli import main
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.report.progress import Silent
+from transfer_jax.runs.predict import predict_dataset
+from transfer_jax.search.heads import logistic_regression, search_heads
+from transfer_jax.search.heads_sweep import Examples, Grid
+from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.weights.saved_model import SavedModel
+
+GRID = Grid(learning_rates=(1e-3, 1e-2), weight_decays=(0.0,), label_smoothings=(0.0, 0.1), seeds=(0, 1))
+
+
+def config(images, **changes) -> TrainConfig:
+    settings = {"model": "efficientnet_lite_tiny", "weights": "none", **changes}
+    return TrainConfig(images=str(images), **settings)
+
+
+def test_the_best_head_is_a_model(image_folder, tmp_path):
+    given = config(image_folder, feature_dir=str(tmp_path / "features"))
+    workdir = tmp_path / "deep" / "heads"
+    found = search_heads(given, workdir, GRID, epochs=5, progress=Silent())
+    with (workdir / "heads.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found.sweep.candidates) == 8
+    best = found.sweep.candidates[0]
+    assert {name: float(value) for name, value in rows[0].items()} == pytest.approx(
+        {name: getattr(best, name) for name in rows[0]}
+    )
+    _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
+    probabilities = predict_dataset(workdir, held_out, progress=Silent())
+    scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    assert scores["accuracy"] == found.metrics["accuracy"]
+    assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
+
+
+def test_the_folder_of_a_run_is_left_alone(image_folder, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is the folder of a training run; choose another with --workdir"):
+        search_heads(config(image_folder), tmp_path, GRID, progress=Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "train", "trained"),
+    [
+        ({}, "from_('blocks.7')", {"blocks.7", "top", "head"}),
+        ({}, "blocks('blocks.7')", {"blocks.7"}),
+        ({"hidden": (8,)}, "head", {"head"}),
+    ],
+)
+def test_the_best_suffix_is_a_model(image_folder, tmp_path, changes, train, trained):
+    given = config(image_folder, **changes)
+    found = search_heads(given, tmp_path, GRID, train=train, epochs=2, progress=Silent())
+    assert found.baseline is None
+    best = found.sweep.candidates[0]
+    assert set(map(block_of, best.arrays)) == trained
+    saved, model = SavedModel.load(tmp_path)
+    assert saved.hidden == given.hidden
+    _, params, _ = split(model)
+    for path, array in best.arrays.items():
+        np.testing.assert_array_equal(params[path], array)
+    _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
+    probabilities = predict_dataset(tmp_path, held_out, progress=Silent())
+    scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
+
+
+def test_the_lowest_block_cannot_train(image_folder, tmp_path):
+    with pytest.raises(ValueError, match="requires a cache, but its lowest block trains"):
+        search_heads(config(image_folder), tmp_path, GRID, train="all_()", progress=Silent())
+    assert not tmp_path.joinpath("heads.csv").exists()
+
+
+def test_the_baseline_takes_the_best_strength():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    features = rng.normal(size=(60, 5)).astype(np.float32) + 6 * labels[:, None]
+    train, validation = (Examples(features[rows], labels[rows]) for rows in (slice(40), slice(40, 60)))
+    c, accuracy = logistic_regression(train, validation)
+    assert accuracy == 1.0
+    assert c in (1e-3, 1e-2, 1e-1, 1.0)
+
+
+def test_the_command(image_folder, tmp_path, capsys):
+    arguments = [
+        "heads",
+        "--images",
+        str(image_folder),
+        "--model",
+        "efficientnet_lite_tiny",
+        "--weights",
+        "none",
+    ]
+    grid = ["--grid.learning-rates", "0.01", "--grid.seeds", "0", "--epochs", "2"]
+    assert main([*arguments, *grid, "--workdir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "of 8 on the validation images" in said
+    assert "Logistic regression (L-BFGS, C = " in said
+    assert main(["predict", str(tmp_path), str(image_folder / "red"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 17

@@ -1,0 +1,150 @@
+import dataclasses
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from transfer_jax.search.heads_sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
+from transfer_jax.training.loss import cross_entropy, soft_targets
+
+CLASSES = 3
+ONE = Grid(learning_rates=(0.02,), weight_decays=(0.1,), label_smoothings=(0.1,), seeds=(3,))
+GRID = Grid(learning_rates=(0.001, 0.02), weight_decays=(0.0, 0.1), label_smoothings=(0.0, 0.1), seeds=(0, 3))
+
+
+def examples(count: int, seed: int, noise: float = 1.0) -> Examples:
+    """Three clouds of points in eight dimensions."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % CLASSES
+    centres = np.random.default_rng(0).normal(size=(CLASSES, 8))
+    features = centres[labels] + noise * rng.normal(size=(count, 8))
+    return Examples(features.astype(np.float32), labels.astype(np.int32), rng.uniform(0.3, 1, count))
+
+
+TRAIN, VALIDATION = examples(50, 1), examples(40, 2)
+
+
+def sweep(grid: Grid = GRID, **settings):
+    return sweep_heads(TRAIN, VALIDATION, CLASSES, grid, **{"epochs": 6, "batch_size": 12, **settings})
+
+
+def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
+    """The head of `ONE` by optax, in the same batches, and its weighted accuracy after each epoch."""
+    head = {"kernel": jnp.zeros((8, CLASSES)), "bias": jnp.zeros(CLASSES)}
+    optimizer = optax.adamw(0.02, weight_decay=0.1, mask={"kernel": True, "bias": False})
+    state = optimizer.init(head)
+    x, y, w = TRAIN.arrays().values()
+    accuracies = []
+
+    def loss(head, rows):
+        targets = soft_targets(jnp.asarray(y)[rows], CLASSES, 0.1)
+        logits = x[rows] @ head["kernel"] + head["bias"]
+        return (cross_entropy(logits, targets, jnp.ones(CLASSES)) * w[rows]).mean()
+
+    for epoch in range(epochs):
+        order = jax.random.permutation(jax.random.fold_in(jax.random.key(3), epoch), 50)
+        for step in range(4):
+            grads = jax.grad(loss)(head, order[12 * step : 12 * step + 12])
+            updates, state = optimizer.update(grads, state, head)
+            head = cast(dict[str, jax.Array], optax.apply_updates(head, updates))
+        found = (VALIDATION.features @ head["kernel"] + head["bias"]).argmax(-1) == VALIDATION.labels
+        accuracies.append(float(np.average(found, weights=VALIDATION.weights)))
+    return head, accuracies
+
+
+def test_a_head_is_that_of_optax_in_its_best_epoch():
+    (head,) = sweep(ONE).candidates
+    _, accuracies = by_hand(6)
+    assert accuracies[head.epoch - 1] == pytest.approx(max(accuracies), abs=1e-6)
+    expected, _ = by_hand(head.epoch)
+    np.testing.assert_allclose(head.arrays[KERNEL], expected["kernel"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.arrays[BIAS], expected["bias"], rtol=1e-4, atol=1e-6)
+    assert head.accuracy == pytest.approx(max(accuracies), abs=1e-6)
+    logits = VALIDATION.features @ head.arrays[KERNEL] + head.arrays[BIAS]
+    likely = jax.nn.log_softmax(logits)[np.arange(40), VALIDATION.labels]
+    assert head.log_loss == pytest.approx(-np.average(likely, weights=VALIDATION.weights), rel=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_heads_do_not_see_each_other(dropout):
+    together, (alone,) = sweep(dropout=dropout).candidates, sweep(ONE, dropout=dropout).candidates
+    (found,) = (
+        head
+        for head in together
+        if (head.learning_rate, head.weight_decay, head.label_smoothing, head.seed) == (0.02, 0.1, 0.1, 3)
+    )
+    for name in ("epoch", "accuracy", "log_loss"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-4), name
+    for path in (KERNEL, BIAS):
+        np.testing.assert_allclose(found.arrays[path], alone.arrays[path], rtol=1e-4, atol=1e-6)
+
+
+def test_every_combination_is_there_best_first():
+    heads = sweep().candidates
+    assert len(heads) == 16
+    assert len({dataclasses.astuple(head)[:4] for head in heads}) == 16
+    scores = [(-head.accuracy, head.log_loss) for head in heads]
+    assert scores == sorted(scores)
+    assert heads[0].accuracy > heads[-1].accuracy
+    assert len(Grid().settings()) * len(Grid().seeds) == 256
+
+
+def test_a_head_stops_when_it_no_longer_gets_better():
+    patient, hasty = (sweep(ONE, epochs=200, patience=patience) for patience in (1000, 4))
+    assert patient.epochs == 200
+    (head,) = hasty.candidates
+    assert hasty.epochs == head.epoch + 4 < 200
+    assert sweep(ONE, epochs=hasty.epochs, patience=1000).candidates[0].epoch == head.epoch
+
+
+def test_a_head_that_stopped_stands_still_while_others_go_on():
+    """The best state of a head is the same whatever the others need."""
+    grid = dataclasses.replace(ONE, learning_rates=(0.02, 1e-4))
+    both, alone = sweep(grid, epochs=100, patience=4), sweep(ONE, epochs=100, patience=4)
+    assert both.epochs > alone.epochs
+    (found,) = (head for head in both.candidates if head.learning_rate == 0.02)
+    np.testing.assert_allclose(found.arrays[KERNEL], alone.candidates[0].arrays[KERNEL], rtol=1e-4, atol=1e-6)
+
+
+def test_a_sweep_can_be_repeated():
+    first, second = sweep(dropout=0.2), sweep(dropout=0.2)
+    for one, other in zip(first.candidates, second.candidates, strict=True):
+        np.testing.assert_array_equal(one.arrays[KERNEL], other.arrays[KERNEL])
+
+
+def test_features_without_weights_count_alike():
+    equal = [
+        sweep_heads(
+            dataclasses.replace(TRAIN, weights=weights), VALIDATION, CLASSES, ONE, epochs=3, batch_size=12
+        ).candidates[0]
+        for weights in (None, np.ones(50))
+    ]
+    np.testing.assert_array_equal(equal[0].arrays[KERNEL], equal[1].arrays[KERNEL])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"learning_rates": (0.1, 0.0)},
+            r"learning_rates must be one or more numbers above 0, got \(0.1, 0.0\)",
+        ),
+        ({"weight_decays": (-1.0,)}, "weight_decays must be one or more numbers at least 0"),
+        ({"label_smoothings": (1.0,)}, r"label_smoothings must be one or more numbers in \[0, 1\)"),
+        ({"seeds": ()}, r"seeds must be one or more numbers at least 0, got \(\)"),
+    ],
+)
+def test_a_grid_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Grid(**changes)
+
+
+def test_features_that_are_not_pooled():
+    maps = Examples(np.zeros((4, 2, 2, 8), np.float32), np.zeros(4, np.int32))
+    with pytest.raises(
+        ValueError, match=r"pooled features `\(images, channels\)` of one width, got \(4, 2, 2, 8\)"
+    ):
+        sweep_heads(maps, VALIDATION, CLASSES)

@@ -1,0 +1,250 @@
+"""Object storage, by servers of S3 and of Google Cloud Storage on this machine."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from gcp_storage_emulator.server import create_server
+from moto.server import ThreadedMotoServer
+from safetensors.numpy import load_file
+
+from transfer_jax import Phase, Schedule, TrainConfig, fit
+from transfer_jax.runs.predict import classify
+from transfer_jax.storage import remote
+from transfer_jax.storage.remote import is_remote, local_of, pull, push, remove, shown
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+class Bucket:
+    """A bucket on this machine's server; the tests look into it past the package."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.system = fsspec.filesystem(kind, skip_instance_cache=True, use_listings_cache=False)
+
+    def address(self, path: str) -> str:
+        return f"{self.kind}://bucket/{path}"
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """The objects below a prefix, by name."""
+        found = self.system.find(f"bucket/{prefix}")
+        return {name.removeprefix("bucket/"): self.system.cat_file(name) for name in found}
+
+
+@contextlib.contextmanager
+def s3() -> Iterator[dict[str, str]]:
+    found = ThreadedMotoServer(port=0, verbose=False)
+    found.start()
+    _, port = found.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    found.stop()
+
+
+@contextlib.contextmanager
+def gs() -> Iterator[dict[str, str]]:
+    found = create_server("127.0.0.1", 0, in_memory=True)
+    found.start()
+    assert found._api._httpd is not None  # It listens.
+    port = found._api._httpd.server_address[1]
+    # The server has no gRPC, by which gcsfs would ask it for the kind of each bucket.
+    yield {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    found.stop()
+
+
+@pytest.fixture(scope="module", params=[s3, gs])
+def server(request: pytest.FixtureRequest) -> Iterator[Bucket]:
+    with request.param() as settings, pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        bucket = Bucket(request.param.__name__)
+        bucket.system.mkdir("bucket")
+        yield bucket
+
+
+@pytest.fixture
+def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The bucket, and copies of no other test's."""
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
+    monkeypatch.setattr(remote, "_mirrors", {})
+    return server
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Goes on as if on another machine."""
+    monkeypatch.setenv(remote.CACHE, str(folder))
+    monkeypatch.setattr(remote, "_mirrors", {})
+
+
+@pytest.mark.parametrize(
+    ("place", "remote"),
+    [("s3://b/x", True), ("gs:/b/x", True), (Path("s3://b/x"), True), ("/b/x", False), ("C:/x", False)],
+)
+def test_what_is_remote(place, remote):
+    assert is_remote(place) == remote
+
+
+def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
+    here = local_of(bucket.address("trip/"))
+    (here / "a").mkdir()
+    (here / "a/one.txt").write_text("one")
+    (here / "two.txt").write_text("two")
+    (here / ".hidden").write_text("no")
+    push(here, skip=("left",))
+    assert bucket.objects("trip/") == {"trip/a/one.txt": b"one", "trip/two.txt": b"two"}
+    assert shown(here / "a") == bucket.address("trip/a")
+
+    elsewhere(monkeypatch, tmp_path / "other")
+    there = local_of(Path(bucket.address("trip")))
+    pull(there)
+    assert (there / "a/one.txt").read_text() == "one"
+    (there / "two.txt").write_text("changed")
+    (there / "a/one.txt").unlink()
+    push(there)
+    assert bucket.objects("trip/") == {"trip/two.txt": b"changed"}
+
+    elsewhere(monkeypatch, tmp_path / "mirrors")
+    here = local_of(bucket.address("trip"))
+    (here / "mine.txt").write_text("not there yet")
+    pull(here)
+    assert {path.name for path in here.rglob("*.txt")} == {"two.txt", "mine.txt"}
+    assert (here / "two.txt").read_text() == "changed"
+    remove(here / "a")
+    push(here)
+    assert bucket.objects("trip/").keys() == {"trip/two.txt", "trip/mine.txt"}
+
+
+def test_only_what_changed_goes(bucket, monkeypatch):
+    here = local_of(bucket.address("still"))
+    (here / "one.txt").write_text("one")
+    push(here)
+    system = remote._mirrors[here].system
+    monkeypatch.setattr(type(system), "put_file", lambda *args: pytest.fail("put again"))
+    push(here)
+    monkeypatch.setattr(type(system), "get_file", lambda *args: pytest.fail("got again"))
+    pull(here)
+
+
+def test_what_says_that_others_are_whole_comes_last(bucket, monkeypatch):
+    here, order = local_of(bucket.address("order")), []
+    system = remote._mirrors[here].system
+    put, rm = system.put_file, system.rm_file
+    monkeypatch.setattr(system, "put_file", lambda file, to: (order.append(to), put(file, to)), raising=False)
+    monkeypatch.setattr(system, "rm_file", lambda name: (order.append(f"no {name}"), rm(name)), raising=False)
+    for name in ("manifest.json", "shard.npy", "records/3.json", "steps/3/x"):
+        (here / name).parent.mkdir(exist_ok=True, parents=True)
+        (here / name).write_text(name)
+    push(here)
+    remove(here)
+    names = ["shard.npy", "steps/3/x", "manifest.json", "records/3.json"]
+    assert order == [f"bucket/order/{name}" for name in names] + [
+        f"no bucket/order/{name}" for name in reversed(names)
+    ]
+
+
+def test_local_paths_stand_for_themselves(tmp_path):
+    (tmp_path / "x").mkdir()
+    assert local_of(tmp_path) == tmp_path
+    pull(tmp_path)
+    push(tmp_path)
+    remove(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert shown(tmp_path) == str(tmp_path)
+
+
+@pytest.fixture
+def config(image_folder: Path, bucket: Bucket) -> TrainConfig:
+    """Images, features and workdir in a bucket."""
+    for file in image_folder.rglob("*.png"):
+        bucket.system.put_file(str(file), f"bucket/images/{file.relative_to(image_folder).as_posix()}")
+    phases = (
+        Phase(name="head", train="head", epochs=3, learning_rate=0.01, cache="require"),
+        Phase(name="top", train="top(1)", epochs=3, learning_rate=0.001, augment=True),
+    )
+    return TrainConfig(
+        images=bucket.address("images"),
+        model="efficientnet_lite_tiny",
+        weights="none",
+        image_size=32,
+        batch_size=8,
+        schedule=Schedule(phases),
+        feature_dir=bucket.address("features"),
+    )
+
+
+def test_a_run_goes_on_on_another_machine(config, bucket, image_folder, tmp_path, monkeypatch):
+    local = fit(config, tmp_path / "local")
+    stopped = [0]
+
+    class Stops:
+        """Ctrl-C in the second phase."""
+
+        def start(self, task: str, total: int, *, done: int = 0) -> None:
+            stopped[0] += task == "training top"
+
+        def advance(self, images: int, **values: float) -> None:
+            if stopped[0] == 1 and values:
+                stopped[0] = 2
+                raise KeyboardInterrupt
+
+        def finish(self) -> None: ...
+        def say(self, message: str) -> None: ...
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, bucket.address("run"), progress=Stops())
+    assert "run/checkpoints/records/12.json" in bucket.objects("run/")
+
+    elsewhere(monkeypatch, tmp_path / "other")
+    result = fit(config, bucket.address("run"))
+    assert result.phases[0].extracted == 0
+    found = bucket.objects("run/")
+    for name in (
+        "metrics.jsonl",
+        "predictions.csv",
+        "config.json",
+        "goodput.json",
+        "certificates/02-top.json",
+    ):
+        assert f"run/{name}" in found
+    assert not [name for name in found if "features" in name]
+    assert found["run/metrics.jsonl"] == (local.workdir / "metrics.jsonl").read_bytes()
+    features = bucket.objects("features/")
+    assert sum(name.endswith("manifest.json") for name in features) == 2
+    assert not [name for name in features if "note" in name]
+
+    elsewhere(monkeypatch, tmp_path / "third")
+    image = next(image_folder.rglob("*.png"))
+    assert classify(bucket.address("run"), [image])[0][0] == str(image)
+
+
+@pytest.mark.parametrize("server", [s3], indirect=True)
+def test_two_processes_share_a_bucket(config, bucket, tmp_path, monkeypatch):
+    """Each has copies of its own, as on two machines; the run ends as in one process."""
+    local = fit(config, tmp_path / "local")
+    file = tmp_path / "config.py"
+    file.write_text(
+        f"from transfer_jax import Augmentation, Phase, Schedule, TrainConfig\n\nconfig = {config!r}\n"
+    )
+    command = (
+        *(sys.executable, "-m", "transfer_jax.cli", "launch", "--processes", "2", "--devices", "2"),
+        *("--", "train", str(file), "--workdir", bucket.address("both")),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert bucket.address("both") in done.stdout
+    elsewhere(monkeypatch, tmp_path / "other")
+    workdir = local_of(bucket.address("both"))
+    pull(workdir)
+    expected, found = (load_file(each / "model/weights.safetensors") for each in (local.workdir, workdir))
+    for path, array in expected.items():
+        assert abs(found[path] - array).max() < 1e-4, path

@@ -1,0 +1,199 @@
+"""Answers of constructed rows, of which everything is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.report.predictions import write_predictions
+from transfer_jax.studies.analysis import answer
+from transfer_jax.studies.study import TRIALS, Arm, Study
+from transfer_jax.studies.table import read_table, write_table
+
+CONFIG = TrainConfig(images="cells", model="efficientnet_lite_tiny", weights="none")
+GAINS = (0.0, 0.0, 0.15)
+IMAGES = 200
+
+
+def study_of(seeds: int, kinds=("",), **changes) -> Study:
+    arms = tuple(
+        Arm(
+            name=f"{kind}{depth}",
+            label=f"depth {depth}",
+            factors={"depth": depth} | ({"kind": kind} if kind else {}),
+            config=CONFIG,
+        )
+        for kind in kinds
+        for depth in range(3)
+    )
+    settings = {"name": "depths", "question": "How deep?", "factor": "depth", "baseline": 0, "ordered": True}
+    return Study(**{**settings, "arms": arms, "seeds": tuple(range(seeds)), **changes})
+
+
+def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
+    """Of 200 images all are held out by every seed; each level is right on the first ones, and some luck."""
+    rows = []
+    for trial in study.trials:
+        if trial.name in leave_out:
+            continue
+        depth, seed = trial.factors["depth"], trial.factors["seed"]
+        luck = np.random.default_rng([depth, seed]).integers(-1, 2)
+        right = round(IMAGES * (0.7 + GAINS[depth])) + int(luck)
+        path = folder / TRIALS / trial.name / "predictions.csv"
+        path.parent.mkdir(parents=True)
+        sure = np.where(np.arange(IMAGES) < right, 0.9, 0.1)
+        names, truth = [f"{i}.png" for i in range(IMAGES)], np.zeros(IMAGES, np.int32)
+        write_predictions(path, names, ("a", "b"), np.stack([sure, 1 - sure], 1), truth)
+        accuracy = right / IMAGES
+        curve = [
+            {"phase": "top", "epoch": e, "accuracy": accuracy * e / 2, "operations": e * 10**9, "seconds": e}
+            for e in (1, 2)
+        ]
+        rows.append(
+            {
+                "trial": trial.name,
+                "label": trial.label,
+                **trial.factors,
+                "accuracy": accuracy,
+                "overfit_gap": 0.02 * depth + 0.001 * seed,
+                "held_out_images": IMAGES,
+                "training_images": 600,
+                "operations": 2 * 10**9,
+                "operations_uncached": 6 * 10**9,
+                "train_seconds": 2.0,
+                "seconds": 3.0,
+                "roc_auc": None,
+                "status": "finished",
+                "curve": curve,
+            }
+        )
+    return rows
+
+
+def test_where_all_arms_fit_the_training_images_the_gap_says_nothing_new(tmp_path):
+    study = study_of(5)
+    rows = rows_of(study, tmp_path)
+    assert "fit the training images" not in answer(study, rows, tmp_path)["sentences"][1]
+    fit = [{**row, "overfit_gap": 0.995 - row["accuracy"]} for row in rows]
+    told = answer(study, fit, tmp_path)["sentences"][1]
+    assert "all arms fit the training images, so that the gap only mirrors the accuracy" in told
+
+
+def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
+    study = study_of(5)
+    found = answer(study, rows_of(study, tmp_path), tmp_path)
+    assert json.loads(json.dumps(found)) == found
+    levels = {each["level"]: each for each in found["levels"]}
+    assert levels[2]["accuracy"]["mean"] == pytest.approx(0.85, abs=0.005)
+    assert levels[2]["accuracy"]["low"] < 0.85 < levels[2]["accuracy"]["high"] + 0.01
+    assert (levels[0]["n"], levels[0]["label"], levels[0]["group"]) == (5, "depth 0", {})
+    planned = {c["a"]: c for c in found["comparisons"] if c["family"] == "baseline"}
+    assert (planned[1]["verdict"], planned[2]["verdict"]) == ("no difference shown", "higher")
+    assert planned[2]["difference"] == pytest.approx(0.15, abs=0.01)
+    assert planned[2]["p_wilcoxon"] == planned[2]["least_p_wilcoxon"] == 0.0625
+    assert [(t["metric"], t["verdict"]) for t in found["trends"]] == [
+        ("accuracy", "no trend shown"),  # Two of three levels are alike.
+        ("overfit_gap", "rises"),
+    ]
+    asked, told, cost = found["sentences"]
+    assert asked == (
+        "Asked was: How deep? 3 arms with 5 seeds each, trained on 600 images, tested on 200 others."
+    )
+    assert told.startswith(f"The mean accuracy was highest for depth 2: {levels[2]['accuracy']['mean']:.1%}")
+    assert "points against depth 0" in told
+    assert "a difference that is shown" in told
+    assert "of the 2 others, 1 is shown to be more accurate than depth 0, 0 less accurate" in told
+    assert "the gap between training and held-out accuracy rises (p" in told
+    assert cost.startswith("Depth 2 comes to stay at 8")
+    assert "2 billion operations and 2 s" in cost
+    assert "3.0 times as many" in cost
+    assert "cannot go below p = 0.0625" in found["notes"][0]
+
+
+def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
+    study = study_of(3)
+    rows = rows_of(study, tmp_path)
+    best = max(each["accuracy"]["mean"] for each in answer(study, rows, tmp_path)["levels"])
+    assert {each["target"] for each in answer(study, rows, tmp_path)["target"]} == {best - 0.01}
+    easy = answer(study_of(3, target=0.3), rows, tmp_path)["target"]
+    assert [(each["reached"], each["operations"], each["seconds"]) for each in easy] == [(3, 1e9, 1)] * 3
+    hard = answer(study_of(3, target=0.99), rows, tmp_path)
+    assert [(each["reached"], each["operations"]) for each in hard["target"]] == [(0, None)] * 3
+    assert "No arm ended at 99.0% in most of its seeds" in hard["sentences"][2]
+
+
+def test_using_few_of_the_training_images_widens_nothing(tmp_path):
+    """What splits have in common is decided by how the images were split, not by how many then trained."""
+    study = study_of(5)
+    rows = rows_of(study, tmp_path)
+    arms = [
+        dataclasses.replace(arm, config=dataclasses.replace(CONFIG, images_per_class=5)) for arm in study.arms
+    ]
+    few = [{**row, "training_images": 10} for row in rows]
+    limited = answer(dataclasses.replace(study, arms=tuple(arms)), few, tmp_path)
+    everything = answer(study, rows, tmp_path)
+    for found, expected in zip(limited["comparisons"], everything["comparisons"], strict=True):
+        assert (found["low"], found["high"]) == pytest.approx((expected["low"], expected["high"]))
+
+
+def test_a_lucky_epoch_is_not_the_target(tmp_path):
+    study = study_of(3, target=0.65)
+    rows = rows_of(study, tmp_path)
+    for row in rows:
+        accuracies = {0: (0.7, 0.6, 0.7, 0.8), 1: (0.7, 0.8, 0.7, 0.6), 2: (0.6, 0.7, 0.65, 0.7)}[
+            row["depth"]
+        ]
+        row["curve"] = [
+            {"phase": "top", "epoch": e, "accuracy": accuracy, "operations": e * 10**9, "seconds": e}
+            for e, accuracy in enumerate(accuracies, 1)
+        ]
+    found = answer(study, rows, tmp_path)["target"]
+    assert [(each["reached"], each["operations"]) for each in found] == [(3, 3e9), (0, None), (3, 2e9)]
+
+
+def test_nothing_shown_is_said_in_short(tmp_path):
+    study = study_of(3)
+    rows = [{**row, "accuracy": 0.7} for row in rows_of(study, tmp_path)]
+    assert (
+        "; none of the 2 others is shown to differ from depth 0"
+        in answer(study, rows, tmp_path)["sentences"][1]
+    )
+
+
+def test_other_factors_are_told_apart(tmp_path):
+    study = study_of(4, kinds=("x", "y"))
+    found = answer(study, rows_of(study, tmp_path), tmp_path)
+    assert [each["group"] for each in found["levels"]] == [{"kind": "x"}] * 3 + [{"kind": "y"}] * 3
+    planned = [c for c in found["comparisons"] if c["family"] == "baseline"]
+    assert [(c["group"]["kind"], c["a"]) for c in planned] == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
+    assert found["sentences"][1].count("With kind x, ") == found["sentences"][1].count("with kind y, ") == 1
+
+
+def test_unfinished_trials_are_told(tmp_path):
+    study = study_of(3)
+    found = answer(study, rows_of(study, tmp_path, leave_out=("1-seed1",)), tmp_path)
+    assert (found["finished"], found["trials"]) == (8, 9)
+    assert "of which 8 are finished" in found["sentences"][0]
+    planned = {c["a"]: c["n"] for c in found["comparisons"] if c["family"] == "baseline"}
+    assert planned == {1: 2, 2: 3}
+    assert answer(study, [], tmp_path)["sentences"][1] == "No trial is finished yet."
+
+
+def test_without_a_baseline_the_spread_is_told(tmp_path):
+    study = study_of(4, baseline=None, ordered=False)
+    rows = rows_of(study, tmp_path)
+    spread = np.std([row["accuracy"] for row in rows if row["depth"] == 0], ddof=1)
+    (_, told, _) = answer(study, rows, tmp_path)["sentences"]
+    assert told.startswith(f"By depth 0, the accuracy had a standard deviation of {100 * spread:.1f} points")
+
+
+def test_the_table_is_read_as_it_was_written(tmp_path):
+    study = study_of(2)
+    rows = rows_of(study, tmp_path)
+    write_table(rows, tmp_path)
+    found = read_table(tmp_path)
+    assert found == [{name: value for name, value in row.items() if name != "curve"} for row in rows]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["table.parquet"]
+    assert read_table(tmp_path, ["seed"]) == [{"seed": seed} for _ in range(3) for seed in range(2)]

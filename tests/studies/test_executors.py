@@ -1,0 +1,92 @@
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from transfer_jax.distributed import processes
+from transfer_jax.studies import executors
+from transfer_jax.studies.executors import Worker, starter
+
+PROGRAM = "import os, sys, time; print(os.environ.get('NPROC')); time.sleep(float(sys.argv[1])); sys.exit({})"
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch):
+    """Gives a program of a few lines in place of the command line: how long it sleeps, and its exit code."""
+
+    def replaced(code: int = 0) -> None:
+        monkeypatch.setattr(
+            executors, "_command", lambda given: [sys.executable, "-c", PROGRAM.format(code), *given]
+        )
+
+    return replaced
+
+
+def end_of(worker: Worker, seconds: float = 60) -> int:
+    deadline = time.monotonic() + seconds
+    while (code := worker.poll()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return code
+
+
+def test_local_workers_share_the_cores(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.delenv("NPROC", raising=False)
+    start()
+    for workers, share in ((1, "None"), (2, "4"), (16, "1")):
+        log = tmp_path / str(workers)
+        assert end_of(starter("local", workers, tmp_path, {})(["0"], log)) == 0
+        assert log.read_text().split() == [share]
+
+
+def test_local_workers_are_stopped_and_killed(start, tmp_path):
+    start()
+    run = starter("local", 1, tmp_path, {})
+    workers = [run(["60"], tmp_path / "log") for _ in range(2)]
+    assert [worker.poll() for worker in workers] == [None, None]
+    workers[0].stop()
+    workers[1].kill()
+    assert [end_of(worker) for worker in workers] == [-15, -9]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_jobs_of_submitit(start, tmp_path, code):
+    """Its own local executor stands in for SLURM."""
+    pytest.importorskip("submitit")
+    start(code)
+    run = starter("slurm", 1, tmp_path, {"cluster": "local", "timeout_min": 5})
+    assert end_of(run(["0"], tmp_path / "log")) == (1 if code else 0)
+    assert list((tmp_path / "jobs").glob("*.out"))
+
+
+def test_a_job_is_cancelled(start, tmp_path):
+    pytest.importorskip("submitit")
+    start()
+    job = starter("slurm", 1, tmp_path, {"cluster": "local"})(["60"], tmp_path / "log")
+    assert job.poll() is None
+    job.stop()
+    assert end_of(job) == 1
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_tasks_of_ray(start, tmp_path, code):
+    ray = pytest.importorskip("ray")
+    start(code)
+    try:
+        assert end_of(starter("ray", 1, tmp_path, {})(["0"], tmp_path / "log")) == code
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize(("place", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_what_is_not_installed_is_named(place, package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError, match=f"need the package {package}: pip install {package}"):
+        starter(place, 1, tmp_path, {})
+
+
+def test_places_are_told():
+    with pytest.raises(ValueError, match="local, slurm or ray, not on 'moon'"):
+        starter("moon", 1, Path(), {})  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+import collections
+import dataclasses
+
+import jax
+import pytest
+
+from transfer_jax.freezing import Phase
+from transfer_jax.report.progress import Silent
+from transfer_jax.training.background_compile import Ahead, compile_phase
+from transfer_jax.training.phase_trainer import PhaseTrainer
+
+FIRST = Phase(name="first", train="head", epochs=1, learning_rate=0.01)
+PHASES = {
+    "features": Phase(name="next", train="top(1)", epochs=1, learning_rate=0.01),
+    "views": Phase(name="next", train="top(2)", epochs=2, learning_rate=0.01, augment=True, views=2),
+    "images": Phase(name="next", train="all_()", epochs=1, learning_rate=0.01, norm="train", augment=True),
+    "pull": Phase(name="next", train="top(2)", epochs=1, learning_rate=0.01, l2_sp=0.1, clip_norm=1.0),
+    "statistic": Phase(name="next", train="top(2)", epochs=1, learning_rate=0.01, statistic="rgn"),
+    "low rank": Phase(name="next", train="head", epochs=1, learning_rate=0.01, lora="role('kernel')"),
+}
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the programs that are compiled from here on."""
+    texts, compile = [], jax.stages.Lowered.compile
+
+    def recorded(self, *args, **kwargs):
+        texts.append(self.as_text())
+        return compile(self, *args, **kwargs)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", recorded)
+    monkeypatch.setattr("transfer_jax.training.compile._recent", collections.OrderedDict())
+    return texts
+
+
+@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_nothing_is_left_to_compile(make_run, compiled, name, precision):
+    run = make_run(FIRST, PHASES[name], ema_decay=0.9, precision=precision)
+    parts = run.parts(1)
+    compile_phase(run, parts)
+    ahead = len(compiled)
+    assert ahead >= 2
+    trainer = PhaseTrainer(run, parts, run.arrays, Silent())
+    multipliers = None if name != "statistic" else dict.fromkeys(trainer.state.trainable, 0.5)
+    for metrics in trainer.train(iter(trainer.inputs.train), 0, lambda step: multipliers):
+        assert metrics["loss"] > 0
+    assert trainer.predict().shape == (12, 3)
+    assert len(compiled) == ahead
+
+
+def test_it_compiles_in_a_thread_where_it_is_wanted(make_run, compiled):
+    run = make_run(FIRST, PHASES["features"])
+    for wish in (False, True):
+        ahead = Ahead(dataclasses.replace(run, config=dataclasses.replace(run.config, compile_ahead=wish)))
+        ahead.start(run.parts(1))
+        ahead.wait()
+        assert bool(compiled) == wish
+
+
+def test_what_fails_is_left_to_the_phase(make_run, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("transfer_jax.training.background_compile.compile_phase", broken)
+    run = make_run(FIRST, compile_ahead=True)
+    ahead = Ahead(run)
+    ahead.start(run.parts(0))
+    ahead.wait()

@@ -1,0 +1,95 @@
+import contextlib
+import functools
+import re
+
+import numpy as np
+import pytest
+
+from transfer_jax.models import create_model
+from transfer_jax.models.family import Family
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.registry import FAMILIES, variant_of
+from transfer_jax.weights.identify import matching_models, nearest_families
+from transfer_jax.weights.key_mapping import Naming, to_library
+from transfer_jax.weights.loading import WeightsMismatchError, fill
+from transfer_jax.weights.specs import WeightsSpec
+
+
+def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
+    """The arrays of a network, without values, as a file of a library has them; with any classifier."""
+    naming = Naming(model, library)
+    arrays = {
+        path: array
+        for path, array in empty(model, **setting).items()
+        if naming.keys(path) or not path.startswith("head/")
+    }
+    return to_library(model, arrays, library)
+
+
+@functools.cache
+def empty(model: str, **setting) -> dict[str, np.ndarray]:
+    """The arrays of a network, without values, by our names."""
+    _, params, stats = split(create_model(model, 10, abstract_backbone=True, abstract_head=True, **setting))
+    return {path: np.broadcast_to(np.float32(0), array.shape) for path, array in {**params, **stats}.items()}
+
+
+def named(family: Family, library: str) -> dict[str, dict[str, np.ndarray]]:
+    """A network for each kind of names that a family has in a library, and its arrays."""
+    found: dict[frozenset[str], str] = {}
+    for model in family.variants:
+        with contextlib.suppress(ValueError):  # the library does not have it
+            found.setdefault(frozenset(re.sub(r"\d+", "", key) for key in published(model, library)), model)
+    return {model: published(model, library) for model in found.values()}
+
+
+@pytest.mark.parametrize(
+    ("family", "library"),
+    [(family, library) for family in FAMILIES for library in family.namings],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_every_family_is_recognized_in_every_naming(family, library):
+    found = named(family, library)
+    assert found
+    for model, arrays in found.items():
+        nearest = nearest_families(arrays)
+        assert nearest[0].share >= 0.5  # the keys of a classifier may be as many kinds
+        assert family.name in [other.family for other in nearest if other.share == nearest[0].share]
+        assert len(nearest) <= 3
+        fitting, of = matching_models({key: array.shape for key, array in arrays.items()}, nearest)
+        assert model in fitting
+        theirs, ours = Naming(model, library), Naming(model, of)
+        assert all(theirs.keys(path) == ours.keys(path) for path in empty(model) if "head/" not in path)
+
+
+@pytest.mark.parametrize(
+    ("model", "library", "setting"),
+    [
+        ("resnet50", "torchvision", {}),
+        ("vgg16", "torchvision", {}),
+        ("vit_small_patch16_224", "timm", {"image_size": 96}),
+        ("vit_small_patch14_dinov2", "transformers-base", {"image_size": 224}),
+        ("vit_base_patch32_clip_224", "transformers", {}),
+        ("siglip_base_patch16_224", "timm", {}),
+        ("swin_tiny_patch4_window7_224", "transformers-5", {}),
+    ],
+)
+def test_shapes_tell_the_network(model, library, setting):
+    arrays = published(model, library, **setting)
+    shapes = {key: array.shape for key, array in arrays.items()}
+    fitting, _ = matching_models(shapes, nearest_families(shapes))
+    assert model in fitting
+    other = dict(list(shapes.items())[1:])
+    assert model not in matching_models(other, nearest_families(shapes))[0]
+
+
+def test_nothing_is_like_a_teapot():
+    assert nearest_families(["teapot"]) == []
+
+
+def test_the_wrong_family_is_named_with_the_nearest():
+    model = create_model("efficientnet_lite_tiny", 4)
+    source = published("resnet18", "torchvision")
+    preprocessing = variant_of("resnet18").preprocessing
+    spec = WeightsSpec(name="mine", model="efficientnet_lite_tiny", address="x", preprocessing=preprocessing)
+    with pytest.raises(WeightsMismatchError, match=r"its keys are most like resnet \(torchvision, \d+% of"):
+        fill(model, source, spec)

@@ -1,0 +1,96 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from transfer_jax.models import Preprocessing, create_model
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.weights.readers import CheckpointError
+from transfer_jax.weights.saved_model import SavedModel
+
+TINY = "efficientnet_lite_tiny"
+SAVED = SavedModel(
+    model=TINY,
+    class_names=("ant", "bee", "fly"),
+    preprocessing=Preprocessing(image_size=40, crop_fraction=0.5, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
+    hidden=(6,),
+)
+
+
+def arrays_of(model) -> dict:
+    _, params, stats = split(model)
+    return {**params, **stats}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_model(TINY, 3, hidden=(6,), dropout=0.5, seed=3)
+
+
+@pytest.mark.parametrize("inside", ["", "model"])
+def test_round_trip(tmp_path, model, inside):
+    SAVED.save(tmp_path / inside, arrays_of(model))
+    saved, loaded = SavedModel.load(tmp_path)
+    assert saved == SAVED
+    model.eval()
+    assert split(loaded)[0] == split(create_eval(SAVED))[0]
+    for path, array in arrays_of(model).items():
+        np.testing.assert_array_equal(arrays_of(loaded)[path], array, err_msg=path)
+
+
+def create_eval(saved: SavedModel):
+    model = create_model(saved.model, len(saved.class_names), hidden=saved.hidden, dropout=0.0)
+    model.eval()
+    return model
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no trained model in .*there is no model\.json"):
+        SavedModel.load(tmp_path)
+
+
+def test_a_save_that_was_cut_off_is_no_model(tmp_path, model, monkeypatch):
+    SAVED.save(tmp_path, arrays_of(model))
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transfer_jax.weights.saved_model.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        SAVED.save(tmp_path, arrays_of(model))
+    with pytest.raises(FileNotFoundError):
+        SavedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda arrays: arrays.pop("head/classifier/bias"), "head/classifier/bias"),
+        (lambda arrays: arrays.update(extra=np.zeros(1)), "extra"),
+        (lambda arrays: arrays.update({"head/classifier/bias": np.zeros(4)}), "head/classifier/bias"),
+    ],
+)
+def test_arrays_that_do_not_fill_the_network_are_named(tmp_path, model, change, named):
+    arrays = arrays_of(model)
+    change(arrays)
+    SAVED.save(tmp_path, arrays)
+    with pytest.raises(CheckpointError, match=f"does not fill {TINY}: {named}$"):
+        SavedModel.load(tmp_path)
+
+
+def test_the_description_is_readable(tmp_path, model):
+    SAVED.save(tmp_path, arrays_of(model))
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert len(described.pop("sha256")) == 64
+    assert described == json.loads(json.dumps(dataclasses.asdict(SAVED)))
+
+
+def test_a_byte_that_flipped_is_noticed(tmp_path, model):
+    SAVED.save(tmp_path, arrays_of(model))
+    path = tmp_path / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors does not match the checksum"):
+        SavedModel.load(tmp_path)

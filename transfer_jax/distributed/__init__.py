@@ -1,0 +1,1 @@
+"""Processes, their launch, and the sharding of arrays over devices."""

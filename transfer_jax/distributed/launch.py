@@ -1,0 +1,138 @@
+"""`transfer-jax launch`: processes of one run on this machine, started, watched and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from transfer_jax.distributed import processes
+
+PREEMPTED = 75
+"""Exit code of a run that SIGTERM stopped, with a checkpoint: the same command goes on (EX_TEMPFAIL)."""
+_FINAL = (0, 2, 130)
+"""Done; what the user must mend; stopped by the user: nothing to start again."""
+_POLL = 0.1
+_LONGEST_PAUSE = 60.0
+
+
+def launch(
+    command: Sequence[str],
+    count: int,
+    *,
+    devices: int | None = None,
+    restarts: int = 3,
+    pause: float = 1.0,
+    grace: float = 60.0,
+    heartbeat: int = 20,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Runs a command in several connected processes, and again where one of them dies.
+
+    A run goes on from its last checkpoint. SIGTERM and Ctrl-C are passed on to all processes, which agree on
+    a step to save at; what does not end by itself then is killed. On Linux the processes end with this one.
+
+    Args:
+        command: Arguments of `transfer-jax`, such as `train …`.
+        count: Number of processes.
+        devices: Devices of a CPU that each of them has; None for the default.
+        restarts: How often to start again, at most.
+        pause: Seconds before the first time, twice as many before each next one.
+        grace: Seconds that processes have to end.
+        heartbeat: Seconds after which a process that is not heard of counts as dead.
+        say: Called with a line on what happens.
+
+    Returns:
+        The exit code: 0; that of the process which failed; 75 or 130 where this process was told to stop.
+    """
+    asked: list[int] = []
+    earlier = {
+        number: signal.signal(number, lambda number, frame: asked.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        for attempt in range(restarts + 1):
+            code = _attempt(command, count, devices, heartbeat, grace, asked)
+            if asked or code in _FINAL or attempt == restarts:
+                return code
+            seconds = min(pause * 2**attempt, _LONGEST_PAUSE)
+            say(f"a process ended with {_describe(code)}; starting again in {seconds:g} s")
+            _sleep(seconds, asked)
+            if asked:
+                return PREEMPTED
+        raise AssertionError("the last attempt returns")
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _attempt(
+    command: Sequence[str],
+    count: int,
+    devices: int | None,
+    heartbeat: int,
+    grace: float,
+    asked: list[int],
+) -> int:
+    """Starts the processes, waits for their end, and returns the exit code of the first that failed."""
+    environment = {
+        **os.environ,
+        processes.COORDINATOR: f"127.0.0.1:{_free_port()}",
+        processes.COUNT: str(count),
+        processes.LAUNCHER: str(os.getpid()),
+        processes.HEARTBEAT: str(heartbeat),
+    }
+    if devices is not None:
+        environment["JAX_NUM_CPU_DEVICES"] = str(devices)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "transfer_jax.cli", *command],
+            env={**environment, processes.INDEX: str(index)},
+            start_new_session=True,  # Ctrl-C reaches them through this process only, and once.
+        )
+        for index in range(count)
+    ]
+    told, deadline, failed = 0, float("inf"), None
+    try:
+        while any(child.poll() is None for child in children):
+            if len(asked) > told:
+                for child in children:
+                    child.send_signal(asked[told])
+                told += 1
+                deadline = min(deadline, time.monotonic() + grace)
+            codes = [child.poll() for child in children]
+            bad = [code for code in codes if code]
+            if bad and failed is None:
+                failed = min(bad)  # A signal, where one was the cause: its code is negative.
+                # Those that agreed to stop end by themselves; those that lost another one may wait for it.
+                deadline = min(deadline, time.monotonic() + (grace if failed in (PREEMPTED, 130) else 1.0))
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL)
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+        for child in children:
+            child.wait()
+    if failed is None:
+        failed = next((child.returncode for child in children if child.returncode), 0)
+    return failed
+
+
+def _describe(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _sleep(seconds: float, asked: list[int]) -> None:
+    until = time.monotonic() + seconds
+    while not asked and time.monotonic() < until:
+        time.sleep(_POLL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,326 @@
+"""How a program is spread over devices: on one, over a mesh of them, or by `jax.pmap`.
+
+There is one step function. Each device runs it on its share of the batch's rows (`models.shares`), and what
+the shares must agree on, gradients, statistics and metrics, is averaged over them: the numbers are those of
+one device. What is not of the batch, the optimizer above all, is left to XLA's partitioner.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jax import core
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from transfer_jax.distributed import processes
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.nn import batch_shard
+from transfer_jax.nn.batch_shard import Share
+
+Specs = dict[str, PartitionSpec]
+
+DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
+_LEAST_SHARDED = 1024
+"""Elements from which on an array is worth spreading."""
+_COLUMNS = re.compile(r"(qkv|fc1)/(kernel|bias)$")
+_ROWS = re.compile(r"(proj|fc2)/kernel$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Where arrays and batches are, and how functions of them are compiled.
+
+    Attributes:
+        mesh: The devices, by axes: `data` splits the batch; `fsdp` splits it too, and parameters and
+            optimizer state besides; `tensor` splits the matrices of transformers. None for one device.
+        pmap: Whether to compile by `jax.pmap`; the mesh has the axis `data` only.
+        batch_norm: Whether normalization by the batch takes all of it, or each device its own share.
+    """
+
+    mesh: Mesh | None = None
+    pmap: bool = False
+    batch_norm: str = "global"
+
+    @classmethod
+    def of(
+        cls,
+        name: str = "auto",
+        *,
+        fsdp: int = 1,
+        tensor: int = 1,
+        batch_norm: str = "global",
+        devices: Sequence[Any] | None = None,
+    ) -> "Strategy":
+        """Returns the strategy of a name (see `TrainConfig.strategy`) on this machine's devices or on others.
+
+        `auto` is a mesh where there are several accelerators or several processes, and one device otherwise:
+        the devices that a CPU can pretend to be have no more cores than one.
+
+        Raises:
+            ValueError: If the devices do not suffice, or one device is to serve several processes.
+        """
+        wish, here, several = name, devices or jax.devices(), processes.count() > 1
+        count = len(here)
+        if wish == "auto":
+            many = several or (count > 1 and here[0].platform != "cpu")
+            wish = "mesh" if many or fsdp * tensor > 1 else "jit"
+        if wish != "mesh" and fsdp * tensor > 1:
+            raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {wish!r}")
+        if wish != "mesh" and several:
+            raise ValueError(f"{processes.count()} processes need strategy='mesh', got {wish!r}")
+        if wish == "jit":
+            return ONE_DEVICE
+        if count % (fsdp * tensor):
+            raise ValueError(f"{count} devices cannot be split into fsdp={fsdp} times tensor={tensor}")
+        sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
+        axes = {DATA: count} if wish == "pmap" else sizes
+        types = (AxisType.Auto,) * len(axes)
+        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=here)
+        return cls(mesh, wish == "pmap", batch_norm)
+
+    @property
+    def count(self) -> int:
+        """Number of shares of a batch."""
+        return 1 if self.mesh is None else int(np.prod([self.mesh.shape[axis] for axis in self._axes]))
+
+    @property
+    def _axes(self) -> tuple[str, ...]:
+        """The axes that a batch is split along."""
+        assert self.mesh is not None
+        return tuple(axis for axis in (DATA, FSDP) if axis in self.mesh.shape)
+
+    def local(self) -> "Strategy":
+        """The devices of this process, each with whole arrays of its own."""
+        if self.mesh is None:
+            return self
+        own = [device for device in self.mesh.devices.flat if device.process_index == processes.index()]
+        return Strategy(Mesh(np.array(own), (DATA,), axis_types=(AxisType.Auto,)))
+
+    def place(self, tree: Any) -> Any:
+        """Arrays, or their shapes, where they belong by their names; each process must give the same ones."""
+        if self.mesh is None:
+            return tree
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _placed(leaf, self._sharding(_name(path), leaf)), tree
+        )
+
+    def _sharding(self, name: str, leaf: Any) -> NamedSharding:
+        assert self.mesh is not None
+        return NamedSharding(self.mesh, self._spec(name, np.shape(leaf)))
+
+    def _spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
+        """How an array is spread: by name along `tensor`, and its largest axis that divides along `fsdp`."""
+        assert self.mesh is not None
+        sizes, spec = self.mesh.shape, cast(list[str | None], [None] * len(shape))
+        tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
+        along = len(shape) - 1 if _COLUMNS.search(name) else 0 if _ROWS.search(name) else None
+        if tensor > 1 and along is not None and shape[along] % tensor == 0:
+            spec[along] = TENSOR
+        free = [axis for axis, used in enumerate(spec) if used is None and shape[axis] % fsdp == 0]
+        if fsdp > 1 and free and np.prod(shape) >= _LEAST_SHARDED:
+            spec[max(free, key=lambda axis: shape[axis])] = FSDP
+        return PartitionSpec(*spec)
+
+    def rows(self, size: int) -> np.ndarray:
+        """The places in a batch of so many rows that this process must read."""
+        if self.mesh is None or processes.count() == 1:
+            return np.arange(size)
+        sharding = NamedSharding(self.mesh, PartitionSpec(self._axes))
+        slices = sharding.addressable_devices_indices_map((size,)).values()
+        return np.unique(np.concatenate([np.arange(size)[part] for part in slices]))
+
+    def check_rows(self, size: int, parts: int = 1) -> None:
+        """Checks that a batch can be split evenly.
+
+        Raises:
+            ValueError: If not.
+        """
+        if size % (self.count * parts):
+            each = f" in {parts} parts each" if parts > 1 else ""
+            raise ValueError(
+                f"a batch of {size} images cannot be split evenly over {self.count} devices{each}; "
+                f"choose a batch_size that is a multiple of {self.count * parts}, and no more than the images"
+            )
+
+    def batch(self, rows: Mapping[str, Any], *, axis: int = 0) -> dict[str, Any]:
+        """A batch on the devices, of the rows that this process has read.
+
+        Args:
+            rows: Arrays with the rows of `rows` along `axis`, in that order; or the shapes of whole arrays.
+            axis: The axis of the images.
+        """
+        if self.mesh is None:
+            return dict(rows)
+        return {name: self._on_devices(array, axis) for name, array in rows.items()}
+
+    def whole(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for a program that looks at all rows at once, which `jit` compiles."""
+        return dict(rows) if self.pmap else self.batch(rows)
+
+    def _on_devices(self, array: Any, axis: int) -> Any:
+        assert self.mesh is not None
+        if self.pmap:
+            array = _split(array, axis, self.count)
+            return _placed(array, NamedSharding(self.mesh, PartitionSpec(self._axes)))
+        sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, self._axes))
+        if isinstance(array, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(array))
+
+    def average(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a share made one of a batch, whose results are the means over the shares.
+
+        Args:
+            function: From `(trainable, stats, frozen, batch, key)` to `((gradients, metrics), stats)`.
+        """
+        if self.mesh is None:
+            return function
+
+        def averaged(specs: Specs, *args: Any) -> Any:
+            with batch_shard.sharing(self._share(specs)):
+                (gradients, metrics), stats = function(*args)
+                metrics, stats = batch_shard.mean((metrics, stats))
+                gradients = {path: self._mean(value, specs[path]) for path, value in gradients.items()}
+            return (gradients, metrics), stats
+
+        def mapped(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Any, key: jax.Array) -> Any:
+            specs, every = self._specs({**trainable, **frozen}), PartitionSpec()
+            args = trainable, stats, frozen, batch, key
+            if self.pmap:
+                return averaged(specs, *args)
+            trains, rests = ({path: specs[path] for path in arrays} for arrays in (trainable, frozen))
+            given = (trains, every, rests, PartitionSpec(self._axes), every)
+            made = ((trains, every), every)
+            return self._shard_map(functools.partial(averaged, specs), given, made)(*args)
+
+        return mapped
+
+    def each(self, function: Callable[..., Any], *, whole: bool = True) -> Callable[..., Any]:
+        """A function `(arrays, batch)` of a share made one of a batch.
+
+        Args:
+            function: The function.
+            whole: Whether all devices have the results of all rows in the end.
+        """
+        if self.mesh is None:
+            return function
+
+        def joined(specs: Specs, *args: Any) -> Any:
+            with batch_shard.sharing(self._share(specs)):
+                found = function(*args)
+                return jax.tree.map(batch_shard.whole, found) if whole else found
+
+        def mapped(arrays: Arrays, batch: Any) -> Any:
+            specs = self._specs(arrays)
+            if self.pmap:
+                return joined(specs, arrays, batch)
+            rows = PartitionSpec(self._axes)
+            made = PartitionSpec() if whole else rows
+            return self._shard_map(functools.partial(joined, specs), (specs, rows), made)(arrays, batch)
+
+        return mapped
+
+    def jit(
+        self, function: Callable[..., Any], *args: Any, batch: int | None, donate: tuple[int, ...]
+    ) -> Any:
+        """The function, to be compiled for arguments like these.
+
+        Args:
+            function: The function.
+            *args: Arrays, or their shapes.
+            batch: Position of the batch among them; None if there is none.
+            donate: Positions of arguments whose memory the results may reuse, the first result that of the
+                first one.
+        """
+        if self.pmap and batch is not None:
+            axes = tuple(0 if index == batch else None for index in range(len(args)))
+            options: Any = {"axis_name": DATA, "in_axes": axes, "out_axes": None}
+            assert self.mesh is not None
+            return jax.pmap(function, devices=[*self.mesh.devices.flat], donate_argnums=donate, **options)
+        kept: Any = {}
+        if self.mesh is not None and donate:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            kept["out_shardings"] = (jax.tree.map(lambda leaf: leaf.sharding, args[donate[0]]), everywhere)
+        # Arguments that are not used stay, so that text and trees say which argument is which.
+        return jax.jit(function, donate_argnums=donate, keep_unused=True, **kept)
+
+    def _shard_map(self, function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=given,
+            out_specs=made,
+            axis_names={*self._axes},
+            check_vma=False,
+        )
+
+    def _specs(self, arrays: Mapping[str, Any]) -> Specs:
+        """How arrays are spread along the axes of the batch."""
+        specs = {path: self._spec(path, np.shape(array)) for path, array in arrays.items()}
+        return {
+            path: PartitionSpec(*(axis if axis == FSDP else None for axis in spec))
+            for path, spec in specs.items()
+        }
+
+    def _share(self, specs: Specs) -> Share:
+        return Share(
+            axes=self._axes,
+            count=self.count,
+            sync=self.batch_norm == "global",
+            gather=functools.partial(_gather, specs=specs),
+            spread=self._spread,
+        )
+
+    def _spread(self, array: jax.Array, axis: int) -> jax.Array:
+        """Spreads an array along `tensor`, which is left to XLA's partitioner, if its axis divides."""
+        size = 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
+        if size == 1 or array.shape[axis] % size:
+            return array
+        return jax.lax.with_sharding_constraint(array, PartitionSpec(*(None,) * axis, TENSOR))
+
+    def _mean(self, gradient: jax.Array, spec: PartitionSpec) -> jax.Array:
+        """The mean of a gradient over all shares; where it is spread, gathering's transpose has summed it."""
+        if FSDP not in spec:
+            return jax.lax.pmean(gradient, self._axes)
+        return jax.lax.pmean(gradient, DATA) / jax.lax.axis_size(FSDP)
+
+
+def _gather(arrays: dict[str, jax.Array], *, specs: Specs) -> dict[str, jax.Array]:
+    def whole(path: str, array: jax.Array) -> jax.Array:
+        spec = specs.get(path, PartitionSpec())
+        return jax.lax.all_gather(array, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else array
+
+    return {path: whole(path, array) for path, array in arrays.items()}
+
+
+def _placed(leaf: Any, sharding: NamedSharding) -> Any:
+    if isinstance(leaf, core.Tracer) or (isinstance(leaf, jax.Array) and leaf.sharding == sharding):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    if isinstance(leaf, jax.Array) and leaf.is_fully_addressable == sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    host = processes.to_host(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _split(array: Any, axis: int, count: int) -> Any:
+    """The shares of an array along a new first axis."""
+    shape = array.shape
+    parted = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((count, *parted[:axis], *parted[axis + 1 :]), array.dtype)
+    return np.moveaxis(np.asarray(array).reshape(parted), axis, 0)
+
+
+def _name(path: Any) -> str:
+    """The path of a parameter, which is a key of every tree that holds one."""
+    keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+    return str(keys[-1]) if keys else ""
+
+
+ONE_DEVICE = Strategy()

@@ -1,0 +1,57 @@
+"""Where cached features are kept while a phase trains on them: on disk, in memory, or on the device."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from transfer_jax.features.feature_cache import FeatureCache
+
+Tier = Literal["disk", "memory", "device"]
+
+_SHARE = 0.5
+"""Of the free memory that features may take; the rest is for parameters, activations and other processes."""
+
+
+def choose_tier(bytes: int, *, device: bool = True) -> Tier:
+    """The fastest place with room for features of that size, on the `device` only if it may be."""
+    place = jax.local_devices()[0]
+    stats = (place.memory_stats() or {}) if device and place.platform != "cpu" else {}
+    if bytes <= _SHARE * (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)):
+        return "device"
+    return "memory" if bytes <= _SHARE * psutil.virtual_memory().available else "disk"
+
+
+class DeviceFeatures:
+    """Features on the device, gathered there.
+
+    Args:
+        cache: The features.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        step = cache.manifest.shard_rows
+        self._columns: dict[str, jax.Array] = {}
+        for first in range(0, len(cache), step):
+            part = cache.columns(np.arange(first, min(first + step, len(cache))))
+            for name, rows in part.items():
+                if name not in self._columns:
+                    self._columns[name] = jnp.zeros((len(cache), *rows.shape[1:]), rows.dtype)
+                self._columns[name] = _put(self._columns[name], rows, first)
+
+    def columns(self, rows: np.ndarray) -> Mapping[str, jax.Array]:
+        """The rows asked for; see `Storage.columns`."""
+        return _take(self._columns, rows)
+
+
+@jax.jit(donate_argnums=0)
+def _put(whole: jax.Array, part: jax.Array, first: int) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=0)
+
+
+@jax.jit
+def _take(columns: Mapping[str, jax.Array], rows: jax.Array) -> Mapping[str, jax.Array]:
+    return jax.tree.map(lambda column: jnp.take(column, rows, axis=0), columns)

@@ -1,0 +1,1 @@
+"""Layers, convolutions per platform, and initializers."""

@@ -1,0 +1,92 @@
+"""Depthwise convolution for CPUs: a kernel for each channel, as one multiply-add per tap."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from transfer_jax.nn.conv_geometry import Window, pad, sum_dtype, taps_of
+
+
+def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The convolution, which XLA makes one loop.
+
+    Args:
+        x: Images `(batch, height, width, channels)`.
+        kernel: `(height, width, 1, channels)`.
+        window: How the kernel moves.
+
+    Returns:
+        `(batch, out height, out width, channels)`.
+    """
+    size = kernel.shape[:2]
+    total = jnp.zeros((x.shape[0], *window.positions(x.shape, size), x.shape[3]), sum_dtype(x.dtype))
+    for (i, j), tap in window.seen_by_taps(x, size):
+        total += tap.astype(total.dtype) * kernel[i, j, 0].astype(total.dtype)
+    return total.astype(x.dtype)
+
+
+def image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
+    """The gradient of the images: `dy` correlated with the flipped kernel.
+
+    With a stride, the pixels of a stride x stride tile see different taps. Each position in the tile is a
+    small convolution without a stride, and the tiles are put together afterwards; spreading `dy` out with
+    zeros instead would cost stride² times as much.
+    """
+    stride = window.stride
+
+    def along(axis: int, phase: int) -> tuple[slice, tuple[int, int]]:
+        """The taps that the pixels `phase, phase + stride, …` see, and the zeros to put around `dy`."""
+        low = window.padding[axis][0]
+        tiles, behind = -(-shape[1 + axis] // stride), (phase + low) // stride
+        taps = slice((phase + low) % stride, None, stride)
+        count = len(range(kernel.shape[axis])[taps])
+        return taps, (count - 1 - behind, tiles + behind - dy.shape[1 + axis])
+
+    def pixels(row: int, column: int) -> jax.Array:
+        (rows, rows_padding), (columns, columns_padding) = along(0, row), along(1, column)
+        taps = kernel[rows, columns][::-1, ::-1]
+        return correlate(dy, taps, Window(1, (rows_padding, columns_padding)))
+
+    if stride == 1:
+        return pixels(0, 0)
+    tiles = jnp.stack([jnp.stack([pixels(i, j) for j in range(stride)], 3) for i in range(stride)], 2)
+    batch, height, _, width, _, channels = tiles.shape
+    whole = tiles.reshape(batch, height * stride, width * stride, channels)
+    return whole[:, : shape[1], : shape[2]]
+
+
+def kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
+    """The gradient of the kernel: per tap, the sum over images and pixels of `dy` times the shifted image.
+
+    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are
+    written as a loop that adds whole rows, and only the sum over the width is left to a reduction. Several
+    rows a step are a little faster on jax 0.12 and six times slower on 0.10.
+
+    Rows are flat, since loops over the few channels of an early layer are too short to run at full speed, and
+    flat before the loop, since XLA vectorizes nothing where it has to take a position apart into column and
+    channel. For the same reason the columns that a tap sees with a stride are put side by side first.
+    """
+    stride, kernel_size = window.stride, kernel.shape[:2]
+    images, (batch, height, width, channels) = pad(x, window.padding), dy.shape
+    columns = [images[:, :, phase::stride] for phase in range(stride)]
+    columns = [phase.reshape(*phase.shape[:2], -1) for phase in columns]
+    dy, length = dy.reshape(batch * height, -1), width * channels
+    dtype = sum_dtype(x.dtype)
+
+    def add(step: int, sums: list[jax.Array]) -> list[jax.Array]:
+        image, row = step // height, step % height
+        above = [
+            lax.dynamic_slice(phase, (image, row * stride, 0), (1, kernel_size[0], phase.shape[2]))[0]
+            for phase in columns
+        ]
+        grads = dy[step].astype(dtype)
+        taps = (
+            lax.slice(above[j % stride][i], (j // stride * channels,), (j // stride * channels + length,))
+            for i, j in taps_of(kernel_size)
+        )
+        return [total + tap.astype(dtype) * grads for total, tap in zip(sums, taps, strict=True)]
+
+    zeros = [jnp.zeros(length, dtype)] * (kernel_size[0] * kernel_size[1])
+    sums = lax.fori_loop(0, batch * height, add, zeros)
+    gradient = jnp.stack([total.reshape(width, channels).sum(axis=0) for total in sums])
+    return gradient.reshape(kernel.shape).astype(kernel.dtype)

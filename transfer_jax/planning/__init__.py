@@ -1,0 +1,1 @@
+"""Plans: defaults, what a schedule trains, and what it costs."""

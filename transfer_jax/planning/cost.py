@@ -1,0 +1,197 @@
+"""What a schedule will cost: sizes from XLA, and seconds from a short calibration.
+
+Each phase is compiled and takes a few steps on a few of the images, at a rate of zero, in a folder of its
+own. What a controller will freeze later is not foreseen: its phases are counted as they begin.
+"""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import ImageDataset
+from transfer_jax.features import Tier
+from transfer_jax.freezing.labels import FROZEN
+from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.training.cache_choice import Caching
+from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, multipliers
+from transfer_jax.training.phase_data import EXTRACTION_BATCH, tier_of
+from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_trainer import PhaseTrainer
+from transfer_jax.training.run import Run, prepare
+
+_EXTRACTED = 8 * EXTRACTION_BATCH
+"""Images that the prefix is timed on."""
+_WARM_UP = 2
+_LEAST_STEPS, _MOST_STEPS = 5, 200
+_STEP_SECONDS = 2.0
+"""Steps are timed for so long."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseCost:
+    """What one phase will cost.
+
+    Attributes:
+        name: Its name.
+        boundary: Where its cached features are taken; None if it trains on images.
+        reason: Why there.
+        tier: Where they are kept while it trains; None if it trains on images.
+        cache_bytes: Disk that they take.
+        rows: Rows of features to compute: those that no earlier phase has computed.
+        break_even: Epochs after which the cache has saved as much as it cost; None without one.
+        step_flops: Operations of a training step: two for each multiply-add of its convolutions and matrix
+            products.
+        step_bytes: Memory that a step reads and writes, as XLA counts it; None where that leaves out most of
+            a loop.
+        peak_bytes: Memory that a step needs, as XLA plans it: arguments, results and what is between them.
+        optimizer_bytes: Size of the optimizer's state.
+        programs: Number of programs to compile.
+        compile_seconds: Compiling them; less when they are in the compilation cache.
+        extract_seconds: Computing features.
+        train_seconds: Training steps, with the wait for their input.
+    """
+
+    name: str
+    boundary: str | None
+    reason: str
+    tier: Tier | None
+    cache_bytes: int
+    rows: int
+    break_even: float | None
+    step_flops: int
+    step_bytes: float | None
+    peak_bytes: int | None
+    optimizer_bytes: int
+    programs: int
+    compile_seconds: float
+    extract_seconds: float
+    train_seconds: float
+
+
+def estimate_costs(
+    config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None
+) -> tuple[PhaseCost, ...]:
+    """Foretells the cost of each phase on this machine, as if no features were cached yet; keeps no trace.
+
+    Args:
+        config: What would be trained.
+        progress: Where to report to.
+        dataset: The images, as for `fit`.
+
+    Raises:
+        ValueError: If the config cannot be.
+        FileNotFoundError: If the images or the weights are not on this machine.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        run = prepare(config, Path(scratch), progress, dataset)
+        few = _with_few_images(run)
+        phases = [run.parts(index) for index in range(len(config.schedule.phases))]
+        costs: list[PhaseCost] = []
+        computed: set[tuple] = set()
+        progress.start("calibrating phases", len(phases))
+        for parts in phases:
+            caching = run.caching(parts.phase, parts.boundary)
+            rows = _new_rows(run, caching, phases[: parts.index + 1], computed)
+            costs.append(_cost(run, few, parts, caching, rows))
+            progress.advance(1)
+        progress.finish()
+    return tuple(costs)
+
+
+def _with_few_images(run: Run) -> Run:
+    """The run on as many images as it is timed on."""
+
+    def few(dataset: ImageDataset, count: int) -> ImageDataset:
+        return dataset.subset(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+
+    return dataclasses.replace(
+        run,
+        # Some classes may have no image; a class weighs the same time whatever it weighs.
+        config=dataclasses.replace(run.config, class_weights="none", shared_features=False),
+        train=few(run.train, max(run.batch_size, _EXTRACTED)),
+        evaluation=few(run.evaluation, EXTRACTION_BATCH),
+    )
+
+
+def _new_rows(run: Run, caching: Caching, phases: list[PhaseParts], computed: set[tuple]) -> int:
+    """Rows that the last of the phases must compute, which are noted in `computed`."""
+    if caching.boundary is None:
+        return 0
+    parts = phases[-1]
+    below = run.block_names[: run.block_names.index(caching.boundary) + 1]
+    changed = tuple(
+        each.index
+        for each in phases[:-1]
+        if any(label != FROZEN and block_of(path) in below for path, label in each.labels.items())
+    )
+    varied = (parts.phase.views, parts.index) if parts.phase.augment else None
+    held_out = len(run.evaluation)
+    rows = 0
+    for what, count in ((("train", varied), caching.rows - held_out), (("held out",), held_out)):
+        key = (caching.boundary, changed, *what)
+        if key not in computed:
+            computed.add(key)
+            rows += count
+    return rows
+
+
+def _cost(run: Run, few: Run, parts: PhaseParts, caching: Caching, rows: int) -> PhaseCost:
+    """Calibrates a phase."""
+    cached = caching.boundary is not None
+    tier = tier_of(run, caching.bytes) if cached else None
+    phase = dataclasses.replace(
+        parts.phase, cache="require" if cached else "off", views=min(parts.phase.views, 1)
+    )
+    features = run.workdir / f"features-{parts.index}"  # Its own, or else there would be nothing to time.
+    config = dataclasses.replace(few.config, feature_dir=str(features), feature_tier=tier or "auto")
+    few = dataclasses.replace(few, config=config)
+    trainer = PhaseTrainer(few, dataclasses.replace(parts, phase=phase), run.arrays, Silent())
+    inputs = trainer.inputs
+    row_seconds = (inputs.extract_seconds - inputs.compile_seconds) / max(inputs.extracted, 1)
+    train_seconds = _train_seconds(trainer)
+    trainer.predict()
+    step = trainer.programs.step
+    assert step is not None
+    return PhaseCost(
+        name=phase.name,
+        boundary=caching.boundary,
+        reason=caching.reason,
+        tier=tier,
+        cache_bytes=caching.bytes if cached else 0,
+        rows=rows,
+        break_even=rows / len(run.train) if cached else None,
+        step_flops=2 * step.multiply_adds,
+        step_bytes=step.bytes if (step.flops or 0) > 1.9 * step.multiply_adds else None,
+        peak_bytes=step.peak_bytes,
+        optimizer_bytes=trainer.optimizer_bytes,
+        programs=trainer.programs.count + (inputs.compile_seconds > 0),
+        compile_seconds=trainer.compile_seconds,
+        extract_seconds=rows * row_seconds,
+        train_seconds=train_seconds,
+    )
+
+
+def _train_seconds(trainer: PhaseTrainer) -> float:
+    """Times some steps, and says what all of them will take."""
+    parts, batches = trainer.parts, iter(trainer.inputs.train)
+    scale, measured = None, 0.0
+    if parts.phase.statistic != "none":
+        found = trainer.measure(parts.rates(0), STATISTIC_BATCHES)
+        started = time.perf_counter()
+        trainer.measure(parts.rates(0), STATISTIC_BATCHES)
+        measured = time.perf_counter() - started
+        scale = multipliers(parts.phase.statistic, found)
+    rates = jax.tree.map(lambda rate: np.float32(0), parts.rates(0, scale))
+    for _ in range(1 + _WARM_UP):
+        trainer.step(next(batches), rates)
+    steps, seconds, started = 0, 0.0, time.perf_counter()
+    while steps < _LEAST_STEPS or (seconds < _STEP_SECONDS and steps < _MOST_STEPS):
+        trainer.step(next(batches), rates)
+        steps, seconds = steps + 1, time.perf_counter() - started
+    return parts.steps * seconds / steps + parts.phase.epochs * measured

@@ -1,0 +1,267 @@
+"""What a schedule will need of each chip of a TPU pod, from the real compiler, on a machine without a TPU.
+
+Each phase's training step is compiled for the pod ahead of time, which needs the package `libtpu`; nothing
+runs. The time of a step is a bound, a roofline over the chip's published peaks (Williams et al. 2009): no
+step is faster, and how near to it one comes depends on the network.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import ImageDataset
+from transfer_jax.distributed.sharding import Strategy
+from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.report.progress import Progress
+from transfer_jax.training.background_compile import compiled_step
+from transfer_jax.training.compile import Compiled
+from transfer_jax.training.run import abstract_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Published peaks of one chip.
+
+    Attributes:
+        flops: Operations a second in bfloat16.
+        memory: Bytes of high-bandwidth memory.
+        bandwidth: Bytes a second between it and the chip.
+        link: Bytes a second to other chips, in one direction, over all links.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    link: float
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
+}
+"""Source: docs.cloud.google.com/tpu/docs/v5e, v5p-training and v6e, "key specifications"."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PodCost:
+    """What a training step of one phase needs, a chip.
+
+    Attributes:
+        name: The phase.
+        train: Its selector.
+        boundary: Where its cached features are taken; None if it trains on images.
+        chips: Chips of the pod.
+        images: Images a chip and step.
+        memory: Bytes of memory: parameters, optimizer state, activations.
+        fits: Whether that is less than the chip has.
+        arguments: Bytes of what stays there between steps: parameters, optimizer state, the batch.
+        flops: Operations.
+        bytes: Bytes to and from the memory.
+        exchanged: Bytes sent to other chips.
+        compute_seconds: Least time for the operations.
+        memory_seconds: Least time for those bytes.
+        exchange_seconds: Least time for the exchange.
+        compile_seconds: What compiling took here.
+        reason: What the compiler says of a step that does not fit; else empty.
+    """
+
+    name: str
+    train: str
+    boundary: str | None
+    chips: int
+    images: int
+    memory: float = math.nan
+    fits: bool = False
+    arguments: float = math.nan
+    flops: float = math.nan
+    bytes: float = math.nan
+    exchanged: float = math.nan
+    compute_seconds: float = math.nan
+    memory_seconds: float = math.nan
+    exchange_seconds: float = math.nan
+    compile_seconds: float = math.nan
+    reason: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The roofline: no step is faster."""
+        return max(self.compute_seconds, self.memory_seconds, self.exchange_seconds)
+
+    @property
+    def bound(self) -> str:
+        """What bounds it."""
+        times = {
+            "compute": self.compute_seconds,
+            "memory": self.memory_seconds,
+            "exchange": self.exchange_seconds,
+        }
+        return "" if self.reason else max(times, key=lambda name: times[name])
+
+
+def without_tpu() -> None:
+    """Lets JAX compute on the CPU, and `libtpu` not look for a TPU; to be called before devices are used."""
+    jax.config.update("jax_platforms", "cpu")
+    quiet = {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Or else two processes that compile at once are an error.
+    }
+    os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
+
+
+def pod_costs(
+    config: TrainConfig,
+    topology: str,
+    progress: Progress,
+    *,
+    images: int | None = None,
+    train: Sequence[str] = (),
+    dataset: ImageDataset | None = None,
+) -> Iterator[PodCost]:
+    """Compiles each phase for a pod, and says what it needs; yields as it goes.
+
+    Args:
+        config: What would be trained; its `strategy` is a mesh.
+        topology: Such as `v5e:16x16`.
+        progress: Where to report to.
+        images: Images a chip and step; None takes the config's `batch_size` over all chips.
+        train: Selectors, a phase each, instead of the schedule's; all else of them is its last phase's.
+        dataset: The images, as for `fit`; only their number and classes count.
+
+    Raises:
+        ValueError: If there is no such topology, or the batch cannot be split over it.
+        ImportError: If `libtpu` is not installed.
+    """
+    chip, devices = _devices(topology)
+    strategy = Strategy.of(
+        "mesh", fsdp=config.fsdp, tensor=config.tensor, batch_norm=config.batch_norm, devices=devices
+    )
+    if train:
+        last = config.schedule.phases[-1]
+        phases = tuple(dataclasses.replace(last, name=each, train=each) for each in train)
+        config = dataclasses.replace(config, schedule=Schedule(phases))
+    if images is not None:
+        config = dataclasses.replace(config, batch_size=images * strategy.count)
+    run = abstract_run(config, strategy, dataset)
+    for parts in [run.parts(index) for index in range(len(config.schedule.phases))]:
+        progress.start(f"compiling {parts.phase.name} for {topology}", 1)
+        what = {
+            "name": parts.phase.name,
+            "train": parts.phase.train,
+            "boundary": run.caching(parts.phase, parts.boundary).boundary,
+            "chips": len(devices),
+            "images": config.batch_size // strategy.count,
+        }
+        try:
+            yield _cost(compiled_step(run, parts), chip, what)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            yield PodCost(**what, reason=_first_sentence(str(error)))
+        progress.finish()
+
+
+def _devices(topology: str) -> tuple[Chip, list[Any]]:
+    kind = topology.split(":")[0]
+    if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
+        known = ", ".join(CHIPS)
+        raise ValueError(f"topology must be like v5e:16x16, of {known}, got {topology!r}")
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError("compiling for a pod needs libtpu: pip install 'transfer-jax[pods]'")
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"no topology {topology!r}: {_first_sentence(str(error))}") from error
+    return CHIPS[kind], list(found.devices)
+
+
+def _cost(step: Compiled, chip: Chip, what: dict) -> PodCost:
+    sizes, exchanged = step.run.memory_analysis(), exchanged_bytes(step.run.as_text())
+    assert step.peak_bytes is not None
+    flops, moved = step.flops or math.nan, step.bytes or math.nan
+    return PodCost(
+        **what,
+        memory=step.peak_bytes,
+        fits=step.peak_bytes <= chip.memory,
+        arguments=sizes.argument_size_in_bytes,
+        flops=flops,
+        bytes=moved,
+        exchanged=exchanged,
+        compute_seconds=flops / chip.flops,
+        memory_seconds=moved / chip.bandwidth,
+        exchange_seconds=exchanged / chip.link,
+        compile_seconds=step.seconds,
+    )
+
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
+_COLLECTIVE = re.compile(
+    r"= (?P<shape>\(.*?\)|\S+) "
+    r"(?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?P<start>-start)?\("
+)
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+_GROUPS = re.compile(
+    r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\}"
+    r"|mesh\[(?P<mesh>[^\]]*)\] \{(?P<axes>[^}]*)\})"
+)
+_AXIS = re.compile(r"'(\w+)'=(\d+)")
+
+
+def exchanged_bytes(program: str) -> float:
+    """Bytes that one chip sends to others in a compiled program, its collectives by rings.
+
+    Args:
+        program: Its text (HLO); the body of a loop counts once.
+    """
+    total = 0.0
+    for line in program.splitlines():
+        found = _COLLECTIVE.search(line)
+        if found is None:
+            continue
+        sizes = [_bytes(*array) for array in _ARRAY.findall(found["shape"])]
+        if found["start"] and found["kind"] != "all-reduce":
+            sizes = sizes[len(sizes) // 2 :]  # The operands come first in its tuple.
+        size = sum(sizes)
+        if found["kind"] == "collective-permute":
+            total += size
+            continue
+        count = _group_size(line)
+        share = (count - 1) / count
+        total += {
+            "all-reduce": 2 * size * share,
+            "all-gather": size * share,
+            "reduce-scatter": size * count * share,
+            "all-to-all": size * share,
+        }[found["kind"]]
+    return total
+
+
+def _bytes(kind: str, dimensions: str) -> int:
+    return _BYTES.get(kind, 0) * math.prod(int(size) for size in dimensions.split(",") if size)
+
+
+def _group_size(line: str) -> int:
+    found = _GROUPS.search(line)
+    if found is None:
+        raise ValueError(f"a collective without groups: {line.strip()[:200]}")
+    if found["size"]:
+        return int(found["size"])
+    if found["first"]:
+        return found["first"].count(",") + 1
+    sizes = {axis: int(size) for axis, size in _AXIS.findall(found["mesh"])}
+    return math.prod(sizes[axis.strip(" '")] for axis in found["axes"].split(","))
+
+
+def _first_sentence(message: str) -> str:
+    return " ".join(message.split())[:200]

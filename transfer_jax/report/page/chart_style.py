@@ -1,0 +1,121 @@
+"""What all charts share: the theme, colours, shapes and dashes, axes, hints, and the table beneath.
+
+Colours are variables of `templates/style.css`, so that one drawing suits a light page, a dark one and paper.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transfer_jax.report.page.elements import Chart, Column, Format, Table, finite
+
+INK, MUTED, LINE, FROZEN, HEAT = (f"var(--{name})" for name in ("ink", "muted", "line", "frozen", "heat"))
+COLOURS = tuple(f"var(--c{index})" for index in range(1, 9))
+"""Okabe and Ito's, which the colour-blind can tell apart; shapes and dashes say the same."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 4], [3, 1])
+HEIGHT = 230
+
+CONFIG: dict[str, Any] = {
+    "aria": False,  # The page says it in words of its own, and has the figures in a table.
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "range": {"category": list(COLOURS)},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "domainColor": LINE,
+        "tickColor": LINE,
+        "gridColor": LINE,
+    },
+    "axisX": {"grid": False, "labelOverlap": True},
+    "axisY": {"tickCount": 5, "domain": False, "ticks": False},
+    "legend": {
+        "labelColor": INK,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "titleFontSize": 11,
+        "orient": "top",
+        "labelLimit": 260,
+    },
+    "bar": {"cornerRadiusEnd": 3},
+    "text": {"fontSize": 11},
+}
+"""The theme of all charts."""
+
+_NUMBER: dict[Format, str] = {"percent": ".1%", "count": ",", "rate": ".2~g", "seconds": ",.1f"}
+
+
+def chart(
+    title: str,
+    about: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+    spec: Mapping[str, Any],
+    *,
+    table: Table | None = None,
+    wide: bool = False,
+) -> Chart:
+    """A chart of some rows, with a table of them unless another is given.
+
+    Args:
+        title: What it shows.
+        about: How to read it.
+        rows: The figures.
+        columns: By field of a row, its column in the table.
+        spec: The drawing, without the figures.
+        table: What to show instead of all rows.
+        wide: Whether it takes the width of the page.
+    """
+    table = table or Table(
+        title, list(columns.values()), [[row.get(field) for field in columns] for row in rows]
+    )
+    values = finite([{field: row.get(field) for field in row} for row in rows])
+    full = {"width": "container", "height": HEIGHT, "data": {"values": values}, **spec}
+    return Chart(title, about, full, table, wide)
+
+
+def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
+    """The encoding of a figure."""
+    looks = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
+    return {"field": field, "type": "quantitative", "title": title, "axis": looks.get(form, {}), **more}
+
+
+def hints(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """What is told of a mark under the pointer."""
+    return [
+        {
+            "field": field,
+            "title": column.name,
+            **(
+                {"type": "quantitative", "format": _NUMBER.get(column.format, ".4~g")}
+                if column.numeric
+                else {}
+            ),
+        }
+        for field, column in columns.items()
+    ]
+
+
+def by_series(names: Sequence[str], field: str = "series") -> dict[str, Any]:
+    """Colours, shapes and dashes of series, told by one legend."""
+    scale = {"domain": list(names)}
+    legend = {"title": None} if len(names) > 1 else None
+    dashes = [
+        {"test": f"datum.{field} === {json.dumps(name)}", "value": dash}
+        for name, dash in zip(names[1:], _cycled(DASHES, names)[1:], strict=True)
+    ]
+    return {
+        "color": {"field": field, "scale": {**scale, "range": _cycled(COLOURS, names)}, "legend": legend},
+        "shape": {"field": field, "scale": {**scale, "range": _cycled(SHAPES, names)}, "legend": legend},
+        "strokeDash": {"condition": dashes, "value": DASHES[0]},
+    }
+
+
+def _cycled(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [values[index % len(values)] for index in range(len(names))]

@@ -1,0 +1,53 @@
+"""A page as HTML: one file with its style, its scripts and its figures, which asks nothing of a network."""
+
+import functools
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from transfer_jax.report.page.chart_style import CONFIG
+from transfer_jax.report.page.elements import Chart, Charts, Link, Page
+from transfer_jax.report.page.formats import written
+from transfer_jax.report.page.vega import packed_vega
+from transfer_jax.storage.atomic_write import write_text
+
+
+def write_page(page: Page, path: Path) -> Path:
+    """Writes a page, and returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, render(page))
+    return path
+
+
+def render(page: Page) -> str:
+    """A page as HTML."""
+    parts = [part for section in page.sections for part in section.parts]
+    drawn = any(isinstance(part, Chart | Charts) for part in parts)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(page=page, theme=CONFIG, vega=packed_vega() if drawn else "")
+    )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["written"] = written
+    environment.tests["link"] = lambda cell: isinstance(cell, Link)
+    environment.globals["asset"] = _asset
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """A file of `templates`, as it is."""
+    return Markup(resources.files(__package__ or "").joinpath("templates", name).read_text())

@@ -1,0 +1,199 @@
+"""The sections on what a run did at which depth, and on how far its probabilities can be trusted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from transfer_jax.report.page.chart_style import COLOURS, MUTED, axis, chart, hints
+from transfer_jax.report.page.charts import MOST_COLUMNS, bars, curves, heat_map
+from transfer_jax.report.page.elements import (
+    Chart,
+    Charts,
+    Column,
+    Format,
+    Part,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    Text,
+    finite,
+)
+from transfer_jax.report.page.formats import number, percent
+from transfer_jax.report.page.inline_images import inlined
+from transfer_jax.report.page.run_files import Record
+
+_STATISTICS = {
+    "rgn": ("Relative gradient norm", "Norm of the gradient over that of the parameters.", True),
+    "snr": ("Gradient signal to noise", "Squared mean over variance of the gradient, over outputs.", True),
+    "grad_norm": ("Gradient norm", "Norm of the gradient of all parameters of a block.", True),
+    "update": ("Relative update", "Norm of the next update over that of the parameters.", True),
+    "distance": ("Distance from the pretrained weights", "Relative to the norm of the weights.", True),
+    "cka": ("Likeness to the pretrained features", "Linear CKA on a fixed batch; 1 is alike.", False),
+}
+"""By statistic: what it is called, how to read it, and whether its colours are logarithmic."""
+
+
+def depth_section(record: Record) -> Section | None:
+    """Statistics of blocks by steps, and at the end of the run."""
+    found = record.json("diagnostics.json")
+    charts = [
+        _over_time(name, record.measured[name], record) for name in _STATISTICS if name in record.measured
+    ]
+    for name, title, form in (
+        ("cka", "Likeness to the pretrained features at the end", "number"),
+        ("distance", "Distance from the pretrained weights at the end", "number"),
+    ):
+        if found.get(name):
+            charts.append(_at_the_end(title, _STATISTICS[name][1], finite(found[name]), form, record))
+    charts += _interpolation(found.get("interpolation", []))
+    parts: list[Part] = [Charts(charts)] if charts else []
+    omitted = [f"Diagnostics have no {part}: {why}." for part, why in found.get("omitted", {}).items()]
+    return Section("By depth", [*parts, Text(omitted)] if omitted else parts)
+
+
+def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) -> Chart:
+    title, about, log = _STATISTICS[name]
+    groups = np.array_split(np.arange(len(lines)), min(len(lines), MOST_COLUMNS))
+    rows, before = [], 0
+    starts = [span["first"] for span in record.spans(by="step")]
+    blocks = [block for block in record.blocks if any(block in line["blocks"] for line in lines)]
+    for group in groups:
+        first, last = (lines[int(index)]["step"] for index in (group[0], group[-1]))
+        before = max([before, *(start for start in starts if start < first)])
+        for block in blocks:
+            values = [finite(lines[int(index)]["blocks"].get(block)) for index in group]
+            values = [value for value in values if value is not None]
+            if values:
+                value = float(f"{np.mean(values):.4g}")
+                rows.append({"block": block, "first": before, "last": last, "value": value})
+        before = last
+    table = _ends(title, lines, blocks)
+    return heat_map(
+        title,
+        f"{about} Grey: not trained, or not known.",
+        rows,
+        blocks=blocks,
+        x="step",
+        value=Column(title.lower(), "number"),
+        spans=record.spans(by="step"),
+        log=log,
+        table=table,
+    )
+
+
+def _ends(title: str, lines: Sequence[Mapping[str, Any]], blocks: Sequence[str]) -> Table:
+    rows: list[Any] = []
+    for block in reversed(blocks):
+        values = [finite(line["blocks"].get(block)) for line in lines]
+        values = [value for value in values if value is not None]
+        if values:
+            rows.append([block, values[0], values[-1], max(values)])
+    columns = [Column("block"), *(Column(name, "number") for name in ("first", "last", "highest"))]
+    return Table(title, columns, rows)
+
+
+def _at_the_end(title: str, about: str, values: Mapping[str, float], form: Any, record: Record) -> Chart:
+    known = {name: value for name, value in values.items() if value is not None}
+    names = [block for block in record.blocks if block in known]
+    names = [*reversed([*names, *(name for name in known if name not in names)])]
+    rows = [{"name": name, "value": known[name], "shown": number(known[name])} for name in names]
+    columns = {"name": Column("block"), "value": Column(title.removesuffix(" at the end").lower(), form)}
+    return bars(title, about, rows, names=names, **columns, shown="shown")
+
+
+def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Scores on the straight line between the weights of the start and those of the end."""
+    about = "Weights on the straight line from the pretrained ones (0) to the trained ones (1)."
+    charts = []
+    shown: tuple[tuple[str, dict[str, str], Format], ...] = (
+        ("Accuracy between start and end", {"accuracy": "held out", "train_accuracy": "training"}, "percent"),
+        ("Loss between start and end", {"log_loss": "held out", "train_loss": "training"}, "number"),
+    )
+    for title, names, form in shown:
+        rows = [
+            {"series": series, "x": point["alpha"], "y": point[name]}
+            for name, series in names.items()
+            for point in points
+            if point.get(name) is not None
+        ]
+        if rows:
+            series = [name for name in names.values() if any(row["series"] == name for row in rows)]
+            x, y = Column("share of the way", "number"), Column(title.split()[0].lower(), form)
+            charts.append(curves(title, about, rows, x=x, y=y, names=series))
+    return charts
+
+
+def calibration_section(record: Record) -> Section | None:
+    """The reliability curve, if diagnostics were made."""
+    found = record.json("diagnostics.json").get("calibration")
+    if not found:
+        return None
+    rows = [row for row in finite(found["bins"]) if row["images"]]
+    columns = {
+        "confidence": Column("mean confidence", "percent"),
+        "accuracy": Column("accuracy", "percent"),
+        "images": Column("images", "count"),
+    }
+    line = {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]}
+    whole = {"scale": {"domain": [0, 1]}}
+    mark = {"type": "point", "filled": True, "opacity": 1, "color": COLOURS[0]}
+    size = {"field": "images", "type": "quantitative", "scale": {"range": [25, 400]}}
+    spec = {
+        "encoding": {
+            "x": axis("confidence", "confidence", "percent", **whole),
+            "y": axis("accuracy", "accuracy", "percent", **whole),
+        },
+        "layer": [
+            {"data": line, "mark": {"type": "line", "color": MUTED, "strokeDash": [3, 3]}},
+            {"mark": {"type": "line", "color": COLOURS[0]}},
+            {"mark": mark, "encoding": {"size": size, "tooltip": hints(columns)}},
+        ],
+        "height": 300,
+    }
+    about = "How often the model is right (up) when it is so sure (right); on the dashed line they agree."
+    drawn = chart("Reliability", about, rows, columns, spec)
+    said = (
+        f"Expected calibration error: {percent(found['ece'])}, the mean distance between how sure the model "
+        "is and how often it is right, on the held-out images."
+    )
+    return Section("Calibration", [Text([said]), Charts([drawn])])
+
+
+def group_section(record: Record) -> Section | None:
+    """Scores by groups of the held-out images."""
+    groups = record.json("diagnostics.json").get("groups")
+    if not groups:
+        return None
+    columns = [Column("group"), Column("images", "count"), Column("accuracy", "percent")]
+    columns.append(Column("balanced accuracy", "percent"))
+    rows = [
+        [name, *(row.get(key) for key in ("images", "accuracy", "balanced_accuracy"))]
+        for name, row in groups.items()
+    ]
+    return Section("Groups", [Table("Held-out images by group", columns, rows)])
+
+
+def map_section(record: Record) -> Section | None:
+    """Where the network looked."""
+    maps = record.json("diagnostics.json").get("maps")
+    if not maps:
+        return None
+    pictures = [
+        Picture(
+            source,
+            f"Where the network looked in {each['name']}, a {each['label']} taken for {each['predicted']}",
+            (
+                each["predicted"]
+                if each["predicted"] == each["label"]
+                else f"{each['label']}, taken for {each['predicted']}",
+                f"{percent(each['confidence'])} sure",
+            ),
+        )
+        for each, source in inlined(record.workdir / "diagnostics", maps)
+    ]
+    methods = ", ".join(sorted({each["method"] for each in maps if "method" in each}))
+    said = "Bright places in held-out images spoke most for the class that was named"
+    said = f"{said}: {methods}." if methods else f"{said}."
+    return Section("Where it looks", [Text([said]), Pictures(pictures, wide=True)] if pictures else [])

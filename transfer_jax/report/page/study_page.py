@@ -1,0 +1,168 @@
+"""The report of a study, finished or under way."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer_jax.report.page.elements import (
+    Chart,
+    Charts,
+    Code,
+    Column,
+    Link,
+    Page,
+    Part,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+)
+from transfer_jax.report.page.formats import count, operations, percent, seconds
+from transfer_jax.report.page.html import write_page
+from transfer_jax.report.page.reproduce import environment_parts
+from transfer_jax.report.page.run_files import read_json
+from transfer_jax.report.page.study_charts import level_chart, pareto_chart
+from transfer_jax.report.page.study_files import STUDY, Results, worded
+from transfer_jax.report.page.study_tables import comparison_parts, format_of, target_parts, trend_parts
+
+_BY_LEVEL = (
+    ("accuracy", "Accuracy", "On held-out images."),
+    ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on held-out images."),
+    ("log_loss", "Log loss", "On held-out images; lower is better."),
+    ("overfit_gap", "Overfit gap", "Accuracy on training images less that on held-out ones."),
+    ("ece", "Calibration error", "Distance between confidence and accuracy; lower is better."),
+    ("seconds", "Time", "Wall time of a trial; features shared with others count where they were made."),
+)
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is that of a study."""
+    return (folder / STUDY).is_file()
+
+
+def write_study_report(folder: Path, path: Path | None = None) -> Path:
+    """Writes the report of a study from the files of its folder; it may still be running.
+
+    Args:
+        folder: The study's folder.
+        path: The file; `report.html` in the folder, if not given.
+
+    Raises:
+        FileNotFoundError: If the folder is not one of a study.
+        ValueError: If a file in it is damaged.
+    """
+    if not is_study(folder):
+        raise FileNotFoundError(f"{folder} is not the folder of a study: it has no {STUDY}")
+    return write_page(study_page(Results(folder)), path or folder / "report.html")
+
+
+def study_page(results: Results) -> Page:
+    """The report of a study; a section is there if there is anything for it."""
+    study = results.study
+    asked = Section("Asked and answered", [_sentences(results), _tiles(results)])
+    sections = [
+        asked,
+        Section(f"By {worded(results.factor)}", [*_by_level(results), *trend_parts(results)]),
+        Section("Accuracy and cost", _costs(results)),
+        Section("Comparisons", comparison_parts(results)),
+        Section("Trials", _trials(results)),
+        Section("To repeat it", _origin(results)),
+    ]
+    title = f"Study: {worded(study['name'])}"
+    state = f"{len(results.rows)} of {len(study['trials'])} trials are over"
+    return Page(title, f"{study['question']} — {state}", [each for each in sections if each.parts])
+
+
+def _sentences(results: Results) -> Text:
+    said = list(results.answer.get("sentences", []))
+    answered = results.answer.get("finished", len(results.rows))
+    if said and answered != len(results.rows):
+        said.append(
+            f"That was said of {count(answered)} trials; there are {count(len(results.rows))} by now."
+        )
+    if said:
+        return Text(said, lead=True)
+    done, asked = len(results.rows), len(results.study["trials"])
+    return Text(
+        [
+            results.study["question"],
+            f"There is no answer yet: {count(done)} of {count(asked)} trials are over. "
+            "What is shown below is what they found so far, without intervals.",
+        ],
+        lead=True,
+    )
+
+
+def _tiles(results: Results) -> Tiles:
+    study, rows = results.study, results.rows
+    tiles = [
+        Tile("trials", f"{len(rows)} of {len(study['trials'])}", f"{len(results.labels)} levels"),
+        Tile("seeds", count(len(study["seeds"])), "each a split, an order and a head of its own"),
+    ]
+    means = results.means("accuracy")
+    if means:
+        best = max(means, key=lambda row: row["mean"])
+        tiles.append(
+            Tile("best mean accuracy", percent(best["mean"]), f"{best['series']} {best['level']}".strip())
+        )
+    spent = [row["seconds"] for row in rows if row.get("seconds")]
+    if spent:
+        tiles.append(Tile("time of all trials", seconds(sum(spent)), "one after the other"))
+    used, without = (_total(rows, name) for name in ("operations", "operations_uncached"))
+    if used and without:
+        note = f"{without / used:.1f} times as many without cached features"
+        tiles.append(Tile("operations", operations(used), note))
+    return Tiles(tiles)
+
+
+def _total(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return sum(row.get(name) or 0 for row in rows)
+
+
+def _by_level(results: Results) -> list[Part]:
+    drawn = [level_chart(results, metric, title, about) for metric, title, about in _BY_LEVEL]
+    charts = [each for each in drawn if each is not None]
+    return [Charts(charts)] if charts else []
+
+
+def _costs(results: Results) -> list[Part]:
+    drawn = [pareto_chart(results, cost) for cost in ("operations", "seconds")]
+    charts: list[Chart] = [each for each in drawn if each is not None]
+    parts: list[Part] = [Charts(charts)] if charts else []
+    return [*parts, *target_parts(results)]
+
+
+def _trials(results: Results) -> list[Part]:
+    failed = [(each["trial"], each["error"]) for each in results.answer.get("failed", [])]
+    parts: list[Part] = []
+    if failed:
+        parts.append(Table("Trials that failed", [Column("trial"), Column("error")], failed))
+    if not results.rows:
+        return parts
+    names = [name for name in results.rows[0] if not isinstance(results.rows[0][name], list | dict)]
+    columns = [
+        Column(worded(name), format_of(name, [row.get(name) for row in results.rows])) for name in names
+    ]
+    rows = [
+        [_linked(results, row[name]) if name == "trial" else row.get(name) for name in names]
+        for row in results.rows
+    ]
+    return [*parts, Table("All trials that are over", columns, rows)]
+
+
+def _linked(results: Results, trial: str) -> Link | str:
+    target = Path("trials", trial, "report.html")
+    return Link(trial, target.as_posix()) if (results.folder / target).is_file() else trial
+
+
+def _origin(results: Results) -> list[Part]:
+    command = results.study.get("command")
+    text = command if isinstance(command, str) else " ".join(command or [])
+    parts: list[Part] = [Code("The command", text)] if text else []
+    places = [
+        results.folder,
+        *(results.folder / "trials" / trial["name"] for trial in results.study["trials"]),
+    ]
+    found = next((each for each in (read_json(place / "environment.json") for place in places) if each), {})
+    return [*parts, *environment_parts(found)]

@@ -1,0 +1,93 @@
+"""The tables of what a study answers: comparisons, trends, and what a target takes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from transfer_jax.report.page.elements import Column, Format, Part, Table, Text
+from transfer_jax.report.page.study_files import FORMATS, Results, worded
+
+_FIRST = (
+    "a",
+    "b",
+    "level",
+    "where",
+    "metric",
+    "difference",
+    "low",
+    "high",
+    "direction",
+    "verdict",
+    "p_holm",
+    "p",
+)
+_OF_METRIC = ("difference", "low", "high", "mean", "target")
+"""Figures that are written as the metric that they are of."""
+
+
+def comparison_parts(results: Results) -> list[Part]:
+    """Which levels were compared with which, and what may be said of them."""
+    answer = results.answer
+    if not answer.get("comparisons"):
+        return []
+    said = [
+        "Differences are within pairs of one seed, so of one split. The p-values are corrected after Holm "
+        "for all comparisons of the study. “No difference shown” does not mean that there is none.",
+        *answer.get("notes", []),
+    ]
+    return [Text(said), *record_table(results, "Differences, first less second", answer["comparisons"])]
+
+
+def trend_parts(results: Results) -> list[Part]:
+    """Whether figures rise or fall along the levels."""
+    return record_table(results, "Trends along the levels", results.answer.get("trends"))
+
+
+def target_parts(results: Results) -> list[Part]:
+    """What each level takes to come to an accuracy."""
+    return record_table(results, "What it takes to reach the target (medians)", results.answer.get("target"))
+
+
+def record_table(results: Results, caption: str, found: Iterable[Mapping[str, Any]] | None) -> list[Part]:
+    """A table of records by the keys that they have, the most telling first; none if there are no records."""
+    records = [_readable(results, record) for record in found or ()]
+    if not records:
+        return []
+    keys = dict.fromkeys(key for record in records for key in record)
+    names = sorted(keys, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+    for name in ("test", "metric"):
+        values = {record.get(name) for record in records}
+        if len(values) == 1 and len(records) > 1 and name in names:
+            names.remove(name)
+            caption = f"{caption}; {worded(name)}: {values.pop()}"
+    metrics = {record.get("metric", "accuracy") for record in records}
+    columns = [_column(name, [record.get(name) for record in records], metrics) for name in names]
+    return [Table(caption, columns, [[record.get(name) for name in names] for record in records])]
+
+
+def _readable(results: Results, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with labels for levels, and words for the other factors."""
+    found = {key: value for key, value in record.items() if not isinstance(value, Mapping | list)}
+    for key, label in (("a", "a_label"), ("b", "b_label"), ("level", "label")):
+        if key in found:
+            found[key] = str(found.pop(label, None) or results.labels.get(found[key], found[key]))
+    if "metric" in found:
+        found["metric"] = worded(found["metric"])
+    where = results.series({**record, **record.get("group", {})})
+    return {**found, "where": where} if where else found
+
+
+def _column(name: str, values: Sequence[Any], metrics: set[str]) -> Column:
+    """The column of some values."""
+    if name in _OF_METRIC and all(FORMATS.get(metric.replace(" ", "_")) == "percent" for metric in metrics):
+        return Column(worded(name), "percent")
+    return Column(worded(name), format_of(name, values))
+
+
+def format_of(name: str, values: Sequence[Any]) -> Format:
+    """How the values of a column are written."""
+    known = [value for value in values if value is not None]
+    if not known or any(isinstance(value, str | bool) for value in known):
+        return "text"
+    if name in FORMATS:
+        return FORMATS[name]
+    return "count" if all(isinstance(value, int) for value in known) else "number"

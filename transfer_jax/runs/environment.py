@@ -1,0 +1,71 @@
+"""Where a run is trained: software, machine and command, for whoever wants to repeat it."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import psutil
+
+import transfer_jax
+from transfer_jax.distributed import processes
+from transfer_jax.storage.atomic_write import write_text
+
+FILE = "environment.json"
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "pillow")
+_VARIABLES = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "JAX_PLATFORMS",
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+)
+"""Those that change what is computed."""
+
+
+def write_environment(workdir: Path, command: Sequence[str] = (), *, images_given: bool = False) -> None:
+    """Writes `environment.json` into a workdir, if this is the first process.
+
+    A run that goes on elsewhere has that of its last start.
+
+    Args:
+        workdir: The run's folder.
+        command: What was typed, word by word; empty if it was started from Python.
+        images_given: Whether the images were given as arrays, and are not those that the config names.
+    """
+    if processes.is_first():
+        content = {**environment(), "command": list(command), "images_given": images_given}
+        write_text(workdir / FILE, json.dumps(content, indent=1))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and machine of this process."""
+    devices = Counter((device.platform, device.device_kind) for device in jax.devices())
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {"transfer_jax": transfer_jax.__version__, **dict(_versions())},
+        "machine": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "cores": processes.cores(),
+        "memory": psutil.virtual_memory().total,
+        "devices": [
+            {"platform": name, "kind": kind, "count": count} for (name, kind), count in devices.items()
+        ],
+        "processes": processes.count(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _LIBRARIES:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue

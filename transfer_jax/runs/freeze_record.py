@@ -1,0 +1,66 @@
+"""What a phase leaves behind as proof: what stayed frozen, by hashes, and what trained, at which rates."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.freezing.freeze_check import together
+from transfer_jax.training.phase_trainer import PhaseTrainer
+
+
+def span(
+    trainer: PhaseTrainer, first: int, last: int, before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a certificate says of a stretch of a phase in which one structure trained.
+
+    Args:
+        trainer: The phase at this cut.
+        first: Its first step.
+        last: The step behind its last.
+        before: `digests` of all frozen parameters and statistics at its beginning.
+        after: The same at its end.
+    """
+    parts, state = trainer.parts, trainer.state
+    ends = {"first": parts.rates(first), "last": parts.rates(max(first, last - 1))}
+    return {
+        "steps": [first, last],
+        "cut": parts.cut,
+        "boundary": trainer.inputs.start,
+        "trained": {
+            "blocks": list(trainable_blocks(parts.labels)),
+            "parameters": sum(array.size for array in state.trainable.values()),
+            "statistics": len(state.stats),
+        },
+        "rates": {
+            name: {block: float(rate) for block, rate in rates.items()} for name, rates in ends.items()
+        },
+        "optimizer_bytes": trainer.optimizer_bytes,
+        "frozen": {
+            "arrays": len(before),
+            "sha256_before": together(before),
+            "sha256_after": together(after),
+        },
+    }
+
+
+def write_certificate(
+    workdir: Path, trainer: PhaseTrainer, spans: list[dict[str, Any]], frozen: Mapping[str, str]
+) -> Path:
+    """Writes the certificate of a phase that is over, `certificates/NN-NAME.json`.
+
+    Args:
+        workdir: The run's folder.
+        trainer: The phase at its end.
+        spans: Its stretches, see `span`.
+        frozen: `digests` of what was frozen at the end.
+    """
+    parts = trainer.parts
+    folder = workdir / "certificates"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{parts.index + 1:02}-{parts.phase.name}.json"
+    content = {"phase": parts.phase.name, "train": parts.phase.train, "spans": spans, "frozen": dict(frozen)}
+    write_text(path, json.dumps(content, indent=1))
+    return path

@@ -1,0 +1,87 @@
+"""Averages of trained models: greedy soups.
+
+Source: Wortsman et al. 2022, arXiv:2203.05482.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from transfer_jax.data import ImageDataset, load_dataset
+from transfer_jax.models.flat_arrays import Arrays, split
+from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.runs.predict import make_predictor
+from transfer_jax.weights.saved_model import SavedModel
+
+
+def greedy_soup(
+    candidates: Sequence[Arrays], score: Callable[[Arrays], float]
+) -> tuple[Arrays, tuple[int, ...]]:
+    """Averages models one after the other, best first, and keeps each that does not make the average worse.
+
+    Args:
+        candidates: The arrays of each model.
+        score: How good arrays are, on images that none was trained or is tested on; higher is better.
+
+    Returns:
+        The average, and the positions of the models in it.
+    """
+    alone = [score(arrays) for arrays in candidates]
+    best, *rest = sorted(range(len(candidates)), key=lambda index: -alone[index])
+    kept, reached = [best], alone[best]
+    for index in rest:
+        tried = score(average([candidates[each] for each in (*kept, index)]))
+        if tried >= reached:
+            kept, reached = [*kept, index], tried
+    return average([candidates[index] for index in kept]), tuple(kept)
+
+
+def average(candidates: Sequence[Arrays]) -> Arrays:
+    """The mean of each array over some models."""
+    first, *rest = candidates
+    return {path: sum((each[path] for each in rest), first[path]) / len(candidates) for path in first}
+
+
+def soup(
+    workdirs: Sequence[str | Path],
+    images: str | ImageDataset,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Makes a greedy soup of finished runs, and writes it as a model.
+
+    Args:
+        workdirs: The runs; of one network with the same classes.
+        images: Labelled images that decide, as for `TrainConfig`; neither trained on nor tested on.
+        out: Folder of the new model.
+        progress: Where to report to.
+
+    Returns:
+        The runs that are in it, best first.
+
+    Raises:
+        ValueError: If the runs are not alike, or know other classes than the images.
+    """
+    progress = progress or Silent()
+    loaded = [SavedModel.load(Path(workdir)) for workdir in workdirs]
+    dataset = load_dataset(images) if isinstance(images, str) else images
+    saved, model = loaded[0]
+    for workdir, (other, _) in zip(workdirs, loaded, strict=True):
+        if other != saved:
+            raise ValueError(f"{workdir} has another network, classes or preprocessing than {workdirs[0]}")
+    if dataset.class_names != saved.class_names:
+        raise ValueError(f"the models know {saved.class_names}, the images have {dataset.class_names}")
+    graphdef, _, _ = split(model)
+    candidates = [{**params, **stats} for _, params, stats in (split(each) for _, each in loaded)]
+
+    predictor = make_predictor(saved, graphdef, dataset)
+
+    def accuracy(arrays: Arrays) -> float:
+        return float(np.mean(predictor(arrays, progress).argmax(-1) == dataset.labels))
+
+    arrays, kept = greedy_soup(candidates, accuracy)
+    saved.save(Path(out), jax.device_get(arrays))
+    return tuple(Path(workdirs[index]) for index in kept)

@@ -1,0 +1,1 @@
+"""Searches: heads, tails and learning rates."""

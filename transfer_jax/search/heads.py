@@ -1,0 +1,165 @@
+"""Which head is best, or which suffix? A grid of them on features that are extracted once."""
+
+import csv
+import dataclasses
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import ImageDataset, ordered_batches, stratified_split
+from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.models import PRE_LOGITS
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.report.progress import Progress
+from transfer_jax.runs.workdir import check_place
+from transfer_jax.search.heads_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
+from transfer_jax.search.tail_sweep import SUFFIX_GRID, sweep_suffixes
+from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.training.evaluation import evaluation_metrics, predict
+from transfer_jax.training.phase_data import Extractor
+from transfer_jax.training.phase_programs import Programs
+from transfer_jax.training.run import Run, prepare
+from transfer_jax.weights.saved_model import SavedModel
+
+BASELINE_CS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the baseline's regularization, the best of which is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSearch:
+    """What a search found.
+
+    Attributes:
+        sweep: All candidates with their scores on the validation images.
+        seconds: Time to train them, compiling left out.
+        metrics: Scores of the best on the held-out images, which decided nothing.
+        baseline: The best C of a logistic regression, and its accuracy on the validation images; None where
+            more than a linear head trains.
+    """
+
+    sweep: Sweep
+    seconds: float
+    metrics: dict[str, Any]
+    baseline: tuple[float, float] | None
+
+
+def search_heads(
+    config: TrainConfig,
+    workdir: Path,
+    grid: Grid | None = None,
+    *,
+    train: str = "head",
+    validation_fraction: float = 0.25,
+    epochs: int = 100,
+    patience: int = 10,
+    progress: Progress,
+) -> HeadSearch:
+    """Trains a grid of heads or suffixes on cached features, and writes the best as a model, and `heads.csv`.
+
+    A part of the training images decides; the images held out are only scored in the end.
+
+    Args:
+        config: Which images, network and preprocessing; its schedule is not used.
+        workdir: Where to write.
+        grid: The candidates; by default 256 heads, or twelve suffixes.
+        train: Selector of what each candidate trains.
+        validation_fraction: Share of the training images that decides.
+        epochs: Epochs at most.
+        patience: Epochs without a gain after which a candidate stops.
+        progress: Where to report to.
+
+    Raises:
+        ValueError: If the lowest block would train, or the folder belongs to a training run.
+    """
+    check_place(config, workdir)
+    if (workdir / "config.json").exists():
+        raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
+    phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
+    on_one = {"strategy": "jit", "fsdp": 1, "tensor": 1}
+    run = prepare(dataclasses.replace(config, schedule=Schedule((phase,)), **on_one), workdir, progress)
+    parts = run.parts(0)
+    assert parts.boundary is not None  # or else its cache could not be required
+    extractor = Extractor(run, parts.boundary, run.arrays)
+    caches = [
+        extractor(part, progress, f"extracting {name} features").cache
+        for part, name in ((run.train, "training"), (run.evaluation, "evaluation"))
+    ]
+    features, held_out = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)
+    rows = {name: row for row, name in enumerate(run.train.names)}
+    known, asked = (
+        _examples(features[[rows[name] for name in part.names]], part)
+        for part in stratified_split(run.train, validation_fraction, config.seed)
+    )
+    linear = parts.boundary == PRE_LOGITS and not config.hidden
+    grid = grid or (Grid() if linear else SUFFIX_GRID)
+    count = len(grid.settings()) * len(grid.seeds)
+    what = "heads" if linear else "suffixes"
+    progress.say(f"training {count} {what} on {len(known.labels)} images; {len(asked.labels)} decide")
+    limits = {"epochs": epochs, "patience": patience}
+    started = time.perf_counter()
+    if linear:
+        classes, dropout = len(run.train.class_names), config.dropout or 0.0
+        sweep = sweep_heads(known, asked, classes, grid, dropout=dropout, **limits)
+    else:
+        sweep = sweep_suffixes(run, parts, known, asked, grid, progress=progress, **limits)
+    seconds = time.perf_counter() - started - sweep.compile_seconds
+    workdir.mkdir(parents=True, exist_ok=True)  # With a `feature_dir` nothing has made it.
+    write_text(workdir / "heads.csv", _csv(sweep))
+    best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
+    _save(run, best)
+    evaluate = jax.jit(Programs(run, parts).functions["evaluate"])
+    batches = ordered_batches(
+        lambda rows: {"features": held_out[rows]}, len(held_out), batch_size=run.batch_size
+    )
+    truth = run.evaluation
+    metrics = evaluation_metrics(
+        predict(evaluate, best, batches), truth.labels, truth.class_names, truth.weights
+    )
+    baseline = logistic_regression(known, asked) if linear else None
+    return HeadSearch(sweep, seconds, metrics, baseline)
+
+
+def logistic_regression(train: Examples, validation: Examples) -> tuple[float, float]:
+    """The best C of scikit-learn (L-BFGS, standardized features), and its validation accuracy."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train.features)
+    known, asked = (scaler.transform(each.features) for each in (train, validation))
+    found = []
+    for c in BASELINE_CS:
+        model = LogisticRegression(C=c, max_iter=1000)
+        model.fit(known, train.labels, sample_weight=train.weights)
+        found.append((float(model.score(asked, validation.labels, sample_weight=validation.weights)), c))
+    accuracy, c = max(found)
+    return c, accuracy
+
+
+def _examples(features: np.ndarray, dataset: ImageDataset) -> Examples:
+    return Examples(features, dataset.labels, dataset.weights)
+
+
+def _save(run: Run, arrays: Arrays) -> None:
+    saved = SavedModel(
+        model=run.config.model,
+        class_names=run.train.class_names,
+        preprocessing=run.preprocessing,
+        hidden=run.config.hidden,
+        taps=run.config.taps,
+    )
+    saved.save(run.workdir / "model", arrays)
+
+
+def _csv(sweep: Sweep) -> str:
+    """A line for each candidate, best first, without its arrays."""
+    names = [field.name for field in dataclasses.fields(Candidate) if field.repr]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([getattr(found, name) for name in names] for found in sweep.candidates)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Files: written atomically, mirrored from object storage, checkpoints."""

@@ -1,0 +1,201 @@
+"""Checkpoints on disk: orbax, with checksums of our own over every file.
+
+Orbax commits a step atomically, but loads a flipped byte of a large array without noticing; hence the
+checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums
+and where the run was. Of several processes all write the arrays, and the first all else.
+
+In object storage, of which each process has a copy of its own, the first writes whole arrays as NumPy does:
+orbax 0.12 writes to no `s3://`, and not from one process alone.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from transfer_jax.distributed import processes
+from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
+from transfer_jax.storage.remote import mirrored
+
+_PROGRESS = "progress"
+_logger = logging.getLogger(__name__)
+
+
+class CorruptCheckpointError(ValueError):
+    """A file of a checkpoint is not what was written."""
+
+
+class Checkpoints:
+    """The checkpoints of a run, newest kept.
+
+    A step without a record was cut off while it was saved: it is removed on opening.
+
+    Args:
+        directory: Where they lie.
+        keep: How many of the newest to keep.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        self._steps = directory.absolute() / "steps"
+        self._records = directory.absolute() / "records"
+        self._keep = keep
+        self._alone = mirrored(self._steps)
+        if processes.is_first() or self._alone:
+            self._steps.mkdir(parents=True, exist_ok=True)
+            self._records.mkdir(exist_ok=True)
+            for path in self._steps.iterdir():
+                if not (path.name.isdigit() and self._record(int(path.name)).is_file()):
+                    _logger.warning("%s was cut off while it was saved; it is removed", path)
+                    shutil.rmtree(path)
+        processes.wait("checkpoints opened")
+
+    def latest(self) -> int | None:
+        """The newest step, or None."""
+        return max(self._saved(), default=None)
+
+    def save(
+        self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
+    ) -> None:
+        """Saves a step, in place of an earlier save of it, and returns when it is on disk.
+
+        Args:
+            step: Steps taken since the beginning of the run.
+            trees: Arrays by name, in named groups; an empty group is left out.
+            progress: Where the run is, in JSON values.
+        """
+        content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
+        record = self._record(step)
+        if processes.is_first():
+            record.unlink(missing_ok=True)
+        if self._alone:
+            content = jax.tree.map(processes.to_host, content)
+            if processes.is_first():
+                _write_arrays(self._steps / str(step), content)
+        else:
+            ocp.save_checkpointables(str(self._steps / str(step)), content, overwrite=True)
+        if processes.is_first():
+            hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
+            write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
+            for old in sorted(self._saved())[: -self._keep]:
+                self._record(old).unlink(missing_ok=True)
+                shutil.rmtree(self._steps / str(old))
+        processes.wait("checkpoint saved")
+
+    def progress(self, step: int) -> dict[str, Any]:
+        """Where the run was at a step.
+
+        Raises:
+            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+        """
+        return self._verified(step)[_PROGRESS]
+
+    def names(self, step: int, name: str) -> set[str]:
+        """The names of the arrays in a group of a step.
+
+        Raises:
+            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+        """
+        self._verified(step)
+        folder = self._steps / str(step)
+        if self._alone:
+            return set(_read_arrays(folder, name))
+        found: Any = ocp.checkpointables_metadata(str(folder)).metadata
+        return set(found.get(name) or ())
+
+    def arrays(
+        self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
+    ) -> dict[str, jax.Array]:
+        """A group of arrays of a step, in the shapes and places of `template`, or whole on this device.
+
+        Raises:
+            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+        """
+        if template is not None and not template:
+            return {}
+        self._verified(step)
+        return self._load(step, name, None if template is None else dict(template))
+
+    def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
+        folder = self._steps / str(step)
+        if not self._alone:
+            template = _here(folder, name) if template is None else template
+            return ocp.load_checkpointables(str(folder), {name: template})[name] if template else {}
+        found = _read_arrays(folder, name)
+        return found if template is None else {key: _like(found[key], template[key]) for key in template}
+
+    def _verified(self, step: int) -> dict[str, Any]:
+        """The record of a step, whose files are all as they were written."""
+        try:
+            record = json.loads(self._record(step).read_text())
+            expected, progress = record["sha256"], record["progress"]
+        except (ValueError, KeyError):
+            raise CorruptCheckpointError(f"{self._record(step)} cannot be read") from None
+        found = {**self._hashes(step), _PROGRESS: _hash(progress)}
+        for name in sorted({*expected, *found}):
+            if expected.get(name) != found.get(name):
+                raise CorruptCheckpointError(
+                    f"{self._steps / str(step) / name} does not match its checksum; delete "
+                    f"{self._steps / str(step)} to go on from the checkpoint before it"
+                )
+        return record
+
+    def _saved(self) -> list[int]:
+        """The steps that are there, in no order."""
+        return [int(path.name) for path in self._steps.iterdir() if path.name.isdigit()]
+
+    def _hashes(self, step: int) -> dict[str, str]:
+        root = self._steps / str(step)
+        paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(root)): sha256(path) for path in paths}
+
+    def _record(self, step: int) -> Path:
+        return self._records / f"{step}.json"
+
+
+def _here(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """What arrays are like that were saved by any devices, to be read by one."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    saved: Any = ocp.checkpointables_metadata(str(folder)).metadata
+    return {
+        key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
+        for key, like in (saved.get(name) or {}).items()
+    }
+
+
+def _hash(progress: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+
+
+def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes groups of arrays; NumPy stores types that it does not know as raw bytes, so these are named."""
+    shutil.rmtree(folder, ignore_errors=True)  # An earlier save of the step may have had other groups.
+    folder.mkdir(parents=True)
+    for name, arrays in content.items():
+        types = {key: array.dtype.name for key, array in arrays.items()}
+        plain: Any = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
+        write_atomically(folder / f"{name}.npz", lambda file, plain=plain: np.savez(file, **plain))
+        write_text(folder / f"{name}.json", json.dumps(types))
+
+
+def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    if not (folder / f"{name}.json").is_file():
+        return {}
+    types = json.loads((folder / f"{name}.json").read_text())
+    with np.load(folder / f"{name}.npz") as file:
+        return {
+            key: file[f"array_{index}"].view(jnp.dtype(kind))
+            for index, (key, kind) in enumerate(types.items())
+        }
+
+
+def _like(array: np.ndarray, template: jax.Array) -> jax.Array:
+    """The array where another one is."""
+    return jax.make_array_from_callback(array.shape, template.sharding, lambda part: array[part])

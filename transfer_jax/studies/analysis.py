@@ -1,0 +1,225 @@
+"""What a study answers: figures, verdicts, and three sentences made of them."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.report.predictions import read_predictions
+from transfer_jax.studies.significance import ABSENT, TEST, Comparison, JudgedTrend, Scores, judge
+from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
+from transfer_jax.studies.study import TRIALS, Study
+from transfer_jax.studies.summary import sentences
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "weighted_accuracy",
+    "macro_f1",
+    "roc_auc",
+    "log_loss",
+    "ece",
+    "train_accuracy",
+    "train_log_loss",
+    "overfit_gap",
+    "trainable_parameters",
+    "operations",
+    "train_seconds",
+)
+_TARGET_BELOW_BEST = 0.01
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def answer(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
+    """Everything that the finished trials of a study say, as plain JSON values.
+
+    Args:
+        study: The study.
+        rows: The rows of its finished trials, with all that they hold.
+        folder: Its folder, in which the predictions of trials are.
+    """
+    parts = by_group(study, rows)
+    groups = [scores_of(study, group, part, folder) for group, part in parts.items() if part]
+    judgement = judge(groups, study.baseline, ordered=study.ordered)
+    levels = [level for group, part in parts.items() for level in _levels(study, group, part)]
+    target = [cost for scores in groups for cost in _target(study, scores, parts[scores.group])]
+    found = {
+        "study": study.name,
+        "question": study.question,
+        "finished": len(rows),
+        "trials": len(study.trials),
+        "levels": levels,
+        "comparisons": [_comparison(each) for each in judgement.comparisons],
+        "trends": [_trend(each) for each in judgement.trends],
+        "target": target,
+        "notes": judgement.notes(),
+        "operations": sum(row["operations"] for row in rows),
+        "operations_uncached": sum(row["operations_uncached"] for row in rows),
+        "train_seconds": sum(row["train_seconds"] for row in rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "images": {name: sorted({row[name] for row in rows}) for name in _IMAGES},
+    }
+    return {"sentences": sentences(study, groups, judgement, found), **found}
+
+
+_IMAGES = ("training_images", "held_out_images")
+
+Group = tuple[tuple[str, Any], ...]
+
+
+def by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any]]]:
+    """The rows by the values of all factors but the one that is compared."""
+    others = [name for name in study.arms[0].factors if name != study.factor]
+    found: dict[Group, list[Mapping[str, Any]]] = {}
+    for arm in study.arms:
+        found.setdefault(tuple((name, arm.factors[name]) for name in others), [])
+    for row in rows:
+        found[tuple((name, row[name]) for name in others)].append(row)
+    return found
+
+
+def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
+    """The results of a group of rows as arrays, with what each trial predicted."""
+    found = {(row[study.factor], row["seed"]): row for row in rows}
+    levels = tuple(dict.fromkeys(row[study.factor] for row in rows))
+    labels = {row[study.factor]: row["label"] for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+
+    def column(name: str) -> np.ndarray:
+        values = [[found.get((level, seed), {}).get(name) for seed in seeds] for level in levels]
+        return np.array(values, float)
+
+    places = {cell: folder / TRIALS / row["trial"] / "predictions.csv" for cell, row in found.items()}
+    predicted = {cell: read_right(path) for cell, path in places.items() if path.exists()}
+    images = sorted({name for each in predicted.values() for name in each})
+    position = {name: index for index, name in enumerate(images)}
+    right = np.full((len(levels), len(seeds), len(images)), ABSENT, np.int8)
+    for (level, seed), each in predicted.items():
+        chosen = [position[name] for name in each]
+        right[levels.index(level), seeds.index(seed), chosen] = list(each.values())
+    gap = column("overfit_gap")
+    configs = {trial.name: trial.config for trial in study.trials}
+    overlap = np.mean([_overlap(row, configs[row["trial"]]) for row in rows])
+    return Scores(
+        levels=levels,
+        labels=tuple(labels[level] for level in levels),
+        accuracy=column("accuracy"),
+        gap=None if np.isnan(gap).all() else gap,
+        right=right if len(predicted) == len(found) else None,
+        overlap=float(overlap),
+        group=group,
+    )
+
+
+def _overlap(row: Mapping[str, Any], config: TrainConfig) -> float:
+    """Held-out images over training images, as they were split: few of the latter may have been used."""
+    if config.images_per_class is None:
+        return row["held_out_images"] / row["training_images"]
+    return config.eval_fraction / (1 - config.eval_fraction)
+
+
+def read_right(path: Path) -> dict[str, bool]:
+    """By image, whether it was predicted right."""
+    found = read_predictions(path)
+    right = found.probabilities.argmax(-1) == found.labels
+    return dict(zip(found.names, right.tolist(), strict=True))
+
+
+def _levels(study: Study, group: Group, rows: Rows) -> list[dict[str, Any]]:
+    levels = dict.fromkeys(arm.factors[study.factor] for arm in study.arms)
+    found = []
+    for level in levels:
+        own = [row for row in rows if row[study.factor] == level]
+        if own:
+            entry = {"level": level, "label": own[0]["label"], "group": dict(group), "n": len(own)}
+            found.append(entry | _metrics(own))
+    return found
+
+
+def _metrics(rows: Rows) -> dict[str, Any]:
+    found = {}
+    for name in METRICS:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values:
+            each = mean_interval(values)
+            sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            found[name] = {"mean": each.mean, "low": each.low, "high": each.high, "sd": sd}
+            found[name]["interval"] = each.method
+    return found
+
+
+def _comparison(each: Comparison) -> dict[str, Any]:
+    scores, found = each.scores, each.paired
+    return {
+        "a": scores.levels[each.a],
+        "b": scores.levels[each.b],
+        "a_label": scores.labels[each.a],
+        "b_label": scores.labels[each.b],
+        "group": dict(scores.group),
+        "metric": "accuracy",
+        "family": each.family,
+        "n": found.n,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "p": each.p,
+        "p_holm": each.p_holm,
+        "test": TEST,
+        "verdict": each.verdict,
+        "p_t": found.p,
+        "p_mcnemar": each.p_mcnemar,
+        "p_wilcoxon": wilcoxon(found.differences),
+        "least_p_wilcoxon": least_wilcoxon(found.n),
+    }
+
+
+def _trend(each: JudgedTrend) -> dict[str, Any]:
+    return {
+        "metric": each.metric,
+        "group": dict(each.scores.group),
+        "levels": each.trend.levels,
+        "n": each.trend.seeds,
+        "direction": each.trend.direction,
+        "p": each.trend.p,
+        "p_holm": each.p_holm,
+        "p_page": each.trend.p_seeds,
+        "p_images": each.trend.p_images,
+        "test": "Page over seeds" + ("" if each.trend.p_images is None else ", and slopes over images"),
+        "verdict": each.verdict,
+    }
+
+
+def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
+    """What each level costs to come to an accuracy and stay; medians over seeds, None where half do not."""
+    best = float(scores.means.max())
+    target = best - _TARGET_BELOW_BEST if study.target is None else study.target
+    found = []
+    for level, label in zip(scores.levels, scores.labels, strict=True):
+        own = [row for row in rows if row[study.factor] == level]
+        first = [_to_stay(row["curve"], target) for row in own]
+        costs = {
+            name: median_cost([None if each is None else each[name] for each in first])
+            for name in ("operations", "seconds")
+        }
+        found.append(
+            {
+                "target": target,
+                "level": level,
+                "label": label,
+                "group": dict(scores.group),
+                "n": len(own),
+                "reached": sum(each is not None for each in first),
+                **costs,
+            }
+        )
+    return found
+
+
+def _to_stay(curve: Sequence[Mapping[str, Any]], target: float) -> Mapping[str, Any] | None:
+    """The evaluation from which on none is below a target; the first one above it may be luck."""
+    above = list(itertools.takewhile(lambda each: each["accuracy"] >= target, reversed(curve)))
+    return above[-1] if above else None

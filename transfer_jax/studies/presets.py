@@ -1,0 +1,325 @@
+"""The studies that come along.
+
+Each makes arms of one base config. The last phase of its schedule is what the study varies; the phases before
+it, such as the one that trains a new head, are the same in all arms.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import load_dataset
+from transfer_jax.freezing import recipes as published
+from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.recipes import RECIPES, five_steps
+from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.freezing.selectors import SelectorError
+from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.studies.study import Arm, Study
+from transfer_jax.training.phase_split import schedule_parts
+from transfer_jax.training.run import abstract_model, batch_size, split_images
+
+HEAD = "head only"
+
+
+def default_config(images: str) -> TrainConfig:
+    """What a study trains when nothing else is said: made to answer within half an hour on two cores.
+
+    With 96 pixels a step takes a fifth of the work of one with 224. The head trains for 20 epochs on features
+    that are computed once, which costs next to nothing; then what is unfrozen trains with it for 3 epochs,
+    which is most of the cost: in small batches, for more steps, and at a low rate, or so few epochs only undo
+    what was pretrained. No augmentation: features can be cached at every boundary, all arms see the same
+    images, and the gap between training and held-out images shows how much an arm overfits.
+    """
+    schedule = five_steps("all_()", head_epochs=20, epochs=3, learning_rate=5e-5, views=0)
+    plain = tuple(dataclasses.replace(phase, augment=False) for phase in schedule.phases)
+    settings = {"image_size": 96, "crop_fraction": 1.0, "batch_size": 16}
+    return TrainConfig(images=images, schedule=Schedule(plain), **settings)
+
+
+def unfreeze_depth(config: TrainConfig, seeds: Sequence[int]) -> Study:
+    """How many blocks are worth unfreezing, from none to all?
+
+    An arm for each block: it and everything above it trains in the last phase. In the arm of depth 0 only the
+    head trains, for as many epochs.
+
+    Args:
+        config: Its network's blocks are the levels.
+        seeds: The seeds.
+    """
+    blocks = blocks_of(config)
+    arms = [_arm(config, "depth", 0, HEAD, "head", len(blocks))]
+    for depth, block in enumerate(reversed(blocks), 1):
+        arms.append(_arm(config, "depth", depth, f"from {block}", f"from_({block!r})", len(blocks)))
+    of = f"the {len(blocks)} blocks of {config.model}"
+    question = f"How many of {of} are worth unfreezing on {config.images}?"
+    return _study("unfreeze_depth", question, "depth", 0, True, arms, seeds)
+
+
+def surgical(config: TrainConfig, seeds: Sequence[int], spans: int = 6) -> Study:
+    """Which span of blocks is worth training alone, with the head?
+
+    Source: Lee et al. 2022, arXiv:2210.11466.
+
+    Args:
+        config: The network whose blocks are divided.
+        seeds: The seeds.
+        spans: Number of spans, as equal as can be.
+    """
+    blocks = blocks_of(config)
+    spans = min(spans, len(blocks))
+    arms = [_arm(config, "span", 0, HEAD, "head", spans)]
+    for index in range(spans):
+        first, last = (len(blocks) * (index + i) // spans for i in (0, 1))
+        low, high = blocks[first], blocks[last - 1]
+        label = low if low == high else f"{low} to {high}"
+        arms.append(_arm(config, "span", index + 1, label, f"between({low!r}, {high!r}) | head", spans))
+    arms.append(_arm(config, "span", spans + 1, "all blocks", "all_()", spans))
+    question = f"Which span of the blocks of {config.model} is worth training alone on {config.images}?"
+    return _study("surgical", question, "span", 0, False, arms, seeds)
+
+
+def yosinski(config: TrainConfig, seeds: Sequence[int], points: int = 6) -> Study:
+    """How far up does what was pretrained transfer, kept frozen or fine-tuned?
+
+    Copies the blocks up to the n-th, gives those above random parameters, and trains: only what lies above,
+    or everything. Batch statistics train with what trains, since those of random blocks are unknown. For n of
+    0 everything is random; for all blocks, nothing is but the head.
+
+    Source: Yosinski et al. 2014, arXiv:1411.1792: the arms AnB and AnB+.
+
+    Args:
+        config: The network whose blocks are copied.
+        seeds: The seeds.
+        points: How many n between none and all.
+    """
+    blocks = blocks_of(config)
+    counts = sorted({round(len(blocks) * index / (points + 1)) for index in range(points + 2)})
+    arms = []
+    for kind in ("frozen", "fine-tuned"):
+        for count in counts:
+            above = blocks[count] if count < len(blocks) else None
+            if kind == "frozen" and count == 0:
+                continue  # Nothing is transferred: it would be the same as the other.
+            train = "all_()" if kind == "fine-tuned" else "head" if above is None else f"from_({above!r})"
+            label = f"{count} of {len(blocks)} blocks"
+            changed = dataclasses.replace(
+                config,
+                reinitialize="" if above is None else f"from_({above!r}) & ~head",
+                schedule=_last(config.schedule, train=train, norm="train"),
+            )
+            name = f"{count:02d}-{kind}"
+            arms.append(Arm(name=name, label=label, factors={"copied": count, "kind": kind}, config=changed))
+    question = f"How many of the {len(blocks)} blocks of {config.model} transfer to {config.images}?"
+    return _study("yosinski", question, "copied", len(blocks), True, arms, seeds)
+
+
+def sample_size(
+    config: TrainConfig,
+    seeds: Sequence[int],
+    sizes: Sequence[int] = (10, 30, 100, 300),
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 1.0),
+) -> Study:
+    """How many images does each depth of unfreezing need?
+
+    The smaller sets are parts of the larger ones, the held-out images are the same. All train for about as
+    many steps: with fewer images, for more epochs.
+
+    Args:
+        config: As for `unfreeze_depth`.
+        seeds: The seeds.
+        sizes: Images of each class; all of them, too. A size that no class has more of is left out.
+        depths: Shares of the blocks that are unfrozen.
+    """
+    blocks = blocks_of(config)
+    dataset = load_dataset(config.images, config.data_dir)
+    counts = sorted({round(share * len(blocks)) for share in depths})
+    everything = _steps_per_epoch(config, dataset)
+    most = max(split_images(dataset, config)[0].counts().values())
+    arms = []
+    for size in (*sorted(size for size in sizes if size < most), None):
+        limited = dataclasses.replace(config, images_per_class=size)
+        times = max(round(everything / _steps_per_epoch(limited, dataset)), 1)
+        phases = tuple(dataclasses.replace(p, epochs=p.epochs * times) for p in config.schedule.phases)
+        limited = dataclasses.replace(
+            limited, schedule=Schedule(phases), eval_every=max(config.eval_every, 1) * times
+        )
+        for count in counts:
+            train = f"from_({blocks[-count]!r})" if count else "head"
+            size_name = "all" if size is None else str(size)
+            label = f"from {blocks[-count]}" if count else HEAD
+            changed = dataclasses.replace(limited, schedule=_last(limited.schedule, train=train))
+            factors = {"depth": count, "images_per_class": size_name}
+            arms.append(Arm(name=f"{size_name}-{count:02d}", label=label, factors=factors, config=changed))
+    question = f"How many images of {config.images} does each depth of {config.model} need?"
+    return _study("sample_size", question, "depth", 0, True, arms, seeds)
+
+
+def recipes(config: TrainConfig, seeds: Sequence[int]) -> Study:
+    """Which published recipe is best on these images?
+
+    Each has the epochs of the base config: those of the phase before the last for the head, those of the last
+    one for the rest. Recipes that the network has nothing for, such as attention, are left out.
+
+    Args:
+        config: Its schedule gives the epochs.
+        seeds: The seeds.
+    """
+    first, *_, last = (config.schedule.phases[0], *config.schedule.phases)
+    arms = []
+    for name, schedule in published_schedules(config, first.epochs, last.epochs).items():
+        changed = dataclasses.replace(config, schedule=schedule, taps=name == "head2toe")
+        arms.append(Arm(name=name, label=name, factors={"recipe": name}, config=changed))
+    question = f"Which recipe adapts {config.model} best to {config.images}?"
+    return _study("recipes", question, "recipe", "feature_extraction", False, arms, seeds)
+
+
+def seeds(config: TrainConfig, seeds: Sequence[int]) -> Study:
+    """How much do results vary by chance: by the split and the training, or by the training alone?
+
+    Args:
+        config: What is trained again and again.
+        seeds: The seeds.
+    """
+    ways = {"split and training": config, "training alone": dataclasses.replace(config, split_seed=0)}
+    arms = [
+        Arm(name=name.replace(" ", "-"), label=name, factors={"varied": name}, config=changed)
+        for name, changed in ways.items()
+    ]
+    question = f"How much does the accuracy of {config.model} on {config.images} vary by chance?"
+    return _study("seeds", question, "varied", None, False, arms, seeds)
+
+
+READY: Mapping[str, Callable[..., Study]] = {
+    function.__name__: function
+    for function in (unfreeze_depth, recipes, yosinski, surgical, sample_size, seeds)
+}
+"""By name."""
+
+
+def make_study(
+    name: str,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    *,
+    images: Iterable[str] = (),
+    levels: Iterable[str] = (),
+) -> Study:
+    """A ready study, as trials share their features and say what the table needs.
+
+    Args:
+        name: One of `READY`.
+        config: The base.
+        seeds: The seeds.
+        images: More sources of images; each is a level of the factor `images`.
+        levels: The levels to train, as text; all, if none is given.
+
+    Raises:
+        ValueError: If there is no such study, or it cannot be made of the config.
+    """
+    if name not in READY:
+        raise ValueError(f"no study {name!r}; there are {', '.join(READY)}")
+    base = dataclasses.replace(
+        config, eval_every=config.eval_every or 1, score_training=True, shared_features=True
+    )
+    sources = list(dict.fromkeys((config.images, *images)))
+    found = _only(READY[name](base, tuple(seeds)), tuple(levels))
+    if len(sources) == 1:
+        return found
+    arms = []
+    for number, source in enumerate(sources):
+        same = READY[name](dataclasses.replace(base, images=source), tuple(seeds))
+        for arm in _only(same, tuple(levels)).arms:
+            factors = {**arm.factors, "images": source}
+            arms.append(dataclasses.replace(arm, name=f"{arm.name}-images{number}", factors=factors))
+    question = found.question.replace(config.images, " and ".join(sources))
+    return dataclasses.replace(found, arms=tuple(arms), question=question)
+
+
+def _only(study: Study, levels: Sequence[str]) -> Study:
+    """The study with some of its levels, and the baseline."""
+    known = dict.fromkeys(str(arm.factors[study.factor]) for arm in study.arms)
+    if unknown := [level for level in levels if level not in known]:
+        raise ValueError(
+            f"study {study.name!r} has no {study.factor} {unknown[0]!r}; it has {', '.join(known)}"
+        )
+    kept = {*(levels or known), str(study.baseline)}
+    arms = tuple(arm for arm in study.arms if str(arm.factors[study.factor]) in kept)
+    return dataclasses.replace(study, arms=arms)
+
+
+def blocks_of(config: TrainConfig) -> tuple[str, ...]:
+    """The blocks of a config's backbone that have parameters, input side first."""
+    model = abstract_model(config, 2)
+    _, params, _ = split(model)
+    have = set(map(block_of, params))
+    return tuple(name for name in model.backbone.block_names if name in have)
+
+
+def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> dict[str, Schedule]:
+    """The published recipes that a network can be adapted by, with as many epochs each."""
+    blocks = blocks_of(config)
+    lower = blocks[: max(len(blocks) // 2, 1)]
+    quarter = max(len(blocks) // 4, 1)
+    groups = tuple(blocks[len(blocks) * index // 4] for index in range(4)) if len(blocks) >= 4 else blocks
+    both = {"head_epochs": head_epochs, "epochs": epochs}
+    given: dict[str, dict[str, Any]] = {
+        "feature_extraction": {"epochs": head_epochs},
+        "frozen_base": {"epochs": epochs},
+        "five_steps": {"unfreeze": f"top({quarter})", **both, "views": max(epochs // 2, 1)},
+        "frofa": {"epochs": head_epochs},
+        "head2toe": {"epochs": max(head_epochs // 2, 1)},
+        "gradual_unfreezing": {"groups": groups, "last_epochs": epochs},
+        "top_k": {"count": quarter, **both},
+        "surgical": {"first": next(iter(lower)), "last": lower[-1], **both},
+        "freezeout": {"blocks": blocks, "epochs": epochs},
+    }
+    model = abstract_model(dataclasses.replace(config, taps=False), 2)
+    found = {}
+    for name in RECIPES:
+        schedule = getattr(published, name)(**given.get(name, both))
+        try:
+            schedule_parts(schedule, model, steps_per_epoch=1)
+        except SelectorError:
+            continue  # The network has no such part.
+        found[name] = schedule
+    return found
+
+
+def _arm(config: TrainConfig, factor: str, level: int, label: str, train: str, levels: int) -> Arm:
+    digits = len(str(levels))
+    short = label.replace(" ", "-").removeprefix("from-")
+    changed = dataclasses.replace(config, schedule=_last(config.schedule, train=train))
+    return Arm(name=f"{level:0{digits}d}-{short}", label=label, factors={factor: level}, config=changed)
+
+
+def _last(schedule: Schedule, **changes: Any) -> Schedule:
+    """The schedule with another last phase."""
+    phase: Phase = schedule.phases[-1]
+    return Schedule((*schedule.phases[:-1], dataclasses.replace(phase, **changes)))
+
+
+def _steps_per_epoch(config: TrainConfig, dataset: Any) -> int:
+    images = len(split_images(dataset, config)[0])
+    return max(images // batch_size(config, images), 1)
+
+
+def _study(
+    name: str,
+    question: str,
+    factor: str,
+    baseline: Any,
+    ordered: bool,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+) -> Study:
+    return Study(
+        name=name,
+        question=question,
+        factor=factor,
+        baseline=baseline,
+        ordered=ordered,
+        arms=tuple(arms),
+        seeds=tuple(seeds),
+    )

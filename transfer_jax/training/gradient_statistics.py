@@ -1,0 +1,119 @@
+"""What a phase can be asked while it trains: gradients, updates and distances by tensor or block.
+
+It is a program of its own over a few fixed batches, so that training steps pay nothing for it, and asking
+leaves no trace.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from transfer_jax.freezing.learning_rates import Rates
+from transfer_jax.freezing.selectors import is_norm
+from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.training.state import TrainState
+from transfer_jax.training.step import Batch, Gradients
+
+STATISTIC_BATCHES = 5
+"""Batches that a statistic is measured on, as in the code of the authors of auto-RGN and auto-SNR."""
+STATISTICS = ("grad_norm", "rgn", "snr", "update", "distance")
+"""By tensor: norm of the gradient; that relative to the parameter's; signal-to-noise ratio of the gradient;
+norm of the next update, and distance from the pretrained value, both relative to the parameter's norm."""
+
+_SNR_LEAST = 0.95
+
+Measure = Callable[[TrainState, Arrays, Batch, Rates, Arrays], dict[str, Any]]
+
+
+def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs) -> Measure:
+    """The pure function `(state, frozen, batches, rates, reference) -> statistics`.
+
+    `batches` has some batches along a first axis, `reference` the pretrained arrays of what trains. The
+    statistics are those of `STATISTICS`, from path to `()`, averaged over the batches.
+    """
+
+    def statistics(state: TrainState, frozen: Arrays, batches: Batch, rates: Rates, reference: Arrays):
+        sizes = {path: _norm(array) for path, array in state.trainable.items()}
+
+        def add(carry: Any, batch: Batch):
+            (grads, _), _ = gradients(state.trainable, state.stats, frozen, batch, jax.random.key(state.seed))
+            norms = {path: _norm(grad) for path, grad in grads.items()}
+            found = {
+                "grad_norm": norms,
+                "rgn": {path: norm / jnp.maximum(sizes[path], 1e-30) for path, norm in norms.items()},
+                "snr": {path: signal_to_noise(grad) for path, grad in grads.items()},
+            }
+            return jax.tree.map(jnp.add, carry, (grads, found)), None
+
+        count = len(jax.tree.leaves(batches)[0])
+        zero = {path: jnp.zeros(()) for path in sizes}
+        nothing = dict.fromkeys(("grad_norm", "rgn", "snr"), zero)
+        start = (jax.tree.map(jnp.zeros_like, state.trainable), nothing)
+        if count == 1:  # A CPU is twice as fast outside of a loop.
+            (grads, found), _ = add(start, {name: values[0] for name, values in batches.items()})
+        else:
+            (grads, found), _ = jax.lax.scan(add, start, dict(batches))
+        grads, found = jax.tree.map(lambda x: x / count, (grads, found))
+        updates: Any = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)[0]
+        relative = {path: jnp.maximum(size, 1e-30) for path, size in sizes.items()}
+        found["update"] = {path: _norm(updates[path]) / relative[path] for path in sizes}
+        found["distance"] = {
+            path: _norm(state.trainable[path] - reference[path]) / relative[path]
+            for path in sizes
+            if path in reference
+        }
+        return found
+
+    return statistics
+
+
+def signal_to_noise(grad: jax.Array) -> jax.Array:
+    """The mean of g^2 / (variance of g over the outputs, its last axis, + 1e-8) of a tensor's gradient g.
+
+    Source: the criterion of Mahsereci et al. 2017, arXiv:1703.09580, as Lee et al. 2022, arXiv:2210.11466,
+    compute it for auto-SNR.
+    """
+    if grad.shape[-1] < 2:
+        return jnp.asarray(jnp.inf)
+    return jnp.mean(jnp.square(grad) / (jnp.var(grad, axis=-1, ddof=1, keepdims=True) + 1e-8))
+
+
+def multipliers(statistic: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """What scales the rate of each tensor, 0 for normalizations.
+
+    `rgn`: its relative gradient norm as a share of the largest one; `snr`: 1 if its signal-to-noise ratio is
+    at least 0.95, else 0. A parameter that is still zero has no relative norm: it is scaled by 1.
+
+    Source: Lee et al. 2022, arXiv:2210.11466, auto-RGN and auto-SNR.
+    """
+    values = {path: float(value) for path, value in found[statistic].items()}
+    if statistic == "snr":
+        scaled = {path: float(value >= _SNR_LEAST) for path, value in values.items()}
+    else:
+        known = {path: value for path, value in values.items() if value < 1e20 and not is_norm(path)}
+        most = max(known.values(), default=1.0) or 1.0
+        scaled = {path: known.get(path, most) / most for path in values}
+    return {path: 0.0 if is_norm(path) else value for path, value in scaled.items()}
+
+
+def by_block(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Statistics by block: the norm over its tensors of those that are norms, the mean of the others."""
+    blocks: dict[str, dict[str, list[float]]] = {}
+    for name, tensors in found.items():
+        for path, value in tensors.items():
+            blocks.setdefault(name, {}).setdefault(block_of(path), []).append(float(value))
+    return {
+        name: {
+            block: float(np.linalg.norm(values)) if name == "grad_norm" else float(np.mean(values))
+            for block, values in each.items()
+        }
+        for name, each in blocks.items()
+    }
+
+
+def _norm(array: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(array)))

@@ -1,0 +1,116 @@
+"""The compiled functions of a phase."""
+
+import dataclasses
+from typing import Any
+
+from transfer_jax.freezing.labels import trainable_blocks
+from transfer_jax.freezing.lora import Adapters
+from transfer_jax.models import PRE_LOGITS
+from transfer_jax.models.flat_arrays import with_training
+from transfer_jax.training.cka import make_plasticity, make_similarity
+from transfer_jax.training.compile import Compiled, compile_function
+from transfer_jax.training.gradient_statistics import make_measure
+from transfer_jax.training.optimizer import make_optimizer
+from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.run import Run
+from transfer_jax.training.step import (
+    Forward,
+    StepOptions,
+    make_eval_step,
+    make_gradients,
+    make_train_step,
+)
+
+_BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
+"""Position of the batch among the arguments."""
+
+
+class Programs:
+    """What a phase computes; each function is compiled for the arguments that it is first called with.
+
+    Args:
+        run: The run.
+        parts: The phase.
+
+    Attributes:
+        start: The boundary that its features are taken at; None if it trains on images.
+        forward: How its batches become logits.
+        options: What else decides its steps.
+        functions: The functions by name, not compiled: `step`, `measure`, `plasticity`,
+            `similarity` and `evaluate`.
+    """
+
+    def __init__(self, run: Run, parts: PhaseParts) -> None:
+        phase, config = parts.phase, run.config
+        blocks = trainable_blocks(parts.labels)
+        above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
+        self.start = run.caching(phase, parts.boundary).boundary
+        whole = not config.taps or parts.boundary == PRE_LOGITS  # Else the head reads blocks below, too.
+        self.forward = Forward(
+            graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
+            start=self.start,
+            prefix=parts.boundary if self.start is None and whole else None,
+            preprocessing=run.preprocessing,
+            remat=config.remat,
+            dtype=run.dtype,
+            prefix_dtype=run.prefix_dtype,
+            adapters=parts.adapters,
+        )
+        mixes = phase.augment and self.start is None
+        self.options = StepOptions(
+            class_weights=run.class_weights(),
+            label_smoothing=config.label_smoothing,
+            mixup=config.augmentation.mixup if mixes else 0.0,
+            cutmix=config.augmentation.cutmix if mixes else 0.0,
+            accumulate=config.accumulate,
+            ema_decay=config.ema_decay,
+            l2_sp=phase.l2_sp,
+            l2_head=phase.l2_head,
+            feature_brightness=phase.feature_brightness,
+            feature_flips=phase.feature_flips,
+            group_lasso=phase.group_lasso,
+            keep=phase.keep,
+        )
+        optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
+        gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
+        merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=Adapters())
+        inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
+        self.functions = {
+            "step": make_train_step(self.forward, optimizer, self.options, strategy),
+            "measure": make_measure(strategy.average(gradients), optimizer),
+            "plasticity": make_plasticity(merged, blocks),
+            "similarity": make_similarity(merged, above),
+            "evaluate": strategy.each(make_eval_step(inference)),
+        }
+        self._strategy, self._options = strategy, config.compiler_options
+        self._compiled: dict[tuple[str, Any], Compiled] = {}
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling so far."""
+        return sum(each.seconds for each in self._compiled.values())
+
+    @property
+    def step(self) -> Compiled | None:
+        """The training step, once compiled."""
+        return self._compiled.get(("step", None))
+
+    @property
+    def count(self) -> int:
+        """Number of functions compiled so far."""
+        return len(self._compiled)
+
+    def compiled(self, name: str, *args: Any, variant: Any = None) -> Compiled:
+        """A function, compiled for arguments like these the first time that it is asked for.
+
+        Args:
+            name: One of `functions`; `step` reuses the memory of the state that it is given.
+            *args: Arrays, or their shapes.
+            variant: What else the shapes of the arguments depend on.
+        """
+        if (name, variant) not in self._compiled:
+            special = {"donate": (0,), "options": self._options} if name == "step" else {}
+            self._compiled[name, variant] = compile_function(
+                self.functions[name], *args, strategy=self._strategy, batch=_BATCHES.get(name), **special
+            )
+        return self._compiled[name, variant]

@@ -1,0 +1,154 @@
+"""A phase split by its labels, before anything is read or compiled."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+from transfer_jax.freezing.labels import FROZEN, boundary, cut_off, labels, trainable_blocks
+from transfer_jax.freezing.learning_rates import PhaseRates, Rates
+from transfer_jax.freezing.lora import Adapters
+from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.freezing.selectors import SelectorError, parse
+from transfer_jax.models import Classifier
+from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.training.regularizers import head_input
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseParts:
+    """A phase of a schedule, split by its labels; no data is read and nothing is compiled yet.
+
+    Attributes:
+        phase: The phase.
+        index: Its position in the schedule.
+        labels: From path to `frozen` or the block, the factors of low-rank updates last.
+        boundary: End of its frozen prefix; None if the first block trains.
+        stats: Paths of the statistics that it updates.
+        steps_per_epoch: Steps in an epoch.
+        clock: Steps on the clock of its learning rate before it, and in all.
+        cut: How many of the backbone's blocks a controller holds frozen.
+        adapters: Its low-rank updates.
+        changes: Paths of the model's arrays that the phase changes, wherever the cut is.
+    """
+
+    phase: Phase
+    index: int
+    labels: Mapping[str, str]
+    boundary: str | None
+    stats: tuple[str, ...]
+    steps_per_epoch: int
+    clock: tuple[int, int]
+    cut: int
+    adapters: Adapters
+    changes: frozenset[str]
+
+    @property
+    def steps(self) -> int:
+        """Steps in the phase."""
+        return self.phase.epochs * self.steps_per_epoch
+
+    @property
+    def state_paths(self) -> frozenset[str]:
+        """Paths of the model's arrays that the state of the phase holds."""
+        trainable = {path for path, label in self.labels.items() if label != FROZEN}
+        return frozenset(trainable - {*self.adapters.paths}) | {*self.stats}
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The backbone's blocks that have parameters, input side first."""
+        return tuple(dict.fromkeys(block for block in map(block_of, self.labels) if block != "head"))
+
+    def rates(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
+        """The learning rates at a step of the phase; see `PhaseRates.at`."""
+        return self._rates.at(self.clock[0] + step, multipliers)
+
+    @functools.cached_property
+    def depth(self) -> Mapping[str, float]:
+        """The depth scale of each block's learning rate."""
+        return self._rates.depth
+
+    @functools.cached_property
+    def _rates(self) -> PhaseRates:
+        return PhaseRates(self.phase, self.labels, self.clock[1])
+
+
+def schedule_parts(schedule: Schedule, model: Classifier, steps_per_epoch: int) -> tuple[PhaseParts, ...]:
+    """All phases of a schedule for a model, which may be abstract; errors are those of `phase_parts`."""
+    _, params, stats = split(model)
+    return tuple(
+        phase_parts(
+            schedule,
+            index,
+            params=tuple(params),
+            stats=tuple(stats),
+            block_names=model.backbone.block_names,
+            steps_per_epoch=steps_per_epoch,
+        )
+        for index in range(len(schedule.phases))
+    )
+
+
+def phase_parts(
+    schedule: Schedule,
+    index: int,
+    *,
+    params: tuple[str, ...],
+    stats: tuple[str, ...],
+    block_names: tuple[str, ...],
+    steps_per_epoch: int,
+    cut: int = 0,
+) -> PhaseParts:
+    """Labels and splits a phase.
+
+    Args:
+        schedule: The schedule.
+        index: Position of the phase in it.
+        params: Paths of all parameters.
+        stats: Paths of all running statistics.
+        block_names: The backbone's blocks in order.
+        steps_per_epoch: Steps in an epoch.
+        cut: How many of the backbone's blocks with parameters are frozen whatever the selector says.
+
+    Raises:
+        SelectorError: If a selector of the phase picks what is not there; names the phase.
+    """
+    phase = schedule.phases[index]
+    try:
+        whole, adapters = _labelled(phase, params, block_names)
+        labelled = cut_off(whole, cut)
+    except SelectorError as error:
+        raise SelectorError(f"phase {phase.name!r}: {error}") from None
+    moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
+    ever = set(trainable_blocks(whole)) if phase.norm == "train" else set()
+    before, epochs = schedule.clock(index)
+    if (phase.group_lasso or phase.keep < 1) and whole[head_input(whole)] == FROZEN:
+        raise SelectorError(
+            f"phase {phase.name!r}: group_lasso and keep choose among the inputs of the head, "
+            f"whose weights train={phase.train!r} leaves frozen"
+        )
+    trained = {path for path, label in whole.items() if label != FROZEN} - {*adapters.paths}
+    return PhaseParts(
+        phase=phase,
+        index=index,
+        labels=labelled,
+        boundary=boundary(labelled, block_names),
+        stats=tuple(sorted(path for path in stats if block_of(path) in moving)),
+        steps_per_epoch=steps_per_epoch,
+        clock=(before * steps_per_epoch, epochs * steps_per_epoch),
+        cut=cut,
+        adapters=adapters,
+        changes=frozenset(trained | {*adapters.kernels} | {path for path in stats if block_of(path) in ever}),
+    )
+
+
+def _labelled(
+    phase: Phase, params: tuple[str, ...], block_names: tuple[str, ...]
+) -> tuple[dict[str, str], Adapters]:
+    """The labels of a phase, and its low-rank updates."""
+    found = labels(params, phase.selector, block_names)
+    if not phase.lora:
+        return found, Adapters()
+    adapters = Adapters.of(parse(phase.lora), tuple(found), phase.lora_rank, phase.lora_alpha)
+    factors = {path: block_of(path) for path in adapters.paths}
+    return {**found, **dict.fromkeys(adapters.kernels, FROZEN), **factors}, adapters

@@ -1,0 +1,126 @@
+"""Says which network a weight file is of, from the names and shapes of its arrays alone."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+from transfer_jax.models.family import Family
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.registry import FAMILIES, create_model, family_of
+from transfer_jax.weights.key_mapping import BOOKKEEPING, Naming
+
+_CLASSIFIER = 6
+"""Arrays that a published classifier has at most."""
+_NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
+_VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
+"""Numbers, and the names of networks, which Keras puts into those of its layers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """How much the keys of a file are those of a family in a library's names.
+
+    Attributes:
+        family: The family.
+        library: The library.
+        share: Kinds of keys that both have, of those that either has, in [0, 1]. A kind is a key without
+            numbers and names of networks.
+    """
+
+    family: str
+    library: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.family} ({self.library}, {self.share:.0%} of the keys)"
+
+
+def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
+    """The families most alike, by the network and the names that fit best; none if none is."""
+    kinds, found = {_kind(key) for key in keys}, []
+    for family in FAMILIES:
+        shares = {
+            library: max(_share(kinds, _kinds(model, library)) for model in _unlike(family))
+            for library in family.namings
+        }
+        library = max(shares, key=shares.__getitem__)
+        found.append(Likeness(family.name, library, shares[library]))
+    alike = [likeness for likeness in found if likeness.share]
+    return sorted(alike, key=lambda likeness: -likeness.share)[:count]
+
+
+def matching_models(
+    shapes: Mapping[str, tuple[int, ...]], nearest: Iterable[Likeness]
+) -> tuple[list[str], str]:
+    """The networks whose backbone a file fills, by the shapes of its arrays, and the library of the names.
+
+    They are of the first of the families that has any; there may be none in all of them.
+    """
+    for like in nearest:
+        variants = next(family.variants for family in FAMILIES if family.name == like.family)
+        if models := [model for model in variants if _fills(model, like.library, shapes)]:
+            return models, like.library
+    return [], ""
+
+
+def _unlike(family: Family) -> list[str]:
+    """The first of the networks of a family that differ in more than how wide and deep they are.
+
+    Those of one structure may differ in which libraries have them; then so do the beginnings of their names.
+    """
+    first: dict[Hashable, str] = {}
+    for model, variant in family.variants.items():
+        first.setdefault((model.split("_")[0], _structure(variant.shape)), model)
+    return list(first.values())
+
+
+def _structure(shape: Any) -> Hashable:
+    """A shape without its numbers, but for whether they are zero."""
+    if dataclasses.is_dataclass(shape):
+        return tuple(_structure(getattr(shape, field.name)) for field in dataclasses.fields(shape))
+    if isinstance(shape, tuple):
+        return frozenset(map(_structure, shape))
+    return bool(shape) if isinstance(shape, int | float) else shape
+
+
+def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    naming = Naming(model, library)
+    seen = 0
+    for path, shape in _backbone(model).items():
+        keys = naming.keys(path)
+        if not keys or not all(key in shapes for key in keys):
+            return False
+        if path.endswith("/pos_embed"):  # depends on the size of the images
+            shape = (*shape[:-2], 0, shape[-1])
+            theirs = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
+        else:
+            theirs = [shapes[key] for key in keys]
+        if sum(map(math.prod, theirs)) != math.prod(shape):
+            return False
+        seen += len(keys)
+    others = (BOOKKEEPING, *map(re.compile, family_of(model).left_out))
+    arrays = sum(not any(pattern.search(key) for pattern in others) for key in shapes)
+    return arrays - seen <= _CLASSIFIER
+
+
+@functools.cache
+def _backbone(model: str) -> Mapping[str, tuple[int, ...]]:
+    _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
+    return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
+
+
+@functools.cache
+def _kinds(model: str, library: str) -> frozenset[str]:
+    naming = Naming(model, library)
+    return frozenset(_kind(key) for path in _backbone(model) for key in naming.keys(path))
+
+
+def _share(kinds: set[str], own: frozenset[str]) -> float:
+    return len(kinds & own) / max(len(kinds | own), 1)
+
+
+def _kind(key: str) -> str:
+    return _VARYING.sub("#", key)

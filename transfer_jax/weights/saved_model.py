@@ -1,0 +1,117 @@
+"""A trained model on disk: `weights.safetensors` and `model.json`, all that prediction needs."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from transfer_jax.models import Preprocessing, create_model
+from transfer_jax.models.backbone import Classifier
+from transfer_jax.models.flat_arrays import split, update
+from transfer_jax.storage.atomic_write import sha256, write_text
+from transfer_jax.storage.remote import local_of, pull
+from transfer_jax.weights.readers import CheckpointError, read_weights
+
+_WEIGHTS, _MODEL = "weights.safetensors", "model.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """What a trained model is, apart from its arrays.
+
+    Attributes:
+        model: Name of the network.
+        class_names: The classes, in the order of the logits.
+        preprocessing: What it expects as input.
+        hidden: Widths of hidden layers in the head.
+        taps: Whether the head reads the outputs of all blocks.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    hidden: tuple[int, ...] = ()
+    taps: bool = False
+
+    def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
+        """Writes the model; the description with the checksum, without which nothing loads, comes last."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _MODEL).unlink(missing_ok=True)
+        try:
+            save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
+        except SafetensorError as error:
+            raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
+        described = {**dataclasses.asdict(self), "sha256": sha256(directory / _WEIGHTS)}
+        write_text(directory / _MODEL, json.dumps(described, indent=1))
+
+    @classmethod
+    def describe(cls, directory: Path) -> "SavedModel":
+        """Reads what a model is, without its arrays; arguments and errors are those of `load`."""
+        return cls._from_json(_description(_model_folder(directory)))
+
+    @classmethod
+    def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
+        """Reads a model, in inference mode.
+
+        Args:
+            directory: What `save` wrote, or the workdir of a run that is finished.
+
+        Raises:
+            FileNotFoundError: If there is no model.
+            CheckpointError: If its arrays are damaged, or do not fill the network.
+        """
+        saved, directory = cls.describe(directory), _model_folder(directory)
+        if sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
+            raise CheckpointError(f"{directory / _WEIGHTS} does not match the checksum in {_MODEL}")
+        model = create_model(
+            saved.model,
+            len(saved.class_names),
+            hidden=saved.hidden,
+            dropout=0.0,
+            image_size=saved.preprocessing.image_size,
+            taps=saved.taps,
+            abstract_backbone=True,
+            abstract_head=True,
+        )
+        arrays = dict(read_weights(directory / _WEIGHTS))
+        _, params, stats = split(model)
+        expected = {path: value.shape for path, value in {**params, **stats}.items()}
+        found = {path: value.shape for path, value in arrays.items()}
+        if expected != found:
+            odd = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
+            raise CheckpointError(f"{directory / _WEIGHTS} does not fill {saved.model}: {', '.join(odd[:3])}")
+        update(model, jax.device_put(arrays))
+        model.eval()
+        return saved, model
+
+    @classmethod
+    def _from_json(cls, values: dict[str, Any]) -> "SavedModel":
+        preprocessing = values["preprocessing"]
+        pixels = {name: tuple(preprocessing[name]) for name in ("mean", "std")}
+        return cls(
+            model=values["model"],
+            class_names=tuple(values["class_names"]),
+            preprocessing=Preprocessing(**{**preprocessing, **pixels}),
+            hidden=tuple(values["hidden"]),
+            taps=values.get("taps", False),
+        )
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / _MODEL).read_text())
+
+
+def _model_folder(directory: Path) -> Path:
+    """The folder itself, or the one that a run has put its model into, on this machine."""
+    directory = local_of(directory)
+    pull(directory, skip=("features", "checkpoints"))
+    for folder in (directory, directory / "model"):
+        if (folder / _MODEL).is_file():
+            return folder
+    raise FileNotFoundError(f"no trained model in {directory}: there is no {_MODEL}")
