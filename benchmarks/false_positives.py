@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from contest import report
 
-from transfer_jax.studies.significance import ABSENT, Judgement, Scores, judge
+from transfer_jax.studies.significance import ABSENT, Scores, Significance, judge
 from transfer_jax.studies.statistics import LEVEL, holm, paired, wilcoxon
 
 HELD_OUT = 0.25
@@ -80,7 +80,7 @@ NULLS: Mapping[str, Callable[..., Scores]] = {
 }
 
 
-def claimed(judgement: Judgement) -> dict[str, bool]:
+def claimed(judgement: Significance) -> dict[str, bool]:
     """Whether the procedure claims anything, and what single tests would claim."""
     planned = [each for each in judgement.comparisons if each.family == "baseline"]
     alone = {

@@ -133,7 +133,7 @@ def test_an_error_gives_the_terminal_back(
     shown = []
     monkeypatch.setattr(cli.CONSOLE, "show_cursor", shown.append)
     monkeypatch.setattr(cli.CONSOLE, "_force_terminal", True)
-    monkeypatch.setattr("transfer_jax.commands.config_options.settle", _begins_and_fails)
+    monkeypatch.setattr("transfer_jax.commands.config_options.resolve", _begins_and_fails)
     assert cli.main(["extract", "--images", "nowhere", *TINY]) == 2
     assert shown == [False, True]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer_jax.data import Finding, ImageDataset, Survey, findings_of
+from transfer_jax.data import Finding, ImageDataset, ImageScan, findings_of
 
 
 def look(
@@ -26,7 +26,7 @@ def look(
         class_names=tuple(counts),
         fingerprint="none",
     )
-    survey = Survey(
+    survey = ImageScan(
         **{
             "sizes": np.full((total, 2), 300, np.int32),
             "gray": np.zeros(total, bool),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.data import from_arrays, from_folder, survey_of
+from transfer_jax.data import from_arrays, from_folder, scan_images
 from transfer_jax.data.decode import FORMATS
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 
@@ -37,7 +37,7 @@ def folder(tmp_path, cat) -> Path:
 def test_what_is_seen(folder, data_dir):
     dataset, done = from_folder(folder), []
     assert dataset.names[0] == "a/left.png"
-    found = survey_of(dataset, done.append)
+    found = scan_images(dataset, done.append)
     by_name = {name: index for index, name in enumerate(dataset.names)}
     assert sum(done) == len(found) == 6
     assert found.sizes[by_name["a/left.png"]].tolist() == [250, 200]
@@ -59,25 +59,25 @@ def test_what_is_seen(folder, data_dir):
 
 def test_images_are_looked_at_once(folder, data_dir):
     dataset = from_folder(folder)
-    first = survey_of(dataset)
+    first = scan_images(dataset)
     (kept,) = (data_dir / "surveys").iterdir()
-    again = survey_of(dataset, lambda images: pytest.fail("looked again"))
+    again = scan_images(dataset, lambda images: pytest.fail("looked again"))
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
     kept.write_bytes(kept.read_bytes()[:50])
-    assert len(survey_of(dataset)) == 6
+    assert len(scan_images(dataset)) == 6
     Image.new("RGB", (9, 9)).save(folder / "b" / "broken.png")
-    assert not survey_of(dataset).bad.any()  # The dataset was opened before.
+    assert not scan_images(dataset).bad.any()  # The dataset was opened before.
 
 
 def test_a_place_that_cannot_be_written_is_no_obstacle(folder, data_dir):
     data_dir.write_text("a file")
-    assert len(survey_of(from_folder(folder))) == 6
+    assert len(scan_images(from_folder(folder))) == 6
 
 
 def test_arrays_have_no_format(cat):
     images = np.stack([cat[:64, :64], cat[:64, :64], cat[100:164, 100:164]])
-    found = survey_of(from_arrays(images, ["x", "y", "y"]))
+    found = scan_images(from_arrays(images, ["x", "y", "y"]))
     assert found.kinds.tolist() == [-1, -1, -1]
     assert found.pairs.tolist() == [[0, 1]]
     assert found.groups[0] == found.groups[1] != found.groups[2]

@@ -73,7 +73,7 @@ def weights(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = image_fetch(dataset, preprocessing)(np.arange(0, len(dataset), 2))["image"]
 
     @jax.jit
-    def settle(arrays, pixels):
+    def resolve(arrays, pixels):
         model = merge(graphdef, arrays)
         model.backbone(preprocessing.normalize(pixels))
         return split(model)[2]
@@ -82,7 +82,7 @@ def weights(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.eval()
     model.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0)
     graphdef, params, stats = split(model)
-    arrays = {**params, **settle({**params, **stats}, pixels)}
+    arrays = {**params, **resolve({**params, **stats}, pixels)}
     file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file(to_library(name, arrays), file)
     return file

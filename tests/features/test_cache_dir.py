@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureBudgetError, FeatureKey, FeatureStore, Layout, extract
+from transfer_jax.features import FeatureBudgetError, FeatureCacheDir, FeatureKey, Layout, extract
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
 LAYOUT = Layout(rows=8, batch_size=2, row_shape=(5,))
@@ -19,19 +19,19 @@ def numbered(number: int) -> FeatureKey:
     return dataclasses.replace(KEY, seed=number)
 
 
-def put(store: FeatureStore, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
+def put(store: FeatureCacheDir, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
     """Extracts features that all have one value."""
     batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
     batches = lambda pieces: (batch for a, b in pieces for _ in range(a, b, layout.batch_size))  # noqa: E731
     return extract(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
 
 
-def there(store: FeatureStore, *numbers: int) -> list[bool]:
+def there(store: FeatureCacheDir, *numbers: int) -> list[bool]:
     return [(store.directory(numbered(number)) / "manifest.json").exists() for number in numbers]
 
 
 def test_the_least_recently_used_go_when_the_budget_is_reached(tmp_path):
-    store = FeatureStore(tmp_path, 3 * BYTES)
+    store = FeatureCacheDir(tmp_path, 3 * BYTES)
     for number in (1, 2, 3):
         put(store, numbered(number))
     assert there(store, 1, 2, 3) == [True, True, True]
@@ -43,15 +43,15 @@ def test_the_least_recently_used_go_when_the_budget_is_reached(tmp_path):
 
 
 def test_without_a_budget_all_stay(tmp_path):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     for number in range(5):
         put(store, numbered(number))
     assert all(there(store, *range(5)))
 
 
 def test_what_exceeds_the_budget_alone_is_refused_before_it_is_computed(tmp_path):
-    put(FeatureStore(tmp_path), numbered(1))
-    store = FeatureStore(tmp_path, BYTES - 1)
+    put(FeatureCacheDir(tmp_path), numbered(1))
+    store = FeatureCacheDir(tmp_path, BYTES - 1)
     wanted = (
         r"need 1.6e-07 GB, and .* may take 1.59e-07 GB; raise feature_gigabytes, or choose a later boundary"
     )
@@ -61,7 +61,7 @@ def test_what_exceeds_the_budget_alone_is_refused_before_it_is_computed(tmp_path
 
 
 def test_dropped_features_are_still_read_by_who_has_opened_them(tmp_path):
-    store = FeatureStore(tmp_path, BYTES)
+    store = FeatureCacheDir(tmp_path, BYTES)
     cache = put(store, numbered(1), 7.0).cache
     put(store, numbered(2))
     assert there(store, 1, 2) == [False, True]
@@ -69,7 +69,7 @@ def test_dropped_features_are_still_read_by_who_has_opened_them(tmp_path):
 
 
 def test_features_at_boundaries_that_nobody_needs_go(tmp_path):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     keys = {name: dataclasses.replace(KEY, boundary=name) for name in ("stem", "top", "pre_logits")}
     for key in keys.values():
         put(store, key)
@@ -82,15 +82,15 @@ def test_features_at_boundaries_that_nobody_needs_go(tmp_path):
 
 def test_features_of_another_folder_are_not_dropped(tmp_path):
     """The rate finder links to those of a run."""
-    kept = put(FeatureStore(tmp_path / "run"), numbered(1)).cache.directory
+    kept = put(FeatureCacheDir(tmp_path / "run"), numbered(1)).cache.directory
     (tmp_path / "scratch").mkdir()
     (tmp_path / "scratch" / kept.name).symlink_to(kept)
-    put(FeatureStore(tmp_path / "scratch", BYTES), numbered(2))
+    put(FeatureCacheDir(tmp_path / "scratch", BYTES), numbered(2))
     assert (kept / "shard-00000.npy").exists()
 
 
 def test_damaged_manifests_count_and_go(tmp_path):
-    store = FeatureStore(tmp_path, 2 * BYTES)
+    store = FeatureCacheDir(tmp_path, 2 * BYTES)
     damaged = put(store, numbered(1)).cache.directory
     (damaged / "manifest.json").write_text("{")
     put(store, numbered(2))
@@ -107,7 +107,7 @@ def at(boundary: str, **changes) -> FeatureKey:
 
 
 def test_the_origin_is_the_highest_lower_boundary_of_the_same_arrays(tmp_path):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     blocks = lower("stem", "a", "b")
     assert store.origin(KEY, **blocks) is None
     put(store, at("stem"), 1.0)
@@ -133,14 +133,14 @@ def test_the_origin_is_the_highest_lower_boundary_of_the_same_arrays(tmp_path):
     ],
 )
 def test_no_origin_of_other_images(tmp_path, change):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     put(store, at("a", **change))
     assert store.origin(KEY, **lower("a")) is None
 
 
 @pytest.mark.parametrize("damage", ["shard", "missing", "manifest", "incomplete"])
 def test_no_damaged_origin(tmp_path, damage):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     folder = put(store, at("a")).cache.directory
     shard, manifest = folder / "shard-00000.npy", folder / "manifest.json"
     if damage == "shard":
@@ -157,7 +157,7 @@ def test_no_damaged_origin(tmp_path, damage):
 
 
 def test_one_origin_a_cache(tmp_path):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     folder = put(store, KEY, 1.0).cache.directory
     other = dataclasses.replace(LAYOUT, origin="a")
     assert put(store, KEY, 2.0, other).rows == 0, "whole features of any origin will do"
@@ -177,7 +177,7 @@ def _extract_slowly(root: Path, log: Path, value: float, together: Any) -> None:
 
     said: list[str] = []
     together.wait()
-    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), FeatureStore(root), say=said.append).cache
+    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), FeatureCacheDir(root), say=said.append).cache
     assert len({*cache.gather(np.arange(8)).flat}) == 1
     if said:
         with log.open("a") as file:
@@ -200,7 +200,7 @@ def test_two_processes_extract_once(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    store = FeatureStore(tmp_path)
+    store = FeatureCacheDir(tmp_path)
     folder = put(store, KEY).cache.directory
     (folder / "shard-00000.npy").unlink()
     left = folder / ".shard-00000.npy.k3j2"

@@ -10,8 +10,8 @@ import pytest
 from transfer_jax.features import (
     CorruptFeaturesError,
     FeatureCache,
+    FeatureCacheDir,
     FeatureKey,
-    FeatureStore,
     Layout,
     extract,
 )
@@ -49,7 +49,7 @@ def run(
     root, source: Any = None, key: FeatureKey = KEY, *, labels=LABELS, advance=lambda rows: None, **changes
 ):
     layout = dataclasses.replace(Layout(ROWS, BATCH, SHAPE), **changes)
-    return extract(key, layout, source or Source(), labels, FeatureStore(root), advance=advance)
+    return extract(key, layout, source or Source(), labels, FeatureCacheDir(root), advance=advance)
 
 
 def contents(folder) -> dict[str, bytes]:

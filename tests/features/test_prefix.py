@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureKey, FeatureStore, Layout, extract, make_prefix, prefix_arrays
+from transfer_jax.features import FeatureCacheDir, FeatureKey, Layout, extract, make_prefix, prefix_arrays
 from transfer_jax.models.flat_arrays import block_of, split
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights import find_spec
@@ -71,7 +71,7 @@ def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, bou
     def batches(pieces):
         return (np.asarray(prefix(arrays, images[i : i + 2])) for a, b in pieces for i in range(a, b, 2))
 
-    cache = extract(key, layout, batches, np.zeros(4, np.int32), FeatureStore(tmp_path)).cache
+    cache = extract(key, layout, batches, np.zeros(4, np.int32), FeatureCacheDir(tmp_path)).cache
     logits = [
         jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(
             arrays, batch

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features.row_format import DTYPES, Storage, decode, relative_error, squared_error
+from transfer_jax.features.row_format import DTYPES, RowFormat, decode, relative_error, squared_error
 
 SHAPES = [(6,), (4, 6), (3, 4, 6)]
 
@@ -16,7 +16,7 @@ def features(shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_take_what_they_say(shape, dtype):
-    storage = Storage(shape, dtype)
+    storage = RowFormat(shape, dtype)
     rows = storage.encode(features(shape))
     assert rows.nbytes == 5 * storage.row_bytes
     columns, shapes = storage.columns(rows), storage.column_shapes(5)
@@ -29,7 +29,7 @@ def test_rows_take_what_they_say(shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_is_within_half_a_step_of_each_channel(shape):
-    exact, storage = features(shape), Storage(shape, "int8")
+    exact, storage = features(shape), RowFormat(shape, "int8")
     columns = storage.columns(storage.encode(exact))
     axes = tuple(range(1, exact.ndim - 1)) or (1,)
     step = np.abs(exact).max(axis=axes, keepdims=True) / 127
@@ -41,7 +41,7 @@ def test_int8_is_within_half_a_step_of_each_channel(shape):
 
 def test_int8_of_hand_computed_values():
     exact = np.array([[[127.0, 2.0], [-63.6, -4.0]]], np.float32)
-    columns = Storage((2, 2), "int8").columns(Storage((2, 2), "int8").encode(exact))
+    columns = RowFormat((2, 2), "int8").columns(RowFormat((2, 2), "int8").encode(exact))
     np.testing.assert_allclose(columns["scale"], [[1.0, 4 / 127]])
     np.testing.assert_array_equal(columns["features"], [[[127, 64], [-64, -127]]])
 

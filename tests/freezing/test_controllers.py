@@ -1,25 +1,27 @@
 import pytest
 
 from transfer_jax.freezing import Measured, controller
-from transfer_jax.freezing.controllers import find_controller, needs_plasticity, next_cut
+from transfer_jax.freezing.controllers import find_controller, needs_plasticity, next_frozen_depth
 
 BLOCKS = ("a", "b", "c", "d", "e", "f")
 
 
-def measured(cut: int = 0, norms=(1.0,) * 6, *, rate: float = 1.0, plasticity=(0.0,) * 6) -> Measured:
-    active = BLOCKS[cut:]
+def measured(
+    frozen_depth: int = 0, norms=(1.0,) * 6, *, rate: float = 1.0, plasticity=(0.0,) * 6
+) -> Measured:
+    active = BLOCKS[frozen_depth:]
     return Measured(
         epoch=1.0,
-        cut=cut,
+        frozen_depth=frozen_depth,
         blocks=BLOCKS,
         learning_rate=rate,
-        grad_norm=dict(zip(active, norms[cut:], strict=True)),
-        plasticity=dict(zip(active, plasticity[cut:], strict=True)),
+        grad_norm=dict(zip(active, norms[frozen_depth:], strict=True)),
+        plasticity=dict(zip(active, plasticity[frozen_depth:], strict=True)),
     )
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "cut"),
+    ("before", "now", "frozen_depth"),
     [
         # changes 0, 0.1, 0.2, 0.3, 0.4, 0.5; their median is 0.25
         (measured(norms=(10, 10, 10, 10, 10, 10)), measured(norms=(10, 9, 8, 7, 6, 5)), 3),
@@ -29,13 +31,13 @@ def measured(cut: int = 0, norms=(1.0,) * 6, *, rate: float = 1.0, plasticity=(0
         (measured(1, (0, 10, 10, 10, 10, 10)), measured(2, (0, 0, 8, 7, 6, 5)), 2),  # other blocks then
     ],
 )
-def test_autofreeze_by_hand(before, now, cut):
-    assert next_cut("autofreeze", [before, now]) == cut
-    assert next_cut("autofreeze", [now]) == now.cut
+def test_autofreeze_by_hand(before, now, frozen_depth):
+    assert next_frozen_depth("autofreeze", [before, now]) == frozen_depth
+    assert next_frozen_depth("autofreeze", [now]) == now.frozen_depth
 
 
 @pytest.mark.parametrize(
-    ("now", "cut"),
+    ("now", "frozen_depth"),
     [
         (measured(norms=(9, 9, 9, 9, 9, 1)), 2),
         (measured(norms=(9, 1, 9, 9, 9, 9)), 1),
@@ -44,24 +46,26 @@ def test_autofreeze_by_hand(before, now, cut):
         (measured(6), 6),
     ],
 )
-def test_pipetransformer_by_hand(now, cut):
-    assert next_cut("pipetransformer", [now]) == cut
+def test_pipetransformer_by_hand(now, frozen_depth):
+    assert next_frozen_depth("pipetransformer", [now]) == frozen_depth
 
 
 def test_egeria_freezes_the_front_when_its_plasticity_is_flat():
     def history(*values: float):
         return [measured(plasticity=(value, 0, 0, 0, 0, 0)) for value in values]
 
-    assert next_cut("egeria", history(0, 0.1, 0.2)) == 0  # one slope says nothing
-    assert next_cut("egeria", history(0, 0.1, 0.2, 0.3)) == 0
-    assert next_cut("egeria", history(0, 0.1, 0.2, 0.23, 0.23)) == 1  # slopes 0.1, 0.065, 0.015
-    assert next_cut("egeria", history(0, 0.1, 0.2, 0.25, 0.25)) == 0  # 0.025 is more than a fifth of 0.1
+    assert next_frozen_depth("egeria", history(0, 0.1, 0.2)) == 0  # one slope says nothing
+    assert next_frozen_depth("egeria", history(0, 0.1, 0.2, 0.3)) == 0
+    assert next_frozen_depth("egeria", history(0, 0.1, 0.2, 0.23, 0.23)) == 1  # slopes 0.1, 0.065, 0.015
+    assert (
+        next_frozen_depth("egeria", history(0, 0.1, 0.2, 0.25, 0.25)) == 0
+    )  # 0.025 is more than a fifth of 0.1
 
 
 def test_egeria_unfreezes_when_the_rate_has_dropped():
     frozen = [measured(rate=1.0), measured(2, rate=0.5), measured(3, rate=0.06)]
-    assert next_cut("egeria", frozen) == 3
-    assert next_cut("egeria", [*frozen, measured(3, rate=0.05)]) == 0
+    assert next_frozen_depth("egeria", frozen) == 3
+    assert next_frozen_depth("egeria", [*frozen, measured(3, rate=0.05)]) == 0
     assert needs_plasticity("egeria")
     assert not needs_plasticity("autofreeze")
 
@@ -71,15 +75,17 @@ def test_a_controller_of_ones_own():
     def half_of_it(history):
         return len(history[-1].blocks) // 2
 
-    assert next_cut("half_of_it", [measured()]) == 3
+    assert next_frozen_depth("half_of_it", [measured()]) == 3
     assert find_controller("half_of_it") is half_of_it
 
 
-@pytest.mark.parametrize("cut", [-1, 7, 1.5, None, True, "a"])
-def test_a_cut_that_cannot_be(cut):
-    controller(lambda history: cut)
-    with pytest.raises(ValueError, match=rf"'<lambda>' returned the cut {cut!r}; it must be one of 0 … 6"):
-        next_cut("<lambda>", [measured()])
+@pytest.mark.parametrize("frozen_depth", [-1, 7, 1.5, None, True, "a"])
+def test_a_cut_that_cannot_be(frozen_depth):
+    controller(lambda history: frozen_depth)
+    with pytest.raises(
+        ValueError, match=rf"'<lambda>' returned the frozen depth {frozen_depth!r}; it must be one of 0 … 6"
+    ):
+        next_frozen_depth("<lambda>", [measured()])
 
 
 def test_an_unknown_controller():

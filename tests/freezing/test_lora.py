@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.freezing.lora import Adapters
+from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.freezing.selectors import SelectorError, parse
 
 KERNELS = {
@@ -17,8 +17,8 @@ def arrays(rng=None):
     return {path: jnp.asarray(rng.normal(size=shape), jnp.float32) for path, shape in KERNELS.items()}
 
 
-def of(text: str, rank: int = 2, alpha: float = 3.0) -> Adapters:
-    return Adapters.of(parse(text), tuple(KERNELS), rank, alpha)
+def of(text: str, rank: int = 2, alpha: float = 3.0) -> LoraUpdates:
+    return LoraUpdates.of(parse(text), tuple(KERNELS), rank, alpha)
 
 
 def test_nothing_changes_at_first():

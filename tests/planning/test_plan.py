@@ -95,7 +95,7 @@ def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path, logg
     config = config_of(image_folder, autofreeze(head_epochs=1, epochs=2, learning_rate=1e-3))
     planned = plan(config).timeline()
     fit(config, tmp_path)
-    cuts = [test["next_cut"] for test in logged(tmp_path, "test")]
+    cuts = [test["next_frozen_depth"] for test in logged(tmp_path, "test")]
     assert len(cuts) == 5  # three steps an epoch are too few for four tests, and none at the very end
     last = Timeline.executed(tmp_path, planned.blocks).epochs[-1].rates
     frozen = min(cuts[-3:])

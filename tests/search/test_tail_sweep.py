@@ -10,7 +10,7 @@ from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
 from transfer_jax.search.heads_sweep import Examples, Grid
 from transfer_jax.search.tail_sweep import sweep_suffixes
-from transfer_jax.training.phase_programs import Programs
+from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 
@@ -58,7 +58,7 @@ def test_steps_and_scores_are_those_of_a_run(make_run):
     run = make_run(phase(weight_decay=0.1), label_smoothing=0.1)
     found = sweep(run, ONE).candidates[0]
     parts, train, held_out = run.parts(0), examples(run, run.train), examples(run, run.evaluation)
-    functions = Programs(run, parts).functions
+    functions = PhasePrograms(run, parts).functions
     state, frozen = fresh_state(run, parts, run.arrays)
     state = dataclasses.replace(state, seed=np.uint32(3))
     assert held_out.weights is not None

@@ -5,7 +5,7 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.runs.workdir import differences
-from transfer_jax.studies.presets import READY, blocks_of, default_config, make_study
+from transfer_jax.studies.presets import PRESETS, blocks_of, default_config, make_study
 from transfer_jax.training.run import check
 
 BLOCKS = ("stem", *(f"blocks.{index}" for index in range(8)), "top")
@@ -52,7 +52,7 @@ def test_arms_are_paired_by_construction(base):
     assert first.config.schedule.phases[0] == base.schedule.phases[0]
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_trial_can_be_run(base, name):
     study = make_study(name, base, range(2))
     for trial in study.trials:
@@ -85,7 +85,7 @@ def test_yosinski_transfers_below_and_forgets_above(base):
 
 
 def test_smaller_samples_train_for_as_many_steps(base):
-    study = READY["sample_size"](base, (0,), sizes=(3,), depths=(0.0, 1.0))
+    study = PRESETS["sample_size"](base, (0,), sizes=(3,), depths=(0.0, 1.0))
     assert [(arm.factors["depth"], arm.factors["images_per_class"]) for arm in study.arms] == [
         (0, "3"),
         (10, "3"),
@@ -99,7 +99,7 @@ def test_smaller_samples_train_for_as_many_steps(base):
 
 
 def test_sizes_that_no_class_has_more_of_are_left_out(base):
-    study = READY["sample_size"](base, (0,), sizes=(3, 12, 300), depths=(0.0,))  # 12 of each class train.
+    study = PRESETS["sample_size"](base, (0,), sizes=(3, 12, 300), depths=(0.0,))  # 12 of each class train.
     assert [arm.factors["images_per_class"] for arm in study.arms] == ["3", "all"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.background_compile import Ahead, compile_phase
+from transfer_jax.training.background_compile import BackgroundCompiler, compile_phase
 from transfer_jax.training.phase_trainer import PhaseTrainer
 
 FIRST = Phase(name="first", train="head", epochs=1, learning_rate=0.01)
@@ -53,7 +53,9 @@ def test_nothing_is_left_to_compile(make_run, compiled, name, precision):
 def test_it_compiles_in_a_thread_where_it_is_wanted(make_run, compiled):
     run = make_run(FIRST, PHASES["features"])
     for wish in (False, True):
-        ahead = Ahead(dataclasses.replace(run, config=dataclasses.replace(run.config, compile_ahead=wish)))
+        ahead = BackgroundCompiler(
+            dataclasses.replace(run, config=dataclasses.replace(run.config, compile_ahead=wish))
+        )
         ahead.start(run.parts(1))
         ahead.wait()
         assert bool(compiled) == wish
@@ -65,6 +67,6 @@ def test_what_fails_is_left_to_the_phase(make_run, monkeypatch):
 
     monkeypatch.setattr("transfer_jax.training.background_compile.compile_phase", broken)
     run = make_run(FIRST, compile_ahead=True)
-    ahead = Ahead(run)
+    ahead = BackgroundCompiler(run)
     ahead.start(run.parts(0))
     ahead.wait()

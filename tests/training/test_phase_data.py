@@ -9,7 +9,7 @@ from transfer_jax.data import Augmentation, view_fetch
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.phase_data import Extractor, phase_inputs
+from transfer_jax.training.phase_data import Extractor, make_phase_data
 
 TURNED = Augmentation(crop_scale=None, rotate90=True)
 
@@ -19,7 +19,7 @@ def phase(**changes) -> Phase:
 
 
 def inputs_of(run, boundary: str | None = "pre_logits", seed: int = 0):
-    return phase_inputs(run, run.config.schedule.phases[0], boundary, run.arrays, seed, Silent())
+    return make_phase_data(run, run.config.schedule.phases[0], boundary, run.arrays, seed, Silent())
 
 
 def take(inputs, count: int) -> list[dict]:

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError
-from transfer_jax.features import FeatureStore
+from transfer_jax.features import FeatureCacheDir
 from transfer_jax.freezing import Phase, Schedule, feature_extraction
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
@@ -86,10 +86,10 @@ def test_a_batch_is_never_larger_than_the_dataset(make_run, settings, size):
 
 def test_where_features_lie_and_what_is_computed_in(make_run, tmp_path):
     run = make_run(PHASE)
-    assert run.features == FeatureStore(tmp_path / "features", 50 * 10**9)
+    assert run.features == FeatureCacheDir(tmp_path / "features", 50 * 10**9)
     assert run.dtype == np.float32
     run = make_run(PHASE, feature_dir="/elsewhere", feature_gigabytes=0.5, precision="bfloat16")
-    assert run.features == FeatureStore(Path("/elsewhere"), 500_000_000)
+    assert run.features == FeatureCacheDir(Path("/elsewhere"), 500_000_000)
     assert str(run.dtype) == "bfloat16"
 
 

@@ -98,15 +98,17 @@ def test_a_run_that_crashes_again_and_again_ends_the_same(image_folder, uninterr
 
 def test_the_cut_moves_as_the_controller_says(uninterrupted, logged):
     tests = logged(uninterrupted, "test")
-    assert [test["next_cut"] for test in tests] == [2, 4, 3]
-    assert [test["cut"] for test in tests] == [0, 2, 4]
-    assert [len(test["grad_norm"]) for test in tests] == [len(tests[0]["blocks"]) - cut for cut in (0, 2, 4)]
+    assert [test["next_frozen_depth"] for test in tests] == [2, 4, 3]
+    assert [test["frozen_depth"] for test in tests] == [0, 2, 4]
+    assert [len(test["grad_norm"]) for test in tests] == [
+        len(tests[0]["blocks"]) - frozen_depth for frozen_depth in (0, 2, 4)
+    ]
     certificate = json.loads((uninterrupted / "certificates/02-moving.json").read_text())
     spans = certificate["spans"]
-    assert [span["cut"] for span in spans] == [0, 2, 4, 3]
+    assert [span["frozen_depth"] for span in spans] == [0, 2, 4, 3]
     assert [span["steps"] for span in spans] == [[0, 2], [2, 4], [4, 6], [6, 8]]
     trained = [len(span["trained"]["blocks"]) for span in spans]
-    assert trained == [11 - cut for cut in (0, 2, 4, 3)]  # ten blocks and the head
+    assert trained == [11 - frozen_depth for frozen_depth in (0, 2, 4, 3)]  # ten blocks and the head
     for span in spans:
         assert span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"]
     assert len({span["frozen"]["sha256_before"] for span in spans}) == 4

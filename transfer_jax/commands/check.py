@@ -6,9 +6,9 @@ from pathlib import Path
 from transfer_jax.commands.config_options import Config
 from transfer_jax.data import load_dataset
 from transfer_jax.report.console import BARS, OUT
-from transfer_jax.runs.resolve import look_over
+from transfer_jax.runs.resolve import check_quality
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.training.run import surveyed
+from transfer_jax.training.run import scanned
 
 
 def check(config: Config, out: Path | None = None) -> None:
@@ -22,7 +22,7 @@ def check(config: Config, out: Path | None = None) -> None:
         out: A JSON file to write the findings to.
     """
     dataset = load_dataset(config.images, config.data_dir)
-    found = look_over(config, dataset, surveyed(dataset, BARS))
+    found = check_quality(config, dataset, scanned(dataset, BARS))
     if out is not None:
         write_text(out, json.dumps([finding.to_json() for finding in found], indent=1))
     for finding in found:

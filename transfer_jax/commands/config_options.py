@@ -11,7 +11,7 @@ import tyro
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.console import BARS, CONSOLE
-from transfer_jax.runs.resolve import Settled, settle
+from transfer_jax.runs.resolve import ResolvedRun, resolve
 from transfer_jax.storage.remote import local_of, pull
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -62,11 +62,13 @@ def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def settled(config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, look: bool = False) -> Settled:
+def settled(
+    config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, look: bool = False
+) -> ResolvedRun:
     """What will be trained, once what the user left open is chosen; says what was chosen, and found."""
     folder = local_of(workdir)
     pull(folder, skip=("features",))
-    found = settle(config, given, folder, BARS, look=look)
+    found = resolve(config, given, folder, BARS, look=look)
     if found.choices:
         _say("Chosen for you; an option says otherwise:")
         for choice in found.choices:

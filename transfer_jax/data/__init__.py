@@ -9,7 +9,7 @@ from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fet
 from transfer_jax.data.image_folder import from_csv, from_folder
 from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
 from transfer_jax.data.quality_checks import Finding, findings_of
-from transfer_jax.data.scan import Survey, survey_of
+from transfer_jax.data.scan import ImageScan, scan_images
 from transfer_jax.data.sources import load_dataset
 from transfer_jax.data.split import fewer, has_own_split, stratified_split
 from transfer_jax.data.tfds import default_data_dir, from_tfds
@@ -21,7 +21,7 @@ __all__ = [
     "Batches",
     "Finding",
     "ImageDataset",
-    "Survey",
+    "ImageScan",
     "augmented_image_fetch",
     "decode_image",
     "default_data_dir",
@@ -38,9 +38,9 @@ __all__ = [
     "listed_batches",
     "load_dataset",
     "ordered_batches",
+    "scan_images",
     "shuffled_batches",
     "stratified_split",
-    "survey_of",
     "train_transform",
     "view_fetch",
     "without",

@@ -11,7 +11,7 @@ import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.decode import FORMATS
-from transfer_jax.data.scan import Survey
+from transfer_jax.data.scan import ImageScan
 
 FEW = 10
 """Images of a class below which neither training nor its score says much."""
@@ -64,7 +64,7 @@ class Sight:
     """
 
     dataset: ImageDataset
-    survey: Survey
+    survey: ImageScan
     trained: np.ndarray
     held_out: np.ndarray
     image_size: int
@@ -82,7 +82,7 @@ class Sight:
 
 
 def findings_of(
-    dataset: ImageDataset, survey: Survey, trained: np.ndarray, held_out: np.ndarray, image_size: int
+    dataset: ImageDataset, survey: ImageScan, trained: np.ndarray, held_out: np.ndarray, image_size: int
 ) -> tuple[Finding, ...]:
     """All that was found, what matters most first.
 

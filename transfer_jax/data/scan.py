@@ -22,7 +22,7 @@ _KEPT = ("sizes", "gray", "kinds", "bad", "pairs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Survey:
+class ImageScan:
     """What a first look at `n` images found.
 
     Attributes:
@@ -55,7 +55,7 @@ class Survey:
         return self.sizes[~self.bad].min(axis=1)
 
 
-def survey_of(dataset: ImageDataset, progress: Callable[[int], None] | None = None) -> Survey:
+def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = None) -> ImageScan:
     """Looks at all images once, in threads and, where there are several processes, in all of them.
 
     The result is kept in `surveys` in `default_data_dir()` under the dataset's fingerprint, and found there
@@ -78,7 +78,7 @@ def survey_of(dataset: ImageDataset, progress: Callable[[int], None] | None = No
     return found
 
 
-def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Survey:
+def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
     total = len(dataset)
     own = np.arange(processes.index(), total, processes.count())
     sizes, gray = np.zeros((len(own), 2), np.int32), np.zeros(len(own), bool)
@@ -99,7 +99,7 @@ def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Su
         processes.interleaved(rows, total) for rows in (sizes, gray, kinds, digests, bad, sketches)
     )
     pairs = np.unique(np.concatenate((_equal(digests, bad), near_duplicates(sketches))), axis=0)
-    return Survey(sizes, gray, kinds, bad, pairs, _reasons(dataset, bad))
+    return ImageScan(sizes, gray, kinds, bad, pairs, _reasons(dataset, bad))
 
 
 def _equal(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
@@ -117,13 +117,13 @@ def _reasons(dataset: ImageDataset, bad: np.ndarray) -> tuple[str, ...]:
     return tuple(str(each) if isinstance(each, BadImageError) else "" for each in found)
 
 
-def _write(file: IO[bytes], found: Survey) -> None:
+def _write(file: IO[bytes], found: ImageScan) -> None:
     """One array behind the other."""
     for name in _KEPT:
         np.save(file, getattr(found, name))
 
 
-def _read(path: Path, dataset: ImageDataset) -> Survey | None:
+def _read(path: Path, dataset: ImageDataset) -> ImageScan | None:
     """What was found before; None if nothing, if that is unreadable, or if a bad image has become good."""
     try:
         with path.open("rb") as file:
@@ -133,4 +133,4 @@ def _read(path: Path, dataset: ImageDataset) -> Survey | None:
     if len(kept["bad"]) != len(dataset):
         return None
     reasons = _reasons(dataset, kept["bad"])
-    return Survey(**kept, reasons=reasons) if all(reasons) else None
+    return ImageScan(**kept, reasons=reasons) if all(reasons) else None

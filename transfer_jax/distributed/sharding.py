@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.nn import batch_shard
-from transfer_jax.nn.batch_shard import Share
+from transfer_jax.nn.batch_shard import BatchShard
 
 Specs = dict[str, PartitionSpec]
 
@@ -266,8 +266,8 @@ class Strategy:
             for path, spec in specs.items()
         }
 
-    def _share(self, specs: Specs) -> Share:
-        return Share(
+    def _share(self, specs: Specs) -> BatchShard:
+        return BatchShard(
             axes=self._axes,
             count=self.count,
             sync=self.batch_norm == "global",

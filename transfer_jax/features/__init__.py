@@ -1,12 +1,12 @@
 """The frozen prefix, run once."""
 
-from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureStore
+from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
 from transfer_jax.features.extraction import Extraction, Layout, Pieces, extract
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.placement import DeviceFeatures, Tier, choose_tier
 from transfer_jax.features.prefix import in_slices, make_prefix, prefix_arrays, row_shapes
-from transfer_jax.features.row_format import Storage, decode
+from transfer_jax.features.row_format import RowFormat, decode
 
 __all__ = [
     "CorruptFeaturesError",
@@ -14,12 +14,12 @@ __all__ = [
     "Extraction",
     "FeatureBudgetError",
     "FeatureCache",
+    "FeatureCacheDir",
     "FeatureKey",
-    "FeatureStore",
     "Layout",
     "Manifest",
     "Pieces",
-    "Storage",
+    "RowFormat",
     "Tier",
     "choose_tier",
     "decode",

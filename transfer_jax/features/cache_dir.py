@@ -23,7 +23,7 @@ class FeatureBudgetError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureStore:
+class FeatureCacheDir:
     """A folder with a folder a cache; it may stand for one in object storage, see `mirror`.
 
     One run at a time writes a cache; others that want it wait, and then read it. That holds for the runs of

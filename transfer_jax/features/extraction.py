@@ -10,10 +10,10 @@ from typing import IO
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.features.cache_dir import FeatureStore, touch
+from transfer_jax.features.cache_dir import FeatureCacheDir, touch
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
-from transfer_jax.features.row_format import Storage, squared_error
+from transfer_jax.features.row_format import RowFormat, squared_error
 from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.storage.remote import pull, push, remove
 
@@ -54,7 +54,7 @@ class Layout:
 
     def manifest(self, key: FeatureKey) -> Manifest:
         """The manifest of these features before the first shard."""
-        storage = Storage(self.row_shape, key.stored or key.dtype)
+        storage = RowFormat(self.row_shape, key.stored or key.dtype)
         return Manifest(
             key=key.to_json(),
             rows=self.rows,
@@ -74,7 +74,7 @@ def extract(
     layout: Layout,
     batches: Callable[[Pieces], Iterable[np.ndarray]],
     labels: np.ndarray,
-    store: FeatureStore,
+    store: FeatureCacheDir,
     *,
     advance: Callable[[int], None] = lambda rows: None,
     say: Callable[[str], None] = _logger.info,
@@ -121,7 +121,9 @@ def extract(
         return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
 
 
-def _begin(key: FeatureKey, layout: Layout, labels: np.ndarray, store: FeatureStore, directory: Path) -> None:
+def _begin(
+    key: FeatureKey, layout: Layout, labels: np.ndarray, store: FeatureCacheDir, directory: Path
+) -> None:
     """Writes the manifest of what is there and whole, and the labels."""
     manifest = _whole_files(directory, layout.manifest(key))
     if manifest.complete():

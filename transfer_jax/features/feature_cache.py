@@ -61,7 +61,7 @@ class FeatureCache:
         return self._storage.decode(self._rows(rows))
 
     def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows asked for as stored; see `Storage.columns`."""
+        """The rows asked for as stored; see `RowFormat.columns`."""
         return self._storage.columns(self._rows(rows))
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:

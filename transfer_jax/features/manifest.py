@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.features.row_format import Storage
+from transfer_jax.features.row_format import RowFormat
 from transfer_jax.storage.atomic_write import sha256, write_text
 
 FILE = "manifest.json"
@@ -68,7 +68,7 @@ class Manifest:
         rows: Number of rows when complete: views x images, view by view.
         shard_rows: Rows of each shard; the last may have fewer.
         row_shape: Shape of one row.
-        dtype: The form of the rows: that of `Storage`.
+        dtype: The form of the rows: that of `RowFormat`.
         origin: The lower boundary whose cached features these were computed from; None for images.
         files: SHA-256 of each file that is complete, by name.
         errors: Of each shard in another form than computed, its `squared_error`.
@@ -92,9 +92,9 @@ class Manifest:
         return min(self.shard_rows, self.rows - self.shards().index(shard) * self.shard_rows)
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> RowFormat:
         """The form of the rows."""
-        return Storage(self.row_shape, self.dtype)
+        return RowFormat(self.row_shape, self.dtype)
 
     @property
     def bytes(self) -> int:

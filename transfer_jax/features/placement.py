@@ -43,7 +43,7 @@ class DeviceFeatures:
                 self._columns[name] = _put(self._columns[name], rows, first)
 
     def columns(self, rows: np.ndarray) -> Mapping[str, jax.Array]:
-        """The rows asked for; see `Storage.columns`."""
+        """The rows asked for; see `RowFormat.columns`."""
         return _take(self._columns, rows)
 
 

@@ -11,7 +11,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
-class Storage:
+class RowFormat:
     """The form of the rows of a cache.
 
     `int8` keeps, for each image and channel, the largest magnitude over its pixels as `scale`, and the values

@@ -1,6 +1,6 @@
-"""Rules that move the cut, the end of the frozen prefix, while a phase trains.
+"""Rules that move the frozen depth, the end of the frozen prefix, while a phase trains.
 
-A controller is a function from what was measured so far to the next cut: how many of the backbone's blocks,
+A controller is a function from what was measured so far to the next frozen depth: how many of the backbone's blocks,
 from the input on, are frozen. It is known by its name, so that a schedule stays a value that is stored:
 
     @transfer_jax.controller
@@ -26,7 +26,7 @@ class Measured:
 
     Attributes:
         epoch: Epochs of the phase that are over, with fractions.
-        cut: How many blocks are frozen now.
+        frozen_depth: How many blocks are frozen now.
         blocks: The backbone's blocks that have parameters, input side first.
         learning_rate: The head's rate now.
         grad_norm: Norm of the gradient of each block that trains.
@@ -35,7 +35,7 @@ class Measured:
     """
 
     epoch: float
-    cut: int
+    frozen_depth: int
     blocks: tuple[str, ...]
     learning_rate: float
     grad_norm: Mapping[str, float]
@@ -44,11 +44,11 @@ class Measured:
     @property
     def active(self) -> tuple[str, ...]:
         """The blocks that are not cut off."""
-        return self.blocks[self.cut :]
+        return self.blocks[self.frozen_depth :]
 
 
 Controller = Callable[[Sequence[Measured]], int]
-"""From the history, newest last, to the next cut."""
+"""From the history, newest last, to the next frozen depth."""
 
 _KNOWN: dict[str, tuple[Controller, bool]] = {}
 
@@ -82,16 +82,22 @@ def needs_plasticity(name: str) -> bool:
     return _KNOWN[name][1]
 
 
-def next_cut(name: str, history: Sequence[Measured]) -> int:
+def next_frozen_depth(name: str, history: Sequence[Measured]) -> int:
     """Asks a controller.
 
     Raises:
-        ValueError: If its cut is no number of blocks.
+        ValueError: If its frozen depth is no number of blocks.
     """
-    cut, count = find_controller(name)(history), len(history[-1].blocks)
-    if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or not 0 <= cut <= count:
-        raise ValueError(f"the controller {name!r} returned the cut {cut!r}; it must be one of 0 … {count}")
-    return int(cut)
+    frozen_depth, count = find_controller(name)(history), len(history[-1].blocks)
+    if (
+        isinstance(frozen_depth, bool)
+        or not isinstance(frozen_depth, int | np.integer)
+        or not 0 <= frozen_depth <= count
+    ):
+        raise ValueError(
+            f"the controller {name!r} returned the frozen depth {frozen_depth!r}; it must be one of 0 … {count}"
+        )
+    return int(frozen_depth)
 
 
 @controller
@@ -100,17 +106,17 @@ def autofreeze(history: Sequence[Measured]) -> int:
 
     Source: Liu et al. 2021 (AutoFreeze), arXiv:2102.01386: the change is |G_before - G| / G_before.
     """
-    if len(history) < 2 or history[-2].cut != history[-1].cut:
-        return history[-1].cut
+    if len(history) < 2 or history[-2].frozen_depth != history[-1].frozen_depth:
+        return history[-1].frozen_depth
     before, now = history[-2], history[-1]
     changes = [
         abs(before.grad_norm[block] - now.grad_norm[block]) / max(before.grad_norm[block], 1e-12)
         for block in now.active
     ]
     if not changes:
-        return now.cut
+        return now.frozen_depth
     threshold = statistics.median(changes)
-    return now.cut + next(index for index, change in enumerate(changes) if change >= threshold)
+    return now.frozen_depth + next(index for index, change in enumerate(changes) if change >= threshold)
 
 
 @controller
@@ -121,9 +127,9 @@ def pipetransformer(history: Sequence[Measured]) -> int:
     """
     now = history[-1]
     if not now.active:
-        return now.cut
+        return now.frozen_depth
     smallest = min(now.active, key=lambda block: now.grad_norm[block])
-    return min(now.cut + len(now.active) // 3, now.blocks.index(smallest))
+    return min(now.frozen_depth + len(now.active) // 3, now.blocks.index(smallest))
 
 
 _WINDOW = 3
@@ -142,15 +148,15 @@ def egeria(history: Sequence[Measured]) -> int:
     training; here it is the pretrained model, which is always at hand.
     """
     now = history[-1]
-    frozen_at = next((each for each in history if each.cut), None)
-    if frozen_at and now.cut and now.learning_rate * _DROP <= frozen_at.learning_rate:
+    frozen_at = next((each for each in history if each.frozen_depth), None)
+    if frozen_at and now.frozen_depth and now.learning_rate * _DROP <= frozen_at.learning_rate:
         return 0
     if not now.active:
-        return now.cut
+        return now.frozen_depth
     front = now.active[0]
     values = [each.plasticity[front] for each in history if front in each.plasticity]
     slopes = [
         abs(values[end - 1] - values[end - _WINDOW]) / (_WINDOW - 1)
         for end in range(_WINDOW, len(values) + 1)
     ]
-    return now.cut + bool(len(slopes) > 1 and slopes[-1] < _FLAT * max(slopes))
+    return now.frozen_depth + bool(len(slopes) > 1 and slopes[-1] < _FLAT * max(slopes))

@@ -44,21 +44,23 @@ def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]
     return {path: block_of(path) if path in chosen else FROZEN for path in ordered}
 
 
-def cut_off(labels: Mapping[str, str], cut: int) -> dict[str, str]:
+def freeze_first(labels: Mapping[str, str], frozen_depth: int) -> dict[str, str]:
     """The labels with the first blocks of the backbone frozen.
 
     Args:
         labels: From path to label, in the order of the blocks.
-        cut: How many blocks with parameters to freeze.
+        frozen_depth: How many blocks with parameters to freeze.
 
     Raises:
         SelectorError: If nothing would be left to train.
     """
     blocks = [block for block in dict.fromkeys(map(block_of, labels)) if block != "head"]
-    below = set(blocks[:cut])
+    below = set(blocks[:frozen_depth])
     found = {path: FROZEN if block_of(path) in below else label for path, label in labels.items()}
     if not any(label != FROZEN for label in found.values()):
-        raise SelectorError(f"a cut above the first {cut} of {len(blocks)} blocks leaves nothing to train")
+        raise SelectorError(
+            f"a frozen depth above the first {frozen_depth} of {len(blocks)} blocks leaves nothing to train"
+        )
     return found
 
 

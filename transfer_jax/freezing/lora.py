@@ -20,7 +20,7 @@ _PARTS = {"qkv": (3, (0, 2))}
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapters:
+class LoraUpdates:
     """The low-rank updates of some kernels; with no kernels it does nothing.
 
     Attributes:
@@ -34,7 +34,7 @@ class Adapters:
     alpha: float = 1.0
 
     @classmethod
-    def of(cls, selector: Selector, paths: tuple[str, ...], rank: int, alpha: float) -> "Adapters":
+    def of(cls, selector: Selector, paths: tuple[str, ...], rank: int, alpha: float) -> "LoraUpdates":
         """Those of the kernels that a selector picks.
 
         Raises:

@@ -23,7 +23,7 @@ def _unspread(array: jax.Array, axis: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class BatchShard:
     """One of several equal parts of a batch, in the order of the devices.
 
     Attributes:
@@ -41,12 +41,12 @@ class Share:
     spread: Spread = _unspread
 
 
-_WHOLE = Share()
-_current: contextvars.ContextVar[Share] = contextvars.ContextVar("share", default=_WHOLE)
+_WHOLE = BatchShard()
+_current: contextvars.ContextVar[BatchShard] = contextvars.ContextVar("share", default=_WHOLE)
 
 
 @contextlib.contextmanager
-def sharing(share: Share) -> Iterator[None]:
+def sharing(share: BatchShard) -> Iterator[None]:
     """Traces a program that sees one share of a batch."""
     token = _current.set(share)
     try:

@@ -21,7 +21,7 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.cache_choice import Caching
 from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, multipliers
 from transfer_jax.training.phase_data import EXTRACTION_BATCH, tier_of
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import Run, prepare
 
@@ -119,7 +119,7 @@ def _with_few_images(run: Run) -> Run:
     )
 
 
-def _new_rows(run: Run, caching: Caching, phases: list[PhaseParts], computed: set[tuple]) -> int:
+def _new_rows(run: Run, caching: Caching, phases: list[PhaseSplit], computed: set[tuple]) -> int:
     """Rows that the last of the phases must compute, which are noted in `computed`."""
     if caching.boundary is None:
         return 0
@@ -141,7 +141,7 @@ def _new_rows(run: Run, caching: Caching, phases: list[PhaseParts], computed: se
     return rows
 
 
-def _cost(run: Run, few: Run, parts: PhaseParts, caching: Caching, rows: int) -> PhaseCost:
+def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) -> PhaseCost:
     """Calibrates a phase."""
     cached = caching.boundary is not None
     tier = tier_of(run, caching.bytes) if cached else None

@@ -11,7 +11,7 @@ from transfer_jax.data import load_dataset
 from transfer_jax.freezing.labels import FROZEN
 from transfer_jax.models.flat_arrays import block_of, split
 from transfer_jax.report.timeline import Epoch, Timeline
-from transfer_jax.training.phase_split import PhaseParts, schedule_parts
+from transfer_jax.training.phase_split import PhaseSplit, split_schedule
 from transfer_jax.training.run import abstract_model, batch_size, check, split_images
 
 
@@ -37,7 +37,7 @@ class Plan:
         sizes: By path, the number of parameters.
     """
 
-    phases: tuple[PhaseParts, ...]
+    phases: tuple[PhaseSplit, ...]
     sizes: Mapping[str, int]
 
     @property
@@ -86,12 +86,12 @@ def plan(config: TrainConfig) -> Plan:
     _, params, _ = split(model)
     steps_per_epoch = len(train) // batch_size(config, len(train))
     return Plan(
-        schedule_parts(config.schedule, model, steps_per_epoch),
+        split_schedule(config.schedule, model, steps_per_epoch),
         {path: int(np.prod(array.shape)) for path, array in params.items()},
     )
 
 
-def planned_timeline(phases: Sequence[PhaseParts]) -> Timeline:
+def planned_timeline(phases: Sequence[PhaseSplit]) -> Timeline:
     """The timeline of phases, as `Plan.timeline`."""
     epochs = []
     for parts in phases:
@@ -103,6 +103,6 @@ def planned_timeline(phases: Sequence[PhaseParts]) -> Timeline:
     return Timeline((*phases[0].blocks, "head"), tuple(epochs))
 
 
-def _highest_rates(parts: PhaseParts) -> dict[str, float]:
+def _highest_rates(parts: PhaseSplit) -> dict[str, float]:
     rates = [parts.rates(step) for step in range(0, parts.steps, max(parts.steps // 200, 1))]
     return {block: max(float(each[block]) for each in rates) for block in rates[0]}

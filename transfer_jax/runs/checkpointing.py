@@ -8,7 +8,7 @@ from transfer_jax.storage.remote import push
 from transfer_jax.runs.goodput import Goodput
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.state import named_leaves
-from transfer_jax.runs.phase_totals import Tally
+from transfer_jax.runs.phase_totals import PhaseTotals
 from transfer_jax.runs.workdir import LAZY
 import shutil
 from pathlib import Path
@@ -16,35 +16,35 @@ from pathlib import Path
 from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.phase_trainer import Ended, fresh_state
-from transfer_jax.runs.run_progress import Position
+from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
 from transfer_jax.runs.workdir import check_workdir
 
 
-def carried_paths(run: Run, position: Position) -> list[str]:
+def carried_paths(run: Run, position: RunProgress) -> list[str]:
     """Paths that were changed so far, and that are not in the state of the phase under way."""
     changed = {path for index in range(position.phase) for path in run.parts(index).changes}
     if position.data is None:
         return sorted(changed)
     under_way = run.parts(position.phase).state_paths
-    return sorted((changed | under_way) - run.parts(position.phase, position.cut).state_paths)
+    return sorted((changed | under_way) - run.parts(position.phase, position.frozen_depth).state_paths)
 
 
-def restored_arrays(run: Run, checkpoints: Checkpoints, step: int, position: Position) -> Arrays:
+def restored_arrays(run: Run, checkpoints: Checkpoints, step: int, position: RunProgress) -> Arrays:
     """All arrays of the model, but for those in the state of the phase under way."""
     template = {path: run.arrays[path] for path in carried_paths(run, position)}
     return {**run.arrays, **checkpoints.arrays(step, "carried", template)}
 
 
 def restored_end(
-    run: Run, checkpoints: Checkpoints, step: int, position: Position, arrays: Arrays
+    run: Run, checkpoints: Checkpoints, step: int, position: RunProgress, arrays: Arrays
 ) -> Ended | None:
     """How the phase before ended, where the run is at the start of one."""
     if position.phase == 0 or position.data is not None:
         return None
-    parts = run.parts(position.phase - 1, position.ended_cut)
+    parts = run.parts(position.phase - 1, position.ended_frozen_depth)
     return Ended(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays)[0]))
 
 
@@ -71,7 +71,7 @@ def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
         return ()
     checkpoints = Checkpoints(workdir / "checkpoints")
     latest = checkpoints.latest()
-    position = Position() if latest is None else Position(**checkpoints.progress(latest))
+    position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
     return tuple(PhaseResult(**result) for result in position.results)
 
 
@@ -98,7 +98,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
     shutil.copytree(workdir / "checkpoints", scratch / "checkpoints")
     checkpoints = Checkpoints(scratch / "checkpoints")
     latest = checkpoints.latest()
-    position = Position() if latest is None else Position(**checkpoints.progress(latest))
+    position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
     if latest is None or position.phase != index:
         at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
         where = repr(at[0].name) if at else "its end"
@@ -106,7 +106,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
     arrays = restored_arrays(run, checkpoints, latest, position)
     if position.data is None:
         return arrays
-    state = fresh_state(run, run.parts(index, position.cut), arrays)[0]
+    state = fresh_state(run, run.parts(index, position.frozen_depth), arrays)[0]
     state = restored_state(checkpoints, latest, "state", state)
     return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
 
@@ -121,7 +121,7 @@ class Saver:
         goodput: What counts the run's time.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, position: Position, goodput: Goodput) -> None:
+    def __init__(self, run: Run, checkpoints: Checkpoints, position: RunProgress, goodput: Goodput) -> None:
         self._run = run
         self._checkpoints = checkpoints
         self._position = position
@@ -131,7 +131,7 @@ class Saver:
         self,
         trainer: PhaseTrainer,
         iterator: Any,
-        tally: Tally,
+        tally: PhaseTotals,
         arrays: Arrays,
         began: Arrays,
         step: int,

@@ -14,7 +14,7 @@ from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.artifacts import report, write_plan
-from transfer_jax.runs.run_progress import Position
+from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.result import PhaseResult, Result
 from transfer_jax.training.run import prepare
 from transfer_jax.runs.workdir import LAZY, check_workdir, claim
@@ -63,7 +63,7 @@ def fit(
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
         latest = checkpoints.latest()
-        position = Position() if latest is None else Position(**checkpoints.progress(latest))
+        position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
         left = position.phase < len(config.schedule.phases)
         if left:
             run = run or prepare(config, workdir, progress, dataset)

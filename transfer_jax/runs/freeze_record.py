@@ -17,7 +17,7 @@ def span(
     """What a certificate says of a stretch of a phase in which one structure trained.
 
     Args:
-        trainer: The phase at this cut.
+        trainer: The phase at this frozen depth.
         first: Its first step.
         last: The step behind its last.
         before: `digests` of all frozen parameters and statistics at its beginning.
@@ -27,7 +27,7 @@ def span(
     ends = {"first": parts.rates(first), "last": parts.rates(max(first, last - 1))}
     return {
         "steps": [first, last],
-        "cut": parts.cut,
+        "frozen_depth": parts.frozen_depth,
         "boundary": trainer.inputs.start,
         "trained": {
             "blocks": list(trainable_blocks(parts.labels)),
@@ -46,7 +46,7 @@ def span(
     }
 
 
-def write_certificate(
+def write_freeze_record(
     workdir: Path, trainer: PhaseTrainer, spans: list[dict[str, Any]], frozen: Mapping[str, str]
 ) -> Path:
     """Writes the certificate of a phase that is over, `certificates/NN-NAME.json`.

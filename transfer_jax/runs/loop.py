@@ -1,4 +1,4 @@
-"""The phases of a run, one after another: steps, epochs, moves of the cut, checkpoints in between."""
+"""The phases of a run, one after another: steps, epochs, moves of the frozen depth, checkpoints in between."""
 
 import dataclasses
 import functools
@@ -16,22 +16,22 @@ from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
-from transfer_jax.training.background_compile import Ahead
-from transfer_jax.runs.freeze_record import span, write_certificate
-from transfer_jax.runs.adaptive import Conductor
+from transfer_jax.training.background_compile import BackgroundCompiler
+from transfer_jax.runs.freeze_record import span, write_freeze_record
+from transfer_jax.runs.adaptive import AdaptiveControl
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.interrupt import Terminated, stop_asked
 from transfer_jax.runs.artifacts import write_outcome, write_phases
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import Ended, PhaseTrainer
-from transfer_jax.runs.run_progress import Position
+from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.checkpointing import restored_arrays, restored_end, restored_state
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.training.run import Run, images_digest
 from transfer_jax.runs.checkpointing import Saver
 from transfer_jax.training.step import WISHES
-from transfer_jax.runs.phase_totals import Tally
+from transfer_jax.runs.phase_totals import PhaseTotals
 
 
 class Loop:
@@ -55,7 +55,7 @@ class Loop:
         run: Run,
         checkpoints: Checkpoints,
         latest: int | None,
-        position: Position,
+        position: RunProgress,
         progress: Progress,
         goodput: Goodput,
         trace: Trace,
@@ -75,7 +75,7 @@ class Loop:
         self._goodput = goodput
         self._trace = trace
         self._saver = Saver(run, checkpoints, position, goodput)
-        self._ahead = Ahead(run)
+        self._ahead = BackgroundCompiler(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._trackers = Trackers(
             run.config.trackers if processes.is_first() else (),
@@ -105,37 +105,37 @@ class Loop:
             self._trackers.close(finished=self._position.phase == len(self._phases))
 
     def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
-        """Trains a phase to its end, in one span for each place of the cut."""
+        """Trains a phase to its end, in one span for each place of the frozen depth."""
         position = self._position
         began = self._began(arrays)
-        parts = self._run.parts(position.phase, position.cut)
+        parts = self._run.parts(position.phase, position.frozen_depth)
         self._ahead.wait()
         trainer = self._trainer(parts, arrays, ended, began)
         for following in self._phases[position.phase + 1 : position.phase + 2]:
             self._ahead.start(following)
-        tally = Tally(**position.tally)
+        tally = PhaseTotals(**position.tally)
         tally.add_inputs(trainer.inputs)
         data = position.data
         if data is not None:
             assert self._latest is not None
             trainer.state = restored_state(self._checkpoints, self._latest, "state", trainer.state)
-        conductor = Conductor(position, self._log, self._global_step)
+        conductor = AdaptiveControl(position, self._log, self._global_step)
         with stop_asked() as stop:
             while True:
                 before, iterator = digests(trainer.frozen), iter(trainer.inputs.train)
                 if data is not None:
                     iterator.set_state(data)
                 save = functools.partial(self._saver.under_way, trainer, iterator, tally, arrays, began)
-                cut = self._span(trainer, iterator, tally, conductor, save, stop)
+                frozen_depth = self._span(trainer, iterator, tally, conductor, save, stop)
                 after = digests(trainer.frozen)
                 check_unchanged(before, after)
                 step = int(trainer.state.step)
                 position.spans.append(span(trainer, position.span_start, step, before, after))
-                if cut is None:
+                if frozen_depth is None:
                     break
-                data, position.cut, position.span_start = iterator.get_state(), cut, step
+                data, position.frozen_depth, position.span_start = iterator.get_state(), frozen_depth, step
                 arrays = trainer.all_arrays()
-                parts = self._run.parts(position.phase, cut)
+                parts = self._run.parts(position.phase, frozen_depth)
                 trainer = self._trainer(parts, arrays, trainer.ended(), began)
                 tally.add_inputs(trainer.inputs)
             self._end_phase(trainer, tally, after)
@@ -145,7 +145,7 @@ class Loop:
                 raise stopping
         return trainer
 
-    def _trainer(self, parts: PhaseParts, arrays: Arrays, ended: Ended | None, began: Arrays) -> PhaseTrainer:
+    def _trainer(self, parts: PhaseSplit, arrays: Arrays, ended: Ended | None, began: Arrays) -> PhaseTrainer:
         with self._goodput.on("extract"):
             trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
             self._goodput.move(trainer.inputs.compile_seconds, "extract", "compile")
@@ -155,19 +155,19 @@ class Loop:
         self,
         trainer: PhaseTrainer,
         iterator: Any,
-        tally: Tally,
-        conductor: Conductor,
+        tally: PhaseTotals,
+        conductor: AdaptiveControl,
         save: Callable[[int], None],
         stop: Callable[[], KeyboardInterrupt | None],
     ) -> int | None:
-        """The steps to the next move of the cut, which is returned, or to the end of the phase."""
+        """The steps to the next move of the frozen depth, which is returned, or to the end of the phase."""
         parts, config = trainer.parts, self._run.config
         first, epoch_steps = int(trainer.state.step), parts.steps_per_epoch
         images = self._run.batch_size
         self._progress.start(f"training {parts.phase.name}", parts.steps * images, done=first * images)
         compiled = trainer.compile_seconds
         saved = started = time.monotonic()
-        cut = None
+        frozen_depth = None
 
         def wishes() -> dict[str, float]:
             asked, late = stop(), time.monotonic() - saved >= config.checkpoint_seconds
@@ -192,19 +192,19 @@ class Loop:
             if step % epoch_steps == 0:
                 self._end_epoch(trainer, step // epoch_steps, tally)
             conductor.log(trainer, step, config.measure_every)
-            cut = conductor.next_cut(trainer, step)
+            frozen_depth = conductor.next_frozen_depth(trainer, step)
             tally.compile_seconds += trainer.compile_seconds - compiled
             compiled = trainer.compile_seconds
-            if due and not trainer.unread and step < parts.steps and cut is None:
+            if due and not trainer.unread and step < parts.steps and frozen_depth is None:
                 save(self._global_step(step))
                 saved, due = time.monotonic(), False
                 if stopping is not None:
                     raise stopping
-            if cut is not None:
+            if frozen_depth is not None:
                 break
             started = time.monotonic()
         self._progress.finish()
-        return cut
+        return frozen_depth
 
     def _timed(self, trainer: PhaseTrainer, steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
         """The steps, whose time counts as theirs, less compiling and the wait for their input."""
@@ -229,9 +229,9 @@ class Loop:
         assert self._latest is not None
         return self._checkpoints.arrays(self._latest, "began", began)
 
-    def _end_epoch(self, trainer: PhaseTrainer, epoch: int, tally: Tally) -> None:
+    def _end_epoch(self, trainer: PhaseTrainer, epoch: int, tally: PhaseTotals) -> None:
         parts, every = trainer.parts, self._run.config.eval_every
-        values: dict[str, Any] = {"phase": parts.phase.name, "epoch": epoch, "cut": parts.cut}
+        values: dict[str, Any] = {"phase": parts.phase.name, "epoch": epoch, "frozen_depth": parts.frozen_depth}
         self._log.write(
             self._global_step(epoch * parts.steps_per_epoch), "train", **values, **tally.end_epoch()
         )
@@ -258,7 +258,7 @@ class Loop:
         self._log.write(step, kind, phase=trainer.parts.phase.name, epoch=epoch, **scores)
         return probabilities, scores
 
-    def _end_phase(self, trainer: PhaseTrainer, tally: Tally, frozen: dict[str, str]) -> None:
+    def _end_phase(self, trainer: PhaseTrainer, tally: PhaseTotals, frozen: dict[str, str]) -> None:
         """Evaluates, records and checkpoints a phase; behind the last one, writes the outcome."""
         parts, run, position = trainer.parts, self._run, self._position
         step, compiled = trainer.programs.step, trainer.compile_seconds
@@ -285,7 +285,7 @@ class Loop:
         )
         self._log.write(self._global_step(parts.steps), "proof", phase=parts.phase.name, frozen=frozen)
         if processes.is_first():
-            write_certificate(run.workdir, trainer, position.spans, frozen)
+            write_freeze_record(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
         write_phases(run.workdir, position.results)
         if position.phase == len(self._phases):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.training.phase_data import Inputs
+from transfer_jax.training.phase_data import PhaseData
 
 
 @dataclasses.dataclass
-class Tally:
+class PhaseTotals:
     """Times, and the sums of the epoch under way.
 
     Attributes:
@@ -34,7 +34,7 @@ class Tally:
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     order: str = ""
 
-    def add_inputs(self, inputs: Inputs) -> None:
+    def add_inputs(self, inputs: PhaseData) -> None:
         """Counts what making the inputs took."""
         self.extracted += inputs.extracted
         self.extract_seconds += inputs.extract_seconds - inputs.compile_seconds

@@ -13,7 +13,7 @@ from transfer_jax.data import (
     BadImageError,
     Finding,
     ImageDataset,
-    Survey,
+    ImageScan,
     findings_of,
     has_own_split,
     load_dataset,
@@ -25,8 +25,8 @@ from transfer_jax.planning.defaults import Choice, Facts, choose
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.workdir import check_place, read_config
 from transfer_jax.training.cache_choice import choose_caching
-from transfer_jax.training.phase_split import schedule_parts
-from transfer_jax.training.run import abstract_model, check, expected_input, split_images, surveyed
+from transfer_jax.training.phase_split import split_schedule
+from transfer_jax.training.run import abstract_model, check, expected_input, split_images, scanned
 
 CHOICES, FINDINGS = "choices.json", "findings.json"
 """Files of a workdir."""
@@ -35,7 +35,7 @@ _SAMPLE = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Settled:
+class ResolvedRun:
     """What will be trained.
 
     Attributes:
@@ -59,14 +59,14 @@ class Settled:
         return notes
 
 
-def settle(
+def resolve(
     config: TrainConfig,
     given: Collection[str] | None,
     workdir: Path,
     progress: Progress,
     *,
     look: bool = False,
-) -> Settled:
+) -> ResolvedRun:
     """Settles what is trained; nothing is written.
 
     In a workdir that is begun, what was not given is as it was begun with, and nothing is looked at.
@@ -84,13 +84,13 @@ def settle(
     """
     if (workdir / "config.json").is_file():
         if given is None:
-            return Settled(config)
+            return ResolvedRun(config)
         typed = {name: getattr(config, name) for name in given}
-        return Settled(dataclasses.replace(read_config(workdir), **typed))
+        return ResolvedRun(dataclasses.replace(read_config(workdir), **typed))
     check(config)
     check_place(config, workdir)
     dataset = load_dataset(config.images, config.data_dir)
-    survey = surveyed(dataset, progress) if look else None
+    survey = scanned(dataset, progress) if look else None
     if survey is not None and survey.reasons and config.on_bad_image == "error":
         more = f" and {len(survey.reasons) - 1} more" if len(survey.reasons) > 1 else ""
         raise BadImageError(f"{survey.reasons[0]}{more}; --on-bad-image skip leaves such images out")
@@ -99,11 +99,11 @@ def settle(
         config, choices = choose(_facts(config, dataset, survey), config, given)
         check(config)  # What was chosen may not go with what was given.
         choices += _caches(config, _usable(config, dataset, survey))
-    found = None if survey is None else look_over(config, dataset, survey)
-    return Settled(config, choices, found)
+    found = None if survey is None else check_quality(config, dataset, survey)
+    return ResolvedRun(config, choices, found)
 
 
-def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tuple[Finding, ...]:
+def check_quality(config: TrainConfig, dataset: ImageDataset, survey: ImageScan) -> tuple[Finding, ...]:
     """What a first look at the images of a config found.
 
     Args:
@@ -121,7 +121,7 @@ def look_over(config: TrainConfig, dataset: ImageDataset, survey: Survey) -> tup
     return findings_of(dataset, survey, mask(trained), mask(held_out), expected_input(config).image_size)
 
 
-def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> ImageDataset:
+def _usable(config: TrainConfig, dataset: ImageDataset, survey: ImageScan | None) -> ImageDataset:
     """The images as they will be split: without bad ones, and in groups, as far as anybody has looked."""
     if survey is None:
         return dataset
@@ -130,7 +130,7 @@ def _usable(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -
     return without(dataset, np.flatnonzero(survey.bad))
 
 
-def _facts(config: TrainConfig, dataset: ImageDataset, survey: Survey | None) -> Facts:
+def _facts(config: TrainConfig, dataset: ImageDataset, survey: ImageScan | None) -> Facts:
     own_split, duplicates = None, None
     if has_own_split(dataset):
         train, evaluation = split_images(dataset, config)
@@ -171,7 +171,7 @@ def _caches(config: TrainConfig, dataset: ImageDataset) -> tuple[Choice, ...]:
     train, evaluation = split_images(dataset, config)
     stored = config.stored_precision
     choices = []
-    for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
+    for parts in split_schedule(config.schedule, model, steps_per_epoch=1):
         phase, boundary = parts.phase, parts.boundary
         shape = shapes[boundary] if boundary else ()
         images = (len(train), len(evaluation))

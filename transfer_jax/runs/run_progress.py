@@ -7,19 +7,19 @@ from transfer_jax.freezing.controllers import Measured
 
 
 @dataclasses.dataclass
-class Position:
+class RunProgress:
     """Where a run is: in the middle of a phase, or, while `data` is None, at the start of one.
 
     Attributes:
         images: Tells whether it is still about the same images.
         phase: Position of the phase under way.
         data: Position in its training batches.
-        cut: How many blocks its controller holds frozen.
+        frozen_depth: How many blocks its controller holds frozen.
         tests: What was measured at the controller's tests.
         multipliers: From path to what scales its rate; None without a statistic.
         spans: What certificates say of the parts of the phase that are over.
         span_start: Step at which the part under way began.
-        ended_cut: The cut at which the phase before ended.
+        ended_frozen_depth: The frozen_depth at which the phase before ended.
         tally: Times, and sums of the epoch under way.
         results: What the phases that are over did.
         seconds: Where the time went, see `Goodput`.
@@ -29,12 +29,12 @@ class Position:
     images: str = ""
     phase: int = 0
     data: dict[str, Any] | None = None
-    cut: int = 0
+    frozen_depth: int = 0
     tests: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     multipliers: dict[str, float] | None = None
     spans: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     span_start: int = 0
-    ended_cut: int = 0
+    ended_frozen_depth: int = 0
     tally: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -48,6 +48,6 @@ class Position:
     def next_phase(self, result: dict[str, Any]) -> None:
         """Goes on to the start of the next phase."""
         self.results.append(result)
-        self.phase, self.ended_cut = self.phase + 1, self.cut
-        self.data, self.cut, self.tests, self.multipliers = None, 0, [], None
+        self.phase, self.ended_frozen_depth = self.phase + 1, self.frozen_depth
+        self.data, self.frozen_depth, self.tests, self.multipliers = None, 0, [], None
         self.spans, self.span_start, self.tally = [], 0, {}

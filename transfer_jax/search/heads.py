@@ -22,7 +22,7 @@ from transfer_jax.search.tail_sweep import SUFFIX_GRID, sweep_suffixes
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.evaluation import evaluation_metrics, predict
 from transfer_jax.training.phase_data import Extractor
-from transfer_jax.training.phase_programs import Programs
+from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.run import Run, prepare
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -112,7 +112,7 @@ def search_heads(
     write_text(workdir / "heads.csv", _csv(sweep))
     best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
     _save(run, best)
-    evaluate = jax.jit(Programs(run, parts).functions["evaluate"])
+    evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
     batches = ordered_batches(
         lambda rows: {"features": held_out[rows]}, len(held_out), batch_size=run.batch_size
     )

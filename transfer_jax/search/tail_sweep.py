@@ -14,8 +14,8 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.search.heads_sweep import Examples, Grid, Sweep
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.optimizer import make_optimizer
-from transfer_jax.training.phase_programs import Programs
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_programs import PhasePrograms
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState
@@ -31,7 +31,7 @@ Settings = Mapping[str, jax.Array]
 
 def sweep_suffixes(
     run: Run,
-    parts: PhaseParts,
+    parts: PhaseSplit,
     train: Examples,
     validation: Examples,
     grid: Grid = SUFFIX_GRID,
@@ -59,7 +59,7 @@ def sweep_suffixes(
     size = min(run.batch_size, len(train.labels))
     # With any decay, or else there would be no place for it in the optimizer's state.
     parts = dataclasses.replace(parts, phase=dataclasses.replace(parts.phase, weight_decay=1.0))
-    programs = Programs(run, parts)
+    programs = PhasePrograms(run, parts)
     rates, decays, smoothings = np.asarray(grid.settings(), np.float32).T
     settings = {"rate": rates, "decay": decays, "smoothing": smoothings}
     state, frozen = fresh_state(run, parts, run.arrays)
@@ -122,7 +122,7 @@ def _in_batches(examples: Examples, size: int) -> dict[str, np.ndarray]:
     return {name: batches(array) for name, array in arrays.items()}
 
 
-def _make_step(programs: Programs, parts: PhaseParts) -> Any:
+def _make_step(programs: PhasePrograms, parts: PhaseSplit) -> Any:
     """A step of all candidates: `(states, frozen, examples, rows, settings, active) -> states`."""
     blocks = trainable_blocks(parts.labels)
 
@@ -154,7 +154,7 @@ def _make_step(programs: Programs, parts: PhaseParts) -> Any:
     return step_of_all
 
 
-def _make_score(programs: Programs) -> Any:
+def _make_score(programs: PhasePrograms) -> Any:
     """The best of all candidates so far: `(states, best, frozen, held_out, active, epoch) -> best`."""
     evaluate = programs.functions["evaluate"]
 

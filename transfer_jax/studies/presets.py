@@ -17,7 +17,7 @@ from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError
 from transfer_jax.models.flat_arrays import block_of, split
 from transfer_jax.studies.study import Arm, Study
-from transfer_jax.training.phase_split import schedule_parts
+from transfer_jax.training.phase_split import split_schedule
 from transfer_jax.training.run import abstract_model, batch_size, split_images
 
 HEAD = "head only"
@@ -191,7 +191,7 @@ def seeds(config: TrainConfig, seeds: Sequence[int]) -> Study:
     return _study("seeds", question, "varied", None, False, arms, seeds)
 
 
-READY: Mapping[str, Callable[..., Study]] = {
+PRESETS: Mapping[str, Callable[..., Study]] = {
     function.__name__: function
     for function in (unfreeze_depth, recipes, yosinski, surgical, sample_size, seeds)
 }
@@ -209,7 +209,7 @@ def make_study(
     """A ready study, as trials share their features and say what the table needs.
 
     Args:
-        name: One of `READY`.
+        name: One of `PRESETS`.
         config: The base.
         seeds: The seeds.
         images: More sources of images; each is a level of the factor `images`.
@@ -218,18 +218,18 @@ def make_study(
     Raises:
         ValueError: If there is no such study, or it cannot be made of the config.
     """
-    if name not in READY:
-        raise ValueError(f"no study {name!r}; there are {', '.join(READY)}")
+    if name not in PRESETS:
+        raise ValueError(f"no study {name!r}; there are {', '.join(PRESETS)}")
     base = dataclasses.replace(
         config, eval_every=config.eval_every or 1, score_training=True, shared_features=True
     )
     sources = list(dict.fromkeys((config.images, *images)))
-    found = _only(READY[name](base, tuple(seeds)), tuple(levels))
+    found = _only(PRESETS[name](base, tuple(seeds)), tuple(levels))
     if len(sources) == 1:
         return found
     arms = []
     for number, source in enumerate(sources):
-        same = READY[name](dataclasses.replace(base, images=source), tuple(seeds))
+        same = PRESETS[name](dataclasses.replace(base, images=source), tuple(seeds))
         for arm in _only(same, tuple(levels)).arms:
             factors = {**arm.factors, "images": source}
             arms.append(dataclasses.replace(arm, name=f"{arm.name}-images{number}", factors=factors))
@@ -280,7 +280,7 @@ def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> d
     for name in RECIPES:
         schedule = getattr(published, name)(**given.get(name, both))
         try:
-            schedule_parts(schedule, model, steps_per_epoch=1)
+            split_schedule(schedule, model, steps_per_epoch=1)
         except SelectorError:
             continue  # The network has no such part.
         found[name] = schedule

@@ -14,7 +14,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.analysis import answer
 from transfer_jax.studies.executors import Start, Worker
-from transfer_jax.studies.shared_phases import BEGINNINGS
+from transfer_jax.studies.shared_phases import SHARED_PHASES
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, begin
 from transfer_jax.studies.table import read_rows, write_table
 from transfer_jax.studies.trial import tidy
@@ -68,7 +68,7 @@ def run_study(
     drop_features(in_order(study), folder)
     left = unfinished(study.trials, folder)
     if not left:
-        for name in (FEATURES, BEGINNINGS):
+        for name in (FEATURES, SHARED_PHASES):
             shutil.rmtree(folder / name, ignore_errors=True)
     if not study.keep:
         for trial in study.trials:

@@ -18,11 +18,11 @@ from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
 
-BEGINNINGS = "beginnings"
+SHARED_PHASES = "beginnings"
 _COPIED = ("checkpoints", "certificates", "metrics.jsonl")
 
 
-def beginning_of(config: TrainConfig) -> TrainConfig | None:
+def shared_phases_of(config: TrainConfig) -> TrainConfig | None:
     """The run of all phases but the last; None where there are none, or their rates depend on the last."""
     phases = config.schedule.phases[:-1]
     if not phases or any(phase.clock != "phase" for phase in phases):
@@ -30,7 +30,7 @@ def beginning_of(config: TrainConfig) -> TrainConfig | None:
     return dataclasses.replace(config, schedule=Schedule(phases), score_training=False)
 
 
-def begin_trial(config: TrainConfig, folder: Path, shared: Path, progress: Progress) -> None:
+def start_from_shared(config: TrainConfig, folder: Path, shared: Path, progress: Progress) -> None:
     """Gives a trial that has not begun the phases that others have trained, or trains them for all.
 
     Args:
@@ -39,7 +39,7 @@ def begin_trial(config: TrainConfig, folder: Path, shared: Path, progress: Progr
         shared: The folder of all beginnings.
         progress: Where to report to.
     """
-    beginning = beginning_of(config)
+    beginning = shared_phases_of(config)
     if beginning is None or (folder / "config.json").exists():
         return
     place = shared / _digest(beginning)

@@ -141,7 +141,7 @@ class JudgedTrend:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
+class Significance:
     """All that was tested.
 
     Attributes:
@@ -178,7 +178,7 @@ class Judgement:
         return found
 
 
-def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Judgement:
+def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Significance:
     """Makes all tests, and corrects for all of them.
 
     Args:
@@ -187,7 +187,7 @@ def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Judgemen
         ordered: Whether trends are asked for.
     """
     if baseline is None:
-        return Judgement((), (), 0)
+        return Significance((), (), 0)
     with_baseline, trends, pairs = [], [], []
     for scores in groups:
         count = len(scores.levels)
@@ -201,7 +201,7 @@ def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Judgemen
     every = holm([each.p for each in pairs], families=_FAMILIES)
     first, second = planned[: len(with_baseline)], planned[len(with_baseline) :]
     with_best = [each for each in _corrected(pairs, every) if each.scores.best in (each.a, each.b)]
-    return Judgement(
+    return Significance(
         comparisons=(*_corrected(with_baseline, first), *map(_against_best, with_best)),
         trends=tuple(_corrected(trends, second)),
         planned=len(planned),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.studies.significance import NO_TREND, NOTHING, Comparison, Judgement, Scores
+from transfer_jax.studies.significance import NO_TREND, NOTHING, Comparison, Scores, Significance
 from transfer_jax.studies.statistics import mean_interval
 from transfer_jax.studies.study import Study
 
@@ -15,7 +15,7 @@ _FIT = 0.99
 
 
 def sentences(
-    study: Study, groups: Sequence[Scores], judgement: Judgement, found: Mapping[str, Any]
+    study: Study, groups: Sequence[Scores], judgement: Significance, found: Mapping[str, Any]
 ) -> list[str]:
     """What was asked; what was found; what it costs, and what cannot be said.
 
@@ -43,7 +43,7 @@ def _asked(study: Study, groups: Sequence[Scores], found: Mapping[str, Any]) -> 
     return f"Asked was: {asked}? {_many(arms, 'arm')} with {_many(seeds, 'seed')} each{done}, trained{sizes}."
 
 
-def _findings(study: Study, groups: Sequence[Scores], judgement: Judgement) -> str:
+def _findings(study: Study, groups: Sequence[Scores], judgement: Significance) -> str:
     told = []
     for scores in groups:
         where = ", ".join(f"{name} {value}" for name, value in scores.group)
@@ -93,7 +93,7 @@ def _counts(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _trend(study: Study, scores: Scores, judgement: Judgement) -> str:
+def _trend(study: Study, scores: Scores, judgement: Significance) -> str:
     told = []
     for each in judgement.trends:
         if each.scores is scores:
@@ -108,7 +108,7 @@ def _trend(study: Study, scores: Scores, judgement: Judgement) -> str:
     return line
 
 
-def _variation(study: Study, groups: Sequence[Scores], judgement: Judgement) -> str:
+def _variation(study: Study, groups: Sequence[Scores], judgement: Significance) -> str:
     told = []
     for scores in groups:
         for label, row in zip(scores.labels, scores.accuracy, strict=True):
@@ -122,7 +122,7 @@ def _variation(study: Study, groups: Sequence[Scores], judgement: Judgement) -> 
     return f"By {'; by '.join(told)}." if told else "One seed says nothing of how results vary."
 
 
-def _costs(study: Study, groups: Sequence[Scores], judgement: Judgement, found: Mapping[str, Any]) -> str:
+def _costs(study: Study, groups: Sequence[Scores], judgement: Significance, found: Mapping[str, Any]) -> str:
     told = [_cheapest(scores, found) for scores in groups]
     saved = found["operations_uncached"] / max(found["operations"], 1)
     if saved > 1.05:

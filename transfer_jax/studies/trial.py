@@ -24,7 +24,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs import PhaseResult, Result, fit
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.studies.shared_phases import begin_trial
+from transfer_jax.studies.shared_phases import start_from_shared
 from transfer_jax.studies.study import Trial
 from transfer_jax.training.run import batch_size, expected_input
 
@@ -39,7 +39,7 @@ def run_trial(trial: Trial, folder: Path, shared: Path, progress: Progress, *, k
     Args:
         trial: The trial.
         folder: Its own.
-        shared: That of what trials have in common; see `begin_trial`.
+        shared: That of what trials have in common; see `start_from_shared`.
         progress: Where to report to.
         keep: Whether to keep its model and checkpoints.
 
@@ -48,7 +48,7 @@ def run_trial(trial: Trial, folder: Path, shared: Path, progress: Progress, *, k
     """
     path = folder / ROW
     if not path.exists():
-        begin_trial(trial.config, folder, shared, progress)
+        start_from_shared(trial.config, folder, shared, progress)
         result = fit(trial.config, folder, progress=progress)
         row = {"trial": trial.name, "label": trial.label, **trial.factors, **row_of(result)}
         write_text(path, json.dumps(row, indent=1))

@@ -17,14 +17,14 @@ import jax
 from filelock import FileLock, Timeout
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.features import FeatureStore
+from transfer_jax.features import FeatureCacheDir
 from transfer_jax.models import Classifier
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.studies.shared_phases import BEGINNINGS
+from transfer_jax.studies.shared_phases import SHARED_PHASES
 from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, read_study
 from transfer_jax.studies.trial import ROW, run_trial
-from transfer_jax.training.phase_split import schedule_parts
+from transfer_jax.training.phase_split import split_schedule
 from transfer_jax.training.run import abstract_model
 
 ERROR, CLAIM = "error.json", "claim.json"
@@ -73,7 +73,7 @@ def in_order(study: Study) -> list[tuple[Trial, Boundaries]]:
         key = (config.model, config.image_size, config.taps, config.hidden)
         if key not in models:
             models[key] = abstract_model(config, 2)
-        parts = schedule_parts(config.schedule, models[key], steps_per_epoch=1)
+        parts = split_schedule(config.schedule, models[key], steps_per_epoch=1)
         boundaries = tuple(each.boundary for each in parts)
         blocks = models[key].backbone.block_names
         lowest = min(-1 if each is None else blocks.index(each) for each in boundaries)
@@ -111,7 +111,7 @@ def _attempt(study: Study, trial: Trial, folder: Path, name: str, progress: Prog
     progress.say(trial.name)
     shared = dataclasses.replace(trial, config=_with_shared_features(trial.config, folder))
     try:
-        run_trial(shared, own, folder / BEGINNINGS, progress, keep=study.keep)
+        run_trial(shared, own, folder / SHARED_PHASES, progress, keep=study.keep)
     except Exception as error:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         fail(own, line, traceback.format_exc())
@@ -142,7 +142,7 @@ def drop_features(ordered: Iterable[tuple[Trial, Boundaries]], folder: Path) -> 
     for images, wanted in needed.items():
         place = folder / FEATURES / _slug(images)
         if place.is_dir():
-            FeatureStore(place).drop_others(wanted)
+            FeatureCacheDir(place).drop_others(wanted)
 
 
 def unfinished(trials: Iterable[Trial], folder: Path) -> list[Trial]:

@@ -10,14 +10,14 @@ import jax
 from transfer_jax.distributed import processes
 from transfer_jax.training.compile import Compiled
 from transfer_jax.training.phase_data import batch_shapes, compile_prefix
-from transfer_jax.training.phase_programs import Programs
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_programs import PhasePrograms
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 from transfer_jax.training.step import INPUTS
 
 
-class Ahead:
+class BackgroundCompiler:
     """A thread that compiles.
 
     Programs are found again by their text (`compile_function`), so nothing is handed over.
@@ -32,7 +32,7 @@ class Ahead:
         self._run = run
         self._thread: threading.Thread | None = None
 
-    def start(self, parts: PhaseParts) -> None:
+    def start(self, parts: PhaseSplit) -> None:
         """Begins with a phase."""
         self.wait()
         if self._wanted:
@@ -45,14 +45,14 @@ class Ahead:
             self._thread.join()
             self._thread = None
 
-    def _compile(self, parts: PhaseParts) -> None:
+    def _compile(self, parts: PhaseSplit) -> None:
         with contextlib.suppress(Exception):  # The phase meets it too when it begins, and says so.
             compile_phase(self._run, parts)
 
 
-def compile_phase(run: Run, parts: PhaseParts) -> None:
+def compile_phase(run: Run, parts: PhaseSplit) -> None:
     """Compiles the prefix, the training step and the evaluation of a phase; computes nothing."""
-    programs = Programs(run, parts)
+    programs = PhasePrograms(run, parts)
     if programs.start is not None:
         compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
     batch = run.strategy.batch(batch_shapes(run, programs.start))
@@ -61,13 +61,13 @@ def compile_phase(run: Run, parts: PhaseParts) -> None:
     programs.compiled("evaluate", run.arrays, inputs)
 
 
-def compiled_step(run: Run, parts: PhaseParts) -> Compiled:
+def compiled_step(run: Run, parts: PhaseSplit) -> Compiled:
     """The training step of a phase; the run's arrays may be shapes."""
-    programs = Programs(run, parts)
+    programs = PhasePrograms(run, parts)
     return _compile_step(run, parts, programs, run.strategy.batch(batch_shapes(run, programs.start)))
 
 
-def _compile_step(run: Run, parts: PhaseParts, programs: Programs, batch: dict[str, Any]) -> Compiled:
+def _compile_step(run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]) -> Compiled:
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
     scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)

@@ -6,7 +6,7 @@ Not from measured times: a run that goes on, or another process of it, must deci
 import dataclasses
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.features import Storage
+from transfer_jax.features import RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import PRE_LOGITS
 
@@ -77,7 +77,7 @@ def choose_caching(
     evaluations = 1 + ((phase.epochs - 1) // config.eval_every if config.eval_every else 0)
     rows = train * (phase.views or 1) + held_out
     passes = (rows, train * phase.epochs + held_out * evaluations)
-    sizes = {"rows": rows, "bytes": rows * Storage(row_shape, stored).row_bytes, "passes": passes}
+    sizes = {"rows": rows, "bytes": rows * RowFormat(row_shape, stored).row_bytes, "passes": passes}
     if phase.cache == "off":
         return Caching(None, "the cache is off", **sizes)
     if sizes["bytes"] > config.feature_gigabytes * 1e9:

@@ -27,7 +27,7 @@ from transfer_jax.features import (
     FeatureKey,
     Layout,
     Pieces,
-    Storage,
+    RowFormat,
     Tier,
     choose_tier,
     extract,
@@ -47,7 +47,7 @@ EXTRACTION_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
+class PhaseData:
     """The data of a phase.
 
     Attributes:
@@ -73,9 +73,9 @@ class Inputs:
     compile_seconds: float = 0.0
 
 
-def phase_inputs(
+def make_phase_data(
     run: Run, phase: Phase, boundary: str | None, arrays: Arrays, seed: int, progress: Progress
-) -> Inputs:
+) -> PhaseData:
     """The inputs of a phase: features where it may and can be cached, else images.
 
     Args:
@@ -97,13 +97,13 @@ def phase_inputs(
     return _live(run, phase, seed)
 
 
-def _live(run: Run, phase: Phase, seed: int) -> Inputs:
+def _live(run: Run, phase: Phase, seed: int) -> PhaseData:
     plain = image_fetch(run.train, run.preprocessing)
     if phase.augment:
         fetch = augmented_image_fetch(run.train, run.preprocessing, run.config.augmentation)
     else:
         fetch = lambda indices, places, rng: plain(indices)  # noqa: E731
-    return Inputs(
+    return PhaseData(
         start=None,
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: image_batches(run.evaluation, run),
@@ -111,7 +111,9 @@ def _live(run: Run, phase: Phase, seed: int) -> Inputs:
     )
 
 
-def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, progress: Progress) -> Inputs:
+def _cached(
+    run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, progress: Progress
+) -> PhaseData:
     extractor = Extractor(run, boundary, arrays)
     augmentation = run.config.augmentation if phase.augment else None
     task = "extracting training features"
@@ -139,7 +141,7 @@ def _cached(run: Run, phase: Phase, boundary: str, arrays: Arrays, seed: int, pr
     def complete(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         return batch if columns is None else {**batch, **columns(batch["row"])}
 
-    return Inputs(
+    return PhaseData(
         start=boundary,
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: _feature_batches(held_out, run),
@@ -315,7 +317,7 @@ def batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]
         found |= {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name in WISHES}
     if start is None:
         return {**found, "image": _images_shape(run, size)}
-    row = Storage(run.row_shapes[start], run.stored or str(run.prefix_dtype))
+    row = RowFormat(run.row_shapes[start], run.stored or str(run.prefix_dtype))
     return {**found, **row.column_shapes(size)}
 
 

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any
 
 from transfer_jax.freezing.labels import trainable_blocks
-from transfer_jax.freezing.lora import Adapters
+from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import with_training
 from transfer_jax.training.cka import make_plasticity, make_similarity
 from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.gradient_statistics import make_measure
 from transfer_jax.training.optimizer import make_optimizer
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.run import Run
 from transfer_jax.training.step import (
     Forward,
@@ -25,7 +25,7 @@ _BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
 """Position of the batch among the arguments."""
 
 
-class Programs:
+class PhasePrograms:
     """What a phase computes; each function is compiled for the arguments that it is first called with.
 
     Args:
@@ -40,7 +40,7 @@ class Programs:
             `similarity` and `evaluate`.
     """
 
-    def __init__(self, run: Run, parts: PhaseParts) -> None:
+    def __init__(self, run: Run, parts: PhaseSplit) -> None:
         phase, config = parts.phase, run.config
         blocks = trainable_blocks(parts.labels)
         above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
@@ -73,7 +73,7 @@ class Programs:
         )
         optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
         gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
-        merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=Adapters())
+        merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=LoraUpdates())
         inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
         self.functions = {
             "step": make_train_step(self.forward, optimizer, self.options, strategy),

@@ -4,9 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
-from transfer_jax.freezing.labels import FROZEN, boundary, cut_off, labels, trainable_blocks
+from transfer_jax.freezing.labels import FROZEN, boundary, freeze_first, labels, trainable_blocks
 from transfer_jax.freezing.learning_rates import PhaseRates, Rates
-from transfer_jax.freezing.lora import Adapters
+from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError, parse
@@ -16,7 +16,7 @@ from transfer_jax.training.regularizers import head_input
 
 
 @dataclasses.dataclass(frozen=True)
-class PhaseParts:
+class PhaseSplit:
     """A phase of a schedule, split by its labels; no data is read and nothing is compiled yet.
 
     Attributes:
@@ -27,9 +27,9 @@ class PhaseParts:
         stats: Paths of the statistics that it updates.
         steps_per_epoch: Steps in an epoch.
         clock: Steps on the clock of its learning rate before it, and in all.
-        cut: How many of the backbone's blocks a controller holds frozen.
+        frozen_depth: How many of the backbone's blocks a controller holds frozen.
         adapters: Its low-rank updates.
-        changes: Paths of the model's arrays that the phase changes, wherever the cut is.
+        changes: Paths of the model's arrays that the phase changes, wherever the frozen_depth is.
     """
 
     phase: Phase
@@ -39,8 +39,8 @@ class PhaseParts:
     stats: tuple[str, ...]
     steps_per_epoch: int
     clock: tuple[int, int]
-    cut: int
-    adapters: Adapters
+    frozen_depth: int
+    adapters: LoraUpdates
     changes: frozenset[str]
 
     @property
@@ -73,11 +73,11 @@ class PhaseParts:
         return PhaseRates(self.phase, self.labels, self.clock[1])
 
 
-def schedule_parts(schedule: Schedule, model: Classifier, steps_per_epoch: int) -> tuple[PhaseParts, ...]:
-    """All phases of a schedule for a model, which may be abstract; errors are those of `phase_parts`."""
+def split_schedule(schedule: Schedule, model: Classifier, steps_per_epoch: int) -> tuple[PhaseSplit, ...]:
+    """All phases of a schedule for a model, which may be abstract; errors are those of `split_phase`."""
     _, params, stats = split(model)
     return tuple(
-        phase_parts(
+        split_phase(
             schedule,
             index,
             params=tuple(params),
@@ -89,7 +89,7 @@ def schedule_parts(schedule: Schedule, model: Classifier, steps_per_epoch: int) 
     )
 
 
-def phase_parts(
+def split_phase(
     schedule: Schedule,
     index: int,
     *,
@@ -97,8 +97,8 @@ def phase_parts(
     stats: tuple[str, ...],
     block_names: tuple[str, ...],
     steps_per_epoch: int,
-    cut: int = 0,
-) -> PhaseParts:
+    frozen_depth: int = 0,
+) -> PhaseSplit:
     """Labels and splits a phase.
 
     Args:
@@ -108,7 +108,7 @@ def phase_parts(
         stats: Paths of all running statistics.
         block_names: The backbone's blocks in order.
         steps_per_epoch: Steps in an epoch.
-        cut: How many of the backbone's blocks with parameters are frozen whatever the selector says.
+        frozen_depth: How many of the backbone's blocks with parameters are frozen whatever the selector says.
 
     Raises:
         SelectorError: If a selector of the phase picks what is not there; names the phase.
@@ -116,7 +116,7 @@ def phase_parts(
     phase = schedule.phases[index]
     try:
         whole, adapters = _labelled(phase, params, block_names)
-        labelled = cut_off(whole, cut)
+        labelled = freeze_first(whole, frozen_depth)
     except SelectorError as error:
         raise SelectorError(f"phase {phase.name!r}: {error}") from None
     moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
@@ -128,7 +128,7 @@ def phase_parts(
             f"whose weights train={phase.train!r} leaves frozen"
         )
     trained = {path for path, label in whole.items() if label != FROZEN} - {*adapters.paths}
-    return PhaseParts(
+    return PhaseSplit(
         phase=phase,
         index=index,
         labels=labelled,
@@ -136,7 +136,7 @@ def phase_parts(
         stats=tuple(sorted(path for path in stats if block_of(path) in moving)),
         steps_per_epoch=steps_per_epoch,
         clock=(before * steps_per_epoch, epochs * steps_per_epoch),
-        cut=cut,
+        frozen_depth=frozen_depth,
         adapters=adapters,
         changes=frozenset(trained | {*adapters.kernels} | {path for path in stats if block_of(path) in ever}),
     )
@@ -144,11 +144,11 @@ def phase_parts(
 
 def _labelled(
     phase: Phase, params: tuple[str, ...], block_names: tuple[str, ...]
-) -> tuple[dict[str, str], Adapters]:
+) -> tuple[dict[str, str], LoraUpdates]:
     """The labels of a phase, and its low-rank updates."""
     found = labels(params, phase.selector, block_names)
     if not phase.lora:
-        return found, Adapters()
-    adapters = Adapters.of(parse(phase.lora), tuple(found), phase.lora_rank, phase.lora_alpha)
+        return found, LoraUpdates()
+    adapters = LoraUpdates.of(parse(phase.lora), tuple(found), phase.lora_rank, phase.lora_alpha)
     factors = {path: block_of(path) for path in adapters.paths}
     return {**found, **dict.fromkeys(adapters.kernels, FROZEN), **factors}, adapters

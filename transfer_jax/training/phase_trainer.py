@@ -19,9 +19,9 @@ from transfer_jax.training.cka import LEAST_IMAGES, cka
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.optimizer import make_optimizer
-from transfer_jax.training.phase_data import Inputs, phase_inputs
-from transfer_jax.training.phase_programs import Programs
-from transfer_jax.training.phase_split import PhaseParts
+from transfer_jax.training.phase_data import PhaseData, make_phase_data
+from transfer_jax.training.phase_programs import PhasePrograms
+from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.regularizers import selected
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
@@ -45,11 +45,11 @@ class Ended:
         state: Its last state.
     """
 
-    parts: PhaseParts
+    parts: PhaseSplit
     state: TrainState
 
 
-def fresh_state(run: Run, parts: PhaseParts, arrays: Arrays) -> tuple[TrainState, Arrays]:
+def fresh_state(run: Run, parts: PhaseSplit, arrays: Arrays) -> tuple[TrainState, Arrays]:
     """What a phase will change, before its first step, and all other arrays of the model.
 
     Args:
@@ -107,7 +107,7 @@ class PhaseTrainer:
     def __init__(
         self,
         run: Run,
-        parts: PhaseParts,
+        parts: PhaseSplit,
         arrays: Arrays,
         progress: Progress,
         ended: Ended | None = None,
@@ -115,7 +115,7 @@ class PhaseTrainer:
     ) -> None:
         self.parts = parts
         seed = run.config.seed + parts.index
-        self.inputs: Inputs = phase_inputs(run, parts.phase, parts.boundary, arrays, seed, progress)
+        self.inputs: PhaseData = make_phase_data(run, parts.phase, parts.boundary, arrays, seed, progress)
         state, self.frozen = fresh_state(run, parts, arrays)
         self.state = state if ended is None else _going_on(state, parts, ended)
         self.rates: Rates = {}
@@ -124,7 +124,7 @@ class PhaseTrainer:
         self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
         self._run = run
         self._began = began or {}
-        self.programs = Programs(run, parts)
+        self.programs = PhasePrograms(run, parts)
         self.waited = 0.0
         self.unread = 0
         self._samples: dict[int, dict[str, np.ndarray]] = {}
@@ -304,7 +304,7 @@ class PhaseTrainer:
         return self._samples[count]
 
 
-def _going_on(state: TrainState, parts: PhaseParts, ended: Ended) -> TrainState:
+def _going_on(state: TrainState, parts: PhaseSplit, ended: Ended) -> TrainState:
     """A fresh state with what goes on of the one that ended."""
     now, before = parts.phase, ended.parts.phase
     inside = parts.index == ended.parts.index

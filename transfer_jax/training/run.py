@@ -15,17 +15,17 @@ from flax import nnx
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import (
     ImageDataset,
-    Survey,
+    ImageScan,
     fewer,
     has_own_split,
     load_dataset,
+    scan_images,
     stratified_split,
-    survey_of,
     without,
 )
 from transfer_jax.distributed import processes
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
-from transfer_jax.features import FeatureStore, row_shapes
+from transfer_jax.features import FeatureCacheDir, row_shapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import Classifier, Preprocessing, create_model
@@ -36,7 +36,7 @@ from transfer_jax.report.trackers import check_installed
 from transfer_jax.storage.remote import local_of
 from transfer_jax.training.cache_choice import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
-from transfer_jax.training.phase_split import PhaseParts, phase_parts, schedule_parts
+from transfer_jax.training.phase_split import PhaseSplit, split_phase, split_schedule
 from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
 from transfer_jax.weights import find_spec, load_pretrained
 from transfer_jax.weights.specs import WeightsSpec
@@ -111,11 +111,11 @@ class Run:
         return batch_size(self.config, len(self.train))
 
     @property
-    def features(self) -> FeatureStore:
+    def features(self) -> FeatureCacheDir:
         """Where the caches are."""
         folder = self.config.feature_dir
         budget = int(self.config.feature_gigabytes * 1e9)
-        return FeatureStore(local_of(folder) if folder else self.workdir / "features", budget)
+        return FeatureCacheDir(local_of(folder) if folder else self.workdir / "features", budget)
 
     @property
     def stored(self) -> str | None:
@@ -150,16 +150,16 @@ class Run:
             stored=self.config.stored_precision,
         )
 
-    def parts(self, index: int, cut: int = 0) -> PhaseParts:
-        """A phase of the schedule, split, with the first `cut` blocks frozen."""
-        return phase_parts(
+    def parts(self, index: int, frozen_depth: int = 0) -> PhaseSplit:
+        """A phase of the schedule, split, with the first `frozen_depth` blocks frozen."""
+        return split_phase(
             self.config.schedule,
             index,
             params=self.params,
             stats=self.stats,
             block_names=self.block_names,
             steps_per_epoch=len(self.train) // self.batch_size,
-            cut=cut,
+            frozen_depth=frozen_depth,
         )
 
     def pretrained(self, paths: Iterable[str]) -> Arrays:
@@ -290,7 +290,7 @@ def check(config: TrainConfig) -> None:
         chosen_blocks(model, config.reinitialize)
     if config.weights != "none":
         find_spec(config.model, config.weights).path()
-    for parts in schedule_parts(config.schedule, model, steps_per_epoch=1):
+    for parts in split_schedule(config.schedule, model, steps_per_epoch=1):
         phase = parts.phase
         parts.rates(0)
         forbidden(config, phase, parts.boundary)
@@ -342,7 +342,7 @@ def images_of(
         dataset = load_dataset(config.images, config.data_dir)
     if config.on_bad_image == "error" and not config.keep_together:
         return dataset
-    found = surveyed(dataset, progress)
+    found = scanned(dataset, progress)
     if config.keep_together:
         if has_own_split(dataset):
             raise ValueError(
@@ -360,8 +360,8 @@ def images_of(
     return without(dataset, np.flatnonzero(found.bad))
 
 
-def surveyed(dataset: ImageDataset, progress: Progress) -> Survey:
-    """`survey_of` with a bar, if there is anything to look at."""
+def scanned(dataset: ImageDataset, progress: Progress) -> ImageScan:
+    """`scan_images` with a bar, if there is anything to look at."""
     started = False
 
     def advance(images: int) -> None:
@@ -371,7 +371,7 @@ def surveyed(dataset: ImageDataset, progress: Progress) -> Survey:
             started = True
         progress.advance(images)
 
-    found = survey_of(dataset, advance)
+    found = scan_images(dataset, advance)
     if started:
         progress.finish()
     return found

@@ -13,7 +13,7 @@ from flax import nnx
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.features import decode, in_slices
 from transfer_jax.freezing.learning_rates import Rates
-from transfer_jax.freezing.lora import Adapters
+from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.freezing.phase import Flips
 from transfer_jax.models import flat_arrays
 from transfer_jax.models.flat_arrays import Arrays, merge, split
@@ -60,7 +60,7 @@ class Forward:
     remat: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
     prefix_dtype: jax.typing.DTypeLike = jnp.float32
-    adapters: Adapters = Adapters()
+    adapters: LoraUpdates = LoraUpdates()
 
     def inputs(self, batch: Batch) -> jax.Array:
         """The features of a batch, or its normalized images."""

@@ -90,7 +90,9 @@ def make_run() -> Callable[..., Path]:
                 where = {"step": 5 * at, "phase": phase.name}
                 loss = float(np.exp(-at / 5) + rng.normal(0, 0.02))
                 figures = {"loss": loss, "accuracy": 1 - loss / 2, "learning_rate": rates["head"]}
-                lines.append({**where, "kind": "train", "epoch": epoch, "cut": 0, **figures, "rates": rates})
+                lines.append(
+                    {**where, "kind": "train", "epoch": epoch, "frozen_depth": 0, **figures, "rates": rates}
+                )
                 measured = {block: rate * at * 10 for block, rate in rates.items()}
                 noisy = {**measured, "head": float("inf")}
                 lines.append({**where, "kind": "depth", "rgn": measured, "snr": noisy, "distance": measured})
@@ -153,7 +155,7 @@ def certify(folder: Path, index: int, phase: Phase) -> None:
     frozen = {f"backbone/{block}/kernel": "0" * 64 for block in BLOCKS if block not in trained}
     span = {
         "steps": [0, 5 * phase.epochs],
-        "cut": 0,
+        "frozen_depth": 0,
         "boundary": None,
         "trained": {"blocks": trained, "parameters": 51 if index == 0 else 1251, "statistics": 0},
         "rates": {},
