@@ -7,6 +7,7 @@ import tyro
 
 from transfer_jax.report.console import OUT
 from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_of, pull, push, shown
 
 _UNREAD = ("features", "checkpoints", "model")
@@ -37,7 +38,7 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
             push(written)
     else:
         written = write_comparison(
-            [run for place in places for run in _runs(place)], out or Path("report.html")
+            [run for place in places for run in _runs(place)], out or Path(workdir_files.REPORT)
         )
     OUT.print(f"The report: {shown(written)}", highlight=False, markup=False, soft_wrap=True)
 

@@ -17,6 +17,7 @@ from transfer_jax.runs import fit
 from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
 from transfer_jax.runs.result import Result
 from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_of, pull, shown
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.training.run import images_of, split_images
@@ -172,7 +173,7 @@ def _show_result(result: Result) -> None:
     workdir = shown(result.workdir)
     OUT.print(f"Model, predictions and proof: {workdir}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {workdir} IMAGE …", highlight=False, markup=False)
-    report = result.workdir / "report.html"
+    report = result.workdir / workdir_files.REPORT
     if report.exists():
         OUT.print(f"Look at it: {shown(report)}", highlight=False, markup=False, soft_wrap=True)
 

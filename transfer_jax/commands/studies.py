@@ -10,6 +10,7 @@ import tyro
 from transfer_jax.commands.config_options import Config, default_workdir
 from transfer_jax.distributed import processes
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
+from transfer_jax.storage import workdir_files
 from transfer_jax.studies.executors import Place, starter
 from transfer_jax.studies.presets import make_study
 from transfer_jax.studies.runner import LOGS, run_study
@@ -106,7 +107,7 @@ def _show(found: dict[str, Any], folder: Path) -> None:
             markup=False,
         )
     OUT.print(f"Table, answer and all runs: {folder}", markup=False)
-    report = folder / "report.html"
+    report = folder / workdir_files.REPORT
     if report.exists():
         OUT.print(f"Look at it: {report}", highlight=False, markup=False, soft_wrap=True)
 

@@ -17,11 +17,12 @@ from transfer_jax.diagnostics.interpolation import interpolation
 from transfer_jax.diagnostics.saliency_maps import write_maps
 from transfer_jax.diagnostics.scoring import Scorer, some
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_of, pull, push
 from transfer_jax.training.evaluation import evaluation_metrics
 
-FILE = "diagnostics.json"
+FILE = workdir_files.DIAGNOSTICS
 Part = Literal["calibration", "groups", "distance", "train", "cka", "maps", "interpolation"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are computed, the quickest first."""

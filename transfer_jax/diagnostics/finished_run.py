@@ -14,6 +14,7 @@ from transfer_jax.models.flat_arrays import Arrays, block_of, split
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage import workdir_files
 from transfer_jax.training.run import Run, images_of, prepare, split_images
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -47,7 +48,7 @@ class Finished:
         Raises:
             FileNotFoundError: If the run is not finished.
         """
-        path = self.workdir / "predictions.csv"
+        path = self.workdir / workdir_files.PREDICTIONS
         if not path.is_file():
             raise FileNotFoundError(f"the run in {self.workdir} is not finished: there is no {path.name}")
         return path

@@ -1,7 +1,7 @@
 """Rules that move the frozen depth, the end of the frozen prefix, while a phase trains.
 
-A controller is a function from what was measured so far to the next frozen depth: how many of the backbone's blocks,
-from the input on, are frozen. It is known by its name, so that a schedule stays a value that is stored:
+A controller is a function from what was measured so far to the next frozen depth: how many of the
+backbone's blocks, from the input on, are frozen. It is known by its name, so that a schedule stays a value that is stored:
 
     @transfer_jax.controller
     def halfway(history):
@@ -95,7 +95,8 @@ def next_frozen_depth(name: str, history: Sequence[Measured]) -> int:
         or not 0 <= frozen_depth <= count
     ):
         raise ValueError(
-            f"the controller {name!r} returned the frozen depth {frozen_depth!r}; it must be one of 0 … {count}"
+            f"the controller {name!r} returned the frozen depth {frozen_depth!r}; "
+            f"it must be one of 0 … {count}"
         )
     return int(frozen_depth)
 

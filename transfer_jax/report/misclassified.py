@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_atomically, write_text
 
 MOST = 24
@@ -37,7 +38,7 @@ def write_mistakes(
         class_names: Names of the classes.
         image: Gives a held-out image, uint8 `(height, width, 3)`, by its index.
     """
-    folder = workdir / "mistakes"
+    folder = workdir / workdir_files.MISCLASSIFIED
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for place, index in enumerate(worst_mistakes(probabilities, labels)[:MOST], 1):
@@ -55,7 +56,7 @@ def write_mistakes(
                 "truth": round(float(probabilities[index, labels[index]]), 6),
             }
         )
-    write_text(folder / "mistakes.json", json.dumps({"mistakes": records}, indent=1))
+    write_text(folder / workdir_files.MISCLASSIFIED_LIST, json.dumps({"mistakes": records}, indent=1))
 
 
 def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:

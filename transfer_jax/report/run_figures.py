@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.save_figure import save_figure
+from transfer_jax.storage import workdir_files
 
 
 def write_pictures(
@@ -25,8 +26,8 @@ def write_pictures(
         labels: `(images,)`, their true classes.
         class_names: Names of the classes.
     """
-    save_figure(_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
-    save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / "confusion.png")
+    save_figure(_curves(workdir / workdir_files.METRICS), workdir / workdir_files.CURVES)
+    save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / workdir_files.CONFUSION)
 
 
 def _curves(path: Path) -> Figure:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.save_figure import save_figure
+from transfer_jax.storage import workdir_files
 
 _SHADES = "░▒▓█"
 _COLOURS = ("#3b528b", "#21918c", "#5ec962", "#fde725")
@@ -50,7 +51,7 @@ class Timeline:
     @classmethod
     def executed(cls, workdir: Path, blocks: Sequence[str]) -> "Timeline":
         """The timeline of a run as it was, from its log."""
-        lines = [line for line in read_metrics(workdir / "metrics.jsonl") if line["kind"] == "train"]
+        lines = [line for line in read_metrics(workdir / workdir_files.METRICS) if line["kind"] == "train"]
         return cls(tuple(blocks), tuple(Epoch(x["phase"], x["epoch"], x["rates"]) for x in lines))
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.models.flat_arrays import block_of
@@ -38,9 +39,9 @@ def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.
         hidden=run.config.hidden,
         taps=run.config.taps,
     )
-    saved.save(run.workdir / "model", arrays)
+    saved.save(run.workdir / workdir_files.MODEL, arrays)
     write_predictions(
-        run.workdir / "predictions.csv",
+        run.workdir / workdir_files.PREDICTIONS,
         held_out.names,
         held_out.class_names,
         probabilities,
@@ -49,11 +50,11 @@ def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.
     truth = (held_out.labels, held_out.names, held_out.class_names)
     write_pictures(run.workdir, probabilities, held_out.labels, held_out.class_names)
     write_mistakes(run.workdir, probabilities, *truth, held_out.image)
-    path = run.workdir / "timeline.json"
+    path = run.workdir / workdir_files.TIMELINE
     content = json.loads(path.read_bytes())
     planned = Timeline.from_json(content["blocks"], content["planned"])
     executed = Timeline.executed(run.workdir, planned.blocks)
-    draw_timelines({"planned": planned, "carried out": executed}, run.workdir / "timeline.png")
+    draw_timelines({"planned": planned, "carried out": executed}, run.workdir / workdir_files.TIMELINE_PLOT)
     write_text(path, json.dumps({**content, "executed": executed.to_json()}))
 
 
@@ -75,7 +76,7 @@ def write_plan(run: Run) -> None:
         "images": {"train": len(run.train), "held_out": len(run.evaluation)},
         "planned": planned.to_json(),
     }
-    write_text(run.workdir / "timeline.json", json.dumps(content))
+    write_text(run.workdir / workdir_files.TIMELINE, json.dumps(content))
 
 
 def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -86,7 +87,7 @@ def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
         results: The fields of their `PhaseResult`.
     """
     if processes.is_first():
-        write_text(workdir / "phases.json", json.dumps({"phases": results}, indent=1))
+        write_text(workdir / workdir_files.PHASES, json.dumps({"phases": results}, indent=1))
 
 
 def report(workdir: Path, *, anew: bool = True) -> None:
@@ -96,5 +97,5 @@ def report(workdir: Path, *, anew: bool = True) -> None:
         workdir: The run's folder.
         anew: Whether to write it although there is one.
     """
-    if processes.is_first() and (anew or not (workdir / "report.html").exists()):
+    if processes.is_first() and (anew or not (workdir / workdir_files.REPORT).exists()):
         attempt(write_run_report, workdir)

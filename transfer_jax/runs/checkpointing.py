@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from typing import Any
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.remote import push
 from transfer_jax.runs.goodput import Goodput
@@ -67,9 +68,9 @@ def restored_state(checkpoints: Checkpoints, step: int, name: str, template: Tra
 
 def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
     """What the phases did that are finished in a workdir, which is only read; none if it is not begun."""
-    if not (workdir / "checkpoints").is_dir():
+    if not (workdir / workdir_files.CHECKPOINTS).is_dir():
         return ()
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
     latest = checkpoints.latest()
     position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
     return tuple(PhaseResult(**result) for result in position.results)
@@ -95,8 +96,8 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
             f"phase {phase!r} begins with what the phases before it leave; give the workdir of a run "
             "that has come to it"
         )
-    shutil.copytree(workdir / "checkpoints", scratch / "checkpoints")
-    checkpoints = Checkpoints(scratch / "checkpoints")
+    shutil.copytree(workdir / workdir_files.CHECKPOINTS, scratch / workdir_files.CHECKPOINTS)
+    checkpoints = Checkpoints(scratch / workdir_files.CHECKPOINTS)
     latest = checkpoints.latest()
     position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
     if latest is None or position.phase != index:

@@ -14,10 +14,11 @@ import jax
 import psutil
 
 import transfer_jax
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_text
 
-FILE = "environment.json"
+FILE = workdir_files.ENVIRONMENT
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "pillow")
 _VARIABLES = (

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.config import TrainConfig
@@ -60,7 +61,7 @@ def fit(
     run = None if begun else prepare(config, workdir, progress, dataset)
     processes.wait("checked")  # Before any of them changes what others check.
     claim(config, workdir, notes or {})
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
     try:
         latest = checkpoints.latest()
         position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
@@ -71,7 +72,7 @@ def fit(
             goodput.lose(workdir)
             write_environment(workdir, command, images_given=dataset is not None)
             write_plan(run)
-            trace = Trace(workdir / "profile" if profile else None)
+            trace = Trace(workdir / workdir_files.PROFILE if profile else None)
             Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
         report(workdir, anew=left)
     finally:

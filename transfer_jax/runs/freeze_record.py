@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.freezing.freeze_check import together
@@ -58,7 +59,7 @@ def write_freeze_record(
         frozen: `digests` of what was frozen at the end.
     """
     parts = trainer.parts
-    folder = workdir / "certificates"
+    folder = workdir / workdir_files.FREEZE_RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{parts.index + 1:02}-{parts.phase.name}.json"
     content = {"phase": parts.phase.name, "train": parts.phase.train, "spans": spans, "frozen": dict(frozen)}

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import jax
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_text
 
-FILE = "goodput.json"
+FILE = workdir_files.GOODPUT
 _ALIVE_SECONDS = 2.0
 _WARM_UP, _TRACED = 3, 10
 _LARGE, _EXCHANGE = 0.2, 0.3

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.data import ImageDataset
@@ -84,7 +85,7 @@ class Loop:
             begun=latest is not None,
         )
         self._log = MetricsLog(
-            run.workdir / "metrics.jsonl", resume_step=latest or 0, trackers=self._trackers
+            run.workdir / workdir_files.METRICS, resume_step=latest or 0, trackers=self._trackers
         )
 
     def train(self) -> None:

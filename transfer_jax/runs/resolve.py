@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import (
     BadImageError,
@@ -28,7 +29,7 @@ from transfer_jax.training.cache_choice import choose_caching
 from transfer_jax.training.phase_split import split_schedule
 from transfer_jax.training.run import abstract_model, check, expected_input, split_images, scanned
 
-CHOICES, FINDINGS = "choices.json", "findings.json"
+CHOICES, FINDINGS = workdir_files.DEFAULTS, workdir_files.QUALITY
 """Files of a workdir."""
 _SAMPLE = 200
 """Images whose size is looked at where not all are."""
@@ -82,7 +83,7 @@ def resolve(
         ValueError: As `check` and `load_dataset`.
         BadImageError: If images are bad that are not to be skipped.
     """
-    if (workdir / "config.json").is_file():
+    if (workdir / workdir_files.CONFIG).is_file():
         if given is None:
             return ResolvedRun(config)
         typed = {name: getattr(config, name) for name in given}

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.config import TrainConfig
 from transfer_jax.storage.atomic_write import write_text
@@ -28,7 +29,7 @@ _INDIFFERENT = (
     "trackers",
 )
 """Fields that do not change what is learnt, so that a run may go on with other values."""
-LAZY = ("features",)
+LAZY = (workdir_files.FEATURES,)
 """Folders of a workdir that come and go by themselves, and are not mirrored."""
 
 
@@ -48,7 +49,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
         OSError: If it cannot be written.
     """
     check_place(config, workdir)
-    path = workdir / "config.json"
+    path = workdir / workdir_files.CONFIG
     if not path.is_file():
         return False
     changes = differences(read_config(workdir), config)
@@ -87,7 +88,7 @@ def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = Mapping
         workdir.mkdir(parents=True, exist_ok=True)
         for name, text in notes.items():
             write_text(workdir / name, text)
-        write_text(workdir / "config.json", json.dumps(config.to_json(), indent=1))
+        write_text(workdir / workdir_files.CONFIG, json.dumps(config.to_json(), indent=1))
 
 
 def read_config(workdir: Path) -> TrainConfig:
@@ -97,7 +98,7 @@ def read_config(workdir: Path) -> TrainConfig:
         FileNotFoundError: If it is no workdir.
         ValueError: If the config cannot be read; the file is named.
     """
-    path = workdir / "config.json"
+    path = workdir / workdir_files.CONFIG
     values = _read(path)
     try:
         return TrainConfig.from_json(values)

@@ -19,6 +19,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs.workdir import check_place
 from transfer_jax.search.heads_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
 from transfer_jax.search.tail_sweep import SUFFIX_GRID, sweep_suffixes
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.evaluation import evaluation_metrics, predict
 from transfer_jax.training.phase_data import Extractor
@@ -77,7 +78,7 @@ def search_heads(
         ValueError: If the lowest block would train, or the folder belongs to a training run.
     """
     check_place(config, workdir)
-    if (workdir / "config.json").exists():
+    if (workdir / workdir_files.CONFIG).exists():
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     on_one = {"strategy": "jit", "fsdp": 1, "tensor": 1}
@@ -152,7 +153,7 @@ def _save(run: Run, arrays: Arrays) -> None:
         hidden=run.config.hidden,
         taps=run.config.taps,
     )
-    saved.save(run.workdir / "model", arrays)
+    saved.save(run.workdir / workdir_files.MODEL, arrays)
 
 
 def _csv(sweep: Sweep) -> str:

@@ -15,6 +15,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCache
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.checkpointing import arrays_at
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_of
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 from transfer_jax.training.run import Run, prepare
@@ -122,7 +123,7 @@ def _ramp(run: Run, trainer: PhaseTrainer, rates: np.ndarray, progress: Progress
 def _feature_root(config: TrainConfig, workdir: Path | None) -> Path | None:
     if config.feature_dir:
         return local_of(config.feature_dir)
-    return None if workdir is None else workdir / "features"
+    return None if workdir is None else workdir / workdir_files.FEATURES
 
 
 def _borrow(root: Path | None, folder: Path) -> None:

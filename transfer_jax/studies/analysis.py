@@ -9,6 +9,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.predictions import read_predictions
+from transfer_jax.storage import workdir_files
 from transfer_jax.studies.significance import ABSENT, TEST, Comparison, JudgedTrend, Scores, judge
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
 from transfer_jax.studies.study import TRIALS, Study
@@ -93,7 +94,7 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
         values = [[found.get((level, seed), {}).get(name) for seed in seeds] for level in levels]
         return np.array(values, float)
 
-    places = {cell: folder / TRIALS / row["trial"] / "predictions.csv" for cell, row in found.items()}
+    places = {cell: folder / TRIALS / row["trial"] / workdir_files.PREDICTIONS for cell, row in found.items()}
     predicted = {cell: read_right(path) for cell, path in places.items() if path.exists()}
     images = sorted({name for each in predicted.values() for name in each})
     position = {name: index for index, name in enumerate(images)}

@@ -8,6 +8,7 @@ from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import Result, fit
+from transfer_jax.storage import workdir_files
 
 WAYS = {
     "way one": "elpv_feature_extraction",
@@ -40,7 +41,7 @@ def demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterat
     for name, experiment in WAYS.items():
         config = load_config(experiment)
         config = dataclasses.replace(
-            shorter(config) if quick else config, seed=seed, feature_dir=str(workdir / "features")
+            shorter(config) if quick else config, seed=seed, feature_dir=str(workdir / workdir_files.FEATURES)
         )
         progress.say(f"[bold]{name}[/bold]: {config.schedule}")
         yield name, fit(config, workdir / experiment, progress=progress)

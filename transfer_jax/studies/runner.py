@@ -11,6 +11,7 @@ from typing import Any
 
 from transfer_jax.report.page import attempt, write_study_report
 from transfer_jax.report.progress import Progress
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.analysis import answer
 from transfer_jax.studies.executors import Start, Worker
@@ -20,7 +21,7 @@ from transfer_jax.studies.table import read_rows, write_table
 from transfer_jax.studies.trial import tidy
 from transfer_jax.studies.worker import CLAIM, ERROR, drop_features, fail, in_order, unfinished
 
-ANSWER, LOGS = "answer.json", "workers"
+ANSWER, LOGS = workdir_files.ANALYSIS, "workers"
 _STOPPED = (75, 130)
 _POLL, _GRACE = 0.2, 60.0
 _CRASHES = 2

@@ -17,9 +17,10 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
+from transfer_jax.storage import workdir_files
 
 SHARED_PHASES = "beginnings"
-_COPIED = ("checkpoints", "certificates", "metrics.jsonl")
+_COPIED = (workdir_files.CHECKPOINTS, workdir_files.FREEZE_RECORDS, workdir_files.METRICS)
 
 
 def shared_phases_of(config: TrainConfig) -> TrainConfig | None:
@@ -40,7 +41,7 @@ def start_from_shared(config: TrainConfig, folder: Path, shared: Path, progress:
         progress: Where to report to.
     """
     beginning = shared_phases_of(config)
-    if beginning is None or (folder / "config.json").exists():
+    if beginning is None or (folder / workdir_files.CONFIG).exists():
         return
     place = shared / _digest(beginning)
     place.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.runs.workdir import check_place, differences
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
-FILE, TRIALS, FEATURES = "study.json", "trials", "features"
+FILE, TRIALS, FEATURES = workdir_files.STUDY, workdir_files.TRIALS, workdir_files.FEATURES
 """In the folder of a study: what it is, the folders of its runs, and the features that they share."""
 
 
@@ -147,7 +148,7 @@ def begin(study: Study, folder: Path) -> None:
         OSError: If it cannot be written.
     """
     check_place(study.arms[0].config, folder)
-    if (folder / "config.json").exists():
+    if (folder / workdir_files.CONFIG).exists():
         raise ValueError(f"{folder} is the folder of a training run; choose another with --workdir")
     if (folder / FILE).exists():
         _check_same(read_study(folder), study, folder)

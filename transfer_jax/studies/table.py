@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.studies.study import TRIALS, Study
 from transfer_jax.studies.trial import ROW
 
-TABLE = "table.parquet"
+TABLE = workdir_files.TABLE
 TIMES = ("extract_seconds", "compile_seconds", "train_seconds", "seconds")
 """The columns that another run of the same study has other values in."""
 _NOT_IN_TABLE = ("curve",)

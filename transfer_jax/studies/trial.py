@@ -23,6 +23,7 @@ from transfer_jax.report.predictions import read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import PhaseResult, Result, fit
 from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.shared_phases import start_from_shared
 from transfer_jax.studies.study import Trial
@@ -71,8 +72,8 @@ def row_of(result: Result) -> dict[str, Any]:
     of the same steps on images. `curve` has an entry for each evaluation.
     """
     config, folder = read_config(result.workdir), result.workdir
-    predictions = read_predictions(folder / "predictions.csv")
-    lines = read_metrics(folder / "metrics.jsonl")
+    predictions = read_predictions(folder / workdir_files.PREDICTIONS)
+    lines = read_metrics(folder / workdir_files.METRICS)
     training = next((line for line in lines if line["kind"] == "training_scores"), {})
     ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
     counts = [end - start for start, end in itertools.pairwise(ends)]

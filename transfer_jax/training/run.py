@@ -33,6 +33,7 @@ from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import check_installed
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_of
 from transfer_jax.training.cache_choice import Caching, choose_caching, forbidden
 from transfer_jax.training.loss import balanced_weights
@@ -115,7 +116,7 @@ class Run:
         """Where the caches are."""
         folder = self.config.feature_dir
         budget = int(self.config.feature_gigabytes * 1e9)
-        return FeatureCacheDir(local_of(folder) if folder else self.workdir / "features", budget)
+        return FeatureCacheDir(local_of(folder) if folder else self.workdir / workdir_files.FEATURES, budget)
 
     @property
     def stored(self) -> str | None:
@@ -354,7 +355,9 @@ def images_of(
         return dataset
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "skipped_images.txt").write_text("".join(f"{reason}\n" for reason in found.reasons))
+        (workdir / workdir_files.SKIPPED_IMAGES).write_text(
+            "".join(f"{reason}\n" for reason in found.reasons)
+        )
     if found.reasons:
         progress.say(f"{len(found.reasons)} bad images are skipped; see {workdir / 'skipped_images.txt'}")
     return without(dataset, np.flatnonzero(found.bad))

@@ -12,6 +12,7 @@ from transfer_jax.report.page.formats import count, listed, percent
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.overlaid_charts import overlaid, scattered
 from transfer_jax.report.page.run_files import Record
+from transfer_jax.storage import workdir_files
 
 _SHARED = ("images", "eval_fraction", "seed", "on_bad_image")
 """What decides which images are held out."""
@@ -88,7 +89,7 @@ def _scores(records: Sequence[Record], folder: Path) -> Table:
     columns += [Column("of it in steps", "percent")]
     rows: list[list[Any]] = []
     for record in records:
-        goodput = record.json("goodput.json")
+        goodput = record.json(workdir_files.GOODPUT)
         rows.append([_linked(record, folder), record.config["model"], record.finished, len(record.epochs)])
         rows[-1] += [record.scores.get(name) for name in _SCORES]
         rows[-1] += [record.trained_parameters, sum(goodput["seconds"].values()) if goodput else None]
@@ -97,7 +98,7 @@ def _scores(records: Sequence[Record], folder: Path) -> Table:
 
 
 def _linked(record: Record, folder: Path) -> Link | str:
-    report = record.workdir / "report.html"
+    report = record.workdir / workdir_files.REPORT
     if not report.is_file():
         return record.name
     return Link(record.name, Path(os.path.relpath(report, folder)).as_posix())

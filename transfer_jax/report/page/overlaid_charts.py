@@ -6,6 +6,7 @@ from typing import Any
 from transfer_jax.report.page.chart_style import axis, by_series, chart, hints
 from transfer_jax.report.page.elements import Chart, Column, Format, Table
 from transfer_jax.report.page.run_files import Record, thinned
+from transfer_jax.storage import workdir_files
 
 _MOST_POINTS = 60
 """Of a run's curve."""
@@ -91,7 +92,7 @@ def scattered(records: Sequence[Record]) -> list[Chart]:
     """Accuracy against what it took."""
     rows = []
     for record in records:
-        goodput = record.json("goodput.json")
+        goodput = record.json(workdir_files.GOODPUT)
         if record.scores and goodput:
             time = sum(goodput["seconds"].values())
             rows.append({"run": record.name, "seconds": time, "accuracy": record.scores["accuracy"]})

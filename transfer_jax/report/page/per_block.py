@@ -23,6 +23,7 @@ from transfer_jax.report.page.elements import (
 from transfer_jax.report.page.formats import number, percent
 from transfer_jax.report.page.inline_images import inlined
 from transfer_jax.report.page.run_files import Record
+from transfer_jax.storage import workdir_files
 
 _STATISTICS = {
     "rgn": ("Relative gradient norm", "Norm of the gradient over that of the parameters.", True),
@@ -37,7 +38,7 @@ _STATISTICS = {
 
 def depth_section(record: Record) -> Section | None:
     """Statistics of blocks by steps, and at the end of the run."""
-    found = record.json("diagnostics.json")
+    found = record.json(workdir_files.DIAGNOSTICS)
     charts = [
         _over_time(name, record.measured[name], record) for name in _STATISTICS if name in record.measured
     ]
@@ -127,7 +128,7 @@ def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 def calibration_section(record: Record) -> Section | None:
     """The reliability curve, if diagnostics were made."""
-    found = record.json("diagnostics.json").get("calibration")
+    found = record.json(workdir_files.DIAGNOSTICS).get("calibration")
     if not found:
         return None
     rows = [row for row in finite(found["bins"]) if row["images"]]
@@ -163,7 +164,7 @@ def calibration_section(record: Record) -> Section | None:
 
 def group_section(record: Record) -> Section | None:
     """Scores by groups of the held-out images."""
-    groups = record.json("diagnostics.json").get("groups")
+    groups = record.json(workdir_files.DIAGNOSTICS).get("groups")
     if not groups:
         return None
     columns = [Column("group"), Column("images", "count"), Column("accuracy", "percent")]
@@ -177,7 +178,7 @@ def group_section(record: Record) -> Section | None:
 
 def map_section(record: Record) -> Section | None:
     """Where the network looked."""
-    maps = record.json("diagnostics.json").get("maps")
+    maps = record.json(workdir_files.DIAGNOSTICS).get("maps")
     if not maps:
         return None
     pictures = [
@@ -191,7 +192,7 @@ def map_section(record: Record) -> Section | None:
                 f"{percent(each['confidence'])} sure",
             ),
         )
-        for each, source in inlined(record.workdir / "diagnostics", maps)
+        for each, source in inlined(record.workdir / workdir_files.SALIENCY_MAPS, maps)
     ]
     methods = ", ".join(sorted({each["method"] for each in maps if "method" in each}))
     said = "Bright places in held-out images spoke most for the class that was named"

@@ -8,11 +8,12 @@ from typing import Any
 from transfer_jax.report.page.elements import Code, Column, Part, Section, Table, Text
 from transfer_jax.report.page.formats import size
 from transfer_jax.report.page.run_files import Record
+from transfer_jax.storage import workdir_files
 
 
 def origin_section(record: Record) -> Section:
     """Environment, command and config of a run."""
-    found = record.json("environment.json")
+    found = record.json(workdir_files.ENVIRONMENT)
     return Section(
         "To repeat it",
         [

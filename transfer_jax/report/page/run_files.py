@@ -11,6 +11,7 @@ import numpy as np
 
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.timeline import Epoch, Timeline
+from transfer_jax.storage import workdir_files
 
 _ASKED = ("depth", "measure")
 """Kinds of lines that have figures by block."""
@@ -35,7 +36,7 @@ class Record:
         Raises:
             FileNotFoundError: If the folder is not one.
         """
-        if not (workdir / "config.json").is_file():
+        if not (workdir / workdir_files.CONFIG).is_file():
             raise FileNotFoundError(f"{workdir} is not the folder of a run: it has no config.json")
         return cls(workdir, name or workdir.absolute().name)
 
@@ -50,7 +51,7 @@ class Record:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config, as `TrainConfig.to_json` gives it."""
-        return self.json("config.json")
+        return self.json(workdir_files.CONFIG)
 
     @functools.cached_property
     def schedule(self) -> list[dict[str, Any]]:
@@ -60,7 +61,7 @@ class Record:
     @functools.cached_property
     def lines(self) -> list[dict[str, Any]]:
         """The metrics."""
-        path = self.workdir / "metrics.jsonl"
+        path = self.workdir / workdir_files.METRICS
         return read_metrics(path) if path.is_file() else []
 
     def kind(self, *kinds: str) -> list[dict[str, Any]]:
@@ -101,12 +102,12 @@ class Record:
     @functools.cached_property
     def phases(self) -> list[dict[str, Any]]:
         """What the phases that are over did, as `PhaseResult`."""
-        return self.json("phases.json").get("phases", [])
+        return self.json(workdir_files.PHASES).get("phases", [])
 
     @functools.cached_property
     def timeline(self) -> dict[str, Any]:
         """The planned schedule: blocks, parameters by block, images that train, rates by epoch."""
-        return self.json("timeline.json")
+        return self.json(workdir_files.TIMELINE)
 
     @functools.cached_property
     def blocks(self) -> list[str]:
@@ -140,7 +141,9 @@ class Record:
     @functools.cached_property
     def certificates(self) -> list[dict[str, Any]]:
         """The proofs of what stayed frozen, a phase each."""
-        return [read_json(path) for path in sorted((self.workdir / "certificates").glob("*.json"))]
+        return [
+            read_json(path) for path in sorted((self.workdir / workdir_files.FREEZE_RECORDS).glob("*.json"))
+        ]
 
     @property
     def trained_parameters(self) -> int | None:

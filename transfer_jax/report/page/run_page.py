@@ -24,8 +24,9 @@ from transfer_jax.report.page.per_block import calibration_section, depth_sectio
 from transfer_jax.report.page.reproduce import origin_section
 from transfer_jax.report.page.run_files import Record
 from transfer_jax.report.page.summary import sentences
+from transfer_jax.storage import workdir_files
 
-REPORT = "report.html"
+REPORT = workdir_files.REPORT
 
 
 def write_run_report(workdir: Path, path: Path | None = None) -> Path:
@@ -80,10 +81,10 @@ def _tiles(record: Record) -> list[Tiles]:
     if scores.get("roc_auc") is not None:
         tiles.append(Tile("ROC AUC", f"{scores['roc_auc']:.3f}", "0.5 is chance"))
     tiles.append(Tile("log loss", f"{scores['log_loss']:.3f}", "lower is better"))
-    calibration = record.json("diagnostics.json").get("calibration")
+    calibration = record.json(workdir_files.DIAGNOSTICS).get("calibration")
     if calibration:
         tiles.append(Tile("calibration error", percent(calibration["ece"]), "ECE, lower is better"))
-    train = record.json("diagnostics.json").get("train") or record.training_scores
+    train = record.json(workdir_files.DIAGNOSTICS).get("train") or record.training_scores
     if train:
         gap = train["accuracy"] - scores["accuracy"]
         note = f"{percent(train['accuracy'])} on training images, less held-out"
@@ -124,7 +125,7 @@ def _mistakes(record: Record) -> Section | None:
             f"Held-out image {each['name']}, a {each['label']} taken for {each['predicted']}",
             (f"{each['label']}, taken for {each['predicted']}", f"{percent(each['probability'])} sure"),
         )
-        for each, source in inlined(record.workdir / "mistakes", found)
+        for each, source in inlined(record.workdir / workdir_files.MISCLASSIFIED, found)
     ]
     wrong = sum(map(sum, record.scores["confusion"])) - sum(
         line[index] for index, line in enumerate(record.scores["confusion"])
@@ -134,7 +135,7 @@ def _mistakes(record: Record) -> Section | None:
 
 
 def _time(record: Record) -> Section | None:
-    goodput = record.json("goodput.json")
+    goodput = record.json(workdir_files.GOODPUT)
     if not goodput:
         return None
     spent = {part.replace("_", " "): value for part, value in goodput["seconds"].items() if value > 0}

@@ -10,8 +10,9 @@ import pyarrow.parquet
 
 from transfer_jax.report.page.elements import Column, Format, finite
 from transfer_jax.report.page.run_files import read_json
+from transfer_jax.storage import workdir_files
 
-STUDY = "study.json"
+STUDY = workdir_files.STUDY
 
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_accuracy", "macro_f1"), "percent"),
@@ -73,7 +74,7 @@ class Results:
     @functools.cached_property
     def answer(self) -> dict[str, Any]:
         """What came out; empty until it is known."""
-        return finite(read_json(self.folder / "answer.json"))
+        return finite(read_json(self.folder / workdir_files.ANALYSIS))
 
     @property
     def factor(self) -> str:
@@ -83,7 +84,7 @@ class Results:
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The trials that are over, with their `overfit_gap`, from training to held-out accuracy."""
-        path = self.folder / "table.parquet"
+        path = self.folder / workdir_files.TABLE
         if not path.is_file():
             return []
         rows = finite(pyarrow.parquet.read_table(path).to_pylist())

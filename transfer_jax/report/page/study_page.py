@@ -25,6 +25,7 @@ from transfer_jax.report.page.run_files import read_json
 from transfer_jax.report.page.study_charts import level_chart, pareto_chart
 from transfer_jax.report.page.study_files import STUDY, Results, worded
 from transfer_jax.report.page.study_tables import comparison_parts, format_of, target_parts, trend_parts
+from transfer_jax.storage import workdir_files
 
 _BY_LEVEL = (
     ("accuracy", "Accuracy", "On held-out images."),
@@ -54,7 +55,7 @@ def write_study_report(folder: Path, path: Path | None = None) -> Path:
     """
     if not is_study(folder):
         raise FileNotFoundError(f"{folder} is not the folder of a study: it has no {STUDY}")
-    return write_page(study_page(Results(folder)), path or folder / "report.html")
+    return write_page(study_page(Results(folder)), path or folder / workdir_files.REPORT)
 
 
 def study_page(results: Results) -> Page:
@@ -152,7 +153,7 @@ def _trials(results: Results) -> list[Part]:
 
 
 def _linked(results: Results, trial: str) -> Link | str:
-    target = Path("trials", trial, "report.html")
+    target = Path("trials", trial, workdir_files.REPORT)
     return Link(trial, target.as_posix()) if (results.folder / target).is_file() else trial
 
 
@@ -162,7 +163,9 @@ def _origin(results: Results) -> list[Part]:
     parts: list[Part] = [Code("The command", text)] if text else []
     places = [
         results.folder,
-        *(results.folder / "trials" / trial["name"] for trial in results.study["trials"]),
+        *(results.folder / workdir_files.TRIALS / trial["name"] for trial in results.study["trials"]),
     ]
-    found = next((each for each in (read_json(place / "environment.json") for place in places) if each), {})
+    found = next(
+        (each for each in (read_json(place / workdir_files.ENVIRONMENT) for place in places) if each), {}
+    )
     return [*parts, *environment_parts(found)]

@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from transfer_jax.report.page.formats import count, listed, percent, seconds
 from transfer_jax.report.page.run_files import Record
+from transfer_jax.storage import workdir_files
 
 
 def sentences(record: Record) -> list[str]:
@@ -67,7 +68,7 @@ def took(record: Record) -> str:
         whole = sum(sizes.values())
         of = f" of {count(whole)} parameters ({percent(trained / whole)})" if whole else " parameters"
         parts.append(f"It trained {'at most ' * (len(record.certificates) > 1)}{count(trained)}{of}")
-    goodput = record.json("goodput.json")
+    goodput = record.json(workdir_files.GOODPUT)
     if goodput:
         spent = sum(goodput["seconds"].values())
         parts.append(

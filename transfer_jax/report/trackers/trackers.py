@@ -9,10 +9,11 @@ from typing import Any
 
 from transfer_jax.report.trackers import mlflow_run, tensorboard_run, trackio_run, wandb_run
 from transfer_jax.report.trackers.tracker import Tracker, scalars
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 _LOG = logging.getLogger(__name__)
-FILE = "trackers.json"
+FILE = workdir_files.TRACKERS
 """In the workdir: what each tracker knows the run by."""
 
 Opener = Callable[[Path, Mapping[str, Any], str | None], Tracker]
