@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from transfer_jax.freezing import Phase
+from transfer_jax.freezing.freezeout import freezeout_ends, freezeout_factors
 from transfer_jax.freezing.learning_rates import (
     PhaseRates,
     depth_factors,
-    freezeout_ends,
-    freezeout_factors,
     rate_factor,
 )
 from transfer_jax.freezing.selectors import SelectorError

@@ -1,7 +1,6 @@
-"""The tree of labels: the only truth about what is frozen.
+"""Labels of parameters: `frozen`, or the name of the block whose learning rate the parameter uses.
 
-A label is `frozen`, or the name of the block whose learning rate the parameter follows. Both the split into
-trainable and frozen and the optimizer are made from the same labels.
+The trainable and frozen partitions and the optimizer are made from the same labels, so that they always agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,32 +9,44 @@ from typing import TypeVar
 import optax
 
 from transfer_jax.freezing.selectors import Selector, SelectorError
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 
 FROZEN = "frozen"
+"""Label of a frozen parameter."""
 
 T = TypeVar("T")
 
 
 def in_block_order(paths: Iterable[str], block_names: Sequence[str]) -> tuple[str, ...]:
-    """Sorts paths by the position of their block, input side first and the head last."""
+    """Sorts paths by the position of their block, input side first and the head last.
+
+    Args:
+        paths: Paths of parameters.
+        block_names: The backbone's blocks in order.
+    """
     position = {name: index for index, name in enumerate((*block_names, "head"))}
     return tuple(sorted(paths, key=lambda path: (position[block_of(path)], path)))
 
 
 def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]) -> dict[str, str]:
-    """Labels every parameter.
+    """Labels every parameter of a model as frozen, or with the name of its block.
+
+    Example:
+
+        >>> paths = ["backbone/stem/conv/kernel", "head/classifier/kernel"]
+        >>> labels(paths, head, ["stem"])
+        {'backbone/stem/conv/kernel': 'frozen', 'head/classifier/kernel': 'head'}
 
     Args:
-        params: Paths of all parameters of a model.
-        selector: Which of them train.
-        block_names: The backbone's blocks in order.
+        params: Paths of all parameters of a model; a dictionary by path is accepted.
+        selector: Selector of the trainable parameters.
+        block_names: The backbone's blocks in order, input side first.
 
     Returns:
-        For each path `frozen`, or the name of its block.
+        The label of each path, in the order of the blocks: `frozen`, or the name of its block.
 
     Raises:
-        SelectorError: If nothing would train.
+        SelectorError: If the selector does not fit the parameters, or selects none.
     """
     ordered = in_block_order(params, block_names)
     chosen = selector.select(ordered)
@@ -45,46 +56,58 @@ def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]
 
 
 def freeze_first(labels: Mapping[str, str], frozen_depth: int) -> dict[str, str]:
-    """The labels with the first blocks of the backbone frozen.
+    """Returns the labels with the first blocks of the backbone frozen.
 
     Args:
-        labels: From path to label, in the order of the blocks.
-        frozen_depth: How many blocks with parameters to freeze.
+        labels: Labels by path, in the order of the blocks.
+        frozen_depth: Number of blocks with parameters to freeze, from the input.
 
     Raises:
-        SelectorError: If nothing would be left to train.
+        SelectorError: If no parameter remains trainable.
     """
     blocks = [block for block in dict.fromkeys(map(block_of, labels)) if block != "head"]
-    below = set(blocks[:frozen_depth])
-    found = {path: FROZEN if block_of(path) in below else label for path, label in labels.items()}
-    if not any(label != FROZEN for label in found.values()):
+    frozen_blocks = set(blocks[:frozen_depth])
+    changed = {path: FROZEN if block_of(path) in frozen_blocks else label for path, label in labels.items()}
+    if not any(label != FROZEN for label in changed.values()):
         raise SelectorError(
-            f"a frozen depth above the first {frozen_depth} of {len(blocks)} blocks leaves nothing to train"
+            f"a frozen depth of {frozen_depth} of {len(blocks)} blocks leaves nothing to train"
         )
-    return found
+    return changed
 
 
 def partition(tree: Mapping[str, T], labels: Mapping[str, str]) -> tuple[dict[str, T], dict[str, T]]:
-    """Splits a dictionary by path into its trainable and its frozen part."""
+    """Splits a dictionary by path into its trainable and its frozen part.
+
+    Args:
+        tree: Values by path, such as parameters; each path must have a label.
+        labels: Labels by path.
+
+    Returns:
+        The trainable values by path, and the frozen values by path.
+    """
     trainable = {path: value for path, value in tree.items() if labels[path] != FROZEN}
     frozen = {path: value for path, value in tree.items() if labels[path] == FROZEN}
     return trainable, frozen
 
 
 def trainable_blocks(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """The blocks with a trainable parameter, in the order of the labels."""
+    """Returns the blocks with a trainable parameter, in the order of the labels."""
     return tuple(dict.fromkeys(label for label in labels.values() if label != FROZEN))
 
 
 def boundary(labels: Mapping[str, str], block_names: Sequence[str]) -> str | None:
-    """The last block of the frozen prefix, or None if the first block with parameters trains.
+    """Returns the last block of the frozen prefix, or None if the first block is trainable.
 
-    Backward never goes below it, and its activations are the features of the phase.
+    The backward pass stops at this block, and its activations are the features that a phase caches.
+
+    Args:
+        labels: Labels by path.
+        block_names: The backbone's blocks in order, input side first.
     """
-    training = set(trainable_blocks(labels))
+    trainable = set(trainable_blocks(labels))
     last = None
     for name in block_names:
-        if name in training:
+        if name in trainable:
             break
         last = name
     return last
@@ -93,14 +116,21 @@ def boundary(labels: Mapping[str, str], block_names: Sequence[str]) -> str | Non
 def multi_transform(
     transforms: Mapping[str, optax.GradientTransformation], labels: Mapping[str, str]
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.multi_transform` by label, with `frozen` parameters set to zero updates.
+    """Returns `optax.multi_transform` by label, with zero updates for `frozen` parameters.
 
-    It takes the whole tree of parameters or only the trainable part; the second is what saves the backward
-    pass and the moments of the frozen part.
+    The transformation accepts all parameters or only the trainable ones. Pass the trainable ones: then no
+    gradients and no moments are computed for frozen parameters.
+
+    Example:
+
+        found = labels(params, top(1), model.backbone.block_names)
+        trainable, frozen = partition(params, found)
+        optimizer = multi_transform({"top": optax.sgd(1e-3), "head": optax.adam(1e-2)}, found)
+        state = optimizer.init(trainable)
 
     Args:
-        transforms: One transformation for each label but `frozen`.
-        labels: From path to label.
+        transforms: One transformation for each label except `frozen`.
+        labels: Labels by path.
     """
     return optax.multi_transform(
         {**transforms, FROZEN: optax.set_to_zero()},

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from transfer_jax.freezing.freezeout import freezeout_factors
 from transfer_jax.freezing.labels import FROZEN, trainable_blocks
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.selectors import SelectorError, first_block, is_norm
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 
 Rates = dict[str, np.float32]
 """From block to learning rate; the entry of a single parameter, by its path, goes before its block's."""
@@ -121,24 +122,3 @@ def depth_factors(phase: Phase, paths: Sequence[str] | Mapping[str, str]) -> dic
         powers[block] = power if block in matrices else powers[above]
         begins = begins or index in starts
     return {block: phase.layer_decay ** powers[block] for block in blocks}
-
-
-def freezeout_ends(first: float, blocks: Sequence[str]) -> dict[str, float]:
-    """When each block freezes, as a share of the time: `(first + (1 - first) i / last) ** 3`, the head at 1.
-
-    Source: Brock et al. 2017 (FreezeOut), arXiv:1706.04983, the cubic schedule.
-    """
-    last = max(len(blocks) - 1, 1)
-    return {block: (first + (1 - first) * index / last) ** 3 for index, block in enumerate(blocks)}
-
-
-def freezeout_factors(first: float, blocks: Sequence[str], progress: float) -> dict[str, float]:
-    """The time shape of each block at a share of the time: `(1 + cos(pi t / end)) / (2 end)`, then 0.
-
-    Source: as `freezeout_ends`, with learning rates scaled by 1 / end.
-    """
-    ends = freezeout_ends(first, blocks)
-    return {
-        block: 0.5 / end * (1 + math.cos(math.pi * progress / end)) if progress < end else 0.0
-        for block, end in ends.items()
-    }

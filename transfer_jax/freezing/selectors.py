@@ -1,25 +1,35 @@
-"""Which parameters train, said by names: `head`, `top(2)`, `from_("blocks.11")`, joined by `|`, `&` and `~`.
+"""Selectors of trainable parameters: `head`, `top(2)`, `from_("blocks.11")`, joined by `|`, `&` and `~`.
 
-A selector picks paths (`backbone/blocks.3/expand/conv/kernel`) out of a model's parameters. It prints as the
-expression that makes it, and `parse` reads that expression back.
+A selector picks paths such as `backbone/blocks.3/expand/conv/kernel` from a model's parameters. It prints as
+the expression that makes it, and `parse` reads that expression.
 """
 
 import ast
 import re
 from collections.abc import Callable, Iterable
 
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 
 
 class SelectorError(ValueError):
-    """A selector that cannot be read, or that matches nothing, or everything without saying so."""
+    """A selector that is invalid, matches nothing, or matches everything unintentionally."""
 
 
 class Selector(str):
-    """A set of parameters, described: the text is the expression that makes it.
+    """A description of a set of parameters; the string is the expression that makes it.
+
+    Selectors are joined by `|` (either), `&` (both) and `~` (not). The functions of this module make them;
+    `parse` makes them from text.
+
+    Example:
+
+        >>> selector = from_("blocks.6") & ~role("norm") | head
+        >>> parse(str(selector)) == selector
+        True
 
     Attributes:
-        select: From the paths of all parameters, in the order of their blocks, to the chosen ones.
+        select: Function from the paths of all parameters, in the order of their blocks, to the selected
+            paths. It raises `SelectorError` if the selector does not fit the parameters.
     """
 
     select: Callable[[tuple[str, ...]], frozenset[str]]
@@ -37,16 +47,18 @@ class Selector(str):
 
     def __invert__(self) -> "Selector":
         def select(paths: tuple[str, ...]) -> frozenset[str]:
-            without = self.select(paths)
-            if not without:
-                raise SelectorError(f"~{self} picks everything, for {self} picks nothing; all_() says so")
-            return frozenset(paths) - without
+            excluded = self.select(paths)
+            if not excluded:
+                raise SelectorError(
+                    f"~{self} selects everything, because {self} selects nothing; use all_() instead"
+                )
+            return frozenset(paths) - excluded
 
         return Selector(f"~{self}", select)
 
 
 def _blocks(paths: Iterable[str]) -> tuple[str, ...]:
-    """The blocks that have parameters, in order, `head` last."""
+    """Returns the names of the blocks with parameters, in order, `head` last."""
     return tuple(dict.fromkeys(map(block_of, paths)))
 
 
@@ -58,22 +70,29 @@ def _of_blocks(text: str, choose: Callable[[tuple[str, ...]], Iterable[str]]) ->
     return Selector(text, select)
 
 
-def _belongs(block: str, name: str) -> bool:
-    """Whether a block is the one named, or one of the stage named."""
+def _is_in(block: str, name: str) -> bool:
+    """Returns True if a block has the name, or is part of the stage of that name."""
     return block == name or block.startswith(f"{name}.")
 
 
 head = _of_blocks("head", lambda blocks: ["head"])
-"""The new classifier."""
+"""Selector of the new classifier."""
 
 
 def all_() -> Selector:
-    """Everything."""
+    """Selects all parameters."""
     return _of_blocks("all_()", lambda blocks: blocks)
 
 
 def top(count: int) -> Selector:
-    """The last `count` blocks of the backbone that have parameters, and the head."""
+    """Selects the last `count` blocks of the backbone that have parameters, and the head.
+
+    Args:
+        count: Number of blocks, from 0 (the head only) to all of them.
+
+    Raises:
+        SelectorError: If `count` is no integer; while selecting, if the backbone has fewer blocks.
+    """
     if not isinstance(count, int):
         raise SelectorError(f"top({count!r}): the number of blocks must be an integer")
 
@@ -86,7 +105,14 @@ def top(count: int) -> Selector:
 
 
 def from_(name: str) -> Selector:
-    """The block or stage named, everything above it, and the head."""
+    """Selects a block or stage, all blocks above it, and the head.
+
+    Args:
+        name: Name of the block or stage, such as `blocks.6` or `layer4`.
+
+    Raises:
+        SelectorError: While selecting, if no block has the name.
+    """
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         return blocks[first_block(blocks, name, f"from_({name!r})") :]
@@ -95,25 +121,43 @@ def from_(name: str) -> Selector:
 
 
 def between(first: str, last: str) -> Selector:
-    """The blocks from one to another, both or the stages of that name included; not the head."""
+    """Selects a range of blocks, both ends included, without the head.
+
+    Args:
+        first: Name of the lowest block or stage.
+        last: Name of the highest block or stage.
+
+    Raises:
+        SelectorError: While selecting, if no block has one of the names, or `last` is below `first`.
+    """
     text = f"between({first!r}, {last!r})"
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         start, stop = first_block(blocks, first, text), first_block(blocks, last, text)
         if stop < start:
-            raise SelectorError(f"{text}: {last} lies below {first}")
+            raise SelectorError(f"{text}: {last} is below {first}")
         return [
-            block for index, block in enumerate(blocks) if start <= index <= stop or _belongs(block, last)
+            block for index, block in enumerate(blocks) if start <= index <= stop or _is_in(block, last)
         ]
 
     return _of_blocks(text, choose)
 
 
 def depth(low: float, high: float) -> Selector:
-    """The blocks of the backbone in a range of depth, from 0 at the input to 1 at the top; not the head."""
+    """Selects the blocks in a range of relative depth, without the head.
+
+    Block `i` of `n` has the depth `(i + 0.5) / n`.
+
+    Args:
+        low: Lower end of the range, 0 at the input.
+        high: Upper end of the range (exclusive), 1 at the top of the backbone.
+
+    Raises:
+        SelectorError: If not `0 <= low < high <= 1`.
+    """
     text = f"depth({low}, {high})"
     if not 0 <= low < high <= 1:
-        raise SelectorError(f"{text}: the range must lie in 0..1, the lower end first")
+        raise SelectorError(f"{text}: the range must be in 0..1, with the lower end first")
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         count = len(blocks) - 1
@@ -123,25 +167,39 @@ def depth(low: float, high: float) -> Selector:
 
 
 def blocks(*names: str) -> Selector:
-    """Just the blocks or stages named."""
+    """Selects the named blocks or stages and nothing else.
+
+    Args:
+        *names: Names of blocks or stages; `head` is allowed.
+
+    Raises:
+        SelectorError: While selecting, if no block has one of the names.
+    """
     text = f"blocks({', '.join(map(repr, names))})"
 
     def choose(present: tuple[str, ...]) -> Iterable[str]:
         for name in names:
             first_block(present, name, text)
-        return [block for block in present if any(_belongs(block, name) for name in names)]
+        return [block for block in present if any(_is_in(block, name) for name in names)]
 
     return _of_blocks(text, choose)
 
 
 def match(pattern: str) -> Selector:
-    """The parameters whose path a regular expression finds a match in."""
+    """Selects the parameters whose path matches a regular expression.
+
+    Args:
+        pattern: Regular expression, found anywhere in the path (`re.search`).
+
+    Raises:
+        SelectorError: If the expression is invalid; while selecting, if it matches no or all parameters.
+    """
     text = f"match({pattern!r})"
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise SelectorError(f"{text}: {error}") from None
-    return Selector(text, lambda paths: _some(text, paths, [path for path in paths if compiled.search(path)]))
+    return Selector(text, lambda paths: _check_partial(text, paths, [path for path in paths if compiled.search(path)]))
 
 
 _ROLES = {
@@ -152,24 +210,27 @@ _ROLES = {
     "mlp": r"/fc\d/",
     "embedding": r"/(patch_)?embed/",
 }
-"""By role, what finds its parameters: the modules of all networks are called alike."""
+"""Regular expression of the paths of each role; all networks use the same names of modules."""
 
 
 def role(name: str) -> Selector:
-    """The parameters of one role.
+    """Selects the parameters of one role.
 
     Args:
         name: `norm` (scale and bias of normalizations), `bias`, `kernel`, `attention`, `mlp` (the perceptrons
             between attentions or convolutions), or `embedding` (patches, tokens and positions).
+
+    Raises:
+        SelectorError: If the role is unknown; while selecting, if no or all parameters have it.
     """
     if name not in _ROLES:
         raise SelectorError(f"unknown role {name!r}; the roles are {', '.join(_ROLES)}")
     text, compiled = f"role({name!r})", re.compile(_ROLES[name])
-    return Selector(text, lambda paths: _some(text, paths, [path for path in paths if compiled.search(path)]))
+    return Selector(text, lambda paths: _check_partial(text, paths, [path for path in paths if compiled.search(path)]))
 
 
 def is_norm(path: str) -> bool:
-    """Whether a parameter is a normalization's."""
+    """Returns True if the path is that of a parameter of a normalization."""
     return re.search(_ROLES["norm"], path) is not None
 
 
@@ -186,10 +247,17 @@ _FUNCTIONS = {
 
 
 def parse(text: str) -> Selector:
-    """Reads a selector from its expression.
+    """Reads a selector from its expression. No code is executed.
+
+    Example:
+
+        >>> parse("from_('blocks.6') & ~role('norm') | head")
+
+    Args:
+        text: The expression, made of the functions of this module, `head`, `|`, `&`, `~` and parentheses.
 
     Raises:
-        SelectorError: If the text is no such expression; the choices are named.
+        SelectorError: If the text is no such expression; the message lists the choices.
     """
 
     def build(node: ast.AST) -> Selector:
@@ -214,25 +282,31 @@ def parse(text: str) -> Selector:
         raise
     except (SyntaxError, TypeError, ValueError):
         choices = ", ".join(["head", *(f"{name}(…)" for name in _FUNCTIONS)])
-        raise SelectorError(f"cannot read the selector {text!r}; use {choices}, joined by | & ~") from None
+        raise SelectorError(f"invalid selector {text!r}; use {choices}, joined by | & ~") from None
 
 
 def first_block(present: tuple[str, ...], name: str, text: str) -> int:
-    """Position of the first block that is, or belongs to, the one named.
+    """Returns the position of the first block that has the name, or is part of the stage of that name.
+
+    Args:
+        present: Names of all blocks in order.
+        name: Name of a block or stage.
+        text: Expression that the error message begins with.
 
     Raises:
-        SelectorError: If there is none; says `text` and the choices.
+        SelectorError: If there is none; the message lists the blocks.
     """
     for position, block in enumerate(present):
-        if _belongs(block, name):
+        if _is_in(block, name):
             return position
     raise SelectorError(f"{text} matches no block; the blocks are {', '.join(present)}")
 
 
-def _some(text: str, paths: tuple[str, ...], chosen: list[str]) -> frozenset[str]:
+def _check_partial(text: str, paths: tuple[str, ...], chosen: list[str]) -> frozenset[str]:
+    """Returns the chosen paths, or raises if these are none or all of the paths."""
     if not chosen:
         shown = ", ".join(paths[:3])
         raise SelectorError(f"{text} matches none of the {len(paths)} parameters, such as {shown}")
     if len(chosen) == len(paths):
-        raise SelectorError(f"{text} matches all {len(paths)} parameters; say all_() if that is meant")
+        raise SelectorError(f"{text} matches all {len(paths)} parameters; use all_() if that is intended")
     return frozenset(chosen)

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import Classifier
+from transfer_jax.models.paths import block_of as block_of
 
 Arrays = dict[str, jax.Array]
 
@@ -36,12 +37,6 @@ def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays
     Running statistics stay as they are: bfloat16 cannot hold the small steps of their averages.
     """
     return {path: array if _is_statistic(path) else array.astype(dtype) for path, array in arrays.items()}
-
-
-def block_of(path: str) -> str:
-    """The block that a parameter belongs to: a block of the backbone, or `head`."""
-    first, second, *_ = path.split("/")
-    return second if first == "backbone" else first
 
 
 def with_training(

@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from transfer_jax.freezing.learning_rates import freezeout_ends
+from transfer_jax.freezing.freezeout import freezeout_ends
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes.whole import lp_ft
+from transfer_jax.freezing.recipes.full_network import lp_ft
 from transfer_jax.freezing.schedule import Schedule
 
 
