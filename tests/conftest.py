@@ -39,7 +39,7 @@ from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.mbconv import MBConv, Style
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import ConvNorm, GlobalPool
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
@@ -74,7 +74,7 @@ def make_toy() -> Callable[..., Classifier]:
     """Makes a network that compiles in a moment: `stem`, `blocks.1`, `blocks.11`, `top`, `pre_logits`."""
 
     def make(num_classes: int = 3, *, hidden: tuple[int, ...] = (), dropout: float = 0.0, seed: int = 0):
-        rngs = Draws(seed)
+        rngs = NumpyRngs(seed)
         blocks = {
             "stem": ConvNorm(3, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
             "blocks.1": MBConv(8, 8, 3, 1, 16, style=STYLE, drop_path=0.5, rngs=rngs),

@@ -18,7 +18,7 @@ def _timm(name: str, block: str) -> str:
     if block in known:
         return known[block]
     depth = efficientnet_lite.FAMILY.variants[name].shape[1]
-    return "blocks.{}.{}".format(*efficientnet_lite.place(depth, int(block.removeprefix("blocks."))))
+    return "blocks.{}.{}".format(*efficientnet_lite.stage_of(depth, int(block.removeprefix("blocks."))))
 
 
 def _pytorch_network(name: str, size: int) -> Any:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
 from transfer_jax.data import ImageDataset, image_fetch
-from transfer_jax.diagnostics.finished_run import Finished
+from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.report.progress import Silent
@@ -89,5 +89,5 @@ def workdir(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def finished(workdir: Path) -> Finished:
-    return Finished(workdir, Silent())
+def finished(workdir: Path) -> FinishedRun:
+    return FinishedRun(workdir, Silent())

@@ -14,7 +14,7 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.models.siglip import AttentionPool
 from transfer_jax.models.transformer import Attention, Shape
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 
 
 def test_attention_to_oneself_is_the_identity():
@@ -37,14 +37,14 @@ def test_rows_are_shares():
 
 def test_weights_are_those_of_the_layer():
     """With one head, mixing the values by them gives what the layer computes."""
-    layer, x = Attention(8, 1, Draws(0)), jax.random.normal(jax.random.key(0), (2, 5, 8))
+    layer, x = Attention(8, 1, NumpyRngs(0)), jax.random.normal(jax.random.key(0), (2, 5, 8))
     query, key, value = layer.inputs(x)
     mixed = attention_weights(query, key) @ value[:, :, 0]
     np.testing.assert_allclose(layer.proj(mixed), layer(x), rtol=1e-4, atol=1e-6)
 
 
 def test_weights_are_those_of_the_pooling():
-    pool = AttentionPool(Shape(8, 1, 2), Draws(0))
+    pool = AttentionPool(Shape(8, 1, 2), NumpyRngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
     query, key, _ = pool.inputs(x)
     assert query.shape[1] == 1

@@ -6,12 +6,12 @@ import pytest
 
 from transfer_jax.cli import main
 from transfer_jax.data import load_dataset
-from transfer_jax.diagnostics import PARTS, Diagnostics, Extent, diagnose
-from transfer_jax.diagnostics.diagnosis import FILE
+from transfer_jax.diagnostics import DIAGNOSTIC_NAMES, Diagnostics, SampleSizes, diagnose
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage.workdir_files import DIAGNOSTICS
 
-SMALL = Extent(points=3, maps=2)
+SMALL = SampleSizes(points=3, maps=2)
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def copied(workdir, tmp_path):
 
 def test_all_of_it(workdir, tmp_path):
     copy = copied(workdir, tmp_path)
-    found = diagnose(copy, extent=SMALL)
+    found = diagnose(copy, sizes=SMALL)
     assert found.omitted == {}
     assert found.start == ("random" if read_config(copy).weights == "none" else "pretrained")
-    written = json.loads((copy / FILE).read_text())
-    assert set(written) == {*PARTS, "start", "omitted", "predictions"}
+    written = json.loads((copy / DIAGNOSTICS).read_text())
+    assert set(written) == {*DIAGNOSTIC_NAMES, "start", "omitted", "predictions"}
     assert Diagnostics.read(copy) == found
     assert {*written["distance"]} - {"head"} <= {*written["cka"]}
     assert written["train"]["images"] == 36
@@ -46,10 +46,10 @@ def test_all_of_it(workdir, tmp_path):
 def test_what_is_known_is_not_computed_again(copy, monkeypatch):
     first = diagnose(copy, only=["calibration", "distance"])
     assert (first.groups, first.cka) == (None, None)
-    written = json.loads((copy / FILE).read_text())
+    written = json.loads((copy / DIAGNOSTICS).read_text())
     written["distance"] = {"marked": 1.0}
-    (copy / FILE).write_text(json.dumps(written))
-    second = diagnose(copy, extent=SMALL)
+    (copy / DIAGNOSTICS).write_text(json.dumps(written))
+    second = diagnose(copy, sizes=SMALL)
     assert second.distance == {"marked": 1.0}
     assert second.cka is not None
     third = diagnose(copy, only=["distance"])
@@ -79,8 +79,8 @@ def test_images_without_groups(copy, image_folder):
     assert list(plain.names) == list(dataset.names)
     with pytest.raises(ValueError, match="the images have no groups"):
         diagnose(copy, only=["groups"], dataset=plain)
-    assert not (copy / FILE).exists()
-    found = diagnose(copy, dataset=plain, extent=SMALL)
+    assert not (copy / DIAGNOSTICS).exists()
+    found = diagnose(copy, dataset=plain, sizes=SMALL)
     assert found.groups is None
     assert found.omitted["groups"].startswith("the images have no groups")
 
@@ -100,12 +100,12 @@ def test_unknown_parts_are_named(tmp_path):
 @pytest.mark.parametrize(("name", "value"), [("images", 0), ("probe", 3), ("points", 1), ("maps", 0)])
 def test_extents_that_cannot_be(name, value):
     with pytest.raises(ValueError, match=rf"{name} must be at least {value + 1}, got {value}"):
-        Extent(**{name: value})
+        SampleSizes(**{name: value})
 
 
 def test_a_damaged_file_is_named(copy):
-    (copy / FILE).write_text("{")
-    with pytest.raises(ValueError, match=rf"{FILE} is damaged"):
+    (copy / DIAGNOSTICS).write_text("{")
+    with pytest.raises(ValueError, match=rf"{DIAGNOSTICS} is damaged"):
         diagnose(copy)
 
 
@@ -115,7 +115,7 @@ def test_the_command(copy, capsys):
     assert re.search("against their (random|pretrained) start", said)
     assert "Expected calibration error" in said
     assert "Held-out images by group" in said
-    assert set(json.loads((copy / FILE).read_text())) == {
+    assert set(json.loads((copy / DIAGNOSTICS).read_text())) == {
         "start",
         "omitted",
         "predictions",

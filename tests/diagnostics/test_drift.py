@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.diagnostics.drift import similarity_to_start, weight_distance
-from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
+from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.cka import LEAST_IMAGES
 
@@ -24,7 +24,7 @@ def test_distance_by_hand():
 
 
 def test_blocks_that_stayed_are_the_same(convolutional):
-    finished = Finished(convolutional, Silent())
+    finished = FinishedRun(convolutional, Silent())
     found = similarity_to_start(finished, 256)
     assert tuple(found) == finished.run.block_names
     trained = finished.run.block_names[-3:]
@@ -35,7 +35,7 @@ def test_blocks_that_stayed_are_the_same(convolutional):
 
 
 def test_activations_of_a_transformer_that_trained(transformer):
-    finished = Finished(transformer, Silent())
+    finished = FinishedRun(transformer, Silent())
     assert finished.boundary is None
     found = similarity_to_start(finished, 256)
     assert tuple(found) == finished.run.block_names
@@ -51,5 +51,5 @@ def test_a_run_is_as_it_is_to_itself(finished, monkeypatch):
 
 
 def test_too_few_images(finished):
-    with pytest.raises(Inapplicable, match=rf"3 images are too few .* {LEAST_IMAGES} are needed"):
+    with pytest.raises(NotApplicable, match=rf"3 images are too few .* {LEAST_IMAGES} are needed"):
         similarity_to_start(finished, 3)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from transfer_jax.data import load_dataset
-from transfer_jax.diagnostics.finished_run import Finished
+from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.report.progress import Silent
 
@@ -22,7 +22,7 @@ def copy(convolutional, tmp_path):
 
 
 def test_what_it_ended_with(convolutional):
-    finished = Finished(convolutional, Silent())
+    finished = FinishedRun(convolutional, Silent())
     written = load_file(convolutional / "model/weights.safetensors")
     assert finished.end.keys() == written.keys() == finished.start.keys()
     for path, array in written.items():
@@ -33,7 +33,7 @@ def test_what_it_ended_with(convolutional):
 
 
 def test_the_images_are_those_of_the_run(convolutional):
-    train, held_out = Finished(convolutional, Silent()).images
+    train, held_out = FinishedRun(convolutional, Silent()).images
     assert (len(train), len(held_out)) == (36, 12)
     assert held_out.groups is not None
     assert set(held_out.groups) == {"left", "right"}
@@ -43,10 +43,10 @@ def test_other_images_are_refused(copy):
     dataset = load_dataset(json.loads((copy / "config.json").read_text())["images"])
     fewer = dataset.subset(np.arange(1, len(dataset)))
     with pytest.raises(ValueError, match="has other images or labels than when"):
-        _ = Finished(copy, Silent(), fewer).images
+        _ = FinishedRun(copy, Silent(), fewer).images
     swapped = dataclasses.replace(dataset, labels=((dataset.labels + 1) % 3).astype(np.int32))
     with pytest.raises(ValueError, match="has other images or labels than when"):
-        _ = Finished(copy, Silent(), swapped).images
+        _ = FinishedRun(copy, Silent(), swapped).images
 
 
 def test_another_start_is_refused(copy):
@@ -56,15 +56,15 @@ def test_another_start_is_refused(copy):
     content["frozen"][path] = "0" * 64
     certificate.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"are not those that the run began with: {path} is another"):
-        _ = Finished(copy, Silent()).run
+        _ = FinishedRun(copy, Silent()).run
 
 
 def test_what_is_not_there_is_named(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        Finished(tmp_path, Silent())
+        FinishedRun(tmp_path, Silent())
     (copy / "predictions.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"is not finished: there is no predictions\.csv"):
-        _ = Finished(copy, Silent()).predictions
+        _ = FinishedRun(copy, Silent()).predictions
     shutil.rmtree(copy / "model")
     with pytest.raises(FileNotFoundError, match="no trained model"):
-        _ = Finished(copy, Silent()).end
+        _ = FinishedRun(copy, Silent()).end

@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.diagnostics.grad_cam import make_grad_cam, picture_block
+from transfer_jax.diagnostics.grad_cam import last_spatial_block, make_grad_cam
 from transfer_jax.features import row_shapes
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import Conv, GlobalPool
 
 PREPROCESSING = Preprocessing(image_size=32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
@@ -25,8 +25,8 @@ class Patches(Conv):
 @pytest.fixture(scope="module")
 def network():
     """Tells bright images from dark ones by two channels: how bright each 8x8 patch is, and how dark."""
-    conv = Patches(3, 2, 8, strides=8, padding="VALID", use_bias=True, rngs=Draws(0))
-    model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 2), Head(2, 2, rngs=Draws(0)))
+    conv = Patches(3, 2, 8, strides=8, padding="VALID", use_bias=True, rngs=NumpyRngs(0))
+    model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 2), Head(2, 2, rngs=NumpyRngs(0)))
     model.eval()
     graphdef, params, stats = split(model)
     bright = np.full((8, 8, 3), 1 / (8 * 8 * 3), np.float32)
@@ -73,7 +73,7 @@ def test_what_speaks_against_a_class_is_not_shown(network):
     ],
 )
 def test_the_last_picture(shapes, block):
-    assert picture_block(shapes) == block
+    assert last_spatial_block(shapes) == block
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_network_of_each_family(name):
     arrays, preprocessing = {**params, **stats}, variant_of(name).preprocessing
     size = preprocessing.image_size
     shapes = row_shapes(graphdef, arrays, size)
-    block = picture_block(shapes)
+    block = last_spatial_block(shapes)
     assert block is not None
     images, classes = (
         jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8),

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from transfer_jax.diagnostics.finished_run import Finished
-from transfer_jax.diagnostics.interpolation import between, interpolation
-from transfer_jax.diagnostics.scoring import Scorer, some
+from transfer_jax.diagnostics.finished_run import FinishedRun
+from transfer_jax.diagnostics.interpolation import interpolate, interpolation
+from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.progress import Silent
@@ -27,7 +27,7 @@ def test_the_ends_are_those_of_the_run(finished):
     for place, arrays, prefix in (
         (first, finished.start, ""),
         (first, {**finished.start, **head}, "backbone_"),
-        (middle, between(finished.start, finished.end, 0.5), ""),
+        (middle, interpolate(finished.start, finished.end, 0.5), ""),
         (last, finished.end, ""),
         (last, finished.end, "backbone_"),
     ):
@@ -43,11 +43,11 @@ def test_the_ends_are_those_of_the_run(finished):
 
 
 def test_statistics_are_interpolated_too(convolutional):
-    finished = Finished(convolutional, Silent())
+    finished = FinishedRun(convolutional, Silent())
     path = next(path for path in finished.start if path.endswith("top/norm/mean"))
     start, end = (np.asarray(arrays[path]) for arrays in (finished.start, finished.end))
     assert (start != end).any()
-    found = between(finished.start, finished.end, 0.25)[path]
+    found = interpolate(finished.start, finished.end, 0.25)[path]
     np.testing.assert_allclose(found, 0.75 * start + 0.25 * end, rtol=1e-6)
 
 
@@ -66,8 +66,8 @@ def test_unchanged_blocks_run_once_with_the_same_result(finished):
 
 
 def test_some_images_are_drawn_by_the_seed(toy_images):
-    few = some(toy_images, 10, 0)
+    few = sample_images(toy_images, 10, 0)
     assert len(few) == len(set(few.names)) == 10
-    assert list(few.names) == list(some(toy_images, 10, 0).names)
-    assert list(few.names) != list(some(toy_images, 10, 1).names)
-    assert some(toy_images, 48, 0) is toy_images
+    assert list(few.names) == list(sample_images(toy_images, 10, 0).names)
+    assert list(few.names) != list(sample_images(toy_images, 10, 1).names)
+    assert sample_images(toy_images, 48, 0) is toy_images

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
-from transfer_jax.diagnostics.saliency_maps import chosen, mapper, write_maps
+from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
+from transfer_jax.diagnostics.saliency_maps import map_function, select_images, write_maps
 from transfer_jax.report.progress import Silent
 
 
@@ -11,17 +11,17 @@ def test_the_worst_mistakes_first():
     labels = np.array([0, 0, 0, 0, 1, 1])
     of_first = np.array([0.9, 0.4, 0.1, 0.8, 0.7, 0.2])
     probabilities = np.stack([of_first, 1 - of_first], -1)
-    mistakes, right = chosen(probabilities, labels, 3, seed=0)
+    mistakes, right = select_images(probabilities, labels, 3, seed=0)
     assert mistakes.tolist() == [2, 4]  # 0.1 and 0.3 for the true class; then 0.4
     assert len(right) == 1
     assert set(right) <= {0, 3, 5}
-    assert chosen(probabilities, labels, 100, seed=0)[0].tolist() == [2, 4, 1]
-    assert chosen(probabilities, labels, 100, seed=0)[1].tolist() == [0, 3, 5]
+    assert select_images(probabilities, labels, 100, seed=0)[0].tolist() == [2, 4, 1]
+    assert select_images(probabilities, labels, 100, seed=0)[1].tolist() == [0, 3, 5]
 
 
 def test_few_mistakes_leave_room_for_others():
     probabilities, labels = np.tile([0.9, 0.1], (10, 1)), np.zeros(10, int)
-    mistakes, right = chosen(probabilities, labels, 6, seed=0)
+    mistakes, right = select_images(probabilities, labels, 6, seed=0)
     assert len(mistakes) == 0
     assert len(right) == 6
 
@@ -45,13 +45,13 @@ def test_pictures(finished):
 
 
 def test_the_method_fits_the_network(convolutional, transformer):
-    assert mapper(Finished(transformer, Silent()))[0] == "attention rollout"
-    finished = Finished(convolutional, Silent())
-    assert mapper(finished)[0] == "Grad-CAM at top"
+    assert map_function(FinishedRun(transformer, Silent()))[0] == "attention rollout"
+    finished = FinishedRun(convolutional, Silent())
+    assert map_function(finished)[0] == "Grad-CAM at top"
 
 
 def test_a_head_on_all_blocks_has_none(convolutional, monkeypatch):
-    finished = Finished(convolutional, Silent())
+    finished = FinishedRun(convolutional, Silent())
     monkeypatch.setitem(finished.run.config.__dict__, "taps", True)
-    with pytest.raises(Inapplicable, match=r"the head reads all blocks \(taps\)"):
-        mapper(finished)
+    with pytest.raises(NotApplicable, match=r"the head reads all blocks \(taps\)"):
+        map_function(finished)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from transfer_jax.models import Head
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 
@@ -55,7 +55,7 @@ def test_pre_logits_are_pooled(make_toy):
 
 
 def test_head_by_hand():
-    head = Head(2, 2, hidden=(2,), rngs=Draws(0))
+    head = Head(2, 2, hidden=(2,), rngs=NumpyRngs(0))
     values = {
         ("hidden", 0, "kernel"): jnp.array([[1.0, -1.0], [2.0, 0.0]]),
         ("hidden", 0, "bias"): jnp.array([0.5, 0.0]),
@@ -68,7 +68,7 @@ def test_head_by_hand():
 
 
 def test_head_drops_its_inputs_only_while_it_trains():
-    head = Head(4, 3, hidden=(8,), dropout=0.5, rngs=Draws(0))
+    head = Head(4, 3, hidden=(8,), dropout=0.5, rngs=NumpyRngs(0))
     features = jnp.ones((2, 4))
     head.eval()
     quiet = head(features)

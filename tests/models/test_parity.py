@@ -12,9 +12,9 @@ from originals.original import torchvision_network
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.identify import matching_models, nearest_families
-from transfer_jax.weights.key_mapping import Naming, to_library
-from transfer_jax.weights.loading import WeightsMismatchError, fill
+from transfer_jax.weights.identify import closest_families, matching_models
+from transfer_jax.weights.key_mapping import KeyMap, to_library
+from transfer_jax.weights.loading import WeightsMismatchError, load_arrays
 from transfer_jax.weights.specs import WeightsSpec
 
 SMALLEST = (
@@ -68,7 +68,7 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
         warnings.simplefilter("ignore")
         errors = parity.compare(name, library, parity.sizes(name, library)[size], back=size == 0)
     wanted = {*create_model(name, 2, abstract_backbone=True).backbone.block_names}
-    wanted |= {"logits"} if Naming(name, library).keys("head/classifier/kernel") else set()
+    wanted |= {"logits"} if KeyMap(name, library).keys("head/classifier/kernel") else set()
     if (library, name, size) == ("keras", "keras_vgg16", 1):
         wanted.remove("logits")  # the classifier there is of one image size
     absent = wanted - {*errors}
@@ -90,9 +90,9 @@ def test_parts_that_ours_leave_out_are_skipped(name, prefix, head):
     theirs = {key for key in arrays if key.startswith(prefix) and not key.endswith("num_batches_tracked")}
     assert theirs
     shapes = {key: array.shape for key, array in arrays.items()}
-    assert matching_models(shapes, nearest_families(shapes))[0] == [name]
+    assert matching_models(shapes, closest_families(shapes))[0] == [name]
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant_of(name).preprocessing)
-    report = fill(create_model(name, CLASSES, abstract_backbone=True), arrays, spec, head=head)
+    report = load_arrays(create_model(name, CLASSES, abstract_backbone=True), arrays, spec, head=head)
     assert {key for key in report.skipped if key in arrays} == theirs
 
 
@@ -106,6 +106,6 @@ def test_a_classifier_that_ours_cannot_be_is_neither_read_nor_written():
         preprocessing=variant_of("squeezenet1_1").preprocessing,
     )
     with pytest.raises(WeightsMismatchError, match=r"missing in the file: .*head/classifier"):
-        fill(model, arrays, spec, head=True, skip=["^backbone/"])
+        load_arrays(model, arrays, spec, head=True, skip=["^backbone/"])
     with pytest.raises(ValueError, match="torchvision has no place for head/classifier/bias"):
         to_library("squeezenet1_1", split(model)[1])

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from transfer_jax.nn.initializers import Draws, Shapes, constant, fan_in, fan_out, normal, zeros
+from transfer_jax.nn.initializers import NumpyRngs, ShapeRngs, constant, fan_in, fan_out, normal, zeros
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from transfer_jax.nn.initializers import Draws, Shapes, constant, fan_in, fan_ou
     ],
 )
 def test_draws_have_their_deviation(initializer, shape, deviation, largest):
-    found = np.asarray(initializer(Draws(0).params(), shape))
+    found = np.asarray(initializer(NumpyRngs(0).params(), shape))
     assert found.dtype == np.float32
     assert found.shape == shape
     assert found.std() == pytest.approx(deviation, rel=0.01)
@@ -24,18 +24,20 @@ def test_draws_have_their_deviation(initializer, shape, deviation, largest):
 
 
 def test_draws_follow_their_seed():
-    draw = [np.asarray(fan_in(Draws(*seed).params(), (5, 4))) for seed in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    draw = [
+        np.asarray(fan_in(NumpyRngs(*seed).params(), (5, 4))) for seed in ((0, 1), (0, 1), (0, 2), (1, 1))
+    ]
     np.testing.assert_array_equal(draw[0], draw[1])
     assert not np.isclose(draw[0], draw[2]).any()
     assert not np.isclose(draw[0], draw[3]).any()
-    source = Draws(0)
+    source = NumpyRngs(0)
     assert not np.isclose(fan_in(source.params(), (5, 4)), fan_in(source.params(), (5, 4))).any()
 
 
 def test_constants():
-    np.testing.assert_array_equal(constant(0.5)(Draws(0).params(), (3,)), [0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(constant(0.5)(NumpyRngs(0).params(), (3,)), [0.5, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("initializer", [fan_in, fan_out, zeros, normal(1.0)])
 def test_shapes_only(initializer):
-    assert initializer(Shapes().params(), (3, 4)) == jax.ShapeDtypeStruct((3, 4), np.float32)
+    assert initializer(ShapeRngs().params(), (3, 4)) == jax.ShapeDtypeStruct((3, 4), np.float32)

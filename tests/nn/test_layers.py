@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import Conv, ConvNorm
 from transfer_jax.nn.pooling import max_pool
 
@@ -19,7 +19,7 @@ def unfused(block, x):
 @pytest.fixture(params=[CHANNELS, 1], ids=["depthwise", "dense"])
 def block(request):
     block = ConvNorm(
-        CHANNELS, CHANNELS, 3, groups=request.param, epsilon=1e-3, activation=jax.nn.relu6, rngs=Draws(0)
+        CHANNELS, CHANNELS, 3, groups=request.param, epsilon=1e-3, activation=jax.nn.relu6, rngs=NumpyRngs(0)
     )
     rng = np.random.default_rng(0)
     for name, low, high in (("scale", 0.5, 2), ("bias", -1, 1), ("mean", -1, 1), ("var", 0.5, 2)):
@@ -79,14 +79,14 @@ def test_inference_multiplies_the_kernel_and_not_the_images(block, x, training, 
     assert sum("stablehlo.multiply" in line and images in line for line in lines) == passes
 
 
-@pytest.mark.parametrize(("whole", "expected"), [(False, [[10]]), (True, [[10, 11], [14, 15]])])
-def test_a_last_window_that_sticks_out_counts_only_if_it_is_to(whole, expected):
+@pytest.mark.parametrize(("ceil_mode", "expected"), [(False, [[10]]), (True, [[10, 11], [14, 15]])])
+def test_a_last_window_that_sticks_out_counts_only_if_it_is_to(ceil_mode, expected):
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(max_pool(x, 3, 2, whole=whole)[0, :, :, 0], expected)
+    np.testing.assert_array_equal(max_pool(x, 3, 2, ceil_mode=ceil_mode)[0, :, :, 0], expected)
 
 
 def test_kernels_may_be_wider_than_high():
-    conv = Conv(1, 1, (1, 3), rngs=Draws(0))
+    conv = Conv(1, 1, (1, 3), rngs=NumpyRngs(0))
     conv.kernel[...] = jnp.ones((1, 3, 1, 1))
     x = jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]).reshape(1, 2, 3, 1)
     np.testing.assert_array_equal(conv(x)[0, :, :, 0], [[3, 6, 5], [30, 60, 50]])

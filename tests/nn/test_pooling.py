@@ -2,28 +2,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from transfer_jax.nn.pooling import max_pool
 
 WINDOWS = pytest.mark.parametrize(
-    ("size", "strides", "padding", "whole"),
+    ("size", "strides", "padding", "ceil_mode"),
     [(3, 2, 1, False), (3, 2, 0, True), (2, 2, 0, False), (3, 1, 1, False)],
 )
 
 
 def images(dtype=np.float32):
-    """With many equal values, as behind a ReLU."""
+    """Returns images with many equal values, as after a ReLU."""
     rng = np.random.default_rng(0)
     return np.maximum(rng.integers(-9, 9, (2, 10, 13, 3)), 0).astype(dtype)
 
 
 @WINDOWS
-def test_values_and_gradients_are_those_of_pytorch(size, strides, padding, whole):
+def test_values_and_gradients_are_those_of_pytorch(size, strides, padding, ceil_mode):
+    torch = pytest.importorskip("torch")
     x = images()
     theirs = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
-    expected = torch.nn.functional.max_pool2d(theirs, size, strides, padding, ceil_mode=whole)
-    found, pull = jax.vjp(lambda x: max_pool(x, size, strides, padding, whole=whole), jnp.asarray(x))
+    expected = torch.nn.functional.max_pool2d(theirs, size, strides, padding, ceil_mode=ceil_mode)
+    found, pull = jax.vjp(lambda x: max_pool(x, size, strides, padding, ceil_mode=ceil_mode), jnp.asarray(x))
     np.testing.assert_array_equal(found, expected.detach().permute(0, 2, 3, 1).numpy())
     dy = np.random.default_rng(1).standard_normal(found.shape).astype(np.float32)
     expected.backward(torch.from_numpy(dy).permute(0, 3, 1, 2))

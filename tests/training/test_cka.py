@@ -7,7 +7,7 @@ import pytest
 
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing
 from transfer_jax.models.flat_arrays import split
-from transfer_jax.nn.initializers import Draws
+from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import Conv, GlobalPool
 from transfer_jax.training.cka import MOST_IMAGES, cka, dependence, make_plasticity, make_similarity
 from transfer_jax.training.step import Forward
@@ -56,8 +56,8 @@ def test_activations_that_are_all_the_same_have_none():
 
 @pytest.fixture(scope="module")
 def network():
-    conv = Conv(3, 6, 4, strides=4, padding="VALID", rngs=Draws(0))
-    model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 6), Head(6, 2, rngs=Draws(0)))
+    conv = Conv(3, 6, 4, strides=4, padding="VALID", rngs=NumpyRngs(0))
+    model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 6), Head(6, 2, rngs=NumpyRngs(0)))
     model.eval()
     graphdef, params, _ = split(model)
     preprocessing = Preprocessing(image_size=16, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0))

@@ -9,19 +9,19 @@ from transfer_jax.models import create_model
 from transfer_jax.models.family import Family
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import FAMILIES, variant_of
-from transfer_jax.weights.identify import matching_models, nearest_families
-from transfer_jax.weights.key_mapping import Naming, to_library
-from transfer_jax.weights.loading import WeightsMismatchError, fill
+from transfer_jax.weights.identify import closest_families, matching_models
+from transfer_jax.weights.key_mapping import KeyMap, to_library
+from transfer_jax.weights.loading import WeightsMismatchError, load_arrays
 from transfer_jax.weights.specs import WeightsSpec
 
 
 def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
     """The arrays of a network, without values, as a file of a library has them; with any classifier."""
-    naming = Naming(model, library)
+    key_map = KeyMap(model, library)
     arrays = {
         path: array
         for path, array in empty(model, **setting).items()
-        if naming.keys(path) or not path.startswith("head/")
+        if key_map.keys(path) or not path.startswith("head/")
     }
     return to_library(model, arrays, library)
 
@@ -44,20 +44,20 @@ def named(family: Family, library: str) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize(
     ("family", "library"),
-    [(family, library) for family in FAMILIES for library in family.namings],
+    [(family, library) for family in FAMILIES for library in family.layer_names],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_every_family_is_recognized_in_every_naming(family, library):
     found = named(family, library)
     assert found
     for model, arrays in found.items():
-        nearest = nearest_families(arrays)
-        assert nearest[0].share >= 0.5  # the keys of a classifier may be as many kinds
-        assert family.name in [other.family for other in nearest if other.share == nearest[0].share]
+        nearest = closest_families(arrays)
+        assert nearest[0].similarity >= 0.5  # the keys of a classifier may be as many kinds
+        assert family.name in [other.family for other in nearest if other.similarity == nearest[0].similarity]
         assert len(nearest) <= 3
         fitting, of = matching_models({key: array.shape for key, array in arrays.items()}, nearest)
         assert model in fitting
-        theirs, ours = Naming(model, library), Naming(model, of)
+        theirs, ours = KeyMap(model, library), KeyMap(model, of)
         assert all(theirs.keys(path) == ours.keys(path) for path in empty(model) if "head/" not in path)
 
 
@@ -76,14 +76,14 @@ def test_every_family_is_recognized_in_every_naming(family, library):
 def test_shapes_tell_the_network(model, library, setting):
     arrays = published(model, library, **setting)
     shapes = {key: array.shape for key, array in arrays.items()}
-    fitting, _ = matching_models(shapes, nearest_families(shapes))
+    fitting, _ = matching_models(shapes, closest_families(shapes))
     assert model in fitting
     other = dict(list(shapes.items())[1:])
-    assert model not in matching_models(other, nearest_families(shapes))[0]
+    assert model not in matching_models(other, closest_families(shapes))[0]
 
 
 def test_nothing_is_like_a_teapot():
-    assert nearest_families(["teapot"]) == []
+    assert closest_families(["teapot"]) == []
 
 
 def test_the_wrong_family_is_named_with_the_nearest():
@@ -92,4 +92,4 @@ def test_the_wrong_family_is_named_with_the_nearest():
     preprocessing = variant_of("resnet18").preprocessing
     spec = WeightsSpec(name="mine", model="efficientnet_lite_tiny", address="x", preprocessing=preprocessing)
     with pytest.raises(WeightsMismatchError, match=r"its keys are most like resnet \(torchvision, \d+% of"):
-        fill(model, source, spec)
+        load_arrays(model, source, spec)

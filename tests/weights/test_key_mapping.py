@@ -5,7 +5,7 @@ from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights import find_spec
-from transfer_jax.weights.key_mapping import Naming, detect, to_library
+from transfer_jax.weights.key_mapping import KeyMap, detect, to_library
 from transfer_jax.weights.readers import read_weights
 
 LITE0, TINY = "efficientnet_lite0", "efficientnet_lite_tiny"
@@ -28,12 +28,12 @@ LITE0, TINY = "efficientnet_lite0", "efficientnet_lite_tiny"
     ],
 )
 def test_keys(path, key):
-    assert Naming(LITE0).keys(path) == (() if key is None else (key,))
+    assert KeyMap(LITE0).keys(path) == (() if key is None else (key,))
 
 
 def test_paths_and_keys_correspond_one_to_one():
     _, params, stats = split(create_model(LITE0, 1000, abstract_backbone=True))
-    keys = [key for path in (*params, *stats) for key in Naming(LITE0).keys(path)]
+    keys = [key for path in (*params, *stats) for key in KeyMap(LITE0).keys(path)]
     file = read_weights(find_spec(LITE0).path())
     assert sorted(keys) == sorted(key for key in file if not key.endswith("num_batches_tracked"))
 
@@ -43,7 +43,7 @@ def test_paths_and_keys_correspond_one_to_one():
     [
         (name, library)
         for name in (TINY, "vgg11", "vgg11_bn", "resnet18", "resnext50_32x4d", "resnet50d")
-        for library in family_of(name).namings
+        for library in family_of(name).layer_names
         if (name, library) not in {("resnet50d", "transformers"), ("vgg11_bn", "keras")}
         and not ("res" in name and library == "keras")
         and not library.endswith("-base")  # which has no classifier
@@ -58,9 +58,9 @@ def test_arrays_go_there_and_come_back_bit_for_bit(model, library):
         arrays = {path: array for path, array in arrays.items() if not path.startswith("head/hidden/1")}
     theirs = to_library(model, arrays, library)
     assert len(theirs) == len(arrays)
-    naming = detect(model, arrays, theirs)
+    key_map = detect(model, arrays, theirs)
     for path, array in arrays.items():
-        taken = naming.take(path, [theirs[key] for key in naming.keys(path)])
+        taken = key_map.import_array(path, [theirs[key] for key in key_map.keys(path)])
         np.testing.assert_array_equal(taken, array, err_msg=path)
 
 
@@ -108,15 +108,15 @@ def test_arrays_go_there_and_come_back_bit_for_bit(model, library):
     ],
 )
 def test_arrays_are_joined_and_reshaped_there_and_back(model, library, path, shape, expected):
-    naming, array = Naming(model, library), np.random.default_rng(0).normal(size=shape)
-    theirs = naming.give(path, array)
+    key_map, array = KeyMap(model, library), np.random.default_rng(0).normal(size=shape)
+    theirs = key_map.export_array(path, array)
     assert {key: value.shape for key, value in theirs.items()} == expected
-    assert tuple(theirs) == naming.keys(path)
-    np.testing.assert_array_equal(naming.take(path, list(theirs.values())), array)
+    assert tuple(theirs) == key_map.keys(path)
+    np.testing.assert_array_equal(key_map.import_array(path, list(theirs.values())), array)
 
 
 def test_unknown_names_and_homeless_arrays():
     with pytest.raises(ValueError, match="no names in 'caffe'; there are torchvision, timm, transformers"):
-        Naming("resnet18", "caffe")
+        KeyMap("resnet18", "caffe")
     with pytest.raises(ValueError, match="torchvision has no place for head/hidden/0/kernel of resnet18"):
         to_library("resnet18", {"head/hidden/0/kernel": np.zeros((2, 2))})

@@ -7,8 +7,8 @@ from transfer_jax.models import create_model
 from transfer_jax.models.family import Resampling
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.loading import fill
-from transfer_jax.weights.resize_params import adapt
+from transfer_jax.weights.loading import load_arrays
+from transfer_jax.weights.resize_params import resize_param
 from transfer_jax.weights.specs import WeightsSpec
 
 POSITIONS, KERNEL = "backbone/embed/pos_embed", "backbone/stem/conv/kernel"
@@ -26,7 +26,7 @@ def test_positions_are_resampled_as_timm_does(tokens, old, new):
     expected = layers.resample_abs_pos_embed(
         torch.from_numpy(array), new_size=[new, new], num_prefix_tokens=tokens
     )
-    found = adapt(POSITIONS, array, (1, tokens + new * new, 6))
+    found = resize_param(POSITIONS, array, (1, tokens + new * new, 6))
     assert found is not None
     assert found[1] == f"{POSITIONS} resampled from {old}x{old} to {new}x{new}"
     np.testing.assert_allclose(found[0], expected.numpy(), atol=2e-5)
@@ -43,11 +43,11 @@ def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, exce
     expected = torch.nn.functional.interpolate(grid, mode="bicubic", **options)
     assert expected.shape[2] == new
     expected = expected.permute(0, 2, 3, 1).reshape(new * new, 6).numpy()
-    how = Resampling(averages=False, excess=excess)
-    found = adapt(POSITIONS, array, (1, 1 + new * new, 6), how)
+    how = Resampling(antialias=False, offset=excess)
+    found = resize_param(POSITIONS, array, (1, 1 + new * new, 6), how)
     assert found is not None
     np.testing.assert_allclose(found[0][0, 1:], expected, atol=2e-5)
-    found = adapt(f"backbone/layers.0.blocks.0/{TABLE}", array[0, 1:], (new * new, 6), how)
+    found = resize_param(f"backbone/layers.0.blocks.0/{TABLE}", array[0, 1:], (new * new, 6), how)
     assert found is not None
     np.testing.assert_allclose(found[0], expected, atol=2e-5)
 
@@ -55,9 +55,9 @@ def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, exce
 def test_dinov2_and_swin_are_resampled_as_their_authors_do():
     names = ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "swin_base_patch4_window12_384")
     assert [variant_of(name).resampling for name in names] == [
-        Resampling(averages=False, excess=0.1),
+        Resampling(antialias=False, offset=0.1),
         Resampling(),
-        Resampling(averages=False),
+        Resampling(antialias=False),
     ]
 
 
@@ -73,10 +73,10 @@ def test_a_swin_takes_weights_of_other_windows():
     model = create_model(name, 3, abstract_backbone=True)
     variant = variant_of(name)
     spec = WeightsSpec(name=name, model=name, address="x", preprocessing=variant.preprocessing)
-    report = fill(model, source, spec)
+    report = load_arrays(model, source, spec)
     assert len(report.adapted) == 12
     path = f"backbone/layers.0.blocks.0/{TABLE}"
-    expected = adapt(path, source[path], shapes[path], variant.resampling)
+    expected = resize_param(path, source[path], shapes[path], variant.resampling)
     assert expected is not None
     np.testing.assert_array_equal(split(model)[1][path], expected[0])
 
@@ -84,7 +84,7 @@ def test_a_swin_takes_weights_of_other_windows():
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_gray_images_give_what_they_gave_in_colour(channels):
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
-    found = adapt(KERNEL, kernel, (3, 3, channels, 8))
+    found = resize_param(KERNEL, kernel, (3, 3, channels, 8))
     assert found is not None
     assert found[0].shape == (3, 3, channels, 8)
     if channels == 1:
@@ -106,4 +106,4 @@ def test_gray_images_give_what_they_gave_in_colour(channels):
     ],
 )
 def test_anything_else_is_not_adapted(path, have, want):
-    assert adapt(path, np.zeros(have, np.float32), want) is None
+    assert resize_param(path, np.zeros(have, np.float32), want) is None

@@ -6,16 +6,16 @@ from typing import Annotated
 import tyro
 
 from transfer_jax import diagnostics
-from transfer_jax.diagnostics import Diagnostics, Extent, Part
+from transfer_jax.diagnostics import DiagnosticName, Diagnostics, SampleSizes
 from transfer_jax.report.console import BARS, OUT, table
 
-_EXTENT = Extent()
+_SIZES = SampleSizes()
 
 
 def diagnose(
     workdir: Annotated[Path, tyro.conf.Positional],
-    only: tuple[Part, ...] = (),
-    extent: Annotated[Extent, tyro.conf.arg(name="")] = _EXTENT,
+    only: tuple[DiagnosticName, ...] = (),
+    sizes: Annotated[SampleSizes, tyro.conf.arg(name="")] = _SIZES,
 ) -> None:
     """Find out what fine-tuning did to a network, and how good it is where.
 
@@ -26,9 +26,9 @@ def diagnose(
     Args:
         workdir: Folder of a finished run.
         only: Parts to compute; all that are not there yet, if not given.
-        extent: How much to look at.
+        sizes: How much to look at.
     """
-    found = diagnostics.diagnose(workdir, only=only, extent=extent, progress=BARS)
+    found = diagnostics.diagnose(workdir, only=only, sizes=sizes, progress=BARS)
     _show(found, workdir)
 
 

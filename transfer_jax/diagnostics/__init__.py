@@ -1,6 +1,12 @@
 """What fine-tuning did to a network, and how good it is where: on any finished run."""
 
 from transfer_jax.diagnostics.calibration import reliability
-from transfer_jax.diagnostics.diagnosis import PARTS, Diagnostics, Extent, Part, diagnose
+from transfer_jax.diagnostics.diagnosis import (
+    DIAGNOSTIC_NAMES,
+    DiagnosticName,
+    Diagnostics,
+    SampleSizes,
+    diagnose,
+)
 
-__all__ = ["PARTS", "Diagnostics", "Extent", "Part", "diagnose", "reliability"]
+__all__ = ["DIAGNOSTIC_NAMES", "DiagnosticName", "Diagnostics", "SampleSizes", "diagnose", "reliability"]

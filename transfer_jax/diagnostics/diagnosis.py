@@ -11,24 +11,23 @@ import numpy as np
 from transfer_jax.data import ImageDataset
 from transfer_jax.diagnostics.calibration import reliability
 from transfer_jax.diagnostics.drift import similarity_to_start, weight_distance
-from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
+from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.diagnostics.group_scores import group_scores
 from transfer_jax.diagnostics.interpolation import interpolation
 from transfer_jax.diagnostics.saliency_maps import write_maps
-from transfer_jax.diagnostics.scoring import Scorer, some
+from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_of, pull, push
 from transfer_jax.training.evaluation import evaluation_metrics
 
-FILE = workdir_files.DIAGNOSTICS
-Part = Literal["calibration", "groups", "distance", "train", "cka", "maps", "interpolation"]
-PARTS: tuple[Part, ...] = get_args(Part)
+DiagnosticName = Literal["calibration", "groups", "distance", "train", "cka", "maps", "interpolation"]
+DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
 """In the order in which they are computed, the quickest first."""
 
-_UNUSED = ("features", "checkpoints")
-"""Folders of a workdir that nothing here looks at."""
+_UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
+"""Folders of a workdir that no diagnostic reads."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class Diagnostics:
             FileNotFoundError: If it wrote nothing.
             ValueError: If it cannot be read; the file is named.
         """
-        path = workdir / FILE
+        path = workdir / workdir_files.DIAGNOSTICS
         try:
             return cls(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
@@ -80,7 +79,7 @@ class Diagnostics:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Extent:
+class SampleSizes:
     """How much to look at.
 
     Attributes:
@@ -104,8 +103,8 @@ class Extent:
 def diagnose(
     workdir: str | Path,
     *,
-    only: Sequence[Part] = (),
-    extent: Extent = Extent(),
+    only: Sequence[DiagnosticName] = (),
+    sizes: SampleSizes = SampleSizes(),
     dataset: ImageDataset | None = None,
     progress: Progress | None = None,
 ) -> Diagnostics:
@@ -117,7 +116,7 @@ def diagnose(
     Args:
         workdir: Folder of a finished run, which may be in object storage.
         only: Parts to compute, by name; all that are not there yet without it.
-        extent: How much to look at.
+        sizes: How much to look at.
         dataset: The images, if the run was given them; None reads those of its config.
         progress: Where to report to.
 
@@ -126,34 +125,36 @@ def diagnose(
         ValueError: If the images or weights are not those of the run, there is no such part, or a part that
             is asked for by its name cannot be.
     """
-    if unknown := [part for part in only if part not in PARTS]:
-        raise ValueError(f"no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+    if unknown := [part for part in only if part not in DIAGNOSTIC_NAMES]:
+        raise ValueError(f"no part {unknown[0]!r}; the parts are {', '.join(DIAGNOSTIC_NAMES)}")
     workdir, progress = local_of(workdir), progress or Silent()
     pull(workdir, skip=_UNUSED)
-    finished = Finished(workdir, progress, dataset)
+    finished = FinishedRun(workdir, progress, dataset)
     found = _known(finished)
-    missing = [part for part in PARTS if getattr(found, part) is None and part not in found.omitted]
+    missing = [
+        part for part in DIAGNOSTIC_NAMES if getattr(found, part) is None and part not in found.omitted
+    ]
     try:
         for part in only or missing:
             omitted = {name: why for name, why in found.omitted.items() if name != part}
             try:
-                changes: dict[str, Any] = {part: _PARTS[part](finished, extent)}
-            except Inapplicable as reason:
+                changes: dict[str, Any] = {part: _COMPUTE[part](finished, sizes)}
+            except NotApplicable as reason:
                 if only:
                     raise
                 progress.say(f"no {part}: {reason}")
                 changes, omitted = {}, {**omitted, part: str(reason)}
             found = dataclasses.replace(found, omitted=omitted, **changes)
-            write_text(workdir / FILE, found.to_json())
+            write_text(workdir / workdir_files.DIAGNOSTICS, found.to_json())
     finally:
         push(workdir, skip=_UNUSED)
     return found
 
 
-def _known(finished: Finished) -> Diagnostics:
+def _known(finished: FinishedRun) -> Diagnostics:
     """What was found of this run before; nothing if it was trained anew since then."""
     predictions = sha256(finished.predictions_file)
-    if (finished.workdir / FILE).is_file():
+    if (finished.workdir / workdir_files.DIAGNOSTICS).is_file():
         found = Diagnostics.read(finished.workdir)
         if found.predictions == predictions:
             return found
@@ -161,26 +162,26 @@ def _known(finished: Finished) -> Diagnostics:
     return Diagnostics(start=start, predictions=predictions)
 
 
-def _calibration(finished: Finished, extent: Extent) -> dict[str, Any]:
+def _calibration(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     known = finished.predictions
     return reliability(known.probabilities, known.labels)
 
 
-def _groups(finished: Finished, extent: Extent) -> dict[str, dict[str, Any]]:
+def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, Any]]:
     known, groups = finished.predictions, finished.images[1].groups
     if groups is None:
-        raise Inapplicable("the images have no groups; those of a table have with a column `group`")
+        raise NotApplicable("the images have no groups; those of a table have with a column `group`")
     return group_scores(known.probabilities.argmax(-1), known.labels, groups)
 
 
-def _distance(finished: Finished, extent: Extent) -> dict[str, float]:
+def _distance(finished: FinishedRun, sizes: SampleSizes) -> dict[str, float]:
     params = finished.run.params
     start, end = ({path: arrays[path] for path in params} for arrays in (finished.start, finished.end))
     return weight_distance(start, end)
 
 
-def _train(finished: Finished, extent: Extent) -> dict[str, Any]:
-    dataset = some(finished.images[0], extent.images, finished.config.seed)
+def _train(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
+    dataset = sample_images(finished.images[0], sizes.images, finished.config.seed)
     scorer = Scorer(finished, dataset)
     finished.progress.start("predicting training images", len(dataset))
     probabilities = scorer(finished.end)
@@ -188,16 +189,16 @@ def _train(finished: Finished, extent: Extent) -> dict[str, Any]:
     return evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
 
 
-def _interpolation(finished: Finished, extent: Extent) -> list[dict[str, float]]:
-    return interpolation(finished, np.linspace(0, 1, extent.points).tolist(), extent.images)
+def _interpolation(finished: FinishedRun, sizes: SampleSizes) -> list[dict[str, float]]:
+    return interpolation(finished, np.linspace(0, 1, sizes.points).tolist(), sizes.images)
 
 
-_PARTS: dict[str, Callable[[Finished, Extent], Any]] = {
+_COMPUTE: dict[str, Callable[[FinishedRun, SampleSizes], Any]] = {
     "calibration": _calibration,
     "groups": _groups,
     "distance": _distance,
     "train": _train,
-    "cka": lambda finished, extent: similarity_to_start(finished, extent.probe),
-    "maps": lambda finished, extent: write_maps(finished, extent.maps),
+    "cka": lambda finished, sizes: similarity_to_start(finished, sizes.probe),
+    "maps": lambda finished, sizes: write_maps(finished, sizes.maps),
     "interpolation": _interpolation,
 }

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from transfer_jax.data import image_fetch, listed_batches
-from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
+from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.training.cka import LEAST_IMAGES, MOST_IMAGES, cka, make_similarity
 from transfer_jax.training.step import Forward
@@ -33,7 +33,7 @@ def weight_distance(
     return {block: float(np.sqrt(moved / size)) for block, (moved, size) in squares.items() if size > 0}
 
 
-def similarity_to_start(finished: Finished, images: int) -> dict[str, float]:
+def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
     """Linear CKA of each block's activations to those at the start of the run, on images held out.
 
     An unbiased estimate from small batches (see `training/cka.py`), so that it is 0 on average for
@@ -45,12 +45,14 @@ def similarity_to_start(finished: Finished, images: int) -> dict[str, float]:
         images: How many of the images held out to look at, at most.
 
     Raises:
-        Inapplicable: If fewer than four are held out.
+        NotApplicable: If fewer than four are held out.
     """
     run, held_out = finished.run, finished.images[1]
     count = min(images, len(held_out))
     if count < LEAST_IMAGES:
-        raise Inapplicable(f"{count} images are too few to compare activations on; {LEAST_IMAGES} are needed")
+        raise NotApplicable(
+            f"{count} images are too few to compare activations on; {LEAST_IMAGES} are needed"
+        )
     batches = -(-count // MOST_IMAGES)
     size = count // batches
     drawn = np.random.default_rng(run.config.seed).permutation(len(held_out))[: batches * size]

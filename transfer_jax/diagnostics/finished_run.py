@@ -9,7 +9,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
-from transfer_jax.freezing.freeze_check import digests
+from transfer_jax.freezing.freeze_check import array_hashes
 from transfer_jax.models.flat_arrays import Arrays, block_of, split
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
@@ -19,11 +19,11 @@ from transfer_jax.training.run import Run, images_of, prepare, split_images
 from transfer_jax.weights.saved_model import SavedModel
 
 
-class Inapplicable(ValueError):  # noqa: N818 -- often no error
+class NotApplicable(ValueError):  # noqa: N818 -- often no error
     """A diagnosis that this run cannot have; says why."""
 
 
-class Finished:
+class FinishedRun:
     """A finished run; what is asked for is read then, and once.
 
     Args:
@@ -65,7 +65,7 @@ class Finished:
         Raises:
             ValueError: If they are not those of the predictions.
         """
-        train, held_out = split_images(self._every, self.config)
+        train, held_out = split_images(self._all_images, self.config)
         known = self.predictions
         same = list(held_out.names) == list(known.names) and held_out.class_names == known.class_names
         if not same or not np.array_equal(held_out.labels, known.labels):
@@ -84,7 +84,7 @@ class Finished:
         """
         _ = self.images  # Are checked.
         good = dataclasses.replace(self.config, on_bad_image="error")  # Bad images are left out already.
-        run = prepare(good, self.workdir, self.progress, self._every)
+        run = prepare(good, self.workdir, self.progress, self._all_images)
         _check_start(self.workdir, run.arrays)
         return run
 
@@ -121,16 +121,16 @@ class Finished:
         return names[lowest - 1] if lowest else None
 
     @functools.cached_property
-    def _every(self) -> ImageDataset:
+    def _all_images(self) -> ImageDataset:
         return images_of(self.config, self.workdir, self.progress, self._dataset)
 
 
 def _check_start(workdir: Path, arrays: Arrays) -> None:
     """Checks arrays against the certificate of the first phase, which has hashes of those that stayed."""
-    for file in workdir.glob("certificates/01-*.json"):
+    for file in (workdir / workdir_files.FREEZE_RECORDS).glob("01-*.json"):
         content = json.loads(file.read_text())
         known = content["frozen"] if len(content["spans"]) == 1 else {}
-        found = digests({path: arrays[path] for path in known if path in arrays})
+        found = array_hashes({path: arrays[path] for path in known if path in arrays})
         if wrong := [path for path in known if found.get(path) != known[path]]:
             raise ValueError(
                 f"the weights that the config in {workdir} leads to are not those that the run began with: "

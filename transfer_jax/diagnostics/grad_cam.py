@@ -16,7 +16,7 @@ from transfer_jax.models.preprocessing import Preprocessing
 GradCam = Callable[[Arrays, jax.Array, jax.Array], jax.Array]
 
 
-def picture_block(row_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def last_spatial_block(row_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """The last block whose activations are a picture of more than one row and column; None if none are.
 
     Args:
@@ -36,7 +36,7 @@ def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: s
     Args:
         graphdef: Definition of the model, in inference mode.
         preprocessing: How the weights want images.
-        block: The block whose activations are looked at, such as `picture_block`.
+        block: The block whose activations are looked at, such as `last_spatial_block`.
     """
 
     def grad_cam(arrays: Arrays, images: jax.Array, classes: jax.Array) -> jax.Array:

@@ -9,17 +9,17 @@ from collections.abc import Iterable
 import numpy as np
 from sklearn.metrics import log_loss
 
-from transfer_jax.diagnostics.finished_run import Finished
-from transfer_jax.diagnostics.scoring import Scorer, some
+from transfer_jax.diagnostics.finished_run import FinishedRun
+from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.models.flat_arrays import Arrays, block_of
 
 
-def between(start: Arrays, end: Arrays, alpha: float) -> Arrays:
+def interpolate(start: Arrays, end: Arrays, alpha: float) -> Arrays:
     """The arrays at `(1 - alpha) start + alpha end`, running statistics too."""
     return {path: (1 - alpha) * array + alpha * end[path] for path, array in start.items()}
 
 
-def interpolation(finished: Finished, alphas: Iterable[float], images: int) -> list[dict[str, float]]:
+def interpolation(finished: FinishedRun, alphas: Iterable[float], images: int) -> list[dict[str, float]]:
     """Scores on images held out along the line from the start of a run, at 0, to its end, at 1.
 
     The head is random at the start, so that there the network guesses. If the backbone was trained under it,
@@ -34,7 +34,7 @@ def interpolation(finished: Finished, alphas: Iterable[float], images: int) -> l
         For each place `alpha`, `accuracy` and `log_loss`, and those with the trained head,
         `backbone_accuracy` and `backbone_log_loss`.
     """
-    held_out = some(finished.images[1], images, finished.config.seed)
+    held_out = sample_images(finished.images[1], images, finished.config.seed)
     start, end, alphas = finished.start, finished.end, list(alphas)
     head = {path: array for path, array in end.items() if block_of(path) == "head"}
     lines = {"": start}
@@ -46,7 +46,7 @@ def interpolation(finished: Finished, alphas: Iterable[float], images: int) -> l
     for alpha in alphas:
         place = {"alpha": float(alpha)}
         for name, first in lines.items():
-            probabilities = scorer(between(first, end, alpha))
+            probabilities = scorer(interpolate(first, end, alpha))
             place[f"{name}accuracy"] = float((probabilities.argmax(-1) == labels).mean())
             place[f"{name}log_loss"] = float(log_loss(labels, probabilities, labels=classes))
         found.append(place)

@@ -10,21 +10,20 @@ import numpy as np
 
 from transfer_jax.data import image_fetch
 from transfer_jax.diagnostics.attention_rollout import is_transformer, make_rollout
-from transfer_jax.diagnostics.finished_run import Finished, Inapplicable
-from transfer_jax.diagnostics.grad_cam import make_grad_cam, picture_block
+from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
+from transfer_jax.diagnostics.grad_cam import last_spatial_block, make_grad_cam
 from transfer_jax.models.flat_arrays import merge
 from transfer_jax.report.saliency_image import write_overlay
+from transfer_jax.storage import workdir_files
 
-FOLDER = "diagnostics"
-"""Where the pictures are, in a workdir."""
 _MISTAKES = 2 / 3
 """Their share of the pictures, if there are so many."""
 _BATCH = 4
 
-Mapper = Callable[[jax.Array, jax.Array], jax.Array]
+MapFunction = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def chosen(
+def select_images(
     probabilities: np.ndarray, labels: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images to show.
@@ -46,27 +45,27 @@ def chosen(
     return mistakes, np.sort(drawn)
 
 
-def mapper(finished: Finished) -> tuple[str, Mapper]:
+def map_function(finished: FinishedRun) -> tuple[str, MapFunction]:
     """The method that fits the trained network, and the compiled function `(images, classes) -> maps` of it.
 
     Raises:
-        Inapplicable: If none does.
+        NotApplicable: If none does.
     """
     run, end = finished.run, finished.end
     if run.config.taps:
-        raise Inapplicable("the head reads all blocks (taps): the map of one of them would show a part")
+        raise NotApplicable("the head reads all blocks (taps): the map of one of them would show a part")
     if is_transformer(merge(run.graphdef, end).backbone):
         rollout = jax.jit(make_rollout(run.graphdef, run.preprocessing))
         return "attention rollout", lambda images, classes: rollout(end, images)
-    block = picture_block(run.row_shapes)
+    block = last_spatial_block(run.row_shapes)
     if block is None:
         size = run.preprocessing.image_size
-        raise Inapplicable(f"no block of {run.config.model} has more than one place at {size} pixels")
+        raise NotApplicable(f"no block of {run.config.model} has more than one place at {size} pixels")
     grad_cam = jax.jit(make_grad_cam(run.graphdef, run.preprocessing, block))
     return f"Grad-CAM at {block}", lambda images, classes: grad_cam(end, images, classes)
 
 
-def write_maps(finished: Finished, count: int) -> list[dict[str, Any]]:
+def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     """Writes a picture for each image chosen into `diagnostics/` of the workdir; see `write_overlay`.
 
     Args:
@@ -78,12 +77,12 @@ def write_maps(finished: Finished, count: int) -> list[dict[str, Any]]:
         that, and the `method`.
 
     Raises:
-        Inapplicable: If there is no method for the network.
+        NotApplicable: If there is no method for the network.
     """
     known, held_out = finished.predictions, finished.images[1]
-    groups = chosen(known.probabilities, known.labels, count, finished.config.seed)
-    method, maps_of = mapper(finished)
-    folder = finished.workdir / FOLDER
+    groups = select_images(known.probabilities, known.labels, count, finished.config.seed)
+    method, maps_of = map_function(finished)
+    folder = finished.workdir / workdir_files.SALIENCY_MAPS
     folder.mkdir(exist_ok=True)
     before = {*folder.glob("*.jpg")}
     fetch = image_fetch(held_out, finished.run.preprocessing)

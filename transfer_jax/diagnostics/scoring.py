@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
-from transfer_jax.diagnostics.finished_run import Finished
+from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.features import make_prefix
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
@@ -30,7 +30,7 @@ class Scorer:
         calls: How often it will be called, to foretell its progress.
     """
 
-    def __init__(self, finished: Finished, dataset: ImageDataset, calls: int = 1) -> None:
+    def __init__(self, finished: FinishedRun, dataset: ImageDataset, calls: int = 1) -> None:
         run = finished.run
         start = finished.boundary if calls > 1 else None
         if run.config.taps and start != PRE_LOGITS:
@@ -63,7 +63,7 @@ class Scorer:
             self._progress.advance(int(batch["mask"].sum()))
 
 
-def some(dataset: ImageDataset, images: int, seed: int) -> ImageDataset:
+def sample_images(dataset: ImageDataset, images: int, seed: int) -> ImageDataset:
     """So many of the images, drawn by a seed; all of them where there are no more."""
     if len(dataset) <= images:
         return dataset

@@ -181,7 +181,7 @@ class Strategy:
             return function
 
         def averaged(specs: Specs, *args: Any) -> Any:
-            with batch_shard.sharing(self._share(specs)):
+            with batch_shard.use_shard(self._share(specs)):
                 (gradients, metrics), stats = function(*args)
                 metrics, stats = batch_shard.mean((metrics, stats))
                 gradients = {path: self._mean(value, specs[path]) for path, value in gradients.items()}
@@ -210,9 +210,9 @@ class Strategy:
             return function
 
         def joined(specs: Specs, *args: Any) -> Any:
-            with batch_shard.sharing(self._share(specs)):
+            with batch_shard.use_shard(self._share(specs)):
                 found = function(*args)
-                return jax.tree.map(batch_shard.whole, found) if whole else found
+                return jax.tree.map(batch_shard.gather_rows, found) if whole else found
 
         def mapped(arrays: Arrays, batch: Any) -> Any:
             specs = self._specs(arrays)
@@ -272,7 +272,7 @@ class Strategy:
             count=self.count,
             sync=self.batch_norm == "global",
             gather=functools.partial(_gather, specs=specs),
-            spread=self._spread,
+            shard_kernel=self._spread,
         )
 
     def _spread(self, array: jax.Array, axis: int) -> jax.Array:

@@ -9,7 +9,7 @@ file with both towers, the rest is left out.
 
 import functools
 
-from transfer_jax.models.family import Family, Place, Variant, within
+from transfer_jax.models.family import Family, LibraryLayer, Variant, with_prefix
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, build, layer_of, timm
 from transfer_jax.models.vit import SIZES
@@ -19,10 +19,10 @@ _MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
 _STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
 
 _EMBED = {
-    "patch": Place(("embeddings.patch_embedding",)),
-    "cls_token": Place(("embeddings.class_embedding",), leading=-2),
-    "pos_embed": Place(("embeddings.position_embedding.weight",), leading=-1),
-    "norm": Place(("pre_layrnorm",)),
+    "patch": LibraryLayer(("embeddings.patch_embedding",)),
+    "cls_token": LibraryLayer(("embeddings.class_embedding",), leading=-2),
+    "pos_embed": LibraryLayer(("embeddings.position_embedding.weight",), leading=-1),
+    "norm": LibraryLayer(("pre_layrnorm",)),
 }
 TEXTS = (r"^text_", r"^visual_projection\.", r"^logit_")
 """Keys of a file with both towers that are not of the tower of images."""
@@ -36,13 +36,13 @@ _LAYERS = {
 }
 
 
-def transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     """The names of Hugging Face, whose classifiers read other features."""
     match path:
         case ("backbone", "embed", name):
             return _EMBED[name]
         case ("backbone", "norm", "norm"):
-            return Place(("post_layernorm",))
+            return LibraryLayer(("post_layernorm",))
         case ("backbone", block, *layers):
             return layer_of(_LAYERS, layers, block.replace("blocks", "encoder.layers"))
     return None
@@ -68,10 +68,10 @@ FAMILY = Family(
         **_variants("vit_huge_patch14", functools.partial(SIZES["huge"], patch=14)),
     },
     build=build,
-    namings={
+    layer_names={
         "timm": timm,
-        "transformers": within("vision_model", transformers),
+        "transformers": with_prefix("vision_model", transformers),
         "transformers-base": transformers,
     },
-    left_out=TEXTS,
+    ignored_keys=TEXTS,
 )

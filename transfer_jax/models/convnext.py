@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
+from transfer_jax.models.family import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    LibraryLayer,
+    Setting,
+    Variant,
+    with_prefix,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.activations import gelu
 from transfer_jax.nn.initializers import zeros
@@ -112,7 +120,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     return Backbone(blocks, features)
 
 
-def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     match path:
         case ("head", "classifier"):
             return "head.fc"
@@ -126,14 +134,14 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             return f"{block}.gamma"
         case ("backbone", block, "fc1" | "fc2" as layer) if shape.convolutional:
             width = shape.widths[int(block.split(".")[1])] * (4 if layer == "fc2" else 1)
-            return Place((f"{block}.mlp.{layer}",), view=(1, 1, width), flat=False)
+            return LibraryLayer((f"{block}.mlp.{layer}",), view=(1, 1, width), flat=False)
         case ("backbone", block, layer):
             known = {"conv": "conv_dw", "norm": "norm"}
             return f"{block}.{known.get(layer, f'mlp.{layer}')}"
     return None
 
 
-def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of torchvision, which has no V2."""
     match path:
         case ("head", "classifier"):
@@ -148,7 +156,7 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
                 return f"features.{2 * int(stage)}.{0 if layers[0] == 'norm' else 1}"
             module = f"features.{2 * int(stage) + 1}.{rest[1]}"
             if layers == ["scale", "gamma"]:
-                return Place((f"{module}.layer_scale",), trailing=2)
+                return LibraryLayer((f"{module}.layer_scale",), trailing=2)
             index = {"conv": 0, "norm": 2, "fc1": 3, "fc2": 5}.get(layers[0])
             return None if index is None else f"{module}.block.{index}"
     return None
@@ -157,13 +165,13 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
 _TRANSFORMERS = {"conv": "dwconv", "norm": "layernorm", "fc1": "pwconv1", "grn": "grn", "fc2": "pwconv2"}
 
 
-def _transformers(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _transformers(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of Hugging Face, within the classifier that it makes of the network."""
     module = "convnextv2" if shape.v2 else "convnext"
-    return within(module, _transformers_base, classifier="classifier")(shape, path)
+    return with_prefix(module, _transformers_base, classifier="classifier")(shape, path)
 
 
-def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     match path:
         case ("backbone", "norm", "norm"):
             return "layernorm"
@@ -177,7 +185,9 @@ def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | Place | Non
             module = f"{module}.layers.{rest[1]}"
             if layers == ["scale", "gamma"]:
                 return f"{module}.layer_scale_parameter"
-            return Place((f"{module}.{_TRANSFORMERS[layers[0]]}",), leading=3 if layers == ["grn"] else 0)
+            return LibraryLayer(
+                (f"{module}.{_TRANSFORMERS[layers[0]]}",), leading=3 if layers == ["grn"] else 0
+            )
     return None
 
 
@@ -236,7 +246,7 @@ FAMILY = Family(
         for name, shape in {**_V1, **_V2}.items()
     },
     build=build,
-    namings={
+    layer_names={
         "timm": _timm,
         "torchvision": _torchvision,
         "transformers": _transformers,

@@ -152,6 +152,6 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch, "keras": _keras},
+    layer_names={"torchvision": _torch, "timm": _torch, "keras": _keras},
     keras_order=_keras_order,
 )

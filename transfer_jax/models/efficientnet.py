@@ -11,7 +11,15 @@ import math
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant, within
+from transfer_jax.models.family import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    LibraryLayer,
+    Setting,
+    Variant,
+    with_prefix,
+)
 from transfer_jax.models.mbconv import (
     MBConv,
     Style,
@@ -112,7 +120,7 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
-def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of Keras, whose padding and epsilon are those of `tf_efficientnet*`."""
     v2 = any(stage.fused for stage in shape.stages)
     match path:
@@ -129,7 +137,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             stage, name = shape.stages[int(number)], f"block{int(number) + 1}{chr(97 + int(repeat))}"
             if part == "depthwise":
                 known = f"{name}_dwconv{2 if v2 else ''}"
-                return Place((known,), depthwise=True) if layer == "conv" else f"{name}_bn"
+                return LibraryLayer((known,), depthwise=True) if layer == "conv" else f"{name}_bn"
             if part == "fused":
                 part = "expand" if "project" in stage.layers() else "project"
             return f"{name}_{part}_{'bn' if layer == 'norm' else layer}"
@@ -230,11 +238,11 @@ FAMILY = Family(
         **{f"tf_efficientnetv2_{scale}": _v2(scale, same=True) for scale in _V2},
     },
     build=build,
-    namings={
+    layer_names={
         "timm": _timm,
         "torchvision": _torchvision,
         "keras": _keras,
-        "transformers": within("efficientnet", _transformers, classifier="classifier"),
+        "transformers": with_prefix("efficientnet", _transformers, classifier="classifier"),
         "transformers-base": _transformers,
     },
     keras_order=keras_order,

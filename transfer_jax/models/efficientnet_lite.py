@@ -38,7 +38,7 @@ def _counts(depth: float) -> list[int]:
     ]
 
 
-def place(depth: float, index: int) -> tuple[int, int]:
+def stage_of(depth: float, index: int) -> tuple[int, int]:
     """The stage that a block is in, and its number there."""
     for stage, count in enumerate(_counts(depth)):
         if index < count:
@@ -106,7 +106,7 @@ def _timm(shape: tuple[float, float], path: tuple[str, ...]) -> str | None:
         case ("backbone", "top", layer):
             return "conv_head" if layer == "conv" else "bn2"
         case ("backbone", block, part, layer):
-            stage, repeat = place(shape[1], int(block.removeprefix("blocks.")))
+            stage, repeat = stage_of(shape[1], int(block.removeprefix("blocks.")))
             expands = _STAGES[stage][3] > 1
             layers = ("expand", "depthwise", "project") if expands else ("depthwise", "project")
             return f"blocks.{stage}.{repeat}.{timm_layer(layers, part, layer)}"
@@ -135,5 +135,5 @@ FAMILY = Family(
         "efficientnet_lite_tiny": _variant(0.25, 0.3, 32, 0.0),  # for tests
     },
     build=build,
-    namings={"efficientnet-pytorch": _lukemelas, "timm": _timm},
+    layer_names={"efficientnet-pytorch": _lukemelas, "timm": _timm},
 )

@@ -30,11 +30,11 @@ class Resampling:
         excess: Added to the side of the new grid when its step is computed, in patches.
     """
 
-    averages: bool = True
-    excess: float = 0.0
+    antialias: bool = True
+    offset: float = 0.0
 
 
-AVERAGING = Resampling()
+TIMM_RESAMPLING = Resampling()
 """That of timm."""
 
 
@@ -54,7 +54,7 @@ class Variant:
     preprocessing: Preprocessing
     dropout: float = 0.0
     hidden: tuple[int, ...] = ()
-    resampling: Resampling = AVERAGING
+    resampling: Resampling = TIMM_RESAMPLING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class LibraryLayer:
     """Where a layer of ours stands in another library.
 
     Attributes:
@@ -97,13 +97,13 @@ class Place:
     flat: bool = True
     trailing: int = 0
     leading: int = 0
-    shares: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] | None = None
     heads: int = 0
     of_inputs: bool = False
     depthwise: bool = False
 
 
-Naming = Callable[[Any, tuple[str, ...]], str | Place | None]
+LayerNames = Callable[[Any, tuple[str, ...]], str | LibraryLayer | None]
 """From a variant's shape and the path of a layer to the module there; None if there is none.
 
 The path is that of a parameter without its last part. A parameter that is no layer's kernel, scale, bias,
@@ -112,29 +112,29 @@ layer that normalizes the images inside of the network there, and has no paramet
 """
 
 
-Order = Callable[[Any, tuple[str, ...]], tuple[Any, ...]]
+LayerOrder = Callable[[Any, tuple[str, ...]], tuple[Any, ...]]
 """From a variant's shape and the path of a layer to what sorts it among those of its block."""
 
 
-def as_named(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The `Order` of a family whose layers run in the alphabetical order of their names."""
+def alphabetical(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The `LayerOrder` of a family whose layers run in the alphabetical order of their names."""
     del shape
     return path
 
 
-def within(module: str, naming: Naming, *, classifier: str | None = None) -> Naming:
+def with_prefix(module: str, names: LayerNames, *, classifier: str | None = None) -> LayerNames:
     """The naming of a network that is a module of another, which may have a classifier."""
 
-    def longer(shape: Any, path: tuple[str, ...]) -> Place | None:
+    def prefixed(shape: Any, path: tuple[str, ...]) -> LibraryLayer | None:
         if path == ("head", "classifier"):
-            return None if classifier is None else Place((classifier,))
-        found = naming(shape, path)
-        place = Place((found,)) if isinstance(found, str) else found
-        return place and dataclasses.replace(
-            place, modules=tuple(f"{module}.{inner}" for inner in place.modules)
+            return None if classifier is None else LibraryLayer((classifier,))
+        layer = names(shape, path)
+        layer = LibraryLayer((layer,)) if isinstance(layer, str) else layer
+        return layer and dataclasses.replace(
+            layer, modules=tuple(f"{module}.{inner}" for inner in layer.modules)
         )
 
-    return longer
+    return prefixed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,16 +145,16 @@ class Family:
         name: The family's name.
         variants: The networks by name.
         build: From a variant's shape and a setting to its backbone.
-        namings: By library, what the parameters are called there.
+        layer_names: By library, what the parameters are called there.
         keras_order: The order that Keras has a block's layers in: as they run, and of parallel ones the one
             ahead that more layers follow.
-        left_out: Regular expressions; keys of published files that match are of parts that these networks
+        ignored_keys: Regular expressions; keys of published files that match are of parts that these networks
             leave out, such as a classifier that only helps training.
     """
 
     name: str
     variants: Mapping[str, Variant]
     build: Callable[[Any, Setting], Backbone]
-    namings: Mapping[str, Naming]
-    keras_order: Order = as_named
-    left_out: tuple[str, ...] = ()
+    layer_names: Mapping[str, LayerNames]
+    keras_order: LayerOrder = alphabetical
+    ignored_keys: tuple[str, ...] = ()

@@ -262,7 +262,7 @@ FAMILY = Family(
         ),
     },
     build=build,
-    namings={"torchvision": _torch, "timm": _torch, "keras": _keras},
+    layer_names={"torchvision": _torch, "timm": _torch, "keras": _keras},
     keras_order=_keras_order,
-    left_out=(r"^AuxLogits\.",),
+    ignored_keys=(r"^AuxLogits\.",),
 )

@@ -147,12 +147,12 @@ def round_channels(channels: float) -> int:
 
 
 def keras_order(shape: Any, path: tuple[str, ...]) -> tuple[int, ...]:
-    """The `family.Order` of networks of such blocks: as the layers run."""
+    """The `family.LayerOrder` of networks of such blocks: as the layers run."""
     del shape
-    return tuple(map(_RUN.index, path[2:]))
+    return tuple(map(_LAYER_ORDER.index, path[2:]))
 
 
-_RUN = ("fused", "reduce", "expand", "depthwise", "se", "project", "dense", "conv", "norm")
+_LAYER_ORDER = ("fused", "reduce", "expand", "depthwise", "se", "project", "dense", "conv", "norm")
 
 
 def timm_layer(layers: tuple[str, ...], part: str, layer: str) -> str:

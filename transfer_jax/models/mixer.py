@@ -140,5 +140,5 @@ FAMILY = Family(
         for patch in (32, 16)
     },
     build=build,
-    namings={"timm": _timm, "vision_transformer": _google, "big_vision": _google},
+    layer_names={"timm": _timm, "vision_transformer": _google, "big_vision": _google},
 )

@@ -15,10 +15,10 @@ from transfer_jax.models.family import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Family,
-    Place,
+    LibraryLayer,
     Setting,
     Variant,
-    within,
+    with_prefix,
 )
 from transfer_jax.models.mbconv import (
     MBConv,
@@ -121,7 +121,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     return Backbone(blocks, shape.hidden or shape.top)
 
 
-def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     v3 = shape.hidden > 0
     match path:
         case ("head", "classifier"):
@@ -133,7 +133,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
         case ("backbone", "top", layer):
             return "conv_head" if layer == "conv" else "bn2"
         case ("backbone", "conv_head", "dense"):
-            return Place(("conv_head",), view=(1, 1, shape.top), flat=False)
+            return LibraryLayer(("conv_head",), view=(1, 1, shape.top), flat=False)
         case ("backbone", block, part, layer):
             return f"{block}.{timm_layer(shape.layers(block), part, layer)}"
     return None
@@ -159,16 +159,16 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
-def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     v3 = shape.hidden > 0
     outer = ("conv", "conv_bn", "conv_1", "conv_1_bn") if v3 else ("Conv1", "bn_Conv1", "Conv_1", "Conv_1_bn")
     match path:
         case _ if not shape.same:
             return None
         case ("head", "classifier"):
-            return Place(("logits",), view=(1, 1, shape.hidden), flat=False) if v3 else "predictions"
+            return LibraryLayer(("logits",), view=(1, 1, shape.hidden), flat=False) if v3 else "predictions"
         case ("backbone", "conv_head", "dense"):
-            return Place(("conv_2",), view=(1, 1, shape.top), flat=False)
+            return LibraryLayer(("conv_2",), view=(1, 1, shape.top), flat=False)
         case ("backbone", "stem" | "top" as block, layer):
             return outer[2 * (block == "top") + (layer == "norm")]
         case ("backbone", block, part, layer):
@@ -178,7 +178,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
                 return f"{name}_squeeze_excite_conv{'' if layer == 'reduce' else '_1'}"
             if layer == "norm":
                 return f"{name}_{part}_{'bn' if v3 else 'BN'}"
-            return Place((f"{name}_{part}",), depthwise=part == "depthwise")
+            return LibraryLayer((f"{name}_{part}",), depthwise=part == "depthwise")
     return None
 
 
@@ -273,11 +273,11 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={
+    layer_names={
         "torchvision": _torchvision,
         "timm": _timm,
         "keras": _keras,
-        "transformers": within("mobilenet_v2", _transformers, classifier="classifier"),
+        "transformers": with_prefix("mobilenet_v2", _transformers, classifier="classifier"),
         "transformers-base": _transformers,
     },
     keras_order=keras_order,

@@ -23,7 +23,7 @@ from transfer_jax.models import (
 )
 from transfer_jax.models.backbone import Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.nn.initializers import Draws, Shapes
+from transfer_jax.nn.initializers import NumpyRngs, ShapeRngs
 
 FAMILIES: tuple[Family, ...] = tuple(
     family.FAMILY
@@ -103,7 +103,7 @@ def create_model(
     family, variant = family_of(name), variant_of(name)
 
     setting = Setting(
-        rngs=Shapes() if abstract_backbone else Draws(seed, 0),
+        rngs=ShapeRngs() if abstract_backbone else NumpyRngs(seed, 0),
         channels=channels,
         image_size=image_size or variant.preprocessing.image_size,
         drop_path=drop_path,
@@ -116,7 +116,7 @@ def create_model(
         num_classes,
         hidden=hidden,
         dropout=variant.dropout if dropout is None else dropout,
-        rngs=Shapes() if abstract_head else Draws(seed, 1),
+        rngs=ShapeRngs() if abstract_head else NumpyRngs(seed, 1),
     )
     return Classifier(backbone, head)
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
+from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, with_prefix
 from transfer_jax.models.mbconv import SqueezeExcite, Style
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.layers import ConvNorm, DropPath, GlobalPool
@@ -206,10 +206,10 @@ FAMILY = Family(
         },
     },
     build=build,
-    namings={
+    layer_names={
         "torchvision": _torchvision,
         "timm": _timm,
-        "transformers": within("regnet", _transformers, classifier="classifier.1"),
+        "transformers": with_prefix("regnet", _transformers, classifier="classifier.1"),
         "transformers-base": _transformers,
     },
 )

@@ -13,7 +13,15 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Setting, Variant, within
+from transfer_jax.models.family import (
+    CAFFE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    Setting,
+    Variant,
+    with_prefix,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.layers import ConvNorm, DropPath, GlobalPool
 from transfer_jax.nn.pooling import max_pool
@@ -207,10 +215,10 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={
+    layer_names={
         "torchvision": _torch,
         "timm": _torch,
-        "transformers": within("resnet", _transformers, classifier="classifier.1"),
+        "transformers": with_prefix("resnet", _transformers, classifier="classifier.1"),
         "transformers-base": _transformers,
         "keras": _keras,
     },

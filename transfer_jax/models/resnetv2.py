@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
+from transfer_jax.models.family import HALF, Family, LibraryLayer, Setting, Variant, with_prefix
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.layers import Conv, DropPath, GlobalPool, GroupNorm, NormAct
@@ -132,10 +132,10 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     return Backbone(blocks, features)
 
 
-def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     match path:
         case ("head", "classifier"):
-            return Place(("head.fc",), view=(1, 1, shape.features), flat=False)
+            return LibraryLayer(("head.fc",), view=(1, 1, shape.features), flat=False)
         case ("backbone", "stem", "conv"):
             return "stem.conv"
         case ("backbone", "norm", "norm"):
@@ -160,36 +160,36 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
-def _big_transfer(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def _big_transfer(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     """The names of the published `.npz` files of BiT, which are TensorFlow's."""
     match path:
         case ("head", "classifier"):
-            return Place(("resnet/head/conv2d",), view=(1, 1, shape.features), flat=False)
+            return LibraryLayer(("resnet/head/conv2d",), view=(1, 1, shape.features), flat=False)
         case ("backbone", "stem", "conv") if shape.bit:
-            return Place(("resnet/root_block/standardized_conv2d",))
+            return LibraryLayer(("resnet/root_block/standardized_conv2d",))
         case ("backbone", "norm", "norm") if shape.bit:
-            return Place(("resnet/group_norm",))
+            return LibraryLayer(("resnet/group_norm",))
         case ("backbone", block, layer, *_) if shape.bit:
             if layer == "downsample":
-                return Place((f"resnet/{_unit(block)}/a/proj/standardized_conv2d",))
+                return LibraryLayer((f"resnet/{_unit(block)}/a/proj/standardized_conv2d",))
             kind = "group_norm" if layer.startswith("norm") else "standardized_conv2d"
-            return Place((f"resnet/{_unit(block)}/{'abc'[int(layer[-1]) - 1]}/{kind}",))
+            return LibraryLayer((f"resnet/{_unit(block)}/{'abc'[int(layer[-1]) - 1]}/{kind}",))
     return None
 
 
-def _big_vision(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def _big_vision(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     """The names of big_vision's BiT, in which a normalization has the axes of an image."""
     match path:
         case ("head", "classifier"):
-            return Place(("head",))
+            return LibraryLayer(("head",))
         case ("backbone", "stem", "conv") if shape.bit:
-            return Place(("root_block/conv_root",))
+            return LibraryLayer(("root_block/conv_root",))
         case ("backbone", "norm", "norm") if shape.bit:
-            return Place(("norm-pre-head",), leading=3)
+            return LibraryLayer(("norm-pre-head",), leading=3)
         case ("backbone", block, layer, *_) if shape.bit:
             if layer.startswith("norm"):
-                return Place((f"{_unit(block)}/{layer.replace('norm', 'gn')}",), leading=3)
-            return Place((f"{_unit(block)}/{'conv_proj' if layer == 'downsample' else layer}",))
+                return LibraryLayer((f"{_unit(block)}/{layer.replace('norm', 'gn')}",), leading=3)
+            return LibraryLayer((f"{_unit(block)}/{'conv_proj' if layer == 'downsample' else layer}",))
     return None
 
 
@@ -228,9 +228,9 @@ FAMILY = Family(
         },
     },
     build=build,
-    namings={
+    layer_names={
         "timm": _timm,
-        "transformers": within("bit", _transformers, classifier="classifier.1"),
+        "transformers": with_prefix("bit", _transformers, classifier="classifier.1"),
         "transformers-base": _transformers,
         "big_transfer": _big_transfer,
         "big_vision": _big_vision,

@@ -13,9 +13,9 @@ from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.clip import TEXTS, transformers
-from transfer_jax.models.family import HALF, Family, Place, Setting, Variant, within
+from transfer_jax.models.family import HALF, Family, LibraryLayer, Setting, Variant, with_prefix
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.transformer import Shape, blocks_ahead_of_pooling, timm
+from transfer_jax.models.transformer import Shape, blocks_before_pooling, timm
 from transfer_jax.models.vit import SIZES
 from transfer_jax.models.vit_google import attention, big_vision
 from transfer_jax.nn.activations import gelu, gelu_tanh
@@ -66,14 +66,14 @@ def _build(shape: Shape, setting: Setting) -> Backbone:
     Raises:
         ValueError: If the images are no multiple of the patches.
     """
-    blocks = blocks_ahead_of_pooling(shape, setting)
+    blocks = blocks_before_pooling(shape, setting)
     blocks["attn_pool"] = AttentionPool(shape, setting.rngs)
     return Backbone({**blocks, PRE_LOGITS: Identity()}, shape.width)
 
 
-def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     if path == ("backbone", "attn_pool", "qkv"):
-        return Place(("attn_pool.q", "attn_pool.kv"), shares=(1, 2))
+        return LibraryLayer(("attn_pool.q", "attn_pool.kv"), sizes=(1, 2))
     return timm(shape, path)
 
 
@@ -87,25 +87,25 @@ _POOL = {
 }
 
 
-def _transformers(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def _transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     """The names of Hugging Face: CLIP's, but for the pooling; its classifier reads the patches' mean."""
     match path:
         case ("backbone", "attn_pool", name):
-            return Place((f"head.{_POOL[name]}",))
+            return LibraryLayer((f"head.{_POOL[name]}",))
     return transformers(shape, path)
 
 
-def _big_vision(shape: Shape, path: tuple[str, ...]) -> Place | None:
+def _big_vision(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     """The names of big_vision, within the tower `img` of a file."""
     match path:
         case ("backbone", "attn_pool", "latent"):
-            return Place(("MAPHead_0/probe",))
+            return LibraryLayer(("MAPHead_0/probe",))
         case ("backbone", "attn_pool", "qkv" | "proj" as layer):
             return attention("MAPHead_0/MultiHeadDotProductAttention_0", layer, shape.heads)
         case ("backbone", "attn_pool", "norm"):
-            return Place(("MAPHead_0/LayerNorm_0",))
+            return LibraryLayer(("MAPHead_0/LayerNorm_0",))
         case ("backbone", "attn_pool", layer):
-            return Place((f"MAPHead_0/MlpBlock_0/Dense_{int(layer[-1]) - 1}",))
+            return LibraryLayer((f"MAPHead_0/MlpBlock_0/Dense_{int(layer[-1]) - 1}",))
     return big_vision(shape, path)
 
 
@@ -135,11 +135,11 @@ FAMILY = Family(
         **_variants("so400m", 14, 224, 378),
     },
     build=_build,
-    namings={
+    layer_names={
         "timm": _timm,
-        "transformers": within("vision_model", _transformers),
+        "transformers": with_prefix("vision_model", _transformers),
         "transformers-base": _transformers,
         "big_vision": _big_vision,
     },
-    left_out=(*TEXTS, r"^classifier\."),
+    ignored_keys=(*TEXTS, r"^classifier\."),
 )

@@ -42,7 +42,7 @@ class Stem(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return max_pool(jax.nn.relu(self.conv(x)), 3, 2, whole=True)
+        return max_pool(jax.nn.relu(self.conv(x)), 3, 2, ceil_mode=True)
 
 
 class Fire(nnx.Module):
@@ -57,7 +57,7 @@ class Fire(nnx.Module):
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = jax.nn.relu(self.squeeze(x))
         x = jax.nn.relu(jnp.concatenate([self.expand1x1(x), self.expand3x3(x)], axis=-1))
-        return max_pool(x, 3, 2, whole=True) if self.pooled else x
+        return max_pool(x, 3, 2, ceil_mode=True) if self.pooled else x
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
@@ -107,6 +107,6 @@ FAMILY = Family(
         for name, shape in _SHAPES.items()
     },
     build=build,
-    namings={"torchvision": _torchvision},
-    left_out=(r"^classifier\.1\.",),
+    layer_names={"torchvision": _torchvision},
+    ignored_keys=(r"^classifier\.1\.",),
 )

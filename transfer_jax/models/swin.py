@@ -19,11 +19,11 @@ from transfer_jax.models.family import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Family,
-    Place,
+    LibraryLayer,
     Resampling,
     Setting,
     Variant,
-    within,
+    with_prefix,
 )
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
@@ -62,7 +62,7 @@ class Merge(nnx.Module):
         self.reduction = Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x = _fill_up(x, 2)
+        x = _pad_to_multiple(x, 2)
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
@@ -88,14 +88,14 @@ class WindowAttention(Attention):
 
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         (height, width), side = x.shape[1:3], self.window
-        x = _fill_up(x, side)
+        x = _pad_to_multiple(x, side)
         batch, high, wide, channels = x.shape
         shifts = tuple(self.shift if length > side else 0 for length in (high, wide))
         bias = self._bias()
         if any(shifts):
             x = jnp.roll(x, (-shifts[0], -shifts[1]), axis=(1, 2))
-            apart = jnp.asarray(_apart(high, wide, side, shifts), bias.dtype)
-            bias = jnp.tile(bias + apart[:, None], (batch, 1, 1, 1))
+            mask = jnp.asarray(_shift_mask(high, wide, side, shifts), bias.dtype)
+            bias = jnp.tile(bias + mask[:, None], (batch, 1, 1, 1))
         x = x.reshape(batch, high // side, side, wide // side, side, channels).transpose(0, 1, 3, 2, 4, 5)
         x = super().__call__(x.reshape(-1, side * side, channels), bias.astype(x.dtype))
         x = x.reshape(batch, high // side, wide // side, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
@@ -112,13 +112,13 @@ class WindowAttention(Attention):
         return table[down * (2 * self.window - 1) + right].transpose(2, 0, 1)[None]
 
 
-def _fill_up(x: jax.Array, multiple: int) -> jax.Array:
+def _pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
     """The image with zeros at its right and bottom, so that its sides are multiples."""
     down, right = (-length % multiple for length in x.shape[1:3])
     return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
 
 
-def _apart(height: int, width: int, side: int, shifts: tuple[int, ...]) -> np.ndarray:
+def _shift_mask(height: int, width: int, side: int, shifts: tuple[int, ...]) -> np.ndarray:
     """A large negative bias for tokens of a window that the shift has brought together.
 
     Returns:
@@ -199,7 +199,7 @@ _IN_MEMORY = {
 }
 
 
-def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | Place | None:
+def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | LibraryLayer | None:
     """The names of Hugging Face, in files or in a `state_dict` of transformers 5."""
     match path:
         case ("backbone", "norm", "norm"):
@@ -228,19 +228,19 @@ def _variant(name: str, shape: Shape) -> Variant:
     preprocessing = Preprocessing(
         image_size=size, crop_fraction=0.9 if size == 224 else 1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
-    return Variant(shape=shape, preprocessing=preprocessing, resampling=Resampling(averages=False))
+    return Variant(shape=shape, preprocessing=preprocessing, resampling=Resampling(antialias=False))
 
 
 FAMILY = Family(
     name="swin",
     variants={name: _variant(name, shape) for name, shape in _SHAPES.items()},
     build=build,
-    namings={
+    layer_names={
         "timm": _timm,
         "torchvision": _torchvision,
-        "transformers": within("swin", _transformers, classifier="classifier"),
+        "transformers": with_prefix("swin", _transformers, classifier="classifier"),
         "transformers-base": _transformers,
-        "transformers-5": within(
+        "transformers-5": with_prefix(
             "swin", functools.partial(_transformers, files=False), classifier="classifier"
         ),
     },

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import Place, Setting
+from transfer_jax.models.family import LibraryLayer, Setting
 from transfer_jax.nn import batch_shard
 from transfer_jax.nn.activations import Activation, gelu
 from transfer_jax.nn.initializers import normal
@@ -106,7 +106,7 @@ class Attention(nnx.Module):
         width = x.shape[-1]
         # They lie side by side; devices that share the work on a row have heads of all three, not columns.
         shape = (3, self.heads, width // self.heads)
-        kernel = batch_shard.spread(self.qkv.kernel[...].reshape(width, *shape), 2)
+        kernel = batch_shard.shard_kernel(self.qkv.kernel[...].reshape(width, *shape), 2)
         qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
         if self.qkv.bias is not None:
             qkv += self.qkv.bias[...].reshape(shape)
@@ -175,7 +175,7 @@ class ClassToken(nnx.Module):
         return x[:, 0]
 
 
-def blocks_ahead_of_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Module]:
+def blocks_before_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Module]:
     """The blocks `embed`, `blocks.0` …, `norm`.
 
     Raises:
@@ -206,10 +206,10 @@ def build(shape: Shape, setting: Setting) -> Backbone:
     Raises:
         ValueError: If the images are no multiple of the patches.
     """
-    return Backbone({**blocks_ahead_of_pooling(shape, setting), PRE_LOGITS: ClassToken()}, shape.width)
+    return Backbone({**blocks_before_pooling(shape, setting), PRE_LOGITS: ClassToken()}, shape.width)
 
 
-def timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of timm, in which the class token has no position if there are registers."""
     if shape.registers and shape.positions:
         return None
@@ -237,7 +237,9 @@ def timm_layer(path: tuple[str, ...]) -> str | None:
     return None
 
 
-def layer_of(modules: Mapping[str, str | tuple[str, ...]], layers: Sequence[str], block: str) -> Place | None:
+def layer_of(
+    modules: Mapping[str, str | tuple[str, ...]], layers: Sequence[str], block: str
+) -> LibraryLayer | None:
     """The place of a layer of a block.
 
     Args:
@@ -248,4 +250,6 @@ def layer_of(modules: Mapping[str, str | tuple[str, ...]], layers: Sequence[str]
     found = modules.get("/".join(layers))
     if found is None:
         return None
-    return Place(tuple(f"{block}.{module}" for module in ((found,) if isinstance(found, str) else found)))
+    return LibraryLayer(
+        tuple(f"{block}.{module}" for module in ((found,) if isinstance(found, str) else found))
+    )

@@ -8,7 +8,15 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import CAFFE, IMAGENET_MEAN, IMAGENET_STD, Family, Place, Setting, Variant
+from transfer_jax.models.family import (
+    CAFFE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Family,
+    LibraryLayer,
+    Setting,
+    Variant,
+)
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.layers import Conv, ConvNorm, FlattenPool
 from transfer_jax.nn.pooling import max_pool
@@ -61,10 +69,10 @@ def _flattened(shape: Shape) -> tuple[int, int, int]:
     return _GRID, _GRID, 8 * shape[1]
 
 
-def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     match path:
         case ("head", "hidden", "0"):
-            return Place(("classifier.0",), view=_flattened(shape))
+            return LibraryLayer(("classifier.0",), view=_flattened(shape))
         case ("head", "hidden", "1"):
             return "classifier.3"
         case ("head", "classifier"):
@@ -74,12 +82,12 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
     return None
 
 
-def _timm(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     match path:
         case ("head", "hidden", "0"):
-            return Place(("pre_logits.fc1",), view=_flattened(shape), flat=False)
+            return LibraryLayer(("pre_logits.fc1",), view=_flattened(shape), flat=False)
         case ("head", "hidden", "1"):
-            return Place(("pre_logits.fc2",), view=(1, 1, 4096), flat=False)
+            return LibraryLayer(("pre_logits.fc2",), view=(1, 1, 4096), flat=False)
         case ("head", "classifier"):
             return "head.fc"
         case ("backbone", *_):
@@ -125,5 +133,5 @@ FAMILY = Family(
         **{f"keras_{name}": _variant(_COUNTS[name], False, CAFFE) for name in ("vgg16", "vgg19")},
     },
     build=build,
-    namings={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
+    layer_names={"torchvision": _torchvision, "timm": _timm, "keras": _keras},
 )

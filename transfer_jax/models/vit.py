@@ -17,12 +17,12 @@ patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out. So are
 import functools
 
 from transfer_jax.models.family import (
-    AVERAGING,
     HALF,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    TIMM_RESAMPLING,
     Family,
-    Place,
+    LibraryLayer,
     Resampling,
     Variant,
 )
@@ -40,7 +40,7 @@ _TORCHVISION = {
 }
 
 
-def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of torchvision, which has plain ViT only."""
     match path:
         case ("head", "classifier"):
@@ -84,7 +84,7 @@ _DINO = {
 
 def _transformers(
     shape: Shape, path: tuple[str, ...], *, files: bool = True, base: bool = False
-) -> str | Place | None:
+) -> str | LibraryLayer | None:
     """The names of Hugging Face.
 
     Args:
@@ -113,7 +113,7 @@ def _transformers(
 
 
 def _variant(
-    shape: Shape, *, size: int = 224, half: bool = False, resampling: Resampling = AVERAGING
+    shape: Shape, *, size: int = 224, half: bool = False, resampling: Resampling = TIMM_RESAMPLING
 ) -> Variant:
     preprocessing = Preprocessing(
         image_size=size,
@@ -179,7 +179,7 @@ FAMILY = Family(
             f"vit_{size}_patch14_dinov2": _variant(
                 SIZES[size](**_DINOV2, kind="dinov2"),
                 size=518,
-                resampling=Resampling(averages=False, excess=0.1),
+                resampling=Resampling(antialias=False, offset=0.1),
             )
             for size in ("small", "base", "large")
         },
@@ -197,7 +197,7 @@ FAMILY = Family(
         },
     },
     build=build,
-    namings={
+    layer_names={
         "timm": timm,
         "torchvision": _torchvision,
         "vision_transformer": vision_transformer,
@@ -206,5 +206,5 @@ FAMILY = Family(
         "transformers-base": functools.partial(_transformers, base=True),
         "transformers-5": functools.partial(_transformers, files=False),
     },
-    left_out=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\.", r"^decoder[._]"),
+    ignored_keys=(r"^head_dist\.", r"^((vit|deit)\.)?pooler\.", r"^decoder[._]"),
 )

@@ -6,21 +6,21 @@ The attention there has an axis for its heads. big_vision gives the class token 
 import functools
 from typing import Any
 
-from transfer_jax.models.family import Place
+from transfer_jax.models.family import LibraryLayer
 
 _EMBED = {"patch": "embedding", "cls_token": "cls"}
 
 
-def attention(module: str, layer: str, heads: int) -> Place:
+def attention(module: str, layer: str, heads: int) -> LibraryLayer:
     """Where the layer `qkv` or `proj` of an attention is, by the name of its module."""
     if layer == "qkv":
-        return Place(tuple(f"{module}/{name}" for name in ("query", "key", "value")), heads=heads)
-    return Place((f"{module}/out",), heads=heads, of_inputs=True)
+        return LibraryLayer(tuple(f"{module}/{name}" for name in ("query", "key", "value")), heads=heads)
+    return LibraryLayer((f"{module}/out",), heads=heads, of_inputs=True)
 
 
 def _google(
     shape: Any, path: tuple[str, ...], *, mixing: str, norm2: str, perceptron: str, positions: str
-) -> Place | None:
+) -> LibraryLayer | None:
     """Where a layer is.
 
     Args:
@@ -33,13 +33,13 @@ def _google(
     """
     match path:
         case ("head", "classifier"):
-            return Place(("head",))
+            return LibraryLayer(("head",))
         case ("backbone", "embed", "pos_embed"):
-            return Place((positions,))
+            return LibraryLayer((positions,))
         case ("backbone", "embed", name) if name in _EMBED:
-            return Place((_EMBED[name],))
+            return LibraryLayer((_EMBED[name],))
         case ("backbone", "norm", "norm"):
-            return Place(("Transformer/encoder_norm",))
+            return LibraryLayer(("Transformer/encoder_norm",))
         case ("backbone", block, *layers) if block.startswith("blocks."):
             inside = f"Transformer/encoderblock_{block.removeprefix('blocks.')}"
             known = {"norm1": "LayerNorm_0", "norm2": norm2, "fc1": f"{perceptron}/Dense_0"}
@@ -48,7 +48,7 @@ def _google(
                 case ["attn", layer]:
                     return attention(f"{inside}/{mixing}", layer, shape.heads)
                 case [name] if name in known:
-                    return Place((f"{inside}/{known[name]}",))
+                    return LibraryLayer((f"{inside}/{known[name]}",))
     return None
 
 

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
-from transfer_jax.models.family import HALF, Family, Place, Setting, Variant
+from transfer_jax.models.family import HALF, Family, LibraryLayer, Setting, Variant
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.layers import Conv, ConvNorm, DropPath, GlobalPool
 from transfer_jax.nn.pooling import max_pool
@@ -150,7 +150,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
 _SEPARABLE = {"depthwise": "conv1", "pointwise": "pointwise"}
 
 
-def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
+def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """The names of Keras, which has depthwise and 1x1 convolution in one layer."""
     match path:
         case _ if not shape.keras:
@@ -170,7 +170,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | Place | None:
             return None
     if layers[-1] == "norm":
         return f"{name}_bn"
-    return Place((f"{name}/{layers[0]}_",), depthwise=layers == ["depthwise"])
+    return LibraryLayer((f"{name}/{layers[0]}_",), depthwise=layers == ["depthwise"])
 
 
 _SHAPE = Shape(
@@ -196,5 +196,5 @@ FAMILY = Family(
         ),
     },
     build=build,
-    namings={"timm": _timm, "keras": _keras},
+    layer_names={"timm": _timm, "keras": _keras},
 )

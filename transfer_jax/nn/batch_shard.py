@@ -2,7 +2,7 @@
 
 What a layer computes over a batch, or draws for its rows, is written with these functions, so that the
 numbers are those of one device, whatever the devices. A program of one device among several is traced inside
-`sharing`.
+`use_shard`.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 Gather = Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
-Spread = Callable[[jax.Array, int], jax.Array]
+ShardKernel = Callable[[jax.Array, int], jax.Array]
 
 
-def _unspread(array: jax.Array, axis: int) -> jax.Array:
+def _replicate(array: jax.Array, axis: int) -> jax.Array:
     return array
 
 
@@ -38,31 +38,31 @@ class BatchShard:
     count: int = 1
     sync: bool = True
     gather: Gather = dict
-    spread: Spread = _unspread
+    shard_kernel: ShardKernel = _replicate
 
 
 _WHOLE = BatchShard()
-_current: contextvars.ContextVar[BatchShard] = contextvars.ContextVar("share", default=_WHOLE)
+_current: contextvars.ContextVar[BatchShard] = contextvars.ContextVar("shard", default=_WHOLE)
 
 
 @contextlib.contextmanager
-def sharing(share: BatchShard) -> Iterator[None]:
+def use_shard(shard: BatchShard) -> Iterator[None]:
     """Traces a program that sees one share of a batch."""
-    token = _current.set(share)
+    token = _current.set(shard)
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def gathered(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def gather(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The whole of arrays that may be spread over devices."""
     return _current.get().gather(arrays)
 
 
-def spread(array: jax.Array, axis: int) -> jax.Array:
+def shard_kernel(array: jax.Array, axis: int) -> jax.Array:
     """The same array, divided along an axis among the devices that work on the same rows, if it can be."""
-    return _current.get().spread(array, axis)
+    return _current.get().shard_kernel(array, axis)
 
 
 def mean(tree: Any) -> Any:
@@ -77,24 +77,24 @@ def batch_mean(x: jax.Array) -> jax.Array:
     return mean(own) if _current.get().sync else own
 
 
-def whole(x: jax.Array) -> jax.Array:
+def gather_rows(x: jax.Array) -> jax.Array:
     """The rows of all shares, `(count x rows, …)`, of an array with this share's rows first."""
     axes = _current.get().axes
     return jax.lax.all_gather(x, axes, tiled=True) if axes else x
 
 
-def places(rows: int) -> jax.Array:
+def row_indices(rows: int) -> jax.Array:
     """The places `(rows,)` in the whole batch of this share's rows."""
     axes = _current.get().axes
     first = jax.lax.axis_index(axes) * rows if axes else 0
     return first + jnp.arange(rows)
 
 
-def whole_rows(rows: int) -> int:
+def global_rows(rows: int) -> int:
     """The rows of the whole batch, of which this share has so many."""
     return rows * _current.get().count
 
 
-def draw(key: jax.Array, rows: int, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def sample_rows(key: jax.Array, rows: int, sample: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Random arrays `(rows, …)`, each drawn by `function` from a key of its row's place in the batch."""
-    return jax.vmap(lambda place: function(jax.random.fold_in(key, place)))(places(rows))
+    return jax.vmap(lambda index: sample(jax.random.fold_in(key, index)))(row_indices(rows))

@@ -61,7 +61,7 @@ def conv2d(
         return _pointwise(x, kernel, window)
     if groups == 1 and x.dtype == jnp.bfloat16 and min(depth, out) >= _MANY_CHANNELS:
         return _by_taps(x, kernel, window)
-    if winograd.pays(x, kernel, window):
+    if winograd.is_faster(x, kernel, window):
         return _winograd(x, kernel, window)
     return _native(x, kernel, window)
 
@@ -98,7 +98,7 @@ def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _by_taps_forward(x, kernel, window):
-    products = [_product(seen, kernel[tap]) for tap, seen in window.seen_by_taps(x, kernel.shape[:2])]
+    products = [_product(seen, kernel[tap]) for tap, seen in window.pixels_per_tap(x, kernel.shape[:2])]
     return functools.reduce(jnp.add, products).astype(x.dtype)
 
 
@@ -108,7 +108,7 @@ def _gradients_by(forward):
     def gradients(x, kernel, dy, window):
         if window.stride > 1:
             return gradients_of(_native)(x, kernel, dy, window)
-        dx = forward(dy, kernel[::-1, ::-1].swapaxes(2, 3), window.of_gradient(kernel.shape[:2]))
+        dx = forward(dy, kernel[::-1, ::-1].swapaxes(2, 3), window.gradient_window(kernel.shape[:2]))
         return dx, jax.vjp(lambda k: _native(x, k, window), kernel)[1](dy)[0]
 
     return gradients

@@ -29,15 +29,17 @@ class Window(NamedTuple):
         height, width = shape[1] + top + bottom, shape[2] + left + right
         return (height - size[0]) // self.stride + 1, (width - size[1]) // self.stride + 1
 
-    def seen_by_taps(self, x: jax.Array, size: Sequence[int]) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    def pixels_per_tap(
+        self, x: jax.Array, size: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, int], jax.Array]]:
         """The taps of a kernel of `size` pixels, each with the pixels that it sees, one per position."""
         (rows, columns), stride = self.positions(x.shape, size), self.stride
         x = pad(x, self.padding)
-        for i, j in taps_of(size):
+        for i, j in kernel_taps(size):
             stop = (x.shape[0], i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, x.shape[3])
             yield (i, j), lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
 
-    def of_gradient(self, size: Sequence[int]) -> "Window":
+    def gradient_window(self, size: Sequence[int]) -> "Window":
         """With a stride of 1: that of the flipped kernel over gradients, which gives the images' gradient."""
         low_high = zip(self.padding, size, strict=True)
         rows, columns = ((taps - 1 - low, taps - 1 - high) for (low, high), taps in low_high)
@@ -50,7 +52,7 @@ def pad(x: jax.Array, padding: Padding, value: float = 0.0) -> jax.Array:
     return lax.pad(x, jnp.asarray(value, x.dtype), low_high_interior)
 
 
-def taps_of(size: Sequence[int]) -> Iterator[tuple[int, int]]:
+def kernel_taps(size: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The row and column of every tap of a kernel of `size` pixels."""
     return ((i, j) for i in range(size[0]) for j in range(size[1]))
 

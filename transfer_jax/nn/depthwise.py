@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transfer_jax.nn.conv_geometry import Window, pad, sum_dtype, taps_of
+from transfer_jax.nn.conv_geometry import Window, kernel_taps, pad, sum_dtype
 
 
 def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -20,7 +20,7 @@ def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """
     size = kernel.shape[:2]
     total = jnp.zeros((x.shape[0], *window.positions(x.shape, size), x.shape[3]), sum_dtype(x.dtype))
-    for (i, j), tap in window.seen_by_taps(x, size):
+    for (i, j), tap in window.pixels_per_tap(x, size):
         total += tap.astype(total.dtype) * kernel[i, j, 0].astype(total.dtype)
     return total.astype(x.dtype)
 
@@ -82,7 +82,7 @@ def kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: Wind
         grads = dy[step].astype(dtype)
         taps = (
             lax.slice(above[j % stride][i], (j // stride * channels,), (j // stride * channels + length,))
-            for i, j in taps_of(kernel_size)
+            for i, j in kernel_taps(kernel_size)
         )
         return [total + tap.astype(dtype) * grads for total, tap in zip(sums, taps, strict=True)]
 

@@ -19,15 +19,15 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
         The count. Of several branches, the most costly is taken; the body of a loop is counted as often as it
         runs, or once where that depends on data.
     """
-    return multiply_adds_of(jax.make_jaxpr(function)(*args).jaxpr)
+    return jaxpr_multiply_adds(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def multiply_adds_of(jaxpr: core.Jaxpr) -> int:
+def jaxpr_multiply_adds(jaxpr: core.Jaxpr) -> int:
     """The same of a function that was traced."""
-    return sum(map(_of_equation, jaxpr.eqns))
+    return sum(map(_equation_multiply_adds, jaxpr.eqns))
 
 
-def _of_equation(equation: Any) -> int:
+def _equation_multiply_adds(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -40,7 +40,7 @@ def _of_equation(equation: Any) -> int:
             * kernel.size
             // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         )
-    inner = [multiply_adds_of(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    inner = [jaxpr_multiply_adds(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
         return max(inner)
     times = params["length"] if name == "scan" else 1

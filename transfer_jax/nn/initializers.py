@@ -1,8 +1,8 @@
 """The values that parameters begin with or, in an abstract model, only their shapes.
 
 Tracing a large network for its shapes takes longer than reading its weights, and compiling what would draw
-its values longer than drawing them. So a layer asks a source for its arrays: `Draws` draws them with NumPy,
-`Shapes` gives only shapes, and nothing is traced or compiled.
+its values longer than drawing them. So a layer asks a source for its arrays: `NumpyRngs` draws them with NumPy,
+`ShapeRngs` gives only shapes, and nothing is traced or compiled.
 """
 
 import math
@@ -18,7 +18,7 @@ _DEVIATION = 0.8796256610342398
 """Standard deviation of a normal distribution that is cut off at two standard deviations."""
 
 
-class Shapes(nnx.Rngs):
+class ShapeRngs(nnx.Rngs):
     """Stands in for a source of random numbers; what is built with it has shapes for arrays."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Shapes(nnx.Rngs):
         return None
 
 
-class Draws(nnx.Rngs):
+class NumpyRngs(nnx.Rngs):
     """A source of random numbers for the initializers of this module.
 
     Args:

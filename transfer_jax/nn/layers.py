@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transfer_jax.nn.batch_shard import batch_mean, draw
+from transfer_jax.nn.batch_shard import batch_mean, sample_rows
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
 
@@ -291,7 +291,7 @@ class Dropout(nnx.Dropout):
             raise ValueError("dropout in training mode needs rngs")
         shape = tuple(1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape))
         stays = 1 - self.rate
-        kept = draw(rngs.dropout(), len(x), lambda key: jax.random.bernoulli(key, stays, shape[1:]))
+        kept = sample_rows(rngs.dropout(), len(x), lambda key: jax.random.bernoulli(key, stays, shape[1:]))
         return jnp.where(kept, x / stays, 0).astype(x.dtype)
 
 

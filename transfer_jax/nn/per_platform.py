@@ -29,28 +29,30 @@ def by_platform(on_cpu: Function, elsewhere: Function, gradients_on_cpu: Gradien
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def function(static: Hashable, *arrays: jax.Array) -> jax.Array:
-        return _chosen(on_cpu, elsewhere, arrays, static)
+        return _dispatch(on_cpu, elsewhere, arrays, static)
 
     def fwd(static: Hashable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         return function(static, *arrays), arrays
 
     def bwd(static: Hashable, arrays: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, ...]:
-        return _chosen(backward_on_cpu, gradients_of(elsewhere), (*arrays, dy), static)
+        return _dispatch(backward_on_cpu, gradients_of(elsewhere), (*arrays, dy), static)
 
     function.defvjp(fwd, bwd)
-    return lambda *given: function(given[-1], *given[:-1])
+    return lambda *arguments: function(arguments[-1], *arguments[:-1])
 
 
 def gradients_of(function: Function) -> Gradients:
     """The gradients of a function that jax can differentiate."""
 
-    def gradients(*given: Any) -> tuple[jax.Array, ...]:
-        *arrays, dy, static = given
+    def gradients(*arguments: Any) -> tuple[jax.Array, ...]:
+        *arrays, dy, static = arguments
         return jax.vjp(lambda *arrays: function(*arrays, static), *arrays)[1](dy)
 
     return gradients
 
 
-def _chosen(on_cpu: Callable[..., Any], elsewhere: Callable[..., Any], arrays: Any, static: Hashable) -> Any:
+def _dispatch(
+    on_cpu: Callable[..., Any], elsewhere: Callable[..., Any], arrays: Any, static: Hashable
+) -> Any:
     cpu, default = (lambda *arrays, f=f: f(*arrays, static) for f in (on_cpu, elsewhere))
     return lax.platform_dependent(*arrays, cpu=cpu, default=default)

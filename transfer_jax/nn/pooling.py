@@ -10,7 +10,9 @@ from transfer_jax.nn.conv_geometry import Window, pad, sum_dtype
 from transfer_jax.nn.per_platform import by_platform
 
 
-def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, *, whole: bool = False) -> jax.Array:
+def max_pool(
+    x: jax.Array, size: int, strides: int, padding: int = 0, *, ceil_mode: bool = False
+) -> jax.Array:
     """The maximum over windows of `size` x `size` pixels; the padding never wins.
 
     Args:
@@ -18,9 +20,9 @@ def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, *, whole: 
         size: Side of a window, in pixels.
         strides: Step of the windows, in pixels.
         padding: Pixels around an image.
-        whole: Whether a last window that sticks out of the image counts too: PyTorch's `ceil_mode`.
+        ceil_mode: Whether a last window that sticks out of the image counts too: PyTorch's `ceil_mode`.
     """
-    rows, columns = (-(length + 2 * padding - size) % strides if whole else 0 for length in x.shape[1:3])
+    rows, columns = (-(length + 2 * padding - size) % strides if ceil_mode else 0 for length in x.shape[1:3])
     around = ((padding, padding + rows), (padding, padding + columns))
     return _max_pool(x, (size, Window(strides, around)))
 
@@ -35,7 +37,7 @@ def _by_taps(x: jax.Array, static: tuple[int, Window]) -> jax.Array:
     """Pixel by pixel of the windows: its gradient is a fifth of the work of XLA's own on a CPU."""
     size, (step, around, _) = static
     padded = pad(x.astype(sum_dtype(x.dtype)), around, -jnp.inf)
-    seen = Window(step, ((0, 0), (0, 0))).seen_by_taps(padded, (size, size))
+    seen = Window(step, ((0, 0), (0, 0))).pixels_per_tap(padded, (size, size))
     return functools.reduce(_first_largest, (pixels for _, pixels in seen)).astype(x.dtype)
 
 

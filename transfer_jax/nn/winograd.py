@@ -18,7 +18,7 @@ _Transform = Callable[[Sequence[jax.Array]], Sequence[jax.Array]]
 _FEWEST_CHANNELS, _FEWEST_TILES = 32, 48
 
 
-def pays(x: jax.Array, kernel: jax.Array, window: Window) -> bool:
+def is_faster(x: jax.Array, kernel: jax.Array, window: Window) -> bool:
     """Whether it works, and is faster than the direct sum on a CPU: with many channels, and many pixels."""
     if kernel.shape[:2] != (3, 3) or window.stride > 1 or window.groups > 1 or x.dtype != jnp.float32:
         return False

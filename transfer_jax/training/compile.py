@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
-from transfer_jax.nn.flops import multiply_adds_of
+from transfer_jax.nn.flops import jaxpr_multiply_adds
 
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
@@ -82,7 +82,7 @@ def compile_function(
     return Compiled(
         run=run,
         seconds=seconds,
-        multiply_adds=multiply_adds_of(jaxpr),
+        multiply_adds=jaxpr_multiply_adds(jaxpr),
         flops=analysis.get("flops"),
         bytes=analysis.get("bytes accessed"),
         peak_bytes=_peak_bytes(run),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.freezing.phase import Flips
-from transfer_jax.nn.batch_shard import draw
+from transfer_jax.nn.batch_shard import sample_rows
 
 
 def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:
@@ -21,7 +21,7 @@ def brighten(key: jax.Array, features: jax.Array, level: float) -> jax.Array:
     places = tuple(range(1, features.ndim - 1)) or (1,)
     low, high = (reduce(features, axis=places, keepdims=True) for reduce in (jnp.min, jnp.max))
     shape = (*(1,) * (features.ndim - 2), features.shape[-1])
-    shift = draw(
+    shift = sample_rows(
         key, len(features), lambda key: jax.random.uniform(key, shape, features.dtype, -level, level)
     )
     return features + shift * (high - low)
@@ -39,7 +39,7 @@ def flipped(key: jax.Array, features: jax.Array, flips: Flips) -> jax.Array:
         flips: `horizontal`; `both`, vertically too; `turns`, turned by quarters too, which with the flips
             makes all eight symmetries of the square.
     """
-    coins = draw(key, len(features), lambda key: jax.random.bernoulli(key, 0.5, (3, 1, 1, 1)))
+    coins = sample_rows(key, len(features), lambda key: jax.random.bernoulli(key, 0.5, (3, 1, 1, 1)))
     left_right, up_down, transposed = jnp.moveaxis(coins, 1, 0)
     features = jnp.where(left_right, features[:, :, ::-1], features)
     if flips != "horizontal":

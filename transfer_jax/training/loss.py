@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from transfer_jax.nn.batch_shard import places, whole, whole_rows
+from transfer_jax.nn.batch_shard import gather_rows, global_rows, row_indices
 
 
 def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
@@ -47,8 +47,8 @@ def mix(
     """
     coin, partner, *shares = jax.random.split(key, 5)
     rows = len(images)
-    other = jax.random.permutation(partner, whole_rows(rows))[places(rows)]
-    other_images, other_targets = (whole(x)[other] for x in (images, targets))
+    other = jax.random.permutation(partner, global_rows(rows))[row_indices(rows)]
+    other_images, other_targets = (gather_rows(x)[other] for x in (images, targets))
     choices = []
     if mixup:
         share = jax.random.beta(shares[0], mixup, mixup)

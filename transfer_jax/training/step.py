@@ -18,7 +18,7 @@ from transfer_jax.freezing.phase import Flips
 from transfer_jax.models import flat_arrays
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.nn.batch_shard import gathered
+from transfer_jax.nn.batch_shard import gather
 from transfer_jax.training.feature_augmentation import brighten, flipped
 from transfer_jax.training.loss import cross_entropy, mix, soft_targets
 from transfer_jax.training.regularizers import lassoed, pulled, still
@@ -72,7 +72,7 @@ class Forward:
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, Arrays]:
         """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
-        arrays, start = self.adapters.merged(gathered(arrays)), self.start
+        arrays, start = self.adapters.merged(gather(arrays)), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
         model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))

@@ -12,7 +12,7 @@ from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.weights.saved_model import SavedModel
-from transfer_jax.weights.writers import host_arrays, kind_of
+from transfer_jax.weights.writers import file_kind, host_arrays
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What an exported StableHLO program runs on."""
@@ -22,12 +22,12 @@ PROGRAMS = ("stablehlo", "onnx")
 
 def targets(model: str) -> tuple[str, ...]:
     """What `export_model` can write a network as."""
-    return (*family_of(model).namings, "safetensors", *PROGRAMS)
+    return (*family_of(model).layer_names, "safetensors", *PROGRAMS)
 
 
 def suffix(target: str) -> str:
     """How the name of a file for a target ends."""
-    return f".{target}" if target in PROGRAMS else kind_of(target).suffix
+    return f".{target}" if target in PROGRAMS else file_kind(target).suffix
 
 
 def export_model(directory: Path, target: str, out: Path) -> Path:
@@ -64,7 +64,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
     else:
         _check_head(saved, target)
         _check_name(out, target)
-        content = kind_of(target).write(saved, model, target)
+        content = file_kind(target).write(saved, model, target)
     write_atomically(out, lambda file: file.write(content))
     return out
 

@@ -10,9 +10,9 @@ from typing import Any
 from transfer_jax.models.family import Family
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import FAMILIES, create_model, family_of
-from transfer_jax.weights.key_mapping import BOOKKEEPING, Naming
+from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
 
-_CLASSIFIER = 6
+_MAX_CLASSIFIER_ARRAYS = 6
 """Arrays that a published classifier has at most."""
 _NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
 _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
@@ -20,7 +20,7 @@ _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
 
 
 @dataclasses.dataclass(frozen=True)
-class Likeness:
+class FamilyMatch:
     """How much the keys of a file are those of a family in a library's names.
 
     Attributes:
@@ -32,41 +32,43 @@ class Likeness:
 
     family: str
     library: str
-    share: float
+    similarity: float
 
     def __str__(self) -> str:
-        return f"{self.family} ({self.library}, {self.share:.0%} of the keys)"
+        return f"{self.family} ({self.library}, {self.similarity:.0%} of the keys)"
 
 
-def nearest_families(keys: Iterable[str], count: int = 3) -> list[Likeness]:
+def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
     """The families most alike, by the network and the names that fit best; none if none is."""
-    kinds, found = {_kind(key) for key in keys}, []
+    patterns, found = {_key_pattern(key) for key in keys}, []
     for family in FAMILIES:
         shares = {
-            library: max(_share(kinds, _kinds(model, library)) for model in _unlike(family))
-            for library in family.namings
+            library: max(
+                _similarity(patterns, _key_patterns(model, library)) for model in _distinct_structures(family)
+            )
+            for library in family.layer_names
         }
         library = max(shares, key=shares.__getitem__)
-        found.append(Likeness(family.name, library, shares[library]))
-    alike = [likeness for likeness in found if likeness.share]
-    return sorted(alike, key=lambda likeness: -likeness.share)[:count]
+        found.append(FamilyMatch(family.name, library, shares[library]))
+    alike = [match for match in found if match.similarity]
+    return sorted(alike, key=lambda match: -match.similarity)[:count]
 
 
 def matching_models(
-    shapes: Mapping[str, tuple[int, ...]], nearest: Iterable[Likeness]
+    shapes: Mapping[str, tuple[int, ...]], nearest: Iterable[FamilyMatch]
 ) -> tuple[list[str], str]:
     """The networks whose backbone a file fills, by the shapes of its arrays, and the library of the names.
 
     They are of the first of the families that has any; there may be none in all of them.
     """
-    for like in nearest:
-        variants = next(family.variants for family in FAMILIES if family.name == like.family)
-        if models := [model for model in variants if _fills(model, like.library, shapes)]:
-            return models, like.library
+    for match in nearest:
+        variants = next(family.variants for family in FAMILIES if family.name == match.family)
+        if models := [model for model in variants if _fills(model, match.library, shapes)]:
+            return models, match.library
     return [], ""
 
 
-def _unlike(family: Family) -> list[str]:
+def _distinct_structures(family: Family) -> list[str]:
     """The first of the networks of a family that differ in more than how wide and deep they are.
 
     Those of one structure may differ in which libraries have them; then so do the beginnings of their names.
@@ -87,10 +89,10 @@ def _structure(shape: Any) -> Hashable:
 
 
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    naming = Naming(model, library)
+    key_map = KeyMap(model, library)
     seen = 0
-    for path, shape in _backbone(model).items():
-        keys = naming.keys(path)
+    for path, shape in _backbone_shapes(model).items():
+        keys = key_map.keys(path)
         if not keys or not all(key in shapes for key in keys):
             return False
         if path.endswith("/pos_embed"):  # depends on the size of the images
@@ -101,26 +103,26 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
         if sum(map(math.prod, theirs)) != math.prod(shape):
             return False
         seen += len(keys)
-    others = (BOOKKEEPING, *map(re.compile, family_of(model).left_out))
+    others = (BOOKKEEPING, *map(re.compile, family_of(model).ignored_keys))
     arrays = sum(not any(pattern.search(key) for pattern in others) for key in shapes)
-    return arrays - seen <= _CLASSIFIER
+    return arrays - seen <= _MAX_CLASSIFIER_ARRAYS
 
 
 @functools.cache
-def _backbone(model: str) -> Mapping[str, tuple[int, ...]]:
+def _backbone_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
     _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
     return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
 
 
 @functools.cache
-def _kinds(model: str, library: str) -> frozenset[str]:
-    naming = Naming(model, library)
-    return frozenset(_kind(key) for path in _backbone(model) for key in naming.keys(path))
+def _key_patterns(model: str, library: str) -> frozenset[str]:
+    key_map = KeyMap(model, library)
+    return frozenset(_key_pattern(key) for path in _backbone_shapes(model) for key in key_map.keys(path))
 
 
-def _share(kinds: set[str], own: frozenset[str]) -> float:
-    return len(kinds & own) / max(len(kinds | own), 1)
+def _similarity(patterns: set[str], own: frozenset[str]) -> float:
+    return len(patterns & own) / max(len(patterns | own), 1)
 
 
-def _kind(key: str) -> str:
+def _key_pattern(key: str) -> str:
     return _VARYING.sub("#", key)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.models import family
-from transfer_jax.models.family import Place
+from transfer_jax.models.family import LibraryLayer
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.layouts import OWN, layout_of
 
@@ -20,19 +20,19 @@ BOOKKEEPING = re.compile(
 normalization of images, which is the spec's here."""
 
 
-class Naming:
+class KeyMap:
     """How a network's parameters are called in one library, and what they look like there.
 
     Args:
         model: Name of the network.
-        library: One of `namings_of` the network; None takes the first.
+        library: One of `library_namings` the network; None takes the first.
 
     Raises:
-        ValueError: If the family has no such naming.
+        ValueError: If the family has no such key_map.
     """
 
     def __init__(self, model: str, library: str | None = None) -> None:
-        namings = namings_of(model)
+        namings = library_namings(model)
         library = next(iter(namings)) if library is None else library
         if library not in namings:
             raise ValueError(f"{model} has no names in {library!r}; there are {', '.join(namings)}")
@@ -47,7 +47,7 @@ class Naming:
         if place is None:
             return ()
         return tuple(
-            module if leaf is None else self._layout.joined(module, leaf) for module in place.modules
+            module if leaf is None else self._layout.join_key(module, leaf) for module in place.modules
         )
 
     @property
@@ -56,43 +56,46 @@ class Naming:
         found = self._module(self._shape, ("pixels",))
         return found if isinstance(found, str) else None
 
-    def take(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+    def import_array(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
         """Our array of a path, from those of its keys; None if their shapes do not fit each other."""
         place, _ = self._place(path)
         assert place is not None
-        arrays = [_joined_heads(array, path, place) for array in arrays]
+        arrays = [_merge_heads(array, path, place) for array in arrays]
         if path.endswith("/kernel"):
-            arrays = [self._layout.take(array, place) for array in arrays]
+            arrays = [self._layout.import_kernel(array, place) for array in arrays]
         arrays = [np.squeeze(array, _trailing_ones(array, place.trailing)) for array in arrays]
-        arrays = [_lead(array, -place.leading) for array in arrays]
+        arrays = [_change_leading_axes(array, -place.leading) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
             return None
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
-    def give(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    def export_array(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
         """Their arrays by key, from ours; `take` turned around."""
         place, _ = self._place(path)
         keys = self.keys(path)
         if place is None:
             return {}
-        shares = np.cumsum(place.shares or (1,) * len(keys))
+        shares = np.cumsum(place.sizes or (1,) * len(keys))
         parts = np.split(array, [array.shape[-1] * share // shares[-1] for share in shares[:-1]], axis=-1)
         if path.endswith("/kernel"):
-            parts = [self._layout.give(part, place) for part in parts]
-        parts = [_lead(part.reshape(*part.shape, *(1,) * place.trailing), place.leading) for part in parts]
-        parts = [_divided_heads(part, path, place) for part in parts]
+            parts = [self._layout.export_kernel(part, place) for part in parts]
+        parts = [
+            _change_leading_axes(part.reshape(*part.shape, *(1,) * place.trailing), place.leading)
+            for part in parts
+        ]
+        parts = [_split_heads(part, path, place) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
-    def _place(self, path: str) -> tuple[Place | None, str | None]:
+    def _place(self, path: str) -> tuple[LibraryLayer | None, str | None]:
         parts = tuple(path.split("/"))
         leaf = self._layout.leaf(parts)
         found = self._module(self._shape, parts if leaf is None else parts[:-1])
-        return Place((found,)) if isinstance(found, str) else found, leaf
+        return LibraryLayer((found,)) if isinstance(found, str) else found, leaf
 
 
-def namings_of(model: str) -> Mapping[str, family.Naming]:
+def library_namings(model: str) -> Mapping[str, family.LayerNames]:
     """The names of a network by library: those that its family lists, and our own."""
-    return {**family_of(model).namings, OWN: lambda shape, path: "/".join(path)}
+    return {**family_of(model).layer_names, OWN: lambda shape, path: "/".join(path)}
 
 
 def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None) -> dict[str, np.ndarray]:
@@ -101,27 +104,29 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
     Args:
         model: Name of the network.
         arrays: By path, as `flat_arrays.split` gives them.
-        library: As for `Naming`.
+        library: As for `KeyMap`.
 
     Raises:
-        ValueError: If the family has no such naming, or some array has no place there.
+        ValueError: If the family has no such key_map, or some array has no place there.
     """
-    naming = Naming(model, library)
-    homeless = [path for path in arrays if not naming.keys(path)]
-    if homeless:
-        raise ValueError(f"{naming.library} has no place for {', '.join(homeless[:3])} of {model}")
+    key_map = KeyMap(model, library)
+    unmapped = [path for path in arrays if not key_map.keys(path)]
+    if unmapped:
+        raise ValueError(f"{key_map.library} has no place for {', '.join(unmapped[:3])} of {model}")
     return {
         key: theirs
         for path, array in arrays.items()
-        for key, theirs in naming.give(path, np.asarray(array)).items()
+        for key, theirs in key_map.export_array(path, np.asarray(array)).items()
     }
 
 
-def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> Naming:
-    """The naming that finds most of a network's parameters among the keys of a file."""
+def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> KeyMap:
+    """The key_map that finds most of a network's parameters among the keys of a file."""
     paths, keys = tuple(paths), frozenset(keys)
-    namings = [Naming(model, library) for library in namings_of(model)]
-    return max(namings, key=lambda naming: sum(keys.issuperset(naming.keys(path) or ("",)) for path in paths))
+    namings = [KeyMap(model, library) for library in library_namings(model)]
+    return max(
+        namings, key=lambda key_map: sum(keys.issuperset(key_map.keys(path) or ("",)) for path in paths)
+    )
 
 
 def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
@@ -130,7 +135,7 @@ def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
     return axes if all(axis >= 0 and array.shape[axis] == 1 for axis in axes) else ()
 
 
-def _lead(array: np.ndarray, count: int) -> np.ndarray:
+def _change_leading_axes(array: np.ndarray, count: int) -> np.ndarray:
     """The array with so many axes of size one ahead, or, below 0, without, if it has them."""
     if not count:
         return array
@@ -138,7 +143,7 @@ def _lead(array: np.ndarray, count: int) -> np.ndarray:
     return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
 
 
-def _joined_heads(array: np.ndarray, path: str, place: Place) -> np.ndarray:
+def _merge_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
     """An array of attention without the axis of its heads."""
     leaf = path.rpartition("/")[2]
     if not place.heads or array.ndim != 2 + (leaf == "kernel") - (leaf == "bias" and place.of_inputs):
@@ -148,8 +153,8 @@ def _joined_heads(array: np.ndarray, path: str, place: Place) -> np.ndarray:
     return array.reshape(-1, array.shape[-1]) if place.of_inputs else array.reshape(len(array), -1)
 
 
-def _divided_heads(array: np.ndarray, path: str, place: Place) -> np.ndarray:
-    """`_joined_heads` turned around."""
+def _split_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
+    """`_merge_heads` turned around."""
     if not place.heads or (path.endswith("/bias") and place.of_inputs):
         return array
     if place.of_inputs:

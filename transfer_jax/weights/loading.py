@@ -11,10 +11,10 @@ import numpy as np
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.identify import nearest_families
-from transfer_jax.weights.key_mapping import BOOKKEEPING, Naming, detect
+from transfer_jax.weights.identify import closest_families
+from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap, detect
 from transfer_jax.weights.readers import read_weights
-from transfer_jax.weights.resize_params import adapt
+from transfer_jax.weights.resize_params import resize_param
 from transfer_jax.weights.specs import WeightsSpec
 
 
@@ -51,12 +51,12 @@ class LoadReport:
         lines = [f"{len(self.loaded)} loaded, {len(self.skipped)} skipped"]
         lines += self.adapted
         if self.missing:
-            lines.append(f"{len(self.missing)} missing in the file: {_some(self.missing)}")
+            lines.append(f"{len(self.missing)} missing in the file: {_first_few(self.missing)}")
         if self.unexpected:
-            lines.append(f"{len(self.unexpected)} unexpected in the file: {_some(self.unexpected)}")
+            lines.append(f"{len(self.unexpected)} unexpected in the file: {_first_few(self.unexpected)}")
         if self.mismatched:
             shown = [f"{path} wants {want}, {key} has {have}" for path, want, key, have in self.mismatched]
-            lines.append(f"{len(self.mismatched)} of another shape: {_some(shown)}")
+            lines.append(f"{len(self.mismatched)} of another shape: {_first_few(shown)}")
         return "; ".join(lines)
 
 
@@ -79,10 +79,10 @@ def load_pretrained(
         FileNotFoundError: If the file is not there.
         CheckpointError: If the file is damaged, or holds anything but tensors.
     """
-    return fill(model, read_weights(spec.path()), spec, head=head, skip=skip)
+    return load_arrays(model, read_weights(spec.path()), spec, head=head, skip=skip)
 
 
-def fill(
+def load_arrays(
     model: Classifier,
     source: Mapping[str, np.ndarray],
     spec: WeightsSpec,
@@ -91,7 +91,7 @@ def fill(
     skip: Sequence[str] = (),
 ) -> LoadReport:
     """`load_pretrained` from arrays by the keys of any library that the family has names of."""
-    left_out = (*skip, *family_of(spec.model).left_out, *(() if head else (r"^head/",)))
+    left_out = (*skip, *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
     patterns = [re.compile(pattern) for pattern in left_out]
 
     def is_skipped(*names: str) -> bool:
@@ -99,10 +99,10 @@ def fill(
 
     _, params, stats = split(model)
     targets = {**params, **stats}
-    naming = detect(spec.model, targets, source)
+    key_map = detect(spec.model, targets, source)
     loaded, missing, mismatched, adapted, skipped, used = {}, [], [], [], [], set()
     for path, target in targets.items():
-        keys = naming.keys(path)
+        keys = key_map.keys(path)
         if is_skipped(path, *keys):
             skipped.append(path)
             used.update(keys)
@@ -110,9 +110,9 @@ def fill(
             missing.append(path)
         else:
             used.update(keys)
-            array = naming.take(path, [source[key] for key in keys])
+            array = key_map.import_array(path, [source[key] for key in keys])
             if array is not None and array.shape != target.shape:
-                array, done = adapt(path, array, target.shape, variant_of(spec.model).resampling) or (
+                array, done = resize_param(path, array, target.shape, variant_of(spec.model).resampling) or (
                     None,
                     "",
                 )
@@ -121,7 +121,7 @@ def fill(
                 mismatched += [(path, target.shape, key, source[key].shape) for key in keys]
             else:
                 loaded[path] = _on_device(array, target.dtype)
-    used |= _others_head(spec.model, naming, source) if not head else set()
+    used |= _library_head_keys(spec.model, key_map, source) if not head else set()
     rest = [key for key in source if key not in used and not BOOKKEEPING.search(key)]
     report = LoadReport(
         loaded=tuple(loaded),
@@ -135,7 +135,7 @@ def fill(
         raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}{_hint(report, source)}")
     empty = [path for path in skipped if isinstance(targets.get(path), jax.ShapeDtypeStruct)]
     if empty:
-        raise WeightsMismatchError(f"skipped, but without values of their own: {_some(empty)}")
+        raise WeightsMismatchError(f"skipped, but without values of their own: {_first_few(empty)}")
     update(model, loaded)
     return report
 
@@ -152,19 +152,19 @@ def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
     return jax.device_put(array).block_until_ready()
 
 
-def _others_head(model: str, naming: Naming, source: Mapping[str, np.ndarray]) -> set[str]:
+def _library_head_keys(model: str, key_map: KeyMap, source: Mapping[str, np.ndarray]) -> set[str]:
     """Keys of the published classifier, which may have other layers than the model's own head."""
     layers = ["classifier", *(f"hidden/{index}" for index in range(len(variant_of(model).hidden)))]
     paths = [f"head/{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
-    return {key for path in paths for key in naming.keys(path) if key in source}
+    return {key for path in paths for key in key_map.keys(path) if key in source}
 
 
 def _hint(report: LoadReport, source: Iterable[str]) -> str:
     """What else the file may be of, if the model is hardly found in it."""
-    nearest = nearest_families(source) if len(report.loaded) < len(report.missing) else []
+    nearest = closest_families(source) if len(report.loaded) < len(report.missing) else []
     return f"; its keys are most like {', '.join(map(str, nearest))}" if nearest else ""
 
 
-def _some(names: Sequence[str], count: int = 3) -> str:
+def _first_few(names: Sequence[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

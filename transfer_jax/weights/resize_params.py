@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from transfer_jax.models.family import AVERAGING, Resampling
+from transfer_jax.models.family import TIMM_RESAMPLING, Resampling
 
 
-def adapt(
-    path: str, array: np.ndarray, shape: tuple[int, ...], how: Resampling = AVERAGING
+def resize_param(
+    path: str, array: np.ndarray, shape: tuple[int, ...], resampling: Resampling = TIMM_RESAMPLING
 ) -> tuple[np.ndarray, str] | None:
     """The array in the shape wanted, and what was done; None if this is not a matter of other images.
 
@@ -20,12 +20,12 @@ def adapt(
         path: Path of the parameter.
         array: What the file holds, in our layout.
         shape: What the network wants.
-        how: The network's way of resampling; that of timm, if not given.
+        resampling: The network's way of resampling; that of timm, if not given.
     """
     if path.endswith("/pos_embed") and array.ndim == 3 and array.shape[2] == shape[2]:
-        return _positions(path, array, shape, how)
+        return _positions(path, array, shape, resampling)
     if path.endswith("/relative_position_bias_table") and array.ndim == 2 and array.shape[1] == shape[1]:
-        return _resample(path, array, shape[0], how)
+        return _resample(path, array, shape[0], resampling)
     same_but_input = array.ndim == 4 and array.shape[:2] + array.shape[3:] == shape[:2] + shape[3:]
     if path.endswith("/kernel") and same_but_input and array.shape[2] == 3:
         return _channels(path, array, shape[2])
@@ -33,27 +33,31 @@ def adapt(
 
 
 def _positions(
-    path: str, array: np.ndarray, shape: tuple[int, ...], how: Resampling
+    path: str, array: np.ndarray, shape: tuple[int, ...], resampling: Resampling
 ) -> tuple[np.ndarray, str] | None:
     before, after = _grid(array.shape[1]), _grid(shape[1] - 1)
     if before and after:  # big_vision's class token has no position, which is one of zeros
         zeros = np.zeros_like(array[:, :1])
-        found = (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]), how)
+        found = (
+            (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]), resampling)
+        )
         assert found is not None
         done = found[1] or path
         return np.concatenate([zeros, found[0]], axis=1), f"{done}, with zeros for the class token"
     for tokens in range(6):
-        if found := _resample(path, array[0, tokens:], shape[1] - tokens, how):
+        if found := _resample(path, array[0, tokens:], shape[1] - tokens, resampling):
             return np.concatenate([array[:, :tokens], found[0][None]], axis=1), found[1]
     return None
 
 
-def _resample(path: str, array: np.ndarray, count: int, how: Resampling) -> tuple[np.ndarray, str] | None:
+def _resample(
+    path: str, array: np.ndarray, count: int, resampling: Resampling
+) -> tuple[np.ndarray, str] | None:
     """An array `(positions, channels)` of a square grid on a grid of `count` positions, if that is square."""
     old, new = _grid(len(array)), _grid(count)
     if not (old and new):
         return None
-    weights = (_averaging if how.averages else _nearest)(old, new, old / (new + how.excess))
+    weights = (_averaging if resampling.averages else _nearest)(old, new, old / (new + resampling.excess))
     grid = array.reshape(old, old, -1).astype(np.float64)
     grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(count, -1)
     return grid.astype(array.dtype), f"{path} resampled from {old}x{old} to {new}x{new}"
