@@ -23,7 +23,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"storage"},
     {"distributed"},
     {"models"},
-    {"nn", "malloc"},
+    {"nn", "malloc", "lazy", "extras"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("storage/checkpoints.py",),

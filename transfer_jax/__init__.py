@@ -1,31 +1,30 @@
-"""transfer_jax: transfer learning in JAX. Pay only for what you unfreeze."""
+"""transfer_jax: transfer learning in JAX. Pay only for what you unfreeze.
 
-from transfer_jax.config import TrainConfig, load_config
-from transfer_jax.data import Augmentation
-from transfer_jax.diagnostics import Diagnostics, diagnose
-from transfer_jax.freezing import (
-    Measured,
-    Phase,
-    Schedule,
-    all_,
-    between,
-    blocks,
-    controller,
-    depth,
-    feature_extraction,
-    five_steps,
-    from_,
-    frozen_base,
-    head,
-    labels,
-    match,
-    multi_transform,
-    role,
-    top,
-)
-from transfer_jax.models import create_model, model_names
-from transfer_jax.runs import Result, classify, fine_tune, fit, soup
-from transfer_jax.weights import load_pretrained
+The public names are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from transfer_jax.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from transfer_jax.config import TrainConfig, load_config
+    from transfer_jax.data.augmentation import Augmentation
+    from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
+    from transfer_jax.freezing import labels
+    from transfer_jax.freezing.controllers import Measured, controller
+    from transfer_jax.freezing.labels import multi_transform
+    from transfer_jax.freezing.phase import Phase
+    from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
+    from transfer_jax.freezing.schedule import Schedule
+    from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
+    from transfer_jax.models.registry import create_model, model_names
+    from transfer_jax.runs import fit
+    from transfer_jax.runs.fit import fine_tune
+    from transfer_jax.runs.model_soup import soup
+    from transfer_jax.runs.predict import classify
+    from transfer_jax.runs.result import Result
+    from transfer_jax.weights.loading import load_pretrained
 
 __version__ = "0.1.0"
 
@@ -62,3 +61,4 @@ __all__ = [
     "soup",
     "top",
 ]
+__getattr__, __dir__ = lazy_names(__name__, __file__)

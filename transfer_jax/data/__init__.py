@@ -1,19 +1,24 @@
 """Where images come from: sources, splits, transforms and batches."""
 
-from transfer_jax.data.arrays import from_arrays
-from transfer_jax.data.augmentation import Augmentation
-from transfer_jax.data.dataset import ImageDataset, without
-from transfer_jax.data.decode import BadImageError, decode_image
-from transfer_jax.data.elpv import from_elpv
-from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
-from transfer_jax.data.image_folder import from_csv, from_folder
-from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
-from transfer_jax.data.quality_checks import Finding, findings_of
-from transfer_jax.data.scan import ImageScan, scan_images
-from transfer_jax.data.sources import load_dataset
-from transfer_jax.data.split import fewer, has_own_split, stratified_split
-from transfer_jax.data.tfds import default_data_dir, from_tfds
-from transfer_jax.data.transforms import eval_transform, train_transform
+from typing import TYPE_CHECKING
+
+from transfer_jax.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from transfer_jax.data.arrays import from_arrays
+    from transfer_jax.data.augmentation import Augmentation
+    from transfer_jax.data.dataset import ImageDataset, drop_images
+    from transfer_jax.data.decode import BadImageError, decode_image
+    from transfer_jax.data.elpv import from_elpv
+    from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
+    from transfer_jax.data.image_folder import from_csv, from_folder
+    from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
+    from transfer_jax.data.quality_checks import Finding, find_problems
+    from transfer_jax.data.scan import ImageScan, scan_images
+    from transfer_jax.data.sources import load_dataset
+    from transfer_jax.data.split import has_own_split, limit_per_class, stratified_split
+    from transfer_jax.data.tfds import default_data_dir, from_tfds
+    from transfer_jax.data.transforms import eval_transform, train_transform
 
 __all__ = [
     "Augmentation",
@@ -25,9 +30,9 @@ __all__ = [
     "augmented_image_fetch",
     "decode_image",
     "default_data_dir",
+    "drop_images",
     "eval_transform",
-    "fewer",
-    "findings_of",
+    "find_problems",
     "from_arrays",
     "from_csv",
     "from_elpv",
@@ -35,6 +40,7 @@ __all__ = [
     "from_tfds",
     "has_own_split",
     "image_fetch",
+    "limit_per_class",
     "listed_batches",
     "load_dataset",
     "ordered_batches",
@@ -43,5 +49,5 @@ __all__ = [
     "stratified_split",
     "train_transform",
     "view_fetch",
-    "without",
 ]
+__getattr__, __dir__ = lazy_names(__name__, __file__)

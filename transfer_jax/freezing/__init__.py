@@ -1,12 +1,18 @@
-"""What trains when."""
+"""Freezing: selectors, labels, phases, schedules, recipes, and checks of frozen parameters."""
 
-from transfer_jax.freezing.controllers import Measured, controller
-from transfer_jax.freezing.freeze_check import FrozenChangedError
-from transfer_jax.freezing.labels import FROZEN, boundary, labels, multi_transform, partition
-from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
-from transfer_jax.freezing.schedule import Schedule
-from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
+from typing import TYPE_CHECKING
+
+from transfer_jax.freezing.labels import labels  # At once: its module has the same name.
+from transfer_jax.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from transfer_jax.freezing.controllers import Measured, controller
+    from transfer_jax.freezing.freeze_check import FrozenChangedError
+    from transfer_jax.freezing.labels import FROZEN, boundary, multi_transform, partition
+    from transfer_jax.freezing.phase import Phase
+    from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
+    from transfer_jax.freezing.schedule import Schedule
+    from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
 
 __all__ = [
     "FROZEN",
@@ -32,3 +38,4 @@ __all__ = [
     "role",
     "top",
 ]
+__getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -4,12 +4,13 @@ The trainable and frozen partitions and the optimizer are made from the same lab
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
-
-import optax
+from typing import TYPE_CHECKING, TypeVar
 
 from transfer_jax.freezing.selectors import Selector, SelectorError
 from transfer_jax.models.paths import block_of
+
+if TYPE_CHECKING:
+    import optax
 
 FROZEN = "frozen"
 """Label of a frozen parameter."""
@@ -114,8 +115,8 @@ def boundary(labels: Mapping[str, str], block_names: Sequence[str]) -> str | Non
 
 
 def multi_transform(
-    transforms: Mapping[str, optax.GradientTransformation], labels: Mapping[str, str]
-) -> optax.GradientTransformationExtraArgs:
+    transforms: "Mapping[str, optax.GradientTransformation]", labels: Mapping[str, str]
+) -> "optax.GradientTransformationExtraArgs":
     """Returns `optax.multi_transform` by label, with zero updates for `frozen` parameters.
 
     The transformation accepts all parameters or only the trainable ones. Pass the trainable ones: then no
@@ -132,6 +133,8 @@ def multi_transform(
         transforms: One transformation for each label except `frozen`.
         labels: Labels by path.
     """
+    import optax  # Imports JAX, which configs and the command line's help do without.
+
     return optax.multi_transform(
         {**transforms, FROZEN: optax.set_to_zero()},
         lambda params: {path: labels[path] for path in params},

@@ -1,4 +1,4 @@
-"""Whole runs: `fit`, the loop over phases, checkpoints, prediction."""
+"""Whole runs: `fit`, the loop over phases, checkpoints and prediction."""
 
 from transfer_jax.runs.fit import fine_tune, fit
 from transfer_jax.runs.model_soup import greedy_soup, soup
