@@ -28,8 +28,8 @@ from rich.progress import track
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.key_mapping import BOOKKEEPING, Naming, to_library
-from transfer_jax.weights.loading import fill
+from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap, to_library
+from transfer_jax.weights.loading import load_arrays
 from transfer_jax.weights.specs import WeightsSpec
 
 LIMIT = 1e-4
@@ -55,7 +55,7 @@ def _run(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array) -> jax.Array:
 
 def has_head(name: str, library: str, state: Mapping[str, np.ndarray]) -> bool:
     """Whether the network has a classifier, and one that ours can be; Keras's VGG has it at one size only."""
-    keys = Naming(name, library).keys("head/classifier/kernel")
+    keys = KeyMap(name, library).keys("head/classifier/kernel")
     return bool(keys) and all(key in state for key in keys)
 
 
@@ -65,7 +65,7 @@ def loaded(name: str, library: str, state: Mapping[str, np.ndarray], size: int) 
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
     skip = (original.besides,) if original.besides else ()
-    fill(model, state, spec, head=has_head(name, library, state), skip=skip)
+    load_arrays(model, state, spec, head=has_head(name, library, state), skip=skip)
     model.eval()
     return model
 

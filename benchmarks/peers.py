@@ -10,8 +10,8 @@ from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.key_mapping import Naming, to_library
-from transfer_jax.weights.loading import fill
+from transfer_jax.weights.key_mapping import KeyMap, to_library
+from transfer_jax.weights.loading import load_arrays
 from transfer_jax.weights.specs import WeightsSpec
 
 REAL = "efficientnet_lite0"
@@ -52,8 +52,8 @@ def timm_arrays(name: str, size: int) -> Arrays:
         ours = {path: array for path, array in {**params, **stats}.items() if not path.startswith("head/")}
         return to_library(name, ours, "timm")
     original = ORIGINALS[name, "timm"]
-    naming = Naming(name, "timm")
-    classifier = {key for leaf in ("kernel", "bias") for key in naming.keys(f"head/classifier/{leaf}")}
+    key_map = KeyMap(name, "timm")
+    classifier = {key for leaf in ("kernel", "bias") for key in key_map.keys(f"head/classifier/{leaf}")}
     arrays = original.state(original.randomized(name, size))
     return {key: array for key, array in arrays.items() if key not in classifier}
 
@@ -62,7 +62,9 @@ def our_network(given: Given, num_classes: int) -> Classifier:
     """Our network with those arrays, in inference mode."""
     name, preprocessing = given.name, variant_of(given.name).preprocessing
     model = create_model(name, num_classes, image_size=given.size, abstract_backbone=True)
-    fill(model, given.arrays, WeightsSpec(name=name, model=name, address="", preprocessing=preprocessing))
+    load_arrays(
+        model, given.arrays, WeightsSpec(name=name, model=name, address="", preprocessing=preprocessing)
+    )
     model.eval()
     return model
 

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             CONSOLE.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
         code = 1 if _several() and isinstance(error, jax.errors.JaxRuntimeError) else 2
         if _several():
-            processes.leave(code)
+            processes.exit_now(code)
         return code
 
 

@@ -55,7 +55,7 @@ def run_cli():
 def test_starting_again(attempts, codes, expected, pauses):
     done, waited = attempts(*codes)
     said: list[str] = []
-    assert launch(["train"], 2, restarts=3, pause=0.5, say=said.append) == expected
+    assert launch(["train"], 2, restarts=3, pause=0.5, log=said.append) == expected
     assert (done, waited) == (codes, pauses)
     assert len(said) == len(pauses)
     assert all("starting again in" in line for line in said)

@@ -11,7 +11,7 @@ from transfer_jax.distributed import processes
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The connections that are made, which here are none."""
     made: list[dict] = []
-    for name in (*processes._SEVERAL, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"):
+    for name in (*processes._TASK_COUNTS, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(processes.jax.distributed, "is_initialized", lambda: False)
     monkeypatch.setattr(processes.jax.distributed, "initialize", lambda **options: made.append(options))
@@ -89,9 +89,9 @@ def test_cores_are_those_it_may_run_on(monkeypatch, told):
 def test_one_process_is_the_first_of_one():
     assert (processes.count(), processes.index(), processes.is_first()) == (1, 0, True)
     processes.wait("nobody")
-    assert processes.sum_of(processes.np.array([2, 3])).tolist() == [2, 3]
+    assert processes.sum_over_processes(processes.np.array([2, 3])).tolist() == [2, 3]
     rows = processes.np.arange(6).reshape(3, 2)
-    assert processes.interleaved(rows, 3) is rows
+    assert processes.gather_interleaved(rows, 3) is rows
 
 
 @pytest.mark.parametrize("total", [1, 5, 6])
@@ -110,6 +110,6 @@ def test_rows_of_several_processes_are_put_in_order(monkeypatch, total):
 
     monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
     monkeypatch.setattr(processes.multihost_utils, "process_allgather", gathered)
-    found = processes.interleaved(shares[1], total)
+    found = processes.gather_interleaved(shares[1], total)
     assert found.tolist() == rows.tolist()
     assert found.dtype == rows.dtype

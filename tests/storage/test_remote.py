@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.runs.predict import classify
 from transfer_jax.storage import remote
-from transfer_jax.storage.remote import is_remote, local_of, pull, push, remove, shown
+from transfer_jax.storage.remote import display_path, is_remote, local_of, pull, push, remove
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -102,7 +102,7 @@ def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
     (here / ".hidden").write_text("no")
     push(here, skip=("left",))
     assert bucket.objects("trip/") == {"trip/a/one.txt": b"one", "trip/two.txt": b"two"}
-    assert shown(here / "a") == bucket.address("trip/a")
+    assert display_path(here / "a") == bucket.address("trip/a")
 
     elsewhere(monkeypatch, tmp_path / "other")
     there = local_of(Path(bucket.address("trip")))
@@ -159,7 +159,7 @@ def test_local_paths_stand_for_themselves(tmp_path):
     push(tmp_path)
     remove(tmp_path / "x")
     assert not (tmp_path / "x").exists()
-    assert shown(tmp_path) == str(tmp_path)
+    assert display_path(tmp_path) == str(tmp_path)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.export import export_model, suffix
-from transfer_jax.weights.key_mapping import Naming
+from transfer_jax.weights.key_mapping import KeyMap
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -122,9 +122,9 @@ def test_google_gets_its_npz(library, model, tmp_path):
     ).save(tmp_path / "model", params)
     file = export_model(tmp_path, library, tmp_path / f"theirs{suffix(library)}")
     assert file.suffix == ".npz"
-    naming, read = Naming(model, library), np.load(file)
+    key_map, read = KeyMap(model, library), np.load(file)
     for path, array in params.items():
-        taken = naming.take(path, [read[key] for key in naming.keys(path)])
+        taken = key_map.import_array(path, [read[key] for key in key_map.keys(path)])
         assert taken is not None
         assert taken.tobytes() == np.asarray(array).tobytes(), path
 

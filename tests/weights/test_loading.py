@@ -9,8 +9,8 @@ from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import WeightsMismatchError, find_spec, load_pretrained
-from transfer_jax.weights.key_mapping import Naming, to_library
-from transfer_jax.weights.loading import fill
+from transfer_jax.weights.key_mapping import KeyMap, to_library
+from transfer_jax.weights.loading import load_arrays
 from transfer_jax.weights.specs import WeightsSpec
 
 TINY = "efficientnet_lite_tiny"
@@ -21,7 +21,7 @@ KEY = "_blocks.1._depthwise_conv.weight"
 
 
 def key_of(path: str) -> str:
-    (key,) = Naming(TINY).keys(path)
+    (key,) = KeyMap(TINY).keys(path)
     return key
 
 
@@ -49,7 +49,7 @@ def model():
 
 
 def test_every_array_lands_in_its_place(model, source):
-    report = fill(model, source, SPEC, head=True)
+    report = load_arrays(model, source, SPEC, head=True)
     arrays = arrays_of(model)
     assert report.complete
     assert set(report.loaded) == set(arrays)
@@ -62,7 +62,7 @@ def test_every_array_lands_in_its_place(model, source):
 
 def test_the_new_head_stays_unless_asked_for(model, source):
     before = arrays_of(model)
-    report = fill(model, source, SPEC)
+    report = load_arrays(model, source, SPEC)
     for path in ("head/classifier/kernel", "head/classifier/bias"):
         assert path in report.skipped
         np.testing.assert_array_equal(arrays_of(model)[path], before[path])
@@ -70,7 +70,7 @@ def test_the_new_head_stays_unless_asked_for(model, source):
 
 
 def test_half_precision_files_fill_float32(model, source):
-    fill(model, {key: value.astype(np.float16) for key, value in source.items()}, SPEC)
+    load_arrays(model, {key: value.astype(np.float16) for key, value in source.items()}, SPEC)
     assert {str(array.dtype) for array in arrays_of(model).values()} == {"float32"}
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_does_not_fit_changes_nothing(source, change, message):
     model = create_model(TINY, 4)
     before = arrays_of(model)
     with pytest.raises(WeightsMismatchError, match=message):
-        fill(model, broken(source, change), SPEC)
+        load_arrays(model, broken(source, change), SPEC)
     for path, array in arrays_of(model).items():
         assert array is before[path], path
 
@@ -105,7 +105,7 @@ def test_a_file_that_does_not_fit_changes_nothing(source, change, message):
 def test_long_lists_are_abridged(model):
     count = len(arrays_of(model)) - 2
     with pytest.raises(WeightsMismatchError, match=rf"{count} missing in the file: .*and {count - 3} more"):
-        fill(model, {}, SPEC)
+        load_arrays(model, {}, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_long_lists_are_abridged(model):
 def test_what_the_caller_skips_is_left_alone(source, change, skip, skipped):
     model = create_model(TINY, 4)
     before = arrays_of(model)
-    report = fill(model, broken(source, change), SPEC, skip=skip)
+    report = load_arrays(model, broken(source, change), SPEC, skip=skip)
     assert skipped in report.skipped
     assert skipped not in report.loaded
     np.testing.assert_array_equal(arrays_of(model)[KERNEL] == before[KERNEL], skipped == KERNEL)
@@ -146,7 +146,7 @@ def test_a_network_for_other_images_is_filled_and_the_report_says_how():
     theirs = to_library(name, arrays_of(create_model(name, 4)))
     model = create_model(name, 4, image_size=96, channels=1, abstract_backbone=True)
     spec = dataclasses.replace(SPEC, model=name)
-    report = fill(model, theirs, spec, head=True)
+    report = load_arrays(model, theirs, spec, head=True)
     assert report.complete
     assert report.adapted == (
         "backbone/embed/patch/kernel summed over its 3 channels",
@@ -172,7 +172,7 @@ def test_parts_of_published_files_that_have_no_place_are_left_out(name, besides)
     backbone = {path: np.asarray(array) for path, array in params.items() if path.startswith("backbone/")}
     source = {**to_library(name, backbone, library), **{key: np.zeros(3, np.float32) for key in besides}}
     spec = WeightsSpec(name=name, model=name, address="x", preprocessing=PREPROCESSING)
-    report = fill(create_model(name, 4, abstract_backbone=True), source, spec)
+    report = load_arrays(create_model(name, 4, abstract_backbone=True), source, spec)
     assert report.complete
     assert set(besides) <= set(report.skipped)
 
@@ -205,4 +205,4 @@ def test_nothing_is_compiled_for_a_model_from_a_file(tmp_path, source, caplog):
 def test_a_head_that_nothing_fills_is_an_error(source):
     model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
     with pytest.raises(WeightsMismatchError, match="without values of their own: head/classifier/"):
-        fill(model, source, SPEC)
+        load_arrays(model, source, SPEC)

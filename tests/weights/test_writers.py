@@ -12,11 +12,11 @@ from originals import CLASSES, ORIGINALS
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import variant_of
-from transfer_jax.weights.loading import fill
+from transfer_jax.weights.loading import load_arrays
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved_model import SavedModel
 from transfer_jax.weights.specs import WeightsSpec
-from transfer_jax.weights.writers import host_arrays, kind_of
+from transfer_jax.weights.writers import file_kind, host_arrays
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -48,7 +48,7 @@ def made(name: str) -> tuple[SavedModel, Classifier]:
 def written(name: str, folder: Path) -> tuple[Classifier, Path]:
     saved, model = made(name)
     path = folder / "network.h5"
-    path.write_bytes(kind_of("keras").write(saved, model, "keras"))
+    path.write_bytes(file_kind("keras").write(saved, model, "keras"))
     return model, path
 
 
@@ -57,7 +57,7 @@ def test_what_is_written_for_keras_is_read_bit_for_bit(name, tmp_path):
     model, path = written(name, tmp_path)
     again = create_model(name, CLASSES, hidden=made(name)[0].hidden, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant_of(name).preprocessing)
-    fill(again, read_weights(path), spec, head=True)
+    load_arrays(again, read_weights(path), spec, head=True)
     found = host_arrays(again)
     for key, array in host_arrays(model).items():
         np.testing.assert_array_equal(found[key], array, err_msg=key)
@@ -97,7 +97,7 @@ def test_pixels_are_normalized_inside_as_they_are_ahead(tmp_path):
     expected = dataclasses.replace(saved.preprocessing, mean=(51.0, 102.0, 0.0), std=(25.5, 255.0, 51.0))
     path = tmp_path / "network.h5"
     path.write_bytes(
-        kind_of("keras").write(dataclasses.replace(saved, preprocessing=expected), model, "keras")
+        file_kind("keras").write(dataclasses.replace(saved, preprocessing=expected), model, "keras")
     )
     file = read_weights(path)
     np.testing.assert_allclose(file["normalization/mean"], [0.2, 0.4, 0.0], rtol=1e-6)
@@ -115,4 +115,4 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'needs h5py: pip install "transfer_jax\[keras\]"'):
-        kind_of("keras").write(saved, model, "keras")
+        file_kind("keras").write(saved, model, "keras")

@@ -16,7 +16,7 @@ from transfer_jax.nn.flops import multiply_adds
 from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.weights import WeightsSpec, hub, specs
 from transfer_jax.weights.export import export_model, suffix
-from transfer_jax.weights.identify import matching_models, nearest_families
+from transfer_jax.weights.identify import closest_families, matching_models
 from transfer_jax.weights.readers import read_weights
 
 
@@ -65,7 +65,7 @@ def _cost(name: str, size: int) -> tuple[int, int]:
 
 def _weights_row(spec: WeightsSpec) -> list[str]:
     accuracy = "" if spec.accuracy is None else f"{spec.accuracy:.1f}"
-    place = "here" if spec.present() else hub.how_to_get(spec.address)
+    place = "here" if spec.present() else hub.install_hint(spec.address)
     return [spec.name, accuracy, str(spec.preprocessing.image_size), spec.licence or "unknown", place]
 
 
@@ -93,7 +93,7 @@ def inspect(
     if len(shown) < len(infos):
         OUT.print(f"… and {len(infos) - len(shown)} more; --keys 0 lists all")
     with CONSOLE.status("comparing with the known networks"):
-        nearest = nearest_families(infos)
+        nearest = closest_families(infos)
         shapes = {key: info.shape for key, info in infos.items()}
         fitting, library = matching_models(shapes, nearest)
     if fitting:

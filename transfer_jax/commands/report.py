@@ -8,7 +8,7 @@ import tyro
 from transfer_jax.report.console import OUT
 from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import local_of, pull, push, shown
+from transfer_jax.storage.remote import display_path, local_of, pull, push
 
 _UNREAD = ("features", "checkpoints", "model")
 """Folders of a workdir that a report says nothing of."""
@@ -40,7 +40,7 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         written = write_comparison(
             [run for place in places for run in _runs(place)], out or Path(workdir_files.REPORT)
         )
-    OUT.print(f"The report: {shown(written)}", highlight=False, markup=False, soft_wrap=True)
+    OUT.print(f"The report: {display_path(written)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _runs(place: Path) -> list[Path]:

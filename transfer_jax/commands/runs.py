@@ -18,7 +18,7 @@ from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
 from transfer_jax.runs.result import Result
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import local_of, pull, shown
+from transfer_jax.storage.remote import display_path, local_of, pull
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.training.run import images_of, split_images
 from transfer_jax.weights.saved_model import SavedModel
@@ -92,7 +92,7 @@ def launch(
         command: What stands behind `--`.
     """
     options = {"devices": devices, "restarts": restarts, "pause": pause, "grace": grace}
-    return run_processes(command, processes, **options, say=CONSOLE.print)
+    return run_processes(command, processes, **options, log=CONSOLE.print)
 
 
 def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
@@ -170,12 +170,12 @@ def _show_result(result: Result) -> None:
     OUT.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
     OUT.print(scores_table(result.metrics))
     OUT.print(_goodput_line(result.goodput), highlight=False, markup=False)
-    workdir = shown(result.workdir)
+    workdir = display_path(result.workdir)
     OUT.print(f"Model, predictions and proof: {workdir}", markup=False)
     OUT.print(f"Try it: transfer-jax predict {workdir} IMAGE …", highlight=False, markup=False)
     report = result.workdir / workdir_files.REPORT
     if report.exists():
-        OUT.print(f"Look at it: {shown(report)}", highlight=False, markup=False, soft_wrap=True)
+        OUT.print(f"Look at it: {display_path(report)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _goodput_line(goodput: dict) -> str:

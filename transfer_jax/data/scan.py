@@ -9,9 +9,9 @@ from typing import IO
 
 import numpy as np
 
-from transfer_jax.data.dataset import ImageDataset, each_look
-from transfer_jax.data.decode import FORMATS, BadImageError, Look
-from transfer_jax.data.duplicates import SIDE, groups_of, near_duplicates, sketch
+from transfer_jax.data.dataset import ImageDataset, summarize_images
+from transfer_jax.data.decode import FORMATS, BadImageError, ImageSummary
+from transfer_jax.data.duplicates import SIDE, connected_groups, near_duplicates, sketch
 from transfer_jax.data.tfds import default_data_dir
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_atomically
@@ -47,7 +47,7 @@ class ImageScan:
     @property
     def groups(self) -> np.ndarray:
         """int32 `(n,)`: near duplicates, of each other or by way of others, are in one group."""
-        return groups_of(self.pairs, len(self))
+        return connected_groups(self.pairs, len(self))
 
     @property
     def shorter_sides(self) -> np.ndarray:
@@ -67,7 +67,7 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     """
     path = default_data_dir() / "surveys" / f"{dataset.fingerprint[:40]}-{_VERSION}.npy"
     kept = _read(path, dataset)
-    if int(processes.sum_of(np.array([kept is not None], np.int32))[0]) == processes.count():
+    if int(processes.sum_over_processes(np.array([kept is not None], np.int32))[0]) == processes.count():
         assert kept is not None
         return kept
     found = _survey(dataset, progress)
@@ -85,8 +85,8 @@ def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Im
     kinds, bad = np.full(len(own), -1, np.int32), np.zeros(len(own), bool)
     digests = np.zeros((len(own), 16), np.uint8)
     sketches = np.zeros((len(own), SIDE * SIDE + 2), np.float16)
-    for row, found in enumerate(each_look(dataset, own)):
-        if isinstance(found, Look):
+    for row, found in enumerate(summarize_images(dataset, own)):
+        if isinstance(found, ImageSummary):
             sizes[row], gray[row] = (found.width, found.height), found.gray
             kinds[row] = FORMATS.index(found.kind) if found.kind in FORMATS else -1
             digests[row] = np.frombuffer(hashlib.sha256(found.thumbnail.tobytes()).digest()[:16], np.uint8)
@@ -96,7 +96,7 @@ def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Im
         if progress is not None:
             progress(1)
     sizes, gray, kinds, digests, bad, sketches = (
-        processes.interleaved(rows, total) for rows in (sizes, gray, kinds, digests, bad, sketches)
+        processes.gather_interleaved(rows, total) for rows in (sizes, gray, kinds, digests, bad, sketches)
     )
     pairs = np.unique(np.concatenate((_equal(digests, bad), near_duplicates(sketches))), axis=0)
     return ImageScan(sizes, gray, kinds, bad, pairs, _reasons(dataset, bad))
@@ -113,7 +113,7 @@ def _equal(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
 
 
 def _reasons(dataset: ImageDataset, bad: np.ndarray) -> tuple[str, ...]:
-    found = each_look(dataset, np.flatnonzero(bad))
+    found = summarize_images(dataset, np.flatnonzero(bad))
     return tuple(str(each) if isinstance(each, BadImageError) else "" for each in found)
 
 

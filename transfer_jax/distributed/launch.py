@@ -12,7 +12,7 @@ from transfer_jax.distributed import processes
 
 PREEMPTED = 75
 """Exit code of a run that SIGTERM stopped, with a checkpoint: the same command goes on (EX_TEMPFAIL)."""
-_FINAL = (0, 2, 130)
+_NO_RESTART = (0, 2, 130)
 """Done; what the user must mend; stopped by the user: nothing to start again."""
 _POLL = 0.1
 _LONGEST_PAUSE = 60.0
@@ -27,7 +27,7 @@ def launch(
     pause: float = 1.0,
     grace: float = 60.0,
     heartbeat: int = 20,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> int:
     """Runs a command in several connected processes, and again where one of them dies.
 
@@ -42,25 +42,25 @@ def launch(
         pause: Seconds before the first time, twice as many before each next one.
         grace: Seconds that processes have to end.
         heartbeat: Seconds after which a process that is not heard of counts as dead.
-        say: Called with a line on what happens.
+        log: Called with a line on what happens.
 
     Returns:
-        The exit code: 0; that of the process which failed; 75 or 130 where this process was told to stop.
+        The exit code: 0; that of the process which failed; 75 or 130 where this process was forwarded to stop.
     """
-    asked: list[int] = []
+    signals: list[int] = []
     earlier = {
-        number: signal.signal(number, lambda number, frame: asked.append(number))
+        number: signal.signal(number, lambda number, frame: signals.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
         for attempt in range(restarts + 1):
-            code = _attempt(command, count, devices, heartbeat, grace, asked)
-            if asked or code in _FINAL or attempt == restarts:
+            code = _run_once(command, count, devices, heartbeat, grace, signals)
+            if signals or code in _NO_RESTART or attempt == restarts:
                 return code
             seconds = min(pause * 2**attempt, _LONGEST_PAUSE)
-            say(f"a process ended with {_describe(code)}; starting again in {seconds:g} s")
-            _sleep(seconds, asked)
-            if asked:
+            log(f"a process ended with {_describe(code)}; starting again in {seconds:g} s")
+            _sleep(seconds, signals)
+            if signals:
                 return PREEMPTED
         raise AssertionError("the last attempt returns")
     finally:
@@ -68,13 +68,13 @@ def launch(
             signal.signal(number, handler)
 
 
-def _attempt(
+def _run_once(
     command: Sequence[str],
     count: int,
     devices: int | None,
     heartbeat: int,
     grace: float,
-    asked: list[int],
+    signals: list[int],
 ) -> int:
     """Starts the processes, waits for their end, and returns the exit code of the first that failed."""
     environment = {
@@ -94,18 +94,18 @@ def _attempt(
         )
         for index in range(count)
     ]
-    told, deadline, failed = 0, float("inf"), None
+    forwarded, deadline, failed = 0, float("inf"), None
     try:
         while any(child.poll() is None for child in children):
-            if len(asked) > told:
+            if len(signals) > forwarded:
                 for child in children:
-                    child.send_signal(asked[told])
-                told += 1
+                    child.send_signal(signals[forwarded])
+                forwarded += 1
                 deadline = min(deadline, time.monotonic() + grace)
             codes = [child.poll() for child in children]
-            bad = [code for code in codes if code]
-            if bad and failed is None:
-                failed = min(bad)  # A signal, where one was the cause: its code is negative.
+            failures = [code for code in codes if code]
+            if failures and failed is None:
+                failed = min(failures)  # A signal, where one was the cause: its code is negative.
                 # Those that agreed to stop end by themselves; those that lost another one may wait for it.
                 deadline = min(deadline, time.monotonic() + (grace if failed in (PREEMPTED, 130) else 1.0))
             if time.monotonic() > deadline:
@@ -126,9 +126,9 @@ def _describe(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _sleep(seconds: float, asked: list[int]) -> None:
+def _sleep(seconds: float, signals: list[int]) -> None:
     until = time.monotonic() + seconds
-    while not asked and time.monotonic() < until:
+    while not signals and time.monotonic() < until:
         time.sleep(_POLL)
 
 

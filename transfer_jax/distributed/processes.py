@@ -20,7 +20,7 @@ COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX
 LAUNCHER = "TRANSFER_JAX_LAUNCHER"
 HEARTBEAT = "TRANSFER_JAX_HEARTBEAT"
 """Seconds after which a process that is not heard of counts as dead; then all others end, too."""
-_SEVERAL = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+_TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -57,7 +57,7 @@ def join() -> None:
 
 def _in_cluster() -> bool:
     """Whether a scheduler has started several processes."""
-    several = any(int(os.environ.get(name) or 1) > 1 for name in _SEVERAL)
+    several = any(int(os.environ.get(name) or 1) > 1 for name in _TASK_COUNTS)
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
     return several or workers or "MEGASCALE_NUM_SLICES" in os.environ
 
@@ -118,14 +118,14 @@ def to_host(array: jax.Array) -> np.ndarray:
     return np.asarray(array)
 
 
-def sum_of(values: np.ndarray) -> np.ndarray:
+def sum_over_processes(values: np.ndarray) -> np.ndarray:
     """The sum of an array over all processes."""
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.process_allgather(values)).sum(0)
 
 
-def interleaved(rows: np.ndarray, total: int) -> np.ndarray:
+def gather_interleaved(rows: np.ndarray, total: int) -> np.ndarray:
     """Rows of which each process has every so-manieth, put in order, in each process.
 
     Args:
@@ -140,7 +140,7 @@ def interleaved(rows: np.ndarray, total: int) -> np.ndarray:
     return gathered.swapaxes(0, 1).reshape(-1, *rows.shape[1:])[:total]
 
 
-def leave(code: int) -> None:
+def exit_now(code: int) -> None:
     """Ends this process at once, for an error that the others do not know of: they notice, and end, too."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,7 +12,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
 from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.data import ImageDataset
-from transfer_jax.freezing.freeze_check import check_unchanged, digests
+from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress
@@ -82,7 +82,7 @@ class Loop:
             run.config.trackers if processes.is_first() else (),
             run.workdir,
             run.config.to_json(),
-            begun=latest is not None,
+            resumed=latest is not None,
         )
         self._log = MetricsLog(
             run.workdir / workdir_files.METRICS, resume_step=latest or 0, trackers=self._trackers
@@ -123,12 +123,12 @@ class Loop:
         conductor = AdaptiveControl(position, self._log, self._global_step)
         with stop_asked() as stop:
             while True:
-                before, iterator = digests(trainer.frozen), iter(trainer.inputs.train)
+                before, iterator = array_hashes(trainer.frozen), iter(trainer.inputs.train)
                 if data is not None:
                     iterator.set_state(data)
                 save = functools.partial(self._saver.under_way, trainer, iterator, tally, arrays, began)
                 frozen_depth = self._span(trainer, iterator, tally, conductor, save, stop)
-                after = digests(trainer.frozen)
+                after = array_hashes(trainer.frozen)
                 check_unchanged(before, after)
                 step = int(trainer.state.step)
                 position.spans.append(span(trainer, position.span_start, step, before, after))
@@ -142,7 +142,7 @@ class Loop:
             self._end_phase(trainer, tally, after)
             asked = stop()
             wishes = np.array([asked is not None, isinstance(asked, Terminated)])
-            if (stopping := _stopping(*processes.sum_of(wishes))) is not None:
+            if (stopping := _stopping(*processes.sum_over_processes(wishes))) is not None:
                 raise stopping
         return trainer
 

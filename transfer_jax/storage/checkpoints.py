@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
-from transfer_jax.storage.remote import mirrored
+from transfer_jax.storage.remote import is_mirrored
 
 _PROGRESS = "progress"
 _logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Checkpoints:
         self._steps = directory.absolute() / "steps"
         self._records = directory.absolute() / "records"
         self._keep = keep
-        self._alone = mirrored(self._steps)
-        if processes.is_first() or self._alone:
+        self._mirrored = is_mirrored(self._steps)
+        if processes.is_first() or self._mirrored:
             self._steps.mkdir(parents=True, exist_ok=True)
             self._records.mkdir(exist_ok=True)
             for path in self._steps.iterdir():
@@ -59,7 +59,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest step, or None."""
-        return max(self._saved(), default=None)
+        return max(self._steps_on_disk(), default=None)
 
     def save(
         self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Checkpoints:
         record = self._record(step)
         if processes.is_first():
             record.unlink(missing_ok=True)
-        if self._alone:
+        if self._mirrored:
             content = jax.tree.map(processes.to_host, content)
             if processes.is_first():
                 _write_arrays(self._steps / str(step), content)
@@ -84,7 +84,7 @@ class Checkpoints:
         if processes.is_first():
             hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
             write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
-            for old in sorted(self._saved())[: -self._keep]:
+            for old in sorted(self._steps_on_disk())[: -self._keep]:
                 self._record(old).unlink(missing_ok=True)
                 shutil.rmtree(self._steps / str(old))
         processes.wait("checkpoint saved")
@@ -95,7 +95,7 @@ class Checkpoints:
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        return self._verified(step)[_PROGRESS]
+        return self._verified_record(step)[_PROGRESS]
 
     def names(self, step: int, name: str) -> set[str]:
         """The names of the arrays in a group of a step.
@@ -103,9 +103,9 @@ class Checkpoints:
         Raises:
             CorruptCheckpointError: If any file of the step is not what was written; it is named.
         """
-        self._verified(step)
+        self._verified_record(step)
         folder = self._steps / str(step)
-        if self._alone:
+        if self._mirrored:
             return set(_read_arrays(folder, name))
         found: Any = ocp.checkpointables_metadata(str(folder)).metadata
         return set(found.get(name) or ())
@@ -120,18 +120,20 @@ class Checkpoints:
         """
         if template is not None and not template:
             return {}
-        self._verified(step)
+        self._verified_record(step)
         return self._load(step, name, None if template is None else dict(template))
 
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
         folder = self._steps / str(step)
-        if not self._alone:
-            template = _here(folder, name) if template is None else template
+        if not self._mirrored:
+            template = _local_template(folder, name) if template is None else template
             return ocp.load_checkpointables(str(folder), {name: template})[name] if template else {}
         found = _read_arrays(folder, name)
-        return found if template is None else {key: _like(found[key], template[key]) for key in template}
+        return (
+            found if template is None else {key: _placed_like(found[key], template[key]) for key in template}
+        )
 
-    def _verified(self, step: int) -> dict[str, Any]:
+    def _verified_record(self, step: int) -> dict[str, Any]:
         """The record of a step, whose files are all as they were written."""
         try:
             record = json.loads(self._record(step).read_text())
@@ -147,7 +149,7 @@ class Checkpoints:
                 )
         return record
 
-    def _saved(self) -> list[int]:
+    def _steps_on_disk(self) -> list[int]:
         """The steps that are there, in no order."""
         return [int(path.name) for path in self._steps.iterdir() if path.name.isdigit()]
 
@@ -160,7 +162,7 @@ class Checkpoints:
         return self._records / f"{step}.json"
 
 
-def _here(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """What arrays are like that were saved by any devices, to be read by one."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     saved: Any = ocp.checkpointables_metadata(str(folder)).metadata
@@ -196,6 +198,6 @@ def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
         }
 
 
-def _like(array: np.ndarray, template: jax.Array) -> jax.Array:
+def _placed_like(array: np.ndarray, template: jax.Array) -> jax.Array:
     """The array where another one is."""
     return jax.make_array_from_callback(array.shape, template.sharding, lambda part: array[part])

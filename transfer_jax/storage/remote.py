@@ -1,7 +1,7 @@
 """Folders in object storage (`gs://…`, `s3://…`), worked on through a copy on this machine.
 
 All code works on local paths. `local_of` gives the one that stands for an address; `pull` brings what is new
-there and removes what is gone there, `push` the other way round. For paths that stand for nothing they do
+there and removes what is deleted there, `push` the other way round. For paths that stand for nothing they do
 nothing. An object is there whole or not at all, and folders are pushed so that what says of others that they
 are whole comes last.
 """
@@ -26,7 +26,7 @@ CACHE = "TRANSFER_JAX_MIRRORS"
 """Variable that names the folder of the copies; `~/.cache/transfer_jax/mirrors` without it."""
 _INDEX, _LOCK = ".mirror.json", ".mirror.lock"
 _REMOTE = re.compile(r"^(gs|s3):/+(.+)$")
-_LAST = ("manifest.json", "records")
+_WRITTEN_LAST = ("manifest.json", "records")
 """Files, and files in folders, that say of others that they are whole."""
 
 
@@ -64,9 +64,9 @@ def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     return root
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """What to call a path in messages: the address that it stands for."""
-    found = _mirror_of(path)
+    found = _find_mirror(path)
     return str(path) if found is None else found.address(path)
 
 
@@ -78,32 +78,32 @@ def pull(path: Path, *, skip: Iterable[str] = (), only: str | None = None) -> No
         skip: Names of folders directly below it to leave out.
         only: Name of the files to bring; all without it.
     """
-    if (found := _mirror_of(path)) is not None:
+    if (found := _find_mirror(path)) is not None:
         found.pull(path, frozenset(skip), only)
 
 
 def push(path: Path, *, skip: Iterable[str] = ()) -> None:
-    """Takes there what has changed here, and removes there what is gone here; arguments as for `pull`."""
-    if (found := _mirror_of(path)) is not None:
+    """Takes there what has changed here, and removes there what is deleted here; arguments as for `pull`."""
+    if (found := _find_mirror(path)) is not None:
         found.push(path, frozenset(skip))
 
 
 def remove(path: Path) -> None:
     """Removes a folder here and there, first there what says that others are whole."""
-    if (found := _mirror_of(path)) is not None:
+    if (found := _find_mirror(path)) is not None:
         found.remove(path)
     shutil.rmtree(path)
 
 
-def mirrored(path: Path) -> bool:
+def is_mirrored(path: Path) -> bool:
     """Whether a path stands for an address."""
-    return _mirror_of(path) is not None
+    return _find_mirror(path) is not None
 
 
 _mirrors: dict[Path, "_Mirror"] = {}
 
 
-def _mirror_of(path: Path) -> "_Mirror | None":
+def _find_mirror(path: Path) -> "_Mirror | None":
     return next((_mirrors[root] for root in (path, *path.parents) if root in _mirrors), None)
 
 
@@ -130,18 +130,18 @@ class _Mirror:
             self._pull(path, skip, only)
 
     def _pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
-        index, there = self._index(), self._there(path)
+        index, there = self._index(), self._remote_tags(path)
 
-        def meant(name: str) -> bool:
+        def is_selected(name: str) -> bool:
             file = self.root / name
-            return not _left_out(file, path, skip) and only in (None, file.name)
+            return not _is_skipped(file, path, skip) and only in (None, file.name)
 
-        for name in [name for name in self._below(path, index) if meant(name) and name not in there]:
+        for name in [name for name in self._below(path, index) if is_selected(name) and name not in there]:
             if index.pop(name)["here"] == _state(self.root / name):
                 (self.root / name).unlink()
         for name, tag in there.items():
             file = self.root / name
-            if not meant(name):
+            if not is_selected(name):
                 continue
             known = index.get(name)
             if known is not None and known["there"] == tag and known["here"] == _state(file):
@@ -157,13 +157,13 @@ class _Mirror:
         index = self._index()
         here = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         names = {self._name(file): file for file in here if not file.name.startswith(".")}
-        names = {name: file for name, file in names.items() if not _left_out(file, path, skip)}
-        gone = [
+        names = {name: file for name, file in names.items() if not _is_skipped(file, path, skip)}
+        deleted = [
             name
             for name in self._below(path, index)
-            if name not in names and not _left_out(self.root / name, path, skip)
+            if name not in names and not _is_skipped(self.root / name, path, skip)
         ]
-        for name in sorted(gone, key=_order, reverse=True):  # First what says that others are whole.
+        for name in sorted(deleted, key=_order, reverse=True):  # First what says that others are whole.
             if self.system.exists(f"{self.path}/{name}"):
                 self.system.rm_file(f"{self.path}/{name}")
             del index[name]
@@ -175,7 +175,7 @@ class _Mirror:
         self._write(index)
 
     def remove(self, path: Path) -> None:
-        there = self._there(path)
+        there = self._remote_tags(path)
         for name in sorted(there, key=_order, reverse=True):
             self.system.rm_file(f"{self.path}/{name}")
         self._write({name: known for name, known in self._index().items() if name not in there})
@@ -185,7 +185,7 @@ class _Mirror:
         own = self._name(path)
         return [name for name in index if own in ("", name) or name.startswith(f"{own}/")]
 
-    def _there(self, path: Path) -> dict[str, Any]:
+    def _remote_tags(self, path: Path) -> dict[str, Any]:
         self.system.invalidate_cache()
         place = f"{self.path}/{self._name(path)}".rstrip("/")
         found = self.system.find(place, detail=True)
@@ -218,8 +218,8 @@ def _state(file: Path) -> list[int] | None:
 
 def _order(name: str) -> tuple[bool, str]:
     parts = name.split("/")
-    return any(part in _LAST for part in parts), name
+    return any(part in _WRITTEN_LAST for part in parts), name
 
 
-def _left_out(file: Path, path: Path, skip: frozenset[str]) -> bool:
+def _is_skipped(file: Path, path: Path, skip: frozenset[str]) -> bool:
     return file != path and path in file.parents and file.relative_to(path).parts[0] in skip

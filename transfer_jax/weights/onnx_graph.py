@@ -58,7 +58,7 @@ class Graph:
             raise ValueError(f"the dimension {size} is not a multiple of {self._batch}")
         return self._size if times == 1 else self.add("Mul", self._size, np.array([times], np.int64))
 
-    def leading_to(self, value: Value, name: str) -> list[onnx.NodeProto]:
+    def nodes_for(self, value: Value, name: str) -> list[onnx.NodeProto]:
         """The nodes that compute a value, in order, and one that gives it a name."""
         source = value if isinstance(value, str) else self._constant(value)
         kept, wanted = [helper.make_node("Identity", [source], [name])], {source}

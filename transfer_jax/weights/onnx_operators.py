@@ -10,7 +10,7 @@ from onnx import helper
 from transfer_jax.weights.onnx_graph import Graph, Operator, Value
 
 
-def _same(operator: str) -> Operator:
+def _direct(operator: str) -> Operator:
     """A primitive that ONNX has, too; operands broadcast there."""
     return lambda graph, equation, *inputs: graph.add(operator, *inputs)
 
@@ -25,7 +25,7 @@ def _reduction(operator: str) -> Operator:
     return reduce
 
 
-def _given(graph: Graph, equation: Any, x: Value) -> Value:
+def _identity(graph: Graph, equation: Any, x: Value) -> Value:
     return x
 
 
@@ -68,10 +68,10 @@ def _slice(graph: Graph, equation: Any, x: Value) -> Value:
     ranges = zip(
         params["start_indices"], params["limit_indices"], params["strides"] or [1] * len(shape), strict=True
     )
-    return _cut(graph, x, {i: r for i, r in enumerate(ranges) if r != (0, shape[i], 1)})
+    return _slice_axes(graph, x, {i: r for i, r in enumerate(ranges) if r != (0, shape[i], 1)})
 
 
-def _cut(graph: Graph, x: Value, ranges: dict[int, tuple[int, int, int]]) -> Value:
+def _slice_axes(graph: Graph, x: Value, ranges: dict[int, tuple[int, int, int]]) -> Value:
     """The start, stop and step along some axes of `x`."""
     if not ranges:
         return x
@@ -87,7 +87,9 @@ def _gather(graph: Graph, equation: Any, x: Value, indices: Value) -> Value:
             min(max(int(index), 0), shape[axis] - sizes[axis])
             for axis, index in zip(axes, indices, strict=True)
         ]
-        cut = _cut(graph, x, {axis: (i, i + sizes[axis], 1) for axis, i in zip(axes, starts, strict=True)})
+        cut = _slice_axes(
+            graph, x, {axis: (i, i + sizes[axis], 1) for axis, i in zip(axes, starts, strict=True)}
+        )
         return _reshape(graph, equation, cut)
     others = tuple(axis for axis in range(len(shape)) if axis not in axes)
     whole = others == numbers.offset_dims and all(sizes[axis] == shape[axis] for axis in others)
@@ -161,7 +163,7 @@ def _window_max(graph: Graph, equation: Any, x: Value) -> Value:
 
 def _window_sum(graph: Graph, equation: Any, x: Value) -> Value:
     mean = _pool(graph, equation, "AveragePool", x, count_include_pad=1)
-    return graph.add("Mul", mean, _like(equation, math.prod(equation.params["window_dimensions"])))
+    return graph.add("Mul", mean, _scalar_like(equation, math.prod(equation.params["window_dimensions"])))
 
 
 def _cast(graph: Graph, equation: Any, x: Value) -> Value:
@@ -184,7 +186,7 @@ def _rsqrt(graph: Graph, equation: Any, x: Value) -> Value:
 
 
 def _erfc(graph: Graph, equation: Any, x: Value) -> Value:
-    return graph.add("Sub", _like(equation, 1), graph.add("Erf", x))
+    return graph.add("Sub", _scalar_like(equation, 1), graph.add("Erf", x))
 
 
 def _square(graph: Graph, equation: Any, x: Value) -> Value:
@@ -192,23 +194,23 @@ def _square(graph: Graph, equation: Any, x: Value) -> Value:
 
 
 def _integer_pow(graph: Graph, equation: Any, x: Value) -> Value:
-    return graph.add("Pow", x, _like(equation, equation.params["y"]))
+    return graph.add("Pow", x, _scalar_like(equation, equation.params["y"]))
 
 
-def _like(equation: Any, number: float) -> np.ndarray:
+def _scalar_like(equation: Any, number: float) -> np.ndarray:
     """A number in the dtype of what the equation computes."""
     return np.array(number, equation.outvars[0].aval.dtype)
 
 
-_SAME = {
+_DIRECT = {
     **{name: name.capitalize() for name in ("add", "sub", "mul", "div", "max", "min", "pow")},
     **{name: name.capitalize() for name in ("exp", "log", "tanh", "erf", "sqrt", "neg", "abs")},
     **{"logistic": "Sigmoid", "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual"},
 }
 OPERATORS: dict[str, Operator] = {
-    **{name: _same(operator) for name, operator in _SAME.items()},
+    **{name: _direct(operator) for name, operator in _DIRECT.items()},
     **{f"reduce_{name}": _reduction(f"Reduce{name.capitalize()}") for name in ("sum", "max", "min")},
-    **dict.fromkeys(("copy", "stop_gradient"), _given),
+    **dict.fromkeys(("copy", "stop_gradient"), _identity),
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,

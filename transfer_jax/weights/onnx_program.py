@@ -20,10 +20,10 @@ from transfer_jax.weights.onnx_operators import OPERATORS
 
 OPSET = 18
 """The version of the operators: that of ONNX 1.13, December 2022."""
-LARGEST = 2**31 - 2**20
+MAX_BYTES = 2**31 - 2**20
 """Bytes of parameters that fit a file of ONNX, with some room for the program."""
 _INLINED = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
-_EXAMPLES = "b"
+_BATCH_SYMBOL = "b"
 
 
 def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
@@ -41,21 +41,21 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
     Raises:
         ValueError: If the function does what has no operator here, or has more than 2 GB of parameters.
     """
-    (batch,) = export.symbolic_shape(_EXAMPLES)
+    (batch,) = export.symbolic_shape(_BATCH_SYMBOL)
     traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
     graph = Graph(batch, "pixels")
     (result,) = _evaluate(graph, traced, ["pixels"])
-    nodes = graph.leading_to(result, "logits")
+    nodes = graph.nodes_for(result, "logits")
     used = {name for node in nodes for name in node.input}
     constants = {name: array for name, array in graph.constants.items() if name in used}
     size = sum(array.nbytes for array in constants.values())
-    if size > LARGEST:
+    if size > MAX_BYTES:
         raise ValueError(f"{size / 1e9:.1f} GB of parameters do not fit an ONNX file, which holds 2 GB")
     program = helper.make_graph(
         nodes,
         "transfer_jax",
-        [_described("pixels", shape)],
-        [_described("logits", traced.out_avals[0].shape[1:])],
+        [_value_info("pixels", shape)],
+        [_value_info("logits", traced.out_avals[0].shape[1:])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     opset = helper.make_opsetid("", OPSET)
@@ -63,8 +63,8 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
     return model.SerializeToString()
 
 
-def _described(name: str, shape: Sequence[int]) -> Any:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_EXAMPLES, *shape])
+def _value_info(name: str, shape: Sequence[int]) -> Any:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_BATCH_SYMBOL, *shape])
 
 
 def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]:

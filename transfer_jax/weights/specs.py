@@ -101,7 +101,7 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
         if not own:
             raise ValueError(
                 f"no weights are known for {model!r}; give the path of a file. "
-                f"Known are those of {_some({spec.model for spec in known.values()})}"
+                f"Known are those of {_first_few({spec.model for spec in known.values()})}"
             )
         return next((spec for spec in own if spec.present()), own[0])
     if weights in known:
@@ -117,6 +117,6 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
     raise ValueError(f"no weights {weights!r} for {model!r}: neither a file nor one of {choices}")
 
 
-def _some(names: set[str], count: int = 8) -> str:
+def _first_few(names: set[str], count: int = 8) -> str:
     more = f" and {len(names) - count} others" if len(names) > count else ""
     return ", ".join(sorted(names)[:count]) + more

@@ -11,7 +11,7 @@ from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.key_mapping import Naming, to_library
+from transfer_jax.weights.key_mapping import KeyMap, to_library
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -28,7 +28,7 @@ class FileKind:
     write: Callable[[SavedModel, Classifier, str], bytes]
 
 
-def kind_of(library: str) -> FileKind:
+def file_kind(library: str) -> FileKind:
     """The kind of file that a library reads."""
     return _KINDS.get(library, FileKind(".safetensors", _safetensors))
 
@@ -60,27 +60,27 @@ def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
         import h5py
     except ImportError:
         raise ImportError('exporting for Keras needs h5py: pip install "transfer_jax[keras]"') from None
-    naming = Naming(saved.model, library)
-    arrays = to_library(saved.model, _in_order(saved.model, model), library)
-    inside = naming.normalization
-    if inside is not None:
-        arrays = {**_normalization(inside, saved.preprocessing), **arrays}
+    key_map = KeyMap(saved.model, library)
+    arrays = to_library(saved.model, _in_keras_order(saved.model, model), library)
+    normalization_layer = key_map.normalization
+    if normalization_layer is not None:
+        arrays = {**_normalization(normalization_layer, saved.preprocessing), **arrays}
     layers: dict[str, list[str]] = {}
     for key in arrays:
         layers.setdefault(key.split("/")[0], []).append(key)
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs["layer_names"] = _encoded(layers)
+        file.attrs["layer_names"] = _encode_names(layers)
         file.attrs["keras_version"] = b"3.0.0"  # of the order of arrays; without it Keras 2 assumes that of 1
         for layer, keys in layers.items():
             group = file.create_group(layer)
-            group.attrs["weight_names"] = _encoded(keys)
+            group.attrs["weight_names"] = _encode_names(keys)
             for key in keys:
                 group[key] = arrays[key]
     return content.getvalue()
 
 
-def _in_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
+def _in_keras_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
     """The arrays as Keras has them: along the network, and of a layer the kernel first."""
     blocks, order, shape = model.backbone.block_names, family_of(name).keras_order, variant_of(name).shape
 
@@ -96,12 +96,12 @@ def _in_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
 
 
 def _normalization(layer: str, expected: Preprocessing) -> dict[str, np.ndarray]:
-    """What normalizes pixels, divided by 255, inside of the network as they are here ahead of it."""
+    """What normalizes pixels, divided by 255, normalization_layer of the network as they are here ahead of it."""
     mean, std = (np.array(values, np.float32) / 255 for values in (expected.mean, expected.std))
     return {f"{layer}/mean": mean, f"{layer}/variance": std * std, f"{layer}/count": np.array(0, np.int32)}
 
 
-def _encoded(names: Sequence[str] | dict[str, list[str]]) -> np.ndarray:
+def _encode_names(names: Sequence[str] | dict[str, list[str]]) -> np.ndarray:
     return np.array([name.encode() for name in names])
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transfer_jax.weights.readers.flax_tree import block_by_block
+from transfer_jax.weights.readers.flax_tree import split_scanned_blocks
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 
@@ -27,7 +27,7 @@ def test_arrays_of_all_blocks_are_divided_and_read_once(key, shape, expected):
         reads.append(key)
         return array
 
-    loaders, infos = block_by_block({key: load}, {key: ArrayInfo(shape, "float64")})
+    loaders, infos = split_scanned_blocks({key: load}, {key: ArrayInfo(shape, "float64")})
     assert list(loaders) == list(infos) == expected
     rows = [loader() for loader in loaders.values()]
     assert reads == [key]

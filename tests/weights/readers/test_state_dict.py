@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transfer_jax.weights.readers.allowed_globals import OldParameter, TensorRef
+from transfer_jax.weights.readers.allowed_globals import LegacyParameter, TensorRef
 from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.state_dict import WRAPPERS, find_state_dict
 
@@ -19,7 +19,7 @@ T, U = (TensorRef(key, np.dtype(np.float32), 0, (), ()) for key in "01")
         ({"model": {"state_dict": {"a": T}, "other": U}}, {"a": T}),
         ({"state_dict": {"a": T}, "model": "resnet50", "ema": {}}, {"a": T}),
         ({"anything": {"inner": {"a": T}}}, {"a": T}),
-        ({"a": OldParameter(T)}, {"a": T}),
+        ({"a": LegacyParameter(T)}, {"a": T}),
         ({"module.a": T, "module.b": U}, {"a": T, "b": U}),
         ({"module._orig_mod.a": T}, {"a": T}),
         ({"module.a": T, "b": U}, {"module.a": T, "b": U}),

@@ -156,7 +156,7 @@ def test_a_refusal_is_one_printable_line(craft, write):
             "state of a dict",
         ),
         (lambda c: b"]" + c.mapping({"append": b"N"}) + b"b", "state of a list"),
-        (lambda c: c.name("torch.nn.parameter", "Parameter") + b")\x81}b", "state of a OldParameter"),
+        (lambda c: c.name("torch.nn.parameter", "Parameter") + b")\x81}b", "state of a LegacyParameter"),
         (lambda c: b"(ctorch\nSize\n)o", "opcode OBJ"),
         (lambda c: b"(itorch\nSize\n", "opcode INST"),
         (lambda c: c.name("torch", "Size") + b")}\x92", "opcode NEWOBJ_EX"),

@@ -9,31 +9,31 @@ from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpoin
 from transfer_jax.weights.readers.keras import is_keras, read_keras
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
-from transfer_jax.weights.readers.orbax import orbax_in, read_orbax
-from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors, safetensors_in
-from transfer_jax.weights.readers.safetensors_index import index_in, is_index, read_index
+from transfer_jax.weights.readers.orbax import find_orbax, read_orbax
+from transfer_jax.weights.readers.safetensors import find_safetensors, is_safetensors, read_safetensors
+from transfer_jax.weights.readers.safetensors_index import find_index, is_index, read_index
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
 __all__ = ["FORMATS", "ArrayInfo", "CheckpointError", "LazyWeights", "UnsafeCheckpointError", "read_weights"]
 
 
-def _nothing_in(folder: Path) -> None:
+def _find_nothing(folder: Path) -> None:
     """What a format that has no folders finds in one."""
 
 
 class _Format(NamedTuple):
     matches: Callable[[bytes, int], bool]  # of the file's first bytes and its size
     read: Callable[[Path, str | None], LazyWeights]
-    find_in: Callable[[Path], Path | None] = _nothing_in  # what to read of a folder
+    find: Callable[[Path], Path | None] = _find_nothing  # what to read of a folder
 
 
 # To add a format, add a line: the first that matches is taken.
 _FORMATS = {
-    "safetensors": _Format(is_safetensors, read_safetensors, safetensors_in),
-    "safetensors-index": _Format(is_index, read_index, index_in),
+    "safetensors": _Format(is_safetensors, read_safetensors, find_safetensors),
+    "safetensors-index": _Format(is_index, read_index, find_index),
     "keras": _Format(is_keras, read_keras),
     "npz": _Format(is_npz, read_npz),
-    "orbax": _Format(lambda head, size: False, read_orbax, orbax_in),
+    "orbax": _Format(lambda head, size: False, read_orbax, find_orbax),
     "torch": _Format(is_torch, read_torch),
 }
 
@@ -90,9 +90,9 @@ def read_weights(
 
 def _read_folder(folder: Path, format: str | None, entry: str | None) -> LazyWeights:
     for name in FORMATS if format is None else (format,):
-        found = _FORMATS[name].find_in(folder)
+        found = _FORMATS[name].find(folder)
         if found is not None:
             return _FORMATS[name].read(found, entry)
-    known = ", ".join(name for name, known in _FORMATS.items() if known.find_in is not _nothing_in)
+    known = ", ".join(name for name, known in _FORMATS.items() if known.find is not _find_nothing)
     wanted = "" if format is None else f" of the format {format!r}"
     raise FileNotFoundError(f"no weight file at {folder}: a folder without one{wanted}; known are {known}")

@@ -78,7 +78,7 @@ class TensorRef:
 
 
 @dataclasses.dataclass(slots=True)
-class OldParameter:
+class LegacyParameter:
     """`torch.nn.Parameter` as PyTorch before 0.4 pickled it: created empty, then given its tensor."""
 
     tensor: TensorRef | None = None
@@ -86,7 +86,7 @@ class OldParameter:
 
 def as_tensor(value: object) -> TensorRef | None:
     """Returns the tensor that `value` is or wraps, or None."""
-    if isinstance(value, OldParameter):
+    if isinstance(value, LegacyParameter):
         return value.tensor
     return value if isinstance(value, TensorRef) else None
 
@@ -139,25 +139,25 @@ def _tensor(storage: object, offset: object, size: object, stride: object, dtype
     )
 
 
-def _counted(args: tuple[Any, ...], low: int, high: int) -> tuple[Any, ...]:
+def _check_arity(args: tuple[Any, ...], low: int, high: int) -> tuple[Any, ...]:
     if not low <= len(args) <= high:
         raise CheckpointError(f"a call in the pickle has {len(args)} arguments, expected {low} to {high}")
     return args
 
 
 def _rebuild_tensor(args: tuple[Any, ...]) -> TensorRef:
-    return _tensor(*_counted(args, 4, 4))
+    return _tensor(*_check_arity(args, 4, 4))
 
 
 def _rebuild_tensor_v2(args: tuple[Any, ...]) -> TensorRef:
-    storage, offset, size, stride, *rest = _counted(args, 6, 7)
+    storage, offset, size, stride, *rest = _check_arity(args, 6, 7)
     if rest[2:] and rest[2]:
         raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
     return _tensor(storage, offset, size, stride)
 
 
 def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
-    storage, offset, size, stride, _, _, dtype, *rest = _counted(args, 7, 8)
+    storage, offset, size, stride, _, _, dtype, *rest = _check_arity(args, 7, 8)
     if rest and rest[0]:
         raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
     if dtype is None:
@@ -166,26 +166,26 @@ def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
 
 
 def _rebuild_parameter(args: tuple[Any, ...]) -> TensorRef:
-    tensor = as_tensor(_counted(args, 3, 4)[0])
+    tensor = as_tensor(_check_arity(args, 3, 4)[0])
     if tensor is None:
         raise CheckpointError(f"a parameter is built on a {type(args[0]).__name__} where a tensor is due")
     return tensor
 
 
-def _old_parameter(args: tuple[Any, ...]) -> OldParameter:
-    _counted(args, 0, 0)
-    return OldParameter()
+def _legacy_parameter(args: tuple[Any, ...]) -> LegacyParameter:
+    _check_arity(args, 0, 0)
+    return LegacyParameter()
 
 
 def _size(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    (size,) = _counted(args, 1, 1)
+    (size,) = _check_arity(args, 1, 1)
     if not (isinstance(size, tuple | list) and len(size) <= _MAX_DIMENSIONS):
         raise CheckpointError("torch.Size is given something that is not a size")
     return tuple(size)
 
 
 def _ordered_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
-    pairs = _counted(args, 0, 1)[0] if args else []  # Python 2 passes the items
+    pairs = _check_arity(args, 0, 1)[0] if args else []  # Python 2 passes the items
     if not (isinstance(pairs, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs)):
         raise CheckpointError("OrderedDict is given something that is not a list of pairs")
     for key, _ in pairs:
@@ -202,7 +202,7 @@ def _allowed() -> dict[tuple[str, str], Global]:
         ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
-        ("torch.nn.parameter", "Parameter"): _old_parameter,
+        ("torch.nn.parameter", "Parameter"): _legacy_parameter,
     }
     table = {key: Global(".".join(key), call=call) for key, call in calls.items()}
     for name, dtype in DTYPES.items():

@@ -14,7 +14,7 @@ class UnsafeCheckpointError(CheckpointError):
 
 
 @contextlib.contextmanager
-def naming(path: str | PathLike[str]) -> Iterator[None]:
+def error_prefix(path: str | PathLike[str]) -> Iterator[None]:
     """Puts the file's name in front of every `CheckpointError` raised inside, as a single line.
 
     Raises:

@@ -17,7 +17,7 @@ _MAX_BLOCKS = 1000  # no network has more; a damaged file may say anything
 Loaders = Mapping[str, Callable[[], np.ndarray]]
 
 
-def parameters(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
+def parameter_keys(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
     """The keys of the parameters, by their names without what is in front of all of them.
 
     Args:
@@ -41,7 +41,7 @@ def parameters(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
     return found
 
 
-def block_by_block(
+def split_scanned_blocks(
     loaders: Loaders, infos: Mapping[str, ArrayInfo]
 ) -> tuple[dict[str, Callable[[], np.ndarray]], dict[str, ArrayInfo]]:
     """Divides arrays that hold a layer of all blocks, `encoderblock/`, into those of `encoderblock_0/` ….

@@ -45,9 +45,9 @@ class Hdf5:
         self._h5py: Any = h5py
         self._size = len(data)
         self._seen: set[int] = set()
-        _check_heaps(data)
-        with _damaged():
-            self.root: Any = h5py.File(_Window(data), "r").id
+        _check_string_heaps(data)
+        with _h5py_errors():
+            self.root: Any = h5py.File(_MemoryFile(data), "r").id
 
     def child(self, group: Any, name: str) -> Any:
         """The group or array of a name in a group; None if there is none.
@@ -56,7 +56,7 @@ class Hdf5:
             CheckpointError: if the name is a link to elsewhere.
         """
         raw = name.encode()
-        with _damaged(name):
+        with _h5py_errors(name):
             if name in ("", ".", "..") or raw not in group:
                 return None
             if group.links.get_info(raw).type != self._h5py.h5l.TYPE_HARD:
@@ -78,7 +78,7 @@ class Hdf5:
         Raises:
             CheckpointError: if a name is a link to elsewhere, or the group was given before.
         """
-        with _damaged():
+        with _h5py_errors():
             address = int(self._h5py.h5o.get_info(group).addr)
             if address in self._seen:
                 raise CheckpointError("damaged or hostile HDF5 file: a group is in two places, or in itself")
@@ -100,7 +100,7 @@ class Hdf5:
         Raises:
             CheckpointError: if it takes more bytes than there are in the file, or does not hold numbers.
         """
-        with _damaged(path):
+        with _h5py_errors(path):
             layout = array.get_create_plist()
             if layout.get_external_count():
                 raise CheckpointError(f"refused: the array {path[:200]!r} lies in another file")
@@ -122,7 +122,7 @@ class Hdf5:
 
     def read(self, path: str, array: Any) -> np.ndarray:
         """The values of an array that `info` was asked for."""
-        with _damaged(path):
+        with _h5py_errors(path):
             found = np.asarray(self._h5py.Dataset(array)[()])
         dtype = _dtype(path, found.dtype)
         if dtype == ml_dtypes.bfloat16:
@@ -135,7 +135,7 @@ class Hdf5:
         Raises:
             CheckpointError: if it is something else.
         """
-        with _damaged(name):
+        with _h5py_errors(name):
             if not self._h5py.h5a.exists(group, name.encode()):
                 return None
             attribute = self._h5py.h5a.open(group, name.encode())
@@ -152,7 +152,7 @@ class Hdf5:
             return [item.decode() if isinstance(item, bytes) else str(item) for item in found.reshape(-1)]
 
 
-class _Window(io.RawIOBase):
+class _MemoryFile(io.RawIOBase):
     """Bytes as a file to read."""
 
     def __init__(self, data: memoryview) -> None:
@@ -176,7 +176,7 @@ class _Window(io.RawIOBase):
         return len(part)
 
 
-def _check_heaps(data: memoryview) -> None:
+def _check_string_heaps(data: memoryview) -> None:
     """Looks for what would make the HDF5 library loop for ever.
 
     Strings of any length lie in heaps: a head, then objects, each with its number, references and size. One
@@ -195,7 +195,7 @@ def _check_heaps(data: memoryview) -> None:
 
 
 @contextlib.contextmanager
-def _damaged(name: str = "") -> Iterator[None]:
+def _h5py_errors(name: str = "") -> Iterator[None]:
     """Makes a `CheckpointError` of what h5py raises inside."""
     try:
         yield

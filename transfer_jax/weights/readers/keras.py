@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.weights.readers import hdf5, zip_members
-from transfer_jax.weights.readers.errors import CheckpointError, naming
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.hdf5 import Hdf5
 from transfer_jax.weights.readers.keras_config import Layer, Layers, read_layers
 from transfer_jax.weights.readers.lazy_weights import LazyWeights
@@ -43,7 +43,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
 _AUTOMATIC = re.compile(rf"^(?P<own>{'|'.join(_VARIABLES)})(_(?P<number>[1-9]\d{{0,8}}))?/")
 _UNNAMED = re.compile(r"(layer_scale/)[Vv]ariable(_\d+)?$")
 """ConvNeXt's scale, the one variable that Keras gives no name."""
-_OLD = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+_KERAS1_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 """Variables as Keras 1 calls them; files published in its time have them still."""
 
 
@@ -67,7 +67,7 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
         ImportError: if h5py is not installed; says how to get it.
         CheckpointError: if the file is damaged or truncated, or its arrays are not simply in it.
     """
-    with naming(path), path.open("rb") as file:
+    with error_prefix(path), path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         view, config = memoryview(data), {}
         if data[:4] == zip_members.MAGIC:
@@ -85,7 +85,7 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
             if key in arrays:
                 raise CheckpointError(f"two arrays have the name {key[:200]!r}")
             arrays[key] = array
-        arrays = _counted(arrays if entry is None else _inside(arrays, entry))
+        arrays = _renumbered(arrays if entry is None else _entry_arrays(arrays, entry))
         if not arrays:
             raise CheckpointError("the file holds no weights of a Keras model")
         infos = {key: hdf.info(key, array) for key, array in arrays.items()}
@@ -94,11 +94,11 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
 
 
 def _read(path: Path, hdf: Hdf5, key: str, array: Any) -> Any:
-    with naming(path):
+    with error_prefix(path):
         return hdf.read(key, array)
 
 
-def _inside(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
+def _entry_arrays(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
     """The arrays of one layer, by what follows its name."""
     found = {key.removeprefix(f"{entry}/"): a for key, a in arrays.items() if key.startswith(f"{entry}/")}
     if not found:
@@ -108,7 +108,7 @@ def _inside(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
     return found
 
 
-def _counted(arrays: dict[str, Any]) -> dict[str, Any]:
+def _renumbered(arrays: dict[str, Any]) -> dict[str, Any]:
     """The arrays with layers without a name of their own, as `conv2d_97`, numbered from 0 for each class."""
     numbers: dict[str, set[int]] = {}
     for key in arrays:
@@ -116,27 +116,27 @@ def _counted(arrays: dict[str, Any]) -> dict[str, Any]:
             numbers.setdefault(found["own"], set()).add(int(found["number"] or 0))
     ranks = {own: {number: rank for rank, number in enumerate(sorted(of))} for own, of in numbers.items()}
 
-    def counted(key: re.Match[str]) -> str:
+    def renumbered(key: re.Match[str]) -> str:
         rank = ranks[key["own"]][int(key["number"] or 0)]
         return f"{key['own']}_{rank}/" if rank else f"{key['own']}/"
 
-    return {_AUTOMATIC.sub(counted, key): array for key, array in arrays.items()}
+    return {_AUTOMATIC.sub(renumbered, key): array for key, array in arrays.items()}
 
 
 def _arrays(hdf: Hdf5, config: Layers) -> Iterator[tuple[str, Any]]:
     for group in (hdf.root, hdf.child(hdf.root, "model_weights")):
-        names = _chunked(hdf, group, "layer_names") if hdf.is_group(group) else None
+        names = _read_names(hdf, group, "layer_names") if hdf.is_group(group) else None
         if names is not None:
-            yield from _legacy(hdf, group, names)
+            yield from _legacy_arrays(hdf, group, names)
             return
-    yield from _numbered(hdf, hdf.root, config)
+    yield from _keras3_arrays(hdf, hdf.root, config)
 
 
-def _legacy(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any]]:
+def _legacy_arrays(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any]]:
     """The arrays as `.h5` has them: by the names of layers, and of the variables in each."""
     for layer in layers:
         inside = hdf.find(group, layer)
-        names = _chunked(hdf, inside, "weight_names") if hdf.is_group(inside) else None
+        names = _read_names(hdf, inside, "weight_names") if hdf.is_group(inside) else None
         if names is None:
             raise CheckpointError(f"the file has nothing of its layer {layer[:200]!r}")
         separable = any("pointwise_kernel" in name for name in names)
@@ -144,12 +144,12 @@ def _legacy(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any
             array = hdf.find(inside, name)
             if array is None or hdf.is_group(array):
                 raise CheckpointError(f"the layer {layer[:200]!r} has no array {name[:200]!r}")
-            inner = _inner(layer, name)
+            inner = _variable_name(layer, name)
             key = _UNNAMED.sub(r"\1gamma", f"{layer.replace('/', '_')}/{inner}")
             yield key if separable else re.sub(r"/depthwise_kernel$", "/kernel", key), array
 
 
-def _inner(layer: str, name: str) -> str:
+def _variable_name(layer: str, name: str) -> str:
     """A variable's name in its layer: without the scopes and the layer in front, and the `:0` behind."""
     name = name.removesuffix(":0")
     scoped = re.search(rf"(?:^|/){re.escape(layer)}(?:_\d+)?/(.+)$", name)
@@ -158,10 +158,10 @@ def _inner(layer: str, name: str) -> str:
     if "/" in name or not name.startswith(f"{layer}_"):
         return name
     old = _NUMBERED.sub("", name.removeprefix(f"{layer}_"))
-    return _OLD.get(old, old)
+    return _KERAS1_NAMES.get(old, old)
 
 
-def _chunked(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
+def _read_names(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
     """An attribute's names; where they are many, they are in `name0`, `name1` …."""
     found = hdf.strings(group, name)
     if found is not None:
@@ -173,10 +173,10 @@ def _chunked(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
     return [item for chunk in chunks for item in chunk] if chunks else None
 
 
-def _numbered(
+def _keras3_arrays(
     hdf: Hdf5, group: Any, config: Layers, own: str = "", prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Any]]:
-    """The arrays as Keras 3 has them: by the class and number of each layer, mostly with its name beside.
+    """The arrays as Keras 3 has them: by the class and number of each layer, mostly with its name variables_group.
 
     Args:
         hdf: the file.
@@ -200,10 +200,10 @@ def _numbered(
         for inner, layer in hdf.children(found) if name in _LISTS else ((name, found),):
             if hdf.is_group(layer) and (own or inner not in _NOT_WEIGHTS):
                 known = config.get(inner, Layer(inner, {}))
-                beside = hdf.child(layer, "vars")
-                stored = hdf.strings(beside, "name") if hdf.is_group(beside) else None
+                variables_group = hdf.child(layer, "vars")
+                stored = hdf.strings(variables_group, "name") if hdf.is_group(variables_group) else None
                 title = (stored[0] if stored else known.name).replace("/", "_")
-                yield from _numbered(hdf, layer, known.inside, inner, f"{prefix}{title}/", depth + 1)
+                yield from _keras3_arrays(hdf, layer, known.inside, inner, f"{prefix}{title}/", depth + 1)
 
 
 def _variables(own: str, count: int) -> Sequence[str]:

@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from transfer_jax.weights.readers import zip_members
-from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.flax_tree import block_by_block, parameters
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
+from transfer_jax.weights.readers.flax_tree import parameter_keys, split_scanned_blocks
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file, release, view
 
@@ -44,7 +44,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 class _Member(NamedTuple):
     start: int  # of its bytes in the file, and where they end
     stop: int
-    packed: bool
+    compressed: bool
     checksum: int  # CRC-32 of the header and the values
     header: int  # bytes ahead of the values
     dtype: np.dtype[Any]
@@ -76,7 +76,7 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
         CheckpointError: if the file is damaged or truncated, would grow without measure, or an array is none
             of numbers.
     """
-    with naming(path), path.open("rb") as file:
+    with error_prefix(path), path.open("rb") as file:
         data = map_file(path)
         members = {}
         for name, info in zip_members.read_members(file).items():
@@ -87,20 +87,20 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
         total = sum(member.nbytes for member in members.values())
         if total > _MAX_RATIO * len(data) + _SMALL:
             raise CheckpointError(f"its arrays take {total} bytes, too many for a file of {len(data)}")
-        chosen = {key: members[full] for key, full in parameters(members, entry).items()}
+        chosen = {key: members[full] for key, full in parameter_keys(members, entry).items()}
         if not chosen:
             raise CheckpointError("the file holds no arrays")
     loaders = {key: functools.partial(_read, path, data, key, member) for key, member in chosen.items()}
     infos = {key: ArrayInfo(member.shape, str(member.dtype)) for key, member in chosen.items()}
-    return LazyWeights(path, *block_by_block(loaders, infos))
+    return LazyWeights(path, *split_scanned_blocks(loaders, infos))
 
 
 def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
-    start, stop = zip_members.locate(data, info, packed=True)
-    packed = info.compress_type != zipfile.ZIP_STORED
+    start, stop = zip_members.locate(data, info, allow_deflate=True)
+    compressed = info.compress_type != zipfile.ZIP_STORED
     begin = (
-        _unpack(data, start, stop, _MAX_HEADER, name)
-        if packed
+        _decompress(data, start, stop, _MAX_HEADER, name)
+        if compressed
         else data[start : min(stop, start + _MAX_HEADER)]
     )
     if begin[:6] != _MAGIC or len(begin) < 12 or begin[6] not in (1, 2, 3):
@@ -122,7 +122,7 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
     member = _Member(
         start=start,
         stop=stop,
-        packed=packed,
+        compressed=compressed,
         checksum=info.CRC,
         header=header,
         dtype=_DTYPES[found["dtype"]],
@@ -141,24 +141,26 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
 def _read(path: Path, data: mmap.mmap, name: str, member: _Member) -> np.ndarray:
     release(data)
     buffer, offset = data, member.start + member.header
-    with naming(path):
-        if member.packed:
+    with error_prefix(path):
+        if member.compressed:
             size = member.header + member.nbytes
-            buffer, offset = _unpack(data, member.start, member.stop, size, name), member.header
+            buffer, offset = _decompress(data, member.start, member.stop, size, name), member.header
             checksum = zlib.crc32(buffer)
         else:
             with memoryview(data) as whole, whole[member.start : member.stop] as stored:
                 checksum = zlib.crc32(stored)
-        if checksum != member.checksum or (member.packed and len(buffer) != member.header + member.nbytes):
+        if checksum != member.checksum or (
+            member.compressed and len(buffer) != member.header + member.nbytes
+        ):
             raise CheckpointError(f"damaged: array {name[:200]!r} does not match its checksum")
     order = "F" if member.fortran else "C"
     return view(buffer, offset, member.shape, member.dtype, order=order, swap=member.swap)
 
 
-def _unpack(data: mmap.mmap, start: int, stop: int, size: int, name: str) -> bytes:
+def _decompress(data: mmap.mmap, start: int, stop: int, size: int, name: str) -> bytes:
     """The first `size` bytes of a compressed member, or as many as there are."""
-    with memoryview(data) as whole, whole[start:stop] as packed:
+    with memoryview(data) as whole, whole[start:stop] as compressed:
         try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, size)
         except zlib.error as error:
             raise CheckpointError(f"damaged: array {name[:200]!r} cannot be decompressed: {error}") from None

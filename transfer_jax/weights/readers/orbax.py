@@ -9,8 +9,8 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy)
 import numpy as np
 
 from transfer_jax.malloc import share_freed_memory
-from transfer_jax.weights.readers.errors import CheckpointError, naming
-from transfer_jax.weights.readers.flax_tree import parameters
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
+from transfer_jax.weights.readers.flax_tree import parameter_keys
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.safetensors import parse_json
 
@@ -21,10 +21,10 @@ _MAX_RATIO, _SMALL = 100, 1 << 20
 """How many times the size of the folder its arrays may have together, and how many bytes they always may."""
 _ARRAYS = ("jax.Array", "np.ndarray")
 _KINDS = frozenset("biufcV")
-_SECONDS = 300
+_TIMEOUT_SECONDS = 300
 
 
-def orbax_in(folder: Path) -> Path | None:
+def find_orbax(folder: Path) -> Path | None:
     """The folder of the arrays: itself, or the only one in it, as `default`, `state` or `params`."""
     if (folder / _METADATA).is_file():
         return folder
@@ -45,14 +45,14 @@ def read_orbax(path: Path, entry: str | None = None) -> LazyWeights:
     Raises:
         CheckpointError: if the checkpoint is damaged, incomplete or would grow without measure.
     """
-    with naming(path):
+    with error_prefix(path):
         if not (path / _METADATA).is_file():
             raise CheckpointError(f"no checkpoint of Orbax: there is no {_METADATA}")
         if (path / _METADATA).stat().st_size > _MAX_METADATA:
             raise CheckpointError(f"{_METADATA} has more than {_MAX_METADATA} bytes")
         metadata = parse_json((path / _METADATA).read_bytes())
         names = _names(metadata)
-        names = {key: names[full] for key, full in parameters(names, entry).items()}
+        names = {key: names[full] for key, full in parameter_keys(names, entry).items()}
         if not names:
             raise CheckpointError("the checkpoint holds no arrays")
         limit = _MAX_RATIO * sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) + _SMALL
@@ -130,14 +130,14 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
         "recheck_cached_data": False,
     }
     try:
-        return tensorstore.open(spec, open=True, read=True, context=_context()).result(_SECONDS)
+        return tensorstore.open(spec, open=True, read=True, context=_context()).result(_TIMEOUT_SECONDS)
     except (ValueError, OSError, TimeoutError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"array {key[:200]!r} cannot be opened: {str(error)[:300]}") from None
 
 
 def _read(path: Path, key: str, store: Any) -> np.ndarray:
-    with naming(path):
+    with error_prefix(path):
         try:
-            return np.asarray(store.read(order="C").result(_SECONDS), order="C")
+            return np.asarray(store.read(order="C").result(_TIMEOUT_SECONDS), order="C")
         except (ValueError, OSError, TimeoutError, RuntimeError, MemoryError) as error:
             raise CheckpointError(f"array {key[:200]!r} cannot be read: {str(error)[:300]}") from None

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from transfer_jax.weights.readers.errors import CheckpointError, naming
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file, release, view
 
@@ -32,7 +32,7 @@ def is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= min(size - 8, _MAX_HEADER)
 
 
-def safetensors_in(folder: Path) -> Path | None:
+def find_safetensors(folder: Path) -> Path | None:
     """The file of a saved model in a folder."""
     return next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
 
@@ -47,7 +47,7 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
     Raises:
         CheckpointError: if the file is damaged, names an array twice, or has a dtype that numpy lacks.
     """
-    with naming(path):
+    with error_prefix(path):
         if entry is not None:
             raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
         data = map_file(path)
@@ -88,14 +88,14 @@ def parse_json(raw: bytes) -> Any:
         CheckpointError: if it is none.
     """
     try:
-        return json.loads(raw, object_pairs_hook=_once, parse_constant=_refused)
+        return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"damaged: invalid JSON: {type(error).__name__}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
@@ -104,7 +104,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refused(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise CheckpointError(f"damaged: {constant} is no JSON")
 
 

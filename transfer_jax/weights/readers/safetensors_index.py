@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_jax.weights.readers.errors import CheckpointError, naming
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.lazy_weights import LazyWeights
 from transfer_jax.weights.readers.safetensors import parse_json, read_safetensors
 
@@ -19,7 +19,7 @@ def is_index(head: bytes, size: int) -> bool:
     return head.lstrip().startswith(b"{") and size <= _MAX_INDEX
 
 
-def index_in(folder: Path) -> Path | None:
+def find_index(folder: Path) -> Path | None:
     """The index in a folder: that of transformers, or else the only one."""
     found = sorted(folder.glob("*.safetensors.index.json"))
     return folder / _NAME if folder / _NAME in found else found[0] if len(found) == 1 else None
@@ -35,7 +35,7 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
     Raises:
         CheckpointError: if the index is damaged, leads out of the folder, or is not that of the files.
     """
-    with naming(path):
+    with error_prefix(path):
         if entry is not None:
             raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
         if path.stat().st_size > _MAX_INDEX:
@@ -55,7 +55,7 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
             if not (path.parent / name).is_file():
                 raise CheckpointError(f"the index names the file {name!r}, which is missing")
     shards = {name: read_safetensors(path.parent / name) for name in names}
-    with naming(path):
+    with error_prefix(path):
         for key, name in places.items():
             if key not in shards[name]:
                 raise CheckpointError(f"the index has {key[:200]!r} in {name!r}, which has it not")

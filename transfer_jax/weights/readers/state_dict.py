@@ -23,7 +23,7 @@ WRAPPERS = (
 
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _MAX_DEPTH = 8
-_SHOWN = 8
+_MAX_LISTED = 8
 
 
 def find_state_dict(tree: object, entry: str | None = None) -> dict[str, TensorRef]:
@@ -50,7 +50,7 @@ def find_state_dict(tree: object, entry: str | None = None) -> dict[str, TensorR
         everything = list(_candidates(tree, ""))
         found = [(name, tensors) for name, tensors in everything if name == entry]
         if everything and not found:
-            names = _listed(name for name, _ in everything)
+            names = _list_names(name for name, _ in everything)
             raise CheckpointError(f"the checkpoint has no state dict {entry!r}, only {names}")
     if not found:
         raise CheckpointError("the checkpoint holds no dictionary of named tensors")
@@ -102,13 +102,13 @@ def _join(path: str, key: object) -> str:
 
 
 def _ambiguous(names: Iterable[str]) -> str:
-    return f"the checkpoint holds several state dicts; name one as the entry: {_listed(names)}"
+    return f"the checkpoint holds several state dicts; name one as the entry: {_list_names(names)}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list_names(names: Iterable[str]) -> str:
     every = list(names)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(ascii(name[:100]) for name in every[:_SHOWN]) + more
+    more = f" and {len(every) - _MAX_LISTED} more" if len(every) > _MAX_LISTED else ""
+    return ", ".join(ascii(name[:100]) for name in every[:_MAX_LISTED]) + more
 
 
 def _without_prefixes(tensors: dict[str, TensorRef]) -> dict[str, TensorRef]:

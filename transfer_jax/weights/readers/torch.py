@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from transfer_jax.weights.readers import torch_legacy, torch_zip
-from transfer_jax.weights.readers.errors import CheckpointError, naming
+from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file
 from transfer_jax.weights.readers.state_dict import find_state_dict
@@ -33,7 +33,7 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
         UnsafeCheckpointError: if the file asks for more than rebuilding tensors.
         CheckpointError: if the file is damaged, truncated, compressed, or no single state dict is in it.
     """
-    with naming(path), path.open("rb") as file:
+    with error_prefix(path), path.open("rb") as file:
         data = map_file(path)
         is_zip = data[:4] == MAGIC
         archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)

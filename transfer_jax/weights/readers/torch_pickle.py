@@ -10,7 +10,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-from transfer_jax.weights.readers.allowed_globals import Global, OldParameter, as_tensor, check_key, resolve
+from transfer_jax.weights.readers.allowed_globals import (
+    Global,
+    LegacyParameter,
+    as_tensor,
+    check_key,
+    resolve,
+)
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
 
 _MAX_OPCODES = 2_000_000  # a checkpoint has a few dozen for each tensor; bounds time and memory
@@ -120,7 +126,7 @@ class PickleReader:
     def _literal(self, value: object) -> None:
         self._stack.append(value)
 
-    def _counted(self, layout: str, decode: Callable[[bytes], object]) -> None:
+    def _sized(self, layout: str, decode: Callable[[bytes], object]) -> None:
         raw = self._take(self._number(layout))
         try:
             self._stack.append(decode(raw))
@@ -194,7 +200,7 @@ class PickleReader:
         if type(target) is dict and isinstance(state, dict):
             return  # attributes of an OrderedDict, `_metadata` in practice; dropped
         tensor = as_tensor(state[0]) if isinstance(state, tuple) and state else None
-        if not isinstance(target, OldParameter) or tensor is None:
+        if not isinstance(target, LegacyParameter) or tensor is None:
             raise UnsafeCheckpointError(
                 f"refused: the pickle sets the state of a {type(target).__name__}. Nothing was executed"
             )
@@ -224,15 +230,15 @@ class PickleReader:
         ord("M"): lambda self: self._literal(self._number("<H")),
         ord("J"): lambda self: self._literal(self._number("<i")),
         ord("G"): lambda self: self._literal(self._number(">d")),
-        0x8A: lambda self: self._counted("<B", lambda raw: int.from_bytes(raw, "little", signed=True)),
-        ord("X"): lambda self: self._counted("<I", _text),
-        0x8C: lambda self: self._counted("<B", _text),
-        0x8D: lambda self: self._counted("<Q", _text),
-        ord("T"): lambda self: self._counted("<I", _python2_text),
-        ord("U"): lambda self: self._counted("<B", _python2_text),
-        ord("B"): lambda self: self._counted("<I", bytes),
-        ord("C"): lambda self: self._counted("<B", bytes),
-        0x8E: lambda self: self._counted("<Q", bytes),
+        0x8A: lambda self: self._sized("<B", lambda raw: int.from_bytes(raw, "little", signed=True)),
+        ord("X"): lambda self: self._sized("<I", _text),
+        0x8C: lambda self: self._sized("<B", _text),
+        0x8D: lambda self: self._sized("<Q", _text),
+        ord("T"): lambda self: self._sized("<I", _python2_text),
+        ord("U"): lambda self: self._sized("<B", _python2_text),
+        ord("B"): lambda self: self._sized("<I", bytes),
+        ord("C"): lambda self: self._sized("<B", bytes),
+        0x8E: lambda self: self._sized("<Q", bytes),
         ord(")"): lambda self: self._tuple(0),
         0x85: lambda self: self._tuple(1),
         0x86: lambda self: self._tuple(2),

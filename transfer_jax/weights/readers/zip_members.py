@@ -41,21 +41,21 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, packed: bool = False) -> tuple[int, int]:
+def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, allow_deflate: bool = False) -> tuple[int, int]:
     """Returns where the bytes of a member begin and end.
 
     Args:
         data: the mapped file.
         info: what the directory says of the member.
-        packed: whether it may be compressed, by DEFLATE; its bytes are then those of the compressed member.
+        allow_deflate: whether it may be compressed, by DEFLATE; its bytes are then those of the compressed member.
 
     Raises:
-        CheckpointError: if it is packed otherwise, encrypted, not the directory's, or not all in the file.
+        CheckpointError: if it is allow_deflate otherwise, encrypted, not the directory's, or not all in the file.
     """
     name = info.orig_filename
-    if packed and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if allow_deflate and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError(f"the zip member {name!r} is compressed, and not by DEFLATE")
-    deflated = packed and info.compress_type == zipfile.ZIP_DEFLATED
+    deflated = allow_deflate and info.compress_type == zipfile.ZIP_DEFLATED
     if not deflated and (info.compress_type, info.compress_size) != (zipfile.ZIP_STORED, info.file_size):
         raise CheckpointError(f"the zip member {name!r} is compressed, which neither PyTorch nor Keras does")
     if info.flag_bits & _ENCRYPTED:
