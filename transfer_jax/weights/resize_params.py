@@ -57,7 +57,7 @@ def _resample(
     old, new = _grid(len(array)), _grid(count)
     if not (old and new):
         return None
-    weights = (_averaging if resampling.averages else _nearest)(old, new, old / (new + resampling.excess))
+    weights = (_averaging if resampling.antialias else _nearest)(old, new, old / (new + resampling.offset))
     grid = array.reshape(old, old, -1).astype(np.float64)
     grid = np.einsum("ih,jw,hwc->ijc", weights, weights, grid).reshape(count, -1)
     return grid.astype(array.dtype), f"{path} resampled from {old}x{old} to {new}x{new}"
