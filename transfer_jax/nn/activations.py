@@ -1,6 +1,7 @@
-"""Activations, computed in float32 at least and rounded once.
+"""Activation functions that compute in at least float32 and round the result once.
 
-In half precision XLA on a CPU rounds behind every operation, which takes twice as long and is less exact.
+In half precision, XLA on a CPU rounds after every operation, which takes twice as long and is less exact. All
+functions apply to arrays of any shape and return the dtype of their input.
 """
 
 import functools
@@ -24,29 +25,29 @@ def _rounded_once(activation: Activation) -> Activation:
 
 @_rounded_once
 def gelu(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, exactly (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    """Applies the exact Gaussian error linear unit (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
     return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
 
 
 @_rounded_once
 def gelu_tanh(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, approximated by a hyperbolic tangent."""
+    """Applies the Gaussian error linear unit in its approximation by a hyperbolic tangent."""
     return jax.nn.gelu(x, approximate=True)
 
 
 @_rounded_once
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """The Gaussian error linear unit, approximated by a sigmoid."""
+    """Applies the Gaussian error linear unit in its approximation by a sigmoid."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
 @_rounded_once
 def silu(x: jax.Array) -> jax.Array:
-    """The sigmoid linear unit, `x * sigmoid(x)`, alias swish."""
+    """Applies the sigmoid linear unit `x * sigmoid(x)`, also called swish."""
     return jax.nn.silu(x)
 
 
 @_rounded_once
 def hard_swish(x: jax.Array) -> jax.Array:
-    """The piecewise `x * relu6(x + 3) / 6` (Howard et al. 2019, arXiv:1905.02244)."""
+    """Applies the hard swish `x * relu6(x + 3) / 6` (Howard et al. 2019, arXiv:1905.02244)."""
     return jax.nn.hard_swish(x)

@@ -1,8 +1,7 @@
-"""The share of a batch that a program sees: all of it, or the rows of one device among several.
+"""The shard of a batch that a program computes on: the whole batch, or the rows of one device.
 
-What a layer computes over a batch, or draws for its rows, is written with these functions, so that the
-numbers are those of one device, whatever the devices. A program of one device among several is traced inside
-`use_shard`.
+Layers use these functions for statistics over a batch and for random numbers by row. The results then do not
+depend on the number of devices. A program that computes on one shard is traced inside `use_shard`.
 """
 
 import contextlib
@@ -27,11 +26,12 @@ class BatchShard:
     """One of several equal parts of a batch, in the order of the devices.
 
     Attributes:
-        axes: Names of the axes of devices that the rows are spread over; none on one device.
-        count: Number of parts.
-        sync: Whether batch statistics are taken over all parts, and not over each alone.
-        gather: Completes arrays of a model that are spread over devices.
-        spread: Divides an array along an axis among devices that work on the same rows.
+        axes: Names of the mesh axes that the rows are sharded over; empty on one device.
+        count: Number of shards.
+        sync: True takes batch statistics over all shards; False takes them over each shard alone.
+        gather: Function that gathers the sharded arrays of a model, by path.
+        shard_kernel: Function `(array, axis)` that shards an array over the devices that work on the same
+            rows.
     """
 
     axes: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ _current: contextvars.ContextVar[BatchShard] = contextvars.ContextVar("shard", d
 
 @contextlib.contextmanager
 def use_shard(shard: BatchShard) -> Iterator[None]:
-    """Traces a program that sees one share of a batch."""
+    """Traces the code inside the context as a program that computes on one shard of a batch."""
     token = _current.set(shard)
     try:
         yield
@@ -56,45 +56,51 @@ def use_shard(shard: BatchShard) -> Iterator[None]:
 
 
 def gather(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The whole of arrays that may be spread over devices."""
+    """Returns whole arrays from arrays, by path, that may be sharded over devices."""
     return _current.get().gather(arrays)
 
 
 def shard_kernel(array: jax.Array, axis: int) -> jax.Array:
-    """The same array, divided along an axis among the devices that work on the same rows, if it can be."""
+    """Shards an array along an axis over the devices that work on the same rows, if that divides evenly."""
     return _current.get().shard_kernel(array, axis)
 
 
 def mean(tree: Any) -> Any:
-    """The mean of each array over all shares."""
+    """Returns the mean of each array over all shards."""
     axes = _current.get().axes
     return jax.lax.pmean(tree, axes) if axes else tree
 
 
 def batch_mean(x: jax.Array) -> jax.Array:
-    """The mean per channel of `(batch, height, width, channels)`, over all shares if they are in step."""
+    """Returns the mean per channel of `(batch, height, width, channels)`, over all shards if they sync."""
     own = x.mean(axis=(0, 1, 2))
     return mean(own) if _current.get().sync else own
 
 
 def gather_rows(x: jax.Array) -> jax.Array:
-    """The rows of all shares, `(count x rows, …)`, of an array with this share's rows first."""
+    """Gathers the rows of all shards: `(rows, …)` becomes `(count x rows, …)`, in the order of the shards."""
     axes = _current.get().axes
     return jax.lax.all_gather(x, axes, tiled=True) if axes else x
 
 
 def row_indices(rows: int) -> jax.Array:
-    """The places `(rows,)` in the whole batch of this share's rows."""
+    """Returns the indices `(rows,)` of this shard's rows in the whole batch."""
     axes = _current.get().axes
     first = jax.lax.axis_index(axes) * rows if axes else 0
     return first + jnp.arange(rows)
 
 
 def global_rows(rows: int) -> int:
-    """The rows of the whole batch, of which this share has so many."""
+    """Returns the number of rows of the whole batch, given the number of rows of one shard."""
     return rows * _current.get().count
 
 
 def sample_rows(key: jax.Array, rows: int, sample: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Random arrays `(rows, …)`, each drawn by `function` from a key of its row's place in the batch."""
+    """Draws random arrays `(rows, …)`, each from a key that depends on the row's index in the whole batch.
+
+    Args:
+        key: Key of the whole batch.
+        rows: Number of rows of this shard.
+        sample: Function from a key to the random array of one row.
+    """
     return jax.vmap(lambda index: sample(jax.random.fold_in(key, index)))(row_indices(rows))

@@ -1,9 +1,9 @@
-"""Two-dimensional convolution that lowers well on every platform.
+"""Two-dimensional convolution with a fast implementation on every platform.
 
-Accelerators get XLA's own convolution, forward and backward. On a CPU that lowering is far from what the
-machine can do for kernels of some kinds: depthwise ones, written here as one multiply-add per tap of the
-kernel; 1x1 ones, as a matrix product; 3x3 ones with many channels, by `winograd`; in bfloat16 any with many
-channels, as a matrix product per tap, since XLA's own convolution works in float32.
+GPUs and TPUs use XLA's own convolution, forward and backward. On a CPU, XLA's convolution is slow for some
+kernels, which are implemented here: depthwise kernels as one multiply-add per tap of the kernel, 1x1 kernels
+as a matrix product, and 3x3 kernels with many channels by `winograd`. In bfloat16, all other kernels with
+many channels are a matrix product per tap, because XLA's own convolution computes in float32.
 """
 
 import functools
@@ -31,25 +31,26 @@ def conv2d(
 ) -> jax.Array:
     """Convolves images with a kernel.
 
-    Differentiable in reverse mode. Sums of half-precision arrays are kept in float32.
+    It is differentiable in reverse mode. Sums of half-precision arrays are accumulated in float32.
 
     Args:
         x: Images `(batch, height, width, channels)`.
-        kernel: `(height, width, channels / groups, out channels)`, of the dtype of `x`.
-        strides: Step of the kernel, in pixels, in both directions.
-        padding: `SAME`, `VALID`, or the zeros (before, after) for height and for width.
-        groups: Number of channel groups; as many as there are channels makes it depthwise.
+        kernel: `(height, width, channels / groups, out channels)`, in the dtype of `x`.
+        strides: Stride of the kernel, in pixels, in both directions.
+        padding: `SAME`, `VALID`, or the numbers of zeros (before, after) for height and for width.
+        groups: Number of channel groups. As many groups as channels make a depthwise convolution.
 
     Returns:
         `(batch, out height, out width, out channels)`.
 
     Raises:
-        ValueError: If the shapes do not fit each other.
+        ValueError: If the channels do not match the kernel and the groups.
     """
     kernel_size, depth, out = kernel.shape[:2], kernel.shape[2], kernel.shape[3]
     if x.shape[-1] != depth * groups or out % groups:
         raise ValueError(
-            f"{x.shape[-1]} channels do not fit a kernel of shape {kernel.shape} in {groups} groups"
+            f"{x.shape[-1]} channels do not match a kernel of shape {kernel.shape} in {groups} groups; "
+            "the kernel needs (height, width, channels / groups, a multiple of groups)"
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel_size, (strides, strides), padding)
@@ -85,14 +86,15 @@ def _pointwise_gradients(x, kernel, dy, window):
         edges = [size - 1 - (out - 1) * step for size, out in zip(x.shape[1:3], dy.shape[1:3], strict=True)]
         between = [(0, 0, 0), *((0, edge, step - 1) for edge in edges), (0, 0, 0)]
         dx = lax.pad(dx, jnp.zeros((), dx.dtype), between)
-    # Over rows of pixels, in this order: what transposing the product would give copies the larger operand.
+    # A product over rows of pixels, in this order: the transpose of the forward product copies the larger
+    # operand.
     rows = x[:, ::step, ::step].reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     dkernel = lax.dot_general(*rows, (((0,), (0,)), ((), ())))
     return dx, dkernel.reshape(kernel.shape)
 
 
 def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """The matrix product over channels; sums in float32 are also what XLA is fastest at in half precision."""
+    """Returns the matrix product over channels; sums in float32 are also the fastest in half precision."""
     channels = (((3,), (0,)), ((), ()))
     return lax.dot_general(x, weights, channels, preferred_element_type=sum_dtype(x.dtype))
 
@@ -103,7 +105,7 @@ def _by_taps_forward(x, kernel, window):
 
 
 def _gradients_by(forward):
-    """Without a stride the gradient of images is a convolution too; that of kernels is best left to XLA."""
+    """Returns gradients that use `forward` for images without a stride, and XLA for kernels."""
 
     def gradients(x, kernel, dy, window):
         if window.stride > 1:

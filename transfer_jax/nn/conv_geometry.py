@@ -1,4 +1,4 @@
-"""How the kernel of a convolution moves over images."""
+"""Stride, padding and groups of a convolution, and the positions of its kernel on an image."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Window(NamedTuple):
-    """How a kernel moves over images.
+    """The stride, the padding and the groups of a convolution.
 
     Attributes:
-        stride: Its step in pixels, in both directions.
-        padding: The zeros around an image, in pixels: above and below it, left and right of it.
+        stride: Stride of the kernel in pixels, in both directions.
+        padding: Zeros around an image, in pixels: (above, below), (left, right).
         groups: Number of channel groups.
     """
 
@@ -24,7 +24,12 @@ class Window(NamedTuple):
     groups: int = 1
 
     def positions(self, shape: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-        """Rows and columns of the output, for images of a shape and a kernel of `size` pixels."""
+        """Returns the rows and columns of the output.
+
+        Args:
+            shape: Shape of the images, `(batch, height, width, channels)`.
+            size: Height and width of the kernel, in pixels.
+        """
         (top, bottom), (left, right) = self.padding
         height, width = shape[1] + top + bottom, shape[2] + left + right
         return (height - size[0]) // self.stride + 1, (width - size[1]) // self.stride + 1
@@ -32,7 +37,15 @@ class Window(NamedTuple):
     def pixels_per_tap(
         self, x: jax.Array, size: Sequence[int]
     ) -> Iterator[tuple[tuple[int, int], jax.Array]]:
-        """The taps of a kernel of `size` pixels, each with the pixels that it sees, one per position."""
+        """Yields each tap of a kernel, with the pixels it is multiplied with.
+
+        Args:
+            x: Images `(batch, height, width, channels)`.
+            size: Height and width of the kernel, in pixels.
+
+        Yields:
+            The row and column of the tap, and `(batch, out height, out width, channels)`.
+        """
         (rows, columns), stride = self.positions(x.shape, size), self.stride
         x = pad(x, self.padding)
         for i, j in kernel_taps(size):
@@ -40,23 +53,26 @@ class Window(NamedTuple):
             yield (i, j), lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
 
     def gradient_window(self, size: Sequence[int]) -> "Window":
-        """With a stride of 1: that of the flipped kernel over gradients, which gives the images' gradient."""
+        """Returns the window of the flipped kernel over gradients, which gives the gradient of the images.
+
+        It is valid for a stride of 1 only.
+        """
         low_high = zip(self.padding, size, strict=True)
         rows, columns = ((taps - 1 - low, taps - 1 - high) for (low, high), taps in low_high)
         return Window(1, (rows, columns), self.groups)
 
 
 def pad(x: jax.Array, padding: Padding, value: float = 0.0) -> jax.Array:
-    """Images `(batch, height, width, channels)` with a value around; negative counts cut off."""
+    """Pads images `(batch, height, width, channels)` with a value; negative counts crop them."""
     low_high_interior = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
     return lax.pad(x, jnp.asarray(value, x.dtype), low_high_interior)
 
 
 def kernel_taps(size: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The row and column of every tap of a kernel of `size` pixels."""
+    """Returns the row and column of every tap of a kernel of `size` (height, width) pixels."""
     return ((i, j) for i in range(size[0]) for j in range(size[1]))
 
 
 def sum_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
-    """That of sums of products: at least float32."""
+    """Returns the dtype for sums of products: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)

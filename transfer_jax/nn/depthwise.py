@@ -1,4 +1,4 @@
-"""Depthwise convolution for CPUs: a kernel for each channel, as one multiply-add per tap."""
+"""Depthwise convolution for CPUs, as one multiply-add per tap of the kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ from transfer_jax.nn.conv_geometry import Window, kernel_taps, pad, sum_dtype
 
 
 def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The convolution, which XLA makes one loop.
+    """Convolves each channel with its own kernel; XLA fuses all taps into one loop.
 
     Args:
         x: Images `(batch, height, width, channels)`.
         kernel: `(height, width, 1, channels)`.
-        window: How the kernel moves.
+        window: Stride and padding.
 
     Returns:
         `(batch, out height, out width, channels)`.
@@ -26,16 +26,22 @@ def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
-    """The gradient of the images: `dy` correlated with the flipped kernel.
+    """Returns the gradient of the images: `dy` correlated with the flipped kernel.
 
-    With a stride, the pixels of a stride x stride tile see different taps. Each position in the tile is a
-    small convolution without a stride, and the tiles are put together afterwards; spreading `dy` out with
-    zeros instead would cost stride² times as much.
+    With a stride, the pixels of a stride x stride tile depend on different taps. Each position in the tile is
+    a small convolution without a stride, and the results are interleaved. Padding `dy` with zeros between its
+    pixels would cost stride² times as much.
+
+    Args:
+        shape: Shape of the images, `(batch, height, width, channels)`.
+        kernel: `(height, width, 1, channels)`.
+        dy: Gradient of the output, `(batch, out height, out width, channels)`.
+        window: Stride and padding.
     """
     stride = window.stride
 
     def along(axis: int, phase: int) -> tuple[slice, tuple[int, int]]:
-        """The taps that the pixels `phase, phase + stride, …` see, and the zeros to put around `dy`."""
+        """Returns the taps that apply to the pixels `phase, phase + stride, …`, and the padding of `dy`."""
         low = window.padding[axis][0]
         tiles, behind = -(-shape[1 + axis] // stride), (phase + low) // stride
         taps = slice((phase + low) % stride, None, stride)
@@ -51,20 +57,27 @@ def image_gradient(shape: tuple[int, ...], kernel: jax.Array, dy: jax.Array, win
         return pixels(0, 0)
     tiles = jnp.stack([jnp.stack([pixels(i, j) for j in range(stride)], 3) for i in range(stride)], 2)
     batch, height, _, width, _, channels = tiles.shape
-    whole = tiles.reshape(batch, height * stride, width * stride, channels)
-    return whole[:, : shape[1], : shape[2]]
+    image = tiles.reshape(batch, height * stride, width * stride, channels)
+    return image[:, : shape[1], : shape[2]]
 
 
 def kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
-    """The gradient of the kernel: per tap, the sum over images and pixels of `dy` times the shifted image.
+    """Returns the gradient of the kernel: per tap, the sum over pixels of `dy` times the shifted image.
 
-    XLA's reduction over all but the last axis runs element by element, so the sums over images and rows are
-    written as a loop that adds whole rows, and only the sum over the width is left to a reduction. Several
-    rows a step are a little faster on jax 0.12 and six times slower on 0.10.
+    XLA's reduction over all but the last axis runs element by element. The sums over images and rows are
+    therefore a loop that adds whole rows, and only the sum over the width is a reduction. Several rows in a
+    step are a little faster on jax 0.12 and six times slower on 0.10.
 
-    Rows are flat, since loops over the few channels of an early layer are too short to run at full speed, and
-    flat before the loop, since XLA vectorizes nothing where it has to take a position apart into column and
-    channel. For the same reason the columns that a tap sees with a stride are put side by side first.
+    Rows are flattened, because loops over the few channels of an early layer are too short to run at full
+    speed. They are flattened before the loop, because XLA does not vectorize code that divides a position
+    into column and channel. For the same reason, the columns of each phase of a stride are made contiguous
+    first.
+
+    Args:
+        x: Images `(batch, height, width, channels)`.
+        kernel: `(height, width, 1, channels)`; only its shape and dtype are used.
+        dy: Gradient of the output, `(batch, out height, out width, channels)`.
+        window: Stride and padding.
     """
     stride, kernel_size = window.stride, kernel.shape[:2]
     images, (batch, height, width, channels) = pad(x, window.padding), dy.shape

@@ -1,4 +1,4 @@
-"""Counts the multiply-adds of a function, without running or compiling it."""
+"""The number of multiply-adds of a function, counted without running or compiling it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,21 +9,21 @@ from jax.extend import core
 
 
 def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
-    """Multiply-adds of a function's convolutions and matrix products: what papers call its FLOPs.
+    """Counts the multiply-adds of a function's convolutions and matrix products; papers call them FLOPs.
 
     Args:
         function: A pure function.
-        *args: Arrays, or their shapes.
+        *args: Its arguments: arrays, or `jax.ShapeDtypeStruct`.
 
     Returns:
-        The count. Of several branches, the most costly is taken; the body of a loop is counted as often as it
-        runs, or once where that depends on data.
+        The count. Of several branches, the most expensive one counts. The body of a loop counts as often as
+        it runs, or once if that depends on data.
     """
     return jaxpr_multiply_adds(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def jaxpr_multiply_adds(jaxpr: core.Jaxpr) -> int:
-    """The same of a function that was traced."""
+    """Counts the multiply-adds of a traced function; see `multiply_adds`."""
     return sum(map(_equation_multiply_adds, jaxpr.eqns))
 
 
@@ -44,7 +44,7 @@ def _equation_multiply_adds(equation: Any) -> int:
     if name == "cond":
         return max(inner)
     times = params["length"] if name == "scan" else 1
-    if name == "shard_map":  # Its body is what one device does.
+    if name == "shard_map":  # Its body is the program of one device.
         times = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
     return sum(inner) * times
 

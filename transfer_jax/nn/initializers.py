@@ -1,8 +1,8 @@
-"""The values that parameters begin with or, in an abstract model, only their shapes.
+"""Initial values of parameters or, in an abstract model, their shapes only.
 
-Tracing a large network for its shapes takes longer than reading its weights, and compiling what would draw
-its values longer than drawing them. So a layer asks a source for its arrays: `NumpyRngs` draws them with NumPy,
-`ShapeRngs` gives only shapes, and nothing is traced or compiled.
+Tracing a large network for its shapes takes longer than reading its weights, and compiling the program that
+draws its initial values takes longer than drawing them. Initializers therefore work without tracing or
+compiling: with `NumpyRngs` they draw arrays with NumPy, with `ShapeRngs` they return shapes.
 """
 
 import math
@@ -15,17 +15,17 @@ import numpy as np
 from flax import nnx
 
 _DEVIATION = 0.8796256610342398
-"""Standard deviation of a normal distribution that is cut off at two standard deviations."""
+"""The standard deviation of a normal distribution that is truncated at two standard deviations."""
 
 
 class ShapeRngs(nnx.Rngs):
-    """Stands in for a source of random numbers; what is built with it has shapes for arrays."""
+    """A source of shapes instead of random numbers, for abstract models."""
 
     def __init__(self) -> None:
-        """Takes no seed."""
+        """Needs no seed."""
 
     def params(self) -> Any:
-        """None in place of a key, which the initializers of this module understand."""
+        """Returns None instead of a key; the initializers of this module then return shapes."""
         return None
 
 
@@ -33,31 +33,36 @@ class NumpyRngs(nnx.Rngs):
     """A source of random numbers for the initializers of this module.
 
     Args:
-        seed: One number or several; the same ones give the same arrays.
+        *seed: One or more integers. The same integers give the same arrays.
     """
 
     def __init__(self, *seed: int) -> None:
         self._generator = np.random.default_rng(seed)
 
     def params(self) -> Any:
-        """The generator, in place of a key."""
+        """Returns the NumPy generator, which the initializers of this module use instead of a key."""
         return self._generator
 
 
 def constant(value: float) -> nnx.Initializer:
-    """All of one value."""
+    """Returns an initializer that fills an array with one value."""
     return _initializer(lambda source, shape: np.full(shape, value, np.float32))
 
 
 def normal(deviation: float) -> nnx.Initializer:
-    """Draws from a normal distribution."""
+    """Returns an initializer that draws from a normal distribution of mean 0.
+
+    Args:
+        deviation: Its standard deviation.
+    """
     return _initializer(lambda source, shape: deviation * source.standard_normal(shape, np.float32))
 
 
 def _truncated(axis: int, gain: float) -> nnx.Initializer:
-    """Draws from a normal distribution, cut off at two deviations, of the variance `gain / fan`.
+    """Returns an initializer that draws from a truncated normal distribution of variance `gain / fan`.
 
-    The fan of a kernel `(…, inputs, outputs)` is its length along an axis times its size in pixels.
+    It is truncated at two standard deviations. The fan of a kernel `(…, inputs, outputs)` is its length along
+    `axis` times its size in pixels.
     """
 
     def draw(source: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -71,7 +76,7 @@ def _truncated(axis: int, gain: float) -> nnx.Initializer:
 
 
 def _initializer(draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> nnx.Initializer:
-    """What NNX calls with the source, the shape and the dtype of a parameter."""
+    """Returns an NNX initializer, which is called with the source, the shape and the dtype of a parameter."""
 
     def initial(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Any:
         del out_sharding
@@ -83,7 +88,7 @@ def _initializer(draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarr
 zeros, ones = constant(0.0), constant(1.0)
 
 fan_in = _truncated(-2, 1.0)
-"""For linear maps. Source: LeCun et al. 1998, "Efficient BackProp"."""
+"""The initializer of linear layers. Source: LeCun et al. 1998, "Efficient BackProp"."""
 
 fan_out = _truncated(-1, 2.0)
-"""For convolutions. Source: He et al. 2015, arXiv:1502.01852."""
+"""The initializer of convolutions. Source: He et al. 2015, arXiv:1502.01852."""

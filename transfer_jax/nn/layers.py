@@ -1,4 +1,8 @@
-"""The layers that network families are written in."""
+"""Layers of the network families.
+
+All of them take `rngs`, a `NumpyRngs` for real parameters or a `ShapeRngs` for an abstract model. Images are
+`(batch, height, width, channels)`.
+"""
 
 from collections.abc import Callable
 
@@ -13,13 +17,13 @@ from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
 
 
 class Linear(nnx.Linear):
-    """A linear map of the last axis.
+    """A linear layer over the last axis: `(…, in_features)` to `(…, out_features)`.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
         use_bias: Whether to add a bias.
-        rngs: Source of the initial kernel.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> None:
@@ -29,12 +33,12 @@ class Linear(nnx.Linear):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Normalization over the last axis.
+    """Layer normalization over the last axis.
 
     Args:
         features: Channels.
-        epsilon: Added to the variance.
-        rngs: Says whether the model is abstract.
+        epsilon: Value added to the variance.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-6, rngs: nnx.Rngs) -> None:
@@ -42,13 +46,13 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class GroupNorm(nnx.GroupNorm):
-    """Normalization over groups of channels.
+    """Group normalization: over groups of channels and all pixels.
 
     Args:
         features: Channels.
         groups: Number of groups.
-        epsilon: Added to the variance.
-        rngs: Says whether the model is abstract.
+        epsilon: Value added to the variance.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(self, features: int, groups: int, *, epsilon: float, rngs: nnx.Rngs) -> None:
@@ -58,20 +62,20 @@ class GroupNorm(nnx.GroupNorm):
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Normalization per channel, with running statistics.
+    """Batch normalization per channel of `(batch, height, width, channels)`, with running statistics.
 
     Args:
         features: Channels.
-        epsilon: Added to the variance.
-        momentum: Share of the old running statistics that a training step keeps.
-        use_scale: Whether channels are scaled behind it.
-        rngs: Says whether the model is abstract.
+        epsilon: Value added to the variance.
+        momentum: Fraction of the old running statistics that a training step keeps.
+        use_scale: Whether there is a scale per channel.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(
         self, features: int, *, epsilon: float, momentum: float, use_scale: bool = True, rngs: nnx.Rngs
     ) -> None:
-        # Not NNX's: that one always allocates the statistics.
+        # This does not call NNX's constructor, which always allocates the statistics.
         self.mean = nnx.BatchStat(zeros(rngs.params(), (features,)))
         self.var = nnx.BatchStat(ones(rngs.params(), (features,)))
         self.scale = nnx.Param(ones(rngs.params(), (features,))) if use_scale else None
@@ -81,9 +85,10 @@ class BatchNorm(nnx.BatchNorm):
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Normalizes by the running statistics, or by those of the batch, which they take up.
+        """Normalizes `x` by the running statistics or, in training mode, by the batch's, and updates them.
 
-        It is a factor and an addend per channel: the gradient takes two sums over pixels.
+        The normalization is one factor and one addend per channel, so its gradient takes two sums over
+        pixels.
         """
         gain, shift = self.affine() if self.use_running_average else self.affine(*self._statistics(x))
         return (x * gain + shift).astype(x.dtype)
@@ -91,7 +96,12 @@ class BatchNorm(nnx.BatchNorm):
     def affine(
         self, mean: jax.Array | None = None, var: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """The factor and the addend per channel, with the running statistics unless others are given."""
+        """Returns the factor and the addend per channel, each `(channels,)`.
+
+        Args:
+            mean: Mean per channel; None takes the running mean.
+            var: Variance per channel; None takes the running variance.
+        """
         mean = self.mean[...] if mean is None else mean
         var = self.var[...] if var is None else var
         assert self.bias is not None
@@ -101,7 +111,7 @@ class BatchNorm(nnx.BatchNorm):
         return gain, self.bias[...] - mean * gain
 
     def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance per channel of the batch, which the running statistics take up."""
+        """Returns mean and variance per channel of the batch, and updates the running statistics."""
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = batch_mean(x)
         var = jnp.maximum(batch_mean(x * x) - mean * mean, 0.0)
@@ -112,17 +122,17 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class Conv(nnx.Module):
-    """A convolution over `(batch, height, width, channels)`.
+    """A convolution of `(batch, height, width, in_features)`; see `conv2d`.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
         kernel_size: Side of the square kernel, or its height and width, in pixels.
-        strides: Step of the kernel, in pixels.
-        padding: `SAME`, `VALID`, or zeros on every side in pixels.
-        groups: Number of channel groups; `in_features` makes it depthwise.
+        strides: Stride of the kernel, in pixels.
+        padding: `SAME`, `VALID`, or the number of zeros on every side.
+        groups: Number of channel groups; `in_features` groups make a depthwise convolution.
         use_bias: Whether to add a bias.
-        rngs: Source of the initial kernel.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(
@@ -155,21 +165,21 @@ class Conv(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """Convolution, batch normalization and, if given, an activation.
+    """A convolution, a batch normalization and an optional activation.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
         kernel_size: As for `Conv`.
-        strides: Step of the kernel, in pixels.
+        strides: Stride of the kernel, in pixels.
         padding: As for `Conv`.
         groups: Number of channel groups.
         use_bias: Whether the convolution has a bias.
-        use_scale: Whether the normalization has a factor per channel.
-        epsilon: Added to the variance.
-        momentum: Share of the old running statistics that a training step keeps.
-        activation: Applied last; None leaves the output linear.
-        rngs: Source of the initial kernel.
+        use_scale: Whether the normalization has a scale per channel.
+        epsilon: Value added to the variance.
+        momentum: Fraction of the old running statistics that a training step keeps.
+        activation: Activation after the normalization; None for no activation.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(
@@ -205,7 +215,7 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if self.norm.use_running_average:
-            # Folded into the kernel, the normalization is one addition per pixel.
+            # The scale is folded into the kernel, which leaves one addition per pixel.
             gain, shift = self.norm.affine()
             x = self.conv(x, gain) + shift.astype(x.dtype)
         else:
@@ -214,13 +224,13 @@ class ConvNorm(nnx.Module):
 
 
 class NormAct(nnx.Module):
-    """Batch normalization and an activation, ahead of a convolution.
+    """A batch normalization and an activation, which come before a convolution.
 
     Args:
         features: Channels.
-        epsilon: Added to the variance.
-        momentum: Share of the old running statistics that a training step keeps.
-        activation: Applied last.
+        epsilon: Value added to the variance.
+        momentum: Fraction of the old running statistics that a training step keeps.
+        activation: Activation after the normalization.
         rngs: Source of the initial parameters.
     """
 
@@ -241,17 +251,20 @@ class NormAct(nnx.Module):
 
 
 class GlobalPool(nnx.Module):
-    """The mean over height and width: `(batch, height, width, channels)` to `(batch, channels)`."""
+    """Global average pooling: `(batch, height, width, channels)` to `(batch, channels)`."""
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return x.mean(axis=(1, 2))
 
 
 class FlattenPool(nnx.Module):
-    """Averages over a grid of `size` x `size` bins, and flattens it: height, width, channels.
+    """Average pooling to `size` x `size` bins, flattened to `(batch, size x size x channels)`.
 
-    The bins are those of PyTorch's `AdaptiveAvgPool2d`: they overlap where the image is no multiple of the
-    grid.
+    The bins are those of PyTorch's `AdaptiveAvgPool2d`. They overlap if the image's side is not a multiple of
+    `size`.
+
+    Args:
+        size: Number of bins along height and along width.
     """
 
     def __init__(self, size: int) -> None:
@@ -263,7 +276,7 @@ class FlattenPool(nnx.Module):
         return x.reshape(x.shape[0], -1)
 
     def _bins(self, length: int) -> np.ndarray:
-        """The weight of each pixel in each bin, `(size, length)`."""
+        """Returns the weight of each pixel in each bin, `(size, length)`."""
         weights = np.zeros((self.size, length), np.float32)
         for index in range(self.size):
             start, stop = index * length // self.size, -(-(index + 1) * length // self.size)
@@ -272,11 +285,11 @@ class FlattenPool(nnx.Module):
 
 
 class Dropout(nnx.Dropout):
-    """Dropout whose mask depends on a row's place in the batch, not on the devices that share the batch.
+    """Dropout with a mask that depends on a row's index in the whole batch, not on the number of devices.
 
     Args:
-        rate: Share that is dropped.
-        broadcast_dims: Axes along which all or nothing is dropped; not the first.
+        rate: Fraction of the values to drop.
+        broadcast_dims: Axes along which all values are dropped together; not the first axis.
     """
 
     def __init__(self, rate: float, broadcast_dims: tuple[int, ...] = ()) -> None:
@@ -288,7 +301,7 @@ class Dropout(nnx.Dropout):
         if self.deterministic or not self.rate:
             return x
         if rngs is None:
-            raise ValueError("dropout in training mode needs rngs")
+            raise ValueError("dropout in training mode needs rngs; pass rngs=nnx.Rngs(seed) or call eval()")
         shape = tuple(1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape))
         stays = 1 - self.rate
         kept = sample_rows(rngs.dropout(), len(x), lambda key: jax.random.bernoulli(key, stays, shape[1:]))
@@ -296,11 +309,11 @@ class Dropout(nnx.Dropout):
 
 
 class DropPath(Dropout):
-    """Stochastic depth: drops a whole residual branch per image (Huang et al. 2016, arXiv:1603.09382).
+    """Stochastic depth, which drops a residual branch for some images (Huang et al. 2016, arXiv:1603.09382).
 
     Args:
-        rate: Share of the images whose branch is dropped.
-        ndim: Axes of the branch.
+        rate: Fraction of the images whose branch is dropped.
+        ndim: Number of axes of the branch's output.
     """
 
     def __init__(self, rate: float, *, ndim: int = 4) -> None:
@@ -308,12 +321,12 @@ class DropPath(Dropout):
 
 
 class LayerScale(nnx.Module):
-    """A learnt factor per channel on a residual branch (Touvron et al. 2021, arXiv:2103.17239).
+    """A learned scale per channel of a residual branch (Touvron et al. 2021, arXiv:2103.17239).
 
     Args:
         features: Channels.
-        initial: The factor in the beginning.
-        rngs: Says whether the model is abstract.
+        initial: Initial value of the scale.
+        rngs: Source of the initial parameters.
     """
 
     def __init__(self, features: int, initial: float, rngs: nnx.Rngs) -> None:
@@ -324,7 +337,7 @@ class LayerScale(nnx.Module):
 
 
 class Identity(nnx.Module):
-    """Gives back what it is given."""
+    """A layer that returns its input."""
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return x

@@ -1,7 +1,7 @@
-"""Functions that a CPU and accelerators compute in different ways.
+"""Functions with one implementation for CPUs and another one for accelerators.
 
-The choice falls when a function is lowered, not when it is traced, so compiling ahead of time for another
-platform is not affected.
+The implementation is chosen when a function is lowered, not when it is traced. Compiling ahead of time for
+another platform therefore gives the right one.
 """
 
 import functools
@@ -12,18 +12,18 @@ import jax
 from jax import lax
 
 Function = Callable[..., jax.Array]
-"""Called with arrays, then with what is static."""
+"""A function of arrays and, as its last argument, of static data."""
 Gradients = Callable[..., tuple[jax.Array, ...]]
-"""Called with the arrays of a function, the gradient of its result, and what is static."""
+"""A function of the arrays of a `Function`, the gradient of its result, and its static data."""
 
 
 def by_platform(on_cpu: Function, elsewhere: Function, gradients_on_cpu: Gradients | None = None) -> Function:
-    """The function that is `on_cpu` on a CPU and `elsewhere` anywhere else, forward and backward.
+    """Returns a function that runs `on_cpu` on CPUs and `elsewhere` on other platforms, with gradients.
 
     Args:
-        on_cpu: The function for CPUs.
-        elsewhere: The same function for other platforms.
-        gradients_on_cpu: Its gradients for CPUs; None for those of `on_cpu`.
+        on_cpu: Implementation for CPUs.
+        elsewhere: Implementation for other platforms.
+        gradients_on_cpu: Gradients for CPUs; None differentiates `on_cpu`.
     """
     backward_on_cpu = gradients_on_cpu or gradients_of(on_cpu)
 
@@ -42,7 +42,7 @@ def by_platform(on_cpu: Function, elsewhere: Function, gradients_on_cpu: Gradien
 
 
 def gradients_of(function: Function) -> Gradients:
-    """The gradients of a function that jax can differentiate."""
+    """Returns the gradients of a function that JAX can differentiate."""
 
     def gradients(*arguments: Any) -> tuple[jax.Array, ...]:
         *arrays, dy, static = arguments

@@ -1,4 +1,4 @@
-"""Maximum over windows."""
+"""Max pooling."""
 
 import functools
 
@@ -13,14 +13,20 @@ from transfer_jax.nn.per_platform import by_platform
 def max_pool(
     x: jax.Array, size: int, strides: int, padding: int = 0, *, ceil_mode: bool = False
 ) -> jax.Array:
-    """The maximum over windows of `size` x `size` pixels; the padding never wins.
+    """Returns the maximum over windows of `size` x `size` pixels.
+
+    Padded pixels are never the maximum.
 
     Args:
         x: `(batch, height, width, channels)`.
         size: Side of a window, in pixels.
-        strides: Step of the windows, in pixels.
-        padding: Pixels around an image.
-        ceil_mode: Whether a last window that sticks out of the image counts too: PyTorch's `ceil_mode`.
+        strides: Stride of the windows, in pixels.
+        padding: Padding on every side, in pixels.
+        ceil_mode: Whether to keep a last window that reaches beyond the padded image, as PyTorch's
+            `ceil_mode`.
+
+    Returns:
+        `(batch, out height, out width, channels)`.
     """
     rows, columns = (-(length + 2 * padding - size) % strides if ceil_mode else 0 for length in x.shape[1:3])
     around = ((padding, padding + rows), (padding, padding + columns))
@@ -34,7 +40,7 @@ def _native(x: jax.Array, static: tuple[int, Window]) -> jax.Array:
 
 
 def _by_taps(x: jax.Array, static: tuple[int, Window]) -> jax.Array:
-    """Pixel by pixel of the windows: its gradient is a fifth of the work of XLA's own on a CPU."""
+    """Pools by one maximum per pixel of the window; on a CPU its gradient costs a fifth of XLA's own."""
     size, (step, around, _) = static
     padded = pad(x.astype(sum_dtype(x.dtype)), around, -jnp.inf)
     seen = Window(step, ((0, 0), (0, 0))).pixels_per_tap(padded, (size, size))
@@ -42,7 +48,7 @@ def _by_taps(x: jax.Array, static: tuple[int, Window]) -> jax.Array:
 
 
 def _first_largest(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The larger one, or what is no number; of equal ones `a` alone has a gradient."""
+    """Returns the maximum, or NaN if one is NaN; of equal values only `a` has a gradient."""
     return jnp.where((b > a) | jnp.isnan(b), b, a)
 
 

@@ -1,7 +1,7 @@
-"""3x3 convolutions with 16 multiplications for every 2x2 pixels instead of 36: Winograd's minimal filtering.
+"""Winograd's minimal filtering: 3x3 convolutions with 16 instead of 36 multiplications per 2x2 pixels.
 
-Source: Lavin and Gray 2015, arXiv:1509.09308, F(2x2, 3x3), as one batched matrix product. Rounding errors in
-float32 are those of the direct sum, about 1e-6 of the largest value.
+Source: Lavin and Gray 2015, arXiv:1509.09308, F(2x2, 3x3), as one batched matrix product. In float32 the
+rounding errors are as large as those of the direct sum, about 1e-6 of the largest value.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,15 @@ _FEWEST_CHANNELS, _FEWEST_TILES = 32, 48
 
 
 def is_faster(x: jax.Array, kernel: jax.Array, window: Window) -> bool:
-    """Whether it works, and is faster than the direct sum on a CPU: with many channels, and many pixels."""
+    """Returns whether `correlate` applies and is faster than the direct sum on a CPU.
+
+    It needs many channels and many pixels.
+
+    Args:
+        x: Images `(batch, height, width, channels)`.
+        kernel: `(height, width, channels, out channels)`.
+        window: Stride, padding and groups.
+    """
     if kernel.shape[:2] != (3, 3) or window.stride > 1 or window.groups > 1 or x.dtype != jnp.float32:
         return False
     rows, columns = window.positions(x.shape, (3, 3))
@@ -28,12 +36,12 @@ def is_faster(x: jax.Array, kernel: jax.Array, window: Window) -> bool:
 
 
 def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The convolution, with a stride of 1.
+    """Convolves images with a 3x3 kernel at a stride of 1.
 
     Args:
         x: Images `(batch, height, width, channels)`.
         kernel: `(3, 3, channels, out channels)`.
-        window: How the kernel moves.
+        window: The padding.
 
     Returns:
         `(batch, out height, out width, out channels)`.
@@ -53,7 +61,7 @@ def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def _both_ways(transform: _Transform, grid: Grid) -> Grid:
-    """A transform applied to every column of a grid, then to every row of the result."""
+    """Applies a transform to every column of a grid, then to every row of the result."""
     columns = [transform(column) for column in zip(*grid, strict=True)]
     return [transform(row) for row in zip(*columns, strict=True)]
 
@@ -71,5 +79,5 @@ def _of_products(m: Sequence[jax.Array]) -> Sequence[jax.Array]:
 
 
 def _stacked(grid: Grid) -> jax.Array:
-    """All arrays of a grid as matrices `(positions, …, channels)`."""
+    """Stacks all arrays of a grid as matrices `(positions, …, channels)`."""
     return jnp.stack([each.reshape(-1, each.shape[-1]) for row in grid for each in row])
