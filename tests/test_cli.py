@@ -62,7 +62,7 @@ def fails(
             (*TINY, "--schedule.phases.1.cache", "require", "--schedule.phases.1.train", "all_()"),
             ("phase 'top' requires a cache", "its lowest block trains"),
         ),
-        ((*TINY, "--augmentation.mixup", 0.2), ("phase 'top' wants a cache", "mixup")),
+        ((*TINY, "--augmentation.mixup", 0.2), ("phase 'top' uses a cache", "mixup")),
         ((*TINY, "--batch-size", 0), ("batch_size must be at least 1, got 0",)),
         ((*TINY, "--eval-fraction", 1.5), ("eval_fraction must be in (0, 1), got 1.5",)),
         ((*TINY, "--batch-size", 10, "--accumulate", 4), ("batch_size 10", "accumulate 4")),

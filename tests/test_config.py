@@ -1,9 +1,13 @@
 import dataclasses
+import inspect
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
-from transfer_jax.config import TrainConfig, load_config, shipped_configs
+from transfer_jax.config import GROUPS, TrainConfig, groups, load_config, shipped_configs
 from transfer_jax.data import Augmentation
 from transfer_jax.freezing import Phase, Schedule, five_steps, frozen_base
 
@@ -52,7 +56,7 @@ def test_configs_are_checked(change, message):
 @pytest.mark.parametrize("mixing", [{"mixup": 0.2}, {"cutmix": 1.0}])
 def test_mixing_needs_live_images(mixing):
     augmentation = Augmentation(**mixing)
-    with pytest.raises(ValueError, match="phase 'top' wants a cache, but mixup and cutmix need live images"):
+    with pytest.raises(ValueError, match="phase 'top' uses a cache, but mixup and cutmix need live images"):
         TrainConfig(images="x", schedule=five_steps("top(1)", views=2), augmentation=augmentation)
     assert TrainConfig(images="x", schedule=five_steps("top(1)", views=0), augmentation=augmentation).mixes
     assert TrainConfig(images="x", schedule=frozen_base(), augmentation=augmentation).mixes
@@ -72,12 +76,12 @@ def test_three_experiments_are_shipped():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"no config '.*mine\.py': neither a file nor one of elpv_"),
+        (None, r"no config '.*mine\.py': give a file or one of the shipped configs: elpv_"),
         ("x = 1", r"mine\.py must define `config`, a TrainConfig; it defines NoneType"),
         ("config = {}", "it defines dict"),
     ],
 )
-def test_what_is_no_config_is_named(tmp_path, content, message):
+def test_a_missing_or_invalid_config_file_is_an_error(tmp_path, content, message):
     path = tmp_path / "mine.py"
     if content is not None:
         path.write_text(content)
@@ -85,7 +89,7 @@ def test_what_is_no_config_is_named(tmp_path, content, message):
         load_config(str(path))
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_config_in_a_python_file(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from transfer_jax import TrainConfig, frozen_base\n"
         "config = TrainConfig(images='here', schedule=frozen_base(epochs=2))\n"
@@ -93,7 +97,7 @@ def test_a_file_of_ones_own(tmp_path):
     assert load_config(str(tmp_path / "mine.py")).schedule.phases[0].epochs == 2
 
 
-def test_the_config_of_a_run_is_one(tmp_path):
+def test_the_config_json_of_a_run_is_a_config(tmp_path):
     config = TrainConfig(images="elpv", hidden=(8,), schedule=five_steps("top(3)"))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json()))
@@ -109,3 +113,30 @@ def test_the_default_schedule_is_the_five_steps():
     assert TrainConfig(images="x").schedule == five_steps("top(2)")
     assert isinstance(TrainConfig(images="x").schedule, Schedule)
     assert all(isinstance(phase, Phase) for phase in CONFIG.schedule.phases)
+
+
+def test_each_field_is_in_one_group_and_documented_there():
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    assert [name for names in groups().values() for name in names] == fields
+    for name, names in groups().items():
+        text = inspect.getdoc(GROUPS[name])
+        assert text is not None
+        assert [line.split(":")[0].strip() for line in text.splitlines() if re.match(r"    \w+: ", line)] == [
+            *names
+        ]
+
+
+def test_fields_are_flat_in_json():
+    assert {*TrainConfig(images="x").to_json()} == {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def test_a_group_checks_its_fields_alone():
+    with pytest.raises(ValueError, match="fsdp must be at least 1, got 0"):
+        GROUPS["compute"](fsdp=0)
+
+
+def test_importing_configs_imports_no_jax():
+    heavy = {"jax", "flax", "optax", "grain", "pyarrow", "tensorflow_datasets"}
+    code = f"import sys, transfer_jax.config; print(*sorted({heavy} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

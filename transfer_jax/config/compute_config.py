@@ -1,0 +1,63 @@
+"""The fields of a config about precision, memory and devices."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from transfer_jax.config.checks import check_choices, check_ranges
+
+Precision = Literal["float32", "bfloat16"]
+PrefixPrecision = Literal["auto", "float32", "bfloat16"]
+StrategyName = Literal["auto", "jit", "mesh", "pmap"]
+BatchNorm = Literal["global", "per_device"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """The precision of a step, its memory, its compilation, and its devices.
+
+    Attributes:
+        precision: The precision of the forward and backward pass, `float32` or `bfloat16`; parameters stay
+            float32.
+        prefix_precision: The precision of the frozen blocks below the trainable ones, with and without
+            cached features; `auto` takes `precision`.
+        remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
+            It takes less memory and one more forward pass.
+        strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all devices;
+            `pmap` does the same with `jax.pmap`; `auto` takes a mesh if there are several accelerators or
+            processes, else one device.
+        fsdp: Number of devices that parameters and optimizer state are sharded over; a larger `mesh`
+            replicates them.
+        tensor: Number of devices that the matrices of a transformer are sharded over.
+        batch_norm: `global` normalizes by the statistics of the whole batch, so that the results are those
+            of one device; `per_device` normalizes by the shard on each device, which saves communication.
+        compile_ahead: Whether the next phase is compiled while the current one trains; None does so with
+            more than two CPU cores.
+        compiler_options: XLA options of the compiled training step, as `name=value`, such as
+            `xla_tpu_enable_latency_hiding_scheduler=true`.
+        threads: Number of threads that read images.
+    """
+
+    precision: Precision = "float32"
+    prefix_precision: PrefixPrecision = "auto"
+    remat: bool = False
+    strategy: StrategyName = "auto"
+    fsdp: int = 1
+    tensor: int = 1
+    batch_norm: BatchNorm = "global"
+    compile_ahead: bool | None = None
+    compiler_options: tuple[str, ...] = ()
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        check_choices(
+            self,
+            precision=Precision,
+            prefix_precision=PrefixPrecision,
+            strategy=StrategyName,
+            batch_norm=BatchNorm,
+        )
+        check_ranges(self, threads="at least 1", fsdp="at least 1", tensor="at least 1")
+        for option in self.compiler_options:
+            if not re.fullmatch(r"xla_\w+=\S+", option):
+                raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")

@@ -1,0 +1,54 @@
+"""The fields of a config about images."""
+
+import dataclasses
+from typing import Literal
+
+from transfer_jax.config.checks import check_choices, check_ranges
+from transfer_jax.data.augmentation import Augmentation
+
+OnBadImage = Literal["error", "skip"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The images, their split, and how they are cropped and augmented.
+
+    Attributes:
+        images: The source of the images: a folder with one subfolder for each class, `csv:FILE`, `tfds:NAME`,
+            `elpv`, `elpv:likely`, `elpv:sure` or `elpv:confidence`.
+        data_dir: Folder of prepared datasets; None takes the default.
+        on_bad_image: `error` stops at an image that cannot be decoded; `skip` leaves such images out and
+            lists them in the workdir.
+        keep_together: Whether near duplicates stay on the same side of the split. All images are scanned
+            first.
+        eval_fraction: Fraction of the images in the validation set, stratified by class. It has no effect if
+            the source has its own split, such as a folder with `train` and `val`, `validation` or `test`.
+        split_seed: Seed of the split; None takes `seed`.
+        images_per_class: Largest number of training images of each class, drawn at random with the split.
+            Smaller subsets are contained in larger ones, and the validation images stay the same. None takes
+            all images.
+        image_size: Height and width of the network's input in pixels; None takes those of the weights.
+        crop_fraction: Fraction of an image's shorter side that is kept in validation and prediction; 1.0
+            keeps the whole of a square image. None takes that of the weights.
+        augmentation: How training images are varied in the phases that augment.
+    """
+
+    images: str
+    data_dir: str | None = None
+    on_bad_image: OnBadImage = "error"
+    keep_together: bool = False
+    eval_fraction: float = 0.25
+    split_seed: int | None = None
+    images_per_class: int | None = None
+    image_size: int | None = None
+    crop_fraction: float | None = None
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        check_choices(self, on_bad_image=OnBadImage)
+        check_ranges(self, eval_fraction="in (0, 1)", split_seed="at least 0", images_per_class="at least 1")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training steps mix the images of a batch, by mixup or CutMix."""
+        return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
