@@ -1,12 +1,12 @@
-"""What does a training step cost at each boundary, and how near is that to what the counts promise?
+"""What does a training step cost at each boundary, compared with its operation count?
 
     python benchmarks/boundaries.py --out boundaries.json
 
-Times steps of two networks that train the head and the top k blocks, for several k, on live images and on
-cached features, against a step of everything. Forward is counted once and backward twice: with F
-multiply-adds in a forward pass, T of them above the boundary, a step of everything takes at most
-3F / (F + 2T) times as long on images, and F / T times on cached features; for L equal blocks that is
-3L / (L + 2k) and L / k. A picture is drawn beside the JSON file.
+Times steps of two networks that train the head and the top k blocks, for several k, on images and on cached
+features, and compares them with a step of the whole network. Forward counts once and backward twice: with F
+multiply-adds in a forward pass, T of them above the boundary, a step of the whole network takes at most 3F
+/ (F + 2T) times as long on images, and F / T times on cached features. For L equal blocks that is 3L / (L +
+2k) and L / k. A plot is written beside the JSON file.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FIRST_TRAINED = {
 
 
 def operations(model: Classifier, size: int, first: str) -> tuple[int, int]:
-    """Multiply-adds of an image's forward pass: all of them, and those from the block `first` on."""
+    """Returns the multiply-adds of one image's forward pass: of all blocks, and of those from `first` on."""
     graphdef, params, stats = split(model)
     arrays = {**params, **stats}
     names = (*model.backbone.block_names, "head")
@@ -51,7 +51,7 @@ def operations(model: Classifier, size: int, first: str) -> tuple[int, int]:
 
 
 def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each boundary of a network."""
+    """Returns a row for each boundary of a network."""
     given = Given(
         name, timm_arrays(name, arguments.size), arguments.batch, arguments.size, arguments.precision
     )
@@ -66,7 +66,7 @@ def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "live": functools.partial(run, trains=trains, cached=False),
             "cached": functools.partial(run, trains=trains, cached=True),
         }
-        # A boundary at a time: programs of all of them would not fit into memory together.
+        # One boundary at a time: the programs of all of them do not fit into memory together.
         timings = contest(contenders, rounds=arguments.rounds)
         whole, above = operations(model, arguments.size, first)
         live, cached = timings["live"], timings["cached"]
@@ -90,7 +90,7 @@ def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Speed by boundary, measured and promised, a picture for each network."""
+    """Plots the measured and the predicted speed-up by boundary, a panel for each network."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(4.5 * len(networks), 3.6), layout="constrained")
     grid = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
@@ -103,13 +103,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         ):
             axes.plot(names, [row[measured] for row in found], "o-", color=colour, label=label)
             axes.plot(names, [row[bound] for row in found], ":", color=colour)
-        axes.plot([], [], ":", color="0.4", label="by counting multiply-adds")
-        axes.set(yscale="log", title=network, xlabel="first block that trains")
+        axes.plot([], [], ":", color="0.4", label="predicted from multiply-adds")
+        axes.set(yscale="log", title=network, xlabel="first trainable block")
         axes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20]))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y", color="0.9")
-    grid[0].set_ylabel("times as fast as a step of everything")
+    grid[0].set_ylabel("speed-up over a step of the whole network")
     grid[0].legend(frameon=False)
     save_figure(figure, path)
 

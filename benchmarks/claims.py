@@ -1,15 +1,16 @@
-"""Are lower blocks worth less, and do more parameters overfit a small set?
+"""Do lower blocks gain less, and do more parameters overfit a small set?
 
     python benchmarks/claims.py --fashion FOLDER_OF_IDX_FILES --workdir claims --out claims.json
 
-Asks the two claims of the textbook of a study `sample_size`, which it makes, or goes on with: of the solar
-cells, and of Fashion-MNIST, whose four files come with Debian's `dataset-fashion-mnist`, for one. Pairs are
-seeds; intervals are those of the corrected resampled t-test, at 95 %, one by one.
+Tests two textbook claims with a study `sample_size`, which it starts or resumes: on the solar cells, and on
+Fashion-MNIST, whose four files are in Debian's package `dataset-fashion-mnist`. Pairs are seeds; intervals
+are those of the corrected resampled t-test at 95 %, uncorrected for the number of tests.
 
-- Lower blocks give less: training the upper half of the blocks gains more over the head alone than training
-  the lower half besides gains over that.
-- More parameters overfit a small set: the gap between training and held-out images is wider with all blocks
-  than with the head alone. Told of accuracies, and of log losses, for all arms learn few images whole.
+- Lower blocks gain less: training the upper half of the blocks gains more over the head alone than training
+  the lower half in addition gains over that.
+- More parameters overfit a small set: the gap between training and validation images is wider with all
+  blocks than with the head alone. The gap is computed for accuracies and for log losses, because all arms
+  fit few images perfectly.
 """
 
 import argparse
@@ -25,15 +26,15 @@ import pyarrow.parquet as pq
 from contest import report
 from PIL import Image
 
-from transfer_jax.studies.statistics import Paired, paired
+from transfer_jax.studies.statistics import PairedDifferences, paired_t_test
 
 FASHION = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DEPTHS = ("0", "9", "18")
-"""None, the upper half and all of the 18 blocks of EfficientNet-Lite0."""
+"""Numbers of trainable blocks of EfficientNet-Lite0: none, the upper half, all 18."""
 
 
 def write_fashion(source: Path, folder: Path, per_class: int) -> None:
-    """The first images of each class of Fashion-MNIST as PNG files, by class."""
+    """Writes the first images of each class of Fashion-MNIST as PNG files, a folder for each class."""
     images = _idx(source / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     labels = _idx(source / "train-labels-idx1-ubyte.gz", 8)
     for label, name in enumerate(FASHION):
@@ -47,7 +48,7 @@ def _idx(path: Path, header: int) -> np.ndarray:
 
 
 def study(images: str, folder: Path, seeds: int, workers: int | None) -> list[dict[str, Any]]:
-    """The table of the study of some images."""
+    """Runs the study on some images, and returns its table."""
     command = [sys.executable, "-m", "transfer_jax.cli", "study", "sample_size", "--images", images]
     command += ["--levels", *DEPTHS, "--seeds", str(seeds), "--workdir", str(folder)]
     command += [] if workers is None else ["--workers", str(workers)]
@@ -56,13 +57,13 @@ def study(images: str, folder: Path, seeds: int, workers: int | None) -> list[di
 
 
 def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each number of images, the differences that the claims are about, with intervals."""
+    """Returns, for each number of images, the differences that the claims are about, with intervals."""
     sizes = list(dict.fromkeys(row["images_per_class"] for row in rows))
     seeds = sorted({row["seed"] for row in rows})
     none, half, every = (int(depth) for depth in DEPTHS)
 
     cells = {(row["images_per_class"], row["depth"], row["seed"]): row for row in rows}
-    # Held-out images over training images as split, whatever part of these is used.
+    # Validation images over training images of the split, whatever part of these is used.
     split = cells["all", none, seeds[0]]
     overlap = split["held_out_images"] / split["training_images"]
 
@@ -84,19 +85,19 @@ def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "head only %": accuracy[none].mean(),
                 "upper half %": accuracy[half].mean(),
                 "all %": accuracy[every].mean(),
-                "upper half gains": _text(paired(upper, overlap)),
-                "lower half gains": _text(paired(lower, overlap)),
-                "upper less lower": _text(paired(upper - lower, overlap)),
-                "gap wider by": _text(paired(gap[every] - gap[none], overlap)),
+                "upper half gains": _text(paired_t_test(upper, overlap)),
+                "lower half gains": _text(paired_t_test(lower, overlap)),
+                "upper less lower": _text(paired_t_test(upper - lower, overlap)),
+                "gap wider by": _text(paired_t_test(gap[every] - gap[none], overlap)),
                 "loss gap, head only": f"{loss[none].mean():.2f}",
                 "loss gap, all": f"{loss[every].mean():.2f}",
-                "loss gap wider by": _text(paired(loss[every] - loss[none], overlap), 2),
+                "loss gap wider by": _text(paired_t_test(loss[every] - loss[none], overlap), 2),
             }
         )
     return told
 
 
-def _text(found: Paired, digits: int = 1) -> str:
+def _text(found: PairedDifferences, digits: int = 1) -> str:
     difference = f"{found.difference:+.{digits}f}"
     if found.low is None or found.high is None:
         return difference

@@ -1,4 +1,4 @@
-"""Times programs side by side: a process each, in turn, several rounds, medians; and their memory."""
+"""Timing of programs side by side: one process each, in turn, several rounds, medians; and their memory."""
 
 import contextlib
 import dataclasses
@@ -20,18 +20,18 @@ from rich.table import Table
 from transfer_jax.storage.atomic_write import write_text
 
 Build = Callable[[], Callable[[], Any]]
-"""Prepares a contender in its own process; returns what is to be timed. It must wait for its own results."""
+"""A function that prepares a contender in its own process; it returns a call that waits for its results."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What a contender took, in seconds.
+    """The times of a contender, in seconds.
 
     Attributes:
         prepare: From the start of its process to the end of its first call: imports, loading, compiling.
         calls: Each timed call.
-        peak: The most memory that its process held, in bytes.
-        facts: What the contender says of itself: the attribute `facts` of its function.
+        peak: Peak memory of its process, in bytes.
+        facts: Facts that the contender reports: the attribute `facts` of its function.
     """
 
     prepare: float
@@ -41,12 +41,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The median call."""
+        """The median time of a call."""
         return statistics.median(self.calls)
 
 
 def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) -> dict[str, Timing]:
-    """Times each contender once a round, one after the other, so that drifts of the machine hit all alike."""
+    """Times each contender once in each round, in turn, so that drifts of the machine affect all of them."""
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Connection, float]] = {}
     calls: dict[str, list[float]] = {name: [] for name in contenders}
@@ -54,7 +54,7 @@ def contest(contenders: Mapping[str, Build], *, rounds: int, warmup: int = 2) ->
     with contextlib.ExitStack() as stack:
         for name, build in contenders.items():
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(build, there))  # No daemon: it may have workers.
+            process = context.Process(target=_work, args=(build, there))  # Not a daemon: it may have workers.
             process.start()
             stack.callback(process.terminate)
             there.close()
@@ -110,7 +110,7 @@ def write_report(title: str, rows: list[dict[str, Any]], out: Path, *, packages:
 
 
 def machine(packages: tuple[str, ...]) -> dict[str, str]:
-    """The processor, Python and the versions of packages."""
+    """Returns the processor, the Python version and the versions of packages."""
     found = {"processor": _processor(), "python": platform.python_version()}
     for package in packages:
         try:

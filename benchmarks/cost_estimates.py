@@ -1,10 +1,11 @@
-"""How well does `transfer-jax plan --cost` foretell what a training takes?
+"""How accurate are the estimates of `transfer-jax plan --cost`?
 
-    python benchmarks/foretold.py --out foretold.json
+    python benchmarks/cost_estimates.py --out cost_estimates.json
 
-Plans a schedule on the solar cells, trains it, and compares the seconds of each phase: EfficientNet-Lite0, a
-head on cached features, the blocks from `blocks.11` on from two cached views, two blocks from live images,
-everything, and low-rank updates. Compiling is not compared: the programs come from the cache the second time.
+Estimates the cost of a schedule on the solar cells, trains it, and compares the seconds of each phase:
+EfficientNet-Lite0 with a head on cached features, the blocks from `blocks.11` on from two cached views, two
+blocks from images, the whole network, and low-rank updates. Compile time is not compared: the programs come
+from the cache the second time.
 """
 
 import argparse
@@ -45,15 +46,15 @@ def main() -> None:
         result = fit(config, workdir, progress=BARS)
     rows: list[dict[str, Any]] = []
     for cost, phase in zip(costs, result.phases, strict=True):
-        foretold = cost.extract_seconds + cost.train_seconds
+        estimate = cost.extract_seconds + cost.train_seconds
         took = phase.extract_seconds + phase.train_seconds
         row = {"phase": cost.name, "extract s": cost.extract_seconds, "train s": cost.train_seconds}
         row |= {"took extract s": phase.extract_seconds, "took train s": phase.train_seconds}
-        rows.append({**row, "ratio": foretold / took, "rows": cost.rows, "took rows": phase.extracted})
-    foretold = sum(cost.extract_seconds + cost.train_seconds for cost in costs)
+        rows.append({**row, "ratio": estimate / took, "rows": cost.rows, "took rows": phase.extracted})
+    estimate = sum(cost.extract_seconds + cost.train_seconds for cost in costs)
     took = sum(phase.extract_seconds + phase.train_seconds for phase in result.phases)
     title = (
-        f"Foretold {foretold:.0f} s, took {took:.0f} s, ratio {foretold / took:.2f}; "
+        f"Estimated {estimate:.0f} s, took {took:.0f} s, ratio {estimate / took:.2f}; "
         f"planning took {planning:.0f} s, {datetime.date.today()}"
     )
     report(title, rows, arguments.out)

@@ -1,17 +1,17 @@
-"""How often does a study claim a difference or a trend where there is none?
+"""How often does a study claim a difference or a trend that does not exist?
 
     python benchmarks/false_positives.py --out false_positives.json
 
-Draws studies whose arms are alike, and counts those in which `transfer_jax.studies` claims anything at all:
-any level against the baseline or the best, or a trend. Beside it, what single tests would claim of the levels
-against the baseline, corrected by Holm, if they decided alone. Kinds of arms that are alike:
+Simulates studies whose arms are alike, and counts those in which `transfer_jax.studies` claims anything: a
+level that differs from the baseline or the best, or a trend. For comparison, it counts the claims of single
+tests of the levels against the baseline, corrected by Holm. The kinds of arms that are alike:
 
-* `scores`: accuracies that differ by noise, normal or with heavy tails; no images are known;
-* `models`: each trained model is right on an image by how hard that is, and by a random direction among the
-  features of images that is its own: an arm and a seed are two models, and there is more randomness in them
-  than in the images of a test;
-* `habits`: each arm is besides better on some images and worse on others, in every seed, and no better on
-  average over all images there could be. Tests over seeds alone take that for a difference.
+* `scores`: accuracies that differ by noise, normal or with heavy tails; images are unknown;
+* `models`: each trained model is right on an image depending on the difficulty of the image and on a random
+  direction among the features of images that is its own: an arm and a seed are two models, which differ
+  more at random than the images of a test do;
+* `habits`: in addition, each arm is better on some images and worse on others, in every seed, and equally
+  good on average over all possible images. Tests over seeds alone take that for a difference.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 from contest import report
 
-from transfer_jax.studies.significance import ABSENT, Scores, Significance, judge
-from transfer_jax.studies.statistics import LEVEL, holm, paired, wilcoxon
+from transfer_jax.studies.significance import ABSENT, Scores, Significance, assess_significance
+from transfer_jax.studies.statistics import LEVEL, holm, paired_t_test, wilcoxon
 
 HELD_OUT = 0.25
 FEATURES = 20
 
 
 def alike_scores(rng: np.random.Generator, levels: int, seeds: int, *, tails: bool) -> Scores:
-    """Accuracies and gaps of arms that differ by noise alone."""
+    """Returns accuracies and gaps of arms that differ by noise alone."""
     split = rng.normal(0.85, 0.01, seeds)
     noise = rng.standard_t(3, (2, levels, seeds)) if tails else rng.normal(size=(2, levels, seeds))
     accuracy, gap = split + 0.01 * noise[0], 0.1 + 0.02 * noise[1]
@@ -42,7 +42,7 @@ def alike_scores(rng: np.random.Generator, levels: int, seeds: int, *, tails: bo
 def alike_models(
     rng: np.random.Generator, levels: int, seeds: int, *, images: int, randomness: float, habits: float
 ) -> Scores:
-    """Predictions of models that differ by their own randomness, and of arms by their habits."""
+    """Returns predictions of models that differ at random, and of arms that differ by their habits."""
     hard = rng.normal(1.5, 1.5, images)
     features = rng.normal(size=(images, FEATURES)) / np.sqrt(FEATURES)
     own = randomness * rng.normal(size=(levels, seeds, 1 + FEATURES))
@@ -81,10 +81,10 @@ NULLS: Mapping[str, Callable[..., Scores]] = {
 
 
 def claimed(judgement: Significance) -> dict[str, bool]:
-    """Whether the procedure claims anything, and what single tests would claim."""
+    """Returns whether the procedure claims anything, and whether single tests do."""
     planned = [each for each in judgement.comparisons if each.family == "baseline"]
     alone = {
-        "t, uncorrected": [paired(each.paired.differences, 0.0).p for each in planned],
+        "t, uncorrected": [paired_t_test(each.paired.differences, 0.0).p for each in planned],
         "t, corrected": [each.paired.p for each in planned],
         "Wilcoxon": [wilcoxon(each.paired.differences) for each in planned],
         "McNemar": [1.0 if each.p_mcnemar is None else each.p_mcnemar for each in planned],
@@ -95,11 +95,11 @@ def claimed(judgement: Significance) -> dict[str, bool]:
 
 
 def rate(null: str, levels: int, seeds: int, images: int, studies: int) -> dict[str, Any]:
-    """The share of studies that claim anything."""
+    """Returns the fraction of studies that claim anything."""
     found = []
     for number in range(studies):
         scores = NULLS[null](np.random.default_rng([number, levels, seeds]), levels, seeds, images)
-        found.append(claimed(judge([scores], 0, ordered=True)))
+        found.append(claimed(assess_significance([scores], 0, ordered=True)))
     return {name: 100 * float(np.mean([each[name] for each in found])) for name in found[0]}
 
 

@@ -1,14 +1,14 @@
-"""How fast is the frozen base, and how much memory does an extraction take?
+"""How fast is the frozen base, and how much memory does an extraction need?
 
     python benchmarks/feature_extraction.py --peer torch
     python benchmarks/feature_extraction.py --peer torch --precision bfloat16 --models resnet50
     python benchmarks/feature_extraction.py --memory
 
-The first times uint8 images to pooled features, batch by batch, against timm in PyTorch eager mode
-(channels_last, inference mode, the same arrays, both with as many threads as there are cores; for bfloat16
-the peer runs under autocast). Our command line tells the C library to keep freed memory; the peer is timed
-without that, as its users run it, and with it. The last runs `extract` over a folder of images and over one
-four times as large, each in a process of its own.
+The first command times uint8 images to pooled features, batch by batch, against timm in PyTorch eager mode
+(channels_last, inference mode, the same arrays, both with one thread for each core; for bfloat16 the peer
+runs under autocast). Our command line makes the C library keep freed memory; the peer is timed without
+that, as its users run it, and with it. The last command runs `extract` over a folder of images and over one
+four times as large, each in its own process.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PACKAGES = ("jax", "torch", "timm")
 
 
 def ours(given: Given) -> Callable[[], Any]:
-    """The prefix that `extract` runs."""
+    """Returns the prefix that `extract` runs."""
     import jax
     import jax.numpy as jnp
 
@@ -50,7 +50,7 @@ def ours(given: Given) -> Callable[[], Any]:
 
 
 def torch_eager(given: Given, *, keep: bool) -> Callable[[], Any]:
-    """The same network in timm, to pooled features; `keep` tells the C library to keep freed memory."""
+    """Returns the same network in timm, up to pooled features; with `keep`, glibc keeps freed memory."""
     import torch
 
     if keep:
@@ -96,7 +96,7 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """Measures the peak memory of `extract` for 1x and 4x the images, in turn, several times."""
+    """Measures the peak memory of `extract` for once and four times the images, in turn, several times."""
     counts = (arguments.images, 4 * arguments.images)
     peaks: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Noise in two classes, as JPEG files of 256 x 256 pixels."""
+    """Writes noise in two classes as JPEG files of 256 x 256 pixels."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -133,7 +133,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def extract_folder(folder: Path) -> None:
-    """Extracts the features of a folder anew, and prints the peak memory of this process in KiB."""
+    """Extracts the features of a folder, and prints the peak memory of this process in KiB."""
     from transfer_jax.cli import main
 
     with tempfile.TemporaryDirectory() as workdir:

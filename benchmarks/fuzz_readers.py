@@ -1,11 +1,11 @@
-"""Can a damaged or hostile weight file do any harm?
+"""Can a damaged or hostile weight file do harm?
 
     python benchmarks/fuzz_readers.py --files 100000 --out fuzz.json
 
-Makes a small valid file of each format, changes it at random, and reads all of it in a child process that is
-limited in memory and time, and in which running anything or opening a connection is an error. Each file must
-either be read completely or be refused with a `CheckpointError` of one line. Whatever else happens is a
-finding: it is counted, and the first files are kept in the folder `--keep`.
+Makes a small valid file of each format, changes it at random, and reads all of it in a child process with
+limited memory and time, in which executing a program or opening a connection is an error. Each file must
+either be read completely or be refused with a `CheckpointError` of one line. Anything else is a finding: it
+is counted, and the first files are kept in the folder `--keep`.
 """
 
 import argparse
@@ -34,21 +34,21 @@ from contest import report
 from transfer_jax.weights.readers import FORMATS, CheckpointError, read_weights
 
 MEMORY, SECONDS = 3 << 30, 10
-"""Address space that the child may take on top of what it begins with, in bytes, and time for each file."""
+"""Address space that the child may add to its initial one, in bytes, and seconds for each file."""
 BATCH = 500
 _HARMLESS = "read", "refused"
 _FORBIDDEN = ("exec", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess", "socket", "shutil")
 Files = dict[str, bytes]
-"""What a weight file consists of, by path; of a format without folders a single one."""
+"""The bytes of a weight file by path; a format without folders has a single path."""
 
 
 def seeds() -> dict[str, list[Files]]:
-    """Small valid files of each format that can be made here."""
+    """Returns small valid files of each format that can be made here."""
     return {name: [*make()] for name, make in _MAKERS.items() if name in FORMATS}
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """What is in the files."""
+    """Returns the arrays of the files."""
     return {
         "stem/kernel": np.arange(24, dtype=np.float32).reshape(2, 2, 3, 2),
         "stem/bias": np.linspace(0, 1, 2).astype(np.float16),
@@ -103,7 +103,7 @@ def _orbax() -> Iterator[Files]:
 
 
 def _torch() -> Iterator[Files]:
-    """Both containers, made by pickling stand-ins under PyTorch's names."""
+    """Returns both containers, made by pickling stand-ins under PyTorch's names."""
     for order in (None, b"little", b"big"):
         found = {key: _Tensor(str(number), array) for number, (key, array) in enumerate(arrays().items())}
         file = io.BytesIO()
@@ -160,14 +160,14 @@ _MAKERS: dict[str, Callable[[], Iterator[Files]]] = {
 
 
 class _Tensor:
-    """Pickled as PyTorch does a tensor."""
+    """A stand-in that is pickled like a tensor of PyTorch."""
 
     def __init__(self, key: str, array: np.ndarray) -> None:
         self.key, self.array = key, array
 
 
 class _Global:
-    """Pickled as a name of PyTorch's."""
+    """A stand-in that is pickled like a global of PyTorch."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
@@ -182,7 +182,7 @@ _STORAGES = {
 
 
 def _pickled(value: Any) -> bytes:
-    """The value in opcodes of protocol 2."""
+    """Returns the value in opcodes of protocol 2."""
 
     def text(string: str) -> bytes:
         return b"X" + struct.pack("<I", len(string)) + string.encode()
@@ -219,7 +219,7 @@ def _pickled(value: Any) -> bytes:
 
 
 def mutated(files: Files, draw: random.Random, others: list[Files]) -> Files:
-    """The files with one to a few changes of bytes, numbers, lengths, or pieces of other files."""
+    """Returns the files with a few changes of bytes, numbers, lengths, or pieces of other files."""
     changed = dict(files)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
         name = draw.choice([*changed])
@@ -306,13 +306,13 @@ def _changed(raw: bytearray, draw: random.Random, others: list[Files]) -> bytes:
 
 
 def outcome(path: Path, format: str | None) -> str:
-    """What becomes of a file: `read`, `refused`, or what went wrong."""
+    """Returns the result of reading a file: `read`, `refused`, or the error."""
     try:
         weights = read_weights(path, format)
         for key, info in weights.infos.items():
             array = weights[key]
             if array.shape != info.shape or not array.flags.c_contiguous:
-                return f"array otherwise than announced: {key}"
+                return f"array differs from its description: {key}"
             array.tobytes()
     except CheckpointError as error:
         return "refused" if "\n" not in str(error) else "error of several lines"
@@ -322,7 +322,7 @@ def outcome(path: Path, format: str | None) -> str:
         return "too much memory"
     except TimeoutError:
         return "too much time"
-    except BaseException as error:  # whatever it is, it is a finding
+    except BaseException as error:  # any other error is a finding
         where = error.__traceback__
         while where and where.tb_next:
             where = where.tb_next
@@ -332,7 +332,7 @@ def outcome(path: Path, format: str | None) -> str:
 
 
 def place(files: Files, folder: Path, format: str) -> tuple[Path, str | None]:
-    """Writes the files; returns what to read, and as which format."""
+    """Writes the files; returns the path to read, and its format."""
     for name, raw in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(raw)
@@ -342,7 +342,7 @@ def place(files: Files, folder: Path, format: str) -> tuple[Path, str | None]:
 def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
     if _guarding[0] and event.startswith(_FORBIDDEN):
         if event == "exec" and getattr(arguments[0], "co_filename", "").endswith(".py"):
-            return  # a module that is imported late
+            return  # a module that is imported later
         _broken.append(event)
         raise PermissionError(f"forbidden: {event}")
 
@@ -355,10 +355,10 @@ def _late(number: int, frame: Any) -> None:
 
 
 def _child(numbers: range, seed: int, made: dict[str, list[Files]], say: Callable[[str], None]) -> None:
-    """Reads the files of these numbers, and says what becomes of each."""
+    """Reads the files of these numbers, and writes the result of each."""
     formats = [*made]
     every = [files for group in made.values() for files in group]
-    for format in formats:  # imports what is needed, and opens threads, ahead of the limits
+    for format in formats:  # imports modules and starts threads before the limits apply
         with tempfile.TemporaryDirectory() as folder:
             assert outcome(*place(made[format][0], Path(folder), format)) == "read", format
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -373,7 +373,7 @@ def _child(numbers: range, seed: int, made: dict[str, list[Files]], say: Callabl
         files = mutated(draw.choice(made[format]), draw, every)
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
             path, asked = place(files, Path(folder), format)
-            say(f"{number}\tbegun")
+            say(f"{number}\tstarted")
             signal.alarm(SECONDS)
             _guarding[0] = True
             found = outcome(path, asked if draw.random() < 0.7 else None)
@@ -386,13 +386,13 @@ def _child(numbers: range, seed: int, made: dict[str, list[Files]], say: Callabl
 def fuzz(
     count: int, seed: int = 0, keep: Path | None = None, progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, collections.Counter[str]]:
-    """Reads so many changed files in child processes; counts what became of them, by format.
+    """Reads that many changed files in child processes, and counts the results by format.
 
     Args:
         count: Files.
-        seed: Of the changes.
-        keep: Folder for the files that are findings; None keeps none.
-        progress: Called with the files that are done.
+        seed: Seed of the changes.
+        keep: Folder for files that are findings; None keeps none.
+        progress: Called with the number of finished files.
     """
     made = seeds()
     formats = [*made]
@@ -410,20 +410,20 @@ def fuzz(
             last, open_ = begin - 1, None
             for line in said_at.read_text().splitlines():
                 number, _, found = line.partition("\t")
-                last, open_ = int(number), int(number) if found == "begun" else None
-                if found != "begun":
+                last, open_ = int(number), int(number) if found == "started" else None
+                if found != "started":
                     _count(counts, last, formats, found, keep, seed, made, every)
             if open_ is not None:
                 _count(counts, open_, formats, f"crash: status {status}", keep, seed, made, every)
             elif status != 0 or last < begin:
-                raise RuntimeError(f"the child process failed to begin: status {status}")
+                raise RuntimeError(f"the child process failed to start: status {status}")
             begin = last + 1
             progress(begin)
     return counts
 
 
 def _watched(process: int, said: Path) -> int:
-    """Waits for the child, and ends it where a file takes far too long; returns its status."""
+    """Waits for the child, kills it if a file takes far too long, and returns its status."""
     heard, since = -1, time.monotonic()
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -450,7 +450,7 @@ def _count(
 
 
 def findings(counts: dict[str, collections.Counter[str]]) -> dict[str, int]:
-    """What went wrong, and how often."""
+    """Returns the findings and their counts."""
     return {
         f"{format}: {found}": times
         for format, group in counts.items()
@@ -463,7 +463,7 @@ def main() -> None:
     """Reads the command line."""
     if sys.argv[1:2] == ["--child"]:
         begin, stop, seed, seeds_at, said_at = sys.argv[2:]
-        made = pickle.loads(Path(seeds_at).read_bytes())  # our own, from the parent
+        made = pickle.loads(Path(seeds_at).read_bytes())  # the child mode of this program
         with Path(said_at).open("w", buffering=1) as said:
             _child(
                 range(int(begin), int(stop)),
@@ -474,7 +474,7 @@ def main() -> None:
         os._exit(0)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000, help="how many files to read")
-    parser.add_argument("--seed", type=int, default=0, help="of the changes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the changes")
     parser.add_argument("--keep", type=Path, help="folder for the files that are findings")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()

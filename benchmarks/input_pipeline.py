@@ -1,13 +1,13 @@
-"""How fast do images get from files to batches?
+"""How fast are images read into batches?
 
     python benchmarks/input_pipeline.py --out input_pipeline.json
 
-Writes the solar cells as colour JPEG files, and reads them: decoded, cropped to 224 pixels and flipped, at
-random as for training, or in the middle as for evaluation, by bicubic interpolation. Ours are threads, which
-give uint8 and leave normalizing to the device; torchvision's transforms run in the worker processes of
-PyTorch's loader, as its users set them up, and give normalized float32; tf.data, where TensorFlow is
-installed, decodes only the part of the file that is cropped, and gives normalized float32 too. All resize
-with antialiasing, and have as many threads or workers as there are cores.
+Writes the solar cells as colour JPEG files and reads them: decoded, cropped to 224 pixels and flipped, at
+random as for training or in the centre as for validation, with bicubic interpolation. Ours are threads,
+which return uint8 and leave normalization to the device. torchvision's transforms run in the worker
+processes of PyTorch's loader, as its users set them up, and return normalized float32. tf.data, if
+TensorFlow is installed, decodes only the crop, and also returns normalized float32. All of them resize with
+antialiasing, and use one thread or worker for each core.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PACKAGES = ("grain", "pillow", "torch", "torchvision", "tensorflow")
 
 
 def write_images(folder: Path, side: int) -> None:
-    """The cells as JPEG files, by class."""
+    """Writes the cells as JPEG files, a folder for each class."""
     cells = from_elpv()
     for index in range(len(cells)):
         path = folder / cells.class_names[cells.labels[index]] / f"{index:05d}.jpg"
@@ -41,7 +41,7 @@ def write_images(folder: Path, side: int) -> None:
 
 
 def ours(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
-    """The batches that `fit` trains on, or evaluates."""
+    """Returns the batches that `fit` trains on, or validates with."""
     from transfer_jax import Augmentation
     from transfer_jax.data import (
         augmented_image_fetch,
@@ -63,7 +63,7 @@ def ours(folder: str, batch: int, batches: int, workers: int, train: bool) -> Ca
 
 
 def torch_loader(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
-    """Those of PyTorch's loader."""
+    """Returns the batches of PyTorch's loader."""
     import torch
     from torchvision import datasets
     from torchvision.transforms import v2
@@ -82,7 +82,7 @@ def torch_loader(folder: str, batch: int, batches: int, workers: int, train: boo
 
 
 def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
-    """Those of tf.data, by the operations of TensorFlow's own examples for ImageNet."""
+    """Returns the batches of tf.data, with the operations of TensorFlow's own examples for ImageNet."""
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(workers)
@@ -120,7 +120,7 @@ def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) ->
 
 
 def _take(start: Callable[[], Iterator[Any]], batches: int) -> Callable[[], None]:
-    """Takes that many batches at a call, from one iterator as long as it lasts."""
+    """Returns a call that reads that many batches from one iterator, which restarts at its end."""
     iterator = start()
 
     def call() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", type=int, default=400, help="side of the files' images in pixels")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=30, help="batches of a timed call")
+    parser.add_argument("--batches", type=int, default=30, help="batches in a timed call")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()

@@ -2,15 +2,16 @@
 
     python benchmarks/kills.py --kills 20 --out kills.json
 
-Trains a schedule of four phases on the tiny network and coloured noise: a head on cached views, everything
-under a controller that moves the cut, a part with rates scaled by gradients and interpolated weights, and
-low-rank updates. Once undisturbed; then the command is killed with SIGKILL at random moments, and started
-again, until it has ended; several runs, if one does not take so many kills. Model, predictions, log with the
-order of the images, certificates and the last checkpoint (parameters and optimizer state) must be the same,
-bit for bit. A kill says where it hit: while starting, compiling, training, or saving.
+Trains a schedule of four phases on the tiny network and coloured noise: a head on cached views, the whole
+network under a controller that moves the frozen depth, a part with rates scaled by gradients and
+interpolated weights, and low-rank updates. The first run is undisturbed. Then the command is killed with
+SIGKILL at random moments and started again until it ends, in several runs if one ends before that many
+kills. Model, predictions, log with the order of the images, freeze records and the last checkpoint
+(parameters and optimizer state) must be the same, bit for bit. A row says what each kill interrupted:
+start, compilation, training or saving.
 
-With `--processes 2` it is `transfer-jax launch`: each time the first process, the second, or both are killed,
-or one is sent SIGTERM, and the launcher starts them again. None of them may be left in the end.
+With `--processes 2` the command is `transfer-jax launch`. Each time the first process, the second or both
+are killed, or one gets SIGTERM, and the launcher starts them again. No process may be left at the end.
 """
 
 import argparse
@@ -59,7 +60,7 @@ FILES = ("model/weights.safetensors", "model/model.json", "metrics.jsonl", "pred
 
 
 def draw(folder: Path, each: int = 24) -> None:
-    """Images whose colour tells their class."""
+    """Writes images whose colour is their class."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(("blue", "green", "red")):
         (folder / name).mkdir(parents=True)
@@ -70,7 +71,7 @@ def draw(folder: Path, each: int = 24) -> None:
 
 
 def start(config: Path, workdir: Path, processes: int = 1) -> subprocess.Popen[bytes]:
-    """Starts the command; every workdir has a compilation cache of its own, so that each run compiles."""
+    """Starts the command; every workdir has its own compilation cache, so that each run compiles."""
     command = [sys.executable, "-m", "transfer_jax.cli"]
     if processes > 1:
         command += ["launch", "--processes", str(processes), "--devices", "2", "--restarts", "1000"]
@@ -82,7 +83,7 @@ def start(config: Path, workdir: Path, processes: int = 1) -> subprocess.Popen[b
 
 
 def where(workdir: Path, began: float) -> str:
-    """What a run was at when it was killed, from what lies in its folder."""
+    """Returns what a kill interrupted, from the files of the run."""
     steps = workdir / "checkpoints" / "steps"
     saved = [path for path in steps.glob("*") if path.name.isdigit()] if steps.is_dir() else []
     unfinished = steps.is_dir() and len(saved) < len([*steps.iterdir()])
@@ -96,8 +97,8 @@ def where(workdir: Path, began: float) -> str:
 
 
 def digest(workdir: Path) -> dict[str, Any]:
-    """All that must be the same."""
-    from transfer_jax.freezing.freeze_check import digests
+    """Returns everything that must be the same."""
+    from transfer_jax.freezing.freeze_check import array_hashes
     from transfer_jax.storage.atomic_write import sha256
     from transfer_jax.storage.checkpoints import Checkpoints
 
@@ -108,12 +109,12 @@ def digest(workdir: Path) -> dict[str, Any]:
     assert latest is not None
     for name in ("carried", "ended"):
         arrays = checkpoints.arrays(latest, name)
-        found |= {f"{name} {path}": value for path, value in digests(arrays).items()}
+        found |= {f"{name} {path}": value for path, value in array_hashes(arrays).items()}
     return found
 
 
 def survive(config: Path, workdir: Path, limits: Iterator[float], most: int) -> Iterator[dict[str, Any]]:
-    """Starts a run until it has ended, each time killed after the next limit, in seconds; a row a kill."""
+    """Starts a run until it ends, killed after each limit in seconds; returns a row for each kill."""
     kills = 0
     while True:
         began, process = time.time(), start(config, workdir)
@@ -130,7 +131,7 @@ def survive(config: Path, workdir: Path, limits: Iterator[float], most: int) -> 
 def survive_together(
     config: Path, workdir: Path, limits: Iterator[float], most: int, processes: int, chance: random.Random
 ) -> Iterator[dict[str, Any]]:
-    """Starts a run in several processes; some of them are killed after each limit, and a row says which."""
+    """Runs several processes, kills some of them after each limit, and returns a row for each kill."""
     launcher, seen = start(config, workdir, processes), set()
     for _ in range(most):
         began = time.time()
@@ -152,13 +153,13 @@ def survive_together(
 
 
 def check(code: int, workdir: Path) -> None:
-    """Stops with the end of the log, if the command failed."""
+    """Raises an error with the end of the log if the command failed."""
     if code:
         raise SystemExit(f"exit code {code}:\n{Path(f'{workdir}.log').read_text()[-3000:]}")
 
 
 def compare(kills: int, seed: int, scratch: Path, processes: int) -> tuple[list[dict[str, Any]], float]:
-    """A row for each kill, and the seconds that the undisturbed run took."""
+    """Returns a row for each kill, and the seconds of the undisturbed run."""
     images, config, whole = scratch / "images", scratch / "config.py", scratch / "whole"
     draw(images)
     config.write_text(CONFIG.format(images=str(images)))

@@ -1,10 +1,10 @@
-"""How much memory does filling a model take, in each file format?
+"""How much memory does loading weights into a model need, for each file format?
 
     python benchmarks/load_memory.py --model vit_base_patch16_224
 
-Writes the network's own parameters in every format that can be written here, fills a model from each in a
-process of its own, and prints by how much the most memory that the process ever had (VmHWM) grew, as a
-multiple of the file's size. The parameters themselves are one such multiple.
+Writes the parameters of the network in every format that can be written here, loads a model from each file
+in its own process, and prints the growth of the peak memory of the process (VmHWM) as a multiple of the
+file's size. The parameters themselves are one such multiple.
 """
 
 import argparse
@@ -83,11 +83,11 @@ WRITERS: dict[str, tuple[str, Callable[[Saved, Path], None]]] = {
     "npz, compressed": ("vision_transformer", _npz_packed),
     "orbax": ("timm", _orbax),
 }
-"""By format: the library whose names are written, and how."""
+"""By format: the library whose names are written, and the function that writes the file."""
 
 
 def fill(model: str, path: str) -> int:
-    """Fills the model, and returns by how many bytes the most memory grew."""
+    """Loads the model, and returns the growth of the peak memory in bytes."""
     network = create_model(model, 10, abstract_backbone=True)
     np.asarray(network.head.classifier.kernel[...])
     before = _most()
@@ -101,10 +101,10 @@ def _most() -> int:
 
 
 def growth(model: str, format: str, folder: Path) -> tuple[int, int]:
-    """Bytes of the file, and those by which the most memory grew in a process that filled a model from it.
+    """Returns the size of the file and the growth of the peak memory of a process that loads it, in bytes.
 
     Raises:
-        ImportError: If what writes the format is not installed.
+        ImportError: If the library that writes the format is not installed.
     """
     library, write = WRITERS[format]
     _, params, stats = split(create_model(model, 10))
@@ -133,7 +133,7 @@ def main() -> None:
             size, grew = growth(arguments.model, format, Path(folder))
         megabytes = {"file": f"{size / 1e6:.0f} MB", "grew": f"{grew / 1e6:.0f} MB"}
         rows.append({"format": format, **megabytes, "multiple": f"{grew / size:.2f}"})
-    title = f"Memory for filling {arguments.model}, {datetime.date.today()}"
+    title = f"Memory for loading {arguments.model}, {datetime.date.today()}"
     report(title, rows, arguments.out, packages=("jax", "numpy", "safetensors", "tensorstore"))
 
 

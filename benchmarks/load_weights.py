@@ -1,28 +1,28 @@
-"""How long does a model take from its file until it is ready, and how much memory, against timm?
+"""How long does loading a model from its file take, and how much memory, compared with timm?
 
     python benchmarks/load_weights.py --rounds 7
 
-timm writes a file of random weights, as safetensors and as `.pth`. Then every program reads it in a process
-of its own, in turn, several rounds; the file is in the page cache. Printed are medians of
+timm writes a file of random weights, as safetensors and as `.pth`. Then every program reads it in its own
+process, in turn, in several rounds; the file is in the page cache. The tables show medians of
 
-- ready: seconds from the name of the network to the model with every parameter in memory, as float32; the
-  processes' imports come before, and no forward pass and no compilation of one is in it;
+- ready: seconds from the name of the network to the model with every parameter in memory, as float32, after
+  the imports and without a forward pass or its compilation;
 - process: seconds of the whole process, imports included;
-- grew: by how much the most memory that the process ever had (VmHWM) grew after the imports, in MB, and as a
-  multiple of the file; peak: that most memory, imports included.
+- grew: the growth of the peak memory of the process (VmHWM) after the imports, in MB, and as a multiple of
+  the file; peak: that peak, imports included.
 
 The programs:
 
 - transfer_jax: `create_model(…, abstract_backbone=True, abstract_head=True)`, then `load_pretrained`. The
   parameters own their memory: the file may change afterwards.
-- transfer_jax, new head: the same without the file's classifier; one for 10 classes is drawn.
-- timm load_checkpoint: `create_model(…)`, then `load_checkpoint`. Here, too, parameters own their memory.
+- transfer_jax, new head: the same without the file's classifier, and with a random one for 10 classes.
+- timm load_checkpoint: `create_model(…)`, then `load_checkpoint`. The parameters own their memory here, too.
 - timm checkpoint_path, timm pretrained: `create_model(…, checkpoint_path=…)` and `create_model(…,
   pretrained=True, pretrained_cfg_overlay=dict(file=…))`.
 - timm new head: the latter for 10 classes.
-- torch meta, assign: the network of timm made on the device `meta`, then `load_state_dict(…, assign=True)`,
-  which no function of timm does. Of safetensors its parameters are views of the mapped file, which must not
-  change; every page of them is looked at.
+- torch meta, assign: the network of timm on the device `meta`, then `load_state_dict(…, assign=True)`,
+  which no function of timm does. With safetensors its parameters are views of the mapped file, which must
+  not change; every page of them is read.
 """
 
 import argparse
@@ -44,7 +44,7 @@ FILES = ("model.safetensors", "model.pth")
 
 
 def ours(classes: int) -> Callable[[str, str], Callable[[], Any]]:
-    """The model of this package, with the file's classifier if it has 1000 classes."""
+    """Loads the model of this package, with the file's classifier if it has 1000 classes."""
     whole = classes == 1000
 
     def prepare(model: str, path: str) -> Callable[[], Any]:
@@ -66,7 +66,7 @@ def ours(classes: int) -> Callable[[str, str], Callable[[], Any]]:
 
 
 def peer(how: str, classes: int = 1000) -> Callable[[str, str], Callable[[], Any]]:
-    """The model of timm."""
+    """Loads the model of timm."""
 
     def prepare(model: str, path: str) -> Callable[[], Any]:
         import torch
@@ -109,7 +109,7 @@ PROGRAMS = {
 
 
 def work(program: str, model: str, path: str) -> dict[str, float]:
-    """Runs a program in this process; seconds and bytes."""
+    """Runs a program in this process, and returns seconds and bytes."""
     load = PROGRAMS[program](model, path)
     before, started = _most(), time.perf_counter()
     kept = load()
@@ -124,7 +124,7 @@ def _most() -> int:
 
 
 def write(model: str, folder: Path) -> None:
-    """Writes random weights in both formats of timm; runs in a process of its own."""
+    """Writes random weights in both formats of timm, in its own process."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -135,7 +135,7 @@ def write(model: str, folder: Path) -> None:
 
 
 def measure(model: str, file: Path, rounds: int) -> list[dict[str, Any]]:
-    """A row for each program; the first round only warms up."""
+    """Returns a row for each program; the first round is a warm-up."""
     found: dict[str, list[dict[str, float]]] = {program: [] for program in PROGRAMS}
     for index in range(rounds + 1):
         for program, results in found.items():
@@ -170,7 +170,7 @@ def measure(model: str, file: Path, rounds: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, help="one of the networks; both if not given")
+    parser.add_argument("--model", choices=MODELS, help="one of the networks; default: both")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--work", help=argparse.SUPPRESS)

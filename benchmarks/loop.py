@@ -1,12 +1,12 @@
-"""What does `fit` add to the compiled step: reading, waiting for batches, logging, checkpoints?
+"""How much time does `fit` add to the compiled step: reading, waiting for batches, logging, checkpoints?
 
     python benchmarks/loop.py --out loop.json
 
-Trains phases of EfficientNet-Lite0 on the solar cells by `fit`, which times its steps with the wait for their
-input; and calls the same compiled step as often on one batch that is ready, asking for nothing back until the
-end. Rounds are interleaved; the ratio is that of the medians of images a second. Compiling and
-extraction are apart, so the program of the next phase is not compiled while one trains. On a CPU the live
-phases share their cores with what reads and augments images.
+Trains phases of EfficientNet-Lite0 on the solar cells with `fit`, which times its steps including the wait
+for their input. Then it calls the same compiled step as often on one prepared batch, and reads nothing back
+until the end. Rounds are interleaved; the ratio is that of the medians of images per second. Compile time
+and extraction are apart, so the program of the next phase is not compiled during training. On a CPU, phases
+on images share their cores with the threads that read and augment them.
 """
 
 import argparse
@@ -37,8 +37,8 @@ PHASES = (
 
 
 def bare(trainer: PhaseTrainer, steps: int) -> float:
-    """Images a second of the compiled step on one batch."""
-    batch = trainer.inputs.complete(next(iter(trainer.inputs.train)))
+    """Returns the images per second of the compiled step on one batch."""
+    batch = trainer.data.complete(next(iter(trainer.data.train)))
     images = len(batch["label"])
     rates = trainer.parts.rates(0)
     given = jax.device_put({name: batch[name] for name in (*INPUTS, "label") if name in batch})

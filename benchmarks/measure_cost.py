@@ -1,10 +1,11 @@
-"""What does it cost to look at gradients, updates and distances by depth while training?
+"""What does it cost to measure gradients, updates and distances by depth during training?
 
     python benchmarks/measure_cost.py --every 50 --out measure_cost.json
 
 Trains EfficientNet-Lite0 on the solar cells: the head on cached features, the blocks from `blocks.11` on
-theirs, and everything on images. Timed, in turn, are training steps, and measurements (`--measure-every`) and
-their line in the log; the cost is that of one measurement relative to so many steps. Compiling is apart.
+cached features, and the whole network on images. Training steps and measurements (`--measure-every`, with
+their line in the log) are timed in turn. The cost is that of one measurement relative to that many steps,
+without compile time.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.report.console import BARS
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.training.gradient_statistics import by_block
+from transfer_jax.training.phase_measurements import measure_gradients
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import Run, prepare
 
@@ -35,20 +37,20 @@ PHASES = {
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds of a call."""
+    """Returns the seconds of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def row(name: str, run: Run, index: int, log: MetricsLog, every: int, rounds: int) -> dict[str, Any]:
-    """What steps and measurements of a phase take."""
+    """Returns the times of steps and measurements of a phase."""
     trainer = PhaseTrainer(run, run.parts(index), run.arrays, BARS)
-    batches = iter(trainer.inputs.train)
+    batches = iter(trainer.data.train)
     steps = trainer.train(batches, 0)
 
     def measure() -> None:
-        log.write(0, "depth", phase=name, **by_block(trainer.measure(trainer.rates, 1)))
+        log.write(0, "depth", phase=name, **by_block(measure_gradients(trainer, trainer.rates, 1)))
 
     for call in (lambda: next(steps), measure):
         call()  # compiles

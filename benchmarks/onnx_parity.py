@@ -2,9 +2,9 @@
 
     python benchmarks/onnx_parity.py --out onnx.json
 
-Exports the smallest network of every family, and others with `--match`, with random parameters and
-statistics, checks the file, and runs it with onnxruntime for one image and for five. The error is the
-largest difference of the logits from ours, relative to the largest logit. A process each.
+Exports the smallest network of every family (others with `--match`) with random parameters and statistics,
+checks the file, and runs it with onnxruntime for one image and for five. The error is the largest
+difference of the logits from ours, relative to the largest logit. Each network has its own process.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SMALLEST = (
 
 
 def row(name: str) -> dict[str, Any]:
-    """What came of the export of a network."""
+    """Returns the results of the export of a network."""
     network = create_model(name, 5, abstract_backbone=True)
     network.eval()
     graphdef, params, stats = split(network)
@@ -80,7 +80,7 @@ def row(name: str) -> dict[str, Any]:
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """A kernel that keeps the size of what it is given, or a factor, addend, mean or variance near 1."""
+    """Returns a kernel that keeps the size of its input, or a scale, bias, mean or variance near 1."""
     if len(shape) < 2:
         return rng.uniform(0.8, 1.2, shape).astype(np.float32)
     return rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape).astype(np.float32)
@@ -95,7 +95,7 @@ def _most_memory() -> float:
 
 
 def _seconds(call: Any) -> float:
-    """The faster of two calls."""
+    """Returns the time of the faster of two calls."""
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
@@ -107,12 +107,12 @@ def _seconds(call: Any) -> float:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--match", help="shell pattern of the networks; those of SMALLEST, if not given")
+    parser.add_argument("--match", help="shell pattern of the networks; default: those of SMALLEST")
     parser.add_argument("--out", type=Path, help="JSON file")
     arguments = parser.parse_args()
     names = fnmatch.filter(model_names(), arguments.match) if arguments.match else SMALLEST
     if not names:
-        parser.error(f"--match {arguments.match!r} is none of {', '.join(model_names())}")
+        parser.error(f"--match {arguments.match!r} matches none of {', '.join(model_names())}")
     title = f"Logits of ONNX programs against ours, {datetime.date.today()}"
     rows = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

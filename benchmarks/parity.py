@@ -1,10 +1,10 @@
-"""Are our networks those of other libraries?
+"""Do our networks compute the same as those of other libraries?
 
     python benchmarks/parity.py --match "resnet*" --out parity.json
 
 Builds each network in the other library with random weights and randomized running statistics, loads its
 arrays into ours by their names, and compares the output of every block and the logits, in float32, at the
-native and at an odd image size. The error is the largest difference relative to the largest value. Then
+native and at an odd image size. The error is the largest difference relative to the largest value. Then it
 exports ours, loads it strictly into the other library, and compares the parameters bit for bit.
 """
 
@@ -37,10 +37,10 @@ PACKAGES = ("jax", "torch", "torchvision", "timm", "transformers", "keras")
 
 
 def ours(model: Classifier, pixels: np.ndarray) -> dict[str, jax.Array]:
-    """The outputs of our blocks, and the `logits`.
+    """Returns the outputs of our blocks, and the `logits`.
 
-    Each block is a program of its own, which blocks of the same structure share: networks are deep, and
-    compiling is most of the work.
+    Each block is its own program, which blocks of the same structure share, because networks are deep and
+    most of the time is compile time.
     """
     x, found = jax.numpy.asarray(pixels), {}
     for block in model.backbone.block_names:
@@ -54,13 +54,13 @@ def _run(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array) -> jax.Array:
 
 
 def has_head(name: str, library: str, state: Mapping[str, np.ndarray]) -> bool:
-    """Whether the network has a classifier, and one that ours can be; Keras's VGG has it at one size only."""
+    """Returns whether ours can load the network's classifier; Keras's VGG has it at one size only."""
     keys = KeyMap(name, library).keys("head/classifier/kernel")
     return bool(keys) and all(key in state for key in keys)
 
 
 def loaded(name: str, library: str, state: Mapping[str, np.ndarray], size: int) -> Classifier:
-    """Our network, filled from the arrays of theirs, the classifier too if it has a place there."""
+    """Returns our network with the arrays of theirs, and with their classifier if it fits."""
     original, variant = ORIGINALS[name, library], variant_of(name)
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
@@ -71,7 +71,7 @@ def loaded(name: str, library: str, state: Mapping[str, np.ndarray], size: int) 
 
 
 def compare(name: str, library: str, size: int, *, back: bool) -> dict[str, float]:
-    """By block, the largest difference relative to the largest value; if `back`, checks the way back too.
+    """Returns the largest difference of each block, relative to its largest value; `back` checks the export.
 
     Raises:
         RuntimeError, AssertionError: As `check_round_trip`.
@@ -86,7 +86,7 @@ def compare(name: str, library: str, size: int, *, back: bool) -> dict[str, floa
         network, pixels, {block: module for block, module in modules.items() if module}
     )
     if not has_head(name, library, state):
-        expected.pop("logits", None)  # of a classifier that is not like ours
+        expected.pop("logits", None)  # of a classifier that ours cannot load
     found = ours(model, pixels)
     errors = {block: error(found[block], wanted) for block, wanted in expected.items()}
     del expected, found  # the largest networks need the memory
@@ -98,10 +98,10 @@ def compare(name: str, library: str, size: int, *, back: bool) -> dict[str, floa
 def check_round_trip(
     name: str, library: str, network: Any, model: Classifier, state: Mapping[str, np.ndarray]
 ) -> None:
-    """Exports ours, and loads it strictly into theirs: the same arrays, bit for bit.
+    """Exports ours and loads it strictly into theirs: the same arrays, bit for bit.
 
     Raises:
-        RuntimeError: If the other library misses a key or finds one too many.
+        RuntimeError: If the other library reports a missing or an unexpected key.
         AssertionError: If an array differs.
     """
     original, headed = ORIGINALS[name, library], has_head(name, library, state)
@@ -124,14 +124,14 @@ def check_round_trip(
 
 
 def error(found: jax.Array, wanted: np.ndarray) -> float:
-    """The largest difference relative to the largest value; of the last channels, if theirs has no more."""
+    """Returns the largest relative difference, over the last channels if theirs has fewer."""
     if found.ndim == wanted.ndim:
         found = found[..., -wanted.shape[-1] :]
     return float(np.abs(found - wanted.reshape(found.shape)).max() / np.abs(wanted).max())
 
 
 def sizes(name: str, library: str) -> tuple[int, int]:
-    """The native image size, and an odd one: no multiple of the strides, but of the patches, if any."""
+    """Returns the native size and an odd one: no multiple of the strides, but of the patches, if any."""
     variant = variant_of(name)
     native = variant.preprocessing.image_size
     odd = native * 3 // 4 - 3
@@ -139,7 +139,7 @@ def sizes(name: str, library: str) -> tuple[int, int]:
 
 
 def row(name: str, library: str) -> dict[str, str]:
-    """What came of the comparison of a network with that of a library."""
+    """Returns the results of the comparison of a network with that of a library."""
     found = {"network": name, "library": library, "native size": "", "odd size": "", "round trip": ""}
     try:
         for column, size in zip(("native size", "odd size"), sizes(name, library), strict=True):
@@ -147,26 +147,26 @@ def row(name: str, library: str) -> dict[str, str]:
             worst = max(errors, key=errors.__getitem__)
             found[column] = f"{errors[worst]:.1e} ({worst})"
         found["round trip"] = "bitwise"
-    except Exception as error:  # the others are still to be compared
+    except Exception as error:  # continue with the other networks
         found["round trip"] = f"{type(error).__name__}: {error}".splitlines()[0]
     jax.clear_caches()
     return found
 
 
 def passed(found: Mapping[str, str]) -> bool:
-    """Whether all that was compared is equal."""
+    """Returns whether all comparisons are equal."""
     errors = [float(found[column].split()[0]) for column in ("native size", "odd size") if found[column]]
     return found["round trip"] == "bitwise" and max(errors) <= LIMIT
 
 
 def parameters(case: tuple[str, str]) -> int:
-    """How large a network is, so that the small ones come first."""
+    """Returns the size of a network, so that small ones come first."""
     _, params, _ = split(create_model(case[0], CLASSES, abstract_backbone=True, abstract_head=True))
     return sum(array.size for array in params.values())
 
 
 def by_family(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Families by the libraries whose names they have: how many networks are equal, and the largest error."""
+    """Returns a row for each family: by library, the number of equal networks, and the largest error."""
     libraries = sorted({found["library"] for found in rows})
     cells: dict[str, dict[str, list[Mapping[str, str]]]] = {}
     for found in rows:
@@ -188,7 +188,7 @@ def _cell(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows as a table for the docs."""
+    """Returns rows as a table for the docs."""
     columns = [*rows[0]]
     lines = [columns, ["---"] * len(columns), *([found[column] for column in columns] for found in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
@@ -199,15 +199,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--match", default="*", help="shell pattern of the networks")
     parser.add_argument(
-        "--out", type=Path, help="JSON file, written after each; what is in it is not repeated"
+        "--out", type=Path, help="JSON file, written after each network; networks in it are skipped"
     )
-    parser.add_argument("--markdown", type=Path, help="file for the table of families and libraries")
+    parser.add_argument("--markdown", type=Path, help="file to write the table of families and libraries to")
     arguments = parser.parse_args()
     title = f"Relative error against other libraries, {datetime.date.today()}"
     cases = sorted((case for case in ORIGINALS if fnmatch.fnmatch(case[0], arguments.match)), key=parameters)
     if not cases:
         parser.error(
-            f"--match {arguments.match!r} is none of {', '.join(sorted({name for name, _ in ORIGINALS}))}"
+            f"no network matches --match {arguments.match!r}; "
+            f"there are {', '.join(sorted({name for name, _ in ORIGINALS}))}"
         )
     found = []
     if arguments.out and arguments.out.exists():

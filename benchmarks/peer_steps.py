@@ -18,11 +18,11 @@ _IN_KERAS = {
     "conv_head": ("Conv_1",),
     "layer4": ("conv5_",),
 }
-"""How the names of a timm module's layers begin in Keras; BatchNorm behind a convolution goes with it."""
+"""Prefixes of the layer names in Keras by timm module; a BatchNorm belongs to the convolution before it."""
 
 
 def batch_of(given: Given) -> dict[str, np.ndarray]:
-    """Noise with random labels."""
+    """Returns noise with random labels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (given.count, given.size, given.size, 3), dtype=np.uint8)
     return {"image": images, "label": rng.integers(0, CLASSES, given.count).astype(np.int32)}
@@ -31,13 +31,13 @@ def batch_of(given: Given) -> dict[str, np.ndarray]:
 def torch_step(
     given: Given, trains: tuple[str, ...], *, keep: bool, compiled: bool = False
 ) -> Callable[[], Any]:
-    """A step with timm.
+    """Returns a step with timm.
 
     Args:
         given: The network and the batch.
-        trains: How the names of parameters begin that train.
-        keep: Tells the C library to keep freed memory.
-        compiled: Through `torch.compile`.
+        trains: Prefixes of the names of trainable parameters.
+        keep: Makes the C library keep freed memory.
+        compiled: Uses `torch.compile`.
     """
     import torch
 
@@ -62,7 +62,7 @@ def torch_step(
 
 
 def flax_step(given: Given, selector: str) -> Callable[[], Any]:
-    """A step with Flax: the gradient of everything, of which optax takes what the selector names."""
+    """Returns a step with Flax: the gradient of all parameters, of which optax applies the selected ones."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -102,7 +102,7 @@ def flax_step(given: Given, selector: str) -> Callable[[], Any]:
 
 
 def keras_step(given: Given, trains: tuple[str, ...]) -> Callable[[], Any]:
-    """A step with Keras on JAX, from initial parameters."""
+    """Returns a step with Keras on JAX, from initial parameters."""
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 

@@ -1,4 +1,4 @@
-"""The same networks in ours and in other libraries."""
+"""The same networks in transfer_jax and in other libraries."""
 
 import dataclasses
 from typing import Any
@@ -22,10 +22,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What all programs of a comparison are given.
+    """The input of all programs of a comparison.
 
     Attributes:
-        name: The network, by our name.
+        name: Our name of the network.
         arrays: Its arrays, by the names of timm.
         count: Images of a batch.
         size: Their side in pixels.
@@ -40,10 +40,10 @@ class Given:
 
 
 def timm_arrays(name: str, size: int) -> Arrays:
-    """The arrays of a network without its classifier, by the names of timm.
+    """Returns the arrays of a network without its classifier, by the names of timm.
 
-    Those of EfficientNet-Lite0 are real. The others are random, with running statistics that fit: with any
-    the activations shrink to denormal numbers, which are slow.
+    Those of EfficientNet-Lite0 are real. The others are random, with matching running statistics: with
+    others the activations shrink to denormal numbers, which are slow.
     """
     if name == REAL:
         model = create_model(name, 2, abstract_backbone=True)
@@ -59,7 +59,7 @@ def timm_arrays(name: str, size: int) -> Arrays:
 
 
 def our_network(given: Given, num_classes: int) -> Classifier:
-    """Our network with those arrays, in inference mode."""
+    """Returns our network with those arrays, in inference mode."""
     name, preprocessing = given.name, variant_of(given.name).preprocessing
     model = create_model(name, num_classes, image_size=given.size, abstract_backbone=True)
     load_arrays(
@@ -70,7 +70,7 @@ def our_network(given: Given, num_classes: int) -> Classifier:
 
 
 def timm_network(given: Given, num_classes: int) -> Any:
-    """The network of timm with those arrays, channels_last, in inference mode; 0 classes end in features."""
+    """Returns timm's network with those arrays, channels_last, for inference; 0 classes return features."""
     import torch
 
     network = ORIGINALS[given.name, "timm"].make(given.name, given.size)
@@ -84,7 +84,7 @@ def timm_network(given: Given, num_classes: int) -> Any:
 
 
 def normalize(name: str, images: Any) -> Any:
-    """Images `(batch, height, width, 3)`, a tensor of uint8, as timm's network wants them."""
+    """Returns uint8 images `(batch, height, width, 3)` as the tensor that timm's network expects."""
     import torch
 
     preprocessing = variant_of(name).preprocessing

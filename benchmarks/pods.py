@@ -1,10 +1,10 @@
-"""What does a training step need of a chip of a TPU pod, by what trains?
+"""What does a training step need on a chip of a TPU pod, by selector?
 
     python benchmarks/pods.py --out pods.json
 
-Compiles steps of three networks for pods, with the compiler for TPUs, on any machine (`transfer_jax[pods]`);
-nothing runs. Every figure is of one chip. The time is a bound, from the chip's published peaks: no step is
-faster, and images a second are at most so many.
+Compiles steps of three networks for pods with the compiler for TPUs, on any machine (`transfer_jax[pods]`);
+nothing runs. Every figure is for one chip. The time is a bound from the published peaks of the chip: no
+step is faster, and no more images a second are possible.
 """
 
 import argparse
@@ -27,11 +27,11 @@ NETWORKS = {
 }
 CLASSES = 1000
 MOST = 2**17
-"""Images of the largest batch."""
+"""Random images for the largest batch."""
 
 
 def config_of(model: str, fsdp: int) -> TrainConfig:
-    """A network on live images, in bfloat16."""
+    """Returns the config of a network on images, in bfloat16."""
     phase = Phase(name="step", train="head", epochs=1, learning_rate=1e-3, cache="off")
     return TrainConfig(
         images="none",
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("--topologies", nargs="+", default=["v5e:16x16", "v5p:8x8x8"])
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     parser.add_argument(
-        "--trains", nargs="+", help="selectors, instead of the head, one and two parts and all"
+        "--trains", nargs="+", help="selectors; default: the head, one and two parts, the whole network"
     )
-    parser.add_argument("--images", type=int, default=32, help="images a chip and step")
+    parser.add_argument("--images", type=int, default=32, help="images for each chip and step")
     parser.add_argument("--fsdp", type=int, nargs="+", default=[1])
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()

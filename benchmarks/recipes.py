@@ -1,18 +1,18 @@
 """Which recipe is worth its cost on the solar cells, and how good is the best one?
 
-    python benchmarks/recipes.py --workdir runs/recipes --out recipes.json --picture recipes.png
+    python benchmarks/recipes.py --workdir runs/recipes --out recipes.json --plot recipes.png
     python benchmarks/recipes.py --workdir runs/recipes --best layer_decay --epochs 20 --image-size 300
 
-The first compares recipes on EfficientNet-Lite0, three seeds each: a seed holds out a quarter of the cells,
-and a quarter of the others decides how good a recipe is, so that nothing is chosen by the cells held out.
-A defective cell counts as much as its probability, in training and in `weighted accuracy`. The cost is that
-of extraction and training steps, in seconds, of the seed that took least; compiling is told apart. The
-picture marks the recipes that no other one beats at their cost.
+The first command compares recipes on EfficientNet-Lite0, with three seeds each. A seed holds out a quarter
+of the cells as a test set, and a quarter of the others is the validation set, so that the test set chooses
+nothing. A defective cell counts by its probability, in training and in `weighted accuracy`. The cost is
+that of extraction and training steps, in seconds, of the fastest seed; compile time is reported apart. The
+plot marks the recipes that no other one beats at their cost.
 
-The second trains one recipe on all but the cells held out, in ten splits, and counts its errors in four ways:
-`any`, where a defect probability above 0 is defective; `confidence`, the same with each defective cell
-weighted by its probability; `likely`, where it is so from 0.5 on; `sure`, on cells of probability 0 and 1
-only. It is trained on `confidence` unless `--targets` says otherwise.
+The second command trains one recipe on all cells but the test set, in ten splits, and counts its errors in
+four ways: `any`, where a defect probability above 0 is defective; `confidence`, the same with each
+defective cell weighted by its probability; `likely`, defective from 0.5 on; `sure`, on cells of probability
+0 and 1 only. It trains on `confidence` unless `--targets` says otherwise.
 
 Finished runs in the workdir are not repeated.
 """
@@ -45,9 +45,9 @@ STEM_TO_TOP = ("stem", *(f"blocks.{index}" for index in range(16)), "top")
 
 
 def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
-    """The recipes by name; behind the head, all train for the same number of epochs.
+    """Returns the recipes by name; after the head, all train for the same number of epochs.
 
-    Where a prefix is frozen, its features of as many augmented views as there are epochs are cached.
+    If a prefix is frozen, the features of one augmented view for each epoch are cached.
     """
     live = {"epochs": epochs, "augment": True}
     cached = {"epochs": epochs, "views": epochs, "learning_rate": 2e-4}
@@ -75,12 +75,12 @@ def candidates(epochs: int) -> dict[str, Callable[[], Schedule]]:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What all runs have in common.
+    """The settings of all runs.
 
     Attributes:
-        epochs: Epochs of a recipe behind its head.
+        epochs: Epochs of a recipe after its head.
         image_size: Side of the network's input, in pixels.
-        workdir: Where the runs are kept.
+        workdir: Folder of the runs.
     """
 
     epochs: int
@@ -88,7 +88,7 @@ class Bench:
     workdir: Path
 
     def run(self, name: str, schedule: Schedule, target: str, seed: int, *, held_out: bool) -> Result:
-        """Trains a schedule on a split, and scores it on the cells held out, or on a part of the others."""
+        """Trains a schedule on a split, and scores it on the test set or on the validation set."""
         dataset = from_elpv(target)
         if not held_out:
             dataset, _ = stratified_split(dataset, 0.25, seed)
@@ -105,12 +105,14 @@ class Bench:
         part = "held-out" if held_out else "inner"
         name = f"{name}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
         result = fit(config, self.workdir / name, dataset=dataset, progress=BARS)
-        shutil.rmtree(result.workdir / "features", ignore_errors=True)  # Of no use any more, and gigabytes.
+        shutil.rmtree(
+            result.workdir / "features", ignore_errors=True
+        )  # Not needed any more, and gigabytes large.
         return result
 
 
 def compare(bench: Bench, schedules: Mapping[str, Schedule], seeds: int) -> list[dict[str, Any]]:
-    """A row for each schedule."""
+    """Returns a row for each schedule."""
     rows = []
     for name, schedule in schedules.items():
         results = [bench.run(name, schedule, "confidence", seed, held_out=False) for seed in range(seeds)]
@@ -137,7 +139,7 @@ def compare(bench: Bench, schedules: Mapping[str, Schedule], seeds: int) -> list
 
 
 def unbeaten(points: list[tuple[float, float]]) -> set[int]:
-    """Positions of the points (cost, score) that no other one beats at its cost or less."""
+    """Returns the positions of the points (cost, score) that no other one beats at the same cost or less."""
     return {
         index
         for index, (cost, score) in enumerate(points)
@@ -146,7 +148,7 @@ def unbeaten(points: list[tuple[float, float]]) -> set[int]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy by cost, and the line through the recipes that none beats."""
+    """Plots accuracy by cost, and a line through the recipes that no other one beats."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes: Any = figure.subplots()
     for row in rows:
@@ -165,7 +167,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def repeat(bench: Bench, name: str, targets: Sequence[str], splits: int) -> list[dict[str, Any]]:
-    """A row for each way to count and target that was trained on."""
+    """Returns a row for each way to count and each training target."""
     rows, schedule = [], candidates(bench.epochs)[name]()
     for target in targets:
         runs = [bench.run(name, schedule, target, seed, held_out=True) for seed in range(splits)]
@@ -185,7 +187,7 @@ def repeat(bench: Bench, name: str, targets: Sequence[str], splits: int) -> list
 
 
 def counted(predictions: Path) -> dict[str, float]:
-    """Accuracy of the predictions for ELPV cells in that file, in the four ways."""
+    """Returns the accuracy of the predictions in that file, counted in the four ways."""
     cells = from_elpv("confidence")
     confidence = np.asarray(cells.weights)
     probability = dict(zip(cells.names, np.where(cells.labels == 1, confidence, 0.0), strict=True))
@@ -203,7 +205,7 @@ def counted(predictions: Path) -> dict[str, float]:
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for reading."""
+    """Returns rows with formatted values."""
     return [
         {key: f"{value:,}" if isinstance(value, int) else value for key, value in row.items()} for row in rows
     ]
@@ -216,7 +218,7 @@ def main() -> None:
     parser.add_argument(
         "--recipes", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
     )
-    parser.add_argument("--best", choices=names, metavar="NAME", help="only this one, on the cells held out")
+    parser.add_argument("--best", choices=names, metavar="NAME", help="only this recipe, on the test set")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--targets",
@@ -231,20 +233,20 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224, help="pixels; the cells have 300")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--picture", type=Path, help=".png or .svg file to write")
+    parser.add_argument("--plot", type=Path, help=".png or .svg file to write")
     arguments = parser.parse_args()
     keep_freed_memory()
     settings = f"{arguments.epochs} epochs, {arguments.image_size} px, {datetime.date.today()}"
     bench = Bench(arguments.epochs, arguments.image_size, arguments.workdir)
     if arguments.best:
-        title = f"{arguments.best} on the cells held out, {settings}"
+        title = f"{arguments.best} on the test set, {settings}"
         rows = repeat(bench, arguments.best, arguments.targets, arguments.splits)
     else:
         title = f"Recipes on ELPV, {arguments.seeds} seeds, {settings}"
         recipes_of = candidates(arguments.epochs)
         rows = compare(bench, {name: recipes_of[name]() for name in arguments.recipes}, arguments.seeds)
-        if arguments.picture:
-            draw(rows, arguments.picture)
+        if arguments.plot:
+            draw(rows, arguments.plot)
     print_rows(title, shown(rows))
     if arguments.out:
         write_report(title, rows, arguments.out, packages=PACKAGES)

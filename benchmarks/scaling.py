@@ -1,12 +1,12 @@
-"""What does it cost to spread a training step over devices?
+"""What does it cost to shard a training step over devices?
 
     python benchmarks/scaling.py --out scaling.json
 
-Times the step of a network on one batch that is ready: for each number of devices, by plain `jit` on one of
-them and by each strategy on all, with the same batch. On a CPU the devices are virtual and share its cores,
-so that the same work takes the same time but for what spreading costs: that is the ratio. On accelerators
-(GPUs, and all chips of a TPU host) more devices are faster, and MFU is the share of the chips' published peak
-that the network's own operations reach.
+Times the step of a network on one prepared batch: for each number of devices, with plain `jit` on one of
+them and with each strategy on all, with the same batch. On a CPU the devices are virtual and use the same
+cores, so the same work takes the same time apart from the cost of sharding: the ratio shows that cost. On
+accelerators (GPUs, and all chips of a TPU host) more devices are faster, and MFU is the fraction of the
+published peak of the chips that the operations of the network reach.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 from contest import Build, contest, report
 
 STRATEGIES = ("mesh", "fsdp", "pmap")
-PEAKS = {  # operations a second in bfloat16, by JAX's name of the device
+PEAKS = {  # operations per second in bfloat16, by JAX's name of the device
     "NVIDIA H100 80GB HBM3": 989e12,
     "NVIDIA H200": 989e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
@@ -28,13 +28,13 @@ PEAKS = {  # operations a second in bfloat16, by JAX's name of the device
     "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
 }
-"""Source: the data sheets of the makers, without sparsity."""
+"""The peaks in the data sheets of the vendors, without sparsity."""
 
 
 def spread(
     strategy: str, devices: int, model: str, train: str, batch: int, size: int, precision: str
 ) -> Callable[[], Any]:
-    """A step of a network on so many devices; the call says operations a step and the kind of device."""
+    """Returns a step on that many devices; its facts are operations per step and the kind of device."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(devices)))
 
     import jax
@@ -67,7 +67,7 @@ def spread(
     )
     run = prepare(config, Path(), Silent(), dataset)
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
-    read = next(iter(trainer.inputs.train))
+    read = next(iter(trainer.data.train))
     given = run.strategy.batch({name: read[name] for name in (*INPUTS, "label") if name in read})
     given = given if run.strategy.mesh else jax.device_put(given)
     arguments = (trainer.frozen, given, trainer.parts.rates(0), {})
@@ -85,7 +85,7 @@ def spread(
 
 
 def contenders_of(arguments: argparse.Namespace, devices: int) -> dict[str, Build]:
-    """Plain jit on one device, and each strategy on several."""
+    """Returns plain jit on one device, and each strategy on several."""
     given = (arguments.model, arguments.train, arguments.batch, arguments.size, arguments.precision)
     spread_to = [functools.partial(spread, strategy, devices, *given) for strategy in STRATEGIES]
     return {

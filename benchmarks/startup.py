@@ -1,11 +1,12 @@
-"""How long does it take to the end of the first training step?
+"""How long does it take until the end of the first training step?
 
     python benchmarks/startup.py --out startup.json
 
-From the start of a process: imports, EfficientNet-Lite0 with its weights, compiling, and a step of 32 images,
-of the head and of everything. Ours with an empty compilation cache, and with one that holds the programs, as
-in the second run on a machine; and timm in PyTorch, eager and through `torch.compile` with an empty cache,
-both without reading weights. Every figure is the median of several processes, which run in turn.
+Measures from the start of a process: imports, EfficientNet-Lite0 with its weights, compilation, and a step
+of 32 images, of the head and of the whole network. Ours with an empty compilation cache, and with one that
+holds the programs, as in the second run on a machine; timm in PyTorch, eager and with `torch.compile` and
+an empty cache, both without reading weights. Every figure is the median of several processes, which run in
+turn.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SELECTORS = {"head": "head", "everything": "all_()"}
 
 
 def ours(trains: str) -> None:
-    """A step of ours."""
+    """Runs a step of ours."""
     from peers import Given
     from train_step import CLASSES, our_step
 
@@ -41,7 +42,7 @@ def ours(trains: str) -> None:
 
 
 def timm_step(trains: str, compiled: bool) -> None:
-    """A step of timm's network."""
+    """Runs a step of timm's network."""
     import timm
     import torch
 
@@ -65,7 +66,7 @@ PROGRAMS: dict[str, Callable[[str], None]] = {
 
 
 def seconds(program: str, trains: str, folder: str) -> float:
-    """The time that a process takes to the end of its step, with caches in a folder."""
+    """Returns the time of a process until the end of its step, with caches in a folder."""
     caches = {
         "JAX_COMPILATION_CACHE_DIR": folder,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

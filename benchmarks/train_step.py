@@ -1,16 +1,16 @@
-"""How fast is a training step, how much memory does it take, and what does unfreezing cost?
+"""How fast is a training step, how much memory does it need, and what does unfreezing cost?
 
     python benchmarks/train_step.py --peers torch compile flax keras --out train_step.json
 
-Times steps of four networks on live images for three selectors: the head, the last stage, everything; a
-second row trains from cached features, as `fit` does. The optimizer is AdamW, and BatchNorm in inference
-mode, in all. Peers, which train the same:
+Times steps of four networks on images for three selectors: the head, the last stage, the whole network. A
+second row trains from cached features, as `fit` does. All use AdamW, and BatchNorm in inference mode.
+Peers, which train the same:
 
-* `torch`: timm in PyTorch eager mode, channels_last, with the same arrays. Our command line tells the C
-  library to keep freed memory; this peer is timed without that, as its users run it, and with it.
-* `compile`: the same through `torch.compile`, with freed memory kept.
+* `torch`: timm in PyTorch eager mode, channels_last, with the same arrays. Our command line makes the C
+  library keep freed memory; this peer is timed without that, as its users run it, and with it.
+* `compile`: the same with `torch.compile`, with freed memory kept.
 * `flax`: our network in a loop as users of Flax write it, with `optax.multi_transform` and `set_to_zero`.
-* `keras`: Keras on JAX, for the networks that it has, with initial parameters of its own.
+* `keras`: Keras on JAX, for the networks that it has, with its own initial parameters.
 """
 
 import argparse
@@ -37,24 +37,24 @@ LAST_STAGE = {
     "resnet50": ("layer4.0", ("layer4", "fc")),
     "vit_small_patch16_224": ("blocks.9", ("blocks.9", "blocks.10", "blocks.11", "norm", "head")),
 }
-"""The first block of the last stage, or of the last quarter of a transformer, and its modules in timm."""
+"""The first block of each last stage, or of a transformer's last quarter, and its modules in timm."""
 
 
 def selectors(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """What trains, by a selector of ours and by the names that begin so in timm."""
+    """Returns our selectors, each with the prefixes of the same parameters in timm."""
     first, modules = LAST_STAGE[name]
     found = ("head", modules[-1:]), (f"from_({first!r})", modules), ("all_()", ("",))
     return dict(zip(TRAINS, found, strict=True))
 
 
 def ours(given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
-    """The compiled step of a phase."""
+    """Returns the compiled step of a phase."""
     keep_freed_memory()
     return our_step(our_network(given, CLASSES), given, trains=trains, cached=cached)
 
 
 def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> Callable[[], Any]:
-    """The compiled step of a phase of a network; the arrays given are not used."""
+    """Returns the compiled step of a phase of a network; it does not use the arrays of the comparison."""
     import jax
     import jax.numpy as jnp
 
@@ -129,7 +129,7 @@ def main() -> None:
 def contenders_of(
     given: Given, selector: str, modules: tuple[str, ...], peers: list[str]
 ) -> dict[str, Build]:
-    """The programs to time: ours from images, and from cached features if something is frozen; the peers."""
+    """Returns the programs: ours on images, ours on cached features if a part is frozen, and the peers."""
     run = functools.partial(ours, given, trains=selector)
     found: dict[str, Build] = {"transfer_jax": functools.partial(run, cached=False)}
     if modules != ("",):
@@ -149,7 +149,7 @@ def contenders_of(
 def rows_of(
     name: str, trains: str, contenders: dict[str, Build], arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row for each program."""
+    """Returns a row for each program."""
     timings = contest(contenders, rounds=arguments.rounds)
     base = timings["transfer_jax"].median
     return [
@@ -161,7 +161,7 @@ def rows_of(
             "ms a step": 1e3 * timing.median,
             "start-up s": timing.prepare,
             "peak GB": timing.peak / 1e9,
-            "ours, live, is": timing.median / base,
+            "ours on images is": timing.median / base,
         }
         for program, timing in timings.items()
     ]

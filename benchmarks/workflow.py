@@ -1,17 +1,17 @@
-"""How long does the textbook's whole workflow take: a head, then the last stage, on real photographs?
+"""How long does the whole textbook workflow take: a head, then the last stage, on real photographs?
 
     python benchmarks/workflow.py --out workflow.json
 
-EfficientNet-Lite0 on the 2,624 solar cells at 224 pixels: 30 epochs of a new head on the frozen base, ten of
-the last stage and the head, scores on a quarter held out; no augmentation. Three programs, each in a process
-of its own, one after the other:
+Trains EfficientNet-Lite0 on the 2,624 solar cells at 224 pixels: 30 epochs of a new head on the frozen
+base, ten of the last stage and the head, scores on a quarter of the cells; no augmentation. Three programs
+run one after the other, each in its own process:
 
-* transfer_jax, as `fit` runs it, reading, hashing, checkpoints and report included;
-* the loop that users of timm write, PyTorch eager, channels_last, two loader processes, which runs the base
-  in every epoch;
-* that of a careful one, who computes the features of each of the two phases once and keeps them in memory.
+* transfer_jax, as `fit` runs it, including reading, hashing, checkpoints and report;
+* the loop that users of timm write: PyTorch eager, channels_last, two loader processes, with the base in
+  every epoch;
+* a loop that computes the features of each of the two phases once and keeps them in memory.
 
-All are told to keep freed memory, which PyTorch is not by default: it is slower without.
+All of them keep freed memory, which is not the default of PyTorch; it is slower without.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PACKAGES = ("jax", "torch", "timm", "elpv-dataset", "efficientnet-lite0-pytorch-
 
 
 def ours(epochs: tuple[int, int]) -> dict[str, float]:
-    """A run of `fit`."""
+    """Runs `fit`."""
     from transfer_jax import Phase, Schedule, TrainConfig, fit
 
     head = Phase(name="head", train="head", epochs=epochs[0], learning_rate=HEAD_RATE)
@@ -60,7 +60,7 @@ def ours(epochs: tuple[int, int]) -> dict[str, float]:
 
 
 class Cells:
-    """The solar cells as PyTorch's loader wants them, decoded and normalized when asked for."""
+    """The solar cells as a data set for PyTorch's loader, decoded and normalized on access."""
 
     def __init__(self, indices: Sequence[int]) -> None:
         from transfer_jax.data import from_elpv
@@ -82,7 +82,7 @@ class Cells:
 
 
 def torch_loop(cached: bool, epochs: tuple[int, int]) -> dict[str, float]:
-    """The same in PyTorch."""
+    """Runs the same workflow in PyTorch."""
     import torch
 
     from transfer_jax.data import from_elpv, stratified_split
@@ -97,14 +97,14 @@ def torch_loop(cached: bool, epochs: tuple[int, int]) -> dict[str, float]:
     pooled = torch.nn.Sequential(network.conv_head, network.bn2, network.global_pool)
     below = torch.nn.Sequential(stem, *network.blocks[:6])
     last_stage = torch.nn.Sequential(network.blocks[6], pooled, network.classifier)
-    # Where a phase's frozen part ends, and what comes after.
+    # The end of the frozen part of a phase, and the modules after it.
     phases = {
         "head s": (torch.nn.Sequential(below, network.blocks[6], pooled), network.classifier, HEAD_RATE),
         "last stage s": (below, last_stage, TOP_RATE),
     }
     found = {}
     for (name, (base, top, rate)), count in zip(phases.items(), epochs, strict=True):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         train, held_out = (
             _batches(part, base, cached, shuffle) for part, shuffle in zip(parts, (True, False), strict=True)
         )
@@ -117,7 +117,7 @@ def torch_loop(cached: bool, epochs: tuple[int, int]) -> dict[str, float]:
                 logits = top(x if cached else base(x))
                 torch.nn.functional.cross_entropy(logits, label).backward()
                 optimizer.step()
-        found[name] = time.perf_counter() - begun
+        found[name] = time.perf_counter() - started
         with torch.inference_mode():
             right = [
                 (top(x if cached else base(x)).argmax(-1) == label).float().sum() for x, label in held_out()
@@ -127,7 +127,7 @@ def torch_loop(cached: bool, epochs: tuple[int, int]) -> dict[str, float]:
 
 
 def _batches(indices: Sequence[int], base: Any, cached: bool, shuffle: bool) -> Callable[[], Any]:
-    """Makes the batches of an epoch: of images, or of features that are computed here."""
+    """Yields the batches of an epoch: of images, or of features that are computed here."""
     import torch
 
     cells: Any = Cells(indices)

@@ -1,4 +1,4 @@
-"""The networks of other libraries that ours are compared with: one module a family."""
+"""Networks of other libraries that ours are compared with: one module for each family."""
 
 from originals import (
     clip,
@@ -33,6 +33,6 @@ ORIGINALS: dict[tuple[str, str], Original] = {
     for family in _FAMILIES
     for case, original in family.ORIGINALS.items()
 }
-"""By the name of our network, and the library."""
+"""The networks by our name and the library."""
 
 __all__ = ["CLASSES", "ORIGINALS", "Original"]

@@ -35,7 +35,7 @@ def _base_network(name: str, size: int) -> Any:
 
 
 def _base(name: str, block: str) -> str:
-    """The last normalization sees the class token only there."""
+    """A network whose last normalization applies to the class token only."""
     known = {"embed": "pre_layrnorm", "norm": "", "pre_logits": "post_layernorm"}
     return known.get(block, f"encoder.layers.{block.removeprefix('blocks.')}")
 

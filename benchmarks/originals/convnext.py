@@ -47,7 +47,7 @@ def _keras_network(name: str, size: int) -> Any:
 
 
 def _keras(name: str, block: str) -> str:
-    """The sums at the end of the blocks have no names: what comes after has them as its input."""
+    """A network whose sums at the end of blocks have no names; they are the inputs of the next modules."""
     if block in ("stem", "norm", "pre_logits"):
         return {"stem": f"{name}_stem", "norm": f"{name}_head_layernorm", "pre_logits": ""}[block]
     _, stage, *rest = block.split(".")

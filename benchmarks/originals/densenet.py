@@ -9,7 +9,7 @@ from transfer_jax.models import densenet
 
 
 def _torchvision(name: str, block: str) -> str:
-    """The ReLU behind `norm5` is no module there."""
+    """A network whose ReLU after `norm5` is not a module."""
     known = {"stem": "features.pool0", "norm5": "", "pre_logits": ""}
     return known.get(block, f"features.{block}")
 

@@ -57,7 +57,7 @@ def _keras(name: str, block: str) -> str:
 
 
 def _transformers_network(name: str, size: int, kind: str) -> Any:
-    """Its config lists the blocks that an image of odd size comes to, as the published ones do."""
+    """A network whose config lists the blocks that get images of odd size, as the published ones do."""
     import transformers
 
     variant = _VARIANTS[name]

@@ -22,7 +22,7 @@ def _timm(name: str, block: str) -> str:
 
 
 def _pytorch_network(name: str, size: int) -> Any:
-    """Stem and top share one activation: here their normalizations end in it, which changes nothing more."""
+    """A network whose stem and top share one activation; here it is part of their normalizations."""
     from torch.nn.functional import relu6
 
     with warnings.catch_warnings():

@@ -29,7 +29,7 @@ def _keras_network(name: str, size: int) -> Any:
 
 
 def _keras(name: str, block: str) -> str:
-    """The stem's layers have no names of their own there."""
+    """A network whose stem layers have no names."""
     known = {
         "Conv2d_1a_3x3": "activation",
         "Conv2d_2a_3x3": "activation_1",

@@ -15,7 +15,7 @@ from transfer_jax.weights.readers import read_weights
 
 
 def import_keras() -> Any:
-    """The package, on JAX unless the environment says otherwise."""
+    """Returns the package, on JAX unless the environment sets another backend."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
@@ -23,7 +23,7 @@ def import_keras() -> Any:
 
 
 class KerasOriginal(Original):
-    """A network of Keras; its modules are layers, and what lies outside of the batch is fixed by its size."""
+    """A network of Keras; its modules are layers, and its input size is fixed."""
 
     @property
     def package(self) -> str:
@@ -93,13 +93,13 @@ _NOT_PARAMETERS = (
 
 
 def _scale(network: Any) -> np.float32:
-    """What to multiply normalized pixels by, for networks that begin with a division by 255."""
+    """Returns the factor for normalized pixels of networks that begin with a division by 255."""
     rescales = any(isinstance(layer, import_keras().layers.Rescaling) for layer in network.layers)
     return np.float32(255 if rescales else 1)
 
 
 def _output(network: Any, layer: str) -> Any:
-    """The output of a layer, with `>` behind its name that of the one after, with `<` its input."""
+    """Returns the output of a layer; `>` after its name means that of the next layer, `<` its input."""
     found = network.get_layer(layer.rstrip("<>"))
     found = network.layers[network.layers.index(found) + layer.endswith(">")]
     node = found._inbound_nodes[0]  # what a network inside of the network has for input is not from here
@@ -122,7 +122,7 @@ def _variables(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def application(kind: str, size: int, *, top: bool = True, **options: Any) -> Any:
-    """The network `kind` of `keras.applications` with random weights, for square images of a size.
+    """Returns the network `kind` of `keras.applications` with random weights, for square images of a size.
 
     Layers without a name of their own are numbered from 0.
     """

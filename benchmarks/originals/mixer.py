@@ -5,7 +5,7 @@ from transfer_jax.models import mixer
 
 
 def _module(name: str, block: str) -> str:
-    """The mean over patches is no module there."""
+    """A network whose mean over patches is not a module."""
     return {"pre_logits": "head_drop"}.get(block, block)
 
 

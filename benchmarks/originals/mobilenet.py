@@ -1,4 +1,4 @@
-"""MobileNetV2 and V3 in torchvision, timm and Keras, V2 in transformers, too."""
+"""MobileNetV2 and V3 in torchvision, timm and Keras, and V2 in transformers."""
 
 from typing import Any
 
@@ -49,13 +49,13 @@ def _keras_network(name: str, size: int) -> Any:
 
 
 def _width(name: str) -> float:
-    """How many times as wide as the first a V2 is."""
+    """Returns the width multiplier of a V2."""
     *_, last = name.split("_")
     return int(last) / 100 if last.isdigit() else 1.0
 
 
 def _keras(name: str, block: str) -> str:
-    """The activations of V3 have no names of their own, nor has the pooling."""
+    """A network whose activations and pooling have no names."""
     shape = _VARIANTS[name].shape
     v3 = shape.hidden > 0
     if not block.startswith("blocks."):

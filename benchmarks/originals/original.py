@@ -1,4 +1,4 @@
-"""A network of another library, and which of its modules are our blocks."""
+"""Networks of other libraries, with the modules that correspond to our blocks."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ import safetensors.numpy
 
 CLASSES = 11
 LABELS = {label: str(label) for label in range(CLASSES)}
-"""The classes as transformers' configs have them."""
+"""The classes in the form of transformers' configs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Original:
 
     @property
     def package(self) -> str:
-        """The package that runs the network."""
+        """Returns the package that runs the network."""
         return "torch"
 
     def randomized(self, name: str, size: int) -> Any:
-        """The network for images of a size; nothing in it is zero, one or the same everywhere.
+        """Returns the network for images of a size; none of its arrays is constant.
 
         Its running statistics fit what it makes of noise: with any others the activations of a deep network
         grow until rounding errors do too, and a channel that hardly varies would do the same.
@@ -76,7 +76,7 @@ class Original:
         return network.eval()
 
     def outputs(self, network: Any, pixels: np.ndarray, modules: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """The outputs of modules by our block, and the `logits` if it has any; channels are last."""
+        """Returns the outputs of modules by our block, and the `logits` if it has any; channels are last."""
         import torch
 
         found: dict[str, np.ndarray] = {}
@@ -101,11 +101,11 @@ class Original:
         return found if output is None else {"logits": output.numpy(), **found}
 
     def state(self, network: Any) -> dict[str, np.ndarray]:
-        """A copy of every array of the network by its key."""
+        """Returns a copy of every array of the network by its key."""
         return {key: value.numpy().copy() for key, value in network.state_dict().items()}
 
     def load(self, network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-        """The network with every array replaced.
+        """Returns the network with every array replaced.
 
         Raises:
             RuntimeError: If a key is missing, or one too many.
@@ -123,7 +123,7 @@ class Original:
 
 
 class FileOriginal(Original):
-    """A network of Hugging Face, by the files that it writes, which have other names than its state dict."""
+    """A network of Hugging Face, by the files that it writes, whose names differ from its state dict."""
 
     def state(self, network: Any) -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +142,7 @@ class FileOriginal(Original):
 
 
 def tower(shape: Any, size: int) -> dict[str, Any]:
-    """The sizes of a vision transformer of ours as transformers' configs have them."""
+    """Returns the sizes of a vision transformer of ours in the form of transformers' configs."""
     return {
         "hidden_size": shape.width,
         "num_hidden_layers": shape.depth,
@@ -161,7 +161,7 @@ def in_transformers(
     names: Iterable[str],
     **options: Any,
 ) -> dict[tuple[str, str], Original]:
-    """Networks of Hugging Face, in a classifier and without.
+    """Returns networks of Hugging Face, with a classifier and without.
 
     Args:
         model: The module of the classifier that is the network.
@@ -186,21 +186,21 @@ def in_transformers(
 
 
 def torchvision_network(name: str, size: int) -> Any:
-    """The network of that name in torchvision."""
+    """Returns the network of that name in torchvision."""
     import torchvision
 
     return torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
 
 
 def timm_network(name: str, size: int) -> Any:
-    """The network of that name in timm."""
+    """Returns the network of that name in timm."""
     import timm
 
     return timm.create_model(name, pretrained=False, num_classes=CLASSES)
 
 
 def timm_network_of_size(name: str, size: int) -> Any:
-    """The network of that name in timm, with positions for images of a size."""
+    """Returns the network of that name in timm, with positions for images of a size."""
     import timm
 
     return timm.create_model(name, pretrained=False, num_classes=CLASSES, img_size=size)

@@ -1,4 +1,4 @@
-"""ResNet and its kin in torchvision, timm, transformers and Keras."""
+"""ResNet and its variants in torchvision, timm, transformers and Keras."""
 
 from typing import Any
 

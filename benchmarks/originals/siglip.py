@@ -19,7 +19,7 @@ def _config(name: str, size: int) -> dict[str, Any]:
 
 
 def _network(name: str, size: int) -> Any:
-    """The tower in a classifier, which does not read what the tower pools by attention."""
+    """The tower in a classifier, which does not read the attention pooling of the tower."""
     import transformers
 
     config = transformers.SiglipConfig(vision_config=_config(name, size), id2label=LABELS)

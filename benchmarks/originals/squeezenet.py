@@ -1,4 +1,4 @@
-"""SqueezeNet in torchvision, without its classifier, which ours leaves out."""
+"""SqueezeNet in torchvision, without its classifier, which ours does not have."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def _network(name: str, size: int) -> Any:
 
 
 def _module(name: str, block: str) -> str:
-    """The ReLU and the maximum of the stem, and the maximum of a block, are modules of their own there."""
+    """A network whose ReLU and max pooling of the stem, and max pooling of a block, are separate modules."""
     if block == "pre_logits":
         return "classifier"
     shape = _VARIANTS[name].shape

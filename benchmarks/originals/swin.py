@@ -51,7 +51,7 @@ def _base(name: str, block: str) -> str:
 
 
 def _transformers(name: str) -> dict[tuple[str, str], Original]:
-    """By its state dict, too."""
+    """A network that is also read by its state dict."""
     odd = 36 * _VARIANTS[name].shape.window
     found = in_transformers("swin", _transformers_network, _base, [name], odd=odd)
     return {**found, (name, "transformers-5"): found[name, "transformers"]}

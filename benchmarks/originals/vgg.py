@@ -16,7 +16,7 @@ def _module(name: str, block: str) -> str:
 
 
 def _keras_network(name: str, size: int) -> Any:
-    """The classifier there has weights for one image size only."""
+    """A network whose classifier has weights for one image size only."""
     return application(
         name.removeprefix("keras_").upper(),
         size,

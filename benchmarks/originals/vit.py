@@ -69,7 +69,7 @@ def _transformers(name: str, block: str) -> str:
 
 
 def _mae_network(name: str, size: int) -> Any:
-    """Sees all patches, in their order."""
+    """A network that gets all patches in order."""
     import torch
     import transformers
 

@@ -19,7 +19,7 @@ def _keras_network(name: str, size: int) -> Any:
 
 
 def _keras(name: str, block: str) -> str:
-    """The sums have no names of their own."""
+    """A network whose sums have no names."""
     known = {
         "conv1": "block1_conv1_act",
         "conv2": "block1_conv2_act",
