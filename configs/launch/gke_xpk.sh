@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# GKE by xpk, which makes the JobSet and the queue by itself.
+# GKE with xpk, which creates the JobSet and the queue.
 # https://github.com/AI-Hypercomputer/xpk
 #
 #   bash configs/launch/gke_xpk.sh first elpv_five_steps --batch-size 8192 --precision bfloat16
 set -euo pipefail
 name=$1
 shift
-# A run that was preempted saved first and ends with exit code 75; xpk starts it again, and it goes on.
+# A preempted run saves and ends with exit code 75; xpk starts it again, and it resumes.
 xpk workload create \
   --project=PROJECT --zone=ZONE --cluster=CLUSTER \
   --workload="$name" --tpu-type=v5litepod-256 --num-slices=1 \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Cloud TPU VMs by queued resources: asks for a slice, and runs the same command on all of its hosts until it is done.
+# Cloud TPU VMs with queued resources: requests a slice, and runs the same command on all of its hosts until it ends.
 # https://cloud.google.com/tpu/docs/queued-resources
 #
 #   bash configs/launch/tpu_queued_resource.sh elpv_five_steps --batch-size 8192 --precision bfloat16
