@@ -28,12 +28,12 @@ for attempt in $(seq 20); do
   [[ $(state) == ACTIVE ]] || { forget; ask; }
   until [[ $(state) == ACTIVE ]]; do sleep 30; done
   everywhere "pip install --quiet 'transfer_jax[remote]' 'jax[tpu]'" || continue
-  # Each host connects to the others by what Cloud TPU tells it.
+  # The hosts find each other through the metadata of Cloud TPU.
   everywhere "transfer-jax train $* --workdir $workdir"
   code=$?
-  # Done, or for the user to mend. All else, such as a slice that was taken away, goes on from its checkpoint.
+  # Success, or a user error. Any other code, such as that of a preempted slice, resumes from the checkpoint.
   [[ $code -eq 0 || $code -eq 2 ]] && break
-  echo "attempt $attempt ended with $code; going on" >&2
+  echo "attempt $attempt ended with $code; resuming" >&2
 done
 forget
 exit "$code"
