@@ -1,4 +1,4 @@
-"""What fine-tuning did to a network, and how good it is where: on any finished run."""
+"""Diagnostics of finished runs: calibration, scores by group, changes of each block, saliency maps."""
 
 from typing import TYPE_CHECKING
 
@@ -6,13 +6,8 @@ from transfer_jax.lazy import lazy_names
 
 if TYPE_CHECKING:
     from transfer_jax.diagnostics.calibration import reliability
-    from transfer_jax.diagnostics.diagnosis import (
-        DIAGNOSTIC_NAMES,
-        DiagnosticName,
-        Diagnostics,
-        SampleSizes,
-        diagnose,
-    )
+    from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
+    from transfer_jax.diagnostics.settings import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
 
 __all__ = ["DIAGNOSTIC_NAMES", "DiagnosticName", "Diagnostics", "SampleSizes", "diagnose", "reliability"]
 __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,10 +1,10 @@
-"""`diagnose`: all that can be said of a finished run, into `diagnostics.json` in its workdir."""
+"""The function `diagnose`, which computes the diagnostics of a finished run into `diagnostics.json`."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,15 +16,12 @@ from transfer_jax.diagnostics.group_scores import group_scores
 from transfer_jax.diagnostics.interpolation import interpolation
 from transfer_jax.diagnostics.saliency_maps import write_maps
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
+from transfer_jax.diagnostics.settings import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_of, pull, push
 from transfer_jax.training.evaluation import evaluation_metrics
-
-DiagnosticName = Literal["calibration", "groups", "distance", "train", "cka", "maps", "interpolation"]
-DIAGNOSTIC_NAMES: tuple[DiagnosticName, ...] = get_args(DiagnosticName)
-"""In the order in which they are computed, the quickest first."""
 
 _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
 """Folders of a workdir that no diagnostic reads."""
@@ -32,19 +29,19 @@ _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnostics:
-    """What was found out of a run; None is what was not asked for, or cannot be.
+    """The diagnostics of a run. None means not requested, or not applicable to the run.
 
     Attributes:
-        start: What the run began with, which its end is compared to: `pretrained` or `random` weights.
-        calibration: See `reliability`.
-        groups: See `group_scores`.
-        distance: See `weight_distance`.
-        train: Scores on the images trained on, without augmentation; see `evaluation_metrics`.
-        cka: See `similarity_to_start`.
-        maps: See `write_maps`.
-        interpolation: See `interpolation`.
-        omitted: Why a part cannot be, by its name.
-        predictions: SHA-256 of the predictions of the run that all this is true of.
+        start: The weights at the start of the run, which its end is compared with: `pretrained` or `random`.
+        calibration: The calibration on the validation images; see `reliability`.
+        groups: The scores of each group of validation images; see `group_scores`.
+        distance: The distance of each block's weights from the start; see `weight_distance`.
+        train: The scores on the training images, without augmentation; see `evaluation_metrics`.
+        cka: The similarity of each block's activations to those at the start; see `similarity_to_start`.
+        maps: The saliency maps; see `write_maps`.
+        interpolation: The scores between the start and the end; see `interpolation`.
+        omitted: By the name of a diagnostic that does not apply to the run, the reason.
+        predictions: The SHA-256 hash of `predictions.csv` of the diagnosed run.
     """
 
     start: Literal["pretrained", "random"]
@@ -59,45 +56,28 @@ class Diagnostics:
     predictions: str
 
     def to_json(self) -> str:
-        """What is known, as JSON."""
+        """Returns all diagnostics that are not None, as JSON."""
         known = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         return json.dumps(known, indent=1, allow_nan=False)
 
     @classmethod
     def read(cls, workdir: Path) -> "Diagnostics":
-        """Reads what `diagnose` wrote.
+        """Reads the diagnostics that `diagnose` has written.
+
+        Args:
+            workdir: Folder of the run.
 
         Raises:
-            FileNotFoundError: If it wrote nothing.
-            ValueError: If it cannot be read; the file is named.
+            FileNotFoundError: If there are none.
+            ValueError: If the file is invalid.
         """
         path = workdir / workdir_files.DIAGNOSTICS
         try:
             return cls(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged, or of another version: {error}; delete it") from None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleSizes:
-    """How much to look at.
-
-    Attributes:
-        images: Images to score, at most, of those trained on and of those held out.
-        probe: Images held out to compare activations on, at most.
-        points: Places on the line between start and end.
-        maps: Pictures, at most.
-    """
-
-    images: int = 5000
-    probe: int = 256
-    points: int = 11
-    maps: int = 12
-
-    def __post_init__(self) -> None:
-        for name, least in (("images", 1), ("probe", 4), ("points", 2), ("maps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            raise ValueError(
+                f"{path} is damaged or from another version: {error}; delete it to compute it again"
+            ) from None
 
 
 def diagnose(
@@ -108,29 +88,34 @@ def diagnose(
     dataset: ImageDataset | None = None,
     progress: Progress | None = None,
 ) -> Diagnostics:
-    """Finds out what fine-tuning did to a network, and how good it is where.
+    """Computes the diagnostics of a finished run and writes them to `diagnostics.json` in its workdir.
 
-    Each part is written when it is known. What was found before is not computed again, unless it is asked for
-    by its name.
+    Each diagnostic is written as soon as it is computed. Diagnostics that are in the file are not computed
+    again, unless `only` names them. Nothing is trained.
 
     Args:
-        workdir: Folder of a finished run, which may be in object storage.
-        only: Parts to compute, by name; all that are not there yet without it.
-        sizes: How much to look at.
-        dataset: The images, if the run was given them; None reads those of its config.
-        progress: Where to report to.
+        workdir: Folder of a finished run, local or in object storage.
+        only: Names of diagnostics to compute; empty computes all that are missing.
+        sizes: Numbers of images and points to use.
+        dataset: Images of the run, if it was trained on a dataset object; None reads those of its config.
+        progress: Reporter of progress; None reports nothing.
+
+    Returns:
+        All diagnostics in the file.
 
     Raises:
-        FileNotFoundError: If the run is not finished, its model was not kept, or its weights are not there.
-        ValueError: If the images or weights are not those of the run, there is no such part, or a part that
-            is asked for by its name cannot be.
+        FileNotFoundError: If the run is not finished, or its model or its weights are missing.
+        ValueError: If the images or weights differ from those of the run, a name is unknown, or a diagnostic
+            in `only` does not apply to the run.
     """
     if unknown := [part for part in only if part not in DIAGNOSTIC_NAMES]:
-        raise ValueError(f"no part {unknown[0]!r}; the parts are {', '.join(DIAGNOSTIC_NAMES)}")
+        raise ValueError(
+            f"unknown diagnostic {unknown[0]!r}; the diagnostics are {', '.join(DIAGNOSTIC_NAMES)}"
+        )
     workdir, progress = local_of(workdir), progress or Silent()
     pull(workdir, skip=_UNUSED)
     finished = FinishedRun(workdir, progress, dataset)
-    found = _known(finished)
+    found = _existing(finished)
     missing = [
         part for part in DIAGNOSTIC_NAMES if getattr(found, part) is None and part not in found.omitted
     ]
@@ -142,7 +127,7 @@ def diagnose(
             except NotApplicable as reason:
                 if only:
                     raise
-                progress.say(f"no {part}: {reason}")
+                progress.say(f"skipped {part}: {reason}")
                 changes, omitted = {}, {**omitted, part: str(reason)}
             found = dataclasses.replace(found, omitted=omitted, **changes)
             write_text(workdir / workdir_files.DIAGNOSTICS, found.to_json())
@@ -151,8 +136,8 @@ def diagnose(
     return found
 
 
-def _known(finished: FinishedRun) -> Diagnostics:
-    """What was found of this run before; nothing if it was trained anew since then."""
+def _existing(finished: FinishedRun) -> Diagnostics:
+    """Returns the diagnostics in the file, or empty ones if the run was trained again after them."""
     predictions = sha256(finished.predictions_file)
     if (finished.workdir / workdir_files.DIAGNOSTICS).is_file():
         found = Diagnostics.read(finished.workdir)
@@ -170,7 +155,7 @@ def _calibration(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
 def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, Any]]:
     known, groups = finished.predictions, finished.images[1].groups
     if groups is None:
-        raise NotApplicable("the images have no groups; those of a table have with a column `group`")
+        raise NotApplicable("the images have no groups; list them in a table with a column `group`")
     return group_scores(known.probabilities.argmax(-1), known.labels, groups)
 
 

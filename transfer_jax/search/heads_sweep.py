@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,41 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transfer_jax.search.grid import Grid
 from transfer_jax.training.compile import compile_function
 
 KERNEL, BIAS = "head/classifier/kernel", "head/classifier/bias"
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Grid:
-    """The candidates of a sweep: every combination of these; 256 unless said otherwise.
-
-    Attributes:
-        learning_rates: Of AdamW, constant.
-        weight_decays: Decoupled decay of the kernel.
-        label_smoothings: Shares of the target spread evenly over the classes.
-        seeds: Of the order of the images and of dropout.
-    """
-
-    learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.geomspace(1e-4, 1e-2, 8).round(6))
-    weight_decays: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
-    label_smoothings: tuple[float, ...] = (0.0, 0.1)
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-
-    def __post_init__(self) -> None:
-        for name, good, wanted in (
-            ("learning_rates", all(rate > 0 for rate in self.learning_rates), "above 0"),
-            ("weight_decays", all(decay >= 0 for decay in self.weight_decays), "at least 0"),
-            ("label_smoothings", all(0 <= share < 1 for share in self.label_smoothings), "in [0, 1)"),
-            ("seeds", all(seed >= 0 for seed in self.seeds), "at least 0"),
-        ):
-            if not getattr(self, name) or not good:
-                raise ValueError(f"{name} must be one or more numbers {wanted}, got {getattr(self, name)}")
-
-    def settings(self) -> list[tuple[float, float, float]]:
-        """Learning rate, weight decay and label smoothing of the candidates of one seed."""
-        return list(itertools.product(self.learning_rates, self.weight_decays, self.label_smoothings))
 
 
 @dataclasses.dataclass(frozen=True)
