@@ -81,7 +81,7 @@ def test_unreadable_selector(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         cli.main(["train", "--images", str(tmp_path), "--schedule.phases.0.train", "top(2"])
     assert left.value.code == 2
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "cannot read the selector 'top(2'; use head, all_(…), top(…)" in said
+    assert "invalid selector 'top(2'; use head, all_(…), top(…)" in said
 
 
 def test_unknown_boundary(fails: Callable) -> None:

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
-from transfer_jax.freezing.freeze_check import digests
+from transfer_jax.freezing.freeze_check import array_hashes
 from transfer_jax.models.flat_arrays import block_of, split
 
 SCRIPT = Path(__file__).with_name("stopped_run.py")
@@ -124,6 +124,6 @@ def test_frozen_blocks_are_bit_identical(config: TrainConfig, uninterrupted: Pat
     first, second, third = (line for line in lines(uninterrupted) if line["kind"] == "proof")
     assert [line["phase"] for line in (first, second, third)] == ["first", "second", "third"]
     backbone = {path for path in final if block_of(path) != "head"}
-    assert first["frozen"] == digests({path: initial[path] for path in backbone})
-    assert second["frozen"] == digests({path: initial[path] for path in never})
-    assert third["frozen"] == digests({path: final[path] for path in backbone})
+    assert first["frozen"] == array_hashes({path: initial[path] for path in backbone})
+    assert second["frozen"] == array_hashes({path: initial[path] for path in never})
+    assert third["frozen"] == array_hashes({path: final[path] for path in backbone})

@@ -20,68 +20,66 @@ def numbered(number: int) -> FeatureKey:
 
 
 def put(store: FeatureCacheDir, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
-    """Extracts features that all have one value."""
+    """Extracts features that all have the same value."""
     batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
     batches = lambda pieces: (batch for a, b in pieces for _ in range(a, b, layout.batch_size))  # noqa: E731
     return extract(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
 
 
-def there(store: FeatureCacheDir, *numbers: int) -> list[bool]:
+def exists(store: FeatureCacheDir, *numbers: int) -> list[bool]:
     return [(store.directory(numbered(number)) / "manifest.json").exists() for number in numbers]
 
 
-def test_the_least_recently_used_go_when_the_budget_is_reached(tmp_path):
+def test_least_recently_used_caches_are_deleted_over_budget(tmp_path):
     store = FeatureCacheDir(tmp_path, 3 * BYTES)
     for number in (1, 2, 3):
         put(store, numbered(number))
-    assert there(store, 1, 2, 3) == [True, True, True]
+    assert exists(store, 1, 2, 3) == [True, True, True]
     assert put(store, numbered(1)).rows == 0  # used again
     put(store, numbered(4))
-    assert there(store, 1, 2, 3, 4) == [True, False, True, True]
+    assert exists(store, 1, 2, 3, 4) == [True, False, True, True]
     put(store, numbered(5), layout=dataclasses.replace(LAYOUT, rows=16))
-    assert there(store, 1, 3, 4, 5) == [False, False, True, True]
+    assert exists(store, 1, 3, 4, 5) == [False, False, True, True]
 
 
-def test_without_a_budget_all_stay(tmp_path):
+def test_no_budget_keeps_all_caches(tmp_path):
     store = FeatureCacheDir(tmp_path)
     for number in range(5):
         put(store, numbered(number))
-    assert all(there(store, *range(5)))
+    assert all(exists(store, *range(5)))
 
 
-def test_what_exceeds_the_budget_alone_is_refused_before_it_is_computed(tmp_path):
+def test_features_larger_than_the_budget_raise_before_extraction(tmp_path):
     put(FeatureCacheDir(tmp_path), numbered(1))
     store = FeatureCacheDir(tmp_path, BYTES - 1)
-    wanted = (
-        r"need 1.6e-07 GB, and .* may take 1.59e-07 GB; raise feature_gigabytes, or choose a later boundary"
-    )
+    wanted = r"need 1.6e-07 GB, more than the budget of 1.59e-07 GB of .*; raise feature_gigabytes, or choose"
     with pytest.raises(FeatureBudgetError, match=wanted):
         extract(numbered(2), LAYOUT, lambda pieces: pytest.fail("computed"), np.zeros(8, np.int32), store)
-    assert there(store, 1, 2) == [True, False]
+    assert exists(store, 1, 2) == [True, False]
 
 
-def test_dropped_features_are_still_read_by_who_has_opened_them(tmp_path):
+def test_open_cache_stays_readable_after_deletion(tmp_path):
     store = FeatureCacheDir(tmp_path, BYTES)
     cache = put(store, numbered(1), 7.0).cache
     put(store, numbered(2))
-    assert there(store, 1, 2) == [False, True]
+    assert exists(store, 1, 2) == [False, True]
     assert (cache.gather(np.arange(8)) == 7.0).all()
 
 
-def test_features_at_boundaries_that_nobody_needs_go(tmp_path):
+def test_drop_others_keeps_named_boundaries_and_locked_caches(tmp_path):
     store = FeatureCacheDir(tmp_path)
     keys = {name: dataclasses.replace(KEY, boundary=name) for name in ("stem", "top", "pre_logits")}
     for key in keys.values():
         put(store, key)
-    with store.writing(keys["stem"], print):
+    with store.write_lock(keys["stem"], print):
         store.drop_others({"top", None})
     assert [name for name, key in keys.items() if store.directory(key).exists()] == ["stem", "top"]
     store.drop_others({"top"})
     assert [name for name, key in keys.items() if store.directory(key).exists()] == ["top"]
 
 
-def test_features_of_another_folder_are_not_dropped(tmp_path):
-    """The rate finder links to those of a run."""
+def test_linked_caches_are_not_deleted(tmp_path):
+    """The learning-rate finder links to the caches of a run."""
     kept = put(FeatureCacheDir(tmp_path / "run"), numbered(1)).cache.directory
     (tmp_path / "scratch").mkdir()
     (tmp_path / "scratch" / kept.name).symlink_to(kept)
@@ -89,12 +87,12 @@ def test_features_of_another_folder_are_not_dropped(tmp_path):
     assert (kept / "shard-00000.npy").exists()
 
 
-def test_damaged_manifests_count_and_go(tmp_path):
+def test_damaged_manifests_count_towards_the_budget_and_are_deleted(tmp_path):
     store = FeatureCacheDir(tmp_path, 2 * BYTES)
     damaged = put(store, numbered(1)).cache.directory
     (damaged / "manifest.json").write_text("{")
     put(store, numbered(2))
-    assert there(store, 1, 2) == [False, True]
+    assert exists(store, 1, 2) == [False, True]
     assert not damaged.exists()
 
 
@@ -106,20 +104,20 @@ def at(boundary: str, **changes) -> FeatureKey:
     return dataclasses.replace(KEY, boundary=boundary, weights=f"up to {boundary}", **changes)
 
 
-def test_the_origin_is_the_highest_lower_boundary_of_the_same_arrays(tmp_path):
+def test_origin_is_the_highest_lower_boundary_of_the_same_weights(tmp_path):
     store = FeatureCacheDir(tmp_path)
     blocks = lower("stem", "a", "b")
     assert store.origin(KEY, **blocks) is None
     put(store, at("stem"), 1.0)
     put(store, at("a"), 2.0)
-    put(store, dataclasses.replace(at("b"), weights="trained since"))
+    put(store, dataclasses.replace(at("b"), weights="changed"))
     found = store.origin(KEY, **blocks)
     assert found is not None
     assert found.boundary == "a"
     assert (found.gather(np.arange(8)) == 2.0).all()
     assert store.origin(KEY, **lower("stem")).boundary == "stem"  # pyright: ignore[reportOptionalMemberAccess]
     put(store, KEY)
-    assert store.origin(KEY, **blocks) is None, "what is there is not computed"
+    assert store.origin(KEY, **blocks) is None, "the features are cached already"
 
 
 @pytest.mark.parametrize(
@@ -132,14 +130,14 @@ def test_the_origin_is_the_highest_lower_boundary_of_the_same_arrays(tmp_path):
         {"augmentation": {"rotate90": True}},
     ],
 )
-def test_no_origin_of_other_images(tmp_path, change):
+def test_origin_needs_the_same_images_and_dtype(tmp_path, change):
     store = FeatureCacheDir(tmp_path)
     put(store, at("a", **change))
     assert store.origin(KEY, **lower("a")) is None
 
 
 @pytest.mark.parametrize("damage", ["shard", "missing", "manifest", "incomplete"])
-def test_no_damaged_origin(tmp_path, damage):
+def test_damaged_cache_is_no_origin(tmp_path, damage):
     store = FeatureCacheDir(tmp_path)
     folder = put(store, at("a")).cache.directory
     shard, manifest = folder / "shard-00000.npy", folder / "manifest.json"
@@ -156,18 +154,18 @@ def test_no_damaged_origin(tmp_path, damage):
     assert store.origin(KEY, **lower("a")) is None
 
 
-def test_one_origin_a_cache(tmp_path):
+def test_each_cache_has_a_single_origin(tmp_path):
     store = FeatureCacheDir(tmp_path)
     folder = put(store, KEY, 1.0).cache.directory
     other = dataclasses.replace(LAYOUT, origin="a")
-    assert put(store, KEY, 2.0, other).rows == 0, "whole features of any origin will do"
+    assert put(store, KEY, 2.0, other).rows == 0, "complete features of any origin are used"
     (folder / "shard-00000.npy").unlink()
     again = put(store, KEY, 2.0, other)
     assert again.rows == 8
     assert again.cache.manifest.origin == "a"
 
 
-def _extract_slowly(root: Path, log: Path, value: float, together: Any) -> None:
+def _extract_slowly(root: Path, log: Path, value: float, barrier: Any) -> None:
     def batches(pieces):
         for index in (row // 2 for first, last in pieces for row in range(first, last, 2)):
             time.sleep(0.3)
@@ -175,20 +173,21 @@ def _extract_slowly(root: Path, log: Path, value: float, together: Any) -> None:
                 file.write(f"{index}\n")
             yield np.full((2, 5), value, np.float32)
 
-    said: list[str] = []
-    together.wait()
-    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), FeatureCacheDir(root), say=said.append).cache
+    lines: list[str] = []
+    barrier.wait()
+    store = FeatureCacheDir(root)
+    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), store, log=lines.append).cache
     assert len({*cache.gather(np.arange(8)).flat}) == 1
-    if said:
+    if lines:
         with log.open("a") as file:
             file.write("waited\n")
 
 
-def test_two_processes_extract_once(tmp_path):
+def test_concurrent_processes_extract_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    log, together = tmp_path / "log", context.Barrier(2)
+    log, barrier = tmp_path / "log", context.Barrier(2)
     processes = [
-        context.Process(target=_extract_slowly, args=(tmp_path / "features", log, value, together))
+        context.Process(target=_extract_slowly, args=(tmp_path / "features", log, value, barrier))
         for value in (1.0, 2.0)
     ]
     for process in processes:
@@ -199,12 +198,12 @@ def test_two_processes_extract_once(tmp_path):
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "waited"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path):
     store = FeatureCacheDir(tmp_path)
     folder = put(store, KEY).cache.directory
     (folder / "shard-00000.npy").unlink()
-    left = folder / ".shard-00000.npy.k3j2"
-    left.write_bytes(b"half")
+    unfinished = folder / ".shard-00000.npy.k3j2"
+    unfinished.write_bytes(b"half")
     assert put(store, KEY).rows == 8
-    assert not left.exists()
+    assert not unfinished.exists()
     assert sorted(os.listdir(folder)) == ["labels.npy", "manifest.json", "shard-00000.npy"]

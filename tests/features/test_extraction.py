@@ -26,12 +26,12 @@ FILES = ["shard-00000.npy", "shard-00001.npy", "shard-00002.npy", "labels.npy", 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    """Eight rows a shard: 8, 8 and 7."""
+    """Sets eight rows a shard: 8, 8 and 7."""
     monkeypatch.setattr(module, "_SHARD_BYTES", 2 * BATCH * DATA[0].nbytes)
 
 
 class Source:
-    """Yields the batches of `DATA`, remembers which, and breaks where it is told to."""
+    """Yields the batches of `DATA` and records them; raises KeyboardInterrupt before batch `breaks`."""
 
     def __init__(self, *, breaks: int = -1, dtype: Any = np.float32) -> None:
         self.breaks, self.dtype, self.given = breaks, dtype, []
@@ -62,7 +62,7 @@ def flip(path) -> None:
     path.write_bytes(data)
 
 
-def test_rows_come_back_as_they_were(tmp_path):
+def test_features_are_read_as_written(tmp_path):
     advanced = []
     extraction = run(tmp_path, advance=advanced.append)
     assert extraction.rows == ROWS == sum(advanced) == len(extraction.cache)
@@ -83,7 +83,7 @@ def test_bfloat16_features(tmp_path):
 
 
 @pytest.mark.parametrize(("stored", "largest"), [("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 2e-2)])
-def test_features_of_fewer_bits_say_their_error(tmp_path, stored, largest):
+def test_reduced_precision_reports_its_error(tmp_path, stored, largest):
     key = dataclasses.replace(KEY, stored=stored)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Source(breaks=3), key)
@@ -102,17 +102,17 @@ def test_features_of_fewer_bits_say_their_error(tmp_path, stored, largest):
     assert cache.manifest.bytes == sum(shard.nbytes for shard in shards)
 
 
-def test_plain_features_have_no_error(tmp_path):
+def test_full_precision_has_no_error(tmp_path):
     assert run(tmp_path).cache.error == 0.0
 
 
-def test_features_that_float16_cannot_hold(tmp_path):
+def test_features_out_of_the_range_of_float16_raise(tmp_path):
     huge = lambda pieces: (1e5 * np.abs(batch) for batch in Source()(pieces))  # noqa: E731
-    with pytest.raises(ValueError, match=r"do not fit float16, which ends at 65504; choose bfloat16 or int8"):
+    with pytest.raises(ValueError, match="out of the range of float16, which ends at 65504; choose bfloat16"):
         run(tmp_path, huge, dataclasses.replace(KEY, stored="float16"))
 
 
-def test_a_second_extraction_computes_nothing(tmp_path):
+def test_second_extraction_computes_nothing(tmp_path):
     first = run(tmp_path)
     before = contents(first.cache.directory)
     source, advanced = Source(), []
@@ -136,7 +136,7 @@ def test_a_second_extraction_computes_nothing(tmp_path):
         {"stored": "float16"},
     ],
 )
-def test_another_key_is_another_cache(tmp_path, change):
+def test_each_field_of_the_key_selects_another_cache(tmp_path, change):
     first = run(tmp_path).cache
     second = run(tmp_path, key=dataclasses.replace(KEY, **change))
     assert second.rows == ROWS
@@ -145,7 +145,7 @@ def test_another_key_is_another_cache(tmp_path, change):
 
 
 @pytest.mark.parametrize("change", [{"rows": 20, "labels": LABELS[:20]}, {"row_shape": (5, 3)}])
-def test_another_layout_under_the_same_key_is_extracted_anew(tmp_path, change):
+def test_changed_layout_is_extracted_again(tmp_path, change):
     run(tmp_path)
     shape = change.get("row_shape", SHAPE)
     again = run(tmp_path, lambda pieces: (x.reshape(-1, *shape) for x in Source()(pieces)), **change)
@@ -154,7 +154,7 @@ def test_another_layout_under_the_same_key_is_extracted_anew(tmp_path, change):
 
 
 @pytest.mark.parametrize("breaks", range(6))
-def test_an_interrupted_extraction_goes_on_to_the_same_bytes(tmp_path, breaks):
+def test_interrupted_extraction_continues_to_identical_bytes(tmp_path, breaks):
     whole = contents(run(tmp_path / "whole").cache.directory)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", Source(breaks=breaks))
@@ -163,14 +163,14 @@ def test_an_interrupted_extraction_goes_on_to_the_same_bytes(tmp_path, breaks):
         FeatureCache(folder)
     source = Source()
     again = run(tmp_path / "cut", source)
-    assert source.given == list(range(breaks // 2 * 2, 6))  # two batches a shard: whole shards are kept
+    assert source.given == list(range(breaks // 2 * 2, 6))  # two batches a shard: complete shards are kept
     assert again.rows == ROWS - breaks // 2 * 8
     assert contents(folder) == whole
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 @pytest.mark.parametrize("name", FILES)
-def test_damage_is_found_named_and_healed(tmp_path, name, damage, caplog):
+def test_damaged_files_are_reported_and_extracted_again(tmp_path, name, damage, caplog):
     folder = run(tmp_path).cache.directory
     whole = contents(folder)
     if damage == "flip":
@@ -196,7 +196,7 @@ def test_damage_is_found_named_and_healed(tmp_path, name, damage, caplog):
     assert contents(folder) == whole
 
 
-def test_two_holes_are_filled_one_by_one(tmp_path):
+def test_only_missing_shards_are_extracted(tmp_path):
     folder = run(tmp_path).cache.directory
     whole = contents(folder)
     for index in (0, 2):
@@ -207,19 +207,19 @@ def test_two_holes_are_filled_one_by_one(tmp_path):
     assert contents(folder) == whole
 
 
-def test_a_full_disk_leaves_what_was_written(tmp_path):
+def test_full_disk_keeps_complete_shards(tmp_path):
     whole = contents(run(tmp_path / "whole").cache.directory)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def fills_up(pieces):
+    def until_disk_is_full(pieces):
         for index, batch in enumerate(Source()(pieces)):
-            if index == 3:  # like a full disk, a limit cuts a write short in the middle of a file
+            if index == 3:  # as on a full disk, a write fails in the middle of a file
                 resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
             yield batch
 
     try:
         with pytest.raises(OSError, match="File too large"):
-            run(tmp_path / "full", fills_up)
+            run(tmp_path / "full", until_disk_is_full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (folder,) = (tmp_path / "full").glob("[!.]*")

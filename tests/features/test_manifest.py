@@ -43,18 +43,18 @@ def test_equal_keys_have_equal_digests():
     assert keys[0].digest() == keys[1].digest()
 
 
-def test_round_trip(tmp_path):
+def test_manifest_round_trip(tmp_path):
     MANIFEST.write(tmp_path)
     assert Manifest.read(tmp_path) == MANIFEST
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_no_manifest(tmp_path):
+def test_missing_manifest_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         Manifest.read(tmp_path)
 
 
-def test_a_flipped_byte_anywhere_is_found(tmp_path):
+def test_any_flipped_byte_raises(tmp_path):
     MANIFEST.write(tmp_path)
     path = tmp_path / "manifest.json"
     written = path.read_bytes()
@@ -67,7 +67,7 @@ def test_a_flipped_byte_anywhere_is_found(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"content": 1, "sha256": ""}']
 )
-def test_what_is_no_manifest_is_named(tmp_path, content):
+def test_invalid_manifest_raises(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(CorruptFeaturesError, match=r"manifest\.json"):
         Manifest.read(tmp_path)
@@ -83,7 +83,7 @@ def test_shards_and_completeness():
         assert not dataclasses.replace(MANIFEST, files=rest).complete()
 
 
-def test_damaged_files_are_those_missing_or_changed(tmp_path):
+def test_damaged_lists_missing_and_changed_files(tmp_path):
     files = {name: write_atomically(tmp_path / name, lambda file: file.write(b"data")) for name in "abc"}
     manifest = dataclasses.replace(MANIFEST, files=files)
     assert manifest.damaged(tmp_path) == []
@@ -92,7 +92,7 @@ def test_damaged_files_are_those_missing_or_changed(tmp_path):
     assert manifest.damaged(tmp_path) == [tmp_path / "a", tmp_path / "c"]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 

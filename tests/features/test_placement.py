@@ -17,7 +17,7 @@ from transfer_jax.features import choose_tier, placement
         ("gpu", {"bytes_limit": 300, "bytes_in_use": 299}, 0, "disk"),
     ],
 )
-def test_the_fastest_place_with_room(monkeypatch, platform, stats, memory, expected):
+def test_choose_tier_takes_the_fastest_place_with_room(monkeypatch, platform, stats, memory, expected):
     device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))

@@ -17,7 +17,7 @@ from transfer_jax.weights import find_spec
         ("pre_logits", {"stem", "blocks.1", "blocks.11", "top"}),
     ],
 )
-def test_prefix_arrays_are_those_below_the_boundary(make_toy, boundary, blocks):
+def test_prefix_arrays_are_those_up_to_the_boundary(make_toy, boundary, blocks):
     model = make_toy()
     _, params, stats = split(model)
     arrays = {**params, **stats}
@@ -26,7 +26,7 @@ def test_prefix_arrays_are_those_below_the_boundary(make_toy, boundary, blocks):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_features_depend_on_nothing_else(make_toy, dtype):
+def test_features_depend_on_the_prefix_arrays_only(make_toy, dtype):
     model = make_toy()
     graphdef, params, stats = split(model)
     arrays, names = {**params, **stats}, model.backbone.block_names
@@ -44,7 +44,7 @@ def test_features_depend_on_nothing_else(make_toy, dtype):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 6])
-def test_slices_on_a_cpu_change_nothing(make_toy, batch):
+def test_cpu_slices_give_the_features_of_the_whole_batch(make_toy, batch):
     model = make_toy()
     graphdef, params, stats = split(model)
     arrays, preprocessing = {**params, **stats}, find_spec("efficientnet_lite0").preprocessing
@@ -60,7 +60,7 @@ def test_slices_on_a_cpu_change_nothing(make_toy, batch):
 
 
 @pytest.mark.parametrize("boundary", ["pre_logits", "blocks.9"])
-def test_cached_and_live_logits_of_lite0_agree(lite0, photographs, tmp_path, boundary):
+def test_cached_features_and_images_give_the_same_logits(lite0, photographs, tmp_path, boundary):
     graphdef, arrays = lite0
     preprocessing = find_spec("efficientnet_lite0").preprocessing
     images = np.stack([*photographs(96).values()])

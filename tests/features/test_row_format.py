@@ -8,18 +8,18 @@ SHAPES = [(6,), (4, 6), (3, 4, 6)]
 
 
 def features(shape: tuple[int, ...]) -> np.ndarray:
-    """Five rows whose channels are of very different size, one of them zero."""
+    """Returns five rows whose channels have very different magnitudes, one of them zero."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(5, *shape)).astype(np.float32) * np.array([0, 1e-3, 1, 10, 100, 1e3], np.float32)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_take_what_they_say(shape, dtype):
-    storage = RowFormat(shape, dtype)
-    rows = storage.encode(features(shape))
-    assert rows.nbytes == 5 * storage.row_bytes
-    columns, shapes = storage.columns(rows), storage.column_shapes(5)
+def test_sizes_and_shapes_of_encoded_rows(shape, dtype):
+    row_format = RowFormat(shape, dtype)
+    rows = row_format.encode(features(shape))
+    assert rows.nbytes == 5 * row_format.row_bytes
+    columns, shapes = row_format.columns(rows), row_format.column_shapes(5)
     assert {name: (x.shape, x.dtype) for name, x in columns.items()} == {
         name: (x.shape, x.dtype) for name, x in shapes.items()
     }
@@ -28,9 +28,9 @@ def test_rows_take_what_they_say(shape, dtype):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_int8_is_within_half_a_step_of_each_channel(shape):
-    exact, storage = features(shape), RowFormat(shape, "int8")
-    columns = storage.columns(storage.encode(exact))
+def test_int8_error_is_at_most_half_a_step(shape):
+    exact, row_format = features(shape), RowFormat(shape, "int8")
+    columns = row_format.columns(row_format.encode(exact))
     axes = tuple(range(1, exact.ndim - 1)) or (1,)
     step = np.abs(exact).max(axis=axes, keepdims=True) / 127
     assert np.all(np.abs(decode(**columns) - exact) <= step * 0.5001)
@@ -39,14 +39,14 @@ def test_int8_is_within_half_a_step_of_each_channel(shape):
     np.testing.assert_array_equal(on_device, decode(**columns))
 
 
-def test_int8_of_hand_computed_values():
+def test_int8_values_by_hand():
     exact = np.array([[[127.0, 2.0], [-63.6, -4.0]]], np.float32)
     columns = RowFormat((2, 2), "int8").columns(RowFormat((2, 2), "int8").encode(exact))
     np.testing.assert_allclose(columns["scale"], [[1.0, 4 / 127]])
     np.testing.assert_array_equal(columns["features"], [[[127, 64], [-64, -127]]])
 
 
-def test_the_error_is_that_of_all_parts():
+def test_relative_error_by_hand():
     sums = [
         squared_error(np.array([3.0, 0]), np.array([3.0, 1])),
         squared_error(np.array([4.0]), np.array([2.0])),

@@ -60,13 +60,13 @@ def test_labels_are_in_block_order():
 @pytest.mark.parametrize(
     "text", ["head & ~head", "~all_()", "blocks('stem') & match('classifier')", "blocks()"]
 )
-def test_nothing_to_train_is_an_error(params, text):
+def test_empty_selection_raises(params, text):
     with pytest.raises(SelectorError, match="leaves nothing to train"):
         labels(params, parse(text), NAMES)
 
 
 @pytest.mark.parametrize("text", SELECTORS)
-def test_multi_transform_sets_frozen_to_zero_on_the_whole_tree(params, text):
+def test_multi_transform_gives_zero_updates_to_frozen_parameters(params, text):
     found = labels(params, parse(text), NAMES)
     rates = {block: 1.0 + index for index, block in enumerate(trainable_blocks(found))}
     optimizer = multi_transform({block: optax.sgd(rate) for block, rate in rates.items()}, found)
@@ -82,7 +82,7 @@ def test_multi_transform_sets_frozen_to_zero_on_the_whole_tree(params, text):
         np.testing.assert_array_equal(update, whole[path])
 
 
-def test_multi_transform_keeps_no_moments_of_the_frozen_part(params):
+def test_multi_transform_has_no_moments_of_frozen_parameters(params):
     found = labels(params, parse("head"), NAMES)
     optimizer = multi_transform({"head": optax.adam(1e-3)}, found)
     shapes = [leaf.shape for leaf in jax.tree.leaves(optimizer.init(params))]

@@ -33,11 +33,11 @@ TRANSFORMER = (
         ("constant", 0.25, [1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1]),
         ("linear", 0.5, [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1, 3 / 4, 2 / 4, 1 / 4]),
         ("cosine", 0.5, [0.2, 0.4, 0.6, 0.8, 1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
-        # the triangle: (1 + 31 p) / 32 with p = 0, 1/2, 1, then down by 1/6 a step
+        # the slanted triangle: (1 + 31 p) / 32 with p = 0, 1/2, 1, then down by 1/6 a step
         ("slanted", 0.25, [1 / 32, (1 + 15.5) / 32, 1, *((1 + 31 * k / 6) / 32 for k in (5, 4, 3, 2, 1))]),
     ],
 )
-def test_time_shapes_by_hand(shape, warmup, expected):
+def test_rate_factors_by_hand(shape, warmup, expected):
     phase = dataclasses.replace(HEAD, warmup=warmup, shape=shape)
     assert [rate_factor(phase, step, 8) for step in range(8)] == pytest.approx(expected)
 
@@ -45,7 +45,7 @@ def test_time_shapes_by_hand(shape, warmup, expected):
 @pytest.mark.parametrize("shape", ["constant", "linear", "cosine", "slanted"])
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.37, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
-def test_rates_climb_then_fall_and_stay_in_range(shape, warmup, steps):
+def test_rates_increase_then_decrease_within_range(shape, warmup, steps):
     phase = dataclasses.replace(HEAD, warmup=warmup or 0.01 * (shape == "slanted"), shape=shape)
     factors = [rate_factor(phase, step, steps) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
@@ -65,7 +65,7 @@ def test_rates_climb_then_fall_and_stay_in_range(shape, warmup, steps):
             {"layer_decay": 0.5, "groups": ("stem", "b")},
             {"stem": 0.25, "a": 0.25, "b": 0.5, "head": 1},
         ),
-        # BEiT: the last norm goes with the head, the last of n blocks has d, the embedding d ** (n + 1)
+        # BEiT: the last norm has the factor of the head, the last of n blocks d, the embedding d ** (n + 1)
         (
             TRANSFORMER,
             {"layer_decay": 0.5},
@@ -83,7 +83,7 @@ def test_depth_factors_by_hand(paths, changes, expected):
     ("groups", "message"),
     [(("stem", "c"), "matches no block; the blocks are stem, a, b, head"), (("a",), "leave out stem")],
 )
-def test_groups_are_checked(groups, message):
+def test_invalid_groups_raise(groups, message):
     with pytest.raises(SelectorError, match=message):
         depth_factors(dataclasses.replace(HEAD, groups=groups), PATHS)
 
@@ -92,13 +92,13 @@ def test_freezeout_by_hand():
     blocks = ("stem", "a", "head")
     assert freezeout_ends(0.5, blocks) == pytest.approx({"stem": 0.125, "a": 0.75**3, "head": 1.0})
     assert freezeout_factors(0.5, blocks, 0.0) == pytest.approx({"stem": 1 / 0.125, "a": 0.75**-3, "head": 1})
-    middle = freezeout_factors(0.5, blocks, 0.0625)  # half of the stem's time
+    middle = freezeout_factors(0.5, blocks, 0.0625)  # half of the time until the stem freezes
     assert middle["stem"] == pytest.approx(4.0)
     assert middle["head"] == pytest.approx((1 + math.cos(math.pi / 16)) / 2)
     assert freezeout_factors(0.5, blocks, 0.125)["stem"] == 0
 
 
-def test_the_rate_is_base_times_depth_times_time_times_statistic():
+def test_rate_is_the_product_of_base_depth_time_and_statistic():
     labels = {
         "backbone/stem/conv/kernel": "frozen",
         "backbone/a/conv/kernel": "a",

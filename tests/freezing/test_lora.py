@@ -21,42 +21,42 @@ def of(text: str, rank: int = 2, alpha: float = 3.0) -> LoraUpdates:
     return LoraUpdates.of(parse(text), tuple(KERNELS), rank, alpha)
 
 
-def test_nothing_changes_at_first():
+def test_initial_updates_are_zero():
     given = arrays()
     for text in ("role('kernel')", "match('qkv')", "all_()"):
-        adapters = of(text)
-        found = adapters.merged({**given, **adapters.initial(given, 0)})
+        updates = of(text)
+        found = updates.merged({**given, **updates.initial(given, 0)})
         assert found.keys() == given.keys()
         for path, array in given.items():
             np.testing.assert_array_equal(found[path], array)
 
 
-def test_a_convolution_by_hand():
-    given, adapters = arrays(), of("match('conv')")
+def test_update_of_a_convolution_by_hand():
+    given, updates = arrays(), of("match('conv')")
     path = "backbone/blocks.0/conv/kernel"
-    factors = adapters.initial(given, 0)
+    factors = updates.initial(given, 0)
     a, b = f"{path}/lora_a", f"{path}/lora_b"
     assert {name: factor.shape for name, factor in factors.items()} == {a: (36, 2), b: (2, 6)}
-    assert adapters.paths == (a, b)
+    assert updates.paths == (a, b)
     assert float(jnp.abs(factors[a]).max()) <= 1 / 6
     factors[b] = jnp.ones((2, 6))
-    merged = adapters.merged({**given, **factors})
+    merged = updates.merged({**given, **factors})
     update = 1.5 * np.asarray(factors[a]).sum(1).reshape(3, 3, 4, 1)
     np.testing.assert_allclose(merged[path], given[path] + update, rtol=1e-5, atol=1e-6)
 
 
-def test_of_a_fused_attention_the_query_and_the_value_are_adapted():
-    given, adapters = arrays(), of("match('qkv')")
+def test_qkv_adapts_query_and_value():
+    given, updates = arrays(), of("match('qkv')")
     path = "backbone/blocks.0/attn/qkv/kernel"
-    factors = {name: jnp.ones_like(factor) for name, factor in adapters.initial(given, 0).items()}
+    factors = {name: jnp.ones_like(factor) for name, factor in updates.initial(given, 0).items()}
     assert {factor.shape for factor in factors.values()} == {(4, 2), (2, 4)}
     assert len(factors) == 4
-    update = np.asarray(adapters.merged({**given, **factors})[path] - given[path])
+    update = np.asarray(updates.merged({**given, **factors})[path] - given[path])
     np.testing.assert_allclose(update[:, :4], 3.0, rtol=1e-5)
     np.testing.assert_allclose(update[:, 4:8], 0.0)
     np.testing.assert_allclose(update[:, 8:], 3.0, rtol=1e-5)
 
 
-def test_without_a_matrix_there_is_nothing_to_adapt():
-    with pytest.raises(SelectorError, match=r"lora=role\('bias'\) picks no kernel to adapt, but .*conv/bias"):
+def test_selector_without_kernels_raises():
+    with pytest.raises(SelectorError, match=r"lora=role\('bias'\) selects no kernel, only .*conv/bias"):
         of("role('bias')")

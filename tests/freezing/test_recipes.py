@@ -26,20 +26,20 @@ from transfer_jax.freezing.recipes import (
 from transfer_jax.models.flat_arrays import split
 
 
-def test_feature_extraction_demands_the_cache():
+def test_feature_extraction_requires_cached_features():
     (phase,) = feature_extraction(epochs=7, learning_rate=0.1).phases
     assert (phase.train, phase.epochs, phase.learning_rate) == ("head", 7, 0.1)
     assert (phase.cache, phase.augment) == ("require", False)
 
 
-def test_frozen_base_augments_afresh():
+def test_frozen_base_augments_images():
     (phase,) = frozen_base(epochs=7, learning_rate=0.1).phases
     assert (phase.train, phase.epochs, phase.learning_rate) == ("head", 7, 0.1)
     assert phase.augment
     assert not phase.cacheable
 
 
-def test_five_steps_train_the_head_first_and_then_the_top_with_it(make_toy):
+def test_five_steps_trains_the_head_then_the_top(make_toy):
     model = make_toy()
     first, second = five_steps("top(1)", head_learning_rate=0.1, learning_rate=0.01, views=3).phases
     ends = [
@@ -76,7 +76,7 @@ def test_five_steps_train_the_head_first_and_then_the_top_with_it(make_toy):
         (egeria(), {"controller": "egeria"}),
     ],
 )
-def test_the_head_trains_first_and_then_what_the_paper_says(schedule, fields):
+def test_recipes_train_a_probe_then_the_part_of_the_paper(schedule, fields):
     first, second = schedule.phases
     assert (first.train, first.cache) == ("head", "require")
     assert {name: getattr(second, name) for name in fields} == fields
@@ -84,7 +84,7 @@ def test_the_head_trains_first_and_then_what_the_paper_says(schedule, fields):
 
 
 @pytest.mark.parametrize("recipe", [lp_ft, wise_ft, l2_sp, bitfit, lora, auto_rgn, egeria])
-def test_recipes_begin_at_once_where_the_head_is_trained_already(recipe):
+def test_head_epochs_0_omits_the_probe(recipe):
     (phase,) = recipe(head_epochs=0, epochs=4, learning_rate=0.5, clip_norm=1.0).phases
     assert (phase.epochs, phase.learning_rate, phase.clip_norm) == (4, 0.5, 1.0)
 
@@ -94,7 +94,7 @@ def test_frofa_shifts_cached_features():
     assert (phase.train, phase.feature_brightness, phase.cache) == ("head", 0.2, "require")
 
 
-def test_gradual_unfreezing_adds_a_group_an_epoch():
+def test_gradual_unfreezing_adds_one_group_each_epoch():
     schedule = gradual_unfreezing(("stem", "b", "c"), last_epochs=4, learning_rate=0.5)
     assert [(phase.train, phase.epochs) for phase in schedule.phases] == [
         ("head", 1),
@@ -110,7 +110,7 @@ def test_gradual_unfreezing_adds_a_group_an_epoch():
         gradual_unfreezing(())
 
 
-def test_freezeout_drops_blocks_when_their_time_is_over():
+def test_freezeout_freezes_blocks_at_their_times():
     # ends: (0.5 + 0.5 i / 3) ** 3 of 10 epochs are 1.25, 2.96, 5.79 and 10
     schedule = freezeout(("a", "b", "c"), epochs=10, first=0.5)
     assert [(phase.train, phase.epochs) for phase in schedule.phases] == [
@@ -123,10 +123,10 @@ def test_freezeout_drops_blocks_when_their_time_is_over():
     assert schedule.clock(3) == (6, 10)
 
 
-def test_freezeout_of_one_epoch_is_one_phase():
+def test_freezeout_of_one_epoch_has_one_phase():
     assert [phase.train for phase in freezeout(("a", "b"), epochs=1).phases] == ["from_('a')"]
 
 
-def test_all_recipes_are_known_by_name():
+def test_recipes_by_name():
     assert len(RECIPES) == 22
     assert {name: recipe.__name__ for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}

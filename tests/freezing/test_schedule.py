@@ -6,7 +6,7 @@ HEAD = Phase(name="head", train="head", epochs=3, learning_rate=1e-3)
 TOP = Phase(name="top", train="top( 2 )", epochs=1, learning_rate=1e-4, augment=True, views=4, clip_norm=1.0)
 
 
-def test_schedules_survive_json_and_hashing():
+def test_json_round_trip_and_hash():
     schedule = Schedule((HEAD, TOP))
     again = Schedule.from_json(schedule.to_json())
     assert again == schedule
@@ -17,16 +17,16 @@ def test_schedules_survive_json_and_hashing():
 @pytest.mark.parametrize(
     ("phases", "message"), [((), "at least one phase"), ((HEAD, HEAD), "different names, got head, head")]
 )
-def test_schedules_are_checked(phases, message):
+def test_invalid_schedules_raise(phases, message):
     with pytest.raises(ValueError, match=message):
         Schedule(phases)
 
 
-def test_schedules_join():
+def test_schedules_are_joined_by_plus():
     assert (Schedule((HEAD,)) + Schedule((TOP,))).phases == (HEAD, TOP)
 
 
-def test_the_clock_of_a_phase_or_of_the_schedule():
+def test_clock_of_a_phase_and_of_the_schedule():
     names = ("one", "two", "three", "four")
     clocks = ("phase", "schedule", "phase", "schedule")
     schedule = Schedule(

@@ -108,5 +108,5 @@ def test_a_plan_checks_first(image_folder):
     with pytest.raises(ValueError, match=r"matches no block; the blocks are stem, blocks\.0"):
         plan(config_of(image_folder, schedule))
     phase = dataclasses.replace(five_steps("top(1)").phases[0], controller="sideways")
-    with pytest.raises(ValueError, match="no controller 'sideways'"):
+    with pytest.raises(ValueError, match="unknown controller 'sideways'"):
         plan(config_of(image_folder, dataclasses.replace(schedule, phases=(phase,))))

@@ -1,16 +1,16 @@
 """The frozen prefix, run once."""
 
 from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
-from transfer_jax.features.extraction import Extraction, Layout, Pieces, extract
+from transfer_jax.features.extraction import Extraction, Layout, RowRanges, extract
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
-from transfer_jax.features.placement import DeviceFeatures, Tier, choose_tier
+from transfer_jax.features.placement import DeviceFeatureCache, Tier, choose_tier
 from transfer_jax.features.prefix import in_slices, make_prefix, prefix_arrays, row_shapes
 from transfer_jax.features.row_format import RowFormat, decode
 
 __all__ = [
     "CorruptFeaturesError",
-    "DeviceFeatures",
+    "DeviceFeatureCache",
     "Extraction",
     "FeatureBudgetError",
     "FeatureCache",
@@ -18,8 +18,8 @@ __all__ = [
     "FeatureKey",
     "Layout",
     "Manifest",
-    "Pieces",
     "RowFormat",
+    "RowRanges",
     "Tier",
     "choose_tier",
     "decode",

@@ -1,4 +1,4 @@
-"""A folder of feature caches that several processes share, kept within a budget of disk."""
+"""A folder of feature caches that several processes use, with a limit on its size on disk."""
 
 import contextlib
 import dataclasses
@@ -19,60 +19,64 @@ _logger = logging.getLogger(__name__)
 
 
 class FeatureBudgetError(ValueError):
-    """Features need more disk than their budget."""
+    """Features that need more disk space than their budget."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCacheDir:
-    """A folder with a folder a cache; it may stand for one in object storage, see `mirror`.
+    """A folder of feature caches, one subfolder for each cache.
 
-    One run at a time writes a cache; others that want it wait, and then read it. That holds for the runs of
-    one machine, or of machines that share a disk; in object storage two may compute the same, of which one
-    stays.
+    One run at a time writes a cache; other runs that need it wait, then read it. This holds for runs on one
+    machine, or on machines with a common disk. In object storage two runs may compute the same features; one
+    result stays.
 
     Attributes:
-        root: The folder.
-        budget: Bytes that all caches may take; None sets no limit.
+        root: The folder. It may be the local copy of a folder in object storage, see `storage.remote`.
+        budget: Largest total size of all caches, in bytes; None sets no limit.
     """
 
     root: Path
     budget: int | None = None
 
     def directory(self, key: FeatureKey) -> Path:
-        """The folder of a key's cache, there or not."""
+        """Returns the folder of a key's cache, which may not exist."""
         return self.root / key.digest()[:20]
 
     @contextlib.contextmanager
-    def writing(self, key: FeatureKey, say: Callable[[str], None]) -> Iterator[Path]:
-        """Keeps other runs from writing a key's cache, and yields its folder.
+    def write_lock(self, key: FeatureKey, log: Callable[[str], None]) -> Iterator[Path]:
+        """Locks a key's cache against writes of other runs, and yields its folder.
 
         Args:
             key: The key.
-            say: Called with a line if another run has to be waited for.
+            log: Called with a line of text if another run holds the lock.
         """
         directory = self.directory(key)
-        if not processes.is_first():  # The first has the lock for all of its run.
+        if not processes.is_first():  # The first process holds the lock for all processes of the run.
             yield directory
             return
         lock = self._lock(directory.name)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"waiting for another process, which extracts the features in {directory}")
+            log(f"waiting for another process that is extracting the features in {directory}")
             lock.acquire()
         try:
             yield directory
         finally:
             lock.release()
 
-    def begin(self, manifest: Manifest, directory: Path) -> None:
-        """Writes the manifest of a cache, once there is room for all that it lists.
+    def reserve(self, manifest: Manifest, directory: Path) -> None:
+        """Makes room for a cache within the budget, and writes its manifest.
 
-        The caches used least recently are dropped for it. A process that reads one goes on reading it, since
-        its files are open.
+        The least recently used caches are deleted if necessary. A process that is reading one of them is not
+        affected, since its files are open.
+
+        Args:
+            manifest: The manifest of the new cache.
+            directory: The folder of the new cache.
 
         Raises:
-            FeatureBudgetError: If it alone needs more than the budget.
+            FeatureBudgetError: If the cache alone needs more than the budget.
         """
         with self._lock("budget"):
             if self.budget is not None:
@@ -84,35 +88,37 @@ class FeatureCacheDir:
     def origin(
         self, key: FeatureKey, lower: Sequence[str], weights: Callable[[str], str]
     ) -> FeatureCache | None:
-        """Features of the same images at a lower boundary, to compute those of a key from.
+        """Finds cached features at a lower boundary from which those of a key can be computed.
 
-        They are as they were computed: nothing is computed from what was stored with fewer bits.
+        Only features that are stored as they were computed are used, not those with a reduced precision.
 
         Args:
-            key: What is wanted; where it is there already, nothing is to be computed.
-            lower: The boundaries below it, input side first.
-            weights: From one of them to the fingerprint of the arrays up to there.
+            key: The key of the features to compute.
+            lower: The boundaries below that of the key, input side first.
+            weights: Function from a boundary to the fingerprint of the arrays up to that boundary.
 
         Returns:
-            The cache at the highest of them that is there, whole, and of those arrays; None if there is none.
+            The complete cache of the same images at the highest of these boundaries. None if there is none,
+            or if the features of the key are cached already.
         """
         pull(self.root, only=FILE)
-        there = {manifest.key: path for path, manifest in self._complete()}
-        if key.to_json() in there:
+        complete = {manifest.key: path for path, manifest in self._complete()}
+        if key.to_json() in complete:
             return None
         for boundary in reversed(lower):
-            if any(FeatureKey.from_json(other).boundary == boundary for other in there):
+            if any(FeatureKey.from_json(other).boundary == boundary for other in complete):
                 wanted = dataclasses.replace(
                     key, boundary=boundary, weights=weights(boundary), stored=None
                 ).to_json()
-                if wanted in there:
+                if wanted in complete:
                     try:
-                        return FeatureCache(there[wanted])
+                        return FeatureCache(complete[wanted])
                     except (CorruptFeaturesError, FileNotFoundError) as error:
-                        _logger.warning("%s; it is not used", error)
+                        _logger.warning("%s; the cache is not used", error)
         return None
 
     def _complete(self) -> Iterator[tuple[Path, Manifest]]:
+        """Yields the folder and the manifest of each complete cache."""
         for path in sorted(self.root.glob(f"*/{FILE}")):
             with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
                 manifest = Manifest.read(path.parent)
@@ -120,10 +126,12 @@ class FeatureCacheDir:
                     yield path.parent, manifest
 
     def _make_room(self, needed: int, budget: int, keep: Path) -> None:
+        """Deletes the least recently used caches except `keep` until `needed` bytes fit into the budget."""
         if needed > budget:
             raise FeatureBudgetError(
-                f"the features need {needed / 1e9:.3g} GB, and {self.root} may take {budget / 1e9:.3g} GB; "
-                "raise feature_gigabytes, or choose a later boundary, fewer views or smaller images"
+                f"the features need {needed / 1e9:.3g} GB, more than the budget of {budget / 1e9:.3g} GB of "
+                f"{self.root}; raise feature_gigabytes, or choose a later boundary, fewer views or smaller "
+                "images"
             )
         paths = [path.parent for path in self.root.glob(f"*/{FILE}")]
         paths = [path for path in paths if path != keep and not path.is_symlink()]
@@ -137,25 +145,29 @@ class FeatureCacheDir:
                 total -= size
 
     def drop_others(self, boundaries: Container[str | None]) -> None:
-        """Deletes all caches but those at some boundaries, and those that a process is writing."""
+        """Deletes all caches except those at some boundaries and those that a process is writing.
+
+        Args:
+            boundaries: Boundaries of the caches to keep.
+        """
         for path in sorted(self.root.glob(f"*/{FILE}")):
             with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
                 if FeatureKey.from_json(Manifest.read(path.parent).key).boundary not in boundaries:
                     self._drop(path.parent)
 
     def _drop(self, directory: Path) -> bool:
-        """Deletes a cache, unless a process is writing it."""
+        """Deletes a cache and returns True, unless a process is writing it."""
         lock = self._lock(directory.name)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
         try:
-            (directory / FILE).unlink()  # First: what is left of a cache without it is not taken for one.
+            (directory / FILE).unlink()  # First: a folder without a manifest is no cache.
             remove(directory)
         finally:
             lock.release()
-        _logger.info("dropped the features in %s", directory)
+        _logger.info("deleted the features in %s", directory)
         return True
 
     def _lock(self, name: str) -> FileLock:
@@ -165,13 +177,13 @@ class FeatureCacheDir:
 
 
 def _bytes(directory: Path) -> int:
-    """What a cache takes when complete, or what a damaged one takes now."""
+    """Returns the size in bytes of a complete cache, or the present size of a damaged one."""
     try:
         return Manifest.read(directory).bytes
     except CorruptFeaturesError:
         return sum(path.stat().st_size for path in directory.iterdir())
 
 
-def touch(directory: Path) -> None:
-    """Marks a cache as used now."""
+def mark_used(directory: Path) -> None:
+    """Sets the time of last use of a cache to now."""
     os.utime(directory / FILE)

@@ -1,4 +1,4 @@
-"""Extraction: features become NumPy shards with a manifest, once."""
+"""Extraction of features into NumPy shards with a manifest."""
 
 import dataclasses
 import logging
@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.features.cache_dir import FeatureCacheDir, touch
+from transfer_jax.features.cache_dir import FeatureCacheDir, mark_used
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.row_format import RowFormat, squared_error
@@ -23,12 +23,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """What an extraction did.
+    """The result of an extraction.
 
     Attributes:
         cache: The complete features.
-        rows: Rows that had to be computed; 0 when all of them were there.
-        seconds: Wall time of computing and writing them.
+        rows: Number of rows that were computed; 0 if all were cached already.
+        seconds: Wall time of the extraction, in seconds.
     """
 
     cache: FeatureCache
@@ -38,13 +38,14 @@ class Extraction:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is extracted, apart from what it depends on.
+    """The number, the shape and the batches of the rows of an extraction.
 
     Attributes:
         rows: Number of rows: views x images.
-        batch_size: Rows that are computed at a time; a shard holds whole batches.
-        row_shape: Shape of one row.
-        origin: The lower boundary whose cached features the rows are computed from; None for images.
+        batch_size: Number of rows that are computed at a time; a shard contains whole batches.
+        row_shape: Shape of one row, without the batch axis.
+        origin: The lower boundary whose cached features the rows are computed from; None computes them from
+            images.
     """
 
     rows: int
@@ -53,57 +54,57 @@ class Layout:
     origin: str | None = None
 
     def manifest(self, key: FeatureKey) -> Manifest:
-        """The manifest of these features before the first shard."""
-        storage = RowFormat(self.row_shape, key.stored or key.dtype)
+        """Returns the manifest of the features before the first shard is written."""
+        row_format = RowFormat(self.row_shape, key.stored or key.dtype)
         return Manifest(
             key=key.to_json(),
             rows=self.rows,
-            shard_rows=max(1, _SHARD_BYTES // (storage.row_bytes * self.batch_size)) * self.batch_size,
+            shard_rows=max(1, _SHARD_BYTES // (row_format.row_bytes * self.batch_size)) * self.batch_size,
             row_shape=self.row_shape,
-            dtype=storage.dtype,
+            dtype=row_format.dtype,
             origin=self.origin,
         )
 
 
-Pieces = Sequence[tuple[int, int]]
-"""Ranges of rows."""
+RowRanges = Sequence[tuple[int, int]]
+"""Ranges of rows, each from its first row to its last (exclusive)."""
 
 
 def extract(
     key: FeatureKey,
     layout: Layout,
-    batches: Callable[[Pieces], Iterable[np.ndarray]],
+    batches: Callable[[RowRanges], Iterable[np.ndarray]],
     labels: np.ndarray,
-    store: FeatureCacheDir,
+    cache_dir: FeatureCacheDir,
     *,
     advance: Callable[[int], None] = lambda rows: None,
-    say: Callable[[str], None] = _logger.info,
+    log: Callable[[str], None] = _logger.info,
 ) -> Extraction:
-    """Completes the features of a key on disk, shard by shard.
+    """Extracts the features of a key to disk, shard by shard, and returns the complete cache.
 
-    A shard is there whole or not at all, so that an extraction goes on where it was killed. What is damaged
-    is named in a warning and extracted anew. Memory is that of one batch. Several processes of a run share
-    the shards that are missing, whichever wrote those that are there.
+    Shards are written atomically, so that an interrupted extraction continues with the first missing shard.
+    Damaged files are logged as warnings and extracted again. The memory needed is that of one batch. The
+    processes of a run divide the missing shards among them.
 
     Args:
-        key: What the features depend on.
-        layout: Rows and their shape.
-        batches: Called with ranges of rows; yields their features `(rows, *row_shape)` in order, in arrays
-            that lie within one range each.
-        labels: `(rows,)`, written as `labels.npy` beside the shards.
-        store: Where caches are.
-        advance: Called with the number of rows done.
-        say: Called with a line if another run writes these features, and is waited for.
+        key: The key of the features: all that they depend on.
+        layout: Number and shape of the rows.
+        batches: Function from ranges of rows to their features `(rows, *row_shape)` in order. Each array that
+            it yields is within one range.
+        labels: `(rows,)`, the label of each row; written as `labels.npy`.
+        cache_dir: The folder of caches.
+        advance: Called with the number of rows that are done.
+        log: Called with a line of text if another run is writing these features.
 
     Raises:
-        FeatureBudgetError: If they need more disk than the budget.
-        ValueError: If what is stored cannot hold them.
+        FeatureBudgetError: If the features need more disk space than the budget.
+        ValueError: If the stored dtype cannot represent the features.
     """
-    with store.writing(key, say) as directory:
+    with cache_dir.write_lock(key, log) as directory:
         started = time.perf_counter()
         if processes.is_first():
             pull(directory)
-            _begin(key, layout, labels, store, directory)
+            _prepare(key, layout, labels, cache_dir, directory)
             push(directory)
         processes.wait("features listed")
         pull(directory)
@@ -121,35 +122,35 @@ def extract(
         return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
 
 
-def _begin(
-    key: FeatureKey, layout: Layout, labels: np.ndarray, store: FeatureCacheDir, directory: Path
+def _prepare(
+    key: FeatureKey, layout: Layout, labels: np.ndarray, cache_dir: FeatureCacheDir, directory: Path
 ) -> None:
-    """Writes the manifest of what is there and whole, and the labels."""
-    manifest = _whole_files(directory, layout.manifest(key))
+    """Writes the manifest, which lists the undamaged files, and the labels."""
+    manifest = _undamaged(directory, layout.manifest(key))
     if manifest.complete():
-        touch(directory)
+        mark_used(directory)
         return
-    store.begin(manifest, directory)
+    cache_dir.reserve(manifest, directory)
     if LABELS not in manifest.files:
         sha = write_atomically(directory / LABELS, lambda file: np.save(file, labels))
         dataclasses.replace(manifest, files={**manifest.files, LABELS: sha}).write(directory)
 
 
 class _Writer:
-    """Fills this process's share of the holes of a cache."""
+    """Writes the missing shards of a cache that belong to this process."""
 
     def __init__(self, directory: Path, manifest: Manifest, advance: Callable[[int], None]) -> None:
         self._directory = directory
         self._manifest = manifest
         self._advance = advance
 
-    def complete(self, missing: Sequence[str], batches: Callable[[Pieces], Iterable[np.ndarray]]) -> None:
-        """Writes every so many of the missing shards."""
+    def complete(self, missing: Sequence[str], batches: Callable[[RowRanges], Iterable[np.ndarray]]) -> None:
+        """Writes every n-th missing shard, where n is the number of processes."""
         manifest = self._manifest
         mine = set(missing[processes.index() :: processes.count()])
         firsts = {name: index * manifest.shard_rows for index, name in enumerate(manifest.shards())}
-        pieces = [(firsts[name], firsts[name] + manifest.rows_of(name)) for name in firsts if name in mine]
-        source = iter(batches(pieces)) if pieces else iter(())
+        ranges = [(firsts[name], firsts[name] + manifest.rows_of(name)) for name in firsts if name in mine]
+        source = iter(batches(ranges)) if ranges else iter(())
         for name in firsts:
             count = manifest.rows_of(name)
             if name in mine:
@@ -158,29 +159,29 @@ class _Writer:
                 self._advance(count)
 
     def _write_shard(self, name: str, batches: Iterator[np.ndarray], count: int) -> None:
-        storage, sums = self._manifest.storage, []
+        row_format, sums = self._manifest.row_format, []
 
         def encoded() -> Iterator[np.ndarray]:
-            """The next `count` rows, a batch at a time."""
+            """Yields the next `count` encoded rows, one batch at a time."""
             done = 0
             while done < count:
                 part = next(batches)
-                rows = storage.encode(part)
-                if storage.dtype != str(part.dtype):
-                    sums.append(squared_error(part, storage.decode(rows)))
+                rows = row_format.encode(part)
+                if row_format.dtype != str(part.dtype):
+                    sums.append(squared_error(part, row_format.decode(rows)))
                 done += len(part)
                 yield rows
                 self._advance(len(part))
 
         path = self._directory / name
-        sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), storage.row))
+        sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), row_format.row))
         errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
         push(path)
         push(self._manifest.note(self._directory, name, sha, errors))
 
 
 def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
-    """What `np.save` writes of the parts joined, with one part in memory at a time."""
+    """Writes the joined parts as `np.save` does, with one part in memory at a time."""
     shape = (count, *row.shape)
     header = {"descr": np.lib.format.dtype_to_descr(row.base), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -188,26 +189,26 @@ def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: n
         file.write(part.tobytes())
 
 
-def _whole_files(directory: Path, fresh: Manifest) -> Manifest:
-    """The manifest of what is already there and whole; `fresh` if nothing is, or of another layout."""
+def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
+    """Returns the manifest of the undamaged files in a folder; `fresh` if there are none of this layout."""
     try:
         manifest = Manifest.read(directory)
     except FileNotFoundError:
         manifest = fresh
     except CorruptFeaturesError as error:
-        _logger.warning("%s; all of its features are extracted anew", error)
+        _logger.warning("%s; all of its features are extracted again", error)
         remove(directory)
         manifest = fresh
     damaged = manifest.damaged(directory)
     for path in damaged:
-        _logger.warning("%s does not match its checksum; it is extracted anew", path)
+        _logger.warning("%s does not match its checksum; it is extracted again", path)
     bad = {path.name for path in damaged}
     files = {name: sha for name, sha in manifest.files.items() if name not in bad}
     manifest = dataclasses.replace(manifest, files=files)
-    # Features of another origin differ in their last bits: a cache is of one only, but any will do.
+    # Features of another origin differ in their last bits: a cache has a single origin, a complete one any.
     origin = manifest.origin if manifest.complete() else fresh.origin
     if dataclasses.replace(manifest, files={}, errors={}) != dataclasses.replace(fresh, origin=origin):
         manifest = fresh
-    for left in directory.glob(".*"):  # of a process that was killed
-        left.unlink()
+    for unfinished in directory.glob(".*"):  # Unfinished files of a process that was killed.
+        unfinished.unlink()
     return manifest

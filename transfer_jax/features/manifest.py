@@ -1,4 +1,4 @@
-"""What a folder of features holds, and the proof that it still does."""
+"""The key of a feature cache, and the manifest that lists its files with their checksums."""
 
 import dataclasses
 import hashlib
@@ -11,28 +11,30 @@ from transfer_jax.features.row_format import RowFormat
 from transfer_jax.storage.atomic_write import sha256, write_text
 
 FILE = "manifest.json"
+"""Name of the manifest in the folder of a cache."""
 LABELS = "labels.npy"
+"""Name of the file of labels in the folder of a cache."""
 _NOTES = "*.note.json"
 
 
 class CorruptFeaturesError(ValueError):
-    """A file of a feature cache is not what was written."""
+    """A file of a feature cache that is missing or damaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureKey:
-    """Everything that features depend on; another value of any field is another cache.
+    """All that features depend on. Keys that differ in any field have different caches.
 
     Attributes:
-        weights: Fingerprint of the arrays of the frozen prefix.
-        boundary: The block that the features are the activations of.
+        weights: Hash of the arrays of the frozen prefix.
+        boundary: The block whose activations the features are.
         preprocessing: The fields of `Preprocessing`, resolution included.
-        dtype: Precision of the computation.
+        dtype: Precision of the computation, such as `float32`.
         dataset: Fingerprint of the dataset: name, version, split and content.
-        augmentation: The fields of `Augmentation` under which views were drawn; None for plain images.
-        views: Augmented views of each image; 1 for plain images.
-        seed: Seed of the views; 0 for plain images.
-        stored: The form that they are stored in, one of `storage.DTYPES`; None for `dtype`.
+        augmentation: The fields of the `Augmentation` of the views; None for images without augmentation.
+        views: Number of augmented views of each image; 1 without augmentation.
+        seed: Seed of the views; 0 without augmentation.
+        stored: The dtype in which the features are stored, one of `row_format.DTYPES`; None for `dtype`.
     """
 
     weights: str
@@ -46,32 +48,32 @@ class FeatureKey:
     stored: str | None = None
 
     def digest(self) -> str:
-        """SHA-256 over all fields; names the folder."""
+        """Returns the SHA-256 of all fields, from which the name of the folder is made."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """All fields as canonical JSON."""
+        """Returns all fields as canonical JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "FeatureKey":
-        """`to_json` turned around, up to the types of sequences."""
+        """Returns the key that `to_json` wrote; tuples inside mappings become lists."""
         return cls(**json.loads(text))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The table of contents of a folder of features.
+    """The contents of the folder of a feature cache.
 
     Attributes:
-        key: The key as JSON.
-        rows: Number of rows when complete: views x images, view by view.
-        shard_rows: Rows of each shard; the last may have fewer.
-        row_shape: Shape of one row.
-        dtype: The form of the rows: that of `RowFormat`.
-        origin: The lower boundary whose cached features these were computed from; None for images.
-        files: SHA-256 of each file that is complete, by name.
-        errors: Of each shard in another form than computed, its `squared_error`.
+        key: The `FeatureKey` as JSON.
+        rows: Number of rows of the complete cache: views x images, view by view.
+        shard_rows: Number of rows of each shard; the last one may have fewer.
+        row_shape: Shape of one row, without the batch axis.
+        dtype: The stored dtype, as in `RowFormat`.
+        origin: The lower boundary whose cached features these were computed from; None if from images.
+        files: SHA-256 of each complete file, by name.
+        errors: `squared_error` of each shard with a reduced precision, by name.
     """
 
     key: str
@@ -84,34 +86,34 @@ class Manifest:
     errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def shards(self) -> list[str]:
-        """The names of all shards, written or not."""
+        """Returns the names of all shards, including those that are not written yet."""
         return [f"shard-{index:05d}.npy" for index in range(-(-self.rows // self.shard_rows))]
 
     def rows_of(self, shard: str) -> int:
-        """The number of rows of a shard."""
+        """Returns the number of rows of a shard."""
         return min(self.shard_rows, self.rows - self.shards().index(shard) * self.shard_rows)
 
     @property
-    def storage(self) -> RowFormat:
-        """The form of the rows."""
+    def row_format(self) -> RowFormat:
+        """The format of the stored rows."""
         return RowFormat(self.row_shape, self.dtype)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all shards, when complete."""
-        return self.rows * self.storage.row_bytes
+        """Size of all shards of the complete cache, in bytes."""
+        return self.rows * self.row_format.row_bytes
 
     def complete(self) -> bool:
-        """Whether every file was written."""
+        """Returns True if all files are written."""
         return all(name in self.files for name in [*self.shards(), LABELS])
 
     @property
     def identity(self) -> str:
-        """Says what the manifest is of, whatever is there of it."""
+        """The SHA-256 of the manifest without its files; the same at each stage of the extraction."""
         return _checksum(dataclasses.asdict(dataclasses.replace(self, files={}, errors={})))
 
     def write(self, directory: Path) -> None:
-        """Writes the manifest, with a checksum of its own, in one step; it takes the place of all notes."""
+        """Writes the manifest atomically, with a checksum of its own, and deletes all notes."""
         content = dataclasses.asdict(self)
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
         write_text(directory / FILE, text)
@@ -119,19 +121,29 @@ class Manifest:
             note.unlink()
 
     def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> Path:
-        """Writes down that a file is whole, as any process may while others write others; returns where."""
+        """Writes a note that a file is complete, and returns its path.
+
+        Several processes may write notes on different files at the same time.
+
+        Args:
+            directory: The folder of the cache.
+            file: Name of the complete file.
+            sha: SHA-256 of the file.
+            errors: Its `squared_error`, if the precision is reduced.
+        """
         content = {"of": self.identity, "file": file, "sha256": sha, "errors": errors}
         path = directory / f"{Path(file).stem}.note.json"
         write_text(path, json.dumps(content))
         return path
 
     def _with_notes(self, directory: Path) -> "Manifest":
+        """Returns the manifest with the files of all valid notes in a folder."""
         files, errors, identity = dict(self.files), dict(self.errors), self.identity
         for path in directory.glob(_NOTES):
             try:
                 note = json.loads(path.read_bytes())
             except (FileNotFoundError, ValueError):
-                continue  # Merged by another process just now, or damaged.
+                continue  # Deleted by another process that wrote the manifest, or damaged.
             if note.get("of") == identity:
                 files[note["file"]] = note["sha256"]
                 if note["errors"]:
@@ -140,11 +152,14 @@ class Manifest:
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Reads a manifest, and the notes on what was written since.
+        """Reads a manifest, and the notes on files that were written after it.
+
+        Args:
+            directory: The folder of the cache.
 
         Raises:
-            FileNotFoundError: If there is none.
-            CorruptFeaturesError: If it is not what was written.
+            FileNotFoundError: If there is no manifest.
+            CorruptFeaturesError: If the manifest is damaged.
         """
         path = directory / FILE
         try:
@@ -153,15 +168,15 @@ class Manifest:
         except FileNotFoundError:
             raise
         except (ValueError, KeyError, TypeError):
-            raise CorruptFeaturesError(f"{path} cannot be read as a manifest") from None
+            raise CorruptFeaturesError(f"{path} is not a valid manifest") from None
         if checksum != _checksum(content):
             raise CorruptFeaturesError(f"{path} does not match its checksum")
         errors = {name: tuple(sums) for name, sums in content["errors"].items()}
-        found = cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
-        return found._with_notes(directory)
+        manifest = cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
+        return manifest._with_notes(directory)
 
     def damaged(self, directory: Path) -> list[Path]:
-        """The files that are missing or do not match their checksums."""
+        """Returns the paths of the listed files that are missing or do not match their checksums."""
         paths = {directory / name: sha for name, sha in self.files.items()}
         return [path for path, sha in paths.items() if not path.is_file() or sha256(path) != sha]
 

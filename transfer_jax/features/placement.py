@@ -1,4 +1,4 @@
-"""Where cached features are kept while a phase trains on them: on disk, in memory, or on the device."""
+"""Placement of cached features during a phase: on disk, in memory, or on the device."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,24 +12,34 @@ from transfer_jax.features.feature_cache import FeatureCache
 
 Tier = Literal["disk", "memory", "device"]
 
-_SHARE = 0.5
-"""Of the free memory that features may take; the rest is for parameters, activations and other processes."""
+_FRACTION = 0.5
+"""Fraction of free memory for features; the rest is for parameters, activations and other processes."""
 
 
 def choose_tier(bytes: int, *, device: bool = True) -> Tier:
-    """The fastest place with room for features of that size, on the `device` only if it may be."""
-    place = jax.local_devices()[0]
-    stats = (place.memory_stats() or {}) if device and place.platform != "cpu" else {}
-    if bytes <= _SHARE * (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)):
-        return "device"
-    return "memory" if bytes <= _SHARE * psutil.virtual_memory().available else "disk"
+    """Returns the fastest place with room for features of a size.
 
-
-class DeviceFeatures:
-    """Features on the device, gathered there.
+    Features may use half of the free memory of the device (GPU or TPU), or of the host.
 
     Args:
-        cache: The features.
+        bytes: Size of the features, in bytes.
+        device: False rules out the device.
+
+    Returns:
+        `device`, `memory` or `disk`.
+    """
+    first = jax.local_devices()[0]
+    stats = (first.memory_stats() or {}) if device and first.platform != "cpu" else {}
+    if bytes <= _FRACTION * (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)):
+        return "device"
+    return "memory" if bytes <= _FRACTION * psutil.virtual_memory().available else "disk"
+
+
+class DeviceFeatureCache:
+    """A copy of cached features on the device.
+
+    Args:
+        cache: The features. They are copied shard by shard.
     """
 
     def __init__(self, cache: FeatureCache) -> None:
@@ -43,7 +53,11 @@ class DeviceFeatures:
                 self._columns[name] = _put(self._columns[name], rows, first)
 
     def columns(self, rows: np.ndarray) -> Mapping[str, jax.Array]:
-        """The rows asked for; see `RowFormat.columns`."""
+        """Returns some rows as they are stored; see `RowFormat.columns`.
+
+        Args:
+            rows: int `(n,)`, positions of the rows.
+        """
         return _take(self._columns, rows)
 
 

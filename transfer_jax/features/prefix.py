@@ -1,4 +1,4 @@
-"""The frozen prefix: the part of the network that runs once over the data."""
+"""The frozen prefix: the blocks up to the boundary, which run once over the images."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,9 +12,10 @@ from transfer_jax.models.flat_arrays import block_of, cast, merge
 from transfer_jax.models.preprocessing import Preprocessing
 
 Prefix = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+"""Function from arrays by path and a batch of inputs to features."""
 
 _CPU_SLICE = 2
-"""Images that a CPU works on at a time: their activations stay in its cache. 1.6x the speed of 32 at once."""
+"""Images in a step on a CPU, so that activations stay in its cache: 1.6x the speed of 32 at once."""
 
 
 def make_prefix(
@@ -25,14 +26,18 @@ def make_prefix(
     *,
     start: str | None = None,
 ) -> Prefix:
-    """The pure function from arrays and uint8 images `(batch, size, size, 3)` to the features at a boundary.
+    """Returns the pure function from arrays and images to the features at a boundary.
 
     Args:
         graphdef: Definition of the model; the blocks of the prefix are in inference mode.
-        boundary: The block to stop at.
-        preprocessing: How the weights want their input.
-        dtype: Precision to compute in, and of the features.
-        start: A lower boundary, whose features the function takes instead of images.
+        boundary: The last block of the prefix.
+        preprocessing: Normalization of the images that the weights need.
+        dtype: Precision of the computation and of the features.
+        start: A lower boundary whose features are the inputs; None takes images.
+
+    Returns:
+        A function from the arrays by path and a batch to the features `(batch, …)`. The batch is uint8 images
+        `(batch, size, size, 3)`, or features at `start`.
     """
 
     def prefix(arrays: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
@@ -49,7 +54,15 @@ def make_prefix(
 
 
 def in_slices(function: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> jax.Array:
-    """A function of a batch that treats each image alone, on a CPU a few images at a time."""
+    """Applies a function to a batch, on a CPU two images at a time.
+
+    Args:
+        function: Function of a batch in which no image depends on another one.
+        inputs: The batch, examples on axis 0.
+
+    Returns:
+        The function's result for the whole batch.
+    """
 
     def sliced(inputs: jax.Array) -> jax.Array:
         size = math.gcd(len(inputs), _CPU_SLICE)
@@ -60,7 +73,13 @@ def in_slices(function: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> 
 
 
 def prefix_arrays(arrays: Mapping[str, Any], boundary: str, block_names: tuple[str, ...]) -> dict[str, Any]:
-    """What is given for the parameters and statistics that the features at a boundary depend on."""
+    """Returns the entries of the parameters and statistics that the features at a boundary depend on.
+
+    Args:
+        arrays: Values by path, such as arrays or their hashes.
+        boundary: The last block of the prefix.
+        block_names: The backbone's blocks in order.
+    """
     below = set(block_names[: block_names.index(boundary) + 1])
     return {path: array for path, array in arrays.items() if block_of(path) in below}
 
@@ -68,12 +87,15 @@ def prefix_arrays(arrays: Mapping[str, Any], boundary: str, block_names: tuple[s
 def row_shapes(
     graphdef: nnx.GraphDef, arrays: Mapping[str, Any], image_size: int
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of one image's features at every boundary; nothing is computed.
+    """Returns the shape of one image's features at every boundary. The network is not run.
 
     Args:
         graphdef: Definition of the model.
-        arrays: Its arrays, or their shapes.
-        image_size: Side of the images, in pixels.
+        arrays: Its arrays by path, or their shapes.
+        image_size: Side of the square images, in pixels.
+
+    Returns:
+        Shapes without the batch axis, by block: `(height, width, channels)`, or `(channels,)` after pooling.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 

@@ -1,7 +1,7 @@
-"""Rules that move the frozen depth, the end of the frozen prefix, while a phase trains.
+"""Controllers: functions that set the frozen depth during a phase.
 
-A controller is a function from what was measured so far to the next frozen depth: how many of the
-backbone's blocks, from the input on, are frozen. It is known by its name, so that a schedule stays a value that is stored:
+A controller takes the measurements so far and returns the next frozen depth, the number of the backbone's
+blocks that are frozen, counted from the input. It is registered by name, so that a schedule can be stored:
 
     @transfer_jax.controller
     def halfway(history):
@@ -9,7 +9,8 @@ backbone's blocks, from the input on, are frozen. It is known by its name, so th
 
     Phase(name="all", train="all_()", epochs=10, learning_rate=1e-4, controller="halfway")
 
-It has no state of its own; all of the history is in the checkpoint.
+A controller has no state of its own. The checkpoint stores the measurements, so that a resumed run continues
+with the same decisions.
 """
 
 import dataclasses
@@ -22,16 +23,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is known at one test of a controller.
+    """The measurements for one call of a controller.
 
     Attributes:
-        epoch: Epochs of the phase that are over, with fractions.
-        frozen_depth: How many blocks are frozen now.
-        blocks: The backbone's blocks that have parameters, input side first.
-        learning_rate: The head's rate now.
-        grad_norm: Norm of the gradient of each block that trains.
-        plasticity: How far the activations of each block that trains have moved from the pretrained ones, in
-            [0, 1]; empty if the controller does not ask for it.
+        epoch: Completed epochs of the phase, with fractions.
+        frozen_depth: Number of blocks that are frozen now.
+        blocks: The backbone's blocks with parameters, input side first.
+        learning_rate: The current learning rate of the head.
+        grad_norm: Norm of the gradient of each trainable block, by block.
+        plasticity: Distance of each trainable block's activations from the pretrained ones, in [0, 1], by
+            block; empty if the controller was registered without `plasticity=True`.
     """
 
     epoch: float
@@ -43,50 +44,69 @@ class Measured:
 
     @property
     def active(self) -> tuple[str, ...]:
-        """The blocks that are not cut off."""
+        """The blocks above the frozen prefix, input side first."""
         return self.blocks[self.frozen_depth :]
 
 
 Controller = Callable[[Sequence[Measured]], int]
-"""From the history, newest last, to the next frozen depth."""
+"""Function from the measurements so far, newest last, to the next frozen depth."""
 
-_KNOWN: dict[str, tuple[Controller, bool]] = {}
+_CONTROLLERS: dict[str, tuple[Controller, bool]] = {}
 
 
 def controller(function: Controller | None = None, *, plasticity: bool = False) -> Any:
-    """Makes a controller known by the name of its function; a later one of that name takes its place.
+    """Registers a controller under the name of its function. Used as a decorator.
+
+    A controller that is registered later under the same name replaces the earlier one. A phase uses it with
+    `Phase(controller=name)`.
+
+    Example:
+        @controller
+        def halfway(history):
+            return len(history[-1].blocks) // 2 if history[-1].epoch >= 3 else 0
 
     Args:
-        function: The controller.
-        plasticity: Whether it looks at the plasticity, which is measured only then.
+        function: The controller: it takes the list of `Measured`, newest last, and returns the next frozen
+            depth, an integer from 0 to the number of blocks.
+        plasticity: True measures `Measured.plasticity` for this controller.
+
+    Returns:
+        The function itself, or a decorator if `function` is None.
     """
     if function is None:
         return lambda function: controller(function, plasticity=plasticity)
-    _KNOWN[function.__name__] = function, plasticity  # pyright: ignore[reportFunctionMemberAccess]
+    _CONTROLLERS[function.__name__] = function, plasticity  # pyright: ignore[reportFunctionMemberAccess]
     return function
 
 
 def find_controller(name: str) -> Controller:
-    """The controller of a name.
+    """Returns the controller of a name.
 
     Raises:
-        ValueError: If there is none; names the choices.
+        ValueError: If the name is unknown; the message lists the choices.
     """
-    if name not in _KNOWN:
-        raise ValueError(f"no controller {name!r}; known are {', '.join(sorted(_KNOWN))}")
-    return _KNOWN[name][0]
+    if name not in _CONTROLLERS:
+        raise ValueError(f"unknown controller {name!r}; known controllers: {', '.join(sorted(_CONTROLLERS))}")
+    return _CONTROLLERS[name][0]
 
 
 def needs_plasticity(name: str) -> bool:
-    """Whether the controller of a name looks at the plasticity."""
-    return _KNOWN[name][1]
+    """Returns True if the controller of a name uses the plasticity."""
+    return _CONTROLLERS[name][1]
 
 
 def next_frozen_depth(name: str, history: Sequence[Measured]) -> int:
-    """Asks a controller.
+    """Calls a controller.
+
+    Args:
+        name: Name of the controller.
+        history: The measurements of the phase so far, newest last, at least one.
+
+    Returns:
+        The next frozen depth, in blocks.
 
     Raises:
-        ValueError: If its frozen depth is no number of blocks.
+        ValueError: If the controller is unknown, or returns no integer from 0 to the number of blocks.
     """
     frozen_depth, count = find_controller(name)(history), len(history[-1].blocks)
     if (
@@ -96,16 +116,19 @@ def next_frozen_depth(name: str, history: Sequence[Measured]) -> int:
     ):
         raise ValueError(
             f"the controller {name!r} returned the frozen depth {frozen_depth!r}; "
-            f"it must be one of 0 … {count}"
+            f"it must be an integer in 0..{count}"
         )
     return int(frozen_depth)
 
 
 @controller
 def autofreeze(history: Sequence[Measured]) -> int:
-    """Freezes up to the first block whose gradient norm still changes as much as the median of the active.
+    """Freezes all blocks below the first one whose gradient norm changes at least as much as the median.
 
-    Source: Liu et al. 2021 (AutoFreeze), arXiv:2102.01386: the change is |G_before - G| / G_before.
+    The change of a block between two measurements is |G_before - G| / G_before, with the norm G of its
+    gradient; the median is that of all active blocks.
+
+    Source: Liu et al. 2021 (AutoFreeze), arXiv:2102.01386.
     """
     if len(history) < 2 or history[-2].frozen_depth != history[-1].frozen_depth:
         return history[-1].frozen_depth
@@ -122,7 +145,7 @@ def autofreeze(history: Sequence[Measured]) -> int:
 
 @controller
 def pipetransformer(history: Sequence[Measured]) -> int:
-    """Freezes a third of the active blocks, but none above the one whose gradient is smallest.
+    """Freezes a third of the active blocks, but only blocks below the one with the smallest gradient.
 
     Source: He et al. 2021 (PipeTransformer), arXiv:2102.03161, equation 1 with alpha = 1/3.
     """
@@ -140,13 +163,14 @@ _DROP = 10
 
 @controller(plasticity=True)
 def egeria(history: Sequence[Measured]) -> int:
-    """Freezes the lowest active block once its plasticity stops to change; unfreezes all at a rate drop.
+    """Freezes the lowest active block when its plasticity stops changing; unfreezes all after a rate drop.
 
-    Stopped means that its slope over the last 3 tests is below a fifth of the steepest so far. The rate has
-    dropped when it is a tenth of what it was when the first block froze.
+    The plasticity has stopped changing if its slope over the last 3 measurements is below a fifth of the
+    steepest slope so far. The learning rate has dropped if it is at most a tenth of its value when the first
+    block was frozen.
 
-    Source: Wang et al. 2022 (Egeria), arXiv:2201.06227. There the reference is a snapshot of the model in
-    training; here it is the pretrained model, which is always at hand.
+    Source: Wang et al. 2022 (Egeria), arXiv:2201.06227. Egeria compares with a snapshot of the model in
+    training; this controller compares with the pretrained model.
     """
     now = history[-1]
     frozen_at = next((each for each in history if each.frozen_depth), None)

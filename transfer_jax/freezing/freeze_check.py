@@ -1,4 +1,4 @@
-"""Proof that frozen is frozen: hashes of every array before and after."""
+"""Hashes of arrays that show that frozen parameters did not change."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,37 +10,42 @@ from transfer_jax.distributed.processes import to_host
 
 
 class FrozenChangedError(RuntimeError):
-    """A parameter or statistic that was to stay frozen did not."""
+    """A frozen parameter or statistic changed."""
 
 
-def digests(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
-    """The SHA-256 of each array's dtype, shape and bytes, by path."""
-    return {path: _digest(to_host(array)) for path, array in sorted(arrays.items())}
+def array_hashes(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
+    """Returns the SHA-256 of each array's dtype, shape and bytes, by path.
+
+    Example:
+        before = array_hashes(frozen)
+        ...  # train
+        check_unchanged(before, array_hashes(frozen))
+    """
+    return {path: _hash_array(to_host(array)) for path, array in sorted(arrays.items())}
 
 
-def fingerprint(arrays: Mapping[str, jax.Array]) -> str:
-    """One SHA-256 over all arrays and their paths."""
-    return together(digests(arrays))
-
-
-def together(digests: Mapping[str, str]) -> str:
-    """One SHA-256 over the result of `digests`."""
-    lines = "\n".join(f"{path} {digest}" for path, digest in sorted(digests.items()))
+def combined_hash(hashes: Mapping[str, str]) -> str:
+    """Returns one SHA-256 over all paths and hashes that `array_hashes` returned."""
+    lines = "\n".join(f"{path} {digest}" for path, digest in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_unchanged(before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    """Compares two results of `digests`.
+    """Compares two results of `array_hashes`.
+
+    Args:
+        before: Hashes by path before training.
+        after: Hashes by path after training.
 
     Raises:
-        FrozenChangedError: If any array changed, appeared or vanished; the first few are named.
+        FrozenChangedError: If an array changed, was added or is missing. The message names the first three.
     """
     changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
     if changed:
         raise FrozenChangedError(f"{len(changed)} frozen arrays changed, first {', '.join(changed[:3])}")
 
 
-def _digest(array: np.ndarray) -> str:
+def _hash_array(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
     digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Labels of parameters: `frozen`, or the name of the block whose learning rate the parameter uses.
 
-The trainable and frozen partitions and the optimizer are made from the same labels, so that they always agree.
+The trainable and frozen partitions and the optimizer are made from the same labels, so they always agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,6 @@ def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]
     """Labels every parameter of a model as frozen, or with the name of its block.
 
     Example:
-
         >>> paths = ["backbone/stem/conv/kernel", "head/classifier/kernel"]
         >>> labels(paths, head, ["stem"])
         {'backbone/stem/conv/kernel': 'frozen', 'head/classifier/kernel': 'head'}
@@ -123,7 +122,6 @@ def multi_transform(
     gradients and no moments are computed for frozen parameters.
 
     Example:
-
         found = labels(params, top(1), model.backbone.block_names)
         trainable, frozen = partition(params, found)
         optimizer = multi_transform({"top": optax.sgd(1e-3), "head": optax.adam(1e-2)}, found)

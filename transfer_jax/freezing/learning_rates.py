@@ -1,4 +1,4 @@
-"""Learning rates: base x depth scale x time shape x statistic, for each block or tensor at each step."""
+"""Learning rates of blocks and tensors at each step: base x depth factor x time factor x statistic."""
 
 import dataclasses
 import functools
@@ -14,19 +14,20 @@ from transfer_jax.freezing.selectors import SelectorError, first_block, is_norm
 from transfer_jax.models.paths import block_of
 
 Rates = dict[str, np.float32]
-"""From block to learning rate; the entry of a single parameter, by its path, goes before its block's."""
+"""Learning rates by block. An entry by the path of a parameter takes precedence over that of its block."""
 
 _SLANTED_RATIO = 32
+"""Ratio of the highest to the lowest learning rate of the slanted triangle."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PhaseRates:
-    """The learning rates of what trains in a phase, step by step.
+    """The learning rates of the trainable parameters of a phase at each step.
 
     Attributes:
         phase: The phase.
-        labels: From path to `frozen` or the block, in the order of the blocks.
-        steps: Steps on the phase's clock in all.
+        labels: Labels by path, in the order of the blocks.
+        steps: Number of steps in the span of the phase's learning-rate schedule (`Phase.clock`).
     """
 
     phase: Phase
@@ -35,20 +36,23 @@ class PhaseRates:
 
     @functools.cached_property
     def depth(self) -> dict[str, float]:
-        """The depth scale of each block, frozen ones too; see `depth_factors`."""
+        """The depth factor of each block, frozen blocks included; see `depth_factors`."""
         return depth_factors(self.phase, self.labels)
 
     @functools.cached_property
     def trainable(self) -> tuple[str, ...]:
-        """The blocks that train."""
+        """The trainable blocks."""
         return trainable_blocks(self.labels)
 
     def at(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
-        """The rates at a step on the phase's clock.
+        """Returns the learning rates at a step.
 
         Args:
-            step: The step.
-            multipliers: From path to the statistic that scales its rate; None for no statistic.
+            step: The step in the span of the learning-rate schedule, from 0.
+            multipliers: Factor of each parameter's learning rate, by path; None for no factors.
+
+        Returns:
+            float32 rates by trainable block, and by path for the trainable parameters in `multipliers`.
         """
         phase, blocks = self.phase, tuple(self.depth)
         if phase.shape == "freezeout":
@@ -71,15 +75,20 @@ class PhaseRates:
 
 
 def rate_factor(phase: Phase, step: int, steps: int) -> float:
-    """The time shape of the learning rate: a factor in [0, 1] at a step of `steps`.
+    """Returns the factor of the learning rate at a step, in [0, 1].
+
+    Args:
+        phase: The phase, with its learning-rate schedule (`shape`) and `warmup`.
+        step: The step, from 0.
+        steps: Number of steps in the span of the schedule.
 
     Source of the slanted triangle: Howard and Ruder 2018 (ULMFiT), arXiv:1801.06146.
     """
     warmup = phase.warmup * steps
     if phase.shape == "slanted":
-        cut = max(math.floor(warmup), 1)
-        climbed = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / phase.warmup - 1))
-        return (1 + max(climbed, 0.0) * (_SLANTED_RATIO - 1)) / _SLANTED_RATIO
+        peak = max(math.floor(warmup), 1)
+        height = step / peak if step < peak else 1 - (step - peak) / (peak * (1 / phase.warmup - 1))
+        return (1 + max(height, 0.0) * (_SLANTED_RATIO - 1)) / _SLANTED_RATIO
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(steps - warmup, 1)
@@ -92,26 +101,29 @@ def rate_factor(phase: Phase, step: int, steps: int) -> float:
 
 
 def depth_factors(phase: Phase, paths: Sequence[str] | Mapping[str, str]) -> dict[str, float]:
-    """The depth scale of each block's learning rate.
+    """Returns the factor of each block's learning rate for its depth.
 
-    The head has 1, the group below it `layer_decay ** decay_start`, and each group that is lower one factor
-    more. A block of normalizations alone, such as that at the end of a vision transformer, goes with the one
-    above it.
+    The head has 1, the group below it `layer_decay ** decay_start`, and each lower group one more factor of
+    `layer_decay`. A block that contains only normalizations, such as the last one of a vision transformer,
+    has the factor of the block above it.
 
     Source: Bao et al. 2021 (BEiT), arXiv:2106.08254, whose powers start at 1; Clark et al. 2020 (ELECTRA),
-    arXiv:2003.10555, at 2; Howard and Ruder 2018 (ULMFiT), arXiv:1801.06146, a factor of 1/2.6 a group.
+    arXiv:2003.10555, whose powers start at 2; Howard and Ruder 2018 (ULMFiT), arXiv:1801.06146, with a
+    factor of 1/2.6 for each group.
 
     Args:
         phase: The phase.
-        paths: All parameters in the order of their blocks, the head last.
+        paths: Paths of all parameters in the order of their blocks, the head last.
 
     Raises:
-        SelectorError: If a group begins with a block that is not there.
+        SelectorError: If a group starts with an unknown block, or no group starts with the lowest block.
     """
     blocks = tuple(dict.fromkeys(map(block_of, paths)))
     starts = {first_block(blocks, name, f"groups={phase.groups}") for name in phase.groups}
     if phase.groups and 0 not in starts:
-        raise SelectorError(f"groups={phase.groups} leave out {blocks[0]}: the lowest block begins a group")
+        raise SelectorError(
+            f"groups={phase.groups} leave out {blocks[0]}; add the lowest block as the first group"
+        )
     matrices = {block_of(path) for path in paths if not is_norm(path)}
     powers, begins = {"head": 0}, True
     power = phase.decay_start - 1

@@ -1,4 +1,4 @@
-"""A phase: what trains for a while, how fast, and with what besides."""
+"""A phase: a stretch of training, with its trainable parameters, optimizer and learning rate."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -6,8 +6,8 @@ from typing import Literal, get_args
 from transfer_jax.freezing.selectors import Selector, parse
 
 Optimizer = Literal["adamw", "sgd", "rmsprop", "lion"]
-Shape = Literal["constant", "linear", "cosine", "slanted", "freezeout"]
-Clock = Literal["phase", "schedule"]
+LearningRateSchedule = Literal["constant", "linear", "cosine", "slanted", "freezeout"]
+ScheduleSpan = Literal["phase", "schedule"]
 Statistic = Literal["none", "rgn", "snr"]
 Moments = Literal["carry", "reset"]
 Norm = Literal["frozen", "train"]
@@ -16,8 +16,8 @@ Cache = Literal["auto", "off", "require"]
 
 _CHOICES = {
     "optimizer": Optimizer,
-    "shape": Shape,
-    "clock": Clock,
+    "shape": LearningRateSchedule,
+    "clock": ScheduleSpan,
     "statistic": Statistic,
     "moments": Moments,
     "norm": Norm,
@@ -28,54 +28,72 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training with one selector, one optimizer and one learning-rate shape.
+    """A stretch of training with one selector, one optimizer and one learning-rate schedule.
 
-    The learning rate of a parameter is `learning_rate` x depth scale x time shape x statistic. What trains is
-    static, and another structure compiles anew; rates are not, and changing them compiles nothing.
+    The learning rate of a parameter at a step is the product of `learning_rate`, a factor for its depth
+    (`layer_decay`), a factor for the time (`shape`) and a factor from its gradients (`statistic`). The
+    trainable set is static: a phase with another set compiles another training step. Learning rates are
+    arguments of the step, so that changing them compiles nothing.
+
+    Example:
+        >>> Phase(name="head", train="head", epochs=10, learning_rate=3e-3, cache="require")
+        >>> Phase(name="top", train="top(2)", epochs=5, learning_rate=1e-4, warmup=0.1, augment=True, views=4)
 
     Attributes:
-        name: What logs and checkpoints call it.
-        train: Selector of the parameters that train, as an expression such as `head` or `top(2)`.
-        epochs: Passes over the training images.
+        name: Name of the phase in logs and checkpoints, unique in a schedule.
+        train: Selector of the trainable parameters, as an expression such as `head` or `top(2)`.
+        epochs: Number of passes over the training images.
         optimizer: `adamw`, `sgd` (with momentum), `rmsprop` or `lion`.
-        learning_rate: The highest rate of the phase, at the head.
-        shape: `constant`, `linear` or `cosine`: how the rate falls to zero; `slanted`: it climbs linearly
-            during `warmup`, then falls to a 32nd; `freezeout`: each block's own cosine ends when it freezes.
-        clock: What the shape runs over: this `phase`, or all phases of the `schedule` that say so.
-        warmup: Share of that time in which the rate first climbs from zero, in [0, 1).
-        first_freeze: With `freezeout`, the root of the share of time after which the lowest block freezes.
-        layer_decay: Factor from each group to the one below it; 1.0 gives all the same rate.
+        learning_rate: The highest learning rate of the head in the phase.
+        shape: The learning-rate schedule: `constant`; `linear` or `cosine` decay to zero; `slanted`, a linear
+            increase during `warmup`, then a linear decay to 1/32; `freezeout`, a cosine for each block that
+            reaches zero when the block freezes.
+        clock: The span of the learning-rate schedule: this `phase`, or all phases of the `schedule` that
+            have `clock="schedule"`.
+        warmup: Fraction of that span, in [0, 1), in which the learning rate first increases from zero.
+        first_freeze: Cube root of the fraction of the span after which the lowest block freezes; used by
+            `freezeout` only.
+        layer_decay: Factor of the learning rate from each group of blocks to the one below it; 1.0 gives all
+            groups the same rate.
         decay_start: Power of `layer_decay` at the group below the head: 1 as in BEiT, 2 as in ELECTRA.
-        groups: First blocks of the groups that `layer_decay` steps over; none makes every block a group.
-        statistic: Scales each tensor's rate once an epoch: `rgn` by its relative gradient norm, `snr` by
-            whether the signal-to-noise ratio of its gradient is above 0.95; `none`.
-        controller: Name of the rule that moves the cut, the end of the frozen prefix; empty for none.
-        tests_per_epoch: How often an epoch the controller is asked.
-        weight_decay: Decoupled decay of kernels; biases and normalizations are never decayed.
-        l2_sp: Strength of the pull of the backbone towards its pretrained weights, in the gradient.
-        l2_head: Strength of the pull of the head towards zero that goes with it.
-        group_lasso: Strength of the penalty on the norms of the head's weights, a norm for each input.
-        keep: Share of the head's inputs that it still uses from here on: those whose weights have the largest
-            norms.
-        momentum: First-moment decay of the optimizer; `rmsprop` has none.
-        moments: Whether blocks that trained in the phase before `carry` their optimizer state, or `reset` it.
-        clip_norm: Largest global norm of the gradient of the trainable part; None does not clip.
-        lora: Selector of the kernels that get a trainable low-rank update beside what `train` picks.
-        lora_rank: Rank of these updates.
-        lora_alpha: They are scaled by `lora_alpha / lora_rank`.
-        interpolate: How far the phase takes its parameters from where they began to where training ended;
-            below 1 for weights between the two.
-        norm: `frozen` keeps the pretrained batch statistics everywhere; `train` lets blocks that train
+        groups: Names of the first block of each group for `layer_decay`, input side first; empty makes each
+            block a group.
+        statistic: Factor of each tensor's learning rate that is measured once an epoch: `rgn`, the relative
+            norm of its gradient; `snr`, 1 if the signal-to-noise ratio of its gradient is at least 0.95,
+            else 0; `none`.
+        controller: Name of the controller that sets the frozen depth during the phase; empty for none.
+        tests_per_epoch: Number of times an epoch that the controller is called.
+        weight_decay: Decoupled weight decay of kernels; biases and normalization parameters do not decay.
+        l2_sp: Strength of the L2 penalty on the distance of the backbone from its pretrained weights.
+        l2_head: Strength of the L2 penalty on the head's weights that belongs to `l2_sp`.
+        group_lasso: Strength of the penalty on the norms of the head's weights, one norm for each input.
+        keep: Fraction of the head's inputs that stay in use, in (0, 1]: those with the largest weight norms.
+        momentum: Decay rate of the optimizer's first moment; `rmsprop` has none.
+        moments: `carry` keeps the optimizer state of blocks that also trained in the previous phase; `reset`
+            initializes it.
+        clip_norm: Largest global norm of the gradient of the trainable parameters; None does not clip.
+        lora: Selector of the kernels that get a trainable low-rank update, in addition to `train`; empty for
+            none.
+        lora_rank: Rank of the low-rank updates.
+        lora_alpha: Numerator of the updates' scale, `lora_alpha / lora_rank`.
+        interpolate: Weight of the trained parameters in the average with those at the start of the phase, in
+            (0, 1]; 1 takes the trained ones.
+        norm: `frozen` keeps the pretrained batch statistics in all blocks; with `train`, trainable blocks
             normalize by their batch and update their statistics.
-        augment: Whether the images are augmented.
-        views: Number of fixed augmentations of each image that a cache holds; 0 augments afresh every time,
-            which forbids a cache below the augmentation.
-        feature_brightness: Largest random shift of each channel of cached features, as a share of its range.
-        feature_flips: How cached feature maps are flipped at random: `none`; `horizontal`; `both`, vertically
-            too; `turns`, turned by quarters too.
-        cache: `auto` trains on cached features where the frozen part is a prefix, the augmentation allows it,
-            they fit `feature_gigabytes`, and `views` are no more work than the epochs; `require` makes it an
-            error if they cannot; `off` never.
+        augment: True augments the training images.
+        views: Number of fixed augmented views of each image that are cached; 0 draws a new augmentation each
+            time, which rules out cached features.
+        feature_brightness: Largest random shift of each channel of cached features, as a fraction of the
+            channel's range.
+        feature_flips: Random flips of cached feature maps: `none`; `horizontal`; `both`, also vertical;
+            `turns`, also rotations by multiples of 90 degrees.
+        cache: `auto` trains on cached features if the frozen part is a prefix, the augmentation allows it,
+            they fit into `feature_gigabytes` and computing the `views` costs no more than the epochs;
+            `require` raises an error where `auto` would not cache; `off` never caches.
+
+    Raises:
+        SelectorError: If `train` or `lora` is no selector.
+        ValueError: If a value is out of range, unknown or contradicts another one; the message names it.
     """
 
     name: str
@@ -83,8 +101,8 @@ class Phase:
     epochs: int
     optimizer: Optimizer = "adamw"
     learning_rate: float
-    shape: Shape = "cosine"
-    clock: Clock = "phase"
+    shape: LearningRateSchedule = "cosine"
+    clock: ScheduleSpan = "phase"
     warmup: float = 0.0
     first_freeze: float = 0.8
     layer_decay: float = 1.0
@@ -119,13 +137,13 @@ class Phase:
         for field, choices in _CHOICES.items():
             if getattr(self, field) not in get_args(choices):
                 raise ValueError(
-                    self._says(f"{field} must be one of {get_args(choices)}, got {getattr(self, field)!r}")
+                    self._message(f"{field} must be one of {get_args(choices)}, got {getattr(self, field)!r}")
                 )
-        for field, good, wanted in (
+        for field, valid, allowed in (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
-            ("warmup", self.shape != "slanted" or self.warmup > 0, "above 0 for the slanted triangle"),
+            ("warmup", self.shape != "slanted" or self.warmup > 0, "above 0 if shape is slanted"),
             ("first_freeze", 0 < self.first_freeze <= 1, "in (0, 1]"),
             ("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]"),
             ("decay_start", self.decay_start >= 0, "at least 0"),
@@ -143,26 +161,26 @@ class Phase:
             ("views", self.views >= 0, "at least 0"),
             ("feature_brightness", self.feature_brightness >= 0, "at least 0"),
         ):
-            if not good:
-                raise ValueError(self._says(f"{field} must be {wanted}, got {getattr(self, field)}"))
+            if not valid:
+                raise ValueError(self._message(f"{field} must be {allowed}, got {getattr(self, field)}"))
         if self.views and not self.augment:
-            raise ValueError(self._says(f"views={self.views} are augmentations, but augment is off"))
+            raise ValueError(self._message(f"views={self.views} needs augment=True"))
         if self.controller and self.lora:
-            raise ValueError(self._says("a controller cannot move the cut below low-rank updates"))
+            raise ValueError(self._message("a controller and lora cannot be combined: set only one of them"))
         if self.feature_brightness and self.cache == "off":
-            raise ValueError(self._says("feature_brightness shifts cached features, but cache is off"))
+            raise ValueError(self._message("feature_brightness needs cached features, but cache is off"))
         if self.feature_flips != "none" and self.cache == "off":
-            raise ValueError(self._says("feature_flips flips cached features, but cache is off"))
+            raise ValueError(self._message("feature_flips needs cached features, but cache is off"))
 
     @property
     def selector(self) -> Selector:
-        """Which parameters train."""
+        """The selector of the trainable parameters, parsed from `train`."""
         return parse(self.train)
 
     @property
     def cacheable(self) -> bool:
-        """Whether the augmentation, if any, is one that a cache can hold."""
+        """True if features can be cached: no augmentation, or fixed views."""
         return not self.augment or self.views > 0
 
-    def _says(self, problem: str) -> str:
+    def _message(self, problem: str) -> str:
         return f"phase {self.name!r}: {problem}"

@@ -1,4 +1,4 @@
-"""A schedule: phases in order, as one value that is hashed, printed, stored and resumed."""
+"""A schedule: an ordered list of phases that can be hashed, printed, stored and resumed."""
 
 import dataclasses
 import json
@@ -8,7 +8,20 @@ from transfer_jax.freezing.phase import Phase
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """An ordered list of phases."""
+    """An ordered list of phases. Schedules are joined by `+`.
+
+    Example:
+        >>> first = Phase(name="head", train="head", epochs=10, learning_rate=3e-3)
+        >>> second = Phase(name="top", train="top(2)", epochs=5, learning_rate=1e-4)
+        >>> print(Schedule((first, second)))
+        head: head x 10 -> top: top(2) x 5
+
+    Attributes:
+        phases: The phases in the order of training, at least one, with different names.
+
+    Raises:
+        ValueError: If there is no phase, or two phases have the same name.
+    """
 
     phases: tuple[Phase, ...]
 
@@ -23,27 +36,27 @@ class Schedule:
         return Schedule((*self.phases, *other.phases))
 
     def clock(self, index: int) -> tuple[int, int]:
-        """Where a phase lies on the clock that its learning rate follows.
+        """Returns the position of a phase in the span of its learning-rate schedule.
 
         Args:
-            index: Position of the phase.
+            index: Position of the phase in `phases`.
 
         Returns:
-            Epochs on that clock before it, and epochs on that clock in all.
+            The epochs of the span before the phase, and all epochs of the span.
         """
         phase = self.phases[index]
         if phase.clock == "phase":
             return 0, phase.epochs
-        on_clock = [each.epochs * (each.clock == "schedule") for each in self.phases]
-        return sum(on_clock[:index]), sum(on_clock)
+        epochs = [each.epochs * (each.clock == "schedule") for each in self.phases]
+        return sum(epochs[:index]), sum(epochs)
 
     def to_json(self) -> str:
-        """The schedule as text that `from_json` reads back to an equal schedule."""
+        """Returns the schedule as JSON text; `from_json` returns an equal schedule."""
         return json.dumps([dataclasses.asdict(phase) for phase in self.phases])
 
     @classmethod
     def from_json(cls, text: str) -> "Schedule":
-        """Reads what `to_json` wrote."""
+        """Returns the schedule that `to_json` wrote."""
         return cls(tuple(Phase(**fields) for fields in json.loads(text)))
 
     def __str__(self) -> str:

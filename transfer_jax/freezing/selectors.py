@@ -22,7 +22,6 @@ class Selector(str):
     `parse` makes them from text.
 
     Example:
-
         >>> selector = from_("blocks.6") & ~role("norm") | head
         >>> parse(str(selector)) == selector
         True
@@ -136,9 +135,7 @@ def between(first: str, last: str) -> Selector:
         start, stop = first_block(blocks, first, text), first_block(blocks, last, text)
         if stop < start:
             raise SelectorError(f"{text}: {last} is below {first}")
-        return [
-            block for index, block in enumerate(blocks) if start <= index <= stop or _is_in(block, last)
-        ]
+        return [block for index, block in enumerate(blocks) if start <= index <= stop or _is_in(block, last)]
 
     return _of_blocks(text, choose)
 
@@ -199,7 +196,7 @@ def match(pattern: str) -> Selector:
         compiled = re.compile(pattern)
     except re.error as error:
         raise SelectorError(f"{text}: {error}") from None
-    return Selector(text, lambda paths: _check_partial(text, paths, [path for path in paths if compiled.search(path)]))
+    return Selector(text, lambda paths: _search(text, compiled, paths))
 
 
 _ROLES = {
@@ -226,7 +223,7 @@ def role(name: str) -> Selector:
     if name not in _ROLES:
         raise SelectorError(f"unknown role {name!r}; the roles are {', '.join(_ROLES)}")
     text, compiled = f"role({name!r})", re.compile(_ROLES[name])
-    return Selector(text, lambda paths: _check_partial(text, paths, [path for path in paths if compiled.search(path)]))
+    return Selector(text, lambda paths: _search(text, compiled, paths))
 
 
 def is_norm(path: str) -> bool:
@@ -250,7 +247,6 @@ def parse(text: str) -> Selector:
     """Reads a selector from its expression. No code is executed.
 
     Example:
-
         >>> parse("from_('blocks.6') & ~role('norm') | head")
 
     Args:
@@ -302,8 +298,9 @@ def first_block(present: tuple[str, ...], name: str, text: str) -> int:
     raise SelectorError(f"{text} matches no block; the blocks are {', '.join(present)}")
 
 
-def _check_partial(text: str, paths: tuple[str, ...], chosen: list[str]) -> frozenset[str]:
-    """Returns the chosen paths, or raises if these are none or all of the paths."""
+def _search(text: str, pattern: re.Pattern[str], paths: tuple[str, ...]) -> frozenset[str]:
+    """Returns the paths that match, or raises if none or all of them match."""
+    chosen = [path for path in paths if pattern.search(path)]
     if not chosen:
         shown = ", ".join(paths[:3])
         raise SelectorError(f"{text} matches none of the {len(paths)} parameters, such as {shown}")

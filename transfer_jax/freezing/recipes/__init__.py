@@ -1,4 +1,4 @@
-"""The published ways to adapt a network, each a short schedule; they join by `+`."""
+"""Published recipes of transfer learning. Each returns a `Schedule`; schedules are joined by `+`."""
 
 from transfer_jax.freezing.recipes.adaptive import (
     auto_rgn,
@@ -7,6 +7,14 @@ from transfer_jax.freezing.recipes.adaptive import (
     egeria,
     freezeout,
     pipetransformer,
+)
+from transfer_jax.freezing.recipes.cached_features import frofa, head2toe
+from transfer_jax.freezing.recipes.full_network import (
+    gradual_unfreezing,
+    l2_sp,
+    layer_decay,
+    lp_ft,
+    wise_ft,
 )
 from transfer_jax.freezing.recipes.partial import (
     attention_only,
@@ -17,15 +25,6 @@ from transfer_jax.freezing.recipes.partial import (
     top_k,
 )
 from transfer_jax.freezing.recipes.textbook import feature_extraction, five_steps, frozen_base
-from transfer_jax.freezing.recipes.whole import (
-    frofa,
-    gradual_unfreezing,
-    head2toe,
-    l2_sp,
-    layer_decay,
-    lp_ft,
-    wise_ft,
-)
 
 RECIPES = {
     recipe.__name__: recipe
@@ -54,7 +53,7 @@ RECIPES = {
         egeria,
     )
 }
-"""All of them by name."""
+"""All recipes by name."""
 
 __all__ = [
     "RECIPES",

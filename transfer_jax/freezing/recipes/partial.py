@@ -1,82 +1,96 @@
-"""Recipes that train a chosen part of the network together with the head."""
+"""Recipes that train a part of the network together with the head."""
 
 from typing import Any
 
-from transfer_jax.freezing.recipes.whole import lp_ft
+from transfer_jax.freezing.recipes.full_network import lp_ft
 from transfer_jax.freezing.schedule import Schedule
 
 
-def top_k(count: int, **others: Any) -> Schedule:
-    """The last `count` blocks.
+def top_k(count: int, **fields: Any) -> Schedule:
+    """Trains a linear probe, then the last `count` blocks and the head.
 
     Source: partial fine-tuning in He et al. 2021 (MAE), arXiv:2111.06377, figure 9.
 
     Args:
-        count: How many blocks of the backbone train.
-        **others: As for `partial`.
+        count: Number of the backbone's last blocks that train.
+        **fields: As for `lp_ft`.
     """
-    return partial(f"top({count})", **others)
+    return partial(f"top({count})", **fields)
 
 
-def surgical(first: str, last: str | None = None, **others: Any) -> Schedule:
-    """One run of blocks anywhere, such as the first ones where the images look different.
+def surgical(first: str, last: str | None = None, **fields: Any) -> Schedule:
+    """Trains a linear probe, then a range of blocks and the head.
 
-    Source: Lee et al. 2022, arXiv:2210.11466.
+    The first blocks suit images that look different from the pretraining images.
+
+    Source: Lee et al. 2022 (surgical fine-tuning), arXiv:2210.11466.
 
     Args:
-        first: The lowest block or stage that trains.
-        last: The highest; None for `first` alone.
-        **others: As for `partial`.
+        first: Name of the lowest block or stage that trains.
+        last: Name of the highest block or stage that trains; None trains `first` only.
+        **fields: As for `lp_ft`.
     """
-    return partial(f"between({first!r}, {last or first!r}) | head", **others)
+    return partial(f"between({first!r}, {last or first!r}) | head", **fields)
 
 
-def bitfit(**others: Any) -> Schedule:
-    """The biases; it saves memory, not depth.
+def bitfit(**fields: Any) -> Schedule:
+    """Trains a linear probe, then all biases and the head. It saves memory, but no backward computation.
 
-    Source: Ben Zaken et al. 2021, arXiv:2106.10199.
+    Source: Ben Zaken et al. 2021 (BitFit), arXiv:2106.10199.
+
+    Args:
+        **fields: As for `lp_ft`.
     """
-    return partial("role('bias') | head", **{"learning_rate": 1e-3, **others})
+    return partial("role('bias') | head", **{"learning_rate": 1e-3, **fields})
 
 
-def norm_only(**others: Any) -> Schedule:
-    """The scales and biases of normalizations.
+def norm_only(**fields: Any) -> Schedule:
+    """Trains a linear probe, then the scales and biases of all normalizations, and the head.
 
     Source: Frankle et al. 2020, arXiv:2003.00152.
+
+    Args:
+        **fields: As for `lp_ft`.
     """
-    return partial("role('norm') | head", **{"learning_rate": 1e-3, **others})
+    return partial("role('norm') | head", **{"learning_rate": 1e-3, **fields})
 
 
-def attention_only(**others: Any) -> Schedule:
-    """The attention of a transformer.
+def attention_only(**fields: Any) -> Schedule:
+    """Trains a linear probe, then the attention of a transformer and the head.
 
     Source: Touvron et al. 2022, arXiv:2203.09795.
+
+    Args:
+        **fields: As for `lp_ft`.
     """
-    return partial("role('attention') | head", **others)
+    return partial("role('attention') | head", **fields)
 
 
 def lora(
-    kernels: str = "match('attn/qkv/kernel')", *, rank: int = 4, alpha: float = 8.0, **others: Any
+    kernels: str = "match('attn/qkv/kernel')", *, rank: int = 4, alpha: float = 8.0, **fields: Any
 ) -> Schedule:
-    """Low-rank updates of the query and value projections, merged into plain weights at the end.
+    """Trains a linear probe, then low-rank updates of kernels and the head.
 
-    Source: Hu et al. 2021, arXiv:2106.09685.
+    By default the query and value projections of a transformer are adapted. The updates are merged into the
+    kernels at the end of the phase.
+
+    Source: Hu et al. 2021 (LoRA), arXiv:2106.09685.
 
     Args:
-        kernels: Selector of the kernels that are adapted; `role('kernel')` adapts a convolutional network.
+        kernels: Selector of the adapted kernels; use `role('kernel')` for a convolutional network.
         rank: Rank of the updates.
-        alpha: They are scaled by `alpha / rank`.
-        **others: As for `partial`.
+        alpha: Numerator of the scale of the updates, `alpha / rank`.
+        **fields: As for `lp_ft`.
     """
     settings = {"learning_rate": 1e-3, "lora": kernels, "lora_rank": rank, "lora_alpha": alpha}
-    return partial("head", **{**settings, **others})
+    return partial("head", **{**settings, **fields})
 
 
-def partial(train: str, **others: Any) -> Schedule:
-    """The head, and then what a selector picks.
+def partial(train: str, **fields: Any) -> Schedule:
+    """Trains a linear probe, then the parameters of a selector.
 
     Args:
-        train: The selector.
-        **others: As for `lp_ft`.
+        train: The selector, which includes the head.
+        **fields: As for `lp_ft`.
     """
-    return lp_ft(**{"name": "part", "train": train, **others})
+    return lp_ft(**{"name": "part", "train": train, **fields})

@@ -1,4 +1,4 @@
-"""The three ways of the textbook: Chollet, Deep Learning with Python."""
+"""Recipes of the textbook: Chollet, Deep Learning with Python."""
 
 from typing import Any
 
@@ -9,19 +9,31 @@ from transfer_jax.freezing.schedule import Schedule
 def feature_extraction(
     *, epochs: int = 60, learning_rate: float = 3e-3, weight_decay: float = 0.0
 ) -> Schedule:
-    """The convolutional base runs once over the data; a dense classifier trains on what it saved.
+    """Runs the frozen base once over the images and trains a new head on the cached features.
 
     Source: Chollet, Deep Learning with Python, "feature extraction without data augmentation".
+
+    Args:
+        epochs: Epochs of the head.
+        learning_rate: The highest learning rate.
+        weight_decay: Decoupled weight decay of the head's kernel.
     """
-    return head_alone(epochs, learning_rate, weight_decay=weight_decay, cache="require")
+    return head_only(epochs, learning_rate, weight_decay=weight_decay, cache="require")
 
 
 def frozen_base(*, epochs: int = 5, learning_rate: float = 3e-3, weight_decay: float = 0.0) -> Schedule:
-    """A new head on the frozen base, trained end to end with fresh augmentation of every image.
+    """Trains a new head on the frozen base, with a new random augmentation of each image in each epoch.
+
+    The base runs in every step, forward only.
 
     Source: Chollet, Deep Learning with Python, "feature extraction together with data augmentation".
+
+    Args:
+        epochs: Epochs of the head.
+        learning_rate: The highest learning rate.
+        weight_decay: Decoupled weight decay of the head's kernel.
     """
-    return head_alone(epochs, learning_rate, weight_decay=weight_decay, augment=True)
+    return head_only(epochs, learning_rate, weight_decay=weight_decay, augment=True)
 
 
 def five_steps(
@@ -34,21 +46,27 @@ def five_steps(
     weight_decay: float = 0.0,
     views: int = 8,
 ) -> Schedule:
-    """Fine-tuning in five steps: new head, base frozen, head trained, top unfrozen, both trained together.
+    """Trains a new head on the frozen base, then unfreezes the top and trains it together with the head.
 
-    The head is trained first, so that the large errors of a random head do not wreck what the
-    base has learnt.
+    The five steps of the textbook: add a new head, freeze the base, train the head, unfreeze the top, train
+    both. The head is trained first because the large gradients of a random head would destroy pretrained
+    features.
 
     Source: Chollet, Deep Learning with Python, "fine-tuning a pretrained model".
 
+    Example:
+        >>> print(five_steps("top(2)"))
+        head: head x 60 -> top: top(2) x 10
+
     Args:
         unfreeze: Selector of the top blocks and the head, such as `top(2)`.
-        head_epochs: Epochs of the first phase, on features that were extracted once.
-        head_learning_rate: Rate of the first phase.
+        head_epochs: Epochs of the first phase, on cached features.
+        head_learning_rate: The highest learning rate of the first phase.
         epochs: Epochs of the second phase.
-        learning_rate: Rate of the second phase; low, to change little of what was learnt.
-        weight_decay: Decoupled decay of kernels, in both phases.
-        views: Fixed augmentations of each image in the second phase; 0 augments afresh and caches nothing.
+        learning_rate: The highest learning rate of the second phase; a low rate keeps pretrained features.
+        weight_decay: Decoupled weight decay of kernels, in both phases.
+        views: Number of fixed augmented views of each image in the second phase; 0 draws a new augmentation
+            each time and caches nothing.
     """
     head = feature_extraction(epochs=head_epochs, learning_rate=head_learning_rate, weight_decay=weight_decay)
     top = Phase(
@@ -64,7 +82,13 @@ def five_steps(
     return head + Schedule((top,))
 
 
-def head_alone(epochs: int, learning_rate: float, **others: Any) -> Schedule:
-    """One phase that trains the head; `others` are its other fields."""
-    phase = Phase(name="head", train="head", epochs=epochs, learning_rate=learning_rate, **others)
+def head_only(epochs: int, learning_rate: float, **fields: Any) -> Schedule:
+    """Returns one phase that trains the head.
+
+    Args:
+        epochs: Epochs of the phase.
+        learning_rate: The highest learning rate.
+        **fields: Other fields of the `Phase`.
+    """
+    phase = Phase(name="head", train="head", epochs=epochs, learning_rate=learning_rate, **fields)
     return Schedule((phase,))
