@@ -1,4 +1,4 @@
-"""Two finished runs: the last blocks of a convolutional network trained, and all of a transformer."""
+"""Two finished runs: a convolutional network with trained last blocks, and a fully trained transformer."""
 
 import dataclasses
 from pathlib import Path
@@ -22,7 +22,7 @@ TINY, SIZE = "efficientnet_lite_tiny", 64
 
 @pytest.fixture(scope="session")
 def table(image_folder: Path, toy_images: ImageDataset) -> Path:
-    """The toy images as a table, in two groups: every third image is of the first."""
+    """Returns a table of the toy images in two groups; every fourth image is in the first group."""
     rows = [
         f"{toy_images.class_names[label]}/{index:02}.png,{toy_images.class_names[label]},"
         f"{'left' if index % 4 == 0 else 'right'}"
@@ -35,7 +35,7 @@ def table(image_folder: Path, toy_images: ImageDataset) -> Path:
 
 @pytest.fixture(scope="session")
 def weights(toy_images: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the tiny network with the running statistics of the toy images."""
+    """Returns a file of random weights of the tiny network, with the running statistics of the toy images."""
     model = create_model(TINY, 3)
     preprocessing = dataclasses.replace(variant_of(TINY).preprocessing, image_size=SIZE)
     model.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0)
@@ -67,7 +67,7 @@ def _config(table: Path, model: str, train: str, **settings) -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def convolutional(table: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its last two blocks and its head trained."""
+    """Returns the workdir of a run that trained the last two blocks and the head."""
     workdir = tmp_path_factory.mktemp("convolutional")
     settings = {"weights": str(weights), "measure_every": 3, "image_size": SIZE, "split_seed": 1}
     fit(_config(table, TINY, "top(2)", **settings), workdir)
@@ -76,7 +76,7 @@ def convolutional(table: Path, weights: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def transformer(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of it trained."""
+    """Returns the workdir of a run that trained the whole network."""
     workdir = tmp_path_factory.mktemp("transformer")
     fit(_config(table, "vit_nano_patch8_32", "all_()", weights="none"), workdir)
     return workdir
@@ -84,7 +84,7 @@ def transformer(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["convolutional", "transformer"])
 def workdir(request: pytest.FixtureRequest) -> Path:
-    """Both, one after the other."""
+    """Returns the workdir of each of the two runs."""
     return request.getfixturevalue(request.param)
 
 

@@ -23,27 +23,27 @@ def test_attention_to_oneself_is_the_identity():
 
 
 def test_two_blocks_by_hand():
-    """Token 0 looks at 1 in the upper block, and 1 at 2 in the lower one."""
+    """Token 0 attends to token 1 in the upper block, and token 1 to token 2 in the lower block."""
     lower, upper = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
     lower[1], upper[0] = [0, 0, 1], [0, 1, 0]
     found = rollout([jnp.asarray(lower)[None], jnp.asarray(upper)[None]])[0]
     np.testing.assert_allclose(found, [[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 0, 1]])
 
 
-def test_rows_are_shares():
+def test_rows_sum_to_one():
     weights = jax.nn.softmax(jax.random.normal(jax.random.key(0), (3, 2, 6, 6)), axis=-1)
     np.testing.assert_allclose(rollout(list(weights)).sum(-1), 1, rtol=1e-5)
 
 
-def test_weights_are_those_of_the_layer():
-    """With one head, mixing the values by them gives what the layer computes."""
+def test_weights_match_the_layer():
+    """With one head, the values mixed by the weights are the output of the layer."""
     layer, x = Attention(8, 1, NumpyRngs(0)), jax.random.normal(jax.random.key(0), (2, 5, 8))
     query, key, value = layer.inputs(x)
     mixed = attention_weights(query, key) @ value[:, :, 0]
     np.testing.assert_allclose(layer.proj(mixed), layer(x), rtol=1e-4, atol=1e-6)
 
 
-def test_weights_are_those_of_the_pooling():
+def test_weights_match_the_pooling():
     pool = AttentionPool(Shape(8, 1, 2), NumpyRngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
     query, key, _ = pool.inputs(x)
@@ -90,7 +90,7 @@ def test_maps_have_a_value_a_patch(name, side):
 
 
 def test_it_follows_the_class_token():
-    """Only the position of one patch is not zero, and queries and keys look for it."""
+    """Only the position of one patch is not zero, and all queries match its key."""
     model = create_model("vit_nano_patch8_32", 2)
     model.eval()
     graphdef, params, stats = split(model)
@@ -98,8 +98,8 @@ def test_it_follows_the_class_token():
     for index in range(3):
         block = f"backbone/blocks.{index}"
         arrays[f"{block}/norm1/scale"] = jnp.ones(32)
-        arrays[f"{block}/attn/qkv/bias"] = jnp.zeros(96).at[0].set(9.0)  # all ask for channel 0
-        arrays[f"{block}/attn/qkv/kernel"] = jnp.zeros((32, 96)).at[0, 32].set(1.0)  # which keys tell of
+        arrays[f"{block}/attn/qkv/bias"] = jnp.zeros(96).at[0].set(9.0)  # all queries use channel 0
+        arrays[f"{block}/attn/qkv/kernel"] = jnp.zeros((32, 96)).at[0, 32].set(1.0)  # keys copy channel 0
     arrays["backbone/embed/pos_embed"] = jnp.zeros((1, 17, 32)).at[0, 1 + 6, 0].set(1.0)
     maps = make_rollout(graphdef, variant_of("vit_nano_patch8_32").preprocessing)
     found = np.asarray(maps(arrays, jnp.zeros((1, 32, 32, 3), jnp.uint8)))[0]

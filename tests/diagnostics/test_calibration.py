@@ -4,13 +4,16 @@ import pytest
 from transfer_jax.diagnostics import reliability
 
 
-def said(*confidences: float) -> np.ndarray:
-    """Probabilities of two classes, of which the first has these."""
+def two_classes(*confidences: float) -> np.ndarray:
+    """Returns probabilities of two classes, given those of the first."""
     return np.stack([np.array(confidences), 1 - np.array(confidences)], axis=-1)
 
 
-def test_as_often_right_as_it_says():
-    probabilities, labels = said(*[0.8] * 10, *[0.6] * 5), np.array([0] * 8 + [1] * 2 + [0] * 3 + [1] * 2)
+def test_a_calibrated_model():
+    probabilities, labels = (
+        two_classes(*[0.8] * 10, *[0.6] * 5),
+        np.array([0] * 8 + [1] * 2 + [0] * 3 + [1] * 2),
+    )
     found = reliability(probabilities, labels)
     assert found["ece"] == pytest.approx(0, abs=1e-12)
     filled = [row for row in found["bins"] if row["images"]]
@@ -20,15 +23,15 @@ def test_as_often_right_as_it_says():
     ]
 
 
-def test_too_sure():
-    """Half of those at 0.9 are right, which is 0.4 too few; a quarter of the images are fully known."""
-    probabilities = said(*[0.9] * 12, *[1.0] * 4)
+def test_an_overconfident_model():
+    """Half of the predictions at 0.9 are right, 0.4 too few; a quarter of all has a confidence of 1."""
+    probabilities = two_classes(*[0.9] * 12, *[1.0] * 4)
     labels = np.array([0, 1] * 6 + [0] * 4)
     assert reliability(probabilities, labels)["ece"] == pytest.approx(0.75 * 0.4)
 
 
 def test_errors_of_both_signs_do_not_cancel_between_bins():
-    probabilities, labels = said(*[0.7] * 10, *[0.9] * 10), np.array([0] * 9 + [1] + [0] * 7 + [1] * 3)
+    probabilities, labels = two_classes(*[0.7] * 10, *[0.9] * 10), np.array([0] * 9 + [1] + [0] * 7 + [1] * 3)
     assert reliability(probabilities, labels, bins=10)["ece"] == pytest.approx(0.2)
     assert reliability(probabilities, labels, bins=1)["ece"] == pytest.approx(0)
 
@@ -49,5 +52,5 @@ def test_the_bins_cover_everything_once():
 
 @pytest.mark.parametrize(("confidence", "index"), [(1.0, 4), (0.6, 2), (0.61, 3), (0.8, 3)])
 def test_a_border_belongs_to_the_lower_bin(confidence, index):
-    rows = reliability(said(confidence), np.array([0]), bins=5)["bins"]
+    rows = reliability(two_classes(confidence), np.array([0]), bins=5)["bins"]
     assert [place for place, row in enumerate(rows) if row["images"]] == [index]

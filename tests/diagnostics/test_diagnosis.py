@@ -24,7 +24,7 @@ def copied(workdir, tmp_path):
     return shutil.copytree(workdir, tmp_path / "copy", ignore=left_out)
 
 
-def test_all_of_it(workdir, tmp_path):
+def test_all_diagnostics(workdir, tmp_path):
     copy = copied(workdir, tmp_path)
     found = diagnose(copy, sizes=SMALL)
     assert found.omitted == {}
@@ -43,7 +43,7 @@ def test_all_of_it(workdir, tmp_path):
     assert len(written["maps"]) == 2
 
 
-def test_what_is_known_is_not_computed_again(copy, monkeypatch):
+def test_existing_diagnostics_are_not_computed_again(copy, monkeypatch):
     first = diagnose(copy, only=["calibration", "distance"])
     assert (first.groups, first.cka) == (None, None)
     written = json.loads((copy / DIAGNOSTICS).read_text())
@@ -57,7 +57,7 @@ def test_what_is_known_is_not_computed_again(copy, monkeypatch):
     assert third.cka == second.cka
 
 
-def test_of_a_run_that_was_trained_anew_nothing_is_known(copy):
+def test_diagnostics_of_an_earlier_training_are_dropped(copy):
     first = diagnose(copy, only=["calibration"])
     rows = (copy / "predictions.csv").read_text().splitlines()
     (copy / "predictions.csv").write_text("\n".join(rows[:-1]) + "\n")
@@ -92,13 +92,13 @@ def _without_groups(image_folder):
     return path
 
 
-def test_unknown_parts_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no part 'colour'; the parts are calibration, groups, "):
+def test_unknown_names_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="unknown diagnostic 'colour'; the diagnostics are calibration, "):
         diagnose(tmp_path, only=["colour"])  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(("name", "value"), [("images", 0), ("probe", 3), ("points", 1), ("maps", 0)])
-def test_extents_that_cannot_be(name, value):
+def test_sizes_that_are_too_small(name, value):
     with pytest.raises(ValueError, match=rf"{name} must be at least {value + 1}, got {value}"):
         SampleSizes(**{name: value})
 
@@ -111,10 +111,10 @@ def test_a_damaged_file_is_named(copy):
 
 def test_the_command(copy, capsys):
     assert main(["diagnose", str(copy), "--only", "cka", "calibration", "groups", "--probe", "12"]) == 0
-    said = capsys.readouterr().out
-    assert re.search("against their (random|pretrained) start", said)
-    assert "Expected calibration error" in said
-    assert "Held-out images by group" in said
+    output = capsys.readouterr().out
+    assert re.search("against their (random|pretrained) start", output)
+    assert "Expected calibration error" in output
+    assert "Held-out images by group" in output
     assert set(json.loads((copy / DIAGNOSTICS).read_text())) == {
         "start",
         "omitted",
@@ -124,12 +124,12 @@ def test_the_command(copy, capsys):
         "groups",
     }
     assert main(["diagnose", str(copy), "--maps", "1", "--points", "2"]) == 0
-    said = capsys.readouterr().out
-    assert "From start to end" in said
-    assert "1 pictures of what it looked at" in said
+    output = capsys.readouterr().out
+    assert "From start to end" in output
+    assert "1 pictures of what it looked at" in output
 
 
-def test_activations_over_time_are_in_the_log(convolutional):
+def test_similarity_by_step_is_in_the_metrics(convolutional):
     lines = [line for line in read_metrics(convolutional / "metrics.jsonl") if line["kind"] == "depth"]
     assert [line["step"] for line in lines] == [3, 6, 9]
     for line in lines:

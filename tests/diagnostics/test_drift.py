@@ -23,7 +23,7 @@ def test_distance_by_hand():
     assert weight_distance(start, end) == {"a": pytest.approx(1.3 / 5), "b": 0.0}
 
 
-def test_blocks_that_stayed_are_the_same(convolutional):
+def test_unchanged_blocks_have_a_similarity_of_1(convolutional):
     finished = FinishedRun(convolutional, Silent())
     found = similarity_to_start(finished, 256)
     assert tuple(found) == finished.run.block_names
@@ -34,7 +34,7 @@ def test_blocks_that_stayed_are_the_same(convolutional):
         assert value <= 1 + 1e-3
 
 
-def test_activations_of_a_transformer_that_trained(transformer):
+def test_activations_of_a_trained_transformer(transformer):
     finished = FinishedRun(transformer, Silent())
     assert finished.boundary is None
     found = similarity_to_start(finished, 256)
@@ -43,13 +43,13 @@ def test_activations_of_a_transformer_that_trained(transformer):
     assert found["embed"] > found["pre_logits"]
 
 
-def test_a_run_is_as_it_is_to_itself(finished, monkeypatch):
+def test_a_run_compared_with_itself_has_a_similarity_of_1(finished, monkeypatch):
     monkeypatch.setitem(finished.__dict__, "end", finished.start)
-    monkeypatch.setitem(finished.__dict__, "boundary", None)  # Computes all the same.
+    monkeypatch.setitem(finished.__dict__, "boundary", None)  # Computes all blocks.
     found = similarity_to_start(finished, 12)
     assert list(found.values()) == pytest.approx([1] * len(found), abs=1e-5)
 
 
 def test_too_few_images(finished):
-    with pytest.raises(NotApplicable, match=rf"3 images are too few .* {LEAST_IMAGES} are needed"):
+    with pytest.raises(NotApplicable, match=rf"3 validation images are too few .* {LEAST_IMAGES} are needed"):
         similarity_to_start(finished, 3)

@@ -14,14 +14,14 @@ from transfer_jax.report.progress import Silent
 
 @pytest.fixture
 def copy(convolutional, tmp_path):
-    """A copy to be spoilt."""
+    """Returns a copy of the run that a test may damage."""
     shutil.copytree(
         convolutional, tmp_path / "copy", ignore=shutil.ignore_patterns("features", "checkpoints")
     )
     return tmp_path / "copy"
 
 
-def test_what_it_ended_with(convolutional):
+def test_arrays_at_the_end(convolutional):
     finished = FinishedRun(convolutional, Silent())
     written = load_file(convolutional / "model/weights.safetensors")
     assert finished.end.keys() == written.keys() == finished.start.keys()
@@ -39,31 +39,31 @@ def test_the_images_are_those_of_the_run(convolutional):
     assert set(held_out.groups) == {"left", "right"}
 
 
-def test_other_images_are_refused(copy):
+def test_different_images_are_errors(copy):
     dataset = load_dataset(json.loads((copy / "config.json").read_text())["images"])
     fewer = dataset.subset(np.arange(1, len(dataset)))
-    with pytest.raises(ValueError, match="has other images or labels than when"):
+    with pytest.raises(ValueError, match="has different images or labels than when"):
         _ = FinishedRun(copy, Silent(), fewer).images
     swapped = dataclasses.replace(dataset, labels=((dataset.labels + 1) % 3).astype(np.int32))
-    with pytest.raises(ValueError, match="has other images or labels than when"):
+    with pytest.raises(ValueError, match="has different images or labels than when"):
         _ = FinishedRun(copy, Silent(), swapped).images
 
 
-def test_another_start_is_refused(copy):
+def test_a_different_start_is_an_error(copy):
     (certificate,) = (copy / "certificates").glob("*.json")
     content = json.loads(certificate.read_text())
     path = min(content["frozen"])
     content["frozen"][path] = "0" * 64
     certificate.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"are not those that the run began with: {path} is another"):
+    with pytest.raises(ValueError, match=rf"differ from those at the start of the run: {path} differs"):
         _ = FinishedRun(copy, Silent()).run
 
 
-def test_what_is_not_there_is_named(copy, tmp_path):
+def test_errors_name_missing_files(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         FinishedRun(tmp_path, Silent())
     (copy / "predictions.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"is not finished: there is no predictions\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"is not finished: predictions\.csv is missing"):
         _ = FinishedRun(copy, Silent()).predictions
     shutil.rmtree(copy / "model")
     with pytest.raises(FileNotFoundError, match="no trained model"):

@@ -24,7 +24,7 @@ class Patches(Conv):
 
 @pytest.fixture(scope="module")
 def network():
-    """Tells bright images from dark ones by two channels: how bright each 8x8 patch is, and how dark."""
+    """A network with one channel for bright and one for dark 8x8 patches."""
     conv = Patches(3, 2, 8, strides=8, padding="VALID", use_bias=True, rngs=NumpyRngs(0))
     model = Classifier(Backbone({"stem": conv, PRE_LOGITS: GlobalPool()}, 2), Head(2, 2, rngs=NumpyRngs(0)))
     model.eval()
@@ -41,7 +41,7 @@ def network():
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 3), (3, 0), (3, 3)])
-def test_it_points_to_the_evidence(network, corner):
+def test_maps_show_the_evidence(network, corner):
     graphdef, arrays = network
     image = np.zeros((32, 32, 3), np.uint8)
     row, column = (8 * place for place in corner)
@@ -54,7 +54,7 @@ def test_it_points_to_the_evidence(network, corner):
     np.testing.assert_allclose(dark, 1 - expected, atol=1e-5)
 
 
-def test_what_speaks_against_a_class_is_not_shown(network):
+def test_evidence_against_a_class_is_not_shown(network):
     graphdef, arrays = network
     against = {**arrays, "head/classifier/kernel": -jnp.eye(2)}
     grad_cam = make_grad_cam(graphdef, PREPROCESSING, "stem")
@@ -72,7 +72,7 @@ def test_what_speaks_against_a_class_is_not_shown(network):
         ({"stem": (1, 1, 4), "pre_logits": (4,)}, None),
     ],
 )
-def test_the_last_picture(shapes, block):
+def test_the_last_spatial_block(shapes, block):
     assert last_spatial_block(shapes) == block
 
 

@@ -13,7 +13,7 @@ from transfer_jax.weights.saved_model import SavedModel
 
 
 def scores(finished, arrays) -> tuple[float, float]:
-    """Accuracy and log loss on the images held out, by the functions that `predict` has."""
+    """Returns accuracy and log loss on the validation images, by the functions of `predict`."""
     held_out, run = finished.images[1], finished.run
     saved = SavedModel.describe(finished.workdir)
     probabilities = make_predictor(saved, run.graphdef, held_out)(arrays, Silent())
@@ -21,7 +21,7 @@ def scores(finished, arrays) -> tuple[float, float]:
     return found["accuracy"], found["log_loss"]
 
 
-def test_the_ends_are_those_of_the_run(finished):
+def test_the_ends_match_the_run(finished):
     first, middle, last = interpolation(finished, [0, 0.5, 1], 1000)
     head = {path: array for path, array in finished.end.items() if block_of(path) == "head"}
     for place, arrays, prefix in (
@@ -36,9 +36,9 @@ def test_the_ends_are_those_of_the_run(finished):
         assert place[f"{prefix}log_loss"] == pytest.approx(loss, rel=1e-4)
     assert [first["alpha"], middle["alpha"], last["alpha"]] == [0, 0.5, 1]
     lines = read_metrics(finished.workdir / "metrics.jsonl")
-    said = [line for line in lines if line["kind"] == "evaluation"][-1]
-    assert last["accuracy"] == said["accuracy"]
-    assert last["log_loss"] == pytest.approx(said["log_loss"], rel=1e-3)
+    scored = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert last["accuracy"] == scored["accuracy"]
+    assert last["log_loss"] == pytest.approx(scored["log_loss"], rel=1e-3)
     assert first["log_loss"] != pytest.approx(last["log_loss"], rel=1e-3)
 
 
@@ -51,7 +51,7 @@ def test_statistics_are_interpolated_too(convolutional):
     np.testing.assert_allclose(found, 0.75 * start + 0.25 * end, rtol=1e-6)
 
 
-def test_a_backbone_that_stayed_has_no_line_of_its_own(finished, monkeypatch):
+def test_an_unchanged_backbone_has_no_second_line(finished, monkeypatch):
     monkeypatch.setitem(finished.__dict__, "changed", frozenset({"head"}))
     monkeypatch.setitem(finished.__dict__, "boundary", "pre_logits")
     (place,) = interpolation(finished, [1], 1000)

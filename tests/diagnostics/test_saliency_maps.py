@@ -26,7 +26,7 @@ def test_few_mistakes_leave_room_for_others():
     assert len(right) == 6
 
 
-def test_pictures(finished):
+def test_files(finished):
     entries = write_maps(finished, 5)
     folder = finished.workdir / "diagnostics"
     assert sorted(path.name for path in folder.iterdir()) == sorted(entry["image"] for entry in entries)
@@ -44,13 +44,13 @@ def test_pictures(finished):
     assert sorted(path.name for path in folder.iterdir()) == sorted(entry["image"] for entry in fewer)
 
 
-def test_the_method_fits_the_network(convolutional, transformer):
+def test_the_method_depends_on_the_network(convolutional, transformer):
     assert map_function(FinishedRun(transformer, Silent()))[0] == "attention rollout"
     finished = FinishedRun(convolutional, Silent())
     assert map_function(finished)[0] == "Grad-CAM at top"
 
 
-def test_a_head_on_all_blocks_has_none(convolutional, monkeypatch):
+def test_a_head_on_all_blocks_has_no_map(convolutional, monkeypatch):
     finished = FinishedRun(convolutional, Silent())
     monkeypatch.setitem(finished.run.config.__dict__, "taps", True)
     with pytest.raises(NotApplicable, match=r"the head reads all blocks \(taps\)"):

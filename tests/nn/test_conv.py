@@ -157,5 +157,5 @@ def test_accelerators_keep_the_convolution_of_xla(kernel, platform, dtype):
 
 def test_shapes_that_do_not_fit_are_named():
     x, weights = example(DEPTHWISE)
-    with pytest.raises(ValueError, match="6 channels do not fit"):
+    with pytest.raises(ValueError, match="6 channels do not match a kernel"):
         conv2d(x, weights, groups=2)

@@ -17,6 +17,7 @@ def images(dtype=np.float32):
     return np.maximum(rng.integers(-9, 9, (2, 10, 13, 3)), 0).astype(dtype)
 
 
+@pytest.mark.extended
 @WINDOWS
 def test_values_and_gradients_are_those_of_pytorch(size, strides, padding, ceil_mode):
     torch = pytest.importorskip("torch")

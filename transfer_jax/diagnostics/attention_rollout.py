@@ -1,6 +1,6 @@
-"""What the classifier of a vision transformer sees of each patch, through all blocks of attention.
+"""Attention rollout: the contribution of each patch to the classifier's input, through all blocks.
 
-Source: attention rollout, Abnar and Zuidema 2020, arXiv:2005.00928. It is the same for all classes.
+Source: Abnar and Zuidema 2020, arXiv:2005.00928. The map is the same for all classes.
 """
 
 import functools
@@ -17,10 +17,11 @@ from transfer_jax.models.siglip import AttentionPool
 from transfer_jax.models.transformer import Embed, Shape, TransformerBlock
 
 Rollout = Callable[[Arrays, jax.Array], jax.Array]
+"""A function `(arrays, images) -> maps`; see `make_rollout`."""
 
 
 def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
-    """How much each query looks at each key, the mean over heads: `(batch, queries, keys)`.
+    """Returns the attention of each query to each key, averaged over heads: `(batch, queries, keys)`.
 
     Args:
         query: `(batch, queries, heads, channels)`.
@@ -31,33 +32,34 @@ def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def rollout(attentions: Sequence[jax.Array]) -> jax.Array:
-    """How much of each input token is in each output token, `(batch, tokens, tokens)`.
+    """Returns the fraction of each input token in each output token, `(batch, output tokens, input tokens)`.
 
-    A block passes a token on as it is in its one half, for the residual, and in its other half as its
-    attention mixes them.
+    Half of a block's output is its input, for the residual connection. The other half is the input mixed by
+    the block's attention.
 
     Args:
-        attentions: The mean attention of each block, input side first, `(batch, tokens, tokens)`.
+        attentions: The attention of each block, averaged over heads, `(batch, tokens, tokens)`. The block
+            next to the input comes first.
     """
     halves = [(weights + jnp.eye(weights.shape[-1])) / 2 for weights in attentions]
     return functools.reduce(lambda below, above: jnp.matmul(above, below, precision="highest"), halves)
 
 
 def is_transformer(backbone: Backbone) -> bool:
-    """Whether all tokens of a network see each other, as in ViT, DeiT, DINO, CLIP and SigLIP."""
+    """Returns whether a network attends over all tokens, as ViT, DeiT, DINO, CLIP and SigLIP do."""
     return isinstance(getattr(backbone, "embed", None), Embed)
 
 
 def make_rollout(graphdef: nnx.GraphDef, preprocessing: Preprocessing) -> Rollout:
-    """The pure function `(arrays, images) -> maps`.
+    """Returns a pure function `(arrays, images) -> maps`.
 
-    `images` are uint8 `(batch, size, size, 3)`. A map `(rows, columns)` has the share of each patch in what
-    the classifier reads: the class token, or the token that SigLIP pools with. The lowest is 0, the largest
-    is 1.
+    `images` are uint8 `(batch, size, size, 3)`. `maps` are `(batch, rows, columns)`: the fraction of each
+    patch in the classifier's input, which is the class token or the token that SigLIP pools with. They are
+    scaled so that the smallest value is 0 and the largest is 1.
 
     Args:
-        graphdef: Definition of the model, in inference mode; `is_transformer` holds of its backbone.
-        preprocessing: How the weights want images.
+        graphdef: Definition of the model, in inference mode. `is_transformer` must be True for its backbone.
+        preprocessing: Preprocessing of the weights.
     """
 
     def maps(arrays: Arrays, images: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Whether a model is as often right as it says.
+"""Calibration: the expected calibration error and the reliability curve.
 
-Source: the expected calibration error over bins of equal width, and the reliability curve, as in Guo et al.
-2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, with bins of equal
+width.
 """
 
 from typing import Any
@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 BINS = 15
-"""As many as the authors take."""
+"""The number of bins in the paper."""
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> dict[str, Any]:
-    """The expected calibration error and the reliability curve of the class with the highest probability.
+    """Returns the expected calibration error and the reliability curve of the predicted class.
 
-    Bins are of equal width, and a confidence on the border of two belongs to the lower one.
+    Bins have equal width. A confidence on the border of two bins belongs to the lower one.
 
     Args:
         probabilities: `(images, classes)`.
-        labels: `(images,)`.
+        labels: Indices of the true classes, `(images,)`.
         bins: Number of bins between 0 and 1.
 
     Returns:
-        `ece`, the mean distance of accuracy and confidence over the bins, weighted by their images; and
-        `bins`, with `low` and `high`, mean `confidence` and `accuracy` (None where a bin is empty), and
-        `images`.
+        A dict with `ece`, the mean difference between accuracy and confidence over the bins, weighted by
+        their numbers of images; and `bins`, a list with `low` and `high`, the mean `confidence` and
+        `accuracy` (None for an empty bin), and the number of `images` of each bin.
     """
     confidence = probabilities.max(-1)
     right = probabilities.argmax(-1) == labels

@@ -1,4 +1,4 @@
-"""How far a run has taken each block from where it began: its weights, and what they compute."""
+"""The change of each block from the start to the end of a run, in weights and in activations."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ from transfer_jax.training.step import Forward
 def weight_distance(
     start: Mapping[str, np.ndarray | jax.Array], end: Mapping[str, np.ndarray | jax.Array]
 ) -> dict[str, float]:
-    """The distance of each block's parameters from where they began, relative to their norm there.
+    """Returns the distance of each block's parameters from the start, relative to their norm at the start.
 
     Args:
-        start: The parameters at the start, by path.
-        end: Those at the end.
+        start: Parameters at the start, by path.
+        end: Parameters at the end, by path.
 
     Returns:
-        The norm of the difference over the norm at the start, over all parameters of a block together. A
-        block that began with zeros has none.
+        By block, the norm of the difference divided by the norm at the start, over all parameters of the
+        block together. Blocks that were all zeros at the start are left out.
     """
     squares: dict[str, np.ndarray] = {}
     for path, array in start.items():
@@ -34,35 +34,39 @@ def weight_distance(
 
 
 def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
-    """Linear CKA of each block's activations to those at the start of the run, on images held out.
+    """Returns the linear CKA of each block's activations with those at the start, on validation images.
 
-    An unbiased estimate from small batches (see `training/cka.py`), so that it is 0 on average for
-    unrelated activations, however many there are, and memory for one batch is enough. The images are drawn by
-    the seed of the run. Blocks up to the lowest one that changed are 1: the same arrays see the same images.
+    It is an unbiased estimate from small batches (see `training/cka.py`): it is 0 on average for unrelated
+    activations, whatever their number, and needs memory for one batch only. The images are drawn with the
+    seed of the run. Blocks below the lowest changed block have a similarity of 1, because they are unchanged.
 
     Args:
         finished: The run.
-        images: How many of the images held out to look at, at most.
+        images: Maximum number of validation images.
+
+    Returns:
+        The similarity by block. It is about 0 to 1; the estimate may exceed these limits slightly.
 
     Raises:
-        NotApplicable: If fewer than four are held out.
+        NotApplicable: If there are fewer than four validation images.
     """
-    run, held_out = finished.run, finished.images[1]
-    count = min(images, len(held_out))
+    run, validation = finished.run, finished.images[1]
+    count = min(images, len(validation))
     if count < LEAST_IMAGES:
         raise NotApplicable(
-            f"{count} images are too few to compare activations on; {LEAST_IMAGES} are needed"
+            f"{count} validation images are too few to compare activations; "
+            f"at least {LEAST_IMAGES} are needed"
         )
     batches = -(-count // MOST_IMAGES)
     size = count // batches
-    drawn = np.random.default_rng(run.config.seed).permutation(len(held_out))[: batches * size]
+    drawn = np.random.default_rng(run.config.seed).permutation(len(validation))[: batches * size]
     same = run.block_names[: run.block_names.index(finished.boundary) + 1] if finished.boundary else ()
     above = run.block_names[len(same) :]
     if not above:
         return dict.fromkeys(same, 1.0)
     forward = Forward(graphdef=run.graphdef, start=None, preprocessing=run.preprocessing)
     similarity = jax.jit(make_similarity(forward, above))
-    fetch, terms = image_fetch(held_out, run.preprocessing), dict.fromkeys(above, np.zeros(3))
+    fetch, terms = image_fetch(validation, run.preprocessing), dict.fromkeys(above, np.zeros(3))
     finished.progress.start("comparing activations", batches * size)
     for batch in listed_batches(fetch, list(drawn.reshape(batches, size)), threads=run.config.threads):
         found = jax.device_get(similarity(finished.end, finished.start, {"image": batch["image"]}))

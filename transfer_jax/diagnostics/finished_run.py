@@ -1,4 +1,4 @@
-"""A finished run, opened again: its images, what it began with, and what it ended with."""
+"""A finished run, read from its workdir: its images, its arrays at the start and at the end."""
 
 import dataclasses
 import functools
@@ -20,19 +20,19 @@ from transfer_jax.weights.saved_model import SavedModel
 
 
 class NotApplicable(ValueError):  # noqa: N818 -- often no error
-    """A diagnosis that this run cannot have; says why."""
+    """The reason why a diagnostic does not apply to a run."""
 
 
 class FinishedRun:
-    """A finished run; what is asked for is read then, and once.
+    """A finished run. Its parts are read at first access, and kept.
 
     Args:
-        workdir: The run's folder, on this machine.
-        progress: Where reading reports to.
-        dataset: The images of a run that was given them; None reads those of its config.
+        workdir: Local folder of the run.
+        progress: Reporter of progress.
+        dataset: Images of a run that was trained on a dataset object; None reads those of its config.
 
     Raises:
-        FileNotFoundError: If it is no folder of a run.
+        FileNotFoundError: If the folder has no config.
     """
 
     def __init__(self, workdir: Path, progress: Progress, dataset: ImageDataset | None = None) -> None:
@@ -43,69 +43,69 @@ class FinishedRun:
 
     @property
     def predictions_file(self) -> Path:
-        """What it predicted in the end, of the images held out.
+        """The file with the final predictions on the validation images.
 
         Raises:
             FileNotFoundError: If the run is not finished.
         """
         path = self.workdir / workdir_files.PREDICTIONS
         if not path.is_file():
-            raise FileNotFoundError(f"the run in {self.workdir} is not finished: there is no {path.name}")
+            raise FileNotFoundError(f"the run in {self.workdir} is not finished: {path.name} is missing")
         return path
 
     @functools.cached_property
     def predictions(self) -> Predictions:
-        """Those, read."""
+        """The final predictions on the validation images."""
         return read_predictions(self.predictions_file)
 
     @functools.cached_property
     def images(self) -> tuple[ImageDataset, ImageDataset]:
-        """The images that it trained on, and those held out.
+        """The training images and the validation images.
 
         Raises:
-            ValueError: If they are not those of the predictions.
+            ValueError: If the validation images or their labels differ from those of the predictions.
         """
-        train, held_out = split_images(self._all_images, self.config)
+        train, validation = split_images(self._all_images, self.config)
         known = self.predictions
-        same = list(held_out.names) == list(known.names) and held_out.class_names == known.class_names
-        if not same or not np.array_equal(held_out.labels, known.labels):
+        same = list(validation.names) == list(known.names) and validation.class_names == known.class_names
+        if not same or not np.array_equal(validation.labels, known.labels):
             raise ValueError(
-                f"{self.config.images!r} has other images or labels than when {self.workdir} was trained; "
-                "bring them back first"
+                f"{self.config.images!r} has different images or labels than when {self.workdir} was "
+                "trained; restore them first"
             )
-        return train, held_out
+        return train, validation
 
     @functools.cached_property
     def run(self) -> Run:
-        """Its network, with the arrays that it began with: pretrained or random, and a random head.
+        """The network with its arrays at the start: pretrained or random weights, and a random head.
 
         Raises:
-            ValueError: If they are not those, because other images or weights are there now.
+            ValueError: If the images or the weights differ from those at the start of the run.
         """
-        _ = self.images  # Are checked.
-        good = dataclasses.replace(self.config, on_bad_image="error")  # Bad images are left out already.
+        _ = self.images  # Checks the images.
+        good = dataclasses.replace(self.config, on_bad_image="error")  # The bad images were already left out.
         run = prepare(good, self.workdir, self.progress, self._all_images)
         _check_start(self.workdir, run.arrays)
         return run
 
     @property
     def start(self) -> Arrays:
-        """All arrays that it began with."""
+        """All arrays at the start of the run, by path."""
         return self.run.arrays
 
     @functools.cached_property
     def end(self) -> Arrays:
-        """All arrays that it ended with.
+        """All arrays at the end of the run, by path.
 
         Raises:
-            FileNotFoundError: If the trained model was not kept.
+            FileNotFoundError: If the trained model is missing.
         """
         _, params, stats = split(SavedModel.load(self.workdir)[1])
         return {**params, **stats}
 
     @functools.cached_property
     def changed(self) -> frozenset[str]:
-        """The blocks whose parameters or statistics are not what they were, `head` among them."""
+        """The names of the blocks whose parameters or statistics changed during the run, including `head`."""
         start, end = self.start, self.end
         return frozenset(
             block_of(path)
@@ -115,7 +115,7 @@ class FinishedRun:
 
     @functools.cached_property
     def boundary(self) -> str | None:
-        """The last block below all that changed; None if the lowest one did."""
+        """The last block below all changed blocks; None if the first block changed."""
         names = self.run.block_names
         lowest = min((names.index(block) for block in self.changed if block in names), default=len(names))
         return names[lowest - 1] if lowest else None
@@ -126,13 +126,13 @@ class FinishedRun:
 
 
 def _check_start(workdir: Path, arrays: Arrays) -> None:
-    """Checks arrays against the certificate of the first phase, which has hashes of those that stayed."""
+    """Checks arrays against the freeze record of the first phase, which has hashes of the frozen arrays."""
     for file in (workdir / workdir_files.FREEZE_RECORDS).glob("01-*.json"):
         content = json.loads(file.read_text())
         known = content["frozen"] if len(content["spans"]) == 1 else {}
         found = array_hashes({path: arrays[path] for path in known if path in arrays})
         if wrong := [path for path in known if found.get(path) != known[path]]:
             raise ValueError(
-                f"the weights that the config in {workdir} leads to are not those that the run began with: "
-                f"{wrong[0]} is another"
+                f"the weights of the config in {workdir} differ from those at the start of the run: "
+                f"{wrong[0]} differs; restore the original weights first"
             )

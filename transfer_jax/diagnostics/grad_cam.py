@@ -1,6 +1,6 @@
-"""Where the evidence for a class lies in an image, in a network whose last activations are a picture.
+"""Grad-CAM: maps of the evidence for a class, for networks whose last activations have rows and columns.
 
-Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391.
+Source: Selvaraju et al. 2017, arXiv:1610.02391.
 """
 
 import math
@@ -14,29 +14,30 @@ from transfer_jax.models.flat_arrays import Arrays, merge
 from transfer_jax.models.preprocessing import Preprocessing
 
 GradCam = Callable[[Arrays, jax.Array, jax.Array], jax.Array]
+"""A function `(arrays, images, classes) -> maps`; see `make_grad_cam`."""
 
 
 def last_spatial_block(row_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The last block whose activations are a picture of more than one row and column; None if none are.
+    """Returns the last block whose activations have more than one row and column; None if there is none.
 
     Args:
-        row_shapes: The shape of one image's activations at each block, in order.
+        row_shapes: Shape of the activations of one image at each block, in the order of the blocks.
     """
     return next((block for block in reversed([*row_shapes]) if _grid(row_shapes[block])), None)
 
 
 def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: str) -> GradCam:
-    """The pure function `(arrays, images, classes) -> maps`.
+    """Returns a pure function `(arrays, images, classes) -> maps`.
 
-    `images` are uint8 `(batch, size, size, 3)` and `classes` `(batch,)`. A map, `(rows, columns)` of the
-    block's activations, is the positive part of their sum over channels, each weighted by the mean over the
-    map of the gradient of the class's logit; in shares of its largest value, and all 0 if nothing speaks for
-    the class.
+    `images` are uint8 `(batch, size, size, 3)` and `classes` `(batch,)`. `maps` are `(batch, rows, columns)`,
+    with the rows and columns of the block's activations. A map is the positive part of the weighted sum of
+    the channels. The weight of a channel is the gradient of the class's logit, averaged over the map. Maps
+    are divided by their largest value; a map without evidence for the class is all 0.
 
     Args:
         graphdef: Definition of the model, in inference mode.
-        preprocessing: How the weights want images.
-        block: The block whose activations are looked at, such as `last_spatial_block`.
+        preprocessing: Preprocessing of the weights.
+        block: Name of the block, for example that of `last_spatial_block`.
     """
 
     def grad_cam(arrays: Arrays, images: jax.Array, classes: jax.Array) -> jax.Array:
@@ -47,7 +48,7 @@ def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: s
             return jnp.take_along_axis(logits, classes[:, None], axis=1).sum()
 
         shape = _grid(x.shape[1:])
-        assert shape is not None, f"the activations of {block} are no picture"
+        assert shape is not None, f"the activations of {block} have no rows and columns"
         gradient, x = (each.reshape(len(x), *shape, -1) for each in (jax.grad(evidence)(x), x))
         weights = gradient.mean((1, 2), keepdims=True)
         maps = jax.nn.relu((weights * x).sum(-1))
@@ -57,7 +58,7 @@ def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: s
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Rows and columns of activations: of a picture, or of tokens that are the patches of a square one."""
+    """Returns rows and columns of activations: of a map, or of the patch tokens of a square image."""
     if len(shape) == 3:
         rows, columns, _ = shape
     elif len(shape) == 2 and math.isqrt(shape[0]) ** 2 == shape[0]:

@@ -1,4 +1,4 @@
-"""How good a model is on each kind of image, which the accuracy over all of them may hide."""
+"""Scores of a model on each group of images."""
 
 from typing import Any
 
@@ -7,24 +7,25 @@ from sklearn.metrics import recall_score
 
 
 def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Scores by group.
+    """Returns the scores of each group.
 
     Args:
-        predicted: `(images,)`, the predicted classes.
-        labels: `(images,)`, the true ones.
-        groups: `(images,)`, the name of each image's group.
+        predicted: Indices of the predicted classes, `(images,)`.
+        labels: Indices of the true classes, `(images,)`.
+        groups: Name of each image's group, `(images,)`.
 
     Returns:
-        By group `images`, `accuracy` and `balanced_accuracy`, the mean recall over the classes that it has.
+        By group, the number of `images`, the `accuracy`, and the `balanced_accuracy`, which is the mean
+        recall over the classes in the group.
     """
     found = {}
     for name in np.unique(groups):
         inside = groups == name
-        truth, said = labels[inside], predicted[inside]
-        recall: Any = recall_score(truth, said, labels=np.unique(truth), average="macro")
+        truth, output = labels[inside], predicted[inside]
+        recall: Any = recall_score(truth, output, labels=np.unique(truth), average="macro")
         found[str(name)] = {
             "images": int(inside.sum()),
-            "accuracy": float((truth == said).mean()),
+            "accuracy": float((truth == output).mean()),
             "balanced_accuracy": float(recall),
         }
     return found

@@ -1,7 +1,7 @@
-"""What lies on the straight line between the start and the end of a run.
+"""Accuracy and loss on the straight line between the weights at the start and at the end of a run.
 
 Sources: Goodfellow et al. 2015, arXiv:1412.6544, for the line; Wortsman et al. 2022 (WiSE-FT),
-arXiv:2109.01903, for a trained head above a backbone that is only partly fine-tuned.
+arXiv:2109.01903, for the line with a trained head.
 """
 
 from collections.abc import Iterable
@@ -15,34 +15,34 @@ from transfer_jax.models.flat_arrays import Arrays, block_of
 
 
 def interpolate(start: Arrays, end: Arrays, alpha: float) -> Arrays:
-    """The arrays at `(1 - alpha) start + alpha end`, running statistics too."""
+    """Returns `(1 - alpha) start + alpha end` for all arrays, including running statistics."""
     return {path: (1 - alpha) * array + alpha * end[path] for path, array in start.items()}
 
 
 def interpolation(finished: FinishedRun, alphas: Iterable[float], images: int) -> list[dict[str, float]]:
-    """Scores on images held out along the line from the start of a run, at 0, to its end, at 1.
+    """Returns scores on the validation images along the line from the start of a run to its end.
 
-    The head is random at the start, so that there the network guesses. If the backbone was trained under it,
-    there is a second line, along which the trained head stays and only the backbone moves.
+    The head is random at the start, so the network guesses there. If the backbone was trained, a second line
+    keeps the trained head and interpolates the backbone only.
 
     Args:
         finished: The run.
-        alphas: Places on the line.
-        images: How many of the images held out to look at, at most; drawn by the seed of the run.
+        alphas: Points on the line: 0 is the start, 1 is the end.
+        images: Maximum number of validation images, drawn with the seed of the run.
 
     Returns:
-        For each place `alpha`, `accuracy` and `log_loss`, and those with the trained head,
+        For each point its `alpha`, the `accuracy` and the `log_loss`; for the line with the trained head also
         `backbone_accuracy` and `backbone_log_loss`.
     """
-    held_out = sample_images(finished.images[1], images, finished.config.seed)
+    validation = sample_images(finished.images[1], images, finished.config.seed)
     start, end, alphas = finished.start, finished.end, list(alphas)
     head = {path: array for path, array in end.items() if block_of(path) == "head"}
     lines = {"": start}
     if len({*finished.changed, "head"}) > 1 and "head" in finished.changed:
         lines["backbone_"] = {**start, **head}
-    scorer, labels = Scorer(finished, held_out, len(alphas)), held_out.labels
-    classes, found = np.arange(len(held_out.class_names)), []
-    finished.progress.start("interpolating", len(alphas) * len(lines) * len(held_out))
+    scorer, labels = Scorer(finished, validation, len(alphas)), validation.labels
+    classes, found = np.arange(len(validation.class_names)), []
+    finished.progress.start("interpolating", len(alphas) * len(lines) * len(validation))
     for alpha in alphas:
         place = {"alpha": float(alpha)}
         for name, first in lines.items():

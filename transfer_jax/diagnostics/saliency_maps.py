@@ -1,4 +1,4 @@
-"""Pictures of what a trained network looked at, in images that it took for something else, and in others."""
+"""Saliency maps of a finished run, for misclassified and for correctly classified validation images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,25 +17,27 @@ from transfer_jax.report.saliency_image import write_overlay
 from transfer_jax.storage import workdir_files
 
 _MISTAKES = 2 / 3
-"""Their share of the pictures, if there are so many."""
+"""The fraction of misclassified images among the maps, if there are enough."""
 _BATCH = 4
 
 MapFunction = Callable[[jax.Array, jax.Array], jax.Array]
+"""A function `(images, classes) -> maps`."""
 
 
 def select_images(
     probabilities: np.ndarray, labels: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images to show.
+    """Selects the images to draw maps for.
 
     Args:
         probabilities: `(images, classes)`.
-        labels: `(images,)`, the true classes.
-        count: How many images, at most.
-        seed: Draws those that are right.
+        labels: Indices of the true classes, `(images,)`.
+        count: Maximum number of images.
+        seed: Seed that draws the correctly classified images.
 
     Returns:
-        The worst mistakes, those whose true class got the least probability first, and some that are right.
+        The indices of misclassified images, in increasing order of the true class's probability, and those of
+        correctly classified images.
     """
     right = np.flatnonzero(probabilities.argmax(-1) == labels)
     wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
@@ -46,46 +48,53 @@ def select_images(
 
 
 def map_function(finished: FinishedRun) -> tuple[str, MapFunction]:
-    """The method that fits the trained network, and the compiled function `(images, classes) -> maps` of it.
+    """Returns the name of the method that applies to the network, and its compiled function.
+
+    Args:
+        finished: The run.
 
     Raises:
-        NotApplicable: If none does.
+        NotApplicable: If no method applies.
     """
     run, end = finished.run, finished.end
     if run.config.taps:
-        raise NotApplicable("the head reads all blocks (taps): the map of one of them would show a part")
+        raise NotApplicable("the head reads all blocks (taps), so the map of one block would be incomplete")
     if is_transformer(merge(run.graphdef, end).backbone):
         rollout = jax.jit(make_rollout(run.graphdef, run.preprocessing))
         return "attention rollout", lambda images, classes: rollout(end, images)
     block = last_spatial_block(run.row_shapes)
     if block is None:
         size = run.preprocessing.image_size
-        raise NotApplicable(f"no block of {run.config.model} has more than one place at {size} pixels")
+        raise NotApplicable(
+            f"no block of {run.config.model} has more than one row and column at {size} pixels"
+        )
     grad_cam = jax.jit(make_grad_cam(run.graphdef, run.preprocessing, block))
     return f"Grad-CAM at {block}", lambda images, classes: grad_cam(end, images, classes)
 
 
 def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
-    """Writes a picture for each image chosen into `diagnostics/` of the workdir; see `write_overlay`.
+    """Writes the saliency map of each selected image into `diagnostics/` of the workdir.
+
+    Maps of an earlier call are deleted. `write_overlay` describes the files.
 
     Args:
         finished: The run.
-        count: How many pictures, at most.
+        count: Maximum number of maps.
 
     Returns:
-        For each picture its `image` file, the image's `name`, `label`, `predicted` class, the `confidence` in
-        that, and the `method`.
+        For each map its `image` file, the image's `name`, its `label`, the `predicted` class, the
+        `confidence` in the predicted class, and the `method`.
 
     Raises:
-        NotApplicable: If there is no method for the network.
+        NotApplicable: If no method applies to the network.
     """
-    known, held_out = finished.predictions, finished.images[1]
+    known, validation = finished.predictions, finished.images[1]
     groups = select_images(known.probabilities, known.labels, count, finished.config.seed)
-    method, maps_of = map_function(finished)
+    method, make_maps = map_function(finished)
     folder = finished.workdir / workdir_files.SALIENCY_MAPS
     folder.mkdir(exist_ok=True)
     before = {*folder.glob("*.jpg")}
-    fetch = image_fetch(held_out, finished.run.preprocessing)
+    fetch = image_fetch(validation, finished.run.preprocessing)
     entries: list[dict[str, Any]] = []
     order = np.concatenate(groups)
     finished.progress.start("drawing maps", len(order))
@@ -93,10 +102,10 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
         rows = order[first : first + _BATCH]
         images = fetch(np.resize(rows, _BATCH))["image"]
         predicted = known.probabilities[np.resize(rows, _BATCH)].argmax(-1)
-        maps = np.asarray(maps_of(jnp.asarray(images), jnp.asarray(predicted)))
+        maps = np.asarray(make_maps(jnp.asarray(images), jnp.asarray(predicted)))
         for place, row in enumerate(rows):
-            right = first + place >= len(groups[0])
-            path = _path(folder, first + place, right)
+            correct = first + place >= len(groups[0])
+            path = _path(folder, first + place, correct)
             write_overlay(path, images[place], maps[place])
             entries.append(
                 {
@@ -115,5 +124,5 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     return entries
 
 
-def _path(folder: Path, index: int, right: bool) -> Path:
-    return folder / f"{index + 1:02}-{'right' if right else 'mistake'}.jpg"
+def _path(folder: Path, index: int, correct: bool) -> Path:
+    return folder / f"{index + 1:02}-{'right' if correct else 'mistake'}.jpg"

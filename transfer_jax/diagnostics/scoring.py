@@ -1,4 +1,4 @@
-"""Predictions of a run's network with arrays that are neither its first nor its last."""
+"""Predictions of a run's network with arrays other than its first and last ones."""
 
 import math
 from collections.abc import Iterator
@@ -20,21 +20,22 @@ _BATCH = 32
 
 
 class Scorer:
-    """From arrays to probabilities, for arrays that differ from each other above a run's boundary only.
+    """A function from arrays to probabilities, for arrays that differ above the run's boundary only.
 
-    The blocks up to the boundary run once, and what they give is kept in memory, if there is room for it.
+    The unchanged blocks up to the boundary run once if there are several calls. Their features are kept in
+    memory if they take at most 1 GiB.
 
     Args:
         finished: The run.
-        dataset: The images.
-        calls: How often it will be called, to foretell its progress.
+        dataset: Images to predict.
+        calls: Number of calls to come.
     """
 
     def __init__(self, finished: FinishedRun, dataset: ImageDataset, calls: int = 1) -> None:
         run = finished.run
         start = finished.boundary if calls > 1 else None
         if run.config.taps and start != PRE_LOGITS:
-            start = None  # The head reads the blocks below, too.
+            start = None  # The head also reads the blocks below the boundary.
         if start and 4 * len(dataset) * math.prod(run.row_shapes[start]) > _FEATURE_BYTES:
             start = None
         self._size, self._threads = min(_BATCH, len(dataset)), run.config.threads
@@ -54,7 +55,7 @@ class Scorer:
             self._fetch = lambda rows: {"features": features[rows]}
 
     def __call__(self, arrays: Arrays) -> np.ndarray:
-        """The probabilities `(images, classes)` with those arrays."""
+        """Returns the probabilities `(images, classes)` of the network with these arrays."""
         return predict(self._step, arrays, self._batches())
 
     def _batches(self) -> Iterator[Batch]:
@@ -64,7 +65,13 @@ class Scorer:
 
 
 def sample_images(dataset: ImageDataset, images: int, seed: int) -> ImageDataset:
-    """So many of the images, drawn by a seed; all of them where there are no more."""
+    """Returns a random subset of the images, or all of them if there are not more.
+
+    Args:
+        dataset: The images.
+        images: Maximum number of images.
+        seed: Seed of the subset.
+    """
     if len(dataset) <= images:
         return dataset
     return dataset.subset(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:images]))

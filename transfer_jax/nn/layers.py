@@ -1,7 +1,7 @@
 """Layers of the network families.
 
-All of them take `rngs`, a `NumpyRngs` for real parameters or a `ShapeRngs` for an abstract model. Images are
-`(batch, height, width, channels)`.
+Layers with parameters take `rngs`: a `NumpyRngs` for arrays, or a `ShapeRngs` for an abstract model. Images
+are `(batch, height, width, channels)`.
 """
 
 from collections.abc import Callable
