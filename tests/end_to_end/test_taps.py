@@ -38,7 +38,7 @@ def test_the_features_are_the_pooled_outputs_of_all_blocks(network):
     inside, last = plain.backbone.block_names[1], plain.backbone.block_names[-1]
     np.testing.assert_array_equal(model.backbone(images, stop=inside), plain.backbone(images, stop=inside))
     assert model.backbone(found, start=last) is found
-    with pytest.raises(ValueError, match="have not the outputs of the blocks up to there"):
+    with pytest.raises(ValueError, match="lack the outputs of the blocks before it"):
         model.backbone(model.backbone(images, stop=inside), start=inside)
 
 

@@ -30,7 +30,7 @@ def test_span_is_after_start_up_to_and_including_stop(make_toy, start, stop, blo
     [
         (None, "block.1", r"no block 'block\.1'; did you mean blocks\.1.*The blocks are stem, blocks\.1,"),
         ("nowhere", None, "no block 'nowhere'.*The blocks are stem"),
-        ("top", "stem", "stop block 'stem' lies before start block 'top'"),
+        ("top", "stem", "stop block 'stem' comes before start block 'top'"),
     ],
 )
 def test_impossible_spans_name_the_blocks(make_toy, start, stop, message):

@@ -57,6 +57,7 @@ def test_residual_where_shapes_agree_and_deeper_blocks_drop_more(drop_path):
     np.testing.assert_allclose([block.drop_path.rate for block in blocks], drop_path * np.arange(16) / 16)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
 def test_real_weights_name_real_photographs(photographs, name):
     spec = find_spec(name)
@@ -72,6 +73,7 @@ def test_real_weights_name_real_photographs(photographs, name):
     assert best["coffee"] == ESPRESSO
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [224, 192])
 def test_logits_are_pytorch_s(photographs, lite0_logits, size):
     with warnings.catch_warnings():

@@ -54,6 +54,7 @@ ODD = [case for case in dict(CASES).items() if case not in NOT_ODD]
 SIZED = [*((*case, 0) for case in CASES), *((*case, 1) for case in ODD)]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "library", "size"),
     SIZED,
@@ -76,6 +77,7 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
     assert {block: error for block, error in errors.items() if not error <= parity.LIMIT} == {}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "prefix", "head"),
     [("squeezenet1_1", "classifier.1.", False), ("inception_v3", "AuxLogits.", True)],

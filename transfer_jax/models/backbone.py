@@ -10,22 +10,24 @@ from flax import nnx
 from transfer_jax.nn.layers import Dropout, Linear
 
 PRE_LOGITS = "pre_logits"
-"""The name of the last block of every backbone: the pooled features that a head reads."""
+"""The name of the last block of every backbone. Its output is the pooled features that a head reads."""
 
 
 class Backbone(nnx.Module):
     """The pretrained network without its classifier: an ordered sequence of named blocks.
 
-    The last block is `pre_logits`, the pooling; it has no parameters. A *boundary* is the name of a block:
-    the activations behind it are the features there.
+    The last block is `pre_logits`, the pooling, which has no parameters. A *boundary* is the name of a block.
+    The features at a boundary are the output of that block.
 
     Args:
-        blocks: The blocks by name, input side first. Each is called as `block(x, rngs=rngs)`.
-        features: Channels of the pooled output.
+        blocks: Blocks by name, the block next to the input first. Each is called as `block(x, rngs=rngs)`.
+        features: Number of channels of the pooled output.
 
     Attributes:
-        taps: Whether the features behind the last block are the outputs of all blocks; see `tap`.
-        remat: Whether backward computes what is inside a block anew, instead of keeping it from forward.
+        block_names: Names of the blocks, in order.
+        features: Number of channels of the pooled output.
+        taps: Whether the pooled output is made of the outputs of all blocks; see `tap`.
+        remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
     """
 
     def __init__(self, blocks: Mapping[str, nnx.Module], features: int) -> None:
@@ -37,15 +39,19 @@ class Backbone(nnx.Module):
             setattr(self, name, block)
 
     def span(self, start: str | None, stop: str | None) -> tuple[str, ...]:
-        """The names of the blocks after `start` up to and including `stop`.
+        """Returns the names of the blocks after `start` up to and including `stop`.
+
+        Args:
+            start: Name of a block; None starts at the first block.
+            stop: Name of a block; None stops at the last block.
 
         Raises:
-            ValueError: If a name is no block of this backbone, or `stop` lies before `start`.
+            ValueError: If a name is not a block of this backbone, or `stop` comes before `start`.
         """
         first = 0 if start is None else self._position(start) + 1
         last = len(self.block_names) if stop is None else self._position(stop) + 1
         if last < first:
-            raise ValueError(f"stop block {stop!r} lies before start block {start!r}")
+            raise ValueError(f"stop block {stop!r} comes before start block {start!r}")
         return self.block_names[first:last]
 
     def __call__(
@@ -55,13 +61,22 @@ class Backbone(nnx.Module):
 
         Args:
             x: Normalized images `(batch, height, width, 3)`, or the features at `start`.
-            start: The boundary that `x` was taken at; None for images.
-            stop: The boundary to stop at; None for the pooled features `(batch, features)`.
-            rngs: Source of dropout masks; needed only while some block trains.
+            start: Boundary of the features `x`; None for images.
+            stop: Boundary to stop at; None for the pooled features.
+            rngs: Source of dropout masks; needed only if a block is in training mode.
+
+        Returns:
+            The features at `stop`; `(batch, features)` at the last block.
+
+        Raises:
+            ValueError: If a name is not a block, `stop` comes before `start`, or the features of a tapped
+                backbone are asked from a boundary.
         """
         names, tapped = self.span(start, stop), []
         if self.taps and start is not None and names and names[-1] == self.block_names[-1]:
-            raise ValueError(f"the features at {start!r} have not the outputs of the blocks up to there")
+            raise ValueError(
+                f"features at {start!r} lack the outputs of the blocks before it, which taps need; start at the images"
+            )
         run = nnx.remat(_run) if self.remat else _run
         for name in names:
             x = run(getattr(self, name), x, rngs)
@@ -69,11 +84,13 @@ class Backbone(nnx.Module):
         return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
 
     def tap(self, image_size: int, channels: int) -> None:
-        """From now on its features are the outputs of all blocks, each pooled and scaled to unit length.
+        """Makes the pooled output a concatenation of the outputs of all blocks.
+
+        The output of each block is averaged over all pixels or tokens, and scaled to unit length.
 
         Args:
-            image_size: Side of the images in pixels, to count the features for.
-            channels: Channels of the images.
+            image_size: Side of the images in pixels; the number of features is computed for it.
+            channels: Number of channels of the images.
         """
         self.taps = True
         graphdef, state = nnx.split(self)
@@ -99,20 +116,22 @@ def _run(block: nnx.Module, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
 
 
 def _tapped(x: jax.Array) -> jax.Array:
-    """The mean over all places of `(batch, …, channels)`, scaled to unit length."""
+    """Returns the mean of `(batch, …, channels)` over all pixels or tokens, scaled to unit length."""
     pooled = x.astype(jnp.float32).mean(tuple(range(1, x.ndim - 1)))
     length = jnp.linalg.norm(pooled, axis=-1, keepdims=True)
     return (pooled / jnp.maximum(length, 1e-12)).astype(x.dtype)
 
 
 class Head(nnx.Module):
-    """Dropout, optional hidden layers, and the new classifier on pooled features.
+    """A head: dropout, optional hidden layers, and a linear classifier on pooled features.
+
+    It maps `(batch, features)` to logits `(batch, num_classes)`.
 
     Args:
-        features: Channels of the pooled features.
+        features: Number of channels of the pooled features.
         num_classes: Number of classes.
         hidden: Widths of hidden layers between the features and the classifier, each followed by a ReLU.
-        dropout: Share of its inputs that each layer drops while it trains.
+        dropout: Fraction of its inputs that each layer drops in training mode.
         rngs: Source of the initial parameters.
     """
 
@@ -137,11 +156,11 @@ class Head(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """A backbone and a head.
+    """A classifier of images: a backbone and a head.
 
     Args:
-        backbone: The pretrained network.
-        head: What turns its pooled features into logits.
+        backbone: Pretrained network.
+        head: Head that maps the pooled features to logits.
     """
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
@@ -149,5 +168,11 @@ class Classifier(nnx.Module):
         self.head = head
 
     def __call__(self, x: jax.Array, *, start: str | None = None, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits `(batch, classes)` from images, or from the features at the boundary `start`."""
+        """Returns logits `(batch, classes)`.
+
+        Args:
+            x: Normalized images `(batch, height, width, 3)`, or the features at `start`.
+            start: Boundary of the features `x`; None for images.
+            rngs: Source of dropout masks; needed only if a block or the head is in training mode.
+        """
         return self.head(self.backbone(x, start=start, rngs=rngs), rngs=rngs)

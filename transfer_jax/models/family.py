@@ -1,4 +1,4 @@
-"""What a file of `models/` says of a family: its variants, how to build one, and its names elsewhere."""
+"""The description of a network family: variants, a build function, and parameter names in other libraries."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,23 +11,23 @@ from transfer_jax.models.preprocessing import Preprocessing
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Mean and deviation of ImageNet's pixels, per RGB channel on the 0..255 scale."""
+"""The mean and the standard deviation of ImageNet's pixels, per RGB channel on the 0..255 scale."""
 CAFFE = Preprocessing(
     interpolation="bilinear", mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0), channel_order="bgr"
 )
-"""What Keras's VGG and ResNet expect."""
+"""The preprocessing of Keras's VGG and ResNet."""
 HALF = (127.5, 127.5, 127.5)
-"""As mean and deviation it maps pixels to -1..1."""
+"""The value that maps pixels to -1..1, as mean and as standard deviation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """How positions learnt on a grid become those of another, bicubically.
+    """The bicubic resampling of position embeddings from one grid to another.
 
     Attributes:
-        averages: Whether what falls together where the grid shrinks is averaged, which is called
-            antialiasing; else just the nearest positions count.
-        excess: Added to the side of the new grid when its step is computed, in patches.
+        averages: Whether positions are averaged if the grid shrinks (antialiasing); otherwise only the
+            nearest positions are used.
+        excess: Value added to the side of the new grid when its step is computed, in patches.
     """
 
     antialias: bool = True
@@ -35,7 +35,7 @@ class Resampling:
 
 
 TIMM_RESAMPLING = Resampling()
-"""That of timm."""
+"""The resampling of timm."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class Variant:
     """A network of a family.
 
     Attributes:
-        shape: What `Family.build` needs to know of it: widths, depths and the like.
-        preprocessing: What its published weights expect as input.
-        dropout: Dropout of its classifier.
+        shape: Widths, depths and other sizes, in the type that `Family.build` takes.
+        preprocessing: Input that its published weights expect.
+        dropout: Dropout rate of its published classifier.
         hidden: Widths of the hidden layers of its published classifier.
-        resampling: How its positions become those for images of another size, or for other windows.
+        resampling: Resampling of its position embeddings for other image sizes or windows.
     """
 
     shape: Any
@@ -59,14 +59,14 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is chosen when a network is built.
+    """The options of building a backbone.
 
     Attributes:
         rngs: Source of the initial parameters.
-        channels: Channels of the images.
-        image_size: Side of the images in pixels, for networks with position embeddings.
-        drop_path: Rate of stochastic depth at the last block, growing linearly from 0; networks without
-            residual branches ignore it.
+        channels: Number of channels of the images.
+        image_size: Side of the images in pixels. Only networks with position embeddings need it.
+        drop_path: Rate of stochastic depth of the last block. It grows linearly from 0 at the first block.
+            Networks without residual branches ignore it.
     """
 
     rngs: nnx.Rngs
@@ -77,19 +77,24 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class LibraryLayer:
-    """Where a layer of ours stands in another library.
+    """The modules of another library that hold a layer of this one, and the differences in layout.
 
     Attributes:
-        modules: Names of its modules there; where there are several, ours holds them side by side along the
+        modules: Names of the modules. If there are several, the layer here is their concatenation along the
             outputs. A name that ends in `_` is joined to `weight` or `bias` without a dot.
-        view: For a dense kernel on flattened features: their height, width and channels.
-        flat: Whether theirs is a dense kernel on `(channels, height, width)`, else a convolution.
-        trailing: Axes of size one that theirs has at the end.
-        leading: Axes of size one that theirs has at the beginning; below 0, those of ours that it lacks.
-        shares: How much of the outputs each of several modules has; None for as much as any other.
-        heads: Heads of an attention that has an axis of its own for them, in a kernel and a bias.
-        of_inputs: Whether the heads divide the kernel's inputs, and the bias not at all; else the outputs.
-        depthwise: Whether the convolution has one filter a channel, which Keras lays out in its own way.
+        view: Height, width and channels of the input of a dense kernel on flattened features; None for other
+            kernels.
+        flat: For a kernel with `view`: True if the other library has a dense kernel on `(channels, height,
+            width)`, False if it has a convolution.
+        trailing: Number of axes of size one that the other library's array has at the end.
+        leading: Number of axes of size one that the other library's array has at the beginning; negative for
+            axes that only the array here has.
+        shares: Relative numbers of outputs of several modules; None for equal numbers.
+        heads: Number of attention heads, if the other library's kernel and bias have an axis for them; 0 if
+            they have none.
+        of_inputs: True if the axis of heads divides the kernel's inputs, and the bias has no such axis; False
+            if it divides the outputs.
+        depthwise: Whether the kernel is depthwise, for which Keras has a layout of its own.
     """
 
     modules: tuple[str, ...]
@@ -104,26 +109,32 @@ class LibraryLayer:
 
 
 LayerNames = Callable[[Any, tuple[str, ...]], str | LibraryLayer | None]
-"""From a variant's shape and the path of a layer to the module there; None if there is none.
+"""A function from a variant's shape and the path of a layer to the layer in another library.
 
-The path is that of a parameter without its last part. A parameter that is no layer's kernel, scale, bias,
-mean or variance is given whole, and is answered with its whole name. The path `("pixels",)` asks for the
-layer that normalizes the images inside of the network there, and has no parameters here.
+It returns the name of the module, a `LibraryLayer` if the layouts differ, or None if the library has no such
+layer. The path is that of a parameter without its last part. For a parameter other than a kernel, scale,
+bias, mean or variance, the path is complete, and so is the returned name. The path `("pixels",)` asks for the
+layer that normalizes images inside the network of the other library; there is no such layer here.
 """
 
-
 LayerOrder = Callable[[Any, tuple[str, ...]], tuple[Any, ...]]
-"""From a variant's shape and the path of a layer to what sorts it among those of its block."""
+"""A function from a variant's shape and the path of a layer to the layer's sort key within its block."""
 
 
 def alphabetical(shape: Any, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The `LayerOrder` of a family whose layers run in the alphabetical order of their names."""
+    """Returns the sort key of a layer whose block runs its layers in alphabetical order of their names."""
     del shape
     return path
 
 
 def with_prefix(module: str, names: LayerNames, *, classifier: str | None = None) -> LayerNames:
-    """The naming of a network that is a module of another, which may have a classifier."""
+    """Returns the layer names of a network that is a module of another network.
+
+    Args:
+        module: Name of the module.
+        names: Layer names inside the module.
+        classifier: Name of the other network's classifier; None if it has none.
+    """
 
     def prefixed(shape: Any, path: tuple[str, ...]) -> LibraryLayer | None:
         if path == ("head", "classifier"):
@@ -139,17 +150,17 @@ def with_prefix(module: str, names: LayerNames, *, classifier: str | None = None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """Networks that differ in size.
+    """A family of networks that differ in their sizes.
 
     Attributes:
-        name: The family's name.
-        variants: The networks by name.
-        build: From a variant's shape and a setting to its backbone.
-        layer_names: By library, what the parameters are called there.
-        keras_order: The order that Keras has a block's layers in: as they run, and of parallel ones the one
-            ahead that more layers follow.
-        ignored_keys: Regular expressions; keys of published files that match are of parts that these networks
-            leave out, such as a classifier that only helps training.
+        name: Name of the family.
+        variants: Networks by name.
+        build: Function from a variant's shape and a `Setting` to the backbone.
+        layer_names: Layer names by library.
+        keras_order: Order of a block's layers in Keras. It is the order in which they run; of parallel
+            layers, the one that is followed by more layers comes first.
+        ignored_keys: Regular expressions of keys in published files that these networks have no parameters
+            for, such as an auxiliary classifier.
     """
 
     name: str

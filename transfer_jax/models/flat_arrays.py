@@ -1,7 +1,7 @@
-"""A model as plain data: a static definition and flat dictionaries of arrays.
+"""The arrays of a model as flat dictionaries, with functions from a model and back.
 
-Everything above the models works on these dictionaries, keyed by paths such as
-`backbone/blocks.3/expand/conv/kernel`: labels, optimizers, checkpoints and proofs are then ordinary trees.
+The keys are paths such as `backbone/blocks.3/expand/conv/kernel`. Labels, optimizers, checkpoints and freeze
+checks use these dictionaries, and are therefore ordinary trees.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,28 +13,41 @@ from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.paths import block_of as block_of
 
 Arrays = dict[str, jax.Array]
+"""The arrays of a model by path."""
 
 
 def split(model: Classifier) -> tuple[nnx.GraphDef, Arrays, Arrays]:
-    """Splits a model into its static definition, its parameters and its running statistics."""
+    """Splits a model into its static definition, its parameters and its running statistics.
+
+    Args:
+        model: The model; it is not changed.
+
+    Returns:
+        The definition, the parameters by path, and the running statistics by path.
+    """
     graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     return graphdef, _flatten(params), _flatten(stats)
 
 
 def merge(graphdef: nnx.GraphDef, arrays: Mapping[str, jax.Array]) -> Classifier:
-    """The model of a definition with all of its arrays; `split` turned around."""
+    """Returns a model from its definition and all of its arrays. The inverse of `split`."""
     return nnx.merge(graphdef, _nest(arrays), copy=True)
 
 
 def update(model: Classifier, arrays: Mapping[str, jax.Array]) -> None:
-    """Replaces some of a model's arrays, in place."""
+    """Replaces arrays of a model in place.
+
+    Args:
+        model: The model.
+        arrays: New arrays by path; the other arrays of the model stay as they are.
+    """
     nnx.update(model, _nest(arrays))
 
 
 def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays:
-    """The arrays in the precision that a forward pass computes in.
+    """Returns the parameters in the dtype of a forward pass, and the running statistics unchanged.
 
-    Running statistics stay as they are: bfloat16 cannot hold the small steps of their averages.
+    Running statistics keep their dtype, because bfloat16 is too coarse for the small steps of their averages.
     """
     return {path: array if _is_statistic(path) else array.astype(dtype) for path, array in arrays.items()}
 
@@ -42,20 +55,20 @@ def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays
 def with_training(
     graphdef: nnx.GraphDef, arrays: Mapping[str, jax.Array], blocks: Iterable[str], *, norm: str
 ) -> nnx.GraphDef:
-    """The definition of the same model with the named blocks in training mode; see `set_training`."""
+    """Returns the definition of a model with the named blocks in training mode; see `set_training`."""
     model = merge(graphdef, arrays)
     set_training(model, blocks, norm=norm)
     return split(model)[0]
 
 
 def set_training(model: Classifier, blocks: Iterable[str], *, norm: str) -> None:
-    """Puts the named blocks into training mode and every other one into inference mode.
+    """Sets the named blocks to training mode, and all other blocks to inference mode.
 
     Args:
-        model: Changed in place; its arrays are not.
+        model: The model. Its modes change in place, its arrays do not.
         blocks: Names of blocks of the backbone, or `head`.
-        norm: `train` normalizes the named blocks by their batch and updates their running statistics;
-            `frozen` keeps the statistics of the pretrained weights everywhere.
+        norm: `train` normalizes the named blocks by the batch and updates their running statistics; `frozen`
+            normalizes all blocks by their running statistics.
     """
     model.eval()
     for name in blocks:
@@ -74,7 +87,7 @@ def _nest(arrays: Mapping[str, jax.Array]) -> nnx.State:
 
 
 def _keys(path: str) -> tuple[str | int, ...]:
-    """The keys of NNX along a path; the members of a list have numbers."""
+    """Returns the NNX keys of a path; the members of a list have integers."""
     return tuple(int(part) if part.isdigit() else part for part in path.split("/"))
 
 

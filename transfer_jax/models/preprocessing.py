@@ -1,4 +1,4 @@
-"""What a network expects of the images it is given."""
+"""The preprocessing that a set of pretrained weights expects."""
 
 import dataclasses
 
@@ -11,16 +11,16 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """The input that a set of pretrained weights was trained on.
+    """The preprocessing of images that a set of pretrained weights was trained with.
 
     Attributes:
-        image_size: Side, in pixels, of the square the network sees.
-        crop_fraction: Side of the central crop as a fraction of the image's shorter side; 1.0 keeps
-            the whole shorter side.
-        interpolation: `bicubic` or `bilinear`.
-        mean: Subtracted per RGB channel, on the 0..255 scale.
-        std: Divided by per RGB channel, on the 0..255 scale.
-        channel_order: `rgb`, or `bgr` for weights that were trained so, as Keras's VGG and ResNet.
+        image_size: Side of the square input of the network, in pixels.
+        crop_fraction: Side of the central crop as a fraction of the image's shorter side; 1.0 keeps the
+            whole shorter side.
+        interpolation: Filter for resizing: `bicubic` or `bilinear`.
+        mean: Value subtracted from each RGB channel, on the 0..255 scale.
+        std: Value that each RGB channel is divided by, on the 0..255 scale.
+        channel_order: `rgb`, or `bgr` for weights that were trained with it, such as Keras's VGG and ResNet.
     """
 
     image_size: int = 224
@@ -43,6 +43,6 @@ class Preprocessing:
             raise ValueError(f"std must be positive, got {self.std}")
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Turns RGB pixels `(batch, height, width, 3)` in 0..255 into the float32 input of the network."""
+        """Converts RGB pixels `(batch, height, width, 3)` in 0..255 to the float32 input of the network."""
         normalized = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
         return normalized[..., ::-1] if self.channel_order == "bgr" else normalized

@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""The registry of networks: the function that creates a model by its name."""
 
 import difflib
 
@@ -47,21 +47,24 @@ FAMILIES: tuple[Family, ...] = tuple(
         mixer,
     )
 )
-"""To add a family, write its file and add it here."""
+"""All families. `docs/adding_a_family.md` describes how to add one."""
 
 _FAMILY_OF = {name: family for family in FAMILIES for name in family.variants}
 
 
 def model_names() -> tuple[str, ...]:
-    """The names that `create_model` knows."""
+    """Returns the names of all networks, which `create_model` takes."""
     return tuple(_FAMILY_OF)
 
 
 def variant_of(name: str) -> Variant:
-    """What is known of a network.
+    """Returns the variant of a network.
+
+    Args:
+        name: One of `model_names()`.
 
     Raises:
-        ValueError: If no network has that name; the nearest names are given.
+        ValueError: If no network has that name. The message lists the closest names.
     """
     return family_of(name).variants[name]
 
@@ -80,25 +83,27 @@ def create_model(
     abstract_backbone: bool = False,
     abstract_head: bool = False,
 ) -> Classifier:
-    """Builds a classifier.
+    """Creates a classifier: a backbone and a new head.
 
     Args:
         name: One of `model_names()`.
         num_classes: Number of classes of the head.
-        hidden: Widths of hidden layers in the head. `variant_of(name).hidden` are those of the network's own.
-        dropout: Dropout of the head; None takes the network's own.
-        drop_path: Stochastic depth of the last block; those below it have less. Active in blocks that train.
-        channels: Channels of the images.
-        image_size: Side of the images in pixels, for networks with position embeddings; None takes the
-            network's own.
-        taps: Whether the head reads the outputs of all blocks, pooled, rather than of the last one.
+        hidden: Widths of hidden layers in the head. The published classifier has `variant_of(name).hidden`.
+        dropout: Dropout rate of the head; None takes that of the published classifier.
+        drop_path: Rate of stochastic depth of the last block. It grows linearly from the first block, and
+            applies to blocks in training mode.
+        channels: Number of channels of the images.
+        image_size: Side of the images in pixels, for networks with position embeddings; None takes that of
+            the published weights.
+        taps: Whether the head reads the pooled outputs of all blocks instead of the last block's output.
         seed: Seed of the initial parameters.
-        abstract_backbone: Leaves the backbone's arrays as shapes for `load_pretrained` to fill, so that no
-            memory and no time is spent on initial values.
-        abstract_head: The same for the head, where the classifier comes from a file too.
+        abstract_backbone: Whether the backbone has shapes instead of arrays. `load_pretrained` fills them,
+            and initial values cost neither time nor memory.
+        abstract_head: Whether the head has shapes instead of arrays, for a classifier from a file.
 
     Raises:
-        ValueError: If no network has that name; the nearest names are given.
+        ValueError: If no network has that name (the message lists the closest names), or the image size is
+            invalid for the network.
     """
     family, variant = family_of(name), variant_of(name)
 
@@ -122,8 +127,10 @@ def create_model(
 
 
 def family_of(name: str) -> Family:
-    """The family of a network; errors are those of `variant_of`."""
+    """Returns the family of a network. It raises the same errors as `variant_of`."""
     if name not in _FAMILY_OF:
         near = difflib.get_close_matches(name, _FAMILY_OF, n=3, cutoff=0.4) or list(_FAMILY_OF)[:3]
-        raise ValueError(f"unknown model {name!r}; the nearest names are {', '.join(near)}")
+        raise ValueError(
+            f"unknown model {name!r}; the closest names are {', '.join(near)} (`transfer-jax models` lists all)"
+        )
     return _FAMILY_OF[name]
