@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.report.misclassified import MOST, SIDE, worst_mistakes, write_mistakes
+from transfer_jax.report.misclassified import MAX_IMAGES, MAX_SIDE, worst_misclassified, write_misclassified
 
 CLASSES = ("a", "b", "c")
 
@@ -21,7 +21,7 @@ def predictions(images: int, mistakes: int) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, labels
 
 
-@pytest.mark.parametrize(("mistakes", "shown"), [(0, 0), (3, 3), (30, MOST)])
+@pytest.mark.parametrize(("mistakes", "shown"), [(0, 0), (3, 3), (30, MAX_IMAGES)])
 def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
     probabilities, labels = predictions(40, mistakes)
     asked = []
@@ -31,7 +31,7 @@ def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
         return np.full((30, 600, 3), index, np.uint8)
 
     names = [f"{index}.png" for index in range(40)]
-    write_mistakes(tmp_path, probabilities, labels, names, CLASSES, image)
+    write_misclassified(tmp_path, probabilities, labels, names, CLASSES, image)
     records = json.loads((tmp_path / "mistakes" / "mistakes.json").read_text())["mistakes"]
     assert asked == list(range(shown))
     assert [record["name"] for record in records] == names[:shown]
@@ -41,10 +41,10 @@ def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
         assert record["probability"] == pytest.approx(0.95 - index / 100)
         with Image.open(tmp_path / "mistakes" / record["image"]) as picture:
             assert picture.format == "JPEG"
-            assert picture.size == (SIDE, 10)
+            assert picture.size == (MAX_SIDE, 10)
             assert np.asarray(picture).mean() == pytest.approx(index, abs=1)
 
 
 def test_of_equal_mistakes_the_first_comes_first():
     probabilities = np.array([[0.2, 0.8], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    assert worst_mistakes(probabilities, np.array([0, 0, 0, 1])) == [0, 2, 3]
+    assert worst_misclassified(probabilities, np.array([0, 0, 0, 1])) == [0, 2, 3]

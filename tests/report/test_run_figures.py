@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from transfer_jax.report.metrics import MetricsLog
-from transfer_jax.report.run_figures import write_pictures
+from transfer_jax.report.run_figures import write_figures
 
 
 @pytest.mark.parametrize("classes", [2, 25])
@@ -14,7 +14,7 @@ def test_pictures_are_drawn(tmp_path, classes):
         log.write(step, "evaluation", phase=phase, log_loss=0.5, accuracy=0.5)
     labels = np.arange(30) % classes
     probabilities = np.eye(classes)[(labels + (np.arange(30) < 5)) % classes]
-    write_pictures(tmp_path, probabilities, labels, [f"class {i}" for i in range(classes)])
+    write_figures(tmp_path, probabilities, labels, [f"class {i}" for i in range(classes)])
     for name in ("curves", "confusion"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width >= 300

@@ -8,8 +8,9 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.predictions import write_predictions
-from transfer_jax.studies.analysis import answer
-from transfer_jax.studies.study import TRIALS, Arm, Study
+from transfer_jax.storage import workdir_files
+from transfer_jax.studies.analysis import analyze_study
+from transfer_jax.studies.study import Arm, Study
 from transfer_jax.studies.table import read_table, write_table
 
 CONFIG = TrainConfig(images="cells", model="efficientnet_lite_tiny", weights="none")
@@ -41,7 +42,7 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
         depth, seed = trial.factors["depth"], trial.factors["seed"]
         luck = np.random.default_rng([depth, seed]).integers(-1, 2)
         right = round(IMAGES * (0.7 + GAINS[depth])) + int(luck)
-        path = folder / TRIALS / trial.name / "predictions.csv"
+        path = folder / workdir_files.TRIALS / trial.name / "predictions.csv"
         path.parent.mkdir(parents=True)
         sure = np.where(np.arange(IMAGES) < right, 0.9, 0.1)
         names, truth = [f"{i}.png" for i in range(IMAGES)], np.zeros(IMAGES, np.int32)
@@ -75,15 +76,15 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
 def test_where_all_arms_fit_the_training_images_the_gap_says_nothing_new(tmp_path):
     study = study_of(5)
     rows = rows_of(study, tmp_path)
-    assert "fit the training images" not in answer(study, rows, tmp_path)["sentences"][1]
+    assert "fit the training images" not in analyze_study(study, rows, tmp_path)["sentences"][1]
     fit = [{**row, "overfit_gap": 0.995 - row["accuracy"]} for row in rows]
-    told = answer(study, fit, tmp_path)["sentences"][1]
-    assert "all arms fit the training images, so that the gap only mirrors the accuracy" in told
+    told = analyze_study(study, fit, tmp_path)["sentences"][1]
+    assert "all arms fit the training images, so the gap only mirrors the accuracy" in told
 
 
 def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
     study = study_of(5)
-    found = answer(study, rows_of(study, tmp_path), tmp_path)
+    found = analyze_study(study, rows_of(study, tmp_path), tmp_path)
     assert json.loads(json.dumps(found)) == found
     levels = {each["level"]: each for each in found["levels"]}
     assert levels[2]["accuracy"]["mean"] == pytest.approx(0.85, abs=0.005)
@@ -97,31 +98,35 @@ def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
         ("accuracy", "no trend shown"),  # Two of three levels are alike.
         ("overfit_gap", "rises"),
     ]
-    asked, told, cost = found["sentences"]
-    assert asked == (
-        "Asked was: How deep? 3 arms with 5 seeds each, trained on 600 images, tested on 200 others."
+    question, told, cost = found["sentences"]
+    assert question == (
+        "How deep? The study trains 3 arms with 5 seeds each on 600 images and validates on 200 others."
     )
-    assert told.startswith(f"The mean accuracy was highest for depth 2: {levels[2]['accuracy']['mean']:.1%}")
+    assert told.startswith(f"The mean accuracy is highest for depth 2: {levels[2]['accuracy']['mean']:.1%}")
     assert "points against depth 0" in told
-    assert "a difference that is shown" in told
-    assert "of the 2 others, 1 is shown to be more accurate than depth 0, 0 less accurate" in told
-    assert "the gap between training and held-out accuracy rises (p" in told
-    assert cost.startswith("Depth 2 comes to stay at 8")
+    assert (
+        ", which is significant. Of the 2 other levels, 1 is significantly more accurate than depth 0" in told
+    )
+    assert "0 are significantly less accurate, and 1 does not differ significantly." in told
+    assert "Along the levels of depth, the accuracy shows no trend (p" in told
+    assert "the gap between training and validation accuracy rises (p" in told
+    assert cost.startswith("The cheapest level that reaches 8")
+    assert "and stays there is depth 2, with 2 billion" in cost
     assert "2 billion operations and 2 s" in cost
     assert "3.0 times as many" in cost
-    assert "cannot go below p = 0.0625" in found["notes"][0]
+    assert "is at least 0.0625" in found["notes"][0]
 
 
 def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
     study = study_of(3)
     rows = rows_of(study, tmp_path)
-    best = max(each["accuracy"]["mean"] for each in answer(study, rows, tmp_path)["levels"])
-    assert {each["target"] for each in answer(study, rows, tmp_path)["target"]} == {best - 0.01}
-    easy = answer(study_of(3, target=0.3), rows, tmp_path)["target"]
+    best = max(each["accuracy"]["mean"] for each in analyze_study(study, rows, tmp_path)["levels"])
+    assert {each["target"] for each in analyze_study(study, rows, tmp_path)["target"]} == {best - 0.01}
+    easy = analyze_study(study_of(3, target=0.3), rows, tmp_path)["target"]
     assert [(each["reached"], each["operations"], each["seconds"]) for each in easy] == [(3, 1e9, 1)] * 3
-    hard = answer(study_of(3, target=0.99), rows, tmp_path)
+    hard = analyze_study(study_of(3, target=0.99), rows, tmp_path)
     assert [(each["reached"], each["operations"]) for each in hard["target"]] == [(0, None)] * 3
-    assert "No arm ended at 99.0% in most of its seeds" in hard["sentences"][2]
+    assert "No level ends at 99.0% or more in most of its seeds" in hard["sentences"][2]
 
 
 def test_using_few_of_the_training_images_widens_nothing(tmp_path):
@@ -132,8 +137,8 @@ def test_using_few_of_the_training_images_widens_nothing(tmp_path):
         dataclasses.replace(arm, config=dataclasses.replace(CONFIG, images_per_class=5)) for arm in study.arms
     ]
     few = [{**row, "training_images": 10} for row in rows]
-    limited = answer(dataclasses.replace(study, arms=tuple(arms)), few, tmp_path)
-    everything = answer(study, rows, tmp_path)
+    limited = analyze_study(dataclasses.replace(study, arms=tuple(arms)), few, tmp_path)
+    everything = analyze_study(study, rows, tmp_path)
     for found, expected in zip(limited["comparisons"], everything["comparisons"], strict=True):
         assert (found["low"], found["high"]) == pytest.approx((expected["low"], expected["high"]))
 
@@ -149,44 +154,44 @@ def test_a_lucky_epoch_is_not_the_target(tmp_path):
             {"phase": "top", "epoch": e, "accuracy": accuracy, "operations": e * 10**9, "seconds": e}
             for e, accuracy in enumerate(accuracies, 1)
         ]
-    found = answer(study, rows, tmp_path)["target"]
+    found = analyze_study(study, rows, tmp_path)["target"]
     assert [(each["reached"], each["operations"]) for each in found] == [(3, 3e9), (0, None), (3, 2e9)]
 
 
-def test_nothing_shown_is_said_in_short(tmp_path):
+def test_no_difference_at_all_is_one_sentence(tmp_path):
     study = study_of(3)
     rows = [{**row, "accuracy": 0.7} for row in rows_of(study, tmp_path)]
     assert (
-        "; none of the 2 others is shown to differ from depth 0"
-        in answer(study, rows, tmp_path)["sentences"][1]
+        "None of the 2 other levels differs significantly from depth 0."
+        in analyze_study(study, rows, tmp_path)["sentences"][1]
     )
 
 
-def test_other_factors_are_told_apart(tmp_path):
+def test_other_factors_are_reported_apart(tmp_path):
     study = study_of(4, kinds=("x", "y"))
-    found = answer(study, rows_of(study, tmp_path), tmp_path)
+    found = analyze_study(study, rows_of(study, tmp_path), tmp_path)
     assert [each["group"] for each in found["levels"]] == [{"kind": "x"}] * 3 + [{"kind": "y"}] * 3
     planned = [c for c in found["comparisons"] if c["family"] == "baseline"]
     assert [(c["group"]["kind"], c["a"]) for c in planned] == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
-    assert found["sentences"][1].count("With kind x, ") == found["sentences"][1].count("with kind y, ") == 1
+    assert found["sentences"][1].count("With kind x, ") == found["sentences"][1].count("With kind y, ") == 1
 
 
-def test_unfinished_trials_are_told(tmp_path):
+def test_unfinished_trials_are_counted(tmp_path):
     study = study_of(3)
-    found = answer(study, rows_of(study, tmp_path, leave_out=("1-seed1",)), tmp_path)
+    found = analyze_study(study, rows_of(study, tmp_path, leave_out=("1-seed1",)), tmp_path)
     assert (found["finished"], found["trials"]) == (8, 9)
-    assert "of which 8 are finished" in found["sentences"][0]
+    assert "; 8 of 9 trials are finished." in found["sentences"][0]
     planned = {c["a"]: c["n"] for c in found["comparisons"] if c["family"] == "baseline"}
     assert planned == {1: 2, 2: 3}
-    assert answer(study, [], tmp_path)["sentences"][1] == "No trial is finished yet."
+    assert analyze_study(study, [], tmp_path)["sentences"][1] == "No trial is finished yet."
 
 
-def test_without_a_baseline_the_spread_is_told(tmp_path):
+def test_without_a_baseline_the_spread_is_reported(tmp_path):
     study = study_of(4, baseline=None, ordered=False)
     rows = rows_of(study, tmp_path)
     spread = np.std([row["accuracy"] for row in rows if row["depth"] == 0], ddof=1)
-    (_, told, _) = answer(study, rows, tmp_path)["sentences"]
-    assert told.startswith(f"By depth 0, the accuracy had a standard deviation of {100 * spread:.1f} points")
+    (_, told, _) = analyze_study(study, rows, tmp_path)["sentences"]
+    assert told.startswith(f"For depth 0, the accuracy has a standard deviation of {100 * spread:.1f} points")
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path):

@@ -70,6 +70,7 @@ def test_a_job_is_cancelled(start, tmp_path):
     assert end_of(job) == 1
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("code", [0, 3])
 def test_tasks_of_ray(start, tmp_path, code):
     ray = pytest.importorskip("ray")
@@ -87,6 +88,6 @@ def test_what_is_not_installed_is_named(place, package, tmp_path, monkeypatch):
         starter(place, 1, tmp_path, {})
 
 
-def test_places_are_told():
-    with pytest.raises(ValueError, match="local, slurm or ray, not on 'moon'"):
+def test_an_unknown_place_is_refused():
+    with pytest.raises(ValueError, match="unknown place 'moon' for workers; choose local, slurm or ray"):
         starter("moon", 1, Path(), {})  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def test_some_levels_and_more_images(base, image_folder):
     assert [arm.factors["images"] for arm in both.arms] == [base.images, base.images, other, other]
     with pytest.raises(ValueError, match="has no depth '11'; it has 0, 1, 2"):
         make_study("unfreeze_depth", base, (0,), levels=("11",))
-    with pytest.raises(ValueError, match="no study 'depth'; there are unfreeze_depth, recipes"):
+    with pytest.raises(ValueError, match="unknown study 'depth'; choose one of unfreeze_depth, recipes"):
         make_study("depth", base, (0,))
 
 

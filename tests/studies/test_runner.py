@@ -17,12 +17,13 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import fit
+from transfer_jax.storage import workdir_files
 from transfer_jax.studies.executors import starter
 from transfer_jax.studies.presets import make_study
 from transfer_jax.studies.runner import run_study
-from transfer_jax.studies.study import TRIALS, Study, begin
+from transfer_jax.studies.study import Study, create_study_folder
 from transfer_jax.studies.table import TIMES, read_table
-from transfer_jax.studies.worker import CLAIM, ERROR, work
+from transfer_jax.studies.worker import run_worker
 
 SCHEDULE = Schedule(
     (
@@ -76,7 +77,7 @@ def test_a_study_leaves_a_table_an_answer_and_its_runs(undisturbed, study):
     answer = json.loads((undisturbed / "answer.json").read_text())
     assert (answer["finished"], answer["failed"], len(answer["sentences"])) == (4, [], 3)
     for trial in study.trials:
-        own = undisturbed / TRIALS / trial.name
+        own = undisturbed / workdir_files.TRIALS / trial.name
         assert (own / "predictions.csv").exists()
         assert not any((own / name).exists() for name in ("checkpoints", "model"))
         curve = json.loads((own / "row.json").read_text())["curve"]
@@ -96,7 +97,7 @@ def test_a_study_leaves_a_table_an_answer_and_its_runs(undisturbed, study):
 def test_arms_share_split_order_and_head(undisturbed, study):
     """What a seed's arms have in common is the same to the last bit."""
     for seed in (0, 1):
-        own = [undisturbed / TRIALS / t.name for t in study.trials if t.factors["seed"] == seed]
+        own = [undisturbed / workdir_files.TRIALS / t.name for t in study.trials if t.factors["seed"] == seed]
         logs = [(path / "metrics.jsonl").read_text().splitlines() for path in own]
         heads = [[x for x in map(json.loads, log) if x.get("phase") == "head"] for log in logs]
         assert heads[0] == heads[1]
@@ -109,7 +110,7 @@ def test_a_trial_is_what_its_config_alone_would_train(undisturbed, study, tmp_pa
     trial = study.trials[-1]
     fit(trial.config, tmp_path)
     for name in ("predictions.csv", "metrics.jsonl", "certificates/02-top.json"):
-        own = undisturbed / TRIALS / trial.name / name
+        own = undisturbed / workdir_files.TRIALS / trial.name / name
         assert own.read_bytes() == (tmp_path / name).read_bytes(), name
 
 
@@ -122,8 +123,8 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
         "from transfer_jax.report.progress import Silent; folder = pathlib.Path(sys.argv[1]);"
         "run_study(read_study(folder), folder, starter('local', 1, folder, {}), Silent())"
     )
-    begin(study, tmp_path)
-    trials = tmp_path / TRIALS
+    create_study_folder(study, tmp_path)
+    trials = tmp_path / workdir_files.TRIALS
     moments: list[Callable[[], bool]] = [
         lambda: any((tmp_path / "features").rglob("*.npy")),
         lambda: any(path.stat().st_size for path in trials.glob("*/metrics.jsonl")),
@@ -145,7 +146,10 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
     run_study(study, tmp_path, starter("local", 1, tmp_path, {}), Silent())
     assert without_times(tmp_path) == without_times(undisturbed)
     for trial in study.trials:
-        paths = [folder / TRIALS / trial.name / "predictions.csv" for folder in (tmp_path, undisturbed)]
+        paths = [
+            folder / workdir_files.TRIALS / trial.name / "predictions.csv"
+            for folder in (tmp_path, undisturbed)
+        ]
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -157,12 +161,12 @@ def test_a_failed_trial_stops_no_other_and_is_tried_again(config, image_folder, 
     object.__setattr__(arms[1], "config", TrainConfig.from_json({**config.to_json(), "images": str(late)}))
     study = Study(**{**vars(study), "arms": arms})
     folder = tmp_path / "study"
-    begin(study, folder)
-    assert work(folder, "me", Silent()) == 1
-    error = json.loads((folder / TRIALS / "late-seed0" / ERROR).read_text())
+    create_study_folder(study, folder)
+    assert run_worker(folder, "me", Silent()) == 1
+    error = json.loads((folder / workdir_files.TRIALS / "late-seed0" / workdir_files.TRIAL_ERROR).read_text())
     assert str(late) in error["error"]
     assert "Traceback" in error["traceback"]
-    assert work(folder, "me", Silent()) == 0
+    assert run_worker(folder, "me", Silent()) == 0
 
     late.symlink_to(image_folder)
     found = run_study(study, folder, starter("local", 1, folder, {}), Silent())
@@ -176,9 +180,9 @@ def test_a_worker_that_dies_is_replaced_and_a_trial_that_kills_it_twice_fails(st
 
     class Dead:
         def __init__(self, name: str) -> None:
-            own = folder / TRIALS / first
+            own = folder / workdir_files.TRIALS / first
             own.mkdir(parents=True, exist_ok=True)
-            (own / CLAIM).write_text(json.dumps({"worker": name}))
+            (own / workdir_files.TRIAL_CLAIM).write_text(json.dumps({"worker": name}))
 
         def poll(self) -> int:
             return -9
@@ -200,14 +204,14 @@ def test_a_worker_that_dies_is_replaced_and_a_trial_that_kills_it_twice_fails(st
 
     found = run_study(study, folder, start, Silent(), workers=1)
     assert [each["trial"] for each in found["failed"]] == [first]
-    assert "died 2 times, with -9 at last" in found["failed"][0]["error"]
+    assert "crashed 2 times, the last time with exit code -9" in found["failed"][0]["error"]
     assert len(started) == 3
 
     class Broken(Done):
         def poll(self) -> int:
             return 2
 
-    with pytest.raises(RuntimeError, match="a worker ended with 2; what it said is in"):
+    with pytest.raises(RuntimeError, match="a worker exited with code 2 before it claimed a trial"):
         run_study(study, folder, lambda arguments, log: Broken(""), Silent(), workers=1)
 
 
@@ -236,7 +240,10 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
     run_study(study, tmp_path, starter("local", 2, tmp_path, {}), Silent(), workers=2)
     assert len(without_times(tmp_path)) == 4
     workers = [
-        json.loads((tmp_path / TRIALS / trial.name / CLAIM).read_text())["worker"] for trial in study.trials
+        json.loads((tmp_path / workdir_files.TRIALS / trial.name / workdir_files.TRIAL_CLAIM).read_text())[
+            "worker"
+        ]
+        for trial in study.trials
     ]
     assert len(set(workers[:2])) == len(set(workers[2:])) == 1  # An arm is compiled by one of them.
     found, alone = ([row["accuracy"] for row in read_table(each)] for each in (tmp_path, undisturbed))
@@ -244,7 +251,7 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
 
 
 def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_path, capsys):
-    """Nothing is trained: the table, the sentences and what few seeds cannot show are made anew."""
+    """Nothing is trained: the table, the sentences and what few seeds cannot show are computed again."""
     file = tmp_path / "colours.py"
     names = "Augmentation, Phase, Schedule, TrainConfig"
     file.write_text(f"from transfer_jax import {names}\n\nconfig = {config!r}\n")

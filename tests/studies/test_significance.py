@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from false_positives import NULLS, alike_models
 
-from transfer_jax.studies.significance import ABSENT, NOTHING, Scores, judge
+from transfer_jax.studies.significance import ABSENT, NO_DIFFERENCE, Scores, assess_significance
 
 
 def scores_of(accuracy, **others) -> Scores:
@@ -16,8 +16,8 @@ def better(rng: np.random.Generator, gain: float, levels: int = 4, seeds: int = 
     hard = rng.normal(1.0, 1.0, 600)
     logits = hard + gain * np.arange(levels)[:, None, None] + 0.3 * rng.normal(size=(levels, seeds, 600))
     held = np.stack([rng.permutation(600) < 150 for _ in range(seeds)])
-    right = np.where(held, logits > 0, ABSENT).astype(np.int8)
-    return scores_of((right == 1).sum(-1) / 150, right=right)
+    correct = np.where(held, logits > 0, ABSENT).astype(np.int8)
+    return scores_of((correct == 1).sum(-1) / 150, correct=correct)
 
 
 @pytest.mark.parametrize("null", NULLS)
@@ -26,7 +26,7 @@ def test_of_arms_that_are_alike_nothing_is_claimed(null):
     claims = []
     for number in range(100):
         scores = NULLS[null](np.random.default_rng([7, number]), 4, 5, 300)
-        claims.append(judge([scores], 0, ordered=True).claims > 0)
+        claims.append(assess_significance([scores], 0, ordered=True).claims > 0)
     assert sum(claims) <= 5
 
 
@@ -36,17 +36,19 @@ def test_images_alone_take_randomness_of_training_for_a_difference():
     for number in range(40):
         rng = np.random.default_rng([8, number])
         scores = alike_models(rng, 4, 5, images=1000, randomness=0.5, habits=0.0)
-        planned = [c for c in judge([scores], 0, ordered=False).comparisons if c.family == "baseline"]
+        planned = [
+            c for c in assess_significance([scores], 0, ordered=False).comparisons if c.family == "baseline"
+        ]
         found += min(each.p_mcnemar or 0.0 for each in planned) < 0.05 / 3
     assert found > 8
 
 
 def test_a_real_difference_is_claimed():
-    judgement = judge([better(np.random.default_rng(0), 0.8)], 0, ordered=True)
-    planned = {each.a: each.verdict for each in judgement.comparisons if each.family == "baseline"}
+    significance = assess_significance([better(np.random.default_rng(0), 0.8)], 0, ordered=True)
+    planned = {each.a: each.verdict for each in significance.comparisons if each.family == "baseline"}
     assert planned == {1: "higher", 2: "higher", 3: "higher"}
-    assert [each.verdict for each in judgement.trends] == ["rises"]
-    with_best = {each.a: each for each in judgement.comparisons if each.family == "best"}
+    assert [each.verdict for each in significance.trends] == ["rises"]
+    with_best = {each.a: each for each in significance.comparisons if each.family == "best"}
     assert (with_best[0].b, with_best[0].verdict) == (3, "lower")
     assert with_best[0].paired.difference < 0
     ends = [with_best[0].paired.low, with_best[0].paired.difference, with_best[0].paired.high]
@@ -55,47 +57,47 @@ def test_a_real_difference_is_claimed():
 
 def test_the_larger_p_value_counts():
     scores = better(np.random.default_rng(1), 0.5)
-    for each in judge([scores], 0, ordered=True).comparisons:
+    for each in assess_significance([scores], 0, ordered=True).comparisons:
         assert each.p_mcnemar is not None
         assert each.p == max(each.paired.p, each.p_mcnemar)
 
 
 def test_families_share_the_level_and_all_pairs_count():
     scores = better(np.random.default_rng(2), 0.3)
-    judgement = judge([scores], 0, ordered=True)
-    planned = [each for each in judgement.comparisons if each.family == "baseline"]
-    assert judgement.planned == len(planned) + len(judgement.trends) == 4
-    p = [each.p for each in planned] + [each.trend.p for each in judgement.trends]
-    corrected = [each.p_holm for each in (*planned, *judgement.trends)]
+    significance = assess_significance([scores], 0, ordered=True)
+    planned = [each for each in significance.comparisons if each.family == "baseline"]
+    assert significance.planned == len(planned) + len(significance.trends) == 4
+    p = [each.p for each in planned] + [each.trend.p for each in significance.trends]
+    corrected = [each.p_holm for each in (*planned, *significance.trends)]
     assert min(corrected) == pytest.approx(min(2 * 4 * min(p), 1))
-    best = [each for each in judgement.comparisons if each.family == "best"]
+    best = [each for each in significance.comparisons if each.family == "best"]
     assert len(best) == 3
     assert min(each.p_holm for each in best) >= min(2 * 6 * min(each.p for each in best), 1) * (1 - 1e-9)
 
 
 def test_seeds_that_lack_a_level_are_left_out_of_its_pairs():
     accuracy = np.array([[0.7, 0.71, 0.72, 0.7], [0.8, np.nan, 0.82, 0.81]])
-    (baseline, best) = judge([scores_of(accuracy)], 0, ordered=False).comparisons
+    (baseline, best) = assess_significance([scores_of(accuracy)], 0, ordered=False).comparisons
     assert (baseline.paired.n, baseline.p_mcnemar) == (3, None)
     assert baseline.paired.difference == pytest.approx(np.mean([0.1, 0.1, 0.11]))
     assert (best.a, best.b) == (0, 1)
 
 
 def test_it_says_what_few_seeds_cannot_show():
-    five = judge([better(np.random.default_rng(0), 0.0, levels=3)], 0, ordered=True)
-    assert "cannot go below p = 0.0625" in five.notes()[0]
-    assert "of 3 planned tests to be significant it would take 8 seeds" in five.notes()[0]
-    (lonely, _) = judge([scores_of([[0.5], [0.6]])], 0, ordered=True).notes()
-    assert "With one seed no difference can be shown" in lonely
-    many = judge([better(np.random.default_rng(0), 0.0, levels=3, seeds=8)], 0, ordered=True)
+    five = assess_significance([better(np.random.default_rng(0), 0.0, levels=3)], 0, ordered=True)
+    assert "is at least 0.0625, whatever" in five.notes()[0]
+    assert "For one of 3 planned tests to be significant, 8 seeds are needed" in five.notes()[0]
+    (lonely, _) = assess_significance([scores_of([[0.5], [0.6]])], 0, ordered=True).notes()
+    assert "One seed cannot show any difference" in lonely
+    many = assess_significance([better(np.random.default_rng(0), 0.0, levels=3, seeds=8)], 0, ordered=True)
     assert many.notes() == []
 
 
 def test_without_a_baseline_nothing_is_compared():
-    assert judge([scores_of([[0.5, 0.6], [0.6, 0.7]])], None, ordered=False).comparisons == ()
+    assert assess_significance([scores_of([[0.5, 0.6], [0.6, 0.7]])], None, ordered=False).comparisons == ()
 
 
 def test_alike_is_no_difference():
-    judgement = judge([scores_of(np.full((3, 5), 0.5))], 0, ordered=True)
-    assert {each.verdict for each in judgement.comparisons} == {NOTHING}
-    assert judgement.claims == 0
+    significance = assess_significance([scores_of(np.full((3, 5), 0.5))], 0, ordered=True)
+    assert {each.verdict for each in significance.comparisons} == {NO_DIFFERENCE}
+    assert significance.claims == 0

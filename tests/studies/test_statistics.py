@@ -13,7 +13,7 @@ from transfer_jax.studies.statistics import (
     mcnemar,
     mean_interval,
     median_cost,
-    paired,
+    paired_t_test,
     pairs_needed,
     trend,
     wilcoxon,
@@ -58,14 +58,14 @@ def test_intervals_hold_what_they_promise(draw, least):
 def test_without_overlap_the_test_is_students():
     rng = np.random.default_rng(1)
     a, b = rng.normal(0.8, 0.02, 7), rng.normal(0.79, 0.02, 7)
-    found, expected = paired(a - b, 0.0), stats.ttest_rel(a, b)
+    found, expected = paired_t_test(a - b, 0.0), stats.ttest_rel(a, b)
     interval = expected.confidence_interval()
     assert (found.p, found.low, found.high) == pytest.approx((expected.pvalue, interval.low, interval.high))
 
 
 def test_overlap_widens_by_the_factor_of_nadeau_and_bengio():
     d = np.array([0.02, 0.03, 0.01, 0.025, 0.015])
-    plain, corrected = paired(d, 0.0), paired(d, 1 / 3)
+    plain, corrected = paired_t_test(d, 0.0), paired_t_test(d, 1 / 3)
     factor = math.sqrt((1 / 5 + 1 / 3) / (1 / 5))
     widths = [(each.high or 0) - (each.low or 0) for each in (corrected, plain)]
     assert widths[0] == pytest.approx(factor * widths[1])
@@ -74,9 +74,9 @@ def test_overlap_widens_by_the_factor_of_nadeau_and_bengio():
 
 
 def test_pairs_that_are_too_few_or_alike():
-    assert (paired([0.1], 0.3).p, paired([0.1], 0.3).low) == (1.0, None)
-    assert paired([0.0, 0.0], 0.3).p == 1.0
-    assert paired([0.1, 0.1], 0.3).p == 0.0
+    assert (paired_t_test([0.1], 0.3).p, paired_t_test([0.1], 0.3).low) == (1.0, None)
+    assert paired_t_test([0.0, 0.0], 0.3).p == 1.0
+    assert paired_t_test([0.1, 0.1], 0.3).p == 0.0
 
 
 def all_signs(d: np.ndarray) -> float:

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.studies.study import FILE, Arm, Study, begin, read_study
+from transfer_jax.storage import workdir_files
+from transfer_jax.studies.study import Arm, Study, create_study_folder, read_study
 
 
 def study_of(folder, *, names=("a", "b"), seeds=(0, 1), **changes) -> Study:
@@ -23,9 +24,9 @@ def study_of(folder, *, names=("a", "b"), seeds=(0, 1), **changes) -> Study:
 
 def test_a_study_is_read_as_it_was_written(image_folder, tmp_path):
     study = dataclasses.replace(study_of(image_folder), target=0.8, command="transfer-jax study ways")
-    begin(study, tmp_path)
+    create_study_folder(study, tmp_path)
     assert read_study(tmp_path) == study
-    written = json.loads((tmp_path / FILE).read_text())
+    written = json.loads((tmp_path / workdir_files.STUDY).read_text())
     assert written["trials"][3] == {"name": "b-seed1", "label": "arm b", "factors": {"way": "b", "seed": 1}}
 
 
@@ -34,34 +35,36 @@ def test_a_seed_is_the_same_in_all_arms(image_folder):
 
 
 def test_a_study_may_grow_but_not_change(image_folder, tmp_path):
-    begin(study_of(image_folder), tmp_path)
-    begin(study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c")), tmp_path)
+    create_study_folder(study_of(image_folder), tmp_path)
+    create_study_folder(study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c")), tmp_path)
     assert len(read_study(tmp_path).trials) == 9
-    with pytest.raises(ValueError, match="lacks c-seed0, c-seed1, c-seed2; arms and seeds may be added"):
-        begin(study_of(image_folder, seeds=(0, 1, 2)), tmp_path)
+    with pytest.raises(ValueError, match="lacks c-seed0, c-seed1, c-seed2; arms and seeds may be"):
+        create_study_folder(study_of(image_folder, seeds=(0, 1, 2)), tmp_path)
     with pytest.raises(ValueError, match="in a-seed0, batch_size was 32, now 8"):
-        begin(study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c"), batch_size=8), tmp_path)
+        create_study_folder(
+            study_of(image_folder, seeds=(0, 1, 2), names=("a", "b", "c"), batch_size=8), tmp_path
+        )
     other = dataclasses.replace(study_of(image_folder), name="others")
     with pytest.raises(ValueError, match="is the folder of the study 'ways'"):
-        begin(other, tmp_path)
+        create_study_folder(other, tmp_path)
 
 
 def test_the_folder_of_a_run_is_left_alone(image_folder, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is the folder of a training run"):
-        begin(study_of(image_folder), tmp_path)
+        create_study_folder(study_of(image_folder), tmp_path)
 
 
 def test_a_damaged_study_is_named(image_folder, tmp_path):
-    (tmp_path / FILE).write_text('{"name": "ways"}')
+    (tmp_path / workdir_files.STUDY).write_text('{"name": "ways"}')
     with pytest.raises(ValueError, match=r"study\.json is not a study that this version can read"):
         read_study(tmp_path)
 
 
 def test_studies_that_cannot_be(image_folder):
-    with pytest.raises(ValueError, match="the baseline 'a' is none of the levels"):
+    with pytest.raises(ValueError, match="the baseline 'a' is not one of the levels"):
         study_of(image_folder, names=("b", "c"))
-    with pytest.raises(ValueError, match="one seed twice"):
+    with pytest.raises(ValueError, match="the same seed twice"):
         study_of(image_folder, seeds=(1, 1))
     with pytest.raises(ValueError, match="has no trials"):
         study_of(image_folder, seeds=())

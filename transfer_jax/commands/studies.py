@@ -13,8 +13,8 @@ from transfer_jax.report.console import BARS, CONSOLE, OUT, table
 from transfer_jax.storage import workdir_files
 from transfer_jax.studies.executors import Place, starter
 from transfer_jax.studies.presets import make_study
-from transfer_jax.studies.runner import LOGS, run_study
-from transfer_jax.studies.worker import work as work_on
+from transfer_jax.studies.runner import run_study
+from transfer_jax.studies.worker import run_worker
 
 Name = Literal["unfreeze_depth", "recipes", "yosinski", "surgical", "sample_size", "seeds"]
 _MOST_WORKERS = 4
@@ -78,7 +78,7 @@ def work(folder: Annotated[Path, tyro.conf.Positional], name: str = "by hand") -
         folder: Folder of the study.
         name: What to call this worker.
     """
-    count = work_on(folder, name, BARS)
+    count = run_worker(folder, name, BARS)
     CONSOLE.print(f"{count} trials finished")
 
 
@@ -103,7 +103,7 @@ def _show(found: dict[str, Any], folder: Path) -> None:
     if failed:
         CONSOLE.print(
             f"{len(failed)} of {found['trials']} trials failed; the same command tries them again. "
-            f"What workers said is in {folder / LOGS}",
+            f"What workers said is in {folder / workdir_files.WORKER_LOGS}",
             markup=False,
         )
     OUT.print(f"Table, answer and all runs: {folder}", markup=False)

@@ -11,13 +11,13 @@ from PIL import Image
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_atomically, write_text
 
-MOST = 24
-SIDE = 200
+MAX_IMAGES = 24
+MAX_SIDE = 200
 """Pixels of the longer side, at most."""
 _QUALITY = 82
 
 
-def write_mistakes(
+def write_misclassified(
     workdir: Path,
     probabilities: np.ndarray,
     labels: np.ndarray,
@@ -41,7 +41,7 @@ def write_mistakes(
     folder = workdir / workdir_files.MISCLASSIFIED
     folder.mkdir(parents=True, exist_ok=True)
     records = []
-    for place, index in enumerate(worst_mistakes(probabilities, labels)[:MOST], 1):
+    for place, index in enumerate(worst_misclassified(probabilities, labels)[:MAX_IMAGES], 1):
         content = _jpeg(image(index))
         file = f"{place:02}.jpg"
         write_atomically(folder / file, lambda out, content=content: out.write(content))
@@ -59,7 +59,7 @@ def write_mistakes(
     write_text(folder / workdir_files.MISCLASSIFIED_LIST, json.dumps({"mistakes": records}, indent=1))
 
 
-def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
+def worst_misclassified(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
     """The images that were taken for another class, that whose true class got the least probability first."""
     of_truth = probabilities[np.arange(len(labels)), labels]
     wrong = probabilities.argmax(-1) != labels
@@ -68,7 +68,7 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
 
 def _jpeg(pixels: np.ndarray) -> bytes:
     picture = Image.fromarray(pixels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=_QUALITY)
     return content.getvalue()

@@ -12,7 +12,7 @@ from transfer_jax.report.save_figure import save_figure
 from transfer_jax.storage import workdir_files
 
 
-def write_pictures(
+def write_figures(
     workdir: Path,
     probabilities: np.ndarray,
     labels: np.ndarray,

@@ -1,4 +1,4 @@
-"""What a study answers: figures, verdicts, and three sentences made of them."""
+"""The analysis of a study: means with intervals, significance tests, and a summary in words."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,17 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.storage import workdir_files
-from transfer_jax.studies.significance import ABSENT, TEST, Comparison, JudgedTrend, Scores, judge
+from transfer_jax.studies.significance import (
+    ABSENT,
+    TEST,
+    Comparison,
+    Scores,
+    TrendVerdict,
+    assess_significance,
+)
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
-from transfer_jax.studies.study import TRIALS, Study
-from transfer_jax.studies.summary import sentences
+from transfer_jax.studies.study import Study
+from transfer_jax.studies.study_summary import summary_paragraphs
 
 METRICS = (
     "accuracy",
@@ -35,17 +42,17 @@ _TARGET_BELOW_BEST = 0.01
 Rows = Sequence[Mapping[str, Any]]
 
 
-def answer(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
-    """Everything that the finished trials of a study say, as plain JSON values.
+def analyze_study(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
+    """Returns the analysis of the finished trials of a study, as plain JSON values.
 
     Args:
         study: The study.
-        rows: The rows of its finished trials, with all that they hold.
-        folder: Its folder, in which the predictions of trials are.
+        rows: The full rows of its finished trials; see `read_rows`.
+        folder: The folder of the study, which has the predictions of the trials.
     """
-    parts = by_group(study, rows)
-    groups = [scores_of(study, group, part, folder) for group, part in parts.items() if part]
-    judgement = judge(groups, study.baseline, ordered=study.ordered)
+    parts = rows_by_group(study, rows)
+    groups = [group_scores(study, group, part, folder) for group, part in parts.items() if part]
+    significance = assess_significance(groups, study.baseline, ordered=study.ordered)
     levels = [level for group, part in parts.items() for level in _levels(study, group, part)]
     target = [cost for scores in groups for cost in _target(study, scores, parts[scores.group])]
     found = {
@@ -54,17 +61,17 @@ def answer(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
         "finished": len(rows),
         "trials": len(study.trials),
         "levels": levels,
-        "comparisons": [_comparison(each) for each in judgement.comparisons],
-        "trends": [_trend(each) for each in judgement.trends],
+        "comparisons": [_comparison(each) for each in significance.comparisons],
+        "trends": [_trend(each) for each in significance.trends],
         "target": target,
-        "notes": judgement.notes(),
+        "notes": significance.notes(),
         "operations": sum(row["operations"] for row in rows),
         "operations_uncached": sum(row["operations_uncached"] for row in rows),
         "train_seconds": sum(row["train_seconds"] for row in rows),
         "seconds": sum(row["seconds"] for row in rows),
         "images": {name: sorted({row[name] for row in rows}) for name in _IMAGES},
     }
-    return {"sentences": sentences(study, groups, judgement, found), **found}
+    return {"sentences": summary_paragraphs(study, groups, significance, found), **found}
 
 
 _IMAGES = ("training_images", "held_out_images")
@@ -72,8 +79,8 @@ _IMAGES = ("training_images", "held_out_images")
 Group = tuple[tuple[str, Any], ...]
 
 
-def by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any]]]:
-    """The rows by the values of all factors but the one that is compared."""
+def rows_by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any]]]:
+    """Returns the rows for each combination of the values of all factors but the compared one."""
     others = [name for name in study.arms[0].factors if name != study.factor]
     found: dict[Group, list[Mapping[str, Any]]] = {}
     for arm in study.arms:
@@ -83,8 +90,8 @@ def by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any]]]:
     return found
 
 
-def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
-    """The results of a group of rows as arrays, with what each trial predicted."""
+def group_scores(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
+    """Returns the results of a group of rows as arrays, with the predictions of each trial."""
     found = {(row[study.factor], row["seed"]): row for row in rows}
     levels = tuple(dict.fromkeys(row[study.factor] for row in rows))
     labels = {row[study.factor]: row["label"] for row in rows}
@@ -94,14 +101,15 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
         values = [[found.get((level, seed), {}).get(name) for seed in seeds] for level in levels]
         return np.array(values, float)
 
-    places = {cell: folder / TRIALS / row["trial"] / workdir_files.PREDICTIONS for cell, row in found.items()}
-    predicted = {cell: read_right(path) for cell, path in places.items() if path.exists()}
+    trials = folder / workdir_files.TRIALS
+    paths = {cell: trials / row["trial"] / workdir_files.PREDICTIONS for cell, row in found.items()}
+    predicted = {cell: correct_by_image(path) for cell, path in paths.items() if path.exists()}
     images = sorted({name for each in predicted.values() for name in each})
     position = {name: index for index, name in enumerate(images)}
-    right = np.full((len(levels), len(seeds), len(images)), ABSENT, np.int8)
+    correct = np.full((len(levels), len(seeds), len(images)), ABSENT, np.int8)
     for (level, seed), each in predicted.items():
         chosen = [position[name] for name in each]
-        right[levels.index(level), seeds.index(seed), chosen] = list(each.values())
+        correct[levels.index(level), seeds.index(seed), chosen] = list(each.values())
     gap = column("overfit_gap")
     configs = {trial.name: trial.config for trial in study.trials}
     overlap = np.mean([_overlap(row, configs[row["trial"]]) for row in rows])
@@ -110,24 +118,24 @@ def scores_of(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
         labels=tuple(labels[level] for level in levels),
         accuracy=column("accuracy"),
         gap=None if np.isnan(gap).all() else gap,
-        right=right if len(predicted) == len(found) else None,
+        correct=correct if len(predicted) == len(found) else None,
         overlap=float(overlap),
         group=group,
     )
 
 
 def _overlap(row: Mapping[str, Any], config: TrainConfig) -> float:
-    """Held-out images over training images, as they were split: few of the latter may have been used."""
+    """Returns the ratio of validation to training images, before `images_per_class` is applied."""
     if config.images_per_class is None:
         return row["held_out_images"] / row["training_images"]
     return config.eval_fraction / (1 - config.eval_fraction)
 
 
-def read_right(path: Path) -> dict[str, bool]:
-    """By image, whether it was predicted right."""
+def correct_by_image(path: Path) -> dict[str, bool]:
+    """Returns for each image name whether its predicted class is correct."""
     found = read_predictions(path)
-    right = found.probabilities.argmax(-1) == found.labels
-    return dict(zip(found.names, right.tolist(), strict=True))
+    correct = found.probabilities.argmax(-1) == found.labels
+    return dict(zip(found.names, correct.tolist(), strict=True))
 
 
 def _levels(study: Study, group: Group, rows: Rows) -> list[dict[str, Any]]:
@@ -178,7 +186,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
     }
 
 
-def _trend(each: JudgedTrend) -> dict[str, Any]:
+def _trend(each: TrendVerdict) -> dict[str, Any]:
     return {
         "metric": each.metric,
         "group": dict(each.scores.group),
@@ -195,13 +203,16 @@ def _trend(each: JudgedTrend) -> dict[str, Any]:
 
 
 def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
-    """What each level costs to come to an accuracy and stay; medians over seeds, None where half do not."""
+    """Returns the cost at which each level reaches the target accuracy and stays there.
+
+    Costs are medians over seeds; None if half or more of the seeds do not end at the target.
+    """
     best = float(scores.means.max())
     target = best - _TARGET_BELOW_BEST if study.target is None else study.target
     found = []
     for level, label in zip(scores.levels, scores.labels, strict=True):
         own = [row for row in rows if row[study.factor] == level]
-        first = [_to_stay(row["curve"], target) for row in own]
+        first = [_first_to_stay(row["curve"], target) for row in own]
         costs = {
             name: median_cost([None if each is None else each[name] for each in first])
             for name in ("operations", "seconds")
@@ -220,7 +231,7 @@ def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
     return found
 
 
-def _to_stay(curve: Sequence[Mapping[str, Any]], target: float) -> Mapping[str, Any] | None:
-    """The evaluation from which on none is below a target; the first one above it may be luck."""
+def _first_to_stay(curve: Sequence[Mapping[str, Any]], target: float) -> Mapping[str, Any] | None:
+    """Returns the first evaluation after which none is below the target, since a single one may be luck."""
     above = list(itertools.takewhile(lambda each: each["accuracy"] >= target, reversed(curve)))
     return above[-1] if above else None

@@ -1,4 +1,4 @@
-"""Where workers run: as processes of this machine, as jobs of SLURM, or as tasks of Ray."""
+"""The executors of workers: local processes, SLURM jobs, or Ray tasks."""
 
 import os
 import signal
@@ -11,42 +11,42 @@ from typing import Any, Literal, Protocol
 from transfer_jax.distributed import processes
 
 Place = Literal["local", "slurm", "ray"]
-_POOLS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What XLA, OpenMP and the libraries of NumPy read the number of their threads from."""
+_THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The environment variables that set the number of threads of XLA, OpenMP and the libraries of NumPy."""
 
 
 class Worker(Protocol):
-    """A worker that was started."""
+    """A started worker."""
 
     def poll(self) -> int | None:
-        """Its exit code; None while it works. 75 and 130 say that it was told to stop, and has saved."""
+        """Returns the exit code, or None while it runs. 75 and 130 mean that it was stopped and has saved."""
         ...
 
     def stop(self) -> None:
-        """Tells it to save and end."""
+        """Asks the worker to save and exit."""
         ...
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the worker at once."""
         ...
 
 
 Start = Callable[[Sequence[str], Path], Worker]
-"""Starts a worker: arguments of `transfer-jax`, and the file that it may write to."""
+"""A function that starts a worker, given the arguments of `transfer-jax` and the path of its log file."""
 
 
 def starter(place: Place, workers: int, folder: Path, options: Mapping[str, Any]) -> Start:
-    """What starts a worker at a place.
+    """Returns the function that starts a worker at a place.
 
     Args:
         place: `local`, `slurm` or `ray`.
-        workers: How many there will be; those of one machine share its cores.
+        workers: The number of workers. Local workers divide the cores of the machine among them.
         folder: The folder of the study.
-        options: What SLURM is asked for (parameters of submitit's `AutoExecutor`), or Ray (of `ray.remote`).
+        options: The parameters of submitit's `AutoExecutor` for SLURM, or of `ray.remote` for Ray.
 
     Raises:
-        ModuleNotFoundError: If what talks to the scheduler is not installed.
-        ValueError: If there is no such place.
+        ModuleNotFoundError: If the package `submitit` or `ray` is not installed.
+        ValueError: If the place is unknown.
     """
     if place == "local":
         return lambda arguments, log: LocalWorker(arguments, log, workers)
@@ -54,17 +54,17 @@ def starter(place: Place, workers: int, folder: Path, options: Mapping[str, Any]
         return _on_slurm(folder, options)
     if place == "ray":
         return _on_ray(options)
-    raise ValueError(f"workers run on local, slurm or ray, not on {place!r}")
+    raise ValueError(f"unknown place {place!r} for workers; choose local, slurm or ray")
 
 
 class LocalWorker:
-    """A process of this machine, with its share of the cores; on Linux it ends with this one."""
+    """A local process with an equal part of the cores; on Linux it exits when this process exits."""
 
     def __init__(self, arguments: Sequence[str], log: Path, workers: int) -> None:
         environment = {**os.environ, processes.LAUNCHER: str(os.getpid())}
         if workers > 1:
-            environment |= dict.fromkeys(_POOLS, str(max(processes.cores() // workers, 1)))
-            environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # They share an accelerator.
+            environment |= dict.fromkeys(_THREAD_VARIABLES, str(max(processes.cores() // workers, 1)))
+            environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Workers share an accelerator.
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 _command(arguments),
@@ -72,7 +72,7 @@ class LocalWorker:
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches it through this process only, and once.
+                start_new_session=True,  # Ctrl-C reaches the worker only through this process, and once.
             )
 
     def poll(self) -> int | None:
@@ -94,20 +94,20 @@ def _on_slurm(folder: Path, options: Mapping[str, Any]) -> Start:
     try:
         import submitit
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("jobs of SLURM need the package submitit: pip install submitit") from error
+        raise ModuleNotFoundError("SLURM jobs need the package submitit: pip install submitit") from error
     settings = {"name": "transfer-jax", "timeout_min": 24 * 60, **options}
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=settings.pop("cluster", None))
     executor.update_parameters(**settings)
 
     def start(arguments: Sequence[str], log: Path) -> Worker:
         command = submitit.helpers.CommandFunction(_command(arguments), verbose=False)
-        return _Job(executor.submit(command))
+        return _SlurmJob(executor.submit(command))
 
     return start
 
 
-class _Job:
-    """A job of SLURM, which keeps its own log."""
+class _SlurmJob:
+    """A SLURM job; submitit writes its log."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
@@ -128,15 +128,15 @@ def _on_ray(options: Mapping[str, Any]) -> Start:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("tasks of Ray need the package ray: pip install ray") from error
+        raise ModuleNotFoundError("Ray tasks need the package ray: pip install ray") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     run: Any = ray.remote(**{"num_cpus": 1, "max_retries": 0, **options})(subprocess.call)
-    return lambda arguments, log: _Task(ray, run.remote(_command(arguments)))
+    return lambda arguments, log: _RayTask(ray, run.remote(_command(arguments)))
 
 
-class _Task:
-    """A task of Ray."""
+class _RayTask:
+    """A Ray task."""
 
     def __init__(self, ray: Any, reference: Any) -> None:
         self._ray, self._reference = ray, reference

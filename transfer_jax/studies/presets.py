@@ -1,6 +1,6 @@
-"""The studies that come along.
+"""The preset studies.
 
-Each makes arms of one base config. The last phase of its schedule is what the study varies; the phases before
+Each builds its arms from one base config. The study varies the last phase of the schedule. All phases before
 it, such as the one that trains a new head, are the same in all arms.
 """
 
@@ -24,13 +24,14 @@ HEAD = "head only"
 
 
 def default_config(images: str) -> TrainConfig:
-    """What a study trains when nothing else is said: made to answer within half an hour on two cores.
+    """Returns the default config of a study, which finishes within half an hour on two cores.
 
-    With 96 pixels a step takes a fifth of the work of one with 224. The head trains for 20 epochs on features
-    that are computed once, which costs next to nothing; then what is unfrozen trains with it for 3 epochs,
-    which is most of the cost: in small batches, for more steps, and at a low rate, or so few epochs only undo
-    what was pretrained. No augmentation: features can be cached at every boundary, all arms see the same
-    images, and the gap between training and held-out images shows how much an arm overfits.
+    A step on images of 96 pixels takes a fifth of the work of one on 224. The head trains for 20 epochs on
+    features that are computed once, which costs almost nothing. Then the unfrozen blocks train with it for 3
+    epochs, which is most of the cost. That phase uses small batches, for more steps, and a low learning rate,
+    because so few epochs at a high rate only damage the pretrained weights. There is no augmentation, so
+    features can be cached at every boundary, all arms see the same images, and the gap between training and
+    validation accuracy shows how much an arm overfits.
     """
     schedule = five_steps("all_()", head_epochs=20, epochs=3, learning_rate=5e-5, views=0)
     plain = tuple(dataclasses.replace(phase, augment=False) for phase in schedule.phases)
@@ -39,33 +40,33 @@ def default_config(images: str) -> TrainConfig:
 
 
 def unfreeze_depth(config: TrainConfig, seeds: Sequence[int]) -> Study:
-    """How many blocks are worth unfreezing, from none to all?
+    """Returns a study of how many blocks are worth unfreezing, from none to all.
 
-    An arm for each block: it and everything above it trains in the last phase. In the arm of depth 0 only the
-    head trains, for as many epochs.
+    There is an arm for each block; the block and everything above it trains in the last phase. In the arm of
+    depth 0 only the head trains, for the same number of epochs.
 
     Args:
-        config: Its network's blocks are the levels.
+        config: The base config; the blocks of its network are the levels.
         seeds: The seeds.
     """
     blocks = blocks_of(config)
     arms = [_arm(config, "depth", 0, HEAD, "head", len(blocks))]
     for depth, block in enumerate(reversed(blocks), 1):
         arms.append(_arm(config, "depth", depth, f"from {block}", f"from_({block!r})", len(blocks)))
-    of = f"the {len(blocks)} blocks of {config.model}"
-    question = f"How many of {of} are worth unfreezing on {config.images}?"
+    blocks_text = f"the {len(blocks)} blocks of {config.model}"
+    question = f"How many of {blocks_text} are worth unfreezing on {config.images}?"
     return _study("unfreeze_depth", question, "depth", 0, True, arms, seeds)
 
 
 def surgical(config: TrainConfig, seeds: Sequence[int], spans: int = 6) -> Study:
-    """Which span of blocks is worth training alone, with the head?
+    """Returns a study of which span of blocks is worth training, with the head and no other blocks.
 
     Source: Lee et al. 2022, arXiv:2210.11466.
 
     Args:
-        config: The network whose blocks are divided.
+        config: The base config; the blocks of its network are divided into spans.
         seeds: The seeds.
-        spans: Number of spans, as equal as can be.
+        spans: The number of spans, of about equal size.
     """
     blocks = blocks_of(config)
     spans = min(spans, len(blocks))
@@ -81,18 +82,18 @@ def surgical(config: TrainConfig, seeds: Sequence[int], spans: int = 6) -> Study
 
 
 def yosinski(config: TrainConfig, seeds: Sequence[int], points: int = 6) -> Study:
-    """How far up does what was pretrained transfer, kept frozen or fine-tuned?
+    """Returns a study of how many pretrained blocks transfer, kept frozen or fine-tuned.
 
-    Copies the blocks up to the n-th, gives those above random parameters, and trains: only what lies above,
-    or everything. Batch statistics train with what trains, since those of random blocks are unknown. For n of
-    0 everything is random; for all blocks, nothing is but the head.
+    Each arm copies the first n pretrained blocks and gives the blocks above random parameters. It trains
+    either only the blocks above, or everything. Batch statistics of trained blocks are updated, because those
+    of random blocks are unknown. With n = 0 all blocks are random; with n = all only the head is random.
 
     Source: Yosinski et al. 2014, arXiv:1411.1792: the arms AnB and AnB+.
 
     Args:
-        config: The network whose blocks are copied.
+        config: The base config; the blocks of its network are copied.
         seeds: The seeds.
-        points: How many n between none and all.
+        points: The number of values of n between none and all.
     """
     blocks = blocks_of(config)
     counts = sorted({round(len(blocks) * index / (points + 1)) for index in range(points + 2)})
@@ -101,13 +102,13 @@ def yosinski(config: TrainConfig, seeds: Sequence[int], points: int = 6) -> Stud
         for count in counts:
             above = blocks[count] if count < len(blocks) else None
             if kind == "frozen" and count == 0:
-                continue  # Nothing is transferred: it would be the same as the other.
+                continue  # Nothing is transferred, so this arm equals the fine-tuned one.
             train = "all_()" if kind == "fine-tuned" else "head" if above is None else f"from_({above!r})"
             label = f"{count} of {len(blocks)} blocks"
             changed = dataclasses.replace(
                 config,
                 reinitialize="" if above is None else f"from_({above!r}) & ~head",
-                schedule=_last(config.schedule, train=train, norm="train"),
+                schedule=_change_last(config.schedule, train=train, norm="train"),
             )
             name = f"{count:02d}-{kind}"
             arms.append(Arm(name=name, label=label, factors={"copied": count, "kind": kind}, config=changed))
@@ -121,16 +122,17 @@ def sample_size(
     sizes: Sequence[int] = (10, 30, 100, 300),
     depths: Sequence[float] = (0.0, 0.25, 0.5, 1.0),
 ) -> Study:
-    """How many images does each depth of unfreezing need?
+    """Returns a study of how many training images each depth of unfreezing needs.
 
-    The smaller sets are parts of the larger ones, the held-out images are the same. All train for about as
-    many steps: with fewer images, for more epochs.
+    Smaller subsets are contained in larger ones, and the validation images are the same. All arms train for
+    about the same number of steps, so arms with fewer images train for more epochs.
 
     Args:
-        config: As for `unfreeze_depth`.
+        config: The base config; see `unfreeze_depth`.
         seeds: The seeds.
-        sizes: Images of each class; all of them, too. A size that no class has more of is left out.
-        depths: Shares of the blocks that are unfrozen.
+        sizes: The numbers of training images of each class. An arm with all images is always added. A size is
+            left out if no class has more images than that.
+        depths: The fractions of the blocks that are unfrozen.
     """
     blocks = blocks_of(config)
     dataset = load_dataset(config.images, config.data_dir)
@@ -149,7 +151,7 @@ def sample_size(
             train = f"from_({blocks[-count]!r})" if count else "head"
             size_name = "all" if size is None else str(size)
             label = f"from {blocks[-count]}" if count else HEAD
-            changed = dataclasses.replace(limited, schedule=_last(limited.schedule, train=train))
+            changed = dataclasses.replace(limited, schedule=_change_last(limited.schedule, train=train))
             factors = {"depth": count, "images_per_class": size_name}
             arms.append(Arm(name=f"{size_name}-{count:02d}", label=label, factors=factors, config=changed))
     question = f"How many images of {config.images} does each depth of {config.model} need?"
@@ -157,13 +159,13 @@ def sample_size(
 
 
 def recipes(config: TrainConfig, seeds: Sequence[int]) -> Study:
-    """Which published recipe is best on these images?
+    """Returns a study of which published recipe is best on these images.
 
-    Each has the epochs of the base config: those of the phase before the last for the head, those of the last
-    one for the rest. Recipes that the network has nothing for, such as attention, are left out.
+    Each recipe trains the head for the epochs of the first phase of the base config, and the rest for the
+    epochs of its last phase. Recipes for parts that the network lacks, such as attention, are left out.
 
     Args:
-        config: Its schedule gives the epochs.
+        config: The base config; its schedule sets the numbers of epochs.
         seeds: The seeds.
     """
     first, *_, last = (config.schedule.phases[0], *config.schedule.phases)
@@ -176,16 +178,16 @@ def recipes(config: TrainConfig, seeds: Sequence[int]) -> Study:
 
 
 def seeds(config: TrainConfig, seeds: Sequence[int]) -> Study:
-    """How much do results vary by chance: by the split and the training, or by the training alone?
+    """Returns a study of how much results vary by chance: by split and training, or by training alone.
 
     Args:
-        config: What is trained again and again.
+        config: The config of all runs.
         seeds: The seeds.
     """
-    ways = {"split and training": config, "training alone": dataclasses.replace(config, split_seed=0)}
+    configs = {"split and training": config, "training alone": dataclasses.replace(config, split_seed=0)}
     arms = [
         Arm(name=name.replace(" ", "-"), label=name, factors={"varied": name}, config=changed)
-        for name, changed in ways.items()
+        for name, changed in configs.items()
     ]
     question = f"How much does the accuracy of {config.model} on {config.images} vary by chance?"
     return _study("seeds", question, "varied", None, False, arms, seeds)
@@ -195,7 +197,7 @@ PRESETS: Mapping[str, Callable[..., Study]] = {
     function.__name__: function
     for function in (unfreeze_depth, recipes, yosinski, surgical, sample_size, seeds)
 }
-"""By name."""
+"""The functions that make the preset studies, by name."""
 
 
 def make_study(
@@ -206,39 +208,39 @@ def make_study(
     images: Iterable[str] = (),
     levels: Iterable[str] = (),
 ) -> Study:
-    """A ready study, as trials share their features and say what the table needs.
+    """Returns a preset study whose trials share their features and record all scores of the table.
 
     Args:
-        name: One of `PRESETS`.
-        config: The base.
+        name: The name of the study, a key of `PRESETS`.
+        config: The base config.
         seeds: The seeds.
-        images: More sources of images; each is a level of the factor `images`.
-        levels: The levels to train, as text; all, if none is given.
+        images: More sources of images; each source is a level of the factor `images`.
+        levels: The levels to train, as text; all levels by default. The baseline is always included.
 
     Raises:
-        ValueError: If there is no such study, or it cannot be made of the config.
+        ValueError: If there is no such study or level, or if the config does not suit the study.
     """
     if name not in PRESETS:
-        raise ValueError(f"no study {name!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"unknown study {name!r}; choose one of {', '.join(PRESETS)}")
     base = dataclasses.replace(
         config, eval_every=config.eval_every or 1, score_training=True, shared_features=True
     )
     sources = list(dict.fromkeys((config.images, *images)))
-    found = _only(PRESETS[name](base, tuple(seeds)), tuple(levels))
+    study = _only(PRESETS[name](base, tuple(seeds)), tuple(levels))
     if len(sources) == 1:
-        return found
+        return study
     arms = []
     for number, source in enumerate(sources):
         same = PRESETS[name](dataclasses.replace(base, images=source), tuple(seeds))
         for arm in _only(same, tuple(levels)).arms:
             factors = {**arm.factors, "images": source}
             arms.append(dataclasses.replace(arm, name=f"{arm.name}-images{number}", factors=factors))
-    question = found.question.replace(config.images, " and ".join(sources))
-    return dataclasses.replace(found, arms=tuple(arms), question=question)
+    question = study.question.replace(config.images, " and ".join(sources))
+    return dataclasses.replace(study, arms=tuple(arms), question=question)
 
 
 def _only(study: Study, levels: Sequence[str]) -> Study:
-    """The study with some of its levels, and the baseline."""
+    """Returns the study with only the given levels and the baseline."""
     known = dict.fromkeys(str(arm.factors[study.factor]) for arm in study.arms)
     if unknown := [level for level in levels if level not in known]:
         raise ValueError(
@@ -250,7 +252,7 @@ def _only(study: Study, levels: Sequence[str]) -> Study:
 
 
 def blocks_of(config: TrainConfig) -> tuple[str, ...]:
-    """The blocks of a config's backbone that have parameters, input side first."""
+    """Returns the blocks of the config's backbone that have parameters, input side first."""
     model = abstract_model(config, 2)
     _, params, _ = split(model)
     have = set(map(block_of, params))
@@ -258,7 +260,13 @@ def blocks_of(config: TrainConfig) -> tuple[str, ...]:
 
 
 def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> dict[str, Schedule]:
-    """The published recipes that a network can be adapted by, with as many epochs each."""
+    """Returns the schedules of the published recipes that suit the network, by name.
+
+    Args:
+        config: The config of the network.
+        head_epochs: The epochs of the phase that trains the head.
+        epochs: The epochs of the phases that train other blocks.
+    """
     blocks = blocks_of(config)
     lower = blocks[: max(len(blocks) // 2, 1)]
     quarter = max(len(blocks) // 4, 1)
@@ -282,7 +290,7 @@ def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> d
         try:
             split_schedule(schedule, model, steps_per_epoch=1)
         except SelectorError:
-            continue  # The network has no such part.
+            continue  # The network lacks a part that the recipe trains.
         found[name] = schedule
     return found
 
@@ -290,12 +298,12 @@ def published_schedules(config: TrainConfig, head_epochs: int, epochs: int) -> d
 def _arm(config: TrainConfig, factor: str, level: int, label: str, train: str, levels: int) -> Arm:
     digits = len(str(levels))
     short = label.replace(" ", "-").removeprefix("from-")
-    changed = dataclasses.replace(config, schedule=_last(config.schedule, train=train))
+    changed = dataclasses.replace(config, schedule=_change_last(config.schedule, train=train))
     return Arm(name=f"{level:0{digits}d}-{short}", label=label, factors={factor: level}, config=changed)
 
 
-def _last(schedule: Schedule, **changes: Any) -> Schedule:
-    """The schedule with another last phase."""
+def _change_last(schedule: Schedule, **changes: Any) -> Schedule:
+    """Returns the schedule with changes to its last phase."""
     phase: Phase = schedule.phases[-1]
     return Schedule((*schedule.phases[:-1], dataclasses.replace(phase, **changes)))
 

@@ -1,4 +1,4 @@
-"""Runs a study: starts workers, keeps the table up to date while they work, and answers in the end."""
+"""The main process of a study: it starts workers, keeps the table up to date, and analyzes the results."""
 
 import collections
 import json
@@ -9,87 +9,85 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.report.page import attempt, write_study_report
+from transfer_jax.report.page import write_or_warn, write_study_report
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.studies.analysis import answer
+from transfer_jax.studies.analysis import analyze_study
 from transfer_jax.studies.executors import Start, Worker
-from transfer_jax.studies.shared_phases import SHARED_PHASES
-from transfer_jax.studies.study import FEATURES, TRIALS, Study, Trial, begin
+from transfer_jax.studies.study import Study, Trial, create_study_folder
 from transfer_jax.studies.table import read_rows, write_table
-from transfer_jax.studies.trial import tidy
-from transfer_jax.studies.worker import CLAIM, ERROR, drop_features, fail, in_order, unfinished
+from transfer_jax.studies.trial import delete_training_files
+from transfer_jax.studies.worker import drop_unneeded_features, ordered_trials, record_failure, unfinished
 
-ANSWER, LOGS = workdir_files.ANALYSIS, "workers"
-_STOPPED = (75, 130)
-_POLL, _GRACE = 0.2, 60.0
-_CRASHES = 2
-"""How often a trial may take its worker down with it before it counts as failed."""
+_STOPPED_CODES = (75, 130)
+_POLL_SECONDS, _GRACE_SECONDS = 0.2, 60.0
+_MAX_CRASHES = 2
+"""A trial whose worker process crashes this often counts as failed."""
 
 
 def run_study(
     study: Study, folder: Path, start: Start, progress: Progress, *, workers: int = 1
 ) -> dict[str, Any]:
-    """Runs the trials of a study that are not finished, and writes its table and its answer.
+    """Runs the unfinished trials of a study, and writes its table, its analysis and its report.
 
-    What an earlier call has finished is not repeated, what it was stopped in goes on, and what failed in it
-    is tried again. Other calls on the same folder, on this machine or another, share the work.
+    Trials that an earlier call finished are not repeated, an interrupted trial is resumed, and failed trials
+    are tried again. Several calls on the same folder, also on different machines, divide the work.
 
     Args:
         study: The study.
-        folder: Its folder.
-        start: Starts a worker.
-        progress: Where to report to.
-        workers: How many.
+        folder: The folder of the study.
+        start: A function that starts a worker.
+        progress: The receiver of progress reports.
+        workers: The number of workers.
 
     Returns:
-        The answer, as `answer.json` has it.
+        The content of `answer.json`.
 
     Raises:
-        ValueError: As `begin`.
-        RuntimeError: If a worker ends before it comes to a trial; its log is named.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, once all workers have saved and ended.
+        ValueError: If the folder belongs to a run or to another study; see `create_study_folder`.
+        RuntimeError: If a worker exits before it claims a trial. The message names the folder of its log.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once all workers have saved and exited.
     """
-    begin(study, folder)
+    create_study_folder(study, folder)
     for trial in study.trials:
-        (folder / TRIALS / trial.name / ERROR).unlink(missing_ok=True)
-    watch = _Watch(study, folder, progress)
-    crew = _Crew(study, folder, start, min(workers, len(unfinished(study.trials, folder))))
+        (trial.workdir(folder) / workdir_files.TRIAL_ERROR).unlink(missing_ok=True)
+    results = _ResultsWatcher(study, folder, progress)
+    pool = _WorkerPool(study, folder, start, min(workers, len(unfinished(study.trials, folder))))
     try:
-        while crew.at_work():
-            watch.look()
-            time.sleep(_POLL)
+        while pool.is_running():
+            results.update()
+            time.sleep(_POLL_SECONDS)
     except BaseException:
-        crew.dismiss()
+        pool.stop()
         raise
     finally:
-        watch.look()
+        results.update()
         progress.finish()
-    drop_features(in_order(study), folder)
+    drop_unneeded_features(ordered_trials(study), folder)
     left = unfinished(study.trials, folder)
     if not left:
-        for name in (FEATURES, SHARED_PHASES):
+        for name in (workdir_files.FEATURES, workdir_files.SHARED_PHASES):
             shutil.rmtree(folder / name, ignore_errors=True)
     if not study.keep:
         for trial in study.trials:
             if trial not in left:
-                tidy(folder / TRIALS / trial.name)
-    return write_answer(study, folder)
+                delete_training_files(trial.workdir(folder))
+    return write_analysis(study, folder)
 
 
-def write_answer(study: Study, folder: Path) -> dict[str, Any]:
-    """Answers from what is finished, and writes that and the report."""
-    found = answer(study, read_rows(study, folder), folder)
-    found["failed"] = failures(study, folder)
-    write_text(folder / ANSWER, json.dumps(found, indent=1))
-    attempt(write_study_report, folder)
-    return found
+def write_analysis(study: Study, folder: Path) -> dict[str, Any]:
+    """Analyzes the finished trials, writes the analysis and the report, and returns the analysis."""
+    analysis = analyze_study(study, read_rows(study, folder), folder)
+    analysis["failed"] = failures(study, folder)
+    write_text(folder / workdir_files.ANALYSIS, json.dumps(analysis, indent=1))
+    write_or_warn(write_study_report, folder)
+    return analysis
 
 
 def failures(study: Study, folder: Path) -> list[dict[str, str]]:
-    """The trials that failed, each with its error."""
-    paths = {trial.name: folder / TRIALS / trial.name / ERROR for trial in study.trials}
+    """Returns the failed trials, each as a dictionary with `trial` and `error`."""
+    paths = {trial.name: trial.workdir(folder) / workdir_files.TRIAL_ERROR for trial in study.trials}
     return [
         {"trial": name, "error": json.loads(path.read_bytes())["error"]}
         for name, path in paths.items()
@@ -97,93 +95,96 @@ def failures(study: Study, folder: Path) -> list[dict[str, str]]:
     ]
 
 
-class _Watch:
-    """Keeps the table and the progress up to date."""
+class _ResultsWatcher:
+    """Updates the table and the progress when trials finish."""
 
     def __init__(self, study: Study, folder: Path, progress: Progress) -> None:
         self._study, self._folder, self._progress = study, folder, progress
         self._finished = len(study.trials) - len(unfinished(study.trials, folder))
         progress.start("trials", len(study.trials), done=self._finished)
-        self._write()
+        self._write_table()
 
-    def look(self) -> None:
+    def update(self) -> None:
         finished = len(self._study.trials) - len(unfinished(self._study.trials, self._folder))
         if finished != self._finished:
-            self._write()
+            self._write_table()
             self._progress.advance(finished - self._finished)
             self._finished = finished
 
-    def _write(self) -> None:
+    def _write_table(self) -> None:
         rows = read_rows(self._study, self._folder)
         if rows:
             write_table(rows, self._folder)
 
 
-class _Crew:
-    """The workers, of which one that dies is replaced."""
+class _WorkerPool:
+    """The workers of a study. A worker that crashes is replaced."""
 
     def __init__(self, study: Study, folder: Path, start: Start, count: int) -> None:
         self._study, self._folder, self._start = study, folder, start
         self._crashes: collections.Counter[str] = collections.Counter()
-        self._number = 0
+        self._started = 0
         self._workers: dict[str, Worker] = {}
-        (folder / LOGS).mkdir(exist_ok=True)
+        (folder / workdir_files.WORKER_LOGS).mkdir(exist_ok=True)
         for _ in range(count):
             self._add()
 
     def _add(self) -> None:
-        name = f"{os.getpid()}-{self._number}"
-        log = self._folder / LOGS / f"{self._number}.log"
-        self._number += 1
+        name = f"{os.getpid()}-{self._started}"
+        log = self._folder / workdir_files.WORKER_LOGS / f"{self._started}.log"
+        self._started += 1
         self._workers[name] = self._start(["work", str(self._folder.absolute()), "--name", name], log)
 
-    def at_work(self) -> bool:
-        """Whether any worker works; those that died are replaced.
+    def is_running(self) -> bool:
+        """Replaces crashed workers, and returns whether any worker is running.
 
         Raises:
-            RuntimeError: If one ended before it came to a trial.
-            KeyboardInterrupt: If one was told to stop by somebody else.
+            RuntimeError: If a worker exited before it claimed a trial.
+            KeyboardInterrupt: If a worker was stopped from outside.
         """
         for name, worker in list(self._workers.items()):
             code = worker.poll()
             if code is None:
                 continue
             del self._workers[name]
-            if code in _STOPPED:
+            if code in _STOPPED_CODES:
                 raise KeyboardInterrupt
             if code:
-                self._crashed(name, code)
+                self._count_crash(name, code)
                 self._add()
         return bool(self._workers)
 
-    def _crashed(self, name: str, code: int) -> None:
-        trial = next((trial for trial in self._left() if _claim(self._folder, trial) == name), None)
+    def _count_crash(self, name: str, code: int) -> None:
+        trial = next((trial for trial in self._pending() if _claimed_by(self._folder, trial) == name), None)
         if trial is None:
-            raise RuntimeError(f"a worker ended with {code}; what it said is in {self._folder / LOGS}")
+            logs = self._folder / workdir_files.WORKER_LOGS
+            raise RuntimeError(
+                f"a worker exited with code {code} before it claimed a trial; its log is in {logs}"
+            )
         self._crashes[trial.name] += 1
-        if self._crashes[trial.name] >= _CRASHES:
-            error = f"its process died {_CRASHES} times, with {code} at last"
-            fail(self._folder / TRIALS / trial.name, error)
+        if self._crashes[trial.name] >= _MAX_CRASHES:
+            error = f"its worker process crashed {_MAX_CRASHES} times, the last time with exit code {code}"
+            record_failure(trial.workdir(self._folder), error)
 
-    def _left(self) -> list[Trial]:
+    def _pending(self) -> list[Trial]:
         left = unfinished(self._study.trials, self._folder)
-        return [trial for trial in left if not (self._folder / TRIALS / trial.name / ERROR).exists()]
+        return [t for t in left if not (t.workdir(self._folder) / workdir_files.TRIAL_ERROR).exists()]
 
-    def dismiss(self) -> None:
-        """Tells all workers to save and end, and waits for them; for so long, then kills them."""
+    def stop(self) -> None:
+        """Asks all workers to save and exit, waits for a minute, and kills those that are still running."""
         for worker in self._workers.values():
             worker.stop()
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _GRACE_SECONDS
         while any(worker.poll() is None for worker in self._workers.values()):
             if time.monotonic() > deadline:
                 break
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         for worker in self._workers.values():
             if worker.poll() is None:
                 worker.kill()
 
 
-def _claim(folder: Path, trial: Trial) -> str | None:
-    path = folder / TRIALS / trial.name / CLAIM
+def _claimed_by(folder: Path, trial: Trial) -> str | None:
+    path = trial.workdir(folder) / workdir_files.TRIAL_CLAIM
     content: Mapping[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
     return content.get("worker")

@@ -1,8 +1,8 @@
-"""What trials have in common before the last phase of their schedules, trained once.
+"""The phases that trials have in common, trained once.
 
-Arms of a study differ in their last phase; with one seed, the phases before it, such as the one that trains
-the new head, are the same to the last bit. They are a run of their own, and a trial goes on from its
-checkpoint: its results and times are those of a run that had trained them itself.
+The arms of a study differ in their last phase. With the same seed, all phases before it, such as the one that
+trains the new head, are bit-identical. They are trained as a run of their own, and each trial continues from
+the checkpoint of that run. Its results and times are those of a run that trains all phases itself.
 """
 
 import dataclasses
@@ -19,36 +19,41 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
 from transfer_jax.storage import workdir_files
 
-SHARED_PHASES = "beginnings"
 _COPIED = (workdir_files.CHECKPOINTS, workdir_files.FREEZE_RECORDS, workdir_files.METRICS)
 
 
 def shared_phases_of(config: TrainConfig) -> TrainConfig | None:
-    """The run of all phases but the last; None where there are none, or their rates depend on the last."""
+    """Returns the config of a run of all phases but the last.
+
+    Returns None if there is only one phase, or if the learning rates of a phase depend on the whole schedule.
+    """
     phases = config.schedule.phases[:-1]
     if not phases or any(phase.clock != "phase" for phase in phases):
         return None
     return dataclasses.replace(config, schedule=Schedule(phases), score_training=False)
 
 
-def start_from_shared(config: TrainConfig, folder: Path, shared: Path, progress: Progress) -> None:
-    """Gives a trial that has not begun the phases that others have trained, or trains them for all.
+def copy_shared_phases(config: TrainConfig, workdir: Path, shared: Path, progress: Progress) -> None:
+    """Copies the phases that trials have in common into the workdir of a new trial.
+
+    The phases are trained first if no trial has needed them yet. A trial that has already started is left
+    unchanged.
 
     Args:
-        config: The trial's config.
-        folder: Its folder.
-        shared: The folder of all beginnings.
-        progress: Where to report to.
+        config: The config of the trial.
+        workdir: The workdir of the trial.
+        shared: The folder with the runs of all shared phases.
+        progress: The receiver of progress reports.
     """
-    beginning = shared_phases_of(config)
-    if beginning is None or (folder / workdir_files.CONFIG).exists():
+    shared_config = shared_phases_of(config)
+    if shared_config is None or (workdir / workdir_files.CONFIG).exists():
         return
-    place = shared / _digest(beginning)
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(shared / f".{place.name}"):  # Another worker that trains the same is waited for.
-        fit(beginning, place, progress=progress)
-    for name in _COPIED:  # Until the trial has a config, a copy that was cut off is made again.
-        source, target = place / name, folder / name
+    source_run = shared / _digest(shared_config)
+    source_run.mkdir(parents=True, exist_ok=True)
+    with FileLock(shared / f".{source_run.name}"):  # Waits for a worker that trains the same phases.
+        fit(shared_config, source_run, progress=progress)
+    for name in _COPIED:  # An interrupted copy is repeated: the trial has no config yet.
+        source, target = source_run / name, workdir / name
         if source.is_dir():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target)
@@ -57,6 +62,6 @@ def start_from_shared(config: TrainConfig, folder: Path, shared: Path, progress:
 
 
 def _digest(config: TrainConfig) -> str:
-    """Names a beginning, wherever its features are and however many threads read its images."""
+    """Returns a name for a config that does not depend on the feature folder or the number of threads."""
     same = dataclasses.replace(config, feature_dir=None, threads=1)
     return hashlib.sha256(json.dumps(same.to_json(), sort_keys=True).encode()).hexdigest()[:20]

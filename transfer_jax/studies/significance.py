@@ -1,11 +1,11 @@
-"""What may be claimed of a study: every test that is made, corrected for all of them.
+"""The significance tests of a study, corrected for their number.
 
-Two families of tests share the errors of 5 %. Those that were planned: each level against the baseline, and
-the trends. And, since the best level is only known afterwards, every level against every other, of which
-those with the best are told. A difference of accuracy is shown only where it holds over seeds (corrected
-resampled t-test) and over images (McNemar's test): the first alone knows how random training is, the second
-alone how few images there are. `benchmarks/false_positives.py` measures how often anything is claimed of arms
-that are alike.
+Two families of tests divide the error rate of 5 %. The planned tests compare each level with the baseline and
+test the trends. The other family compares every level with every other, because the best level is only known
+afterwards; the comparisons with the best level are reported. A difference of accuracy is significant only if
+it holds over seeds (corrected resampled t-test) and over images (McNemar's test). The first test accounts for
+the randomness of training, the second for the number of images. `benchmarks/false_positives.py` measures how
+often differences are claimed between arms that are equal.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ import numpy as np
 
 from transfer_jax.studies.statistics import (
     LEVEL,
-    Paired,
+    PairedDifferences,
     Trend,
     holm,
     least_wilcoxon,
     mcnemar,
-    paired,
+    paired_t_test,
     pairs_needed,
     trend,
 )
 
-NOTHING = "no difference shown"
+NO_DIFFERENCE = "no difference shown"
 NO_TREND = "no trend shown"
 ABSENT = -1
 TEST = "corrected resampled t over seeds, and McNemar over images"
@@ -37,96 +37,99 @@ _FAMILIES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The results of levels that are compared, all other factors being equal.
+    """The results of the compared levels, all other factors being equal.
 
     Attributes:
         levels: The levels.
-        labels: What to call them.
-        accuracy: `(levels, seeds)`; nan where there is none.
-        gap: Accuracy on the training images less that, likewise; None if not known.
-        right: int8 `(levels, seeds, images)`: 1 right, 0 wrong, `ABSENT` not held out or not there; None if
-            not known.
-        overlap: Held-out images over training images.
-        group: The values of the other factors.
+        labels: The name of each level.
+        accuracy: The validation accuracy, `(levels, seeds)`; nan for a missing trial.
+        gap: The training accuracy minus the validation accuracy, `(levels, seeds)`; None if unknown.
+        correct: int8 `(levels, seeds, images)`: 1 if the image is classified correctly, 0 if not, and
+            `ABSENT` if it is not in the validation set of the seed or the trial is missing; None if unknown.
+        overlap: The number of validation images divided by the number of training images.
+        group: The names and values of the other factors.
     """
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
     accuracy: np.ndarray
     gap: np.ndarray | None = None
-    right: np.ndarray | None = None
+    correct: np.ndarray | None = None
     overlap: float = 1 / 3
     group: tuple[tuple[str, Any], ...] = ()
 
     @functools.cached_property
     def complete(self) -> np.ndarray:
-        """`(seeds,)`, whether a seed has all levels."""
+        """A mask of the seeds that have all levels, `(seeds,)`."""
         return np.asarray(~np.isnan(self.accuracy).any(0))
 
     @functools.cached_property
     def means(self) -> np.ndarray:
-        """The mean accuracy of each level, over the same seeds where any has all levels."""
+        """The mean accuracy of each level; over the seeds that have all levels, if there are any."""
         found = self.accuracy[:, self.complete] if self.complete.any() else self.accuracy
         return np.nanmean(found, axis=1)
 
     @property
     def best(self) -> int:
-        """Position of the level of the highest mean."""
+        """The index of the level with the highest mean accuracy."""
         return int(self.means.argmax())
 
-    def total_right(self) -> np.ndarray | None:
-        """`(levels, images)`: in how many of the seeds that have all levels each was right on each image."""
-        if self.right is None or not self.complete.any():
+    def total_correct(self) -> np.ndarray | None:
+        """Returns in how many seeds each level classifies each image correctly, `(levels, images)`.
+
+        Counts only seeds that have all levels. Returns None without predictions or without such a seed.
+        """
+        if self.correct is None or not self.complete.any():
             return None
-        right = self.right[:, self.complete]
-        held = (right != ABSENT).all(0)
-        return np.where(held, right, 0).sum(1)[:, held.any(0)]
+        correct = self.correct[:, self.complete]
+        held = (correct != ABSENT).all(0)
+        return np.where(held, correct, 0).sum(1)[:, held.any(0)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One level against another.
+    """A comparison of two levels.
 
     Attributes:
-        scores: Where they are from.
-        a: Position of the level that is asked about.
-        b: That of the one it is compared with.
+        scores: The results that both levels are part of.
+        a: The index of the first level.
+        b: The index of the level it is compared with.
         family: `baseline` or `best`.
         paired: The differences a - b over seeds.
-        p_mcnemar: Over images; None without predictions.
-        p_holm: The larger of both p-values, corrected.
+        p_mcnemar: The p-value of McNemar's test over images; None without predictions.
+        p_holm: The larger of both p-values, corrected by Holm.
     """
 
     scores: Scores
     a: int
     b: int
     family: str
-    paired: Paired
+    paired: PairedDifferences
     p_mcnemar: float | None
     p_holm: float = 1.0
 
     @property
     def p(self) -> float:
-        """The larger p-value: of seeds or of images."""
+        """The larger of the p-values over seeds and over images."""
         return max(self.paired.p, self.p_mcnemar or 0.0)
 
     @property
     def verdict(self) -> str:
-        """`higher` or `lower`, if it may be claimed."""
+        """`higher` or `lower` if the difference is significant, otherwise `no difference shown`."""
         if self.p_holm > LEVEL or self.paired.difference == 0:
-            return NOTHING
+            return NO_DIFFERENCE
         return "higher" if self.paired.difference > 0 else "lower"
 
 
 @dataclasses.dataclass(frozen=True)
-class JudgedTrend:
-    """A trend of a score over the levels.
+class TrendVerdict:
+    """A trend of a score along the levels, with its corrected p-value.
 
     Attributes:
-        scores: Where it is from.
+        scores: The results that the trend is computed from.
         metric: `accuracy` or `overfit_gap`.
         trend: The trend.
-        p_holm: Its p-value, corrected.
+        p_holm: The p-value of the trend, corrected by Holm.
     """
 
     scores: Scores
@@ -136,55 +139,56 @@ class JudgedTrend:
 
     @property
     def verdict(self) -> str:
-        """`rises` or `falls`, if it may be claimed."""
+        """`rises` or `falls` if the trend is significant, otherwise `no trend shown`."""
         return NO_TREND if self.p_holm > LEVEL else self.trend.direction
 
 
 @dataclasses.dataclass(frozen=True)
 class Significance:
-    """All that was tested.
+    """The results of all tests of a study.
 
     Attributes:
-        comparisons: With the baseline, then with the best.
+        comparisons: The comparisons with the baseline, then those with the best level.
         trends: The trends.
-        planned: Size of the family of planned tests.
+        planned: The number of planned tests.
     """
 
     comparisons: tuple[Comparison, ...]
-    trends: tuple[JudgedTrend, ...]
+    trends: tuple[TrendVerdict, ...]
     planned: int
 
     @property
     def claims(self) -> int:
-        """How many differences and trends are claimed."""
+        """The number of significant differences and trends."""
         return sum(each.p_holm <= LEVEL for each in (*self.comparisons, *self.trends))
 
     def notes(self) -> list[str]:
-        """What the number of seeds cannot show, whatever they find."""
+        """Returns sentences on what so few seeds cannot show."""
         pairs = max((each.paired.n for each in self.comparisons), default=0)
         if not pairs:
             return []
         least, needed = least_wilcoxon(pairs), pairs_needed(self.planned, families=_FAMILIES)
         found = []
         if pairs < 2:
-            found.append("With one seed no difference can be shown; it takes two at the very least.")
+            found.append("One seed cannot show any difference; at least two are needed.")
         if pairs < needed:
             seeds = "1 seed" if pairs == 1 else f"{pairs} seeds"
+            tests = "1 planned test" if self.planned == 1 else f"{self.planned} planned tests"
             found.append(
-                f"With {seeds} the exact signed-rank test cannot go below p = {least:.4g}, whatever the "
-                f"differences; for one of {self.planned} planned tests to be significant it would take "
-                f"{needed} seeds. Verdicts on pairs rest on a t-test, which takes differences to be normal."
+                f"With {seeds}, the p-value of the exact signed-rank test is at least {least:.4g}, whatever "
+                f"the differences are. For one of {tests} to be significant, {needed} seeds are needed. The "
+                "verdicts come from a t-test, which assumes normally distributed differences."
             )
         return found
 
 
-def judge(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Significance:
-    """Makes all tests, and corrects for all of them.
+def assess_significance(groups: Sequence[Scores], baseline: Any, *, ordered: bool) -> Significance:
+    """Runs all tests of a study, and corrects them for their number.
 
     Args:
-        groups: The levels by the values of the other factors.
-        baseline: The level to compare with; None compares nothing.
-        ordered: Whether trends are asked for.
+        groups: The results of the levels, for each combination of the other factors.
+        baseline: The level to compare with; None runs no tests.
+        ordered: Whether to test trends along the levels.
     """
     if baseline is None:
         return Significance((), (), 0)
@@ -215,27 +219,27 @@ def _corrected(tests: list[Any], p: np.ndarray) -> list[Any]:
 def _compare(scores: Scores, a: int, b: int, family: str) -> Comparison:
     differences = scores.accuracy[a] - scores.accuracy[b]
     both = ~np.isnan(differences)
-    found = paired(differences[both], scores.overlap)
-    if scores.right is None or not both.any():
+    found = paired_t_test(differences[both], scores.overlap)
+    if scores.correct is None or not both.any():
         return Comparison(scores, a, b, family, found, None)
-    first, second = scores.right[a, both], scores.right[b, both]
+    first, second = scores.correct[a, both], scores.correct[b, both]
     held = (first != ABSENT) & (second != ABSENT)
     net = np.where(held, first.astype(np.int16) - second, 0).sum(0)
     return Comparison(scores, a, b, family, found, mcnemar(net))
 
 
 def _against_best(pair: Comparison) -> Comparison:
-    """The comparison turned so that the best level is the one compared with."""
+    """Returns the comparison with the best level as its second level."""
     if pair.b == pair.scores.best:
         return pair
     found = pair.paired
     low, high = (None if end is None else -end for end in (found.high, found.low))
-    turned = Paired(-found.differences, -found.difference, low, high, found.p)
-    return dataclasses.replace(pair, a=pair.b, b=pair.a, paired=turned)
+    reversed_pair = PairedDifferences(-found.differences, -found.difference, low, high, found.p)
+    return dataclasses.replace(pair, a=pair.b, b=pair.a, paired=reversed_pair)
 
 
-def _trends(scores: Scores) -> list[JudgedTrend]:
-    found = [JudgedTrend(scores, "accuracy", trend(scores.accuracy, scores.total_right()))]
+def _trends(scores: Scores) -> list[TrendVerdict]:
+    found = [TrendVerdict(scores, "accuracy", trend(scores.accuracy, scores.total_correct()))]
     if scores.gap is not None:
-        found.append(JudgedTrend(scores, "overfit_gap", trend(scores.gap)))
+        found.append(TrendVerdict(scores, "overfit_gap", trend(scores.gap)))
     return found

@@ -1,8 +1,9 @@
-"""The statistics of paired results: intervals, tests, and what corrects for many of them.
+"""The statistics of paired results: intervals, tests, and corrections for multiple tests.
 
-Pure functions of arrays. A seed is a pair: all arms had its split, its order and its new head. Splits
-overlap, so that results of different seeds are not independent: `overlap` is the number of held-out images
-over that of training images, and widens what is said of differences (Nadeau and Bengio 2003).
+Pure functions of arrays. Results are paired by seed: all arms have the same split, order of images and new
+head for a seed. Splits overlap, so results of different seeds are not independent. `overlap` is the number of
+validation images divided by the number of training images; it widens the intervals of differences (Nadeau and
+Bengio 2003).
 """
 
 import dataclasses
@@ -14,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.05
-"""Of errors, in the whole of what is claimed."""
+"""The significance level: the allowed rate of errors over all claims of a study."""
 _BCA_LEAST = 10
-"""Values from which on bootstrap intervals are near to what they promise."""
+"""The smallest number of values for which bootstrap intervals have about their nominal coverage."""
 _RESAMPLES = 9999
 
 
@@ -26,9 +27,9 @@ class Interval:
 
     Attributes:
         mean: The mean.
-        low: Lower end; None where there is one value only.
-        high: Upper end.
-        method: `BCa`, `t`, or `none`.
+        low: The lower end; None if there is only one value.
+        high: The upper end; None if there is only one value.
+        method: The method of the interval: `BCa`, `t`, or `none`.
     """
 
     mean: float
@@ -38,18 +39,21 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Interval:
-    """The mean of values with an interval.
+    """Returns the mean of values with a 95 % interval.
 
-    With ten or more by the bootstrap: bias-corrected and accelerated, Efron 1987, 9,999 resamples. With fewer
-    by Student's t, for resamples of so few values are too much alike.
+    Ten or more values use the bias-corrected and accelerated bootstrap (Efron 1987) with 9,999 resamples.
+    Fewer values use Student's t, because resamples of so few values vary too little.
 
     Args:
-        values: `(n,)`.
-        seed: Of the resamples.
+        values: The values, `(n,)`.
+        seed: The seed of the resamples.
+
+    Raises:
+        ValueError: If there are no values.
     """
     x = np.asarray(values, float)
     if len(x) == 0:
-        raise ValueError("the mean of no values")
+        raise ValueError("mean_interval needs at least one value, got no values")
     mean = float(x.mean())
     if len(x) == 1:
         return Interval(mean, None, None, "none")
@@ -66,15 +70,15 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Int
 
 
 @dataclasses.dataclass(frozen=True)
-class Paired:
-    """Differences of pairs.
+class PairedDifferences:
+    """The differences of pairs, with their mean and its test.
 
     Attributes:
-        differences: One a pair.
-        difference: Their mean.
-        low: Lower end of its 95 % interval; None with fewer than two pairs.
-        high: Upper end.
-        p: Of the corrected resampled t-test, two-sided; 1 with fewer than two pairs.
+        differences: The difference of each pair, `(n,)`.
+        difference: The mean difference.
+        low: The lower end of its 95 % interval; None with fewer than two pairs.
+        high: The upper end; None with fewer than two pairs.
+        p: The two-sided p-value of the corrected resampled t-test; 1 with fewer than two pairs.
     """
 
     differences: np.ndarray
@@ -85,41 +89,43 @@ class Paired:
 
     @property
     def n(self) -> int:
-        """Pairs."""
+        """The number of pairs."""
         return len(self.differences)
 
 
-def paired(differences: Sequence[float] | np.ndarray, overlap: float) -> Paired:
-    """Whether differences of pairs are other than zero on average.
+def paired_t_test(differences: Sequence[float] | np.ndarray, overlap: float) -> PairedDifferences:
+    """Tests whether the mean difference of pairs differs from zero, by the corrected resampled t-test.
 
-    The t-test has a variance of `(1 / n + overlap) s^2`, since the pairs share training images.
+    The variance of the mean is `(1 / n + overlap) s^2`, because the pairs share training images.
 
     Source: Nadeau and Bengio 2003, "Inference for the generalization error", Machine Learning 52.
 
     Args:
-        differences: `(n,)`, one a seed.
-        overlap: Held-out images over training images; 0 for independent pairs, which is Student's test.
+        differences: The difference of each pair, `(n,)`, one for each seed.
+        overlap: The number of validation images divided by the number of training images. 0 is for
+            independent pairs and gives Student's t-test.
     """
     d = np.asarray(differences, float)
     n, mean = len(d), float(d.mean()) if len(d) else math.nan
     if n < 2:
-        return Paired(d, mean, None, None, 1.0)
+        return PairedDifferences(d, mean, None, None, 1.0)
     error = math.sqrt((1 / n + overlap) * float(d.var(ddof=1)))
     if error == 0:
-        return Paired(d, mean, mean, mean, 1.0 if mean == 0 else 0.0)
+        return PairedDifferences(d, mean, mean, mean, 1.0 if mean == 0 else 0.0)
     width = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Paired(d, mean, mean - width, mean + width, p)
+    return PairedDifferences(d, mean, mean - width, mean + width, p)
 
 
 def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
-    """The p-value of the signed-rank test, two-sided; zeros are dropped.
+    """Returns the two-sided p-value of the signed-rank test; differences of zero are dropped.
 
-    Exact up to 50 pairs, or 13 where some are alike; by the normal approximation for more.
+    The test is exact for up to 50 pairs, or up to 13 pairs with ties, and uses the normal approximation for
+    more.
 
     Source: Wilcoxon 1945, "Individual comparisons by ranking methods".
     """
-    d = np.round(np.asarray(differences, float), 12)  # Accuracies are shares of few images: ties are meant.
+    d = np.round(np.asarray(differences, float), 12)  # Rounding keeps the ties of accuracies over few images.
     d = d[d != 0]
     if len(d) == 0:
         return 1.0
@@ -127,20 +133,21 @@ def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
     if len(np.unique(np.abs(d))) == len(d):
         method = "exact" if len(d) <= 50 else method
     elif len(d) <= 13:
-        method = stats.PermutationMethod()  # Of all 2^n signs.
+        method = stats.PermutationMethod()  # Enumerates all 2^n signs.
     found: Any = stats.wilcoxon(d, method=method)
     return float(found.pvalue)
 
 
 def mcnemar(net: np.ndarray) -> float:
-    """The exact p-value of McNemar's test, two-sided, with images as the units.
+    """Returns the exact two-sided p-value of McNemar's test, with images as the units.
 
-    An image that several seeds hold out counts once: for the arm that was right more often on it.
+    An image in the validation sets of several seeds counts once, for the arm that is correct more often.
 
     Source: McNemar 1947; exact as a sign test.
 
     Args:
-        net: `(images,)`, how often one arm was right on each less how often the other was.
+        net: For each image, the number of seeds in which the first arm is correct minus that of the second
+            arm, `(images,)`.
     """
     better, worse = int((net > 0).sum()), int((net < 0).sum())
     if better + worse == 0:
@@ -149,13 +156,13 @@ def mcnemar(net: np.ndarray) -> float:
 
 
 def holm(p: Sequence[float] | np.ndarray, *, families: int = 1) -> np.ndarray:
-    """Adjusted p-values of a family of tests.
+    """Returns the p-values of a family of tests, adjusted for their number.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
     Args:
-        p: `(tests,)`.
-        families: How many families share the level; each has an equal part.
+        p: The p-values, `(tests,)`.
+        families: The number of families that divide the significance level equally.
     """
     values = np.asarray(p, float)
     order = np.argsort(values)
@@ -170,12 +177,12 @@ class Trend:
     """A trend over ordered levels.
 
     Attributes:
-        direction: `rises` or `falls`: towards which it is.
-        p: Two-sided; 1 where there are too few levels or seeds.
-        seeds: Seeds with all levels.
-        levels: Levels.
-        p_seeds: Of Page's test over seeds.
-        p_images: Of the test over images; None without predictions.
+        direction: `rises` or `falls`.
+        p: The larger of `p_seeds` and `p_images`, two-sided; 1 with fewer than three levels or two seeds.
+        seeds: The number of seeds that have all levels.
+        levels: The number of levels.
+        p_seeds: The p-value of Page's test over seeds.
+        p_images: The p-value of the test over images; None without predictions.
     """
 
     direction: str
@@ -186,18 +193,18 @@ class Trend:
     p_images: float | None
 
 
-def trend(values: np.ndarray, right: np.ndarray | None = None) -> Trend:
-    """Whether values rise or fall along levels, in every seed alike and, where known, in images.
+def trend(values: np.ndarray, correct: np.ndarray | None = None) -> Trend:
+    """Tests whether values rise or fall along the levels, over seeds and, where known, over images.
 
-    Page's test ranks the levels within each seed. It knows of the randomness of training, not of that of the
-    images, which are the same ones in many seeds; so the slopes of images are tested, too, and the larger
+    Page's test ranks the levels within each seed. It accounts for the randomness of training but not for that
+    of the images, which are the same in many seeds. So the slopes of images are tested too, and the larger
     p-value counts.
 
     Source: Page 1963, "Ordered hypotheses for multiple treatments".
 
     Args:
-        values: `(levels, seeds)`; a seed that lacks a level (nan) is left out.
-        right: `(levels, images)`, how often each level was right on each image.
+        values: The values, `(levels, seeds)`; a seed that lacks a level (nan) is left out.
+        correct: The number of seeds in which each level classifies each image correctly, `(levels, images)`.
     """
     whole = values[:, ~np.isnan(values).any(0)]
     levels, seeds = whole.shape
@@ -207,13 +214,13 @@ def trend(values: np.ndarray, right: np.ndarray | None = None) -> Trend:
     rising = float(centred @ stats.rankdata(whole, axis=0).mean(1)) >= 0
     ordered = whole if rising else whole[::-1]
     p_seeds = min(2 * float(stats.page_trend_test(ordered.T).pvalue), 1.0)
-    p_images = None if right is None else _slopes(centred @ right)
+    p_images = None if correct is None else _slopes_p_value(centred @ correct)
     p = p_seeds if p_images is None else max(p_seeds, p_images)
     return Trend("rises" if rising else "falls", p, seeds, levels, p_seeds, p_images)
 
 
-def _slopes(slopes: np.ndarray) -> float:
-    """The p-value of a t-test that the slopes of images are zero on average, two-sided."""
+def _slopes_p_value(slopes: np.ndarray) -> float:
+    """Returns the two-sided p-value of a t-test of the mean slope of the images against zero."""
     if len(slopes) < 2 or np.ptp(slopes) == 0:
         return 1.0
     found: Any = stats.ttest_1samp(slopes, 0.0)
@@ -221,19 +228,22 @@ def _slopes(slopes: np.ndarray) -> float:
 
 
 def least_wilcoxon(pairs: int) -> float:
-    """The smallest p-value that so many pairs can have in the exact signed-rank test, two-sided."""
+    """Returns the smallest two-sided p-value of the exact signed-rank test for a number of pairs."""
     return min(2.0 ** (1 - pairs), 1.0)
 
 
 def pairs_needed(tests: int, *, families: int = 1) -> int:
-    """Pairs from which on an exact signed-rank test can be significant, of so many that Holm corrects for."""
+    """Returns the smallest number of pairs for which an exact signed-rank test can be significant.
+
+    It is one of `tests` tests that Holm corrects for, and `families` families divide the significance level.
+    """
     return math.ceil(1 + math.log2(tests * families / LEVEL))
 
 
 def median_cost(costs: Sequence[float | None]) -> float | None:
-    """The median of costs to reach a target, of which those that never did (None) count as larger than any.
+    """Returns the median of the costs to reach a target; None stands for a target that is never reached.
 
-    None where half or more never did: the median is not known then.
+    A cost of None counts as larger than any other. The median is unknown (None) if half or more are None.
     """
     found = np.array([math.inf if cost is None else cost for cost in costs])
     middle = float(np.median(found)) if len(found) else math.inf

@@ -1,4 +1,4 @@
-"""A study: arms that differ in one respect, each trained with the same seeds."""
+"""A study: arms that differ in one factor, each trained with the same seeds."""
 
 import dataclasses
 import json
@@ -11,19 +11,16 @@ from transfer_jax.runs.workdir import check_place, differences
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
-FILE, TRIALS, FEATURES = workdir_files.STUDY, workdir_files.TRIALS, workdir_files.FEATURES
-"""In the folder of a study: what it is, the folders of its runs, and the features that they share."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
     """One way to train.
 
     Attributes:
-        name: For folders, such as `03-blocks.14`.
-        label: For people, such as `blocks.14`.
-        factors: What it differs in, by factor.
-        config: How it trains; the study sets the seed.
+        name: The name in folders, such as `03-blocks.14`.
+        label: The name in tables and charts, such as `blocks.14`.
+        factors: The level of each factor that the arms of the study differ in.
+        config: The config of its runs; the study sets the seed.
     """
 
     name: str
@@ -37,11 +34,11 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        name: Of its folder.
-        arm: Name of its arm.
-        label: That of its arm.
-        factors: Those of its arm, and `seed`.
-        config: Its config.
+        name: The name of its folder.
+        arm: The name of its arm.
+        label: The label of its arm.
+        factors: The factors of its arm, and `seed`.
+        config: The config of the run.
     """
 
     name: str
@@ -50,24 +47,28 @@ class Trial:
     factors: Mapping[str, Any]
     config: TrainConfig
 
+    def workdir(self, folder: Path) -> Path:
+        """Returns the workdir of this trial in the folder of its study."""
+        return folder / workdir_files.TRIALS / self.name
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """A grid of runs, and the question that it answers.
+    """A grid of runs that answers one question.
 
-    A seed is one split, one order of the images and one new head, the same in all arms: differences between
-    arms are differences within seeds.
+    A seed is one split, one order of the images and one new head. All arms have the same seeds, so arms are
+    compared within seeds.
 
     Attributes:
-        name: Such as `unfreeze_depth`.
-        question: What it asks, as a sentence.
-        factor: The factor whose levels are compared, where all other factors are equal.
-        baseline: The level that others are compared with; None compares with the best only.
-        ordered: Whether the levels have an order, so that a trend can be asked for.
-        arms: In the order of the table.
-        seeds: Of every arm.
-        command: What makes the study again.
-        target: Accuracy to say the cost of; None takes one point less than the best mean.
+        name: The name of the study, such as `unfreeze_depth`.
+        question: The question, as a sentence.
+        factor: The factor whose levels are compared, all other factors being equal.
+        baseline: The level that the others are compared with; None makes no comparisons.
+        ordered: Whether the levels have an order, so that trends are tested.
+        arms: The arms, in the order of the table.
+        seeds: The seeds of every arm.
+        command: The command that runs the study again.
+        target: The accuracy whose cost is reported; None takes one point below the best mean.
         keep: Whether the models and checkpoints of finished trials are kept.
     """
 
@@ -85,12 +86,14 @@ class Study:
     def __post_init__(self) -> None:
         names = [trial.name for trial in self.trials]
         if len(set(names)) != len(names):
-            raise ValueError(f"study {self.name!r} has several trials of one name, or one seed twice")
+            raise ValueError(
+                f"study {self.name!r} has several trials of the same name, or the same seed twice"
+            )
         if not names:
-            raise ValueError(f"study {self.name!r} has no trials; it needs an arm and a seed")
+            raise ValueError(f"study {self.name!r} has no trials; it needs at least one arm and one seed")
         levels = {arm.factors[self.factor] for arm in self.arms}
         if self.baseline is not None and self.baseline not in levels:
-            raise ValueError(f"the baseline {self.baseline!r} is none of the levels {sorted(levels)}")
+            raise ValueError(f"the baseline {self.baseline!r} is not one of the levels {sorted(levels)}")
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -108,72 +111,74 @@ class Study:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
-        content = {name: getattr(self, name) for name in _PLAIN}
+        """Returns the study as plain JSON values."""
+        content = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         arms = [{**vars(arm), "config": arm.config.to_json()} for arm in self.arms]
         trials = [{"name": t.name, "label": t.label, "factors": t.factors} for t in self.trials]
         return json.loads(json.dumps({**content, "arms": arms, "trials": trials}))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Study":
-        """Reads what `to_json` gave."""
+        """Returns the study that `to_json` wrote."""
         arms = [Arm(**{**arm, "config": TrainConfig.from_json(arm["config"])}) for arm in values["arms"]]
-        plain = {name: values[name] for name in _PLAIN}
+        plain = {name: values[name] for name in _PLAIN_FIELDS}
         return cls(**{**plain, "arms": tuple(arms), "seeds": tuple(values["seeds"])})
 
 
-_PLAIN = ("name", "question", "factor", "baseline", "ordered", "seeds", "command", "target", "keep")
+_PLAIN_FIELDS = ("name", "question", "factor", "baseline", "ordered", "seeds", "command", "target", "keep")
 
 
 def read_study(folder: Path) -> Study:
-    """The study that a folder is of.
+    """Returns the study of a folder.
 
     Raises:
-        FileNotFoundError: If it is no folder of a study.
-        ValueError: If what it says cannot be read.
+        FileNotFoundError: If the folder has no `study.json`.
+        ValueError: If `study.json` is damaged or was written by an incompatible version.
     """
-    path = folder / FILE
+    path = folder / workdir_files.STUDY
     try:
         return Study.from_json(json.loads(path.read_bytes()))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a study that this version can read: {error}") from error
 
 
-def begin(study: Study, folder: Path) -> None:
-    """Makes a folder that of a study, or goes on with it; a study may gain arms and seeds.
+def create_study_folder(study: Study, folder: Path) -> None:
+    """Creates the folder of a study, or adds new arms and seeds to the folder of an existing one.
 
     Raises:
-        ValueError: If the folder belongs to another study, or to one whose runs are other ones: what differs
-            is named.
-        OSError: If it cannot be written.
+        ValueError: If the folder belongs to a training run, to another study, or to this study with other
+            runs. The message names the differences.
+        OSError: If the folder is not writable.
     """
     check_place(study.arms[0].config, folder)
     if (folder / workdir_files.CONFIG).exists():
         raise ValueError(f"{folder} is the folder of a training run; choose another with --workdir")
-    if (folder / FILE).exists():
+    if (folder / workdir_files.STUDY).exists():
         _check_same(read_study(folder), study, folder)
-    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
-    write_text(folder / FILE, json.dumps(study.to_json(), indent=1))
+    (folder / workdir_files.TRIALS).mkdir(parents=True, exist_ok=True)
+    write_text(folder / workdir_files.STUDY, json.dumps(study.to_json(), indent=1))
 
 
-def _check_same(begun: Study, given: Study, folder: Path) -> None:
-    if (begun.name, begun.factor) != (given.name, given.factor):
-        raise ValueError(f"{folder} is the folder of the study {begun.name!r}; choose another with --workdir")
-    now = {trial.name: trial for trial in given.trials}
-    gone = [trial.name for trial in begun.trials if trial.name not in now]
-    if gone:
+def _check_same(existing: Study, study: Study, folder: Path) -> None:
+    if (existing.name, existing.factor) != (study.name, study.factor):
         raise ValueError(
-            f"{folder} was begun with {len(begun.trials)} trials, of which this study lacks {_few(gone)}; "
-            "arms and seeds may be added, not taken away"
+            f"{folder} is the folder of the study {existing.name!r}; choose another with --workdir"
         )
-    for trial in begun.trials:
-        if changes := differences(trial.config, now[trial.name].config):
+    trials = {trial.name: trial for trial in study.trials}
+    missing = [trial.name for trial in existing.trials if trial.name not in trials]
+    if missing:
+        raise ValueError(
+            f"{folder} has {len(existing.trials)} trials, and this study lacks {_first_names(missing)}; "
+            "arms and seeds may be added, not removed"
+        )
+    for trial in existing.trials:
+        if changes := differences(trial.config, trials[trial.name].config):
             raise ValueError(
-                f"{folder} was begun with other runs: in {trial.name}, {'; '.join(changes[:5])}. "
+                f"{folder} was created with other runs: in {trial.name}, {'; '.join(changes[:5])}. "
                 "Use another folder."
             )
 
 
-def _few(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

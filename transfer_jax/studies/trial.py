@@ -1,4 +1,4 @@
-"""One run of a study, and the row that it gives to the table."""
+"""One run of a study, and its row of the table."""
 
 import dataclasses
 import functools
@@ -25,51 +25,51 @@ from transfer_jax.runs import PhaseResult, Result, fit
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.studies.shared_phases import start_from_shared
+from transfer_jax.studies.shared_phases import copy_shared_phases
 from transfer_jax.studies.study import Trial
 from transfer_jax.training.run import batch_size, expected_input
 
-ROW = "row.json"
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
-_HEAVY = ("checkpoints", "model", "features")
+_DELETED = (workdir_files.CHECKPOINTS, workdir_files.MODEL, workdir_files.FEATURES)
 
 
-def run_trial(trial: Trial, folder: Path, shared: Path, progress: Progress, *, keep: bool) -> dict[str, Any]:
-    """Trains a trial, or goes on with it, and writes `row.json`; a trial that has one is not repeated.
+def run_trial(trial: Trial, workdir: Path, shared: Path, progress: Progress, *, keep: bool) -> dict[str, Any]:
+    """Trains or resumes a trial and writes its `row.json`; a trial that has one is not repeated.
 
     Args:
         trial: The trial.
-        folder: Its own.
-        shared: That of what trials have in common; see `start_from_shared`.
-        progress: Where to report to.
-        keep: Whether to keep its model and checkpoints.
+        workdir: The workdir of the trial.
+        shared: The folder with the runs of shared phases; see `copy_shared_phases`.
+        progress: The receiver of progress reports.
+        keep: Whether to keep the model and checkpoints of the trial.
 
     Returns:
-        The row.
+        The row of the trial; see `result_row`.
     """
-    path = folder / ROW
+    path = workdir / workdir_files.TRIAL_ROW
     if not path.exists():
-        start_from_shared(trial.config, folder, shared, progress)
-        result = fit(trial.config, folder, progress=progress)
-        row = {"trial": trial.name, "label": trial.label, **trial.factors, **row_of(result)}
+        copy_shared_phases(trial.config, workdir, shared, progress)
+        result = fit(trial.config, workdir, progress=progress)
+        row = {"trial": trial.name, "label": trial.label, **trial.factors, **result_row(result)}
         write_text(path, json.dumps(row, indent=1))
     if not keep:
-        tidy(folder)
+        delete_training_files(workdir)
     return json.loads(path.read_bytes())
 
 
-def tidy(folder: Path) -> None:
-    """Deletes what a finished trial does not need any more."""
-    for name in _HEAVY:
-        shutil.rmtree(folder / name, ignore_errors=True)
+def delete_training_files(workdir: Path) -> None:
+    """Deletes the checkpoints, the model and the cached features of a finished trial."""
+    for name in _DELETED:
+        shutil.rmtree(workdir / name, ignore_errors=True)
 
 
-def row_of(result: Result) -> dict[str, Any]:
-    """What a finished run says: its scores, its cost, and the cost to come to each of its evaluations.
+def result_row(result: Result) -> dict[str, Any]:
+    """Returns the scores and the cost of a finished run.
 
-    `operations` are two for each multiply-add of convolutions and matrix products: of all training steps, and
-    of the frozen prefix, once over the images where its features are cached. `operations_uncached` are those
-    of the same steps on images. `curve` has an entry for each evaluation.
+    `operations` counts two operations for each multiply-add of convolutions and matrix products: those of all
+    training steps, and those of the frozen prefix, once over the images where its features are cached.
+    `operations_uncached` counts the same steps trained on images. `curve` has an entry for each evaluation,
+    with the cost up to it.
     """
     config, folder = read_config(result.workdir), result.workdir
     predictions = read_predictions(folder / workdir_files.PREDICTIONS)
@@ -94,7 +94,7 @@ def row_of(result: Result) -> dict[str, Any]:
         "training_images": images,
         "trainable_parameters": max(phase.trainable_parameters for phase in result.phases),
         "optimizer_bytes": max(phase.optimizer_bytes for phase in result.phases),
-        "operations": _once(costs) + sum(cost.steps for cost in costs),
+        "operations": _extraction_operations(costs) + sum(cost.steps for cost in costs),
         "operations_uncached": sum(cost.uncached for cost in costs),
         "extract_seconds": sum(phase.extract_seconds for phase in result.phases),
         "compile_seconds": sum(phase.compile_seconds for phase in result.phases),
@@ -107,13 +107,13 @@ def row_of(result: Result) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Cost:
-    """Operations of a phase.
+    """The operations of a phase.
 
     Attributes:
-        boundary: Where its features are cached; None if it trains on images.
-        extraction: Of the frozen prefix over all images once.
-        steps: Of its steps.
-        uncached: Of its steps, if they ran on images.
+        boundary: The boundary whose features are cached; None if the phase trains on images.
+        extraction: The operations of the frozen prefix, once over all images.
+        steps: The operations of the training steps.
+        uncached: The operations of the same steps if they ran on images.
     """
 
     boundary: str | None
@@ -123,7 +123,7 @@ class _Cost:
 
 
 def _cost(config: TrainConfig, planned: Phase, phase: PhaseResult, count: int, images: int) -> _Cost:
-    """What a phase of so many steps costs that trains on so many images."""
+    """Returns the operations of a phase that trains for `count` steps on `images` images."""
     steps = count * (phase.step_flops or 0)
     if phase.boundary is None:
         return _Cost(None, 0, steps, steps)
@@ -133,14 +133,14 @@ def _cost(config: TrainConfig, planned: Phase, phase: PhaseResult, count: int, i
     return _Cost(phase.boundary, extraction, steps, steps + count * batch_size(config, images) * image)
 
 
-def _once(costs: list[_Cost]) -> int:
-    """Operations of extractions, each boundary counted once."""
+def _extraction_operations(costs: list[_Cost]) -> int:
+    """Returns the operations of all extractions; each boundary counts once."""
     return sum({cost.boundary: cost.extraction for cost in costs}.values())
 
 
 @functools.lru_cache
 def prefix_multiply_adds(name: str, image_size: int, boundary: str) -> int:
-    """Multiply-adds of one image's forward pass through a network up to a boundary."""
+    """Returns the multiply-adds of one image's forward pass through a network up to a boundary."""
     model = create_model(name, 2, image_size=image_size, abstract_backbone=True, abstract_head=True)
     model.eval()
     graphdef, params, stats = split(model)
@@ -153,11 +153,11 @@ def prefix_multiply_adds(name: str, image_size: int, boundary: str) -> int:
 
 
 def _curve(result: Result, costs: list[_Cost], lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What each evaluation saw, and what it had cost to come there, evaluating left aside."""
-    operations, seconds, begun = 0, 0.0, set()
+    """Yields the accuracy of each evaluation and the cost up to it, without the cost of evaluations."""
+    operations, seconds, extracted = 0, 0.0, set()
     for phase, cost in zip(result.phases, costs, strict=True):
-        operations += 0 if cost.boundary in begun else cost.extraction
-        begun.add(cost.boundary)
+        operations += 0 if cost.boundary in extracted else cost.extraction
+        extracted.add(cost.boundary)
         seconds += phase.extract_seconds + phase.compile_seconds
         found = [line for line in lines if line["kind"] == "evaluation" and line["phase"] == phase.name]
         epochs = max(line["epoch"] for line in found)

@@ -1,6 +1,6 @@
 import pytest
 
-from transfer_jax.report.page.charts import confusion, curves, heat_map, span_of
+from transfer_jax.report.page.charts import color_limits, confusion, curves, heat_map
 from transfer_jax.report.page.elements import Column
 
 
@@ -16,7 +16,7 @@ from transfer_jax.report.page.elements import Column
     ],
 )
 def test_colours_span_what_is_there(values, log, limits):
-    assert span_of(values, log=log) == pytest.approx(limits)
+    assert color_limits(values, log=log) == pytest.approx(limits)
 
 
 def test_a_heat_map_leaves_out_what_a_logarithm_cannot_show():

@@ -5,11 +5,11 @@ import pytest
 from transfer_jax.report.page.comparison_page import (
     comparison_page,
     distinct_names,
-    flattened,
+    flatten,
     write_comparison,
 )
 from transfer_jax.report.page.elements import Link, Table, Text
-from transfer_jax.report.page.run_files import Record
+from transfer_jax.report.page.run_files import RunFiles
 
 
 def section(page, title: str) -> list:
@@ -29,8 +29,8 @@ def test_names_tell_runs_apart(paths, names):
 
 
 def test_only_what_differs_is_listed(make_run, tmp_path):
-    records = [Record.of(make_run(tmp_path / f"{size}", batch_size=size)) for size in (16, 32)]
-    page = comparison_page(records, tmp_path)
+    runs = [RunFiles.from_workdir(make_run(tmp_path / f"{size}", batch_size=size)) for size in (16, 32)]
+    page = comparison_page(runs, tmp_path)
     (table,) = section(page, "What differs")
     assert [column.name for column in table.columns] == ["run", "batch_size"]
     assert [[*row] for row in table.rows] == [["16", "16"], ["32", "32"]]
@@ -38,30 +38,30 @@ def test_only_what_differs_is_listed(make_run, tmp_path):
 
 
 def test_runs_of_other_splits_are_not_compared_silently(make_run, tmp_path):
-    records = [Record.of(make_run(tmp_path / f"{seed}", seed=seed)) for seed in (0, 1)]
-    said = section(comparison_page(records, tmp_path), "Scores")[0].paragraphs[1]
+    runs = [RunFiles.from_workdir(make_run(tmp_path / f"{seed}", seed=seed)) for seed in (0, 1)]
+    said = section(comparison_page(runs, tmp_path), "Scores")[0].paragraphs[1]
     assert said == "They were not scored on the same images: seed differs between them."
 
 
 def test_runs_with_equal_configs(make_run, tmp_path):
-    records = [Record.of(make_run(tmp_path / name)) for name in ("one", "two")]
-    assert section(comparison_page(records, tmp_path), "What differs") == [
+    runs = [RunFiles.from_workdir(make_run(tmp_path / name)) for name in ("one", "two")]
+    assert section(comparison_page(runs, tmp_path), "What differs") == [
         Text(["The configs of all runs are the same."])
     ]
 
 
 def test_scores_lead_to_reports(make_run, tmp_path):
-    records = [Record.of(make_run(tmp_path / "runs" / name)) for name in ("one", "two")]
+    runs = [RunFiles.from_workdir(make_run(tmp_path / "runs" / name)) for name in ("one", "two")]
     (tmp_path / "runs" / "two" / "report.html").write_text("")
-    table = section(comparison_page(records, tmp_path / "pages"), "Scores")[1]
+    table = section(comparison_page(runs, tmp_path / "pages"), "Scores")[1]
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["one", Link("two", "../runs/two/report.html")]
-    assert [row[4] for row in table.rows] == [record.scores["accuracy"] for record in records]
+    assert [row[4] for row in table.rows] == [run.scores["accuracy"] for run in runs]
 
 
 def test_runs_that_have_just_begun(make_run, tmp_path):
-    records = [Record.of(make_run(tmp_path / name, epochs=0)) for name in ("one", "two")]
-    page = comparison_page(records, tmp_path)
+    runs = [RunFiles.from_workdir(make_run(tmp_path / name, epochs=0)) for name in ("one", "two")]
+    page = comparison_page(runs, tmp_path)
     assert [each.title for each in page.sections] == ["Scores", "Schedules", "What differs"]
 
 
@@ -73,4 +73,4 @@ def test_a_run_given_twice_is_refused(make_run, tmp_path):
 
 def test_nested_values_have_dotted_names():
     values = {"a": 1, "b": {"c": [2, {"d": 3}], "e": []}}
-    assert list(flattened(values)) == [("a", 1), ("b.c.0", 2), ("b.c.1.d", 3), ("b.e", [])]
+    assert list(flatten(values)) == [("a", 1), ("b.c.0", 2), ("b.c.1.d", 3), ("b.e", [])]

@@ -1,10 +1,12 @@
 import json
 
-from transfer_jax.report.page.elements import Column, Section, finite
+from transfer_jax.report.page.elements import Column, Section, replace_nonfinite
 
 
 def test_what_json_has_no_words_for_becomes_none():
-    found = finite({"a": float("inf"), "b": (1.5, float("nan"), {"c": -float("inf")}), "d": "nan", "e": 2})
+    found = replace_nonfinite(
+        {"a": float("inf"), "b": (1.5, float("nan"), {"c": -float("inf")}), "d": "nan", "e": 2}
+    )
     assert json.loads(json.dumps(found, allow_nan=False)) == {
         "a": None,
         "b": [1.5, None, {"c": None}],

@@ -1,6 +1,6 @@
 import pytest
 
-from transfer_jax.report.page.formats import listed, operations, rate, seconds, size, written
+from transfer_jax.report.page.formats import format_cell, join_names, operations, rate, seconds, size
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_rates(value, text):
     ],
 )
 def test_cells(value, form, text):
-    assert written(value, form) == text
+    assert format_cell(value, form) == text
 
 
 @pytest.mark.parametrize(
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_lists(names, text):
-    assert listed(names) == text
+    assert join_names(names) == text

@@ -1,7 +1,7 @@
 import pytest
 
-from transfer_jax.report.page.elements import Chart, Charts, Code, Pictures, Table
-from transfer_jax.report.page.run_files import Record
+from transfer_jax.report.page.elements import Chart, Charts, Code, Images, Table
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.run_page import run_page, write_run_report
 
 ALWAYS = ["Asked and answered", "Schedule", "Curves", "Classes", "Mistakes"]
@@ -9,12 +9,12 @@ DIAGNOSED = ["Calibration", "Groups", "By depth", "Where it looks"]
 LAST = ["Time", "What stayed frozen", "To repeat it"]
 
 
-def parts_of(record: Record, title: str) -> list:
-    return next(list(section.parts) for section in run_page(record).sections if section.title == title)
+def parts_of(run: RunFiles, title: str) -> list:
+    return next(list(section.parts) for section in run_page(run).sections if section.title == title)
 
 
-def charts_of(record: Record, title: str) -> dict[str, Chart]:
-    charts = (each for part in parts_of(record, title) if isinstance(part, Charts) for each in part.charts)
+def charts_of(run: RunFiles, title: str) -> dict[str, Chart]:
+    charts = (each for part in parts_of(run, title) if isinstance(part, Charts) for each in part.charts)
     return {chart.title: chart for chart in charts}
 
 
@@ -28,7 +28,7 @@ def charts_of(record: Record, title: str) -> dict[str, Chart]:
     ],
 )
 def test_a_section_is_there_if_its_files_are(make_run, tmp_path, settings, sections):
-    page = run_page(Record.of(make_run(tmp_path, **settings)))
+    page = run_page(RunFiles.from_workdir(make_run(tmp_path, **settings)))
     assert [section.title for section in page.sections] == sections
 
 
@@ -41,26 +41,26 @@ def test_names_are_no_markup(make_run, tmp_path):
 
 
 def test_the_schedule_planned_and_carried_out(make_run, tmp_path):
-    record = Record.of(make_run(tmp_path))
-    charts = charts_of(record, "Schedule")
+    run = RunFiles.from_workdir(make_run(tmp_path))
+    charts = charts_of(run, "Schedule")
     assert list(charts) == ["Planned", "Carried out"]
     cells = charts["Planned"].spec["data"]["values"]
     assert {cell["block"] for cell in cells} == {"head", "top", "blocks.11"}
     assert len(cells) == 10 + 4 + 4
     assert charts["Carried out"].table.rows[-1][0] == "stem"
     assert set(charts["Carried out"].table.rows[-1][1:]) == {"frozen"}
-    assert "as planned" in parts_of(record, "Schedule")[1].paragraphs[0]
+    assert "as planned" in parts_of(run, "Schedule")[1].paragraphs[0]
 
 
 def test_another_schedule_than_planned_is_said(make_run, tmp_path):
     workdir = make_run(tmp_path)
     log = workdir / "metrics.jsonl"
     log.write_text(log.read_text().replace('"top": 0.0005', '"top": 0.0'))
-    assert "differs from the plan" in parts_of(Record.of(workdir), "Schedule")[1].paragraphs[0]
+    assert "differs from the plan" in parts_of(RunFiles.from_workdir(workdir), "Schedule")[1].paragraphs[0]
 
 
 def test_curves_have_all_epochs_and_every_score(make_run, tmp_path):
-    charts = charts_of(Record.of(make_run(tmp_path)), "Curves")
+    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path)), "Curves")
     assert list(charts) == ["Loss", "Accuracy", "Learning rate"]
     values = charts["Loss"].spec["data"]["values"]
     assert [row["x"] for row in values if row["series"] == "training"] == [*range(1, 11)]
@@ -68,7 +68,7 @@ def test_curves_have_all_epochs_and_every_score(make_run, tmp_path):
 
 
 def test_infinite_statistics_are_left_out(make_run, tmp_path):
-    charts = charts_of(Record.of(make_run(tmp_path, diagnosed=True)), "By depth")
+    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "By depth")
     values = charts["Gradient signal to noise"].spec["data"]["values"]
     assert {row["block"] for row in values} == {"blocks.11", "top"}
     assert len(charts["Relative gradient norm"].spec["data"]["values"]) == 10 + 4 + 4
@@ -77,23 +77,25 @@ def test_infinite_statistics_are_left_out(make_run, tmp_path):
 
 
 def test_what_could_not_be_diagnosed_is_said(make_run, tmp_path):
-    *_, text = parts_of(Record.of(make_run(tmp_path, diagnosed=True)), "By depth")
+    *_, text = parts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "By depth")
     assert text.paragraphs == ["Diagnostics have no interpolation: the head is new."]
-    said, _ = parts_of(Record.of(tmp_path), "Where it looks")
+    said, _ = parts_of(RunFiles.from_workdir(tmp_path), "Where it looks")
     assert said.paragraphs[0].endswith("spoke most for the class that was named: Grad-CAM at top.")
 
 
 def test_mistakes_are_shown(make_run, tmp_path):
-    _, pictures = parts_of(Record.of(make_run(tmp_path)), "Mistakes")
-    assert isinstance(pictures, Pictures)
-    assert len(pictures.pictures) == 4
-    assert pictures.pictures[0].source.startswith("data:image/jpeg;base64,")
-    assert pictures.pictures[0].lines[1] == "91.0% sure"
+    _, images = parts_of(RunFiles.from_workdir(make_run(tmp_path)), "Mistakes")
+    assert isinstance(images, Images)
+    assert len(images.images) == 4
+    assert images.images[0].source.startswith("data:image/jpeg;base64,")
+    assert images.images[0].lines[1] == "91.0% sure"
 
 
 def test_how_to_repeat_it(make_run, tmp_path):
     workdir = make_run(tmp_path / "toy")
-    codes = [part for part in parts_of(Record.of(workdir), "To repeat it") if isinstance(part, Code)]
+    codes = [
+        part for part in parts_of(RunFiles.from_workdir(workdir), "To repeat it") if isinstance(part, Code)
+    ]
     assert codes[0].text == "transfer-jax train 'my toys.py' --seed 0"
     assert codes[1].text == f"transfer-jax train {workdir}/config.json --workdir {workdir}-again"
 
@@ -102,7 +104,7 @@ def test_images_given_from_python_are_said_to_be(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "environment.json"
     path.write_text(path.read_text().replace('"images_given": false', '"images_given": true'))
-    _, call, *_ = parts_of(Record.of(workdir), "To repeat it")
+    _, call, *_ = parts_of(RunFiles.from_workdir(workdir), "To repeat it")
     assert "dataset=images" in call.text
     compile(call.text, "repeat.py", "exec")
 
@@ -111,7 +113,7 @@ def test_a_changed_block_is_shouted(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "certificates" / "01-head.json"
     path.write_text(path.read_text().replace("ab" * 32, "cd" * 32, 1))
-    text, table = parts_of(Record.of(workdir), "What stayed frozen")
+    text, table = parts_of(RunFiles.from_workdir(workdir), "What stayed frozen")
     assert text.paragraphs[0].startswith("NOT all")
     assert isinstance(table, Table)
     assert [row[-1] for row in table.rows] == [False, True]

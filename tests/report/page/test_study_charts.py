@@ -1,7 +1,7 @@
 import pytest
 
 from transfer_jax.report.page.study_charts import front_names, level_chart, pareto_chart, pareto_front
-from transfer_jax.report.page.study_files import Results
+from transfer_jax.report.page.study_files import StudyFiles
 
 
 @pytest.mark.parametrize(
@@ -27,16 +27,16 @@ def test_names_do_not_lie_on_each_other():
 
 
 def test_every_seed_is_a_point(make_study, tmp_path):
-    results = Results(make_study(tmp_path))
-    chart = level_chart(results, "accuracy", "Accuracy", "On toys.")
+    files = StudyFiles(make_study(tmp_path))
+    chart = level_chart(files, "accuracy", "Accuracy", "On toys.")
     assert chart is not None
     assert len(chart.spec["layer"][0]["data"]["values"]) == 15
     assert len(chart.table.rows) == 5
-    assert level_chart(results, "nothing", "Nothing", "") is None
+    assert level_chart(files, "nothing", "Nothing", "") is None
 
 
 def test_the_front_is_marked(make_study, tmp_path):
-    chart = pareto_chart(Results(make_study(tmp_path)), "operations")
+    chart = pareto_chart(StudyFiles(make_study(tmp_path)), "operations")
     assert chart is not None
     means = [row["mean"] for row in chart.spec["data"]["values"]]
     on_front = [row["front"] for row in chart.spec["data"]["values"]]

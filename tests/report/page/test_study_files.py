@@ -1,35 +1,35 @@
 import pytest
 
-from transfer_jax.report.page.study_files import Results, worded
+from transfer_jax.report.page.study_files import StudyFiles, display_name
 
 
 def test_means_have_the_intervals_of_the_answer(make_study, tmp_path):
-    results = Results(make_study(tmp_path))
-    means = results.means("accuracy")
+    files = StudyFiles(make_study(tmp_path))
+    means = files.means("accuracy")
     assert [row["level"] for row in means] == ["head", "top", "blocks.11", "blocks.1", "stem"]
-    for row, level in zip(means, results.answer["levels"], strict=True):
+    for row, level in zip(means, files.analysis["levels"], strict=True):
         assert row["n"] == 3
         assert row["mean"] == pytest.approx(level["accuracy"]["mean"])
         assert (row["low"], row["high"]) == (level["accuracy"]["low"], level["accuracy"]["high"])
 
 
 def test_a_study_under_way_has_means_without_intervals(make_study, tmp_path):
-    results = Results(make_study(tmp_path, done=4))
-    assert [(row["level"], row["n"], row["low"]) for row in results.means("accuracy")] == [
+    files = StudyFiles(make_study(tmp_path, done=4))
+    assert [(row["level"], row["n"], row["low"]) for row in files.means("accuracy")] == [
         ("head", 3, None),
         ("top", 1, None),
     ]
-    assert results.means("nothing") == []
+    assert files.means("nothing") == []
 
 
 def test_the_overfit_gap_is_training_less_held_out(make_study, tmp_path):
-    for row in Results(make_study(tmp_path)).rows:
+    for row in StudyFiles(make_study(tmp_path)).rows:
         assert row["overfit_gap"] == pytest.approx(row["depth"] / 20)
 
 
 def test_a_study_that_has_just_begun(make_study, tmp_path):
-    results = Results(make_study(tmp_path, done=0))
-    assert (results.rows, results.answer, len(results.labels)) == ([], {}, 5)
+    files = StudyFiles(make_study(tmp_path, done=0))
+    assert (files.rows, files.analysis, len(files.labels)) == ([], {}, 5)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_study_that_has_just_begun(make_study, tmp_path):
     ],
 )
 def test_columns_have_names_for_people(name, words):
-    assert worded(name) == words
+    assert display_name(name) == words

@@ -22,7 +22,7 @@ def test_metrics_settings_and_pictures_can_be_read_back(workdir, config, picture
     tracker = open_run(workdir, config, None)
     tracker.log(3, {"train/loss": 0.5, "evaluation/per_class/a (b)/f1": 0.75})
     tracker.log(6, {"train/loss": 0.125, **{f"train/rates/{index}": 1.0 * index for index in range(300)}})
-    tracker.picture(6, picture)
+    tracker.log_image(6, picture)
     tracker.close(finished=True)
     client = mlflow.MlflowClient()
     run = client.get_run(tracker.id)

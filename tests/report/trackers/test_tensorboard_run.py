@@ -39,7 +39,7 @@ def test_scalars_config_and_pictures_can_be_read_back(workdir, config, picture):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert events(workdir)["train/loss"] == [(3, 0.5), (6, 0.125)]
-    tracker.picture(6, picture)
+    tracker.log_image(6, picture)
     tracker.close(finished=True)
     found = events(workdir)
     assert found["train/rates/head"] == [(3, 0.25)]

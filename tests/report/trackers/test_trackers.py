@@ -18,7 +18,7 @@ class Book:
     def log(self, step, values):
         self.told.append((self.id, step, dict(values)))
 
-    def picture(self, step, path):
+    def log_image(self, step, path):
         self.told.append((self.id, step, path.name))
 
     def close(self, *, finished):
@@ -95,7 +95,7 @@ def test_a_run_that_goes_on_is_told_on_and_nothing_twice(tmp_path, books):
     log = MetricsLog(path, trackers=Trackers(["a"], tmp_path, {}))
     for step in (1, 2, 3):
         log.write(step, "train", loss=float(step))
-    log = MetricsLog(path, resume_step=1, trackers=Trackers(["a"], tmp_path, {}, begun=True))
+    log = MetricsLog(path, resume_step=1, trackers=Trackers(["a"], tmp_path, {}, resumed=True))
     for step in (2, 3, 4):
         log.write(step, "train", loss=float(step))
     log.write(3, "evaluation", accuracy=0.5)
@@ -112,7 +112,7 @@ def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path, books):
     for step in (1, 2, 3):
         log.write(step, "train", loss=float(step))
     books.clear()
-    log = MetricsLog(path, resume_step=2, trackers=Trackers(["a", "b"], tmp_path, {}, begun=True))
+    log = MetricsLog(path, resume_step=2, trackers=Trackers(["a", "b"], tmp_path, {}, resumed=True))
     log.write(3, "train", loss=3.0)
     log.write(4, "train", loss=4.0)
     assert [(id, step) for id, step, _ in books] == [("b1", 1), ("b1", 2), ("b1", 3), ("a1", 4), ("b1", 4)]
@@ -144,7 +144,7 @@ def test_one_that_cannot_be_reached_stops_a_run_at_its_start_only(tmp_path, book
     with pytest.raises(ConnectionError, match="the tracker 'far' cannot be opened: no answer"):
         Trackers(["far"], tmp_path, {})
     assert not list(tmp_path.iterdir())
-    Trackers(["far", "a"], tmp_path, {}, begun=True).line({"step": 1, "kind": "train", "loss": 1.0})
+    Trackers(["far", "a"], tmp_path, {}, resumed=True).line({"step": 1, "kind": "train", "loss": 1.0})
     assert books == [("a1", 1, {"train/loss": 1.0})]
     assert len(caplog.records) == 1
 

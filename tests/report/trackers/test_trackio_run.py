@@ -23,7 +23,7 @@ def test_a_run_is_told_and_goes_on(workdir, config, picture, capsys):
     first.close(finished=False)
     second = open_run(workdir, config, first.id)
     second.log(2, {"train/loss": 0.5, "train/accuracy": 0.75})
-    second.picture(2, picture)
+    second.log_image(2, picture)
     second.close(finished=True)
     assert first.id == second.id
     assert first.id.startswith("cells-")

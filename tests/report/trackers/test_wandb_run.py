@@ -59,7 +59,7 @@ def test_what_is_to_be_sent(workdir, config, picture):
     tracker.log(3, {"train/loss": 0.5})
     tracker.log(6, {"train/loss": 0.125})
     tracker.log(6, {"evaluation/accuracy": 0.75})
-    tracker.picture(6, picture)
+    tracker.log_image(6, picture)
     tracker.close(finished=True)
     finished(workdir, 1)
     rows = [

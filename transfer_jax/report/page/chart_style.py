@@ -1,4 +1,4 @@
-"""What all charts share: the theme, colours, shapes and dashes, axes, hints, and the table beneath.
+"""What all charts share: the theme, colours, shapes and dashes, axes, tooltips, and the table beneath.
 
 Colours are variables of `templates/style.css`, so that one drawing suits a light page, a dark one and paper.
 """
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.elements import Chart, Column, Format, Table, finite
+from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
 
 INK, MUTED, LINE, FROZEN, HEAT = (f"var(--{name})" for name in ("ink", "muted", "line", "frozen", "heat"))
 COLOURS = tuple(f"var(--c{index})" for index in range(1, 9))
@@ -75,7 +75,7 @@ def chart(
     table = table or Table(
         title, list(columns.values()), [[row.get(field) for field in columns] for row in rows]
     )
-    values = finite([{field: row.get(field) for field in row} for row in rows])
+    values = replace_nonfinite([{field: row.get(field) for field in row} for row in rows])
     full = {"width": "container", "height": HEIGHT, "data": {"values": values}, **spec}
     return Chart(title, about, full, table, wide)
 
@@ -86,7 +86,7 @@ def axis(field: str, title: str | None, form: Format = "number", **more: Any) ->
     return {"field": field, "type": "quantitative", "title": title, "axis": looks.get(form, {}), **more}
 
 
-def hints(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
     """What is told of a mark under the pointer."""
     return [
         {

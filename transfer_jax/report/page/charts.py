@@ -13,11 +13,11 @@ from transfer_jax.report.page.chart_style import (
     axis,
     by_series,
     chart,
-    hints,
+    tooltips,
 )
-from transfer_jax.report.page.elements import Chart, Column, Format, Table, finite
+from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
 
-MOST_COLUMNS = 150
+MAX_COLUMNS = 150
 """More epochs than that share columns of a heat map."""
 
 _COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
@@ -68,7 +68,7 @@ def curves(
             "encoding": {
                 **{name: marks[name] for name in ("color", "shape")},
                 "opacity": _picked("pick"),
-                "tooltip": hints(columns),
+                "tooltip": tooltips(columns),
             },
         },
     ]
@@ -154,12 +154,14 @@ def heat_map(
         log: Whether the colours are on a logarithmic scale.
         table: The figures; a row a cell, if not given.
     """
-    rows = finite([row for row in rows if row["value"] is not None and (row["value"] > 0 or not log)])
+    rows = replace_nonfinite(
+        [row for row in rows if row["value"] is not None and (row["value"] > 0 or not log)]
+    )
     rows = [row for row in rows if row["value"] is not None]
     last = max([row["last"] for row in rows] + [span["last"] for span in spans], default=1)
     columns = {"block": Column("block"), "first": Column(f"from {x}", "count")}
     columns |= {"last": Column(f"to {x}", "count"), "value": value}
-    low, high = limits or span_of([row["value"] for row in rows], log=log)
+    low, high = limits or color_limits([row["value"] for row in rows], log=log)
     colour = {"scheme": "viridis", "domain": [low, high], "clamp": True, **({"type": "log"} if log else {})}
     legend = {"gradientLength": 180, "gradientThickness": 10, "titleOrient": "left", "tickCount": 3}
     legend |= {"format": _COLOUR_NUMBER.get(value.format, ".2~g"), "orient": "bottom"}
@@ -177,7 +179,7 @@ def heat_map(
                 "scale": {"domain": list(reversed(blocks))},
             },
             "color": axis("value", named, scale=colour, legend=legend),
-            "tooltip": hints(columns),
+            "tooltip": tooltips(columns),
         },
     }
     del cells["encoding"]["color"]["axis"]
@@ -189,7 +191,7 @@ def heat_map(
     return chart(title, about, rows, columns, spec, table=table)
 
 
-def span_of(values: Sequence[float], *, log: bool) -> tuple[float, float]:
+def color_limits(values: Sequence[float], *, log: bool) -> tuple[float, float]:
     """Limits for colours: on a logarithmic scale not below a ten-thousandth of the highest."""
     high = max(values, default=1.0)
     low = min(values, default=0.1)
@@ -225,7 +227,7 @@ def bars(
     x = axis("value", value.name, value.format)
     x["axis"] |= {"tickCount": 6}
     layer: list[dict[str, Any]] = [
-        {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": hints(columns)}}
+        {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": tooltips(columns)}}
     ]
     if shown:
         most = max((row["value"] for row in rows), default=1.0)
@@ -251,7 +253,10 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
     opacity = {"field": "share", "type": "quantitative", "legend": None}
     opacity["scale"] = {"domain": [0, 1], "range": [0.05, 0.7]}
     layer = [
-        {"mark": {"type": "rect", "color": HEAT}, "encoding": {"opacity": opacity, "tooltip": hints(columns)}}
+        {
+            "mark": {"type": "rect", "color": HEAT},
+            "encoding": {"opacity": opacity, "tooltip": tooltips(columns)},
+        }
     ]
     if len(classes) <= 20:
         layer.append(

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of parts, plain data that `templates/parts.html` knows how to show."""
+"""What a page is made of: sections of parts, plain data that `templates/elements.html` knows how to show."""
 
 import dataclasses
 import math
@@ -125,7 +125,7 @@ class Charts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Image:
     """An image with what to say of it.
 
     Attributes:
@@ -140,16 +140,16 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class Images:
     """Images side by side.
 
     Attributes:
-        pictures: The images.
+        images: The images.
         wide: Whether they are wider than high.
     """
 
-    kind: ClassVar = "pictures"
-    pictures: Sequence[Picture]
+    kind: ClassVar = "images"
+    images: Sequence[Image]
     wide: bool = False
 
 
@@ -169,7 +169,7 @@ class Code:
     folded: bool = False
 
 
-Part = Text | Tiles | Table | Chart | Charts | Pictures | Code
+Part = Text | Tiles | Table | Chart | Charts | Images | Code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,10 +205,10 @@ class Page:
     sections: Sequence[Section]
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """A JSON value without what JSON has no words for: NaN and infinities become None."""
     if isinstance(value, Mapping):
-        return {name: finite(each) for name, each in value.items()}
+        return {name: replace_nonfinite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
+        return [replace_nonfinite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

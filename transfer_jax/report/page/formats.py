@@ -63,7 +63,7 @@ _WRITTEN: dict[Format, Callable[[float], str]] = {
 }
 
 
-def written(value: Cell, form: Format) -> str:
+def format_cell(value: Cell, form: Format) -> str:
     """A cell as a table shows it; empty for what is not known."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -74,6 +74,6 @@ def written(value: Cell, form: Format) -> str:
     return _WRITTEN[form](value)
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

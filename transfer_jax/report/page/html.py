@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from transfer_jax.report.page.chart_style import CONFIG
 from transfer_jax.report.page.elements import Chart, Charts, Link, Page
-from transfer_jax.report.page.formats import written
-from transfer_jax.report.page.vega import packed_vega
+from transfer_jax.report.page.formats import format_cell
+from transfer_jax.report.page.vega import compressed_vega
 from transfer_jax.storage.atomic_write import write_text
 
 
@@ -28,7 +28,7 @@ def render(page: Page) -> str:
     return (
         _environment()
         .get_template("page.html")
-        .render(page=page, theme=CONFIG, vega=packed_vega() if drawn else "")
+        .render(page=page, theme=CONFIG, vega=compressed_vega() if drawn else "")
     )
 
 
@@ -41,7 +41,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["written"] = written
+    environment.filters["format_cell"] = format_cell
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     environment.globals["asset"] = _asset
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}

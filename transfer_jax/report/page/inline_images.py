@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 1_500_000
+MAX_BYTES = 1_500_000
 """Of all images of a section together."""
 
 _KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
-def inlined(
-    folder: Path, records: Sequence[Mapping[str, Any]], most: int = MOST_BYTES
+def inline_images(
+    folder: Path, records: Sequence[Mapping[str, Any]], most: int = MAX_BYTES
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Records that name an `image` in a folder, each with that image as a `data:` address.
 

@@ -18,7 +18,7 @@ _ASKED = ("depth", "measure")
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class RunFiles:
     """The files of a workdir; what is not there is empty.
 
     Attributes:
@@ -30,8 +30,8 @@ class Record:
     name: str
 
     @classmethod
-    def of(cls, workdir: Path, name: str | None = None) -> "Record":
-        """The record of a workdir.
+    def from_workdir(cls, workdir: Path, name: str | None = None) -> "RunFiles":
+        """The run of a workdir.
 
         Raises:
             FileNotFoundError: If the folder is not one.
@@ -64,21 +64,21 @@ class Record:
         path = self.workdir / workdir_files.METRICS
         return read_metrics(path) if path.is_file() else []
 
-    def kind(self, *kinds: str) -> list[dict[str, Any]]:
+    def lines_of_kind(self, *kinds: str) -> list[dict[str, Any]]:
         """The lines of some kinds."""
         return [line for line in self.lines if line["kind"] in kinds]
 
     @functools.cached_property
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs that were trained, of all phases."""
-        return self.kind("train")
+        return self.lines_of_kind("train")
 
     @functools.cached_property
     def evaluations(self) -> list[dict[str, Any]]:
         """The scores on the held-out images, each with the `at` epochs of the run before it."""
         counts = {(line["phase"], line["epoch"]): at for at, line in enumerate(self.epochs, 1)}
         found = []
-        for line in self.kind("evaluation"):
+        for line in self.lines_of_kind("evaluation"):
             at = counts.get((line["phase"], line["epoch"]))
             found.append({**line, "at": len(self.epochs) if at is None else at})
         return found
@@ -91,7 +91,7 @@ class Record:
     @property
     def training_scores(self) -> dict[str, Any]:
         """The last scores on the training images, without augmentation; empty if none were taken."""
-        return (self.kind("training_scores") or [{}])[-1]
+        return (self.lines_of_kind("training_scores") or [{}])[-1]
 
     @property
     def finished(self) -> bool:
@@ -127,7 +127,7 @@ class Record:
         epochs = (Epoch(x["phase"], x["epoch"], x["rates"]) for x in self.epochs)
         return Timeline(tuple(self.blocks), tuple(epochs))
 
-    def spans(self, by: str = "epoch") -> list[dict[str, Any]]:
+    def phase_spans(self, by: str = "epoch") -> list[dict[str, Any]]:
         """The phases by epochs or steps: `name`, `first` and `last`, of which the axis begins at 0."""
         found: list[dict[str, Any]] = []
         end = 0
@@ -139,7 +139,7 @@ class Record:
         return found
 
     @functools.cached_property
-    def certificates(self) -> list[dict[str, Any]]:
+    def freeze_records(self) -> list[dict[str, Any]]:
         """The proofs of what stayed frozen, a phase each."""
         return [
             read_json(path) for path in sorted((self.workdir / workdir_files.FREEZE_RECORDS).glob("*.json"))
@@ -148,22 +148,22 @@ class Record:
     @property
     def trained_parameters(self) -> int | None:
         """The most parameters that trained at a time, of the phases that are over."""
-        spans = (span for each in self.certificates for span in each["spans"])
+        spans = (span for each in self.freeze_records for span in each["spans"])
         return max((span["trained"]["parameters"] for span in spans), default=None)
 
     @property
-    def proven(self) -> bool:
+    def frozen_unchanged(self) -> bool:
         """Whether all that was frozen has the same hash before and after, in every phase that is over."""
-        spans = [span for each in self.certificates for span in each["spans"]]
+        spans = [span for each in self.freeze_records for span in each["spans"]]
         return bool(spans) and all(
             span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"] for span in spans
         )
 
     @functools.cached_property
-    def measured(self) -> dict[str, list[dict[str, Any]]]:
-        """By statistic, what was measured by block: lines with `step` and `blocks`."""
+    def block_statistics(self) -> dict[str, list[dict[str, Any]]]:
+        """By statistic, what was block_statistics by block: lines with `step` and `blocks`."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for line in self.kind(*_ASKED):
+        for line in self.lines_of_kind(*_ASKED):
             for name, values in line.items():
                 if isinstance(values, Mapping):
                     found.setdefault(name, []).append({"step": line["step"], "blocks": values})
@@ -184,7 +184,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def thinned(values: Sequence[Any], most: int) -> list[Any]:
+def thin_out(values: Sequence[Any], most: int) -> list[Any]:
     """At most so many of some values, evenly, and the last one always."""
     if len(values) <= most:
         return list(values)

@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.report.page.charts import bars, confusion
-from transfer_jax.report.page.curves import curve_charts, schedule_parts
+from transfer_jax.report.page.diagnostics_sections import (
+    block_section,
+    calibration_section,
+    group_section,
+    saliency_section,
+)
 from transfer_jax.report.page.elements import (
     Charts,
     Column,
+    Image,
+    Images,
     Page,
-    Picture,
-    Pictures,
     Section,
     Table,
     Text,
@@ -19,14 +24,12 @@ from transfer_jax.report.page.elements import (
 )
 from transfer_jax.report.page.formats import count, percent, seconds
 from transfer_jax.report.page.html import write_page
-from transfer_jax.report.page.inline_images import inlined
-from transfer_jax.report.page.per_block import calibration_section, depth_section, group_section, map_section
-from transfer_jax.report.page.reproduce import origin_section
-from transfer_jax.report.page.run_files import Record
-from transfer_jax.report.page.summary import sentences
+from transfer_jax.report.page.inline_images import inline_images
+from transfer_jax.report.page.reproduce_section import reproduce_section
+from transfer_jax.report.page.run_files import RunFiles
+from transfer_jax.report.page.run_summary import run_summary
+from transfer_jax.report.page.schedule_section import curve_charts, schedule_parts
 from transfer_jax.storage import workdir_files
-
-REPORT = workdir_files.REPORT
 
 
 def write_run_report(workdir: Path, path: Path | None = None) -> Path:
@@ -40,33 +43,33 @@ def write_run_report(workdir: Path, path: Path | None = None) -> Path:
         FileNotFoundError: If the folder is not one of a run.
         ValueError: If a file in it is damaged.
     """
-    return write_page(run_page(Record.of(workdir)), path or workdir / REPORT)
+    return write_page(run_page(RunFiles.from_workdir(workdir)), path or workdir / workdir_files.REPORT)
 
 
-def run_page(record: Record) -> Page:
+def run_page(run: RunFiles) -> Page:
     """The report of a run; a section is there if its files are."""
-    config = record.config
-    state = "finished" if record.finished else "not finished"
+    config = run.config
+    state = "finished" if run.finished else "not finished"
     sections = [
-        Section("Asked and answered", [Text(sentences(record), lead=True), *_tiles(record)]),
-        _schedule(record),
-        _curves(record),
-        _classes(record),
-        _mistakes(record),
-        calibration_section(record),
-        group_section(record),
-        depth_section(record),
-        map_section(record),
-        _time(record),
-        _frozen(record),
-        origin_section(record),
+        Section("Asked and answered", [Text(run_summary(run), lead=True), *_tiles(run)]),
+        _schedule(run),
+        _curves(run),
+        _classes(run),
+        _mistakes(run),
+        calibration_section(run),
+        group_section(run),
+        block_section(run),
+        saliency_section(run),
+        _time(run),
+        _frozen(run),
+        reproduce_section(run),
     ]
     subtitle = f"A run of {config['model']} on {config['images']}, seed {config['seed']}, {state}"
-    return Page(record.name, subtitle, [section for section in sections if section and section.parts])
+    return Page(run.name, subtitle, [section for section in sections if section and section.parts])
 
 
-def _tiles(record: Record) -> list[Tiles]:
-    scores = record.scores
+def _tiles(run: RunFiles) -> list[Tiles]:
+    scores = run.scores
     if not scores:
         return []
     tiles = [Tile("accuracy", percent(scores["accuracy"]), f"of {count(scores['images'])} held-out images")]
@@ -81,10 +84,10 @@ def _tiles(record: Record) -> list[Tiles]:
     if scores.get("roc_auc") is not None:
         tiles.append(Tile("ROC AUC", f"{scores['roc_auc']:.3f}", "0.5 is chance"))
     tiles.append(Tile("log loss", f"{scores['log_loss']:.3f}", "lower is better"))
-    calibration = record.json(workdir_files.DIAGNOSTICS).get("calibration")
+    calibration = run.json(workdir_files.DIAGNOSTICS).get("calibration")
     if calibration:
         tiles.append(Tile("calibration error", percent(calibration["ece"]), "ECE, lower is better"))
-    train = record.json(workdir_files.DIAGNOSTICS).get("train") or record.training_scores
+    train = run.json(workdir_files.DIAGNOSTICS).get("train") or run.training_scores
     if train:
         gap = train["accuracy"] - scores["accuracy"]
         note = f"{percent(train['accuracy'])} on training images, less held-out"
@@ -92,17 +95,17 @@ def _tiles(record: Record) -> list[Tiles]:
     return [Tiles(tiles)]
 
 
-def _schedule(record: Record) -> Section:
-    return Section("Schedule", schedule_parts(record))
+def _schedule(run: RunFiles) -> Section:
+    return Section("Schedule", schedule_parts(run))
 
 
-def _curves(record: Record) -> Section:
-    charts = curve_charts(record)
+def _curves(run: RunFiles) -> Section:
+    charts = curve_charts(run)
     return Section("Curves", [Charts(charts)] if charts else [])
 
 
-def _classes(record: Record) -> Section | None:
-    scores = record.scores
+def _classes(run: RunFiles) -> Section | None:
+    scores = run.scores
     if not scores:
         return None
     columns = [Column("class"), Column("precision", "percent"), Column("recall", "percent")]
@@ -115,27 +118,29 @@ def _classes(record: Record) -> Section | None:
     return Section("Classes", [Charts([confusion(list(scores["per_class"]), scores["confusion"])]), table])
 
 
-def _mistakes(record: Record) -> Section | None:
-    found: list[dict[str, Any]] = record.json("mistakes/mistakes.json").get("mistakes", [])
+def _mistakes(run: RunFiles) -> Section | None:
+    found: list[dict[str, Any]] = run.json(
+        f"{workdir_files.MISCLASSIFIED}/{workdir_files.MISCLASSIFIED_LIST}"
+    ).get("mistakes", [])
     if not found:
         return None
-    pictures = [
-        Picture(
+    images = [
+        Image(
             source,
             f"Held-out image {each['name']}, a {each['label']} taken for {each['predicted']}",
             (f"{each['label']}, taken for {each['predicted']}", f"{percent(each['probability'])} sure"),
         )
-        for each, source in inlined(record.workdir / workdir_files.MISCLASSIFIED, found)
+        for each, source in inline_images(run.workdir / workdir_files.MISCLASSIFIED, found)
     ]
-    wrong = sum(map(sum, record.scores["confusion"])) - sum(
-        line[index] for index, line in enumerate(record.scores["confusion"])
+    wrong = sum(map(sum, run.scores["confusion"])) - sum(
+        line[index] for index, line in enumerate(run.scores["confusion"])
     )
     said = f"Of {count(wrong)} mistakes on held-out images, those whose true class got the least probability."
-    return Section("Mistakes", [Text([said]), Pictures(pictures)])
+    return Section("Mistakes", [Text([said]), Images(images)])
 
 
-def _time(record: Record) -> Section | None:
-    goodput = record.json(workdir_files.GOODPUT)
+def _time(run: RunFiles) -> Section | None:
+    goodput = run.json(workdir_files.GOODPUT)
     if not goodput:
         return None
     spent = {part.replace("_", " "): value for part, value in goodput["seconds"].items() if value > 0}
@@ -156,12 +161,12 @@ def _time(record: Record) -> Section | None:
     )
     verdict = goodput["verdict"]
     parts: list[Any] = [Text([f"{verdict[:1].upper()}{verdict[1:]}."]), Charts([chart])]
-    if record.phases:
-        parts.append(_phase_times(record))
+    if run.phases:
+        parts.append(_phase_times(run))
     return Section("Time", parts)
 
 
-def _phase_times(record: Record) -> Table:
+def _phase_times(run: RunFiles) -> Table:
     columns = [Column("phase"), Column("features at"), Column("rows extracted", "count")]
     columns += [Column(f"{name}", "seconds") for name in ("extract", "compile", "train")]
     columns += [Column("images a second", "count"), Column("operations a step", "operations")]
@@ -173,19 +178,19 @@ def _phase_times(record: Record) -> Table:
             phase["boundary"] or "trains on images",
             *(phase[name] for name in (*names, "step_flops", "optimizer_bytes")),
         ]
-        for phase in record.phases
+        for phase in run.phases
     ]
     return Table("What the phases took", columns, rows, sortable=False)
 
 
-def _frozen(record: Record) -> Section | None:
-    if not record.certificates:
+def _frozen(run: RunFiles) -> Section | None:
+    if not run.freeze_records:
         return None
     columns = [Column("phase"), Column("steps"), Column("trained"), Column("parameters", "count")]
     columns += [Column("frozen arrays", "count"), Column("SHA-256 before", "code"), Column("after", "code")]
     columns += [Column("same")]
     rows = []
-    for each in record.certificates:
+    for each in run.freeze_records:
         for span in each["spans"]:
             before, after = span["frozen"]["sha256_before"], span["frozen"]["sha256_after"]
             first, last = span["steps"]
@@ -194,7 +199,7 @@ def _frozen(record: Record) -> Section | None:
             rows[-1] += [before[:16], after[:16], before == after]
     said = (
         "All that was frozen, parameters and statistics, has the same SHA-256 before and after each stretch."
-        if record.proven
+        if run.frozen_unchanged
         else "NOT all that was frozen has the same SHA-256 before and after: see the table."
     )
     table = Table("Proof of what stayed frozen", columns, rows, sortable=False)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.chart_style import COLOURS, INK, MUTED, axis, by_series, chart, hints
+from transfer_jax.report.page.chart_style import COLOURS, INK, MUTED, axis, by_series, chart, tooltips
 from transfer_jax.report.page.elements import Chart, Column
-from transfer_jax.report.page.study_files import Results, column, worded
+from transfer_jax.report.page.study_files import StudyFiles, column, display_name
 
 _ENDS = [
     {"calculate": f"isValid(datum.{end}) ? datum.{end} : datum.mean", "as": name}
@@ -18,29 +18,31 @@ _ACROSS, _UP, _LETTER, _LINE = 400, 240, 7, 15
 """Pixels: of a chart of usual width, a letter, and a line."""
 
 
-def level_chart(results: Results, metric: str, title: str, about: str) -> Chart | None:
+def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart | None:
     """A figure by level: the mean with its interval, and every seed as a point; None if nobody has it."""
-    means, points = results.means(metric), results.points(metric)
+    means, points = files.means(metric), files.points(metric)
     if not means:
         return None
     form = column(metric).format
     names = list(dict.fromkeys(row["series"] for row in means))
-    columns = {"level": Column(worded(results.factor)), "n": Column("seeds", "count")}
+    columns = {"level": Column(display_name(files.factor)), "n": Column("seeds", "count")}
     if names != [""]:
         columns = {"series": Column("where"), **columns}
     columns |= {"mean": Column("mean", form), "low": Column("low", form), "high": Column("high", form)}
-    levels = list(results.labels.values())
-    across = bool(results.study.get("ordered", True))
-    place = {"field": "level", "type": "ordinal", "sort": levels, "title": worded(results.factor)}
+    levels = list(files.labels.values())
+    across = bool(files.study.get("ordered", True))
+    place = {"field": "level", "type": "ordinal", "sort": levels, "title": display_name(files.factor)}
     place |= {"scale": {"domain": levels}}
     place |= {"axis": {"labelAngle": -40, "labelOverlap": True} if across else {"labelLimit": 150}}
-    size = axis("mean", worded(metric), form, scale={"zero": False})
+    size = axis("mean", display_name(metric), form, scale={"zero": False})
     level, value = ("x", "y") if across else ("y", "x")
     marks = by_series(names)
     colour = marks["color"] if len(names) > 1 else {"value": COLOURS[0]}
     shape = {"shape": marks["shape"]} if len(names) > 1 else {}
-    seeds = hints({**{k: v for k, v in columns.items() if k in ("series", "level")}, "seed": Column("seed")})
-    seeds += hints({"value": Column(worded(metric), form)})
+    seeds = tooltips(
+        {**{k: v for k, v in columns.items() if k in ("series", "level")}, "seed": Column("seed")}
+    )
+    seeds += tooltips({"value": Column(display_name(metric), form)})
     layer: list[dict[str, Any]] = [
         {
             "data": {"values": points},
@@ -64,7 +66,7 @@ def level_chart(results: Results, metric: str, title: str, about: str) -> Chart 
         },
         {
             "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-            "encoding": {level: place, value: size, "color": colour, **shape, "tooltip": hints(columns)},
+            "encoding": {level: place, value: size, "color": colour, **shape, "tooltip": tooltips(columns)},
         },
     ]
     if across:
@@ -75,29 +77,31 @@ def level_chart(results: Results, metric: str, title: str, about: str) -> Chart 
     return chart(title, about, means, columns, spec)
 
 
-def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart | None:
+def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Chart | None:
     """The mean of a figure against what its level costs; a step line joins those that none beats in both."""
-    costs = {(row["series"], row["level"]): row["mean"] for row in results.means(cost)}
+    costs = {(row["series"], row["level"]): row["mean"] for row in files.means(cost)}
     rows = [
         {**row, "cost": costs[row["series"], row["level"]]}
-        for row in results.means(metric)
+        for row in files.means(metric)
         if costs.get((row["series"], row["level"]), 0) > 0
     ]
     if not rows:
         return None
     front = pareto_front(rows)
     form = column(metric).format
-    columns = {"level": Column(worded(results.factor)), "cost": column(cost)}
+    columns = {"level": Column(display_name(files.factor)), "cost": column(cost)}
     columns |= {"mean": column(metric), "low": Column("low", form), "high": Column("high", form)}
-    if results.others:
+    if files.others:
         columns = {"series": Column("where"), **columns}
     columns["front"] = Column("on the front")
     middle = math.sqrt(min(row["cost"] for row in rows) * max(row["cost"] for row in rows))
     named = front_names(front, rows, middle)
     rows = [{**row, "front": row in front, "named": row in named} for row in rows]
-    x = axis("cost", f"{worded(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 20})
+    x = axis(
+        "cost", f"{display_name(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 20}
+    )
     x["axis"] = {"format": ".2~s", "tickCount": 5}
-    y = axis("mean", worded(metric), form, scale={"zero": False})
+    y = axis("mean", display_name(metric), form, scale={"zero": False})
     best = {"condition": {"test": "datum.front", "value": COLOURS[1]}, "value": MUTED}
     place = {"x": x, "y": y}
     on_front = [{"filter": "datum.front"}]
@@ -121,12 +125,12 @@ def pareto_chart(results: Results, cost: str, metric: str = "accuracy") -> Chart
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-                "encoding": {**place, "color": best, "tooltip": hints(columns)},
+                "encoding": {**place, "color": best, "tooltip": tooltips(columns)},
             },
             *_names(place, middle),
         ],
     }
-    title = f"{worded(metric).capitalize()} against {worded(cost)}"
+    title = f"{display_name(metric).capitalize()} against {display_name(cost)}"
     about = "Means of the levels. Nothing that is cheaper is as good as those on the dashed line."
     return chart(title, about, rows, columns, spec)
 

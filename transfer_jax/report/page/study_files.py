@@ -1,4 +1,4 @@
-"""What a study has so far, as its folder tells: its trials, its levels, and its answer once it has one."""
+"""What a study has so far, as its folder tells: its trials, its levels, and its analysis once it has one."""
 
 import dataclasses
 import functools
@@ -8,11 +8,9 @@ from typing import Any
 
 import pyarrow.parquet
 
-from transfer_jax.report.page.elements import Column, Format, finite
+from transfer_jax.report.page.elements import Column, Format, replace_nonfinite
 from transfer_jax.report.page.run_files import read_json
 from transfer_jax.storage import workdir_files
-
-STUDY = workdir_files.STUDY
 
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_accuracy", "macro_f1"), "percent"),
@@ -46,18 +44,18 @@ _NAMES = {
 }
 
 
-def worded(name: str) -> str:
+def display_name(name: str) -> str:
     """A column's name as people say it."""
     return _NAMES.get(name) or name.removesuffix("_seconds").replace("_", " ")
 
 
 def column(name: str) -> Column:
     """The column of a figure of a trial."""
-    return Column(worded(name), FORMATS.get(name, "text"))
+    return Column(display_name(name), FORMATS.get(name, "text"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class StudyFiles:
     """The files of a study; what is not there is empty.
 
     Attributes:
@@ -69,12 +67,12 @@ class Results:
     @functools.cached_property
     def study(self) -> dict[str, Any]:
         """What it asks, of which trials."""
-        return read_json(self.folder / STUDY)
+        return read_json(self.folder / workdir_files.STUDY)
 
     @functools.cached_property
-    def answer(self) -> dict[str, Any]:
+    def analysis(self) -> dict[str, Any]:
         """What came out; empty until it is known."""
-        return finite(read_json(self.folder / workdir_files.ANALYSIS))
+        return replace_nonfinite(read_json(self.folder / workdir_files.ANALYSIS))
 
     @property
     def factor(self) -> str:
@@ -87,7 +85,7 @@ class Results:
         path = self.folder / workdir_files.TABLE
         if not path.is_file():
             return []
-        rows = finite(pyarrow.parquet.read_table(path).to_pylist())
+        rows = replace_nonfinite(pyarrow.parquet.read_table(path).to_pylist())
         for row in rows:
             if "overfit_gap" not in row and row.get("train_accuracy") is not None:
                 row["overfit_gap"] = row["train_accuracy"] - row["accuracy"]
@@ -101,7 +99,7 @@ class Results:
             level = trial["factors"][self.factor]
             found.setdefault(level, str(trial.get("label") or level))
         found |= {
-            each["level"]: str(each["label"]) for each in self.answer.get("levels", []) if "label" in each
+            each["level"]: str(each["label"]) for each in self.analysis.get("levels", []) if "label" in each
         }
         return found
 
@@ -118,7 +116,7 @@ class Results:
 
     def series(self, factors: Mapping[str, Any]) -> str:
         """What the other factors of a trial are, in words; empty if there are none."""
-        return ", ".join(f"{worded(name)} {factors.get(name)}" for name in self.others)
+        return ", ".join(f"{display_name(name)} {factors.get(name)}" for name in self.others)
 
     def points(self, metric: str) -> list[dict[str, Any]]:
         """A figure of every trial that has it: `series`, `level`, `seed` and `value`."""
@@ -134,10 +132,10 @@ class Results:
         ]
 
     def means(self, metric: str) -> list[dict[str, Any]]:
-        """The mean of a figure by series and level, in order, with the interval that the answer gives it."""
+        """The mean of a figure by series and level, in order, with the interval that the analysis gives it."""
         intervals = {
             (self.series(each.get("group", {})), self.labels[each["level"]]): each[metric]
-            for each in self.answer.get("levels", [])
+            for each in self.analysis.get("levels", [])
             if isinstance(each.get(metric), Mapping)
         }
         values: dict[tuple[str, str], list[float]] = {}

@@ -20,10 +20,10 @@ from transfer_jax.report.page.elements import (
 )
 from transfer_jax.report.page.formats import count, operations, percent, seconds
 from transfer_jax.report.page.html import write_page
-from transfer_jax.report.page.reproduce import environment_parts
+from transfer_jax.report.page.reproduce_section import environment_parts
 from transfer_jax.report.page.run_files import read_json
 from transfer_jax.report.page.study_charts import level_chart, pareto_chart
-from transfer_jax.report.page.study_files import STUDY, Results, worded
+from transfer_jax.report.page.study_files import StudyFiles, display_name
 from transfer_jax.report.page.study_tables import comparison_parts, format_of, target_parts, trend_parts
 from transfer_jax.storage import workdir_files
 
@@ -39,7 +39,7 @@ _BY_LEVEL = (
 
 def is_study(folder: Path) -> bool:
     """Whether a folder is that of a study."""
-    return (folder / STUDY).is_file()
+    return (folder / workdir_files.STUDY).is_file()
 
 
 def write_study_report(folder: Path, path: Path | None = None) -> Path:
@@ -54,40 +54,38 @@ def write_study_report(folder: Path, path: Path | None = None) -> Path:
         ValueError: If a file in it is damaged.
     """
     if not is_study(folder):
-        raise FileNotFoundError(f"{folder} is not the folder of a study: it has no {STUDY}")
-    return write_page(study_page(Results(folder)), path or folder / workdir_files.REPORT)
+        raise FileNotFoundError(f"{folder} is not the folder of a study: it has no {workdir_files.STUDY}")
+    return write_page(study_page(StudyFiles(folder)), path or folder / workdir_files.REPORT)
 
 
-def study_page(results: Results) -> Page:
+def study_page(files: StudyFiles) -> Page:
     """The report of a study; a section is there if there is anything for it."""
-    study = results.study
-    asked = Section("Asked and answered", [_sentences(results), _tiles(results)])
+    study = files.study
+    asked = Section("Asked and answered", [_sentences(files), _tiles(files)])
     sections = [
         asked,
-        Section(f"By {worded(results.factor)}", [*_by_level(results), *trend_parts(results)]),
-        Section("Accuracy and cost", _costs(results)),
-        Section("Comparisons", comparison_parts(results)),
-        Section("Trials", _trials(results)),
-        Section("To repeat it", _origin(results)),
+        Section(f"By {display_name(files.factor)}", [*_by_level(files), *trend_parts(files)]),
+        Section("Accuracy and cost", _costs(files)),
+        Section("Comparisons", comparison_parts(files)),
+        Section("Trials", _trials(files)),
+        Section("To repeat it", _origin(files)),
     ]
-    title = f"Study: {worded(study['name'])}"
-    state = f"{len(results.rows)} of {len(study['trials'])} trials are over"
+    title = f"Study: {display_name(study['name'])}"
+    state = f"{len(files.rows)} of {len(study['trials'])} trials are over"
     return Page(title, f"{study['question']} — {state}", [each for each in sections if each.parts])
 
 
-def _sentences(results: Results) -> Text:
-    said = list(results.answer.get("sentences", []))
-    answered = results.answer.get("finished", len(results.rows))
-    if said and answered != len(results.rows):
-        said.append(
-            f"That was said of {count(answered)} trials; there are {count(len(results.rows))} by now."
-        )
+def _sentences(files: StudyFiles) -> Text:
+    said = list(files.analysis.get("sentences", []))
+    answered = files.analysis.get("finished", len(files.rows))
+    if said and answered != len(files.rows):
+        said.append(f"That was said of {count(answered)} trials; there are {count(len(files.rows))} by now.")
     if said:
         return Text(said, lead=True)
-    done, asked = len(results.rows), len(results.study["trials"])
+    done, asked = len(files.rows), len(files.study["trials"])
     return Text(
         [
-            results.study["question"],
+            files.study["question"],
             f"There is no answer yet: {count(done)} of {count(asked)} trials are over. "
             "What is shown below is what they found so far, without intervals.",
         ],
@@ -95,13 +93,13 @@ def _sentences(results: Results) -> Text:
     )
 
 
-def _tiles(results: Results) -> Tiles:
-    study, rows = results.study, results.rows
+def _tiles(files: StudyFiles) -> Tiles:
+    study, rows = files.study, files.rows
     tiles = [
-        Tile("trials", f"{len(rows)} of {len(study['trials'])}", f"{len(results.labels)} levels"),
+        Tile("trials", f"{len(rows)} of {len(study['trials'])}", f"{len(files.labels)} levels"),
         Tile("seeds", count(len(study["seeds"])), "each a split, an order and a head of its own"),
     ]
-    means = results.means("accuracy")
+    means = files.means("accuracy")
     if means:
         best = max(means, key=lambda row: row["mean"])
         tiles.append(
@@ -121,49 +119,49 @@ def _total(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     return sum(row.get(name) or 0 for row in rows)
 
 
-def _by_level(results: Results) -> list[Part]:
-    drawn = [level_chart(results, metric, title, about) for metric, title, about in _BY_LEVEL]
+def _by_level(files: StudyFiles) -> list[Part]:
+    drawn = [level_chart(files, metric, title, about) for metric, title, about in _BY_LEVEL]
     charts = [each for each in drawn if each is not None]
     return [Charts(charts)] if charts else []
 
 
-def _costs(results: Results) -> list[Part]:
-    drawn = [pareto_chart(results, cost) for cost in ("operations", "seconds")]
+def _costs(files: StudyFiles) -> list[Part]:
+    drawn = [pareto_chart(files, cost) for cost in ("operations", "seconds")]
     charts: list[Chart] = [each for each in drawn if each is not None]
     parts: list[Part] = [Charts(charts)] if charts else []
-    return [*parts, *target_parts(results)]
+    return [*parts, *target_parts(files)]
 
 
-def _trials(results: Results) -> list[Part]:
-    failed = [(each["trial"], each["error"]) for each in results.answer.get("failed", [])]
+def _trials(files: StudyFiles) -> list[Part]:
+    failed = [(each["trial"], each["error"]) for each in files.analysis.get("failed", [])]
     parts: list[Part] = []
     if failed:
         parts.append(Table("Trials that failed", [Column("trial"), Column("error")], failed))
-    if not results.rows:
+    if not files.rows:
         return parts
-    names = [name for name in results.rows[0] if not isinstance(results.rows[0][name], list | dict)]
+    names = [name for name in files.rows[0] if not isinstance(files.rows[0][name], list | dict)]
     columns = [
-        Column(worded(name), format_of(name, [row.get(name) for row in results.rows])) for name in names
+        Column(display_name(name), format_of(name, [row.get(name) for row in files.rows])) for name in names
     ]
     rows = [
-        [_linked(results, row[name]) if name == "trial" else row.get(name) for name in names]
-        for row in results.rows
+        [_linked(files, row[name]) if name == "trial" else row.get(name) for name in names]
+        for row in files.rows
     ]
     return [*parts, Table("All trials that are over", columns, rows)]
 
 
-def _linked(results: Results, trial: str) -> Link | str:
-    target = Path("trials", trial, workdir_files.REPORT)
-    return Link(trial, target.as_posix()) if (results.folder / target).is_file() else trial
+def _linked(files: StudyFiles, trial: str) -> Link | str:
+    target = Path(workdir_files.TRIALS, trial, workdir_files.REPORT)
+    return Link(trial, target.as_posix()) if (files.folder / target).is_file() else trial
 
 
-def _origin(results: Results) -> list[Part]:
-    command = results.study.get("command")
+def _origin(files: StudyFiles) -> list[Part]:
+    command = files.study.get("command")
     text = command if isinstance(command, str) else " ".join(command or [])
     parts: list[Part] = [Code("The command", text)] if text else []
     places = [
-        results.folder,
-        *(results.folder / workdir_files.TRIALS / trial["name"] for trial in results.study["trials"]),
+        files.folder,
+        *(files.folder / workdir_files.TRIALS / trial["name"] for trial in files.study["trials"]),
     ]
     found = next(
         (each for each in (read_json(place / workdir_files.ENVIRONMENT) for place in places) if each), {}

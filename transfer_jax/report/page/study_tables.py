@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transfer_jax.report.page.elements import Column, Format, Part, Table, Text
-from transfer_jax.report.page.study_files import FORMATS, Results, worded
+from transfer_jax.report.page.study_files import FORMATS, StudyFiles, display_name
 
 _FIRST = (
     "a",
@@ -24,32 +24,32 @@ _OF_METRIC = ("difference", "low", "high", "mean", "target")
 """Figures that are written as the metric that they are of."""
 
 
-def comparison_parts(results: Results) -> list[Part]:
+def comparison_parts(files: StudyFiles) -> list[Part]:
     """Which levels were compared with which, and what may be said of them."""
-    answer = results.answer
-    if not answer.get("comparisons"):
+    analysis = files.analysis
+    if not analysis.get("comparisons"):
         return []
     said = [
         "Differences are within pairs of one seed, so of one split. The p-values are corrected after Holm "
         "for all comparisons of the study. “No difference shown” does not mean that there is none.",
-        *answer.get("notes", []),
+        *analysis.get("notes", []),
     ]
-    return [Text(said), *record_table(results, "Differences, first less second", answer["comparisons"])]
+    return [Text(said), *record_table(files, "Differences, first less second", analysis["comparisons"])]
 
 
-def trend_parts(results: Results) -> list[Part]:
+def trend_parts(files: StudyFiles) -> list[Part]:
     """Whether figures rise or fall along the levels."""
-    return record_table(results, "Trends along the levels", results.answer.get("trends"))
+    return record_table(files, "Trends along the levels", files.analysis.get("trends"))
 
 
-def target_parts(results: Results) -> list[Part]:
+def target_parts(files: StudyFiles) -> list[Part]:
     """What each level takes to come to an accuracy."""
-    return record_table(results, "What it takes to reach the target (medians)", results.answer.get("target"))
+    return record_table(files, "What it takes to reach the target (medians)", files.analysis.get("target"))
 
 
-def record_table(results: Results, caption: str, found: Iterable[Mapping[str, Any]] | None) -> list[Part]:
+def record_table(files: StudyFiles, caption: str, found: Iterable[Mapping[str, Any]] | None) -> list[Part]:
     """A table of records by the keys that they have, the most telling first; none if there are no records."""
-    records = [_readable(results, record) for record in found or ()]
+    records = [_readable(files, record) for record in found or ()]
     if not records:
         return []
     keys = dict.fromkeys(key for record in records for key in record)
@@ -58,29 +58,29 @@ def record_table(results: Results, caption: str, found: Iterable[Mapping[str, An
         values = {record.get(name) for record in records}
         if len(values) == 1 and len(records) > 1 and name in names:
             names.remove(name)
-            caption = f"{caption}; {worded(name)}: {values.pop()}"
+            caption = f"{caption}; {display_name(name)}: {values.pop()}"
     metrics = {record.get("metric", "accuracy") for record in records}
     columns = [_column(name, [record.get(name) for record in records], metrics) for name in names]
     return [Table(caption, columns, [[record.get(name) for name in names] for record in records])]
 
 
-def _readable(results: Results, record: Mapping[str, Any]) -> dict[str, Any]:
+def _readable(files: StudyFiles, record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with labels for levels, and words for the other factors."""
     found = {key: value for key, value in record.items() if not isinstance(value, Mapping | list)}
     for key, label in (("a", "a_label"), ("b", "b_label"), ("level", "label")):
         if key in found:
-            found[key] = str(found.pop(label, None) or results.labels.get(found[key], found[key]))
+            found[key] = str(found.pop(label, None) or files.labels.get(found[key], found[key]))
     if "metric" in found:
-        found["metric"] = worded(found["metric"])
-    where = results.series({**record, **record.get("group", {})})
+        found["metric"] = display_name(found["metric"])
+    where = files.series({**record, **record.get("group", {})})
     return {**found, "where": where} if where else found
 
 
 def _column(name: str, values: Sequence[Any], metrics: set[str]) -> Column:
     """The column of some values."""
     if name in _OF_METRIC and all(FORMATS.get(metric.replace(" ", "_")) == "percent" for metric in metrics):
-        return Column(worded(name), "percent")
-    return Column(worded(name), format_of(name, values))
+        return Column(display_name(name), "percent")
+    return Column(display_name(name), format_of(name, values))
 
 
 def format_of(name: str, values: Sequence[Any]) -> Format:

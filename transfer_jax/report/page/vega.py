@@ -14,7 +14,7 @@ from transfer_jax.storage.atomic_write import write_text
 
 
 @functools.cache
-def packed_vega() -> str:
+def compressed_vega() -> str:
     """The scripts of Vega, Vega-Lite and Vega-Embed, compressed, in base64.
 
     A browser unpacks it in a moment, and a report is a third as large. To put it together takes a while, so

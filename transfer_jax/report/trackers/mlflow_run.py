@@ -35,7 +35,7 @@ class MLflow:
         for some in _parts(metrics):
             self._client.log_batch(self.id, metrics=some)
 
-    def picture(self, step: int, path: Path) -> None:
+    def log_image(self, step: int, path: Path) -> None:
         self._client.log_artifact(self.id, str(path))
 
     def settings(self, config: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, step: int, path: Path) -> None:
+    def log_image(self, step: int, path: Path) -> None:
         from matplotlib.image import imread
 
         self._writer.add_image(path.stem, imread(path)[..., :3], step, dataformats="HWC")

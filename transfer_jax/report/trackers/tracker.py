@@ -21,7 +21,7 @@ class Tracker(Protocol):
         """Takes values at a step of the run; steps never go back."""
         ...
 
-    def picture(self, step: int, path: Path) -> None:
+    def log_image(self, step: int, path: Path) -> None:
         """Takes a PNG file, to be called as the file is."""
         ...
 

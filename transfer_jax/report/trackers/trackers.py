@@ -13,8 +13,6 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 _LOG = logging.getLogger(__name__)
-FILE = workdir_files.TRACKERS
-"""In the workdir: what each tracker knows the run by."""
 
 Opener = Callable[[Path, Mapping[str, Any], str | None], Tracker]
 """From the workdir, the config and the run's id, None for a new run."""
@@ -52,14 +50,14 @@ class Trackers:
         names: Which, of `TRACKERS`.
         workdir: The run's folder.
         config: What the run was asked for, as JSON values.
-        begun: Whether the run goes on; then a tracker that cannot be reached is only warned of.
+        resumed: Whether the run goes on; then a tracker that cannot be reached is only warned of.
 
     Raises:
         ConnectionError: If a tracker cannot be opened at the start of a run.
     """
 
     def __init__(
-        self, names: Sequence[str], workdir: Path, config: Mapping[str, Any], *, begun: bool = False
+        self, names: Sequence[str], workdir: Path, config: Mapping[str, Any], *, resumed: bool = False
     ) -> None:
         self._open: dict[str, Tracker] = {}
         self._new: list[str] = []
@@ -69,7 +67,7 @@ class Trackers:
             try:
                 self._open[name] = TRACKERS[name][1](workdir, config, known.get(name))
             except Exception as error:
-                if not begun:
+                if not resumed:
                     raise ConnectionError(
                         f"the tracker {name!r} cannot be opened: {error or type(error).__name__}"
                     ) from error
@@ -77,7 +75,7 @@ class Trackers:
         self._new = [name for name in self._open if name not in known]
         if self._new:
             ids = {name: tracker.id for name, tracker in self._open.items()}
-            write_text(workdir / FILE, json.dumps({**known, **ids}, indent=1))
+            write_text(workdir / workdir_files.TRACKERS, json.dumps({**known, **ids}, indent=1))
 
     def catch_up(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Takes the lines of metrics that are there from before; trackers new to the run are told them."""
@@ -97,7 +95,7 @@ class Trackers:
         for name in [*self._open]:
             self._try(name, lambda tracker: tracker.log(step, values))
             for path in pictures:
-                self._try(name, lambda tracker, path=path: tracker.picture(step, path))
+                self._try(name, lambda tracker, path=path: tracker.log_image(step, path))
 
     def close(self, *, finished: bool) -> None:
         """Lets each send what is left."""
@@ -137,6 +135,6 @@ def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def _known(workdir: Path) -> dict[str, str]:
     """The ids from before; none where the file is not there, or damaged."""
     try:
-        return json.loads((workdir / FILE).read_text())
+        return json.loads((workdir / workdir_files.TRACKERS).read_text())
     except (FileNotFoundError, ValueError):
         return {}

@@ -25,7 +25,7 @@ class Trackio:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def picture(self, step: int, path: Path) -> None:
+    def log_image(self, step: int, path: Path) -> None:
         import trackio
 
         self._run.log({path.stem: trackio.Image(str(path))}, step=step)

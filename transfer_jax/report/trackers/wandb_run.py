@@ -22,7 +22,7 @@ class WeightsAndBiases:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def picture(self, step: int, path: Path) -> None:
+    def log_image(self, step: int, path: Path) -> None:
         import wandb
 
         self._run.log({path.stem: wandb.Image(str(path))}, step=step)

@@ -2,18 +2,18 @@ import json
 
 from scipy.stats import binomtest
 
-from transfer_jax.report.page.run_files import Record
-from transfer_jax.report.page.summary import never_trained, sentences
+from transfer_jax.report.page.run_files import RunFiles
+from transfer_jax.report.page.run_summary import never_trained, run_summary
 
 
 def test_they_say_what_the_files_say(make_run, tmp_path):
-    record = Record.of(make_run(tmp_path))
-    asked, answered, took = sentences(record)
+    run = RunFiles.from_workdir(make_run(tmp_path))
+    asked, answered, took = run_summary(run)
     assert asked == (
         "Asked was how well efficientnet_lite0, from pretrained weights, tells the 3 classes of toy apart "
         "after training on 150 images: head for 6 epochs, then top(2) for 4 epochs."
     )
-    scores = record.scores
+    scores = run.scores
     right = sum(scores["confusion"][index][index] for index in range(3))
     low, high = binomtest(right, scores["images"]).proportion_ci(0.95, method="wilson")
     commonest = max(map(sum, scores["confusion"]))
@@ -33,18 +33,18 @@ def test_no_proof_is_claimed_where_hashes_differ(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "certificates" / "01-head.json"
     path.write_text(path.read_text().replace("ab" * 32, "cd" * 32, 1))
-    assert "hashes" not in sentences(Record.of(workdir))[2]
+    assert "hashes" not in run_summary(RunFiles.from_workdir(workdir))[2]
 
 
 def test_a_run_under_way_says_so(make_run, tmp_path):
-    _, answered, _ = sentences(Record.of(make_run(tmp_path, epochs=8)))
+    _, answered, _ = run_summary(RunFiles.from_workdir(make_run(tmp_path, epochs=8)))
     assert answered.startswith("So far (after epoch 2 of 4 of phase top): of ")
 
 
 def test_a_run_that_has_just_begun_has_no_answer(make_run, tmp_path):
     workdir = make_run(tmp_path, epochs=0)
     (workdir / "goodput.json").unlink()
-    asked, answered, took = sentences(Record.of(workdir))
+    asked, answered, took = run_summary(RunFiles.from_workdir(workdir))
     assert "tells the classes of toy apart" in asked
     assert answered == "There is no answer yet: no epoch is over, and no held-out image has been scored."
     assert took == "Nothing has been trained yet."
@@ -52,9 +52,9 @@ def test_a_run_that_has_just_begun_has_no_answer(make_run, tmp_path):
 
 def test_only_a_prefix_counts_as_never_trained(make_run, tmp_path):
     workdir = make_run(tmp_path)
-    assert never_trained(Record.of(workdir)) == ["stem", "blocks.1"]
+    assert never_trained(RunFiles.from_workdir(workdir)) == ["stem", "blocks.1"]
     path = workdir / "certificates" / "02-top.json"
     content = json.loads(path.read_text())
     content["spans"][0]["trained"]["blocks"] = ["stem", "head"]
     path.write_text(json.dumps(content))
-    assert never_trained(Record.of(workdir)) == []
+    assert never_trained(RunFiles.from_workdir(workdir)) == []

@@ -5,24 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.report.page.chart_style import COLOURS, MUTED, axis, chart, hints
-from transfer_jax.report.page.charts import MOST_COLUMNS, bars, curves, heat_map
+from transfer_jax.report.page.chart_style import COLOURS, MUTED, axis, chart, tooltips
+from transfer_jax.report.page.charts import MAX_COLUMNS, bars, curves, heat_map
 from transfer_jax.report.page.elements import (
     Chart,
     Charts,
     Column,
     Format,
+    Image,
+    Images,
     Part,
-    Picture,
-    Pictures,
     Section,
     Table,
     Text,
-    finite,
+    replace_nonfinite,
 )
 from transfer_jax.report.page.formats import number, percent
-from transfer_jax.report.page.inline_images import inlined
-from transfer_jax.report.page.run_files import Record
+from transfer_jax.report.page.inline_images import inline_images
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
 
 _STATISTICS = {
@@ -36,35 +36,37 @@ _STATISTICS = {
 """By statistic: what it is called, how to read it, and whether its colours are logarithmic."""
 
 
-def depth_section(record: Record) -> Section | None:
+def block_section(run: RunFiles) -> Section | None:
     """Statistics of blocks by steps, and at the end of the run."""
-    found = record.json(workdir_files.DIAGNOSTICS)
+    found = run.json(workdir_files.DIAGNOSTICS)
     charts = [
-        _over_time(name, record.measured[name], record) for name in _STATISTICS if name in record.measured
+        _over_time(name, run.block_statistics[name], run)
+        for name in _STATISTICS
+        if name in run.block_statistics
     ]
     for name, title, form in (
         ("cka", "Likeness to the pretrained features at the end", "number"),
         ("distance", "Distance from the pretrained weights at the end", "number"),
     ):
         if found.get(name):
-            charts.append(_at_the_end(title, _STATISTICS[name][1], finite(found[name]), form, record))
+            charts.append(_at_the_end(title, _STATISTICS[name][1], replace_nonfinite(found[name]), form, run))
     charts += _interpolation(found.get("interpolation", []))
     parts: list[Part] = [Charts(charts)] if charts else []
     omitted = [f"Diagnostics have no {part}: {why}." for part, why in found.get("omitted", {}).items()]
     return Section("By depth", [*parts, Text(omitted)] if omitted else parts)
 
 
-def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) -> Chart:
+def _over_time(name: str, lines: Sequence[Mapping[str, Any]], run: RunFiles) -> Chart:
     title, about, log = _STATISTICS[name]
-    groups = np.array_split(np.arange(len(lines)), min(len(lines), MOST_COLUMNS))
+    groups = np.array_split(np.arange(len(lines)), min(len(lines), MAX_COLUMNS))
     rows, before = [], 0
-    starts = [span["first"] for span in record.spans(by="step")]
-    blocks = [block for block in record.blocks if any(block in line["blocks"] for line in lines)]
+    starts = [span["first"] for span in run.phase_spans(by="step")]
+    blocks = [block for block in run.blocks if any(block in line["blocks"] for line in lines)]
     for group in groups:
         first, last = (lines[int(index)]["step"] for index in (group[0], group[-1]))
         before = max([before, *(start for start in starts if start < first)])
         for block in blocks:
-            values = [finite(lines[int(index)]["blocks"].get(block)) for index in group]
+            values = [replace_nonfinite(lines[int(index)]["blocks"].get(block)) for index in group]
             values = [value for value in values if value is not None]
             if values:
                 value = float(f"{np.mean(values):.4g}")
@@ -78,7 +80,7 @@ def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) ->
         blocks=blocks,
         x="step",
         value=Column(title.lower(), "number"),
-        spans=record.spans(by="step"),
+        spans=run.phase_spans(by="step"),
         log=log,
         table=table,
     )
@@ -87,7 +89,7 @@ def _over_time(name: str, lines: Sequence[Mapping[str, Any]], record: Record) ->
 def _ends(title: str, lines: Sequence[Mapping[str, Any]], blocks: Sequence[str]) -> Table:
     rows: list[Any] = []
     for block in reversed(blocks):
-        values = [finite(line["blocks"].get(block)) for line in lines]
+        values = [replace_nonfinite(line["blocks"].get(block)) for line in lines]
         values = [value for value in values if value is not None]
         if values:
             rows.append([block, values[0], values[-1], max(values)])
@@ -95,9 +97,9 @@ def _ends(title: str, lines: Sequence[Mapping[str, Any]], blocks: Sequence[str])
     return Table(title, columns, rows)
 
 
-def _at_the_end(title: str, about: str, values: Mapping[str, float], form: Any, record: Record) -> Chart:
+def _at_the_end(title: str, about: str, values: Mapping[str, float], form: Any, run: RunFiles) -> Chart:
     known = {name: value for name, value in values.items() if value is not None}
-    names = [block for block in record.blocks if block in known]
+    names = [block for block in run.blocks if block in known]
     names = [*reversed([*names, *(name for name in known if name not in names)])]
     rows = [{"name": name, "value": known[name], "shown": number(known[name])} for name in names]
     columns = {"name": Column("block"), "value": Column(title.removesuffix(" at the end").lower(), form)}
@@ -126,12 +128,12 @@ def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return charts
 
 
-def calibration_section(record: Record) -> Section | None:
+def calibration_section(run: RunFiles) -> Section | None:
     """The reliability curve, if diagnostics were made."""
-    found = record.json(workdir_files.DIAGNOSTICS).get("calibration")
+    found = run.json(workdir_files.DIAGNOSTICS).get("calibration")
     if not found:
         return None
-    rows = [row for row in finite(found["bins"]) if row["images"]]
+    rows = [row for row in replace_nonfinite(found["bins"]) if row["images"]]
     columns = {
         "confidence": Column("mean confidence", "percent"),
         "accuracy": Column("accuracy", "percent"),
@@ -149,7 +151,7 @@ def calibration_section(record: Record) -> Section | None:
         "layer": [
             {"data": line, "mark": {"type": "line", "color": MUTED, "strokeDash": [3, 3]}},
             {"mark": {"type": "line", "color": COLOURS[0]}},
-            {"mark": mark, "encoding": {"size": size, "tooltip": hints(columns)}},
+            {"mark": mark, "encoding": {"size": size, "tooltip": tooltips(columns)}},
         ],
         "height": 300,
     }
@@ -162,9 +164,9 @@ def calibration_section(record: Record) -> Section | None:
     return Section("Calibration", [Text([said]), Charts([drawn])])
 
 
-def group_section(record: Record) -> Section | None:
+def group_section(run: RunFiles) -> Section | None:
     """Scores by groups of the held-out images."""
-    groups = record.json(workdir_files.DIAGNOSTICS).get("groups")
+    groups = run.json(workdir_files.DIAGNOSTICS).get("groups")
     if not groups:
         return None
     columns = [Column("group"), Column("images", "count"), Column("accuracy", "percent")]
@@ -176,13 +178,13 @@ def group_section(record: Record) -> Section | None:
     return Section("Groups", [Table("Held-out images by group", columns, rows)])
 
 
-def map_section(record: Record) -> Section | None:
+def saliency_section(run: RunFiles) -> Section | None:
     """Where the network looked."""
-    maps = record.json(workdir_files.DIAGNOSTICS).get("maps")
+    maps = run.json(workdir_files.DIAGNOSTICS).get("maps")
     if not maps:
         return None
-    pictures = [
-        Picture(
+    images = [
+        Image(
             source,
             f"Where the network looked in {each['name']}, a {each['label']} taken for {each['predicted']}",
             (
@@ -192,9 +194,9 @@ def map_section(record: Record) -> Section | None:
                 f"{percent(each['confidence'])} sure",
             ),
         )
-        for each, source in inlined(record.workdir / workdir_files.SALIENCY_MAPS, maps)
+        for each, source in inline_images(run.workdir / workdir_files.SALIENCY_MAPS, maps)
     ]
     methods = ", ".join(sorted({each["method"] for each in maps if "method" in each}))
     said = "Bright places in held-out images spoke most for the class that was named"
     said = f"{said}: {methods}." if methods else f"{said}."
-    return Section("Where it looks", [Text([said]), Pictures(pictures, wide=True)] if pictures else [])
+    return Section("Where it looks", [Text([said]), Images(images, wide=True)] if images else [])

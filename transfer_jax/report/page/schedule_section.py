@@ -5,50 +5,50 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.report.page.charts import MOST_COLUMNS, curves, heat_map, span_of
+from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, curves, heat_map
 from transfer_jax.report.page.elements import Chart, Charts, Column, Format, Part, Table, Text
 from transfer_jax.report.page.formats import rate
-from transfer_jax.report.page.run_files import Record, thinned
+from transfer_jax.report.page.run_files import RunFiles, thin_out
 from transfer_jax.report.timeline import Timeline
 
-MOST_POINTS = 400
-"""Longer curves are thinned."""
+MAX_POINTS = 400
+"""Longer curves are thin_out."""
 
 
-def schedule_parts(record: Record) -> list[Part]:
+def schedule_parts(run: RunFiles) -> list[Part]:
     """What the schedule says, and heat maps of it as planned and as carried out."""
-    parts: list[Part] = [_phases(record)]
-    timelines = {"Planned": record.planned(), "Carried out": record.executed()}
+    parts: list[Part] = [_phases(run)]
+    timelines = {"Planned": run.planned(), "Carried out": run.executed()}
     known = {title: each for title, each in timelines.items() if each is not None and each.epochs}
     if not known:
         return parts
     rates = [value for each in known.values() for value in each.rates().ravel() if value > 0]
-    limits = span_of(rates, log=True)
-    charts = [timeline_chart(title, each, limits, record.spans()) for title, each in known.items()]
+    limits = color_limits(rates, log=True)
+    charts = [timeline_chart(title, each, limits, run.phase_spans()) for title, each in known.items()]
     if len(known) == 2:
-        parts.append(Text([_kept_to(known["Planned"], known["Carried out"], record)]))
+        parts.append(Text([_kept_to(known["Planned"], known["Carried out"], run)]))
     return [*parts, Charts(charts)]
 
 
-def _kept_to(planned: Timeline, executed: Timeline, record: Record) -> str:
+def _kept_to(planned: Timeline, executed: Timeline, run: RunFiles) -> str:
     if len(executed.epochs) < len(planned.epochs):
         return f"{len(executed.epochs)} of {len(planned.epochs)} planned epochs are over."
     same = np.allclose(planned.rates(), executed.rates(), rtol=1e-3, equal_nan=True)
     if same:
         return "It was carried out as planned: the same blocks trained, at the same rates, in every epoch."
-    if any(phase["controller"] or phase["statistic"] != "none" for phase in record.schedule):
+    if any(phase["controller"] or phase["statistic"] != "none" for phase in run.schedule):
         return "What was carried out differs from the plan: a controller or a statistic had its say."
     return "What was carried out differs from the plan."
 
 
-def _phases(record: Record) -> Table:
+def _phases(run: RunFiles) -> Table:
     columns = [Column("phase"), Column("trains", "code"), Column("epochs", "count"), Column("optimizer")]
     columns += [Column("highest rate", "rate"), Column("shape"), Column("trainable parameters", "count")]
     columns += [Column("held-out accuracy", "percent")]
-    done = {phase["name"]: phase for phase in record.phases}
-    ends = {line["phase"]: line for line in record.evaluations}
+    done = {phase["name"]: phase for phase in run.phases}
+    ends = {line["phase"]: line for line in run.evaluations}
     rows = []
-    for phase in record.schedule:
+    for phase in run.schedule:
         name = phase["name"]
         rows.append([name, phase["train"], phase["epochs"], phase["optimizer"]])
         rows[-1] += [phase["learning_rate"], phase["shape"]]
@@ -61,7 +61,7 @@ def timeline_chart(
 ) -> Chart:
     """A heat map of rates, blocks by epochs; grey is frozen."""
     rates = timeline.rates()
-    groups = np.array_split(np.arange(rates.shape[1]), min(rates.shape[1], MOST_COLUMNS))
+    groups = np.array_split(np.arange(rates.shape[1]), min(rates.shape[1], MAX_COLUMNS))
     rows = []
     for index, block in enumerate(timeline.blocks):
         for group in groups:
@@ -100,11 +100,11 @@ def _timeline_table(title: str, timeline: Timeline) -> Table:
     )
 
 
-def curve_charts(record: Record) -> list[Chart]:
+def curve_charts(run: RunFiles) -> list[Chart]:
     """Loss, accuracy and learning rate over the epochs of all phases."""
-    train = thinned([{**line, "at": at} for at, line in enumerate(record.epochs, 1)], MOST_POINTS)
-    held_out = thinned(record.evaluations, MOST_POINTS)
-    spans = [{**span, "first": span["first"] + 0.5, "last": span["last"] + 0.5} for span in record.spans()]
+    train = thin_out([{**line, "at": at} for at, line in enumerate(run.epochs, 1)], MAX_POINTS)
+    held_out = thin_out(run.evaluations, MAX_POINTS)
+    spans = [{**span, "first": span["first"] + 0.5, "last": span["last"] + 0.5} for span in run.phase_spans()]
     about = "Training: the mean over the epoch, with augmentation and dropout. Held out: as it will be used."
     epoch = Column("epoch", "count")
     charts = []

@@ -3,40 +3,40 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.chart_style import axis, by_series, chart, hints
+from transfer_jax.report.page.chart_style import axis, by_series, chart, tooltips
 from transfer_jax.report.page.elements import Chart, Column, Format, Table
-from transfer_jax.report.page.run_files import Record, thinned
+from transfer_jax.report.page.run_files import RunFiles, thin_out
 from transfer_jax.storage import workdir_files
 
-_MOST_POINTS = 60
+_MAX_POINTS = 60
 """Of a run's curve."""
-_MOST_COLOURS = 8
+_MAX_COLOURS = 8
 """More runs than that are coloured by their accuracy."""
 
 
-def overlaid(records: Sequence[Record]) -> list[Chart]:
+def overlaid_curves(runs: Sequence[RunFiles]) -> list[Chart]:
     """Curves of all runs over the epochs."""
     made = (
-        _curves(records, "Loss in training", "train", "loss", "number"),
-        _curves(records, "Held-out accuracy", "evaluation", "accuracy", "percent"),
-        _curves(records, "Held-out log loss", "evaluation", "log_loss", "number"),
+        _curves(runs, "Loss in training", "train", "loss", "number"),
+        _curves(runs, "Held-out accuracy", "evaluation", "accuracy", "percent"),
+        _curves(runs, "Held-out log loss", "evaluation", "log_loss", "number"),
     )
     return [each for each in made if each is not None]
 
 
-def _curves(records: Sequence[Record], title: str, kind: str, name: str, form: Format) -> Chart | None:
+def _curves(runs: Sequence[RunFiles], title: str, kind: str, name: str, form: Format) -> Chart | None:
     rows, ends = [], []
-    for record in records:
-        lines: Sequence[Mapping[str, Any]] = record.evaluations
+    for run in runs:
+        lines: Sequence[Mapping[str, Any]] = run.evaluations
         if kind == "train":
-            lines = [{**line, "at": at} for at, line in enumerate(record.epochs, 1)]
-        lines = thinned([line for line in lines if line.get(name) is not None], _MOST_POINTS)
+            lines = [{**line, "at": at} for at, line in enumerate(run.epochs, 1)]
+        lines = thin_out([line for line in lines if line.get(name) is not None], _MAX_POINTS)
         if not lines:
             continue
-        about = {"run": record.name, "accuracy": record.scores.get("accuracy")}
+        about = {"run": run.name, "accuracy": run.scores.get("accuracy")}
         rows += [{**about, "x": line["at"], "y": float(f"{line[name]:.4g}")} for line in lines]
         values = [line[name] for line in lines]
-        ends.append([record.name, lines[-1]["at"], values[0], values[-1], min(values), max(values)])
+        ends.append([run.name, lines[-1]["at"], values[0], values[-1], min(values), max(values)])
     if not rows:
         return None
     columns = {"run": Column("run"), "x": Column("epoch", "count"), "y": Column(title.lower(), form)}
@@ -50,18 +50,18 @@ def _curves(records: Sequence[Record], title: str, kind: str, name: str, form: F
             "encoding": {
                 "detail": {"field": "run"},
                 "size": width,
-                "tooltip": hints({"run": columns["run"]}),
+                "tooltip": tooltips({"run": columns["run"]}),
             },
         },
         {
             "mark": {"type": "point", "filled": True, "size": 22 if len(rows) < 500 else 8},
-            "encoding": {"tooltip": hints(columns)},
+            "encoding": {"tooltip": tooltips(columns)},
         },
     ]
     encoding = {
         "x": axis("x", "epoch", "count", scale={"nice": False, "zero": False}),
         "y": axis("y", title.lower(), form, scale={"zero": False}),
-        **_colour(records),
+        **_colour(runs),
     }
     table = Table(
         title,
@@ -78,9 +78,9 @@ def _curves(records: Sequence[Record], title: str, kind: str, name: str, form: F
     return chart(title, about, rows, columns, {"encoding": encoding, "layer": layer}, table=table)
 
 
-def _colour(records: Sequence[Record]) -> dict[str, Any]:
-    names = [record.name for record in records]
-    if len(names) <= _MOST_COLOURS:
+def _colour(runs: Sequence[RunFiles]) -> dict[str, Any]:
+    names = [run.name for run in runs]
+    if len(names) <= _MAX_COLOURS:
         return {"color": {**by_series(names, "run")["color"], "legend": {"title": None, "columns": 2}}}
     legend = {"gradientLength": 160, "gradientThickness": 10, "format": ".0%", "tickCount": 3}
     scale = {"scheme": "viridis", "zero": False}
@@ -88,14 +88,14 @@ def _colour(records: Sequence[Record]) -> dict[str, Any]:
     return {"color": {**colour, "legend": legend}}
 
 
-def scattered(records: Sequence[Record]) -> list[Chart]:
+def accuracy_time_charts(runs: Sequence[RunFiles]) -> list[Chart]:
     """Accuracy against what it took."""
     rows = []
-    for record in records:
-        goodput = record.json(workdir_files.GOODPUT)
-        if record.scores and goodput:
+    for run in runs:
+        goodput = run.json(workdir_files.GOODPUT)
+        if run.scores and goodput:
             time = sum(goodput["seconds"].values())
-            rows.append({"run": record.name, "seconds": time, "accuracy": record.scores["accuracy"]})
+            rows.append({"run": run.name, "seconds": time, "accuracy": run.scores["accuracy"]})
     if not rows:
         return []
     columns = {"run": Column("run"), "seconds": Column("seconds", "seconds")}
@@ -109,8 +109,8 @@ def scattered(records: Sequence[Record]) -> list[Chart]:
                 scale={"type": "log", "padding": 12},
             ),
             "y": axis("accuracy", "held-out accuracy", "percent", scale={"zero": False}),
-            **_colour(records),
-            "tooltip": hints(columns),
+            **_colour(runs),
+            "tooltip": tooltips(columns),
         },
     }
     about = "A point a run; to the left is quicker, up is better."

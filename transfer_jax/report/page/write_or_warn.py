@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def attempt(write: Callable[[Path], object], folder: Path) -> None:
+def write_or_warn(write: Callable[[Path], object], folder: Path) -> None:
     """Writes the report of a folder; if that fails it is logged, and the work that it is about is not lost.
 
     Args:

@@ -7,28 +7,28 @@ from typing import Any
 
 from transfer_jax.report.page.elements import Code, Column, Part, Section, Table, Text
 from transfer_jax.report.page.formats import size
-from transfer_jax.report.page.run_files import Record
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
 
 
-def origin_section(record: Record) -> Section:
+def reproduce_section(run: RunFiles) -> Section:
     """Environment, command and config of a run."""
-    found = record.json(workdir_files.ENVIRONMENT)
+    found = run.json(workdir_files.ENVIRONMENT)
     return Section(
         "To repeat it",
         [
-            *_commands(record, found),
+            *_commands(run, found),
             *environment_parts(found),
-            Code("The config, all defaults written out", json.dumps(record.config, indent=1), folded=True),
+            Code("The config, all defaults written out", json.dumps(run.config, indent=1), folded=True),
         ],
     )
 
 
-def _commands(record: Record, found: Mapping[str, Any]) -> list[Part]:
+def _commands(run: RunFiles, found: Mapping[str, Any]) -> list[Part]:
     parts: list[Part] = []
     if found.get("command"):
         parts.append(Code("The command", shlex.join(found["command"])))
-    folder = record.workdir.as_posix()
+    folder = run.workdir.as_posix()
     again = f"{folder}-again"
     if found.get("images_given"):
         said = "The images were given as arrays, from Python; with the same ones, this trains it again."
