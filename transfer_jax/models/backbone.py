@@ -69,13 +69,14 @@ class Backbone(nnx.Module):
             The features at `stop`; `(batch, features)` at the last block.
 
         Raises:
-            ValueError: If a name is not a block, `stop` comes before `start`, or the features of a tapped
-                backbone are asked from a boundary.
+            ValueError: If a name is not a block, `stop` comes before `start`, or a backbone with `taps` runs
+                from a boundary to its last block.
         """
         names, tapped = self.span(start, stop), []
         if self.taps and start is not None and names and names[-1] == self.block_names[-1]:
             raise ValueError(
-                f"features at {start!r} lack the outputs of the blocks before it, which taps need; start at the images"
+                f"features at {start!r} lack the outputs of the blocks before it, which taps need; "
+                "start at the images"
             )
         run = nnx.remat(_run) if self.remat else _run
         for name in names:

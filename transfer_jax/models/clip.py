@@ -1,10 +1,11 @@
-"""The image towers of CLIP.
+"""The image encoders of CLIP.
 
-Source: Radford et al. 2021, arXiv:2103.00020. Names of blocks and networks are timm's: `*_clip_quickgelu_*`
-have the activation of OpenAI's weights, `*_clip_*` that of most others.
+Source: Radford et al. 2021, arXiv:2103.00020. The names of blocks and networks are timm's.
+`*_clip_quickgelu_*` have the activation of OpenAI's weights, `*_clip_*` that of most other weights.
 
-`pre_logits` are the features ahead of the projection into the space of texts, which has no place here; of a
-file with both towers, the rest is left out.
+The encoders map images `(batch, height, width, channels)` to features `(batch, width)`. These are the
+features before the projection into the joint space of images and texts, which is not supported. Of a file
+with both encoders, only the image encoder is loaded.
 """
 
 import functools
@@ -25,7 +26,7 @@ _EMBED = {
     "norm": LibraryLayer(("pre_layrnorm",)),
 }
 TEXTS = (r"^text_", r"^visual_projection\.", r"^logit_")
-"""Keys of a file with both towers that are not of the tower of images."""
+"""Regular expressions of the keys outside the image encoder, in a file with both encoders."""
 _LAYERS = {
     "norm1": "layer_norm1",
     "attn/qkv": tuple(f"self_attn.{name}_proj" for name in "qkv"),
@@ -37,7 +38,7 @@ _LAYERS = {
 
 
 def transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
-    """The names of Hugging Face, whose classifiers read other features."""
+    """Returns the layer names of Hugging Face, whose classifiers read other features."""
     match path:
         case ("backbone", "embed", name):
             return _EMBED[name]

@@ -1,7 +1,8 @@
 """ConvNeXt tiny to extra large, and ConvNeXt V2.
 
 Sources: Liu et al. 2022, arXiv:2201.03545; Woo et al. 2023, arXiv:2301.00808 (V2: a global response
-normalization in the perceptron instead of a learnt scale behind it). Names of blocks and networks are timm's.
+normalization inside the perceptron instead of a learned scale after it). The names of blocks and networks are
+timm's.
 """
 
 import dataclasses
@@ -29,7 +30,14 @@ from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerSca
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks and channels of each stage, whether a V2, and whether timm has convolutions for perceptrons."""
+    """The sizes of a ConvNeXt.
+
+    Attributes:
+        depths: Number of blocks of each stage.
+        widths: Number of channels of each stage.
+        v2: Whether it is a ConvNeXt V2.
+        convolutional: Whether timm implements its perceptrons as convolutions.
+    """
 
     depths: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]
@@ -38,7 +46,7 @@ class Shape:
 
 
 class Stem(nnx.Module):
-    """Patches of 4x4 pixels, normalized."""
+    """Normalized 4x4 patches of images: `(batch, height, …, channels)` to `(batch, height / 4, …, width)`."""
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.conv = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
@@ -49,7 +57,7 @@ class Stem(nnx.Module):
 
 
 class Downsample(nnx.Module):
-    """Normalization, and patches of 2x2."""
+    """A downsampling of `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, width)`."""
 
     def __init__(self, in_features: int, width: int, rngs: nnx.Rngs) -> None:
         self.norm = LayerNorm(in_features, rngs=rngs)
@@ -60,7 +68,10 @@ class Downsample(nnx.Module):
 
 
 class ResponseNorm(nnx.Module):
-    """Global response normalization: a channel counts by its norm over the image, relative to the mean."""
+    """Global response normalization of `(batch, height, width, channels)`.
+
+    Each channel is scaled by its norm over the image, divided by the mean norm of all channels.
+    """
 
     def __init__(self, width: int, rngs: nnx.Rngs) -> None:
         self.scale = nnx.Param(zeros(rngs.params(), (width,)))
@@ -73,7 +84,10 @@ class ResponseNorm(nnx.Module):
 
 
 class ConvNeXtBlock(nnx.Module):
-    """A depthwise 7x7 convolution, normalization and a two-layer perceptron, added to the input."""
+    """A residual block of a depthwise 7x7 convolution, a normalization and a two-layer perceptron.
+
+    It maps `(batch, height, width, channels)` to the same shape.
+    """
 
     def __init__(self, width: int, v2: bool, drop_path: float, rngs: nnx.Rngs) -> None:
         self.conv = Conv(width, width, 7, padding=3, groups=width, use_bias=True, rngs=rngs)
@@ -94,7 +108,7 @@ class ConvNeXtBlock(nnx.Module):
 
 
 class PooledNorm(nnx.Module):
-    """The mean over the image, normalized: `(batch, height, width, channels)` to `(batch, channels)`."""
+    """Normalized global average pooling: `(batch, height, width, channels)` to `(batch, channels)`."""
 
     def __init__(self, width: int, rngs: nnx.Rngs) -> None:
         self.norm = LayerNorm(width, rngs=rngs)
@@ -104,7 +118,10 @@ class PooledNorm(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `stages.0.blocks.0` …, `stages.1.downsample`, …, `norm`, `pre_logits`."""
+    """Builds the blocks `stem`, `stages.0.blocks.0` …, `stages.1.downsample`, …, `norm`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.widths[-1])`.
+    """
     rngs, features, index = setting.rngs, shape.widths[0], 0
     blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, features, rngs)}
     for stage, (depth, width) in enumerate(zip(shape.depths, shape.widths, strict=True)):
@@ -142,7 +159,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of torchvision, which has no V2."""
+    """Returns the layer names of torchvision, which has no V2."""
     match path:
         case ("head", "classifier"):
             return "classifier.2"
@@ -166,7 +183,7 @@ _TRANSFORMERS = {"conv": "dwconv", "norm": "layernorm", "fc1": "pwconv1", "grn":
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of Hugging Face, within the classifier that it makes of the network."""
+    """Returns the layer names of Hugging Face's image classifier."""
     module = "convnextv2" if shape.v2 else "convnext"
     return with_prefix(module, _transformers_base, classifier="classifier")(shape, path)
 
@@ -192,7 +209,7 @@ def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | LibraryLaye
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Keras, which begin with that of the network."""
+    """Returns the layer names of Keras, which begin with the name of the network."""
     name = _NAMES.get(shape)
     if name is None:
         return None
@@ -217,7 +234,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
-    """As they run: a block that halves the image is normalized first."""
+    """Returns the position of a layer in its block; downsampling blocks begin with the normalization."""
     layers = ("norm", "conv") if path[1].endswith("downsample") else ("conv", "norm", "fc1", "fc2", "scale")
     return (layers.index(path[2]),)
 

@@ -1,6 +1,6 @@
-"""DenseNet 121, 161, 169 and 201; `keras_*` have the epsilon of Keras.
+"""DenseNet 121, 161, 169 and 201; `keras_*` have Keras's epsilon.
 
-Source: Huang et al. 2016, arXiv:1608.06993. The blocks are the dense layers, which add channels to their
+Source: Huang et al. 2016, arXiv:1608.06993. The blocks are the dense layers, which append channels to their
 input, the transitions between the dense blocks, and the last normalization.
 """
 
@@ -20,7 +20,14 @@ from transfer_jax.nn.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Dense layers of each dense block, channels of the stem, channels that a layer adds, and the epsilon."""
+    """The sizes of a DenseNet.
+
+    Attributes:
+        depths: Number of dense layers of each dense block.
+        stem: Number of channels of the stem.
+        growth: Number of channels that each dense layer appends.
+        epsilon: Value added to the variance by normalizations.
+    """
 
     depths: tuple[int, int, int, int]
     stem: int = 64
@@ -29,7 +36,10 @@ class Shape:
 
 
 class Stem(nnx.Module):
-    """A 7x7 convolution and a 3x3 maximum, each at stride 2."""
+    """A 7x7 convolution and a 3x3 max pooling, each with stride 2.
+
+    It maps `(batch, height, width, channels)` to `(batch, height / 4, width / 4, stem)`.
+    """
 
     def __init__(self, channels: int, shape: Shape, rngs: nnx.Rngs) -> None:
         self.conv0 = ConvNorm(
@@ -48,7 +58,10 @@ class Stem(nnx.Module):
 
 
 class DenseLayer(nnx.Module):
-    """Normalized, a 1x1 and a 3x3 convolution, whose output is joined to the input's channels."""
+    """A normalization, a 1x1 and a 3x3 convolution, whose output is concatenated to the input.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height, width, in_features + growth)`.
+    """
 
     def __init__(self, in_features: int, shape: Shape, rngs: nnx.Rngs) -> None:
         growth, epsilon = shape.growth, shape.epsilon
@@ -61,7 +74,10 @@ class DenseLayer(nnx.Module):
 
 
 class Transition(nnx.Module):
-    """Normalized, half the channels, and the mean over 2x2 pixels."""
+    """A normalization, a 1x1 convolution and a 2x2 average pooling.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, in_features / 2)`.
+    """
 
     def __init__(self, in_features: int, epsilon: float, rngs: nnx.Rngs) -> None:
         self.norm = NormAct(in_features, epsilon=epsilon, rngs=rngs)
@@ -72,7 +88,10 @@ class Transition(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `denseblock1.denselayer1` …, `transition1`, …, `norm5`, `pre_logits`."""
+    """Builds the blocks `stem`, `denseblock1.denselayer1` …, `transition1`, …, `norm5`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, features)`.
+    """
     rngs, features = setting.rngs, shape.stem
     blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape, rngs)}
     for stage, depth in enumerate(shape.depths, 1):
@@ -88,7 +107,7 @@ def build(shape: Shape, setting: Setting) -> Backbone:
 
 
 def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of torchvision and timm, which agree."""
+    """Returns the layer names of torchvision and timm, which are the same."""
     match path:
         case ("head", "classifier"):
             return "classifier"
@@ -130,7 +149,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
-    """As they run: all but the stem is normalized first."""
+    """Returns the position of a layer in its block; all blocks but the stem begin with a normalization."""
     return ("norm1", "norm", "conv0", "conv1", "conv", "conv2").index(path[2]), path[3:] == ("norm",)
 
 

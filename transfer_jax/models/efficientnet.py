@@ -1,8 +1,8 @@
 """EfficientNet B0 to B7, and EfficientNetV2 B0 to B3, S, M and L.
 
-Sources: Tan and Le 2019, arXiv:1905.11946, and 2021, arXiv:2104.00298. `efficientnet_*` pads a stride evenly,
-as torchvision and timm train it; `tf_efficientnet*` pads as TensorFlow does, for the weights published there.
-torchvision's B5 to B7 have another epsilon than timm's, hence the `tv_` before their names.
+Sources: Tan and Le 2019, arXiv:1905.11946, and 2021, arXiv:2104.00298. `efficientnet_*` pads both sides
+equally at a stride, as torchvision and timm do. `tf_efficientnet*` pads as TensorFlow does, for its published
+weights. torchvision's B5 to B7 have a different epsilon from timm's, and their names begin with `tv_`.
 """
 
 import dataclasses
@@ -35,7 +35,16 @@ from transfer_jax.nn.layers import GlobalPool
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Blocks, kernel size, strides of the first block, expansion, channels, and whether blocks are fused."""
+    """A stage of equal blocks.
+
+    Attributes:
+        count: Number of blocks.
+        kernel_size: Side of the depthwise kernel, in pixels.
+        strides: Stride of the first block.
+        expansion: Factor from the input channels of a block to its inner channels.
+        channels: Number of output channels.
+        fused: Whether the blocks are fused; see `MBConv`.
+    """
 
     count: int
     kernel_size: int
@@ -45,7 +54,7 @@ class Stage:
     fused: bool = False
 
     def layers(self) -> tuple[str, ...]:
-        """The layers that its blocks have, in order."""
+        """Returns the names of the layers of its blocks, in order."""
         if self.fused:
             return ("fused",) if self.expansion == 1 else ("fused", "project")
         inner = ("depthwise", "se", "project")
@@ -54,7 +63,15 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The channels of the stem, the stages, the channels at the top; the epsilon and the padding."""
+    """The sizes of an EfficientNet.
+
+    Attributes:
+        stem: Number of channels of the stem.
+        stages: The stages, in order.
+        top: Number of channels of the last convolution.
+        epsilon: Value added to the variance by normalizations.
+        same: Whether to pad as TensorFlow's `SAME` does; otherwise both sides equally.
+    """
 
     stem: int
     stages: tuple[Stage, ...]
@@ -64,7 +81,10 @@ class Shape:
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `blocks.0.0` …, `top`, `pre_logits`."""
+    """Builds the blocks `stem`, `blocks.0.0` …, `top`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.top)`.
+    """
     style = Style(activation=silu, epsilon=shape.epsilon, same=shape.same)
     rngs, features, index = setting.rngs, shape.stem, 0
     total = sum(stage.count for stage in shape.stages)
@@ -121,13 +141,13 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of Keras, whose padding and epsilon are those of `tf_efficientnet*`."""
+    """Returns the layer names of Keras, which has the padding and epsilon of `tf_efficientnet*`."""
     v2 = any(stage.fused for stage in shape.stages)
     match path:
         case _ if not shape.same:
             return None
         case ("pixels",):
-            return None if v2 else "normalization"  # V2 has constants there
+            return None if v2 else "normalization"  # V2 normalizes by constants
         case ("head", "classifier"):
             return "predictions"
         case ("backbone", "stem" | "top" as block, layer):
@@ -145,7 +165,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Hugging Face, which has no V2; its blocks are Keras's, but it knows no odd images."""
+    """Returns the layer names of Hugging Face, which has no V2 and pads odd images differently."""
     if any(stage.fused for stage in shape.stages):
         return None
     match path:
@@ -186,7 +206,7 @@ SCALES = {
     "b6": (1.8, 2.6, 528, 0.5),
     "b7": (2.0, 3.1, 600, 0.5),
 }
-# the stem's channels; blocks and channels of each stage; image size in pixels; dropout of the classifier
+# channels of the stem; blocks and channels of each stage; image size in pixels; dropout of the classifier
 _V2 = {
     "s": (24, (2, 4, 4, 6, 9, 15), (24, 48, 64, 128, 160, 256), 384, 0.2),
     "m": (24, (3, 5, 5, 7, 14, 18, 5), (24, 48, 80, 160, 176, 304, 512), 480, 0.3),
@@ -196,7 +216,7 @@ _V2 = {
     "b2": (32, (2, 3, 3, 4, 6, 10), (16, 32, 56, 104, 120, 208), 260, 0.3),
     "b3": (40, (2, 3, 3, 5, 7, 12), (16, 40, 56, 112, 136, 232), 300, 0.3),
 }
-_V2_TOP = {"b2": 1408, "b3": 1536}  # the channels at the top where they are not 1280
+_V2_TOP = {"b2": 1408, "b3": 1536}  # channels of the last convolution, if not 1280
 _V2_STRIDES, _V2_EXPANSION = (1, 2, 2, 2, 1, 2, 1), (1, 4, 4, 4, 6, 6, 6)
 
 

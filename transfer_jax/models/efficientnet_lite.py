@@ -1,8 +1,8 @@
-"""EfficientNet-Lite 0-4: EfficientNet without squeeze-and-excitation, with ReLU6.
+"""EfficientNet-Lite 0 to 4: EfficientNet with ReLU6 and without squeeze-and-excitation.
 
 Source: Tan and Le 2019, arXiv:1905.11946; the Lite variants are those of the TensorFlow TPU repository
-(models/official/efficientnet/lite, Apache-2.0): stem, last convolution, and the depth of the first and last
-stage are not scaled.
+(models/official/efficientnet/lite, Apache-2.0). The stem, the last convolution, and the depths of the first
+and last stages are not scaled.
 """
 
 import math
@@ -31,7 +31,7 @@ _STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)
 
 
 def _counts(depth: float) -> list[int]:
-    """The number of blocks in each stage; the first and the last are not scaled."""
+    """Returns the number of blocks of each stage; the first and the last stages are not scaled."""
     last = len(_STAGES) - 1
     return [
         count if index in (0, last) else math.ceil(count * depth) for index, (count, *_) in enumerate(_STAGES)
@@ -39,7 +39,15 @@ def _counts(depth: float) -> list[int]:
 
 
 def stage_of(depth: float, index: int) -> tuple[int, int]:
-    """The stage that a block is in, and its number there."""
+    """Returns the stage of a block and its index in the stage.
+
+    Args:
+        depth: Factor of depth of the network.
+        index: Index of the block in the network.
+
+    Raises:
+        IndexError: If the network has no such block.
+    """
     for stage, count in enumerate(_counts(depth)):
         if index < count:
             return stage, index
@@ -48,9 +56,14 @@ def stage_of(depth: float, index: int) -> tuple[int, int]:
 
 
 def build(shape: tuple[float, float], setting: Setting) -> Backbone:
-    """The blocks `stem`, `blocks.0` …, `top`, `pre_logits`, at a factor of width and one of depth.
+    """Builds the blocks `stem`, `blocks.0` …, `top`, `pre_logits`.
 
-    The networks were pretrained with a stochastic depth of 0.2.
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 1280)`. The networks were
+    pretrained with a stochastic depth of 0.2.
+
+    Args:
+        shape: Factors of width and of depth.
+        setting: Options of the backbone.
     """
     (width, depth), rngs = shape, setting.rngs
     counts = _counts(depth)
@@ -86,7 +99,7 @@ _INNER = {
 
 
 def _lukemelas(shape: tuple[float, float], path: tuple[str, ...]) -> str | None:
-    """The PyTorch conversion of the TensorFlow weights."""
+    """Returns the layer names of the PyTorch conversion of the TensorFlow weights."""
     match path:
         case ("head", "classifier"):
             return "_fc"

@@ -25,9 +25,9 @@ class Resampling:
     """The bicubic resampling of position embeddings from one grid to another.
 
     Attributes:
-        averages: Whether positions are averaged if the grid shrinks (antialiasing); otherwise only the
+        antialias: Whether positions are averaged if the grid shrinks (antialiasing); otherwise only the
             nearest positions are used.
-        excess: Value added to the side of the new grid when its step is computed, in patches.
+        offset: Value added to the side of the new grid when its step is computed, in patches.
     """
 
     antialias: bool = True
@@ -89,7 +89,7 @@ class LibraryLayer:
         trailing: Number of axes of size one that the other library's array has at the end.
         leading: Number of axes of size one that the other library's array has at the beginning; negative for
             axes that only the array here has.
-        shares: Relative numbers of outputs of several modules; None for equal numbers.
+        sizes: Relative numbers of outputs of several modules; None for equal numbers.
         heads: Number of attention heads, if the other library's kernel and bias have an axis for them; 0 if
             they have none.
         of_inputs: True if the axis of heads divides the kernel's inputs, and the bias has no such axis; False

@@ -1,8 +1,8 @@
-"""Inception V3; `keras_inception_v3` is that of Keras.
+"""Inception V3; `keras_inception_v3` is Keras's variant.
 
-Source: Szegedy et al. 2015, arXiv:1512.00567. Names of blocks and layers are those of the original, which
-torchvision and timm keep. The auxiliary classifier, which only helps training, is left out. Keras normalizes
-without a factor, and leaves the padding out of the mean.
+Source: Szegedy et al. 2015, arXiv:1512.00567. The names of blocks and layers are those of the original code,
+torchvision and timm. The auxiliary classifier, which is for training only, is left out. In Keras's variant,
+normalizations have no scale, and average pooling does not count the padding.
 """
 
 import dataclasses
@@ -21,7 +21,15 @@ from transfer_jax.nn.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """Name, channels, kernel size and strides of a convolution; one with a stride does not pad."""
+    """A convolution with normalization and ReLU.
+
+    Attributes:
+        name: Name of the layer.
+        channels: Number of output channels.
+        kernel_size: Side of the kernel, or its height and width, in pixels.
+        strides: Stride in pixels. A layer with a stride above 1 does not pad.
+        pads: Whether a layer with stride 1 pads.
+    """
 
     name: str
     channels: int
@@ -30,7 +38,7 @@ class Layer:
     pads: bool = True
 
     def build(self, in_features: int, keras: bool, rngs: nnx.Rngs) -> ConvNorm:
-        """The layer on that many channels."""
+        """Builds the layer for a number of input channels; `keras` leaves out the normalization's scale."""
         return ConvNorm(
             in_features,
             self.channels,
@@ -46,20 +54,29 @@ class Layer:
 
 
 Step = tuple[Layer, ...]
-"""Layers that see the same input, and whose outputs are joined."""
+"""Layers with the same input, whose outputs are concatenated."""
 Branch = tuple[Step, ...]
+"""Steps that run one after the other."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The branches of each mixed block, by its name; and whether it is Keras's."""
+    """The layers of an Inception V3.
+
+    Attributes:
+        mixed: Name and branches of each mixed block.
+        keras: Whether it is Keras's variant.
+    """
 
     mixed: tuple[tuple[str, tuple[Branch, ...]], ...]
     keras: bool = False
 
 
 class Pooled(nnx.Module):
-    """A convolution, and a 3x3 maximum at stride 2 if it says so."""
+    """A convolution and an optional 3x3 max pooling with stride 2.
+
+    It maps `(batch, height, width, in_features)` to `(batch, out height, out width, channels of the layer)`.
+    """
 
     def __init__(self, in_features: int, layer: Layer, pools: bool, keras: bool, rngs: nnx.Rngs) -> None:
         self.conv = layer.build(in_features, keras, rngs)
@@ -71,10 +88,11 @@ class Pooled(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """Branches side by side: convolutions, and a pooling.
+    """Parallel branches of convolutions and a pooling, whose outputs are concatenated.
 
-    The pooling is the mean of 3x3 pixels and a 1x1 convolution `branch_pool`; in a block that halves the
-    image, it is the maximum at stride 2 and nothing else.
+    It maps `(batch, height, width, in_features)` to the same height and width, or to half of them. The
+    pooling is a 3x3 average with a 1x1 convolution `branch_pool`. In a block that halves the image, it is a
+    3x3 max pooling with stride 2, without a convolution.
     """
 
     def __init__(self, in_features: int, branches: tuple[Branch, ...], keras: bool, rngs: nnx.Rngs) -> None:
@@ -103,7 +121,10 @@ class Mixed(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `Conv2d_1a_3x3` … `Conv2d_4a_3x3`, `Mixed_5b` … `Mixed_7c`, `pre_logits`."""
+    """Builds the blocks `Conv2d_1a_3x3` … `Conv2d_4a_3x3`, `Mixed_5b` … `Mixed_7c`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 2048)`.
+    """
     rngs, features = setting.rngs, setting.channels
     blocks: dict[str, nnx.Module] = {}
     for layer in _STEM:
@@ -126,7 +147,7 @@ def _halves(branches: tuple[Branch, ...]) -> bool:
 
 
 def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of torchvision and timm, which agree."""
+    """Returns the layer names of torchvision and timm, which are the same."""
     match path:
         case ("head", "classifier"):
             return "fc"
@@ -137,7 +158,7 @@ def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Keras, which numbers the layers as it makes them."""
+    """Returns the layer names of Keras, which numbers the layers in the order of their creation."""
     match path:
         case _ if not shape.keras:
             return None
@@ -151,14 +172,14 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 @functools.cache
 def _numbers(shape: Shape) -> dict[tuple[str, str], int]:
-    """How many convolutions are made before one, by its block and name."""
+    """Returns the number of convolutions created before each one, by its block and name."""
     stem = [(layer.name, "conv") for layer in _STEM]
     mixed = [(block, name) for block, branches in shape.mixed for name in _depths(branches)]
     return {layer: number for number, layer in enumerate((*stem, *mixed))}
 
 
 def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
-    """By how many layers follow in the block: a convolution is normalized and rectified there."""
+    """Returns the sort key of a layer: a layer that more layers of its block follow comes first."""
     match path:
         case ("backbone", block, name, layer) if block in dict(shape.mixed):
             depths = _depths(dict(shape.mixed)[block])
@@ -167,9 +188,9 @@ def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _depths(branches: tuple[Branch, ...]) -> dict[str, int]:
-    """How many layers of Keras follow a convolution's normalization in a block, by its name."""
+    """Returns the number of Keras layers after each convolution's normalization in a block, by its name."""
     return {
-        layer.name: 2 + 3 * (len(branch) - 1 - index) + (len(branch[-1]) > 1)  # joined twice
+        layer.name: 2 + 3 * (len(branch) - 1 - index) + (len(branch[-1]) > 1)  # concatenated twice
         for branch in branches
         for index, step in enumerate(branch)
         for layer in step
@@ -187,7 +208,7 @@ _POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")
 
 
 def _chain(name: str, *layers: tuple[int, int | tuple[int, int]], last_strides: int = 1) -> Branch:
-    """A branch of layers `name_1` …, each given by its channels and kernel size."""
+    """Returns a branch of layers `name_1` …, given by their channels and kernel sizes."""
     return tuple(
         (Layer(f"{name}_{index}", *layer, strides=last_strides if index == len(layers) else 1),)
         for index, layer in enumerate(layers, 1)
@@ -250,7 +271,7 @@ _V3 = Shape(
         ("Mixed_7c", _E),
     )
 )
-# torchvision's `transform_input` turns ImageNet's mean and deviation into these
+# torchvision's `transform_input` converts ImageNet's mean and deviation to these.
 _EXPECTED = Preprocessing(image_size=299, mean=HALF, std=HALF, interpolation="bilinear")
 
 FAMILY = Family(

@@ -1,7 +1,8 @@
-"""The inverted residual of mobile networks, which MobileNet and EfficientNet are made of.
+"""The inverted residual block of MobileNet and EfficientNet.
 
 Sources: Sandler et al. 2018, arXiv:1801.04381; Hu et al. 2017, arXiv:1709.01507 (squeeze and excitation);
-Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: a full convolution for expansion and depthwise one).
+Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: one full convolution instead of
+the expansion and the depthwise convolution).
 """
 
 import dataclasses
@@ -16,14 +17,14 @@ from transfer_jax.nn.layers import Conv, ConvNorm, DropPath
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
-    """What all blocks of a network have in common.
+    """The properties that all blocks of a network share.
 
     Attributes:
-        activation: Behind the expansion and the depthwise convolution.
-        gate: Of squeeze and excitation.
-        squeeze: The activation inside of it.
-        epsilon: Of the normalizations.
-        same: Whether a stride pads as TensorFlow's `SAME` does, else evenly.
+        activation: Activation after the expansion and after the depthwise convolution.
+        gate: Activation of the channel weights in squeeze-and-excitation.
+        squeeze: Activation of the inner layer in squeeze-and-excitation.
+        epsilon: Value added to the variance by normalizations.
+        same: Whether to pad as TensorFlow's `SAME` does; otherwise both sides equally.
     """
 
     activation: Activation
@@ -43,7 +44,7 @@ class Style:
         activation: Activation | None = None,
         rngs: nnx.Rngs,
     ) -> ConvNorm:
-        """A convolution and normalization in this style."""
+        """Returns a convolution with normalization in this style; see `ConvNorm` for the arguments."""
         return ConvNorm(
             in_features,
             out_features,
@@ -58,7 +59,10 @@ class Style:
 
 
 class SqueezeExcite(nnx.Module):
-    """Weighs the channels by what the whole image holds."""
+    """Squeeze-and-excitation: weights of the channels, computed from the image's mean.
+
+    It maps `(batch, height, width, features)` to the same shape.
+    """
 
     def __init__(self, features: int, squeezed: int, style: Style, rngs: nnx.Rngs) -> None:
         self.reduce = Conv(features, squeezed, use_bias=True, rngs=rngs)
@@ -71,18 +75,21 @@ class SqueezeExcite(nnx.Module):
 
 
 class MBConv(nnx.Module):
-    """Expand, depthwise, squeeze and excite, project; and the input added where shapes agree.
+    """An inverted residual block: expansion, depthwise convolution, squeeze-and-excitation, projection.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / strides, width / strides,
+    out_features)`. The input is added to the output if their shapes are equal.
 
     Args:
-        in_features: Channels of the input.
-        out_features: Channels of the output.
+        in_features: Number of channels of the input.
+        out_features: Number of channels of the output.
         kernel_size: Side of the depthwise kernel, in pixels.
-        strides: Its step.
-        wide: Channels between; those of the input leave the expansion out.
-        squeezed: Channels of squeeze and excitation; 0 leaves it out.
-        fused: Whether expansion and depthwise convolution are one full convolution; where nothing is
-            expanded, it is all there is.
-        style: The network's.
+        strides: Stride of the depthwise convolution.
+        wide: Number of channels after the expansion. If it equals `in_features`, there is no expansion.
+        squeezed: Number of inner channels of squeeze-and-excitation; 0 leaves it out.
+        fused: Whether one full convolution replaces the expansion and the depthwise convolution. Without
+            expansion, it is the only layer.
+        style: Style of the network.
         drop_path: Rate of stochastic depth.
         rngs: Source of the initial parameters.
     """
@@ -141,13 +148,13 @@ class MBConv(nnx.Module):
 
 
 def round_channels(channels: float) -> int:
-    """Rounds to a multiple of 8, never down by more than a tenth."""
+    """Rounds a number of channels to a multiple of 8, and down by at most a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def keras_order(shape: Any, path: tuple[str, ...]) -> tuple[int, ...]:
-    """The `family.LayerOrder` of networks of such blocks: as the layers run."""
+    """Returns the sort key of a layer: the order in which the layers run. A `family.LayerOrder`."""
     del shape
     return tuple(map(_LAYER_ORDER.index, path[2:]))
 
@@ -156,7 +163,13 @@ _LAYER_ORDER = ("fused", "reduce", "expand", "depthwise", "se", "project", "dens
 
 
 def timm_layer(layers: tuple[str, ...], part: str, layer: str) -> str:
-    """Timm's name of a layer of a block, from the layers that the block has."""
+    """Returns timm's name of a layer of a block.
+
+    Args:
+        layers: Names of the block's layers, in order.
+        part: Name of one of them.
+        layer: Name of a layer inside it.
+    """
     if part == "se":
         return f"se.conv_{layer}"
     convolutions = [name for name in layers if name != "se"]
@@ -173,7 +186,7 @@ def timm_layer(layers: tuple[str, ...], part: str, layer: str) -> str:
 
 
 def torchvision_layer(layers: tuple[str, ...], part: str, layer: str) -> str:
-    """Torchvision's name of a layer of a block of EfficientNet or MobileNetV3."""
+    """Returns torchvision's name of a layer of EfficientNet or MobileNetV3; see `timm_layer`."""
     index = layers.index(part)
     if part == "se":
         return f"block.{index}.fc{1 if layer == 'reduce' else 2}"

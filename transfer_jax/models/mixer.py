@@ -1,8 +1,8 @@
 """MLP-Mixer.
 
-Source: Tolstikhin et al. 2021, arXiv:2105.01601. The kernels that mix the patches fit one image size, and
-have to be trained anew for any other. Names of blocks and networks are timm's, and so is the activation:
-Google's code approximates it by a hyperbolic tangent.
+Source: Tolstikhin et al. 2021, arXiv:2105.01601. The kernels that mix the patches are valid for one image
+size, and must be trained from scratch for any other. The names of blocks and networks are timm's, and so is
+the activation, which Google's code approximates by a hyperbolic tangent.
 """
 
 import dataclasses
@@ -20,7 +20,13 @@ from transfer_jax.nn.layers import Conv, DropPath, LayerNorm, Linear
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Width, blocks, and side of a patch in pixels."""
+    """The sizes of a Mixer.
+
+    Attributes:
+        width: Number of channels of a patch.
+        depth: Number of blocks.
+        patch: Side of a patch in pixels.
+    """
 
     width: int
     depth: int
@@ -28,7 +34,7 @@ class Shape:
 
 
 class Stem(nnx.Module):
-    """Patches, each mapped linearly: images to `(batch, patches, width)`."""
+    """A linear patch embedding: `(batch, height, width, channels)` to `(batch, patches, width)`."""
 
     def __init__(self, shape: Shape, channels: int, rngs: nnx.Rngs) -> None:
         self.proj = Conv(
@@ -47,7 +53,7 @@ class Stem(nnx.Module):
 
 
 class Perceptron(nnx.Module):
-    """Two layers over the last axis."""
+    """A two-layer perceptron over the last axis: `(…, features)` to the same shape."""
 
     def __init__(self, features: int, hidden: int, rngs: nnx.Rngs) -> None:
         self.fc1 = Linear(features, hidden, rngs=rngs)
@@ -58,7 +64,10 @@ class Perceptron(nnx.Module):
 
 
 class MixerBlock(nnx.Module):
-    """A perceptron over the patches, then one over the channels, each normalized before and added."""
+    """A residual perceptron over the patches, then one over the channels, each after a normalization.
+
+    It maps `(batch, patches, width)` to the same shape.
+    """
 
     def __init__(self, width: int, patches: int, drop_path: float, rngs: nnx.Rngs) -> None:
         self.norm1 = LayerNorm(width, rngs=rngs)
@@ -74,17 +83,19 @@ class MixerBlock(nnx.Module):
 
 
 class TokenPool(nnx.Module):
-    """The mean over patches: `(batch, patches, width)` to `(batch, width)`."""
+    """Average pooling over patches: `(batch, patches, width)` to `(batch, width)`."""
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return x.mean(axis=1)
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `blocks.0` …, `norm`, `pre_logits`.
+    """Builds the blocks `stem`, `blocks.0` …, `norm`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.width)`.
 
     Raises:
-        ValueError: If the images are no multiple of the patches.
+        ValueError: If the image size is not a multiple of the patch size.
     """
     if setting.image_size % shape.patch:
         raise ValueError(
@@ -112,7 +123,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _google(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of vision_transformer and of big_vision, which agree."""
+    """Returns the layer names of vision_transformer and big_vision, which are the same."""
     match path:
         case ("head", "classifier"):
             return "head"

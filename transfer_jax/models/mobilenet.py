@@ -1,7 +1,8 @@
 """MobileNetV2 and MobileNetV3 large and small.
 
 Sources: Sandler et al. 2018, arXiv:1801.04381; Howard et al. 2019, arXiv:1905.02244. `mobilenet_v3_*` has
-torchvision's epsilon, `mobilenetv3_*_100` timm's; V2 has the same in both. `keras_*` pad as TensorFlow does.
+torchvision's epsilon and `mobilenetv3_*_100` timm's; V2 has the same epsilon in both. `keras_*` pad as
+TensorFlow does.
 """
 
 import dataclasses
@@ -35,7 +36,16 @@ from transfer_jax.nn.layers import GlobalPool, Identity, Linear
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Kernel size, channels between and behind, squeeze and excitation, hard swish or ReLU, and strides."""
+    """An inverted residual block; see `MBConv`.
+
+    Attributes:
+        kernel_size: Side of the depthwise kernel, in pixels.
+        wide: Number of channels after the expansion.
+        channels: Number of output channels.
+        squeezes: Whether it has squeeze-and-excitation.
+        swish: Whether a V3 block has hard swish; otherwise ReLU.
+        strides: Stride of the depthwise convolution.
+    """
 
     kernel_size: int
     wide: int
@@ -47,7 +57,16 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Channels of the stem, stages, channels at the top and of V3's hidden layer; epsilon and padding."""
+    """The sizes of a MobileNet.
+
+    Attributes:
+        stem: Number of channels of the stem.
+        stages: Blocks of each stage.
+        top: Number of channels of the last convolution.
+        hidden: Number of channels of V3's hidden layer; 0 for V2.
+        epsilon: Value added to the variance by normalizations.
+        same: Whether to pad as TensorFlow's `SAME` does; otherwise both sides equally.
+    """
 
     stem: int
     stages: tuple[tuple[Block, ...], ...]
@@ -57,26 +76,29 @@ class Shape:
     same: bool = False
 
     def layers(self, block: str) -> tuple[str, ...]:
-        """The layers that the block `blocks.0.0` … has, in order."""
+        """Returns the names of the layers of a block `blocks.0.0` …, in order."""
         _, stage, repeat = block.split(".")
         made = self.stages[int(stage)][int(repeat)]
         narrow = self.before(block) == made.wide
         return (*(() if narrow else ("expand",)), "depthwise", *(("se",) if made.squeezes else ()), "project")
 
     def before(self, block: str) -> int:
-        """Channels of a block's input."""
+        """Returns the number of input channels of a block."""
         position = self.position(block)
         flat = [self.stem, *(made.channels for stage in self.stages for made in stage)]
         return flat[position]
 
     def position(self, block: str) -> int:
-        """How many blocks stand before one."""
+        """Returns the number of blocks before a block."""
         _, stage, repeat = block.split(".")
         return sum(map(len, self.stages[: int(stage)])) + int(repeat)
 
 
 class PooledDense(nnx.Module):
-    """The mean over the image, a dense layer and a hard swish."""
+    """Global pooling, a dense layer and hard swish.
+
+    It maps `(batch, height, width, in_features)` to `(batch, features)`.
+    """
 
     def __init__(self, in_features: int, features: int, rngs: nnx.Rngs) -> None:
         self.dense = Linear(in_features, features, rngs=rngs)
@@ -86,7 +108,11 @@ class PooledDense(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `blocks.0.0` …, `top`, V3's `conv_head`, `pre_logits`."""
+    """Builds the blocks `stem`, `blocks.0.0` …, `top`, `conv_head` (V3 only), `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.hidden or
+    shape.top)`.
+    """
     rngs, features, v3 = setting.rngs, shape.stem, shape.hidden > 0
     style = Style(
         activation=hard_swish if v3 else jax.nn.relu6,
@@ -183,7 +209,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Hugging Face, which has V2 only; its stem has the first block, too."""
+    """Returns the layer names of Hugging Face, which has V2 only; its stem includes the first block."""
     if shape.hidden:
         return None
     match path:

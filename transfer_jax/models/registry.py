@@ -131,6 +131,7 @@ def family_of(name: str) -> Family:
     if name not in _FAMILY_OF:
         near = difflib.get_close_matches(name, _FAMILY_OF, n=3, cutoff=0.4) or list(_FAMILY_OF)[:3]
         raise ValueError(
-            f"unknown model {name!r}; the closest names are {', '.join(near)} (`transfer-jax models` lists all)"
+            f"unknown model {name!r}; the closest names are {', '.join(near)} "
+            "(`transfer-jax models` lists all)"
         )
     return _FAMILY_OF[name]

@@ -1,8 +1,8 @@
 """RegNetX and RegNetY.
 
-Source: Radosavovic et al. 2020, arXiv:2003.13678. `regnet_y_400mf` … are torchvision's, `regnety_004` …
-timm's; both load the names of both. Three have other widths in torchvision, which rounds differently. Names
-of blocks are timm's.
+Source: Radosavovic et al. 2020, arXiv:2003.13678. `regnet_y_400mf` … are torchvision's networks,
+`regnety_004` … timm's; all of them load the names of both libraries. Three networks have other widths in
+torchvision, which rounds differently. The names of blocks are timm's.
 """
 
 import dataclasses
@@ -23,7 +23,14 @@ _STYLE = Style(activation=jax.nn.relu, squeeze=jax.nn.relu)
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks and channels of each stage, channels of a group, and whether channels are weighed (Y)."""
+    """The sizes of a RegNet.
+
+    Attributes:
+        depths: Number of blocks of each stage.
+        widths: Number of channels of each stage.
+        group: Number of channels of a group.
+        squeezes: Whether blocks have squeeze-and-excitation (RegNetY).
+    """
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]
@@ -32,7 +39,10 @@ class Shape:
 
 
 class Bottleneck(nnx.Module):
-    """1x1, grouped 3x3, and 1x1 convolutions without narrowing; and a shortcut."""
+    """A residual block of 1x1, grouped 3x3 and 1x1 convolutions, without a bottleneck.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / strides, width / strides, width)`.
+    """
 
     def __init__(
         self, shape: Shape, in_features: int, width: int, strides: int, drop_path: float, rngs: nnx.Rngs
@@ -57,7 +67,10 @@ class Bottleneck(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `s1.b1` …, `pre_logits`."""
+    """Builds the blocks `stem`, `s1.b1` …, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.widths[-1])`.
+    """
     rngs, features, index = setting.rngs, _STEM, 0
     blocks: dict[str, nnx.Module] = {
         "stem": ConvNorm(
@@ -108,7 +121,7 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Hugging Face."""
+    """Returns the layer names of Hugging Face."""
     match path:
         case ("backbone", "stem", layer):
             return f"embedder.embedder.{_LAYERS[layer]}"
@@ -129,8 +142,8 @@ _LAYERS = {"conv": "convolution", "norm": "normalization"}
 _SQUEEZE = {"reduce": "fc1", "expand": "fc2"}
 _TORCHVISION = {"conv1": "f.a", "conv2": "f.b", "conv3": "f.c", "downsample": "proj"}
 
-# initial width, slope, step, channels of a group, depth: the width grows linearly with the block, and is then
-# brought to powers of the step; and the crop of timm's weights
+# initial width, slope, step, channels of a group, depth, crop of timm's weights. The width grows linearly
+# with the block, and is then rounded to powers of the step.
 _X = {
     "002": (24, 36.44, 2.49, 8, 13, 0.875),
     "004": (24, 24.48, 2.54, 16, 22, 0.875),
@@ -179,7 +192,7 @@ def _shape(kind: str, size: str, *, torchvision: bool = False) -> Shape:
 
 
 def _fit(width: int, group: int, torchvision: bool) -> int:
-    """The multiple of a group nearest to a width; torchvision never goes down by more than a tenth."""
+    """Rounds a width to a multiple of the group; torchvision rounds down by at most a tenth."""
     fitted = int(width / group + 0.5) * group if torchvision else round(width / group) * group
     return fitted + group if torchvision and fitted < 0.9 * width else fitted
 

@@ -1,9 +1,10 @@
-"""ResNet 18 to 152, Wide ResNet, ResNeXt and ResNet-D; `keras_*` are those of Keras.
+"""ResNet 18 to 152, Wide ResNet, ResNeXt and ResNet-D; `keras_*` are Keras's variants.
 
 Sources: He et al. 2015, arXiv:1512.03385, with the stride of a bottleneck in its 3x3 convolution ("v1.5");
 Zagoruyko and Komodakis 2016, arXiv:1605.07146; Xie et al. 2017, arXiv:1611.05431; He et al. 2018,
-arXiv:1812.01187 (D: a stem of three convolutions, and an average before the 1x1 of a shortcut). Keras has the
-stride in the first 1x1, as the first paper does, biases in its convolutions, and another epsilon.
+arXiv:1812.01187 (D: a stem of three convolutions, and average pooling before the 1x1 convolution of a
+shortcut). Keras has the stride in the first 1x1 convolution, as the first paper, biases in its convolutions,
+and another epsilon.
 """
 
 import dataclasses
@@ -29,7 +30,16 @@ from transfer_jax.nn.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks a stage, bottlenecks or pairs of 3x3, groups and width of the 3x3; if a D, or Keras's."""
+    """The sizes of a ResNet.
+
+    Attributes:
+        depths: Number of blocks of each stage.
+        bottleneck: Whether blocks are bottlenecks; otherwise pairs of 3x3 convolutions.
+        groups: Number of groups of a bottleneck's 3x3 convolution.
+        group_width: Number of channels of a group, for a stage of 64 channels.
+        deep: Whether it is a ResNet-D.
+        keras: Whether it is Keras's variant.
+    """
 
     depths: tuple[int, int, int, int]
     bottleneck: bool = True
@@ -40,12 +50,15 @@ class Shape:
 
     @property
     def layers(self) -> dict[str, Any]:
-        """What all convolutions and normalizations have in common."""
+        """The options of all convolutions and normalizations."""
         return {"use_bias": self.keras, "epsilon": 1.001e-5 if self.keras else 1e-5, "momentum": 0.9}
 
 
 class Stem(nnx.Module):
-    """A 7x7 convolution, or three of 3x3, at stride 2; then a 3x3 maximum at stride 2."""
+    """A 7x7 convolution, or three 3x3 ones, with stride 2, and a 3x3 max pooling with stride 2.
+
+    It maps `(batch, height, width, channels)` to `(batch, height / 4, width / 4, 64)`.
+    """
 
     def __init__(self, channels: int, shape: Shape, rngs: nnx.Rngs) -> None:
         common = {**shape.layers, "activation": jax.nn.relu, "rngs": rngs}
@@ -65,7 +78,12 @@ class Stem(nnx.Module):
 
 
 class Residual(nnx.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1; and a shortcut, with its own 1x1 where shapes change."""
+    """A residual block of two 3x3 convolutions, or of 1x1, 3x3 and 1x1 convolutions (a bottleneck).
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / strides, width / strides, out)`, where
+    `out` is `width`, or four times `width` for a bottleneck. The shortcut has a 1x1 convolution if the shapes
+    differ.
+    """
 
     def __init__(
         self, shape: Shape, in_features: int, width: int, strides: int, drop_path: float, rngs: nnx.Rngs
@@ -104,7 +122,7 @@ class Residual(nnx.Module):
         if self.bottleneck:
             y = self.conv3(y)
         if self.average:
-            # At an odd edge the window holds fewer pixels, and averages those.
+            # At an odd edge, the average is over the fewer pixels inside the image.
             x = nnx.avg_pool(x, (2, 2), (2, 2), padding="SAME", count_include_pad=False)
         if self.reshapes:
             x = self.downsample(x)
@@ -112,7 +130,11 @@ class Residual(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `layer1.0` …, `pre_logits`."""
+    """Builds the blocks `stem`, `layer1.0` …, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 2048)`,
+    or `(batch, 512)` without bottlenecks.
+    """
     blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, shape, setting.rngs)}
     features, index, total = 64, 0, sum(shape.depths)
     for stage, depth in enumerate(shape.depths):
@@ -132,7 +154,7 @@ _DEEP_STEM = {"conv1": (0, 1), "conv2": (3, 4), "conv3": (6, None)}
 
 
 def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of torchvision and timm, which agree."""
+    """Returns the layer names of torchvision and timm, which are the same."""
     match path:
         case ("head", "classifier"):
             return "fc"
@@ -149,7 +171,7 @@ def _torch(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Hugging Face, which has no ResNet-D."""
+    """Returns the layer names of Hugging Face, which has no ResNet-D."""
     if shape.deep:
         return None
     match path:
@@ -179,7 +201,7 @@ def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
-    """As they run; the shortcut's convolution is next to the last, and ahead of it."""
+    """Returns the sort key of a layer: the running order, with the shortcut next to the last convolution."""
     number = 0 if path[2] == "downsample" else int(path[2].removeprefix("conv"))
     return number or 3, path[3] == "norm", number
 

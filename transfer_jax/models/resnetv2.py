@@ -1,7 +1,7 @@
-"""ResNet V2, with normalization ahead of the convolutions: BiT, and with batch normalization.
+"""ResNet V2, which normalizes before its convolutions: BiT, and variants with batch normalization.
 
 Sources: He et al. 2016, arXiv:1603.05027; Kolesnikov et al. 2019, arXiv:1912.11370 (BiT: group normalization,
-and convolutions whose kernels are standardized, Qiao et al. 2019, arXiv:1903.10520). Names of blocks and
+and convolutions with standardized kernels, Qiao et al. 2019, arXiv:1903.10520). The names of blocks and
 networks are timm's.
 """
 
@@ -21,7 +21,13 @@ from transfer_jax.nn.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks of each stage, how many times as wide as ResNet, and whether it is a BiT."""
+    """The sizes of a ResNet V2.
+
+    Attributes:
+        depths: Number of blocks of each stage.
+        width: Factor of width, relative to ResNet.
+        bit: Whether it is a BiT.
+    """
 
     depths: tuple[int, int, int, int]
     width: int = 1
@@ -29,23 +35,23 @@ class Shape:
 
     @property
     def features(self) -> int:
-        """Channels of the pooled output."""
+        """The number of channels of the pooled output."""
         return 2048 * self.width
 
     def conv(
         self, in_features: int, features: int, kernel_size: int = 1, strides: int = 1, *, rngs: nnx.Rngs
     ) -> Conv:
-        """A convolution of this network."""
+        """Returns a convolution of this network, standardized for BiT."""
         layer = StandardizedConv if self.bit else Conv
         return layer(in_features, features, kernel_size, strides=strides, padding=kernel_size // 2, rngs=rngs)
 
     def norm(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        """A normalization of this network, and its ReLU."""
+        """Returns a normalization of this network, followed by a ReLU."""
         return GroupNormAct(features, rngs) if self.bit else NormAct(features, momentum=0.9, rngs=rngs)
 
 
 class StandardizedConv(Conv):
-    """A convolution with a kernel of mean 0 and variance 1 for each channel of the output."""
+    """A convolution whose kernel is scaled to mean 0 and variance 1 for each output channel."""
 
     def __call__(self, x: jax.Array, gain: jax.Array | None = None) -> jax.Array:
         """Convolves `x`, in its dtype; `gain` multiplies the output per channel."""
@@ -57,7 +63,7 @@ class StandardizedConv(Conv):
 
 
 class GroupNormAct(nnx.Module):
-    """Normalization in 32 groups of channels, and a ReLU."""
+    """Group normalization with 32 groups and a ReLU, of `(batch, height, width, features)`."""
 
     def __init__(self, features: int, rngs: nnx.Rngs) -> None:
         self.norm = GroupNorm(features, 32, epsilon=1e-5, rngs=rngs)
@@ -67,7 +73,11 @@ class GroupNormAct(nnx.Module):
 
 
 class Stem(nnx.Module):
-    """A 7x7 convolution and a 3x3 maximum, each at stride 2; the zeros around a BiT's may be the maximum."""
+    """A 7x7 convolution and a 3x3 max pooling, each with stride 2.
+
+    It maps `(batch, height, width, channels)` to `(batch, height / 4, width / 4, features)`. A BiT pads the
+    max pooling with zeros, which can be the maximum.
+    """
 
     def __init__(self, shape: Shape, channels: int, features: int, rngs: nnx.Rngs) -> None:
         self.conv = shape.conv(channels, features, 7, 2, rngs=rngs)
@@ -81,9 +91,10 @@ class Stem(nnx.Module):
 
 
 class PreActivation(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions, each normalized before, added to a shortcut.
+    """A residual block of 1x1, 3x3 and 1x1 convolutions, each after a normalization.
 
-    The shortcut of the first block of a stage is a 1x1 convolution of the normalized input.
+    It maps `(batch, height, width, in_features)` to `(batch, height / strides, width / strides, features)`.
+    The shortcut of a stage's first block is a 1x1 convolution of the normalized input.
     """
 
     def __init__(
@@ -115,7 +126,10 @@ class PreActivation(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `stem`, `stages.0.blocks.0` …, `norm`, `pre_logits`."""
+    """Builds the blocks `stem`, `stages.0.blocks.0` …, `norm`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.features)`.
+    """
     rngs, features, index = setting.rngs, 64 * shape.width, 0
     blocks: dict[str, nnx.Module] = {"stem": Stem(shape, setting.channels, features, rngs)}
     for stage, depth in enumerate(shape.depths):
@@ -148,7 +162,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Hugging Face, which has BiT only."""
+    """Returns the layer names of Hugging Face, which has BiT only."""
     match path:
         case ("backbone", "stem", "conv") if shape.bit:
             return "embedder.convolution"
@@ -161,7 +175,7 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
 
 
 def _big_transfer(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
-    """The names of the published `.npz` files of BiT, which are TensorFlow's."""
+    """Returns the layer names of BiT's published `.npz` files, which are TensorFlow's."""
     match path:
         case ("head", "classifier"):
             return LibraryLayer(("resnet/head/conv2d",), view=(1, 1, shape.features), flat=False)
@@ -178,7 +192,7 @@ def _big_transfer(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
 
 
 def _big_vision(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
-    """The names of big_vision's BiT, in which a normalization has the axes of an image."""
+    """Returns the layer names of big_vision's BiT, whose normalizations have the axes of an image."""
     match path:
         case ("head", "classifier"):
             return LibraryLayer(("head",))
@@ -194,7 +208,7 @@ def _big_vision(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
 
 
 def _unit(block: str) -> str:
-    """Google's name of the block `stages.0.blocks.0` …."""
+    """Returns Google's name of a block `stages.0.blocks.0` …."""
     _, stage, _, repeat = block.split(".")
     return f"block{int(stage) + 1}/unit{int(repeat) + 1:02d}"
 

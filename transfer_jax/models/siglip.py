@@ -1,8 +1,8 @@
-"""The image towers of SigLIP, pooled by attention.
+"""The image encoders of SigLIP, which pool by attention.
 
-Sources: Zhai et al. 2023, arXiv:2303.15343; Zhai et al. 2022, arXiv:2106.04560 (the pooling). Names of blocks
-are timm's. `siglip_*` have the activation of the published weights, as in transformers; `vit_*_siglip_*` are
-timm's, whose activation is exact and differs by less than a thousandth.
+Sources: Zhai et al. 2023, arXiv:2303.15343; Zhai et al. 2022, arXiv:2106.04560 (the pooling). The names of
+blocks are timm's. `siglip_*` have the activation of the published weights, as in transformers.
+`vit_*_siglip_*` have timm's exact activation, which differs by less than a thousandth.
 """
 
 import functools
@@ -24,7 +24,7 @@ from transfer_jax.nn.layers import Identity, LayerNorm, Linear
 
 
 class AttentionPool(nnx.Module):
-    """One learnt token looks at all others: `(batch, tokens, width)` to `(batch, width)`."""
+    """Pooling by attention of a learned token to all others: `(batch, tokens, width)` to `(batch, width)`."""
 
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
         width, hidden = shape.width, shape.hidden or 4 * shape.width
@@ -43,7 +43,7 @@ class AttentionPool(nnx.Module):
         return x + self.fc2(self.shape.activation(self.fc1(self.norm(x))))
 
     def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The query of the learnt token, keys and values: `(batch, 1 or tokens, heads, width / heads)`."""
+        """Returns the query, the keys and the values, `(batch, 1 or tokens, heads, width / heads)`."""
         batch, _, width = x.shape
         latent = jnp.broadcast_to(self.latent[...].astype(x.dtype), (batch, 1, width))
         query, key, value = (
@@ -53,7 +53,7 @@ class AttentionPool(nnx.Module):
         return query, key, value
 
     def _input(self, index: int, x: jax.Array) -> jax.Array:
-        """The query, the key or the value: a third of the joint layer."""
+        """Returns the query, the keys or the values: the outputs of a third of the joint layer."""
         outputs = slice(index * self.shape.width, (index + 1) * self.shape.width)
         assert self.qkv.bias is not None
         kernel, bias = self.qkv.kernel[:, outputs], self.qkv.bias[outputs]
@@ -61,10 +61,12 @@ class AttentionPool(nnx.Module):
 
 
 def _build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `embed`, `blocks.0` …, `norm`, `attn_pool`, `pre_logits`.
+    """Builds the blocks `embed`, `blocks.0` …, `norm`, `attn_pool`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.width)`.
 
     Raises:
-        ValueError: If the images are no multiple of the patches.
+        ValueError: If the image size is not a multiple of the patch size.
     """
     blocks = blocks_before_pooling(shape, setting)
     blocks["attn_pool"] = AttentionPool(shape, setting.rngs)
@@ -88,7 +90,10 @@ _POOL = {
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
-    """The names of Hugging Face: CLIP's, but for the pooling; its classifier reads the patches' mean."""
+    """Returns the layer names of Hugging Face: those of CLIP, and the pooling.
+
+    Its classifier reads the mean of the patches, and has no name here.
+    """
     match path:
         case ("backbone", "attn_pool", name):
             return LibraryLayer((f"head.{_POOL[name]}",))
@@ -96,7 +101,7 @@ def _transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
 
 
 def _big_vision(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
-    """The names of big_vision, within the tower `img` of a file."""
+    """Returns the layer names of big_vision, inside the image encoder `img` of a file."""
     match path:
         case ("backbone", "attn_pool", "latent"):
             return LibraryLayer(("MAPHead_0/probe",))

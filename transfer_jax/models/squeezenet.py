@@ -1,8 +1,8 @@
 """SqueezeNet 1.0 and 1.1.
 
 Source: Iandola et al. 2016, arXiv:1602.07360, and the authors' release of 1.1. The published classifier
-rectifies the logits of every pixel before it averages them. No head on averaged features can do that, so it
-is left out, and the new head is linear as everywhere.
+applies a ReLU to the logits of every pixel before averaging them. A head on averaged features cannot
+represent that, so the published classifier is left out. The new head is linear, as in all families.
 """
 
 import dataclasses
@@ -20,21 +20,30 @@ from transfer_jax.nn.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Channels and kernel size of the first convolution, and the blocks that end with a maximum."""
+    """The sizes of a SqueezeNet.
+
+    Attributes:
+        stem: Number of channels of the first convolution.
+        kernel_size: Side of its kernel, in pixels.
+        pooled: Names of the blocks that end with a max pooling.
+    """
 
     stem: int
     kernel_size: int
     pooled: tuple[str, ...]
 
     def position(self, block: str) -> int:
-        """Where torchvision has a block: behind all earlier ones, the ReLU of the stem, and the maxima."""
+        """Returns the index of a block in torchvision's list, with the stem's ReLU and the poolings counted."""
         names = ("conv1", *_FIRES)
         before = names[: names.index(block)]
         return len(before) + bool(before) + sum(name in self.pooled for name in before)
 
 
 class Stem(nnx.Module):
-    """A convolution at stride 2, and a 3x3 maximum at stride 2."""
+    """A convolution and a 3x3 max pooling, each with stride 2.
+
+    It maps `(batch, height, width, channels)` to about `(batch, height / 4, width / 4, stem)`.
+    """
 
     def __init__(self, channels: int, shape: Shape, rngs: nnx.Rngs) -> None:
         self.conv = Conv(
@@ -46,7 +55,11 @@ class Stem(nnx.Module):
 
 
 class Fire(nnx.Module):
-    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 side by side, and a maximum if pooled."""
+    """A 1x1 convolution to few channels, parallel 1x1 and 3x3 convolutions, and an optional max pooling.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height, width, 2 x half)`. The pooling halves
+    height and width.
+    """
 
     def __init__(self, in_features: int, squeezed: int, half: int, pooled: bool, rngs: nnx.Rngs) -> None:
         self.squeeze = Conv(in_features, squeezed, use_bias=True, rngs=rngs)
@@ -61,7 +74,10 @@ class Fire(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `conv1`, `fire2` … `fire9`, `pre_logits`."""
+    """Builds the blocks `conv1`, `fire2` … `fire9`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 512)`.
+    """
     features = shape.stem
     blocks: dict[str, nnx.Module] = {"conv1": Stem(setting.channels, shape, setting.rngs)}
     for name, (squeezed, half) in _FIRES.items():
@@ -80,7 +96,7 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
     return None
 
 
-# channels squeezed to, and of each half
+# (channels of the squeeze, channels of each of the two expansions)
 _FIRES = {
     "fire2": (16, 64),
     "fire3": (16, 64),

@@ -1,9 +1,9 @@
 """Swin transformers tiny, small, base and large.
 
-Source: Liu et al. 2021, arXiv:2103.14030. Names of blocks and networks are timm's. Images of any size go, as
-in torchvision: one that is no multiple of the windows is filled up with zeros at its right and bottom, before
-the shift. timm shifts first, so that it agrees where nothing is to be filled up. Weights of other windows are
-resampled as the authors do it.
+Source: Liu et al. 2021, arXiv:2103.14030. The names of blocks and networks are timm's. Images can have any
+size, as in torchvision: an image whose size is not a multiple of the windows is padded with zeros at the
+right and the bottom, before the shift. timm shifts first, so results are equal if no padding is needed.
+Weights for other windows are resampled as in the authors' code.
 """
 
 import dataclasses
@@ -35,7 +35,14 @@ _EPSILON = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Blocks and heads of each stage, channels of the first, and side of the windows in tokens."""
+    """The sizes of a Swin transformer.
+
+    Attributes:
+        depths: Number of blocks of each stage.
+        heads: Number of attention heads of each stage.
+        width: Number of channels of the first stage; each later stage has twice as many.
+        window: Side of the windows, in tokens.
+    """
 
     depths: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
@@ -44,7 +51,7 @@ class Shape:
 
 
 class Embed(nnx.Module):
-    """Patches of 4x4 pixels, normalized."""
+    """Normalized 4x4 patches of images: `(batch, height, …, channels)` to `(batch, height / 4, …, width)`."""
 
     def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
         self.proj = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
@@ -55,7 +62,11 @@ class Embed(nnx.Module):
 
 
 class Merge(nnx.Module):
-    """Joins 2x2 tokens, the upper left, lower left, upper right and lower right, and halves the channels."""
+    """A concatenation of 2x2 tokens and a linear layer.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, 2 x in_features)`. The
+    tokens are concatenated in the order upper left, lower left, upper right, lower right.
+    """
 
     def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
         self.norm = LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
@@ -69,14 +80,17 @@ class Merge(nnx.Module):
 
 
 class WindowAttention(Attention):
-    """Attention of the tokens of an image within square windows; a learnt bias depends on their distance.
+    """Attention between the tokens of square windows, with a learned bias that depends on their distance.
+
+    It maps `(batch, height, width, channels)` to the same shape.
 
     Args:
-        width: Channels of a token.
-        heads: Heads of the attention.
-        window: Side of a window in tokens.
-        shifts: Whether the windows lie half a window further to the right and down; an image of one window
-            along an axis has no other there. Tokens that the shift brings together do not see each other.
+        width: Number of channels of a token.
+        heads: Number of attention heads.
+        window: Side of a window, in tokens.
+        shifts: Whether the windows are shifted by half a window to the right and down. There is no shift
+            along an axis with one window. Tokens that become neighbors only by the shift do not attend to
+            each other.
         rngs: Source of the initial parameters.
     """
 
@@ -105,7 +119,7 @@ class WindowAttention(Attention):
         return x[:, :height, :width]
 
     def _bias(self) -> jax.Array:
-        """The bias of each pair of tokens, `(1, heads, tokens, tokens)`."""
+        """Returns the bias of each pair of tokens, `(1, heads, tokens, tokens)`."""
         rows, columns = np.divmod(np.arange(self.window**2), self.window)
         down, right = (at[:, None] - at[None] + self.window - 1 for at in (rows, columns))
         table = self.relative_position_bias_table[...]
@@ -113,13 +127,13 @@ class WindowAttention(Attention):
 
 
 def _pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-    """The image with zeros at its right and bottom, so that its sides are multiples."""
+    """Pads images with zeros at the right and the bottom, to multiples of a size."""
     down, right = (-length % multiple for length in x.shape[1:3])
     return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
 
 
 def _shift_mask(height: int, width: int, side: int, shifts: tuple[int, ...]) -> np.ndarray:
-    """A large negative bias for tokens of a window that the shift has brought together.
+    """Returns a large negative bias for tokens of a window that become neighbors only by the shift.
 
     Returns:
         `(windows, tokens, tokens)`.
@@ -135,7 +149,10 @@ def _shift_mask(height: int, width: int, side: int, shifts: tuple[int, ...]) -> 
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `patch_embed`, `layers.0.blocks.0` …, `layers.1.downsample`, …, `norm`, `pre_logits`."""
+    """Builds the blocks `patch_embed`, `layers.0.blocks.0` …, `layers.1.downsample`, …, `norm`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 8 x shape.width)`.
+    """
     rngs, width, index = setting.rngs, shape.width, 0
     blocks: dict[str, nnx.Module] = {"patch_embed": Embed(setting.channels, width, rngs)}
     for stage, (depth, heads) in enumerate(zip(shape.depths, shape.heads, strict=True)):
@@ -200,7 +217,7 @@ _IN_MEMORY = {
 
 
 def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | LibraryLayer | None:
-    """The names of Hugging Face, in files or in a `state_dict` of transformers 5."""
+    """Returns the layer names of Hugging Face, in its files or in a `state_dict` of transformers 5."""
     match path:
         case ("backbone", "norm", "norm"):
             return "layernorm"

@@ -1,6 +1,7 @@
-"""What vision transformers have in common: tokens, attention, and the blocks in order.
+"""Modules of vision transformers: embedding, attention and blocks.
 
-Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Names of blocks are those of timm's `VisionTransformer`.
+Source: Dosovitskiy et al. 2020, arXiv:2010.11929. The names of blocks are those of timm's
+`VisionTransformer`.
 """
 
 import dataclasses
@@ -20,22 +21,24 @@ from transfer_jax.nn.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A vision transformer.
+    """The sizes of a vision transformer.
 
     Attributes:
-        width: Channels of a token.
+        width: Number of channels of a token.
         depth: Number of blocks.
-        heads: Heads of the attention.
-        patch: Side of a patch in pixels.
-        tokens: Tokens with a position ahead of the patches: the class token and, second, the distillation's.
-        registers: Tokens without a position behind those.
-        positions: Positions ahead of those of the patches, as many as `tokens` unless the class has none.
-        pre_norm: Whether the tokens are normalized ahead of the blocks; the patches then have no bias.
-        layer_scale: Whether branches have a learnt scale.
-        hidden: Channels inside the perceptrons; 0 for four times the width.
-        activation: That of the perceptrons.
-        epsilon: Added to the variance by normalizations.
-        kind: The type of the model in transformers, on which its names there depend; "" if it is none there.
+        heads: Number of attention heads.
+        patch: Side of a patch, in pixels.
+        tokens: Number of tokens before the patches: 1 for the class token, 2 with the distillation token.
+        registers: Number of register tokens, which have no position and follow these tokens.
+        positions: Number of position embeddings before those of the patches. It equals `tokens`, unless the
+            class token has no position.
+        pre_norm: Whether the tokens are normalized before the blocks; the patch embedding then has no bias.
+        layer_scale: Whether residual branches have a learned scale.
+        hidden: Number of channels inside the perceptrons; 0 for four times the width.
+        activation: Activation of the perceptrons.
+        epsilon: Value added to the variance by normalizations.
+        kind: Model type in transformers, which its layer names depend on; "" if transformers has no such
+            model.
     """
 
     width: int
@@ -54,7 +57,10 @@ class Shape:
 
 
 class Embed(nnx.Module):
-    """Patches, each mapped linearly to a token, with positions; the other tokens stand first."""
+    """The linear patch embedding with position embeddings, and the other tokens before the patches.
+
+    It maps `(batch, height, width, channels)` to `(batch, tokens, width)`.
+    """
 
     def __init__(self, shape: Shape, setting: Setting) -> None:
         grid, rngs = setting.image_size // shape.patch, setting.rngs
@@ -90,7 +96,7 @@ class Embed(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention over tokens `(batch, tokens, width)`; one kernel for all three inputs."""
+    """Multi-head self-attention of `(batch, tokens, width)`, with one kernel for queries, keys and values."""
 
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
         self.qkv = Linear(width, 3 * width, rngs=rngs)
@@ -98,13 +104,13 @@ class Attention(nnx.Module):
         self.heads = heads
 
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-        """Attends; `bias`, `(batch or 1, heads, tokens, tokens)`, is added ahead of the softmax."""
+        """Applies attention; `bias`, `(batch or 1, heads, tokens, tokens)`, is added before the softmax."""
         return self.proj(jax.nn.dot_product_attention(*self.inputs(x), bias).reshape(x.shape))
 
     def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values, `(batch, tokens, heads, width / heads)`."""
+        """Returns queries, keys and values, each `(batch, tokens, heads, width / heads)`."""
         width = x.shape[-1]
-        # They lie side by side; devices that share the work on a row have heads of all three, not columns.
+        # The kernel is sharded by heads: each device then has the queries, keys and values of its heads.
         shape = (3, self.heads, width // self.heads)
         kernel = batch_shard.shard_kernel(self.qkv.kernel[...].reshape(width, *shape), 2)
         qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
@@ -114,17 +120,19 @@ class Attention(nnx.Module):
 
 
 class TransformerBlock(nnx.Module):
-    """Attention and a two-layer perceptron, each normalized before, scaled and added.
+    """A residual attention and a residual two-layer perceptron, each after a normalization.
+
+    It maps `(batch, tokens, width)` to the same shape.
 
     Args:
-        attention: Mixes the tokens.
-        width: Channels of a token.
-        hidden: Channels inside the perceptron; 0 for four times the width.
-        activation: That of the perceptron.
-        epsilon: Added to the variance by normalizations.
-        layer_scale: Whether branches have a learnt scale.
+        attention: Attention module, which keeps the shape of its input.
+        width: Number of channels of a token.
+        hidden: Number of channels inside the perceptron; 0 for four times the width.
+        activation: Activation of the perceptron.
+        epsilon: Value added to the variance by normalizations.
+        layer_scale: Whether the residual branches have a learned scale.
         drop_path: Rate of stochastic depth.
-        ndim: Axes of the input.
+        ndim: Number of axes of the input.
         rngs: Source of the initial parameters.
     """
 
@@ -159,7 +167,7 @@ class TransformerBlock(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """The normalization behind the last block."""
+    """The normalization after the last block: `(batch, tokens, width)` to the same shape."""
 
     def __init__(self, width: int, epsilon: float, rngs: nnx.Rngs) -> None:
         self.norm = LayerNorm(width, epsilon=epsilon, rngs=rngs)
@@ -169,17 +177,17 @@ class Norm(nnx.Module):
 
 
 class ClassToken(nnx.Module):
-    """The first token: `(batch, tokens, width)` to `(batch, width)`."""
+    """A pooling that returns the first token: `(batch, tokens, width)` to `(batch, width)`."""
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return x[:, 0]
 
 
 def blocks_before_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Module]:
-    """The blocks `embed`, `blocks.0` …, `norm`.
+    """Builds the blocks `embed`, `blocks.0` …, `norm`, which give `(batch, tokens, shape.width)`.
 
     Raises:
-        ValueError: If the images are no multiple of the patches.
+        ValueError: If the image size is not a multiple of the patch size.
     """
     if setting.image_size % shape.patch:
         raise ValueError(
@@ -201,16 +209,18 @@ def blocks_before_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Modul
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `embed`, `blocks.0` …, `norm`, `pre_logits`, the class token.
+    """Builds the blocks `embed`, `blocks.0` …, `norm`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to the class token `(batch, shape.width)`.
 
     Raises:
-        ValueError: If the images are no multiple of the patches.
+        ValueError: If the image size is not a multiple of the patch size.
     """
     return Backbone({**blocks_before_pooling(shape, setting), PRE_LOGITS: ClassToken()}, shape.width)
 
 
 def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of timm, in which the class token has no position if there are registers."""
+    """Returns the layer names of timm, where the class token has no position if there are registers."""
     if shape.registers and shape.positions:
         return None
     match path:
@@ -226,7 +236,7 @@ def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def timm_layer(path: tuple[str, ...]) -> str | None:
-    """The names of timm behind the embedding, for any transformer there."""
+    """Returns the layer names of timm after the embedding, for any transformer."""
     match path:
         case ("backbone", "norm", "norm"):
             return "norm"
@@ -240,12 +250,12 @@ def timm_layer(path: tuple[str, ...]) -> str | None:
 def layer_of(
     modules: Mapping[str, str | tuple[str, ...]], layers: Sequence[str], block: str
 ) -> LibraryLayer | None:
-    """The place of a layer of a block.
+    """Returns the layer of another library for a layer of a block.
 
     Args:
-        modules: By the path of a layer in our block, its modules in the other one.
-        layers: The layer's path in our block.
-        block: The block's name there.
+        modules: Module names in the other library's block, by the path of the layer in the block here.
+        layers: Path of the layer in the block here.
+        block: Name of the block in the other library.
     """
     found = modules.get("/".join(layers))
     if found is None:

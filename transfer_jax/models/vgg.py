@@ -1,7 +1,7 @@
-"""VGG 11, 13, 16 and 19, with and without batch normalization; `keras_*` expect what Keras's weights do.
+"""VGG 11, 13, 16 and 19, with and without batch normalization; `keras_*` have Keras's preprocessing.
 
-Source: Simonyan and Zisserman 2015, arXiv:1409.1556. The convolutional base is `block1` … `block5`; the
-features are its flattened 7x7 grid, and the published classifier has two hidden layers of 4096 on them.
+Source: Simonyan and Zisserman 2015, arXiv:1409.1556. The blocks are `block1` … `block5`. The features are
+their output, flattened from a 7x7 grid. The published classifier has two hidden layers of width 4096.
 """
 
 import jax
@@ -22,13 +22,16 @@ from transfer_jax.nn.layers import Conv, ConvNorm, FlattenPool
 from transfer_jax.nn.pooling import max_pool
 
 Shape = tuple[tuple[int, ...], int, bool]
-"""Convolutions of each block, channels of the first, and whether they are normalized."""
+"""The convolutions of each block, the channels of the first block, and whether there is normalization."""
 
 _GRID = 7
 
 
 class Block(nnx.Module):
-    """3x3 convolutions `conv1` …, each with a ReLU, and a 2x2 maximum."""
+    """3x3 convolutions `conv1` …, each with a ReLU, and a 2x2 max pooling.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, features)`.
+    """
 
     def __init__(self, in_features: int, features: int, count: int, norm: bool, rngs: nnx.Rngs) -> None:
         self.names = tuple(f"conv{index + 1}" for index in range(count))
@@ -44,7 +47,10 @@ class Block(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `block1` … `block5`, `pre_logits`."""
+    """Builds the blocks `block1` … `block5`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 7 x 7 x 512)`.
+    """
     counts, width, norm = shape
     blocks: dict[str, nnx.Module] = {}
     features = setting.channels
@@ -57,11 +63,11 @@ def build(shape: Shape, setting: Setting) -> Backbone:
 
 
 def _features(shape: Shape, path: tuple[str, ...]) -> str:
-    """The module in the list that torchvision and timm call `features`."""
+    """Returns the module in the list `features` of torchvision and timm."""
     counts, _, norm = shape
     block, conv = int(path[1].removeprefix("block")) - 1, int(path[2].removeprefix("conv")) - 1
     step = 3 if norm else 2
-    index = step * (sum(counts[:block]) + conv) + block  # a maximum behind each block
+    index = step * (sum(counts[:block]) + conv) + block  # a max pooling after each block
     return f"features.{index + (path[-1] == 'norm')}"
 
 
@@ -96,7 +102,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """The names of Keras, which has no normalized VGG."""
+    """Returns the layer names of Keras, which has no VGG with normalization."""
     match path:
         case ("head", "hidden", index):
             return f"fc{int(index) + 1}"

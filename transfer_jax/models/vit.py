@@ -3,15 +3,17 @@
 Sources: Dosovitskiy et al. 2020, arXiv:2010.11929; Touvron et al. 2020, arXiv:2012.12877 (DeiT); Caron et al.
 2021, arXiv:2104.14294 (DINO); He et al. 2021, arXiv:2111.06377 (MAE); Oquab et al. 2023, arXiv:2304.07193
 (DINOv2); Darcet et al. 2023, arXiv:2309.16588 (registers); Touvron et al. 2021, arXiv:2103.17239 (layer
-scale). Names of blocks and networks are timm's, but for `dinov2_with_registers_*`: transformers keeps the
-position of the class token, which timm adds to the token itself.
+scale). The networks map images `(batch, height, width, channels)` to the class token `(batch, width)`. The
+names of blocks and networks are timm's, except `dinov2_with_registers_*`: transformers keeps the position of
+the class token, which timm adds to the token itself.
 
-The positions of DINOv2 are resampled as its own code does it, which averages only where there are registers;
-those of all others as in timm.
+The position embeddings of DINOv2 are resampled as in its own code, which averages only if there are
+registers; those of all other networks are resampled as in timm.
 
-A distilled DeiT has two published classifiers. Ours reads the class token, as transformers does; that of the
-distillation token has no place here, nor has DINOv2's in transformers, which also reads the mean of the
-patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out. So are MAE's decoder and mask.
+A distilled DeiT has two published classifiers. The classifier of the class token is loaded, as in
+transformers. That of the distillation token is not supported, and neither is DINOv2's in transformers, which
+also reads the mean of the patches: `skip=("^head_dist", "^classifier", "^pooler")` leaves them out. MAE's
+decoder and mask are left out as well.
 """
 
 import functools
@@ -41,7 +43,7 @@ _TORCHVISION = {
 
 
 def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of torchvision, which has plain ViT only."""
+    """Returns the layer names of torchvision, which has plain ViT only."""
     match path:
         case ("head", "classifier"):
             return "heads.head"
@@ -85,13 +87,13 @@ _DINO = {
 def _transformers(
     shape: Shape, path: tuple[str, ...], *, files: bool = True, base: bool = False
 ) -> str | LibraryLayer | None:
-    """The names of Hugging Face.
+    """Returns the layer names of Hugging Face.
 
     Args:
-        shape: The network.
+        shape: Sizes of the network.
         path: Path of a layer.
-        files: Whether in the files that `save_pretrained` writes, else in a `state_dict` of transformers 5.
-        base: Whether of the model without a classifier.
+        files: True for the files that `save_pretrained` writes, False for a `state_dict` of transformers 5.
+        base: Whether it is the model without a classifier.
     """
     if not shape.kind:
         return None
@@ -135,7 +137,7 @@ _DINOV2 = {"patch": 14, "layer_scale": True}
 
 
 def _vit(name: str) -> Shape:
-    """The shape of `vit_small_patch16_224` and its like, by their names."""
+    """Returns the sizes of a network with a name such as `vit_small_patch16_224`."""
     _, size, patch, *_ = name.split("_")
     return SIZES[size](patch=int(patch.removeprefix("patch")))
 

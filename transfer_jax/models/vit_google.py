@@ -1,6 +1,6 @@
-"""The names of Google's `.npz` files of vision transformers: those of vision_transformer and big_vision.
+"""Layer names of Google's `.npz` files of vision transformers, from vision_transformer and big_vision.
 
-The attention there has an axis for its heads. big_vision gives the class token no position.
+The attention in these files has an axis for its heads. In big_vision the class token has no position.
 """
 
 import functools
@@ -12,7 +12,13 @@ _EMBED = {"patch": "embedding", "cls_token": "cls"}
 
 
 def attention(module: str, layer: str, heads: int) -> LibraryLayer:
-    """Where the layer `qkv` or `proj` of an attention is, by the name of its module."""
+    """Returns the layer `qkv` or `proj` of an attention in Google's files.
+
+    Args:
+        module: Name of the attention's module.
+        layer: `qkv` or `proj`.
+        heads: Number of attention heads.
+    """
     if layer == "qkv":
         return LibraryLayer(tuple(f"{module}/{name}" for name in ("query", "key", "value")), heads=heads)
     return LibraryLayer((f"{module}/out",), heads=heads, of_inputs=True)
@@ -21,13 +27,13 @@ def attention(module: str, layer: str, heads: int) -> LibraryLayer:
 def _google(
     shape: Any, path: tuple[str, ...], *, mixing: str, norm2: str, perceptron: str, positions: str
 ) -> LibraryLayer | None:
-    """Where a layer is.
+    """Returns a layer in Google's files.
 
     Args:
-        shape: The network; `shape.heads` are those of its attention.
+        shape: Sizes of the network; `shape.heads` is the number of attention heads.
         path: Path of the layer.
         mixing: Name of the attention in a block.
-        norm2: Name of the normalization ahead of the perceptron.
+        norm2: Name of the normalization before the perceptron.
         perceptron: Name of the perceptron.
         positions: Name of the position embeddings.
     """

@@ -1,6 +1,7 @@
-"""Xception; `keras_xception` has the epsilon of Keras, and its padding.
+"""Xception; `keras_xception` has Keras's epsilon and padding.
 
-Source: Chollet 2016, arXiv:1610.02357. Names of blocks are timm's, which calls the network `legacy_xception`.
+Source: Chollet 2016, arXiv:1610.02357. The names of blocks are those of timm, where the network is called
+`legacy_xception`.
 """
 
 import dataclasses
@@ -15,19 +16,24 @@ from transfer_jax.nn.layers import Conv, ConvNorm, DropPath, GlobalPool
 from transfer_jax.nn.pooling import max_pool
 
 Block = tuple[tuple[int, ...], int]
-"""Channels behind each separable convolution, and strides."""
+"""The channels after each separable convolution, and the stride."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The residual blocks, and whether it is Keras's."""
+    """The sizes of an Xception.
+
+    Attributes:
+        residual: The residual blocks, in order.
+        keras: Whether it is Keras's variant.
+    """
 
     residual: tuple[Block, ...]
     keras: bool = False
 
     @property
     def epsilon(self) -> float:
-        """Of the normalizations."""
+        """The value added to the variance by normalizations."""
         return 1e-3 if self.keras else 1e-5
 
     @property
@@ -37,7 +43,10 @@ class Shape:
 
 
 class Separable(nnx.Module):
-    """A depthwise 3x3 and a 1x1 convolution, normalized."""
+    """A separable convolution: depthwise 3x3 and 1x1, with normalization and an optional ReLU.
+
+    It maps `(batch, height, width, in_features)` to `(batch, height, width, features)`.
+    """
 
     def __init__(
         self, in_features: int, features: int, epsilon: float, rectified: bool, rngs: nnx.Rngs
@@ -53,10 +62,11 @@ class Separable(nnx.Module):
 
 
 class Residual(nnx.Module):
-    """Separable convolutions `sepconv1` …, each behind a ReLU; and a shortcut.
+    """A residual block of separable convolutions `sepconv1` …, each after a ReLU.
 
-    A block that halves the image ends with a 3x3 maximum at stride 2, and its shortcut has a 1x1
-    convolution. The first block has no ReLU ahead of its first convolution.
+    It maps `(batch, height, width, in_features)` to `(batch, height / strides, width / strides, features)`. A
+    block with stride 2 ends with a 3x3 max pooling, and its shortcut has a 1x1 convolution. The first block
+    has no ReLU before its first convolution.
     """
 
     def __init__(
@@ -96,7 +106,10 @@ class Residual(nnx.Module):
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """The blocks `conv1`, `conv2`, `block1` … `block12`, `conv3`, `conv4`, `pre_logits`."""
+    """Builds the blocks `conv1`, `conv2`, `block1` … `block12`, `conv3`, `conv4`, `pre_logits`.
+
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, 2048)`.
+    """
     rngs, features = setting.rngs, 64
     blocks: dict[str, nnx.Module] = {
         "conv1": _stem(setting.channels, 32, 2, shape.epsilon, rngs),
@@ -139,7 +152,7 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
         case ("backbone", block, "skip", layer):
             return f"{block}.{'skip' if layer == 'conv' else 'skipbn'}"
         case ("backbone", block, name, part, *layers):
-            # ReLU, convolution, normalization, …; in the first block without the first ReLU
+            # ReLU, convolution, normalization, …; the first block has no first ReLU
             index = 3 * int(name.removeprefix("sepconv")) - (3 if block == "block1" else 2)
             if layers == ["norm"]:
                 return f"{block}.rep.{index + 1}"
@@ -151,7 +164,7 @@ _SEPARABLE = {"depthwise": "conv1", "pointwise": "pointwise"}
 
 
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
-    """The names of Keras, which has depthwise and 1x1 convolution in one layer."""
+    """Returns the layer names of Keras, which has both convolutions of a separable one in one layer."""
     match path:
         case _ if not shape.keras:
             return None
