@@ -70,7 +70,7 @@ def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     def column(size: str, depth: int, name: str) -> np.ndarray:
         return np.array([cells[size, depth, seed][name] for seed in seeds])
 
-    told = []
+    rows = []
     for size in sizes:
         accuracy = {depth: 100 * column(size, depth, "accuracy") for depth in (none, half, every)}
         gap = {depth: 100 * column(size, depth, "overfit_gap") for depth in (none, every)}
@@ -79,7 +79,7 @@ def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for depth in (none, every)
         }
         upper, lower = accuracy[half] - accuracy[none], accuracy[every] - accuracy[half]
-        told.append(
+        rows.append(
             {
                 "images": cells[size, none, seeds[0]]["training_images"],
                 "head only %": accuracy[none].mean(),
@@ -94,7 +94,7 @@ def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "loss gap wider by": _text(paired_t_test(loss[every] - loss[none], overlap), 2),
             }
         )
-    return told
+    return rows
 
 
 def _text(found: PairedDifferences, digits: int = 1) -> str:

@@ -23,8 +23,9 @@ from contest import report
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.progress import Silent
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.training.run import prepare
 from transfer_jax.training.step import INPUTS
 
 PHASES = (
@@ -74,7 +75,7 @@ def main() -> None:
             feature_dir=str(Path(scratch, "features")),
             compile_ahead=False,
         )
-        run = prepare(config, Path(scratch, "bare"), Silent())
+        run = prepare(resolve(config), Path(scratch, "bare"))
         trainers = [PhaseTrainer(run, run.parts(index), run.arrays, Silent()) for index in range(len(PHASES))]
         for index in range(arguments.rounds):
             for phase in fit(config, Path(scratch, f"fit-{index}")).phases:

@@ -22,10 +22,12 @@ from contest import report
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.report.console import BARS
 from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.gradient_statistics import by_block
 from transfer_jax.training.phase_measurements import measure_gradients
 from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.training.run import Run, prepare
+from transfer_jax.training.run import Run
 
 PHASES = {
     "head, cached": Phase(name="head", train="head", epochs=9, learning_rate=1e-3, cache="require"),
@@ -77,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = TrainConfig(images="elpv", schedule=Schedule(tuple(PHASES.values())))
     with tempfile.TemporaryDirectory() as scratch:
-        run, log = prepare(config, Path(scratch), BARS), MetricsLog(Path(scratch, "metrics.jsonl"))
+        run, log = prepare(resolve(config), Path(scratch)), MetricsLog(Path(scratch, "metrics.jsonl"))
         rows = [
             row(name, run, index, log, arguments.every, arguments.rounds) for index, name in enumerate(PHASES)
         ]

@@ -64,7 +64,7 @@ def loaded(name: str, library: str, state: Mapping[str, np.ndarray], size: int) 
     original, variant = ORIGINALS[name, library], variant_of(name)
     model = create_model(name, CLASSES, hidden=variant.hidden, image_size=size, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant.preprocessing)
-    skip = (original.besides,) if original.besides else ()
+    skip = (original.ignore,) if original.ignore else ()
     load_arrays(model, state, spec, head=has_head(name, library, state), skip=skip)
     model.eval()
     return model
@@ -113,7 +113,7 @@ def check_round_trip(
     }
     written = to_library(name, arrays, library)
     for key, value in state.items():
-        if BOOKKEEPING.search(key) or (original.besides and re.search(original.besides, key)):
+        if BOOKKEEPING.search(key) or (original.ignore and re.search(original.ignore, key)):
             assert key not in written, key
             written[key] = value
     after = original.state(original.load(network, written))

@@ -19,6 +19,7 @@ from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.data import from_arrays
 from transfer_jax.planning.topology import pod_costs, without_tpu
 from transfer_jax.report.console import BARS
+from transfer_jax.runs.resolve import resolve
 
 NETWORKS = {
     "resnet50": ("head", "from_('layer4')", "from_('layer3')", "all_()"),
@@ -63,8 +64,9 @@ def main() -> None:
         for topology in arguments.topologies:
             for fsdp in arguments.fsdp:
                 trains = arguments.trains or NETWORKS[model]
-                given = {"images": arguments.images, "train": trains, "dataset": dataset}
-                for cost in pod_costs(config_of(model, fsdp), topology, BARS, **given):
+                resolved = resolve(config_of(model, fsdp), dataset=dataset)
+                options = {"images": arguments.images, "train": trains}
+                for cost in pod_costs(resolved, topology, BARS, **options):
                     rows.append(
                         {
                             "network": model,

@@ -102,7 +102,7 @@ class Bench:
             eval_fraction=0.25,
             seed=seed,
         )
-        part = "held-out" if held_out else "inner"
+        part = "test" if held_out else "validation"
         name = f"{name}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
         result = fit(config, self.workdir / name, dataset=dataset, progress=BARS)
         shutil.rmtree(

@@ -21,20 +21,20 @@ class Original:
     """A network of another library, in PyTorch.
 
     Attributes:
-        make: From our name and an image size to the network, with `CLASSES` classes.
-        module: From our name and our block to the module whose output is the same; "" where there is none.
-        logits: The module that gives what our classifier does; "" for the whole network.
-        besides: Regular expression of keys that are no part of what is compared.
-        damped: Regular expression of gains that are drawn five times smaller: those of the branches of a deep
-            network in which rounding errors would grow otherwise, as its statistics are computed anew.
-        odd: Side of the other images to compare at; 0 for three quarters of the native size.
-        channels_last: Whether images in it have their channels last.
+        make: A function from our name and an image size to the network, with `CLASSES` classes.
+        module: A function from our name and our block to the module with the same output; "" if there is none.
+        logits: The module that corresponds to our classifier; "" for the whole network.
+        ignore: A regular expression for keys that are not compared.
+        damped: A regular expression for gains that are drawn five times smaller: those of the branches of a
+            deep network in which rounding errors would grow otherwise, because its statistics are recomputed.
+        odd: Side of the second image size of the comparison, in pixels; 0 for three quarters of the native size.
+        channels_last: Whether the network takes images with channels last.
     """
 
     make: Callable[[str, int], Any]
     module: Callable[[str, str], str]
     logits: str = ""
-    besides: str = ""
+    ignore: str = ""
     damped: str = ""
     odd: int = 0
     channels_last: bool = False

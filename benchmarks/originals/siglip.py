@@ -44,6 +44,6 @@ def _module(name: str, block: str) -> str:
 
 ORIGINALS = {
     **{(name, "timm"): Original(timm_network_of_size, _timm) for name in _TIMM},
-    **{(name, "transformers"): Original(_network, _module, besides="^classifier") for name in _TRANSFORMERS},
+    **{(name, "transformers"): Original(_network, _module, ignore="^classifier") for name in _TRANSFORMERS},
     **{(name, "transformers-base"): Original(_base_network, _base) for name in _TRANSFORMERS},
 }

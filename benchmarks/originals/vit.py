@@ -82,7 +82,7 @@ def _mae_network(name: str, size: int) -> Any:
     return network
 
 
-def _besides(name: str) -> str:
+def _ignored(name: str) -> str:
     """The classifier of DINOv2, which also reads the mean of the patches."""
     return "^classifier" if _VARIANTS[name].shape.kind.startswith("dino") else ""
 
@@ -94,20 +94,20 @@ ORIGINALS = {
             timm_network_of_size,
             _timm,
             logits="head" if "distilled" in name else "",
-            besides="^head_dist" if "distilled" in name else "",
+            ignore="^head_dist" if "distilled" in name else "",
         )
         for name in _VARIANTS
         if not name.startswith(("dinov2", "vit_nano"))
     },
     **{(name, "torchvision"): Original(_torchvision_network, _torchvision) for name in _TORCHVISION},
     **{
-        (name, library): Original(_transformers_network, _transformers, besides=_besides(name))
+        (name, library): Original(_transformers_network, _transformers, ignore=_ignored(name))
         for name, variant in _VARIANTS.items()
         if variant.shape.kind
         for library in ("transformers", "transformers-5")
     },
     **{
-        (name, "transformers-base"): Original(_base_network, _base, besides="^pooler")
+        (name, "transformers-base"): Original(_base_network, _base, ignore="^pooler")
         for name, variant in _VARIANTS.items()
         if variant.shape.kind
     },
