@@ -87,10 +87,10 @@ class Bench:
     image_size: int
     workdir: Path
 
-    def run(self, name: str, schedule: Schedule, target: str, seed: int, *, held_out: bool) -> Result:
+    def run(self, name: str, schedule: Schedule, target: str, seed: int, *, test: bool) -> Result:
         """Trains a schedule on a split, and scores it on the test set or on the validation set."""
         dataset = from_elpv(target)
-        if not held_out:
+        if not test:
             dataset, _ = stratified_split(dataset, 0.25, seed)
         config = TrainConfig(
             images=f"elpv:{target}",
@@ -102,7 +102,7 @@ class Bench:
             eval_fraction=0.25,
             seed=seed,
         )
-        part = "test" if held_out else "validation"
+        part = "test" if test else "validation"
         name = f"{name}-{self.epochs}-{self.image_size}-{target}-{part}-{seed}"
         result = fit(config, self.workdir / name, dataset=dataset, progress=BARS)
         shutil.rmtree(
@@ -115,7 +115,7 @@ def compare(bench: Bench, schedules: Mapping[str, Schedule], seeds: int) -> list
     """Returns a row for each schedule."""
     rows = []
     for name, schedule in schedules.items():
-        results = [bench.run(name, schedule, "confidence", seed, held_out=False) for seed in range(seeds)]
+        results = [bench.run(name, schedule, "confidence", seed, test=False) for seed in range(seeds)]
         phases = [phase for result in results for phase in result.phases]
         scores = [100 * result.metrics["weighted_accuracy"] for result in results]
         rows.append(
@@ -170,7 +170,7 @@ def repeat(bench: Bench, name: str, targets: Sequence[str], splits: int) -> list
     """Returns a row for each way to count and each training target."""
     rows, schedule = [], candidates(bench.epochs)[name]()
     for target in targets:
-        runs = [bench.run(name, schedule, target, seed, held_out=True) for seed in range(splits)]
+        runs = [bench.run(name, schedule, target, seed, test=True) for seed in range(splits)]
         each = [counted(run.workdir / "predictions.csv") for run in runs]
         for count in TARGETS if target != "sure" else ("sure",):
             scores = [100 * accuracies[count] for accuracies in each]

@@ -22,12 +22,12 @@ class Original:
 
     Attributes:
         make: A function from our name and an image size to the network, with `CLASSES` classes.
-        module: A function from our name and our block to the module with the same output; "" if there is none.
+        module: A function from our name and our block to the module with the same output; "" if none has it.
         logits: The module that corresponds to our classifier; "" for the whole network.
         ignore: A regular expression for keys that are not compared.
         damped: A regular expression for gains that are drawn five times smaller: those of the branches of a
             deep network in which rounding errors would grow otherwise, because its statistics are recomputed.
-        odd: Side of the second image size of the comparison, in pixels; 0 for three quarters of the native size.
+        odd: Side of the second image size, in pixels; 0 for three quarters of the native size.
         channels_last: Whether the network takes images with channels last.
     """
 
