@@ -1,8 +1,8 @@
 """The inverted residual block of MobileNet and EfficientNet.
 
 Sources: Sandler et al. 2018, arXiv:1801.04381; Hu et al. 2017, arXiv:1709.01507 (squeeze and excitation);
-Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: one full convolution instead of
-the expansion and the depthwise convolution).
+Gupta and Tan 2019, "EfficientNet-EdgeTPU" (fused: one full convolution instead of the expansion and the
+depthwise convolution).
 """
 
 import dataclasses

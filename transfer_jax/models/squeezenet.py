@@ -33,7 +33,7 @@ class Shape:
     pooled: tuple[str, ...]
 
     def position(self, block: str) -> int:
-        """Returns the index of a block in torchvision's list, with the stem's ReLU and the poolings counted."""
+        """Returns the index of a block in torchvision's list, counting the stem's ReLU and poolings."""
         names = ("conv1", *_FIRES)
         before = names[: names.index(block)]
         return len(before) + bool(before) + sum(name in self.pooled for name in before)
