@@ -33,13 +33,13 @@ def test_span_is_after_start_up_to_and_including_stop(make_toy, start, stop, blo
         ("top", "stem", "stop block 'stem' comes before start block 'top'"),
     ],
 )
-def test_impossible_spans_name_the_blocks(make_toy, start, stop, message):
+def test_invalid_spans_name_the_blocks(make_toy, start, stop, message):
     with pytest.raises(ValueError, match=message):
         make_toy().backbone(IMAGES, start=start, stop=stop)
 
 
 @pytest.mark.parametrize("boundary", ["stem", "blocks.1", "blocks.11", "top", "pre_logits"])
-def test_two_halves_are_the_whole(make_toy, boundary):
+def test_two_halves_equal_the_whole(make_toy, boundary):
     model = make_toy()
     features = model.backbone(IMAGES, stop=boundary)
     assert features.shape[-1] in (8, 12, 16)

@@ -59,7 +59,7 @@ def test_residual_where_shapes_agree_and_deeper_blocks_drop_more(drop_path):
 
 @pytest.mark.extended
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
-def test_real_weights_name_real_photographs(photographs, name):
+def test_real_weights_classify_photographs(photographs, name):
     spec = find_spec(name)
     model = create_model(name, 1000, abstract_backbone=True)
     load_pretrained(model, spec, head=True)
@@ -75,7 +75,7 @@ def test_real_weights_name_real_photographs(photographs, name):
 
 @pytest.mark.extended
 @pytest.mark.parametrize("size", [224, 192])
-def test_logits_are_pytorch_s(photographs, lite0_logits, size):
+def test_logits_match_pytorch(photographs, lite0_logits, size):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch = pytest.importorskip("torch")

@@ -1,4 +1,4 @@
-"""What all families have in common, by the first network of each."""
+"""Properties of all families, tested on the first network of each."""
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ def drop_rates(block: nnx.Module) -> list[float]:
 
 
 def last_with_a_branch(backbone) -> tuple[str, str]:
-    """The block ahead of the last one that has a branch to drop, and that one."""
+    """Returns the last block that has a branch to drop, and the block before it: `(before, last)`."""
     names = backbone.block_names
     blocks = [getattr(backbone, name) for name in names]
     residual = [any(drop_rates(block)) and getattr(block, "residual", True) for block in blocks]
@@ -41,7 +41,7 @@ def last_with_a_branch(backbone) -> tuple[str, str]:
 
 
 def distinct(rows: np.ndarray) -> int:
-    """How many of the rows are none of those before."""
+    """Returns the number of different rows."""
     near = 1e-4 * np.abs(rows).max()
     return sum(all(np.abs(row - other).max() > near for other in rows[:i]) for i, row in enumerate(rows))
 
@@ -66,7 +66,7 @@ def test_branches_are_dropped_by_image_in_blocks_that_train_only(family):
     )
 
     def run(key: int) -> np.ndarray:
-        """The block's outputs for copies of one image."""
+        """Returns the block's outputs for copies of one image."""
         graph, _ = nnx.split(block)
         call = jax.jit(lambda arrays, x, key: nnx.merge(graph, arrays)(x, rngs=nnx.Rngs(key)))
         return np.asarray(call(arrays, inputs, jax.random.key(key)))
@@ -76,7 +76,7 @@ def test_branches_are_dropped_by_image_in_blocks_that_train_only(family):
     set_training(model, [last], norm="frozen")
     loud, other = run(0), run(1)
     assert 2 <= distinct(loud) <= 4  # a transformer's block has two branches
-    assert distinct(np.concatenate([quiet[:1], loud])) == 1 + distinct(loud)  # what is kept is scaled
+    assert distinct(np.concatenate([quiet[:1], loud])) == 1 + distinct(loud)  # kept branches are scaled
     assert not np.allclose(loud, other)
     set_training(model, [], norm="frozen")
     np.testing.assert_array_equal(run(1), quiet)

@@ -17,12 +17,12 @@ def test_split_names_every_array_by_its_block(make_toy):
     assert {path.rsplit("/", 1)[1] for path in stats} == {"mean", "var"}
     assert {block_of(path) for path in params} == set(NAMES)
     assert {block_of(path) for path in stats} == set(NAMES) - {"head"}
-    # convolutions, three in blocks.1 and one in each other, each with scale and bias; the head
+    # kernel, scale and bias of six convolutions (three of them in blocks.1), and the head
     assert len(params) == 6 * 3 + 2
     assert len(stats) == 6 * 2
 
 
-def test_merge_turns_split_around(make_toy):
+def test_merge_is_the_inverse_of_split(make_toy):
     model = make_toy()
     graphdef, params, stats = split(model)
     copy = merge(graphdef, {**params, **stats})
@@ -66,7 +66,7 @@ def test_only_the_chosen_blocks_train(make_toy, chosen, norm):
     assert moved == (set(chosen) - {"head"} if norm == "train" else set())
 
 
-def test_training_mode_can_be_taken_back(make_toy):
+def test_training_mode_can_be_undone(make_toy):
     model = make_toy(dropout=0.5)
     before = model(IMAGES)
     set_training(model, NAMES, norm="train")
@@ -87,7 +87,7 @@ def test_drop_path_drops_whole_images(make_toy):
     loud = block(x, rngs=nnx.Rngs(1))
     dropped = np.array([np.array_equal(a, b) for a, b in zip(loud, x, strict=True)])
     assert 10 < dropped.sum() < 54
-    # what is kept is scaled so that the mean stays: x + branch / 0.5
+    # kept branches are scaled to keep the mean: x + branch / 0.5
     np.testing.assert_allclose(loud[~dropped], (x + 2 * (quiet - x))[~dropped], rtol=1e-5, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The smallest of each family against every library that has it; `benchmarks/parity.py` has them all."""
+"""Parity of each family's smallest networks with other libraries; `benchmarks/parity.py` compares all."""
 
 import importlib.util
 import warnings
@@ -42,14 +42,14 @@ SMALLEST_IN_KERAS = [
         *("keras_inception_v3", "keras_xception", "tf_efficientnetv2_b0"),
     )
 ]
-NOT_SMALLEST = [("tf_efficientnetv2_s", "keras")]  # Keras has smaller ones
+NOT_SMALLEST = [("tf_efficientnetv2_s", "keras")]  # Keras has smaller networks
 CASES = [
     case
     for case in ORIGINALS
     if (case[0] in SMALLEST or case in SMALLEST_IN_KERAS) and case not in NOT_SMALLEST
 ]
-NOT_ODD = [("keras_densenet121", "keras")]  # it pads as densenet121 does
-# At an odd size with one library for each network: in the others it is the same by other names.
+NOT_ODD = [("keras_densenet121", "keras")]  # it pads as densenet121
+# An odd size is compared with one library for each network: the other libraries have the same network.
 ODD = [case for case in dict(CASES).items() if case not in NOT_ODD]
 SIZED = [*((*case, 0) for case in CASES), *((*case, 1) for case in ODD)]
 
@@ -60,7 +60,7 @@ SIZED = [*((*case, 0) for case in CASES), *((*case, 1) for case in ODD)]
     SIZED,
     ids=[f"{name}-{library}-{('native', 'odd')[size]}" for name, library, size in SIZED],
 )
-def test_blocks_logits_and_parameters_are_theirs(name, library, size):
+def test_blocks_logits_and_parameters_match(name, library, size):
     own = PACKAGES[library] if library in PACKAGES else library.split("-")[0]
     for package in (ORIGINALS[name, library].package, own):
         if importlib.util.find_spec(package) is None:
@@ -71,9 +71,11 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
     wanted = {*create_model(name, 2, abstract_backbone=True).backbone.block_names}
     wanted |= {"logits"} if KeyMap(name, library).keys("head/classifier/kernel") else set()
     if (library, name, size) == ("keras", "keras_vgg16", 1):
-        wanted.remove("logits")  # the classifier there is of one image size
+        wanted.remove("logits")  # the classifier is for one image size
     absent = wanted - {*errors}
-    assert absent <= {"pre_logits", "norm5"} or absent == {"norm"}  # for which not all have a module
+    assert absent <= {"pre_logits", "norm5"} or absent == {
+        "norm"
+    }  # blocks without a module in some libraries
     assert {block: error for block, error in errors.items() if not error <= parity.LIMIT} == {}
 
 
@@ -82,7 +84,7 @@ def test_blocks_logits_and_parameters_are_theirs(name, library, size):
     ("name", "prefix", "head"),
     [("squeezenet1_1", "classifier.1.", False), ("inception_v3", "AuxLogits.", True)],
 )
-def test_parts_that_ours_leave_out_are_skipped(name, prefix, head):
+def test_unsupported_parts_of_files_are_skipped(name, prefix, head):
     pytest.importorskip("torch")
     pytest.importorskip("torchvision")
     with warnings.catch_warnings():
@@ -98,7 +100,7 @@ def test_parts_that_ours_leave_out_are_skipped(name, prefix, head):
     assert {key for key in report.skipped if key in arrays} == theirs
 
 
-def test_a_classifier_that_ours_cannot_be_is_neither_read_nor_written():
+def test_an_unsupported_classifier_is_neither_read_nor_written():
     arrays = {"features.0.bias": np.zeros(64, np.float32), "classifier.1.bias": np.zeros(2, np.float32)}
     model = create_model("squeezenet1_1", 2)
     spec = WeightsSpec(

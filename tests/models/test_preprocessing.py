@@ -6,7 +6,7 @@ import pytest
 from transfer_jax.models.preprocessing import Preprocessing
 
 
-def test_blue_comes_first_where_weights_want_it():
+def test_bgr_weights_get_blue_first():
     expected = Preprocessing(mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 3.0), channel_order="bgr")
     red = expected.normalize(jnp.array([[[[11, 20, 30]]]], jnp.uint8))
     assert red.tolist() == [[[[0.0, 0.0, 1.0]]]]

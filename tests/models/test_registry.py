@@ -16,7 +16,7 @@ def test_names_and_image_sizes():
 
 
 @pytest.mark.parametrize("function", [variant_of, lambda name: create_model(name, 2)])
-def test_an_unknown_name_is_told_the_nearest(function):
+def test_errors_suggest_the_closest_name(function):
     with pytest.raises(ValueError, match=r"unknown model 'efficientnet-lite0'.*efficientnet_lite0"):
         function("efficientnet-lite0")
 

@@ -12,7 +12,7 @@ WIDE_DEPTHWISE = (5, 4, 4, 4)
 POINTWISE = (1, 6, 4, 1)
 PLAIN = (3, 3, 8, 1)
 GROUPED = (3, 6, 9, 3)
-MANY_CHANNELS = (3, 32, 40, 1)  # in float32 by Winograd's filtering, where there are enough pixels
+MANY_CHANNELS = (3, 32, 40, 1)  # Winograd's filtering in float32, if there are enough pixels
 KERNELS = pytest.mark.parametrize("kernel", [DEPTHWISE, WIDE_DEPTHWISE, POINTWISE, PLAIN, GROUPED])
 
 
@@ -37,14 +37,14 @@ def example(kernel, size=(9, 8), dtype=np.float32):
 
 
 def on_cpu(function, *arguments):
-    """The program for CPUs, on any machine."""
+    """Returns the program for CPUs, on any machine."""
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
 
 
 @KERNELS
 @pytest.mark.parametrize("strides", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 3))])
-def test_forward_and_gradients_are_those_of_xla(kernel, strides, padding):
+def test_forward_and_gradients_match_xla(kernel, strides, padding):
     x, weights = example(kernel)
     options = {"strides": strides, "padding": padding, "groups": kernel[3]}
     expected, pull_expected = jax.vjp(lambda x, k: reference(x, k, **options), x, weights)
@@ -120,7 +120,7 @@ def test_every_transformation_of_jax_applies(kernel):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers make a single fusion of both")
 @pytest.mark.parametrize("kernel", [DEPTHWISE, POINTWISE])
-def test_a_gradient_that_nobody_reads_costs_nothing(kernel):
+def test_an_unused_gradient_costs_nothing(kernel):
     x, weights = example(kernel, (32, 32))
 
     def cost(argnums):
@@ -155,7 +155,7 @@ def test_accelerators_keep_the_convolution_of_xla(kernel, platform, dtype):
     assert kept == (kernel == MANY_CHANNELS)  # the gradient of the kernel
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_errors_name_mismatched_shapes():
     x, weights = example(DEPTHWISE)
     with pytest.raises(ValueError, match="6 channels do not match a kernel"):
         conv2d(x, weights, groups=2)

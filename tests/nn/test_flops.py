@@ -15,7 +15,7 @@ from transfer_jax.nn.flops import multiply_adds
         ("vit_base_patch32_224", 4.409),
     ],
 )
-def test_networks_cost_what_is_published(model, published):
+def test_networks_have_the_published_cost(model, published):
     assert _cost(model, 224)[1] / 1e9 == pytest.approx(published, abs=6e-4)
 
 
@@ -29,7 +29,7 @@ def test_loops_count_as_often_as_they_run():
     assert multiply_adds(jax.vmap(lambda square: square @ square), matrix) == 4 * 5**3
 
 
-def test_of_branches_the_most_costly_counts():
+def test_the_most_expensive_branch_counts():
     x = jax.ShapeDtypeStruct((5, 5), jnp.float32)
 
     def either(x):

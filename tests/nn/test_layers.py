@@ -12,7 +12,7 @@ CHANNELS = 6
 
 
 def unfused(block, x):
-    """The block as it is defined: convolution, Flax's own batch normalization, activation."""
+    """Returns the output by definition: convolution, Flax's own batch normalization, activation."""
     return jax.nn.relu6(block.norm(block.conv(x)))
 
 
@@ -33,7 +33,7 @@ def x():
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-def test_output_gradients_and_statistics_are_those_of_flax(block, x, training):
+def test_output_gradients_and_statistics_match_flax(block, x, training):
     block.train() if training else block.eval()
     graphdef, state = nnx.split(block)
 
@@ -80,7 +80,7 @@ def test_inference_multiplies_the_kernel_and_not_the_images(block, x, training, 
 
 
 @pytest.mark.parametrize(("ceil_mode", "expected"), [(False, [[10]]), (True, [[10, 11], [14, 15]])])
-def test_a_last_window_that_sticks_out_counts_only_if_it_is_to(ceil_mode, expected):
+def test_ceil_mode_keeps_the_last_window(ceil_mode, expected):
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(max_pool(x, 3, 2, ceil_mode=ceil_mode)[0, :, :, 0], expected)
 

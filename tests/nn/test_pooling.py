@@ -19,7 +19,7 @@ def images(dtype=np.float32):
 
 @pytest.mark.extended
 @WINDOWS
-def test_values_and_gradients_are_those_of_pytorch(size, strides, padding, ceil_mode):
+def test_values_and_gradients_match_pytorch(size, strides, padding, ceil_mode):
     torch = pytest.importorskip("torch")
     x = images()
     theirs = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
@@ -40,7 +40,7 @@ def test_half_precision_is_exact():
 
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2)])
-def test_what_is_no_number_is_seen(place):
+def test_nan_is_the_maximum(place):
     x = np.zeros((1, 3, 3, 1), np.float32)
     x[0, *place, 0] = np.nan
     assert np.isnan(max_pool(jnp.asarray(x), 3, 2)).all()
