@@ -41,7 +41,7 @@ def fails(
         (("--weights", "imagenet"), ("no weights 'imagenet'", "efficientnet_lite0")),
         (
             ("--model", "efficientnet_lite_tiny", "--weights", "auto"),
-            ("no weights are known for 'efficientnet_lite_tiny'",),
+            ("no published weights for 'efficientnet_lite_tiny'",),
         ),
         (
             ("--model", "efficientnet_lite_tiny", "--weights", "efficientnet_lite0"),
@@ -138,7 +138,7 @@ def test_an_error_gives_the_terminal_back(
     assert shown == [False, True]
 
 
-def _begins_and_fails(config, given, workdir, progress, look):
+def _begins_and_fails(config, *, progress, **settings):
     progress.start("reading", 10)
     raise ValueError("broken")
 

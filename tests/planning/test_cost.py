@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import jax
 import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
-from transfer_jax.planning.cost import estimate_costs
+from transfer_jax.planning.cost import PhaseCost
+from transfer_jax.planning.cost import estimate_costs as estimate
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.checkpointing import finished_phases
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 
 TOP = "from_('blocks.7')"
 
@@ -20,12 +25,16 @@ def config_of(folder, *phases, **changes) -> TrainConfig:
     return TrainConfig(images=str(folder), schedule=Schedule(phases), **settings)
 
 
+def estimate_costs(config: TrainConfig) -> tuple[PhaseCost, ...]:
+    return estimate(prepare(resolve(config), Path("nowhere")), Silent())
+
+
 def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
     head = Phase(name="head", train="head", epochs=3, learning_rate=1e-2)
     top = Phase(name="top", train=TOP, epochs=2, learning_rate=1e-3, augment=True, views=2)
     live = Phase(name="live", train="all_()", epochs=1, learning_rate=1e-3)
     config = config_of(image_folder, head, top, live)
-    costs = estimate_costs(config, Silent())
+    costs = estimate_costs(config)
     assert list(tmp_path.iterdir()) == []
     result = fit(config, tmp_path / "run")
     assert finished_phases(tmp_path / "run") == result.phases
@@ -57,8 +66,7 @@ def test_features_are_computed_once(image_folder):
     costs = estimate_costs(
         config_of(
             image_folder, phase("a"), phase("b"), phase("c", **views), phase("d", train=TOP), phase("e")
-        ),
-        Silent(),
+        )
     )
     plain = costs[0].rows
     train = plain * 3 // 4
@@ -69,6 +77,6 @@ def test_features_are_computed_once(image_folder):
 
 def test_rates_by_gradients_are_timed(image_folder):
     phase = Phase(name="rgn", train="all_()", epochs=2, learning_rate=1e-3, statistic="rgn")
-    (cost,) = estimate_costs(config_of(image_folder, phase), Silent())
+    (cost,) = estimate_costs(config_of(image_folder, phase))
     assert cost.programs == 3
     assert cost.boundary is None

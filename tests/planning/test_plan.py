@@ -8,6 +8,7 @@ from transfer_jax.freezing.recipes import RECIPES, autofreeze
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.planning.plan import plan
 from transfer_jax.report.timeline import Timeline
+from transfer_jax.runs.resolve import resolve
 
 TINY, NANO = "efficientnet_lite_tiny", "vit_nano_patch8_32"
 BLOCKS = ("stem", *(f"blocks.{index}" for index in range(8)), "top")
@@ -22,7 +23,9 @@ def config_of(folder, schedule, **changes) -> TrainConfig:
 
 
 def test_a_plan_says_what_trains_by_block(image_folder):
-    found = plan(config_of(image_folder, five_steps("top(2)", head_epochs=4, epochs=2, learning_rate=1e-4)))
+    found = plan(
+        resolve(config_of(image_folder, five_steps("top(2)", head_epochs=4, epochs=2, learning_rate=1e-4)))
+    )
     assert found.blocks == (*BLOCKS, "head")
     assert [parts.steps for parts in found.phases] == [4 * 3, 2 * 3]
     sizes = {path: array.size for path, array in split(create_model(TINY, 3))[1].items()}
@@ -61,7 +64,7 @@ def short(name: str, blocks: tuple[str, ...]) -> Schedule:
 
 def test_a_plan_needs_what_the_recipe_trains(image_folder):
     with pytest.raises(ValueError, match=r"phase 'part': role\('attention'\) matches none"):
-        plan(config_of(image_folder, short("attention_only", BLOCKS)))
+        plan(resolve(config_of(image_folder, short("attention_only", BLOCKS))))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_a_plan_needs_what_the_recipe_trains(image_folder):
 def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, network, logged):
     schedule = short(name, BLOCKS if network == TINY else NANO_BLOCKS)
     config = config_of(image_folder, schedule, model=network, taps=name == "head2toe")
-    planned = plan(config).timeline()
+    planned = plan(resolve(config)).timeline()
     fit(config, tmp_path)
     executed = Timeline.executed(tmp_path, planned.blocks)
     assert [(epoch.phase, epoch.epoch) for epoch in executed.epochs] == [
@@ -93,7 +96,7 @@ def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, n
 
 def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path, logged):
     config = config_of(image_folder, autofreeze(head_epochs=1, epochs=2, learning_rate=1e-3))
-    planned = plan(config).timeline()
+    planned = plan(resolve(config)).timeline()
     fit(config, tmp_path)
     cuts = [test["next_frozen_depth"] for test in logged(tmp_path, "test")]
     assert len(cuts) == 5  # three steps an epoch are too few for four tests, and none at the very end
@@ -106,7 +109,7 @@ def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path, logg
 def test_a_plan_checks_first(image_folder):
     schedule = five_steps("from_('layer4')")
     with pytest.raises(ValueError, match=r"matches no block; the blocks are stem, blocks\.0"):
-        plan(config_of(image_folder, schedule))
+        plan(resolve(config_of(image_folder, schedule)))
     phase = dataclasses.replace(five_steps("top(1)").phases[0], controller="sideways")
     with pytest.raises(ValueError, match="unknown controller 'sideways'"):
-        plan(config_of(image_folder, dataclasses.replace(schedule, phases=(phase,))))
+        plan(resolve(config_of(image_folder, dataclasses.replace(schedule, phases=(phase,)))))

@@ -16,6 +16,7 @@ from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.data import from_arrays
 from transfer_jax.report.progress import Silent
 from transfer_jax.planning.topology import pod_costs, without_tpu
+from transfer_jax.runs.resolve import resolve
 
 without_tpu()
 topology, images, model, options, *trains = sys.argv[1:]
@@ -24,7 +25,7 @@ phases = tuple(Phase(name=each, train=each, epochs=1, learning_rate=0.1, cache="
 config = TrainConfig(
     images="none", model=model, weights="none", schedule=Schedule(phases), **json.loads(options)
 )
-costs = pod_costs(config, topology, Silent(), images=int(images), dataset=dataset)
+costs = pod_costs(resolve(config, dataset=dataset), topology, Silent(), images=int(images))
 print(json.dumps([dataclasses.asdict(cost) for cost in costs]))
 """
 
@@ -60,6 +61,7 @@ def test_bytes_of_collectives(line, expected):
     assert exchanged_bytes(f"HloModule x\n{line}\n") == expected
 
 
+@pytest.mark.extended
 def test_chips_alike_do_alike_work():
     """Weak scaling; and a head alone exchanges its own gradients and the metrics, of nothing else."""
     few, many = (costs(topology, "head", "all_()") for topology in ("v5e:4x4", "v5e:16x16"))
@@ -76,6 +78,7 @@ def test_chips_alike_do_alike_work():
     assert head["fits"]
 
 
+@pytest.mark.extended
 def test_fsdp_spreads_what_stays():
     whole, spread = (costs("v5e:2x2", "all_()", fsdp=fsdp)[0]["arguments"] for fsdp in (1, 4))
     images = 8 * 224 * 224 * 3

@@ -1,20 +1,22 @@
-"""What a newcomer's command becomes; the images are 48 of three colours."""
+"""Resolving configs. There are 48 images of three colors."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, load_dataset
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 from transfer_jax.freezing import five_steps
-from transfer_jax.runs.resolve import resolve
-from transfer_jax.report.progress import Silent
+from transfer_jax.runs.images import split_images
+from transfer_jax.runs.loop import Loop
+from transfer_jax.runs.resolve import resolve, resumed_config
 from transfer_jax.runs.workdir import claim
-from transfer_jax.training.run import split_images
 
 
 @pytest.fixture(autouse=True)
@@ -28,52 +30,55 @@ def config(image_folder: Path) -> TrainConfig:
     return TrainConfig(images=str(image_folder), model="efficientnet_lite_tiny", weights="none")
 
 
-def test_a_config_that_says_all_is_left_as_it_is(config, tmp_path, data_dir):
-    settled = resolve(config, None, tmp_path / "run", Silent())
-    assert (settled.config, settled.choices, settled.findings) == (config, (), None)
-    assert settled.notes == {}
+def test_a_complete_config_is_not_changed(config, tmp_path, data_dir):
+    resolved = resolve(config, workdir=tmp_path / "run")
+    assert (resolved.config, resolved.defaults, resolved.findings) == (config, (), None)
+    assert resolved.notes == {}
     assert not data_dir.exists()
-    looked = resolve(config, None, tmp_path / "run", Silent(), look=True)
+    looked = resolve(config, workdir=tmp_path / "run", scan=True)
     assert looked.config == config
     assert {*looked.notes} == {"findings.json"}
 
 
-def test_what_is_not_given_is_chosen(config, tmp_path):
-    settled = resolve(config, ["images", "model", "weights"], tmp_path / "run", Silent(), look=True)
-    schedule = settled.config.schedule
+def test_defaults_are_chosen_for_fields_that_are_not_given(config, tmp_path):
+    given = ["images", "model", "weights"]
+    resolved = resolve(config, given=given, workdir=tmp_path / "run", scan=True)
+    schedule = resolved.config.schedule
     assert schedule == five_steps("top(2)", epochs=14, views=4)
-    assert (settled.config.image_size, settled.config.batch_size) == (32, 8)
+    assert (resolved.config.image_size, resolved.config.batch_size) == (32, 8)
     choices = {
-        choice.value if choice.field == "cache" else choice.field: choice.why for choice in settled.choices
+        choice.value if choice.field == "cache" else choice.field: choice.why for choice in resolved.defaults
     }
     assert choices["on in phase head"].endswith("see 48 images instead of 2,172")
     assert "at blocks." in choices["on in phase top"]
-    assert [choice["field"] for choice in json.loads(settled.notes["choices.json"])][-2:] == [
+    assert [choice["field"] for choice in json.loads(resolved.notes["choices.json"])][-2:] == [
         "cache",
         "cache",
     ]
     assert not (tmp_path / "run").exists()
 
 
-def test_why_a_phase_has_no_cache(config, tmp_path):
+def test_the_reason_why_a_phase_has_no_cache(config, tmp_path):
     config = dataclasses.replace(config, schedule=five_steps("all_()"))
-    settled = resolve(config, ["schedule"], tmp_path / "run", Silent())
-    caches = [(choice.value, choice.why) for choice in settled.choices if choice.field == "cache"]
+    resolved = resolve(config, given=["schedule"], workdir=tmp_path / "run")
+    caches = [(choice.value, choice.why) for choice in resolved.defaults if choice.field == "cache"]
     assert caches[0][0] == "on in phase head"
     assert caches[1:] == [("off in phase top", "its lowest block trains")]
 
 
-def test_a_run_that_is_begun_keeps_what_was_chosen(config, tmp_path):
+def test_a_started_run_keeps_its_config(config, tmp_path):
     workdir = tmp_path / "run"
-    begun = dataclasses.replace(config, batch_size=7, seed=3, schedule=five_steps("top(3)"))
-    claim(begun, workdir)
+    started = dataclasses.replace(config, batch_size=7, seed=3, schedule=five_steps("top(3)"))
+    claim(started, workdir)
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
-    settled = resolve(config, ["images", "threads"], workdir, Silent(), look=True)
-    assert settled.config == begun
-    assert (settled.choices, settled.findings) == ((), None)
-    other = resolve(dataclasses.replace(config, seed=4), ["seed"], workdir, Silent())
-    assert other.config == dataclasses.replace(begun, seed=4)
-    assert resolve(config, None, workdir, Silent()).config == config
+    resolved = resolve(config, given=["images", "threads"], workdir=workdir, scan=True)
+    assert resolved.config == started
+    assert (resolved.defaults, resolved.findings) == ((), None)
+    other = resolve(dataclasses.replace(config, seed=4), given=["seed"], workdir=workdir)
+    assert other.config == dataclasses.replace(started, seed=4)
+    assert resolve(config, workdir=workdir).config == config
+    assert resumed_config(config, ["images"], workdir) == started
+    assert resumed_config(config, ["images"], tmp_path / "other") is None
 
 
 @pytest.mark.parametrize("choice", ["error", "skip"])
@@ -87,11 +92,11 @@ def test_bad_images_are_found_before_anything_else(config, image_folder, tmp_pat
         with pytest.raises(
             BadImageError, match=r"^red/00\.png: the file is empty and 1 more; --on-bad-image skip"
         ):
-            resolve(config, None, tmp_path / "run", Silent(), look=True)
+            resolve(config, workdir=tmp_path / "run", scan=True)
         return
-    settled = resolve(config, None, tmp_path / "run", Silent(), look=True)
-    assert settled.findings is not None
-    assert [finding.figures["images"] for finding in settled.findings if finding.kind == "bad"] == [2]
+    resolved = resolve(config, workdir=tmp_path / "run", scan=True)
+    assert resolved.findings is not None
+    assert [finding.figures["images"] for finding in resolved.findings if finding.kind == "bad"] == [2]
 
 
 @pytest.mark.parametrize("changes", [{"seed": 5}, {"split_seed": 5}, {"images_per_class": 6}])
@@ -101,17 +106,60 @@ def test_leaks_are_those_of_the_split_that_the_run_takes(config, image_folder, t
     for original in sorted((folder / "red").iterdir())[:8]:
         shutil.copy(original, original.with_name(f"again-{original.name}"))
     config = dataclasses.replace(config, images=str(folder), **changes)
-    settled = resolve(config, None, tmp_path / "run", Silent(), look=True)
-    (leak,) = [finding for finding in settled.findings or () if finding.kind == "leak"]
+    resolved = resolve(config, workdir=tmp_path / "run", scan=True)
+    (leak,) = [finding for finding in resolved.findings or () if finding.kind == "leak"]
     train, held_out = split_images(load_dataset(config.images), config)
     trained = {Path(name).name.removeprefix("again-") for name in train.names if name.startswith("red")}
     tested = [Path(name).name.removeprefix("again-") for name in held_out.names if name.startswith("red")]
     assert leak.figures["images"] == sum(name in trained for name in tested)
 
 
-def test_mistakes_are_found_before_images_are_looked_at(config, tmp_path, data_dir):
+def test_errors_in_the_config_are_found_before_images_are_read(config, tmp_path, data_dir):
     with pytest.raises(ValueError, match="unknown model"):
-        resolve(dataclasses.replace(config, model="alexnet9"), [], tmp_path / "run", Silent(), look=True)
-    with pytest.raises(ValueError, match="lies inside the folder of the images"):
-        resolve(config, [], Path(config.images) / "run", Silent(), look=True)
+        resolve(dataclasses.replace(config, model="alexnet9"), given=[], scan=True)
+    with pytest.raises(ValueError, match="is inside the folder of the images"):
+        resolve(config, given=[], workdir=Path(config.images) / "run", scan=True)
     assert not data_dir.exists()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, calls: dict[str, int], module: str, name: str) -> None:
+    """Counts the calls of a function, under the name of the module that uses it."""
+    function = getattr(importlib.import_module(module), name)
+
+    def count(*args: object, **options: object) -> object:
+        if name != "create_model" or options.get("abstract_backbone"):
+            calls[name] = calls.get(name, 0) + 1
+        return function(*args, **options)
+
+    monkeypatch.setattr(f"{module}.{name}", count)
+
+
+@pytest.mark.parametrize("given", [(), ("--schedule.phases.0.epochs", "1")])
+def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
+    calls: dict[str, int] = {}
+    for module, name in (
+        ("transfer_jax.runs.resolve", "load_dataset"),
+        ("transfer_jax.runs.resolve", "check_config"),
+        ("transfer_jax.runs.resolve", "check_schedule"),
+        ("transfer_jax.planning.network", "check_schedule"),
+        ("transfer_jax.planning.network", "create_model"),
+        ("transfer_jax.planning.network", "find_spec"),
+        ("transfer_jax.planning.network", "row_shapes"),
+        ("transfer_jax.training.run", "row_shapes"),
+        ("transfer_jax.runs.prepare", "create_model"),
+    ):
+        counted(monkeypatch, calls, module, name)
+
+    def train(self: Loop) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "train", train)
+    command = ["train", "--images", config.images, "--model", config.model, "--weights", "none", *given]
+    assert main([*command, "--workdir", str(tmp_path / "run")]) == 130
+    assert calls == {
+        "load_dataset": 1,
+        "check_config": 1,
+        "check_schedule": 1,
+        "create_model": 1,  # The second model has arrays.
+        "row_shapes": 1,
+    }

@@ -4,9 +4,10 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.planning.network import check_config
 from transfer_jax.runs.workdir import differences
-from transfer_jax.studies.presets import PRESETS, blocks_of, default_config, make_study
-from transfer_jax.training.run import check
+from transfer_jax.studies.default_config import default_config
+from transfer_jax.studies.presets import PRESETS, blocks_of, make_study
 
 BLOCKS = ("stem", *(f"blocks.{index}" for index in range(8)), "top")
 SCHEDULE = Schedule(
@@ -56,7 +57,7 @@ def test_arms_are_paired_by_construction(base):
 def test_every_trial_can_be_run(base, name):
     study = make_study(name, base, range(2))
     for trial in study.trials:
-        check(trial.config)
+        check_config(trial.config)
         assert trial.config.shared_features
         assert trial.config.score_training
         assert trial.config.eval_every >= 1
@@ -132,4 +133,4 @@ def test_the_default_can_be_cached_everywhere():
     config = default_config("elpv")
     assert not any(phase.augment for phase in config.schedule.phases)
     assert [phase.name for phase in config.schedule.phases] == ["head", "top"]
-    check(dataclasses.replace(config, model="efficientnet_lite_tiny", weights="none"))
+    check_config(dataclasses.replace(config, model="efficientnet_lite_tiny", weights="none"))

@@ -6,9 +6,10 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.selectors import SelectorError
 from transfer_jax.models.flat_arrays import block_of, split, update
-from transfer_jax.report.progress import Silent
+from transfer_jax.planning.network import check_config
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
-from transfer_jax.training.run import check, prepare
 
 
 def arrays_of(model) -> dict:
@@ -41,7 +42,7 @@ def test_a_run_begins_with_random_blocks_of_its_seed(image_folder, tmp_path):
         images=str(image_folder), model="efficientnet_lite_tiny", weights="none", reinitialize="from_('top')"
     )
     plain, random, again = (
-        prepare(dataclasses.replace(config, reinitialize=what), tmp_path, Silent()).arrays
+        prepare(resolve(dataclasses.replace(config, reinitialize=what)), tmp_path).arrays
         for what in ("", "from_('top')", "from_('top')")
     )
     # Without weights all blocks are those of the seed anyway.
@@ -49,4 +50,4 @@ def test_a_run_begins_with_random_blocks_of_its_seed(image_folder, tmp_path):
         np.testing.assert_array_equal(random[path], again[path])
         np.testing.assert_array_equal(random[path], plain[path])
     with pytest.raises(SelectorError):
-        check(dataclasses.replace(config, reinitialize="from_('nothing')"))
+        check_config(dataclasses.replace(config, reinitialize="from_('nothing')"))

@@ -1,58 +1,84 @@
-"""What commands that train are given: a config, which of its fields were typed, and where to work."""
+"""The options of commands that take a config, the defaults of commands, and their descriptions."""
 
 import dataclasses
 import functools
 import inspect
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 
-from transfer_jax.config import TrainConfig
-from transfer_jax.report.console import BARS, CONSOLE
-from transfer_jax.runs.resolve import ResolvedRun, resolve
-from transfer_jax.storage.remote import local_of, pull
+from transfer_jax.config import GROUPS, TrainConfig
+from transfer_jax.report.console import BARS, CONSOLE, print_line
+
+if TYPE_CHECKING:
+    from transfer_jax.planning.resolved_run import ResolvedRun
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
-"""Every field is an option."""
+"""A config whose fields are options."""
 Given = Annotated[tuple[str, ...] | None, tyro.conf.Suppress]
-"""The fields that options set; None where a config was named, which says all."""
+"""The fields of the config that options set; None if a config was named, which sets all of them."""
 
 
 def takes_config(command: Callable[..., Any]) -> bool:
-    """Whether `transfer-jax COMMAND CONFIG` names an experiment."""
+    """Returns whether a command takes the name of a config, as `transfer-jax COMMAND CONFIG`."""
     return "config" in inspect.signature(command).parameters
 
 
 def config_place(command: Callable[..., Any]) -> int:
-    """Where among the arguments that experiment is named: behind what else has no name of its own."""
-    return 1 + list(inspect.signature(command).parameters).index("config")
+    """Returns the position of that name among the arguments, after other positional arguments."""
+    return list(inspect.signature(command).parameters).index("config")
+
+
+def default_config(name: str) -> TrainConfig:
+    """Returns the config whose fields are the defaults of a command; its `images` are missing."""
+    if name == "study":
+        from transfer_jax.studies.default_config import default_config as study_config
+
+        return study_config(tyro.MISSING)
+    return TrainConfig(images=tyro.MISSING)
 
 
 def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any]:
-    """The command with other defaults, for those of its parameters that are named."""
+    """Returns a command with other defaults for those of its parameters that are named.
+
+    The fields of a config become options in the groups of `TrainConfig`.
+    """
     signature = inspect.signature(command)
     parameters = [
         parameter.replace(default=defaults.get(name, parameter.default))
         for name, parameter in signature.parameters.items()
     ]
+    parameters = [_grouped(each) if each.name == "config" else each for each in parameters]
 
     @functools.wraps(command)
     def changed(**values: Any) -> Any:
         return command(**values)
 
     setattr(changed, "__signature__", signature.replace(parameters=parameters))  # noqa: B010
+    changed.__annotations__ = {each.name: each.annotation for each in parameters}
     return changed
 
 
+def description(command: Callable[..., Any], example: str) -> str:
+    """Returns the text of a command's help: its docstring without the arguments, and an example."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    text = inspect.getdoc(command) or ""
+    paragraphs = text.split("\nArgs:")[0].strip().split("\n\n")
+    wrapped = [textwrap.fill(" ".join(each.split()), width, break_on_hyphens=False) for each in paragraphs]
+    return "\n\n".join([*wrapped, f"Example: transfer-jax {example}"])
+
+
 def default_workdir(config: TrainConfig) -> Path:
-    """`runs/` and the name of the images."""
+    """Returns the default workdir: `runs/` and the name of the images."""
     return Path("runs", Path(config.images.replace(":", "-")).name)
 
 
 def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The fields of the config that options among the arguments of a command set."""
+    """Returns the fields of the config that options among the arguments of a command set."""
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     found = set()
     for argument in arguments:
@@ -62,23 +88,80 @@ def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def settled(
-    config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, look: bool = False
-) -> ResolvedRun:
-    """What will be trained, once what the user left open is chosen; says what was chosen, and found."""
+def resolved_run(
+    config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, *, scan: bool = False
+) -> "ResolvedRun":
+    """Returns the run that a command is about, and prints the chosen defaults and the problems of the images.
+
+    Args:
+        config: The config.
+        given: The fields that the user set; defaults are chosen for the others. None chooses none.
+        workdir: Folder of the run.
+        scan: Whether to check all images.
+    """
+    from transfer_jax.runs.resolve import resolve
+    from transfer_jax.storage.remote import local_of, pull
+
     folder = local_of(workdir)
     pull(folder, skip=("features",))
-    found = resolve(config, given, folder, BARS, look=look)
-    if found.choices:
-        _say("Chosen for you; an option says otherwise:")
-        for choice in found.choices:
-            _say(f"  {choice}")
-    if found.findings:
-        _say("Found in the images:")
-        for finding in found.findings:
-            _say(f"  {finding}")
-    return found
+    resolved = resolve(config, given=given, workdir=folder, progress=BARS, scan=scan)
+    if resolved.defaults:
+        print_line(CONSOLE, "Defaults chosen from your images (override any with an option):")
+        for choice in resolved.defaults:
+            print_line(CONSOLE, f"  {choice}")
+    if resolved.findings:
+        print_line(CONSOLE, "Problems found in the images:")
+        for finding in resolved.findings:
+            print_line(CONSOLE, f"  {finding}")
+    return resolved
 
 
-def _say(line: str) -> None:
-    CONSOLE.print(line, highlight=False, markup=False, soft_wrap=True)
+def resumed_or_resolved_run(
+    config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, *, scan: bool = False
+) -> "TrainConfig | ResolvedRun":
+    """Returns the config of the run in a workdir if it has started, otherwise `resolved_run`.
+
+    Nothing is loaded for a run that has started: it may be finished.
+    """
+    from transfer_jax.runs.resolve import resumed_config
+    from transfer_jax.storage.remote import local_of, pull
+
+    folder = local_of(workdir)
+    pull(folder, skip=("features",))
+    return resumed_config(config, given, folder) or resolved_run(config, given, workdir, scan=scan)
+
+
+def _grouped(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Returns a parameter for a config that the groups of options fill."""
+    base = parameter.default
+
+    def build(**groups: Any) -> TrainConfig:
+        return TrainConfig(**{name: value for each in groups.values() for name, value in vars(each).items()})
+
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[_options_of(group, base), tyro.conf.arg(name=name)],
+        )
+        for name, group in GROUPS.items()
+    ]
+    setattr(build, "__signature__", inspect.Signature(options))  # noqa: B010
+    build.__annotations__ = {each.name: each.annotation for each in options}
+    annotation = Annotated[TrainConfig, tyro.conf.arg(name="", constructor=build)]
+    return parameter.replace(annotation=annotation, default=inspect.Parameter.empty)
+
+
+def _options_of(group: type, config: TrainConfig) -> type:
+    """Returns a dataclass with the fields of a group as options without a prefix, and a config's values."""
+    hints = get_type_hints(group)
+    fields = [
+        (
+            field.name,
+            Annotated[hints[field.name], tyro.conf.arg(prefix_name=False)],
+            dataclasses.field(default=getattr(config, field.name)),
+        )
+        for field in dataclasses.fields(group)
+    ]
+    namespace = {"__doc__": group.__doc__}
+    return dataclasses.make_dataclass(group.__name__, fields, namespace=namespace, kw_only=True)

@@ -1,17 +1,14 @@
-"""The commands that work on cached features: `transfer-jax extract | heads`."""
+"""The commands on cached features: `transfer-jax extract | heads`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
-from transfer_jax.commands.runs import scores_table
-from transfer_jax.models import create_model
-from transfer_jax.report.console import BARS, OUT, table
-from transfer_jax.runs.workdir import check_place
-from transfer_jax.search.heads import HeadSearch, search_heads
-from transfer_jax.search.heads_sweep import Grid
-from transfer_jax.storage.remote import local_of
-from transfer_jax.training.phase_data import Extractor
-from transfer_jax.training.run import prepare
+from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
+from transfer_jax.report.console import BARS, OUT, print_line, table
+from transfer_jax.search.grid import Grid
+
+if TYPE_CHECKING:
+    from transfer_jax.search.heads import HeadSearch
 
 _GRID = Grid()
 
@@ -19,28 +16,35 @@ _GRID = Grid()
 def extract(
     config: Config, boundary: str = "pre_logits", workdir: Path | None = None, given: Given = None
 ) -> None:
-    """Run the frozen base once and write its outputs as NumPy arrays, with a manifest.
+    """Extracts the features of all images into NumPy files.
 
-    Takes the same configs and options as `train`, and a training with the same values uses the result.
+    The frozen blocks up to the boundary run once for each image. The folder also gets a manifest. It takes
+    the same configs and options as `train`, and a training with the same values uses the features.
 
     Args:
-        config: Which images, network and preprocessing.
-        boundary: The block whose activations are written.
-        workdir: Folder of the run.
+        config: The images, the network and the preprocessing.
+        boundary: The block whose activations are the features.
+        workdir: Folder of the run; by default `runs/` and the name of the images.
         given: The fields that options set.
     """
+    from transfer_jax.models.registry import create_model
+    from transfer_jax.runs.prepare import prepare
+    from transfer_jax.runs.workdir import check_place
+    from transfer_jax.storage.remote import local_of
+    from transfer_jax.training.feature_extractor import FeatureExtractor
+
     folder = local_of(workdir or default_workdir(config))
     check_place(config, folder)
     create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(None, boundary)
-    config = settled(config, given, folder).config
-    run = prepare(config, folder, BARS)
-    extractor = Extractor(run, boundary, run.arrays)
+    run = prepare(resolved_run(config, given, folder), folder)
+    extractor = FeatureExtractor(run, boundary, run.arrays)
     rows = []
-    for part, dataset in (("training", run.train), ("held out", run.evaluation)):
-        done = extractor(dataset, BARS, f"extracting {part} features")
+    for part, dataset in (("training", run.train), ("validation", run.evaluation)):
+        done = extractor.extract(dataset, BARS, f"extracting {part} features")
         shape = (len(done.cache), *done.cache.manifest.row_shape)
         rows.append([part, str(shape), f"{done.rows:,}", f"{done.seconds:.1f}", str(done.cache.directory)])
-    OUT.print(table(f"Features at {boundary}", ("part", "shape", "computed", "seconds", "folder"), rows))
+    columns = ("images", "shape", "computed", "seconds", "folder")
+    OUT.print(table(f"Features at {boundary}", columns, rows))
 
 
 def heads(
@@ -53,27 +57,28 @@ def heads(
     workdir: Path | None = None,
     given: Given = None,
 ) -> None:
-    """Train hundreds of heads on the frozen base in one program, or a dozen suffixes; keep the best.
+    """Trains hundreds of heads on the same features and saves the best one.
 
-    Takes the same configs and options as `train`; the schedule is not used. `predict` and `export`
-    take the result.
+    All heads train in one program on features that are extracted once. With `--train` a dozen suffixes of
+    the network train instead. It takes the same configs and options as `train`; the schedule is not used.
+    `predict` and `export` take the result.
 
     Args:
-        config: Which images, network and preprocessing.
-        train: What each trains: `head`, or a selector such as `top(1)`, from the cached features below.
-        grid: Every combination of rates, decays, smoothings and seeds; unless it is given, a smaller one
-            for more than a linear head.
-        validation: Share of the training images that decides which is best.
-        epochs: Epochs at most.
-        patience: Epochs without a gain after which one stops.
-        workdir: Folder of the result; `runs/`, the name of the images and `-heads`, if not given.
+        config: The images, the network and the preprocessing.
+        train: Selector of what each candidate trains: `head`, or blocks such as `top(1)`.
+        grid: The settings; all combinations are tried. By default 256 heads, or twelve suffixes.
+        validation: Fraction of the training images that chooses the best candidate.
+        epochs: Largest number of epochs.
+        patience: Number of epochs without an improvement after which a candidate stops.
+        workdir: Folder of the result; by default `runs/`, the name of the images and `-heads`.
         given: The fields that options set.
     """
+    from transfer_jax.search.heads import search_heads
+
     default_folder = default_workdir(config)
     folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
-    config = settled(config, given, folder).config
     found = search_heads(
-        config,
+        resolved_run(config, given, folder),
         folder,
         None if grid == _GRID else grid,
         train=train,
@@ -85,7 +90,10 @@ def heads(
     _show_heads(found, folder)
 
 
-def _show_heads(found: HeadSearch, folder: Path) -> None:
+def _show_heads(found: "HeadSearch", folder: Path) -> None:
+    """Prints the best candidates of a search."""
+    from transfer_jax.commands.runs import scores_table
+
     rows = [
         [
             f"{each.learning_rate:g}",
@@ -100,14 +108,14 @@ def _show_heads(found: HeadSearch, folder: Path) -> None:
     ]
     count, sweep = len(found.sweep.candidates), found.sweep
     title = (
-        f"The best ten of {count} on the validation images; "
+        f"The best {len(rows)} of {count} on the validation part of the training images; "
         f"{found.seconds:.1f} s, and {sweep.compile_seconds:.1f} s to compile"
     )
     columns = ("rate", "decay", "smoothing", "seed", "best epoch", "accuracy", "log loss")
     OUT.print(table(title, columns, rows))
     if found.baseline:
         c, accuracy = found.baseline
-        OUT.print(f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
+        print_line(OUT, f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
     OUT.print(scores_table(found.metrics))
-    OUT.print(f"The best as a model, and all in heads.csv: {folder}", markup=False)
-    OUT.print(f"Try it: transfer-jax predict {folder} IMAGE …", highlight=False, markup=False)
+    print_line(OUT, f"The best model, and all candidates in heads.csv: {folder}")
+    print_line(OUT, f"Next: transfer-jax predict {folder} IMAGE ...")

@@ -4,15 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
-from transfer_jax.config import TrainConfig
 from transfer_jax.planning.cost import PhaseCost, estimate_costs
 from transfer_jax.planning.plan import Plan
 from transfer_jax.planning.plan import plan as plan_of
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.planning.topology import PodCost, pod_costs, without_tpu
 from transfer_jax.report.console import BARS, OUT, table
 from transfer_jax.report.save_figure import check_suffix
 from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
 from transfer_jax.runs.checkpointing import finished_phases
+from transfer_jax.runs.prepare import prepare
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.search.rate_finder import find_rate as ramp_rates
 from transfer_jax.storage.atomic_write import write_text
@@ -46,14 +47,14 @@ def plan(
         out: A picture to write, `.png` or `.svg`.
         given: The fields that options set.
     """
-    config = settled(config, given, workdir or default_workdir(config)).config
+    resolved = settled(config, given, workdir or default_workdir(config))
     if topology:
         without_tpu()
-    _show_plan(config, blocks, out)
+    _show_plan(resolved, blocks, out)
     if topology:
-        _show_pod(config, topology, images_per_chip, trains)
+        _show_pod(resolved, topology, images_per_chip, trains)
     if cost or workdir:
-        _show_costs(config, workdir)
+        _show_costs(resolved, workdir)
 
 
 def find_rate(
@@ -78,13 +79,13 @@ def find_rate(
         highest: The last rate; it ends earlier where the loss diverges.
         given: The fields that options set.
     """
-    config = settled(config, given, workdir or default_workdir(config)).config
-    _show_rates(config, phase, workdir, out, lowest, highest)
+    resolved = settled(config, given, workdir or default_workdir(config))
+    _show_rates(resolved, phase, workdir, out, lowest, highest)
 
 
-def _show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
+def _show_plan(resolved: ResolvedRun, blocks: bool, out: Path | None) -> None:
     """Prints what a schedule will do, by phase and, if asked, by block; writes its picture."""
-    found = plan_of(config)
+    found = plan_of(resolved)
     timeline = found.timeline()
     if out is not None:
         draw_timelines({"planned": timeline}, out)
@@ -96,9 +97,9 @@ def _show_plan(config: TrainConfig, blocks: bool, out: Path | None) -> None:
         OUT.print(f"The picture: {out}", markup=False)
 
 
-def _show_costs(config: TrainConfig, workdir: Path | None) -> None:
+def _show_costs(resolved: ResolvedRun, workdir: Path | None) -> None:
     """Prints what each phase will cost and, beside that, what the finished ones of a run did cost."""
-    costs = estimate_costs(config, BARS)
+    costs = estimate_costs(prepare(resolved, Path()), BARS)
     OUT.print(_costs_table(costs))
     for cost in costs:
         if cost.boundary is None:
@@ -111,9 +112,9 @@ def _show_costs(config: TrainConfig, workdir: Path | None) -> None:
             OUT.print(_compared_table(costs, finished))
 
 
-def _show_pod(config: TrainConfig, topology: str, images: int | None, train: Sequence[str]) -> None:
+def _show_pod(resolved: ResolvedRun, topology: str, images: int | None, train: Sequence[str]) -> None:
     """Prints what the step of each phase needs of a chip of a pod."""
-    costs = list(pod_costs(config, topology, BARS, images=images, train=train))
+    costs = list(pod_costs(resolved, topology, BARS, images=images, train=train))
     lines: dict[str, Callable[[PodCost], str]] = {
         "trains": lambda cost: cost.train,
         "boundary": lambda cost: cost.boundary or "the images",
@@ -138,7 +139,7 @@ def _show_pod(config: TrainConfig, topology: str, images: int | None, train: Seq
 
 
 def _show_rates(
-    config: TrainConfig,
+    resolved: ResolvedRun,
     phase: str | None,
     workdir: Path | None,
     out: Path | None,
@@ -148,7 +149,7 @@ def _show_rates(
     """Prints which learning rates suit a phase, and writes the curve that says so."""
     if out is not None:
         check_suffix(out)
-    curve = ramp_rates(config, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
+    curve = ramp_rates(resolved, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
     out = out or Path(f"rates-{curve.phase}.png")
     draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
     write_text(out.with_suffix(".json"), curve.to_json())

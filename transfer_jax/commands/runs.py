@@ -1,43 +1,42 @@
-"""The commands about runs and their models: `transfer-jax demo | train | launch | evaluate | predict`."""
+"""The commands on runs and their models: `transfer-jax demo | train | launch | evaluate | predict`."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.table import Table
+from rich.console import RenderableType
 
-from transfer_jax import studies
-from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
-from transfer_jax.data import has_own_split, load_dataset, stratified_split
-from transfer_jax.distributed.launch import launch as run_processes
-from transfer_jax.report.console import BARS, CONSOLE, OUT, table
-from transfer_jax.report.predictions import write_predictions
-from transfer_jax.runs import fit
-from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
-from transfer_jax.runs.result import Result
-from transfer_jax.runs.workdir import read_config
+from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
+from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import display_path, local_of, pull
-from transfer_jax.training.evaluation import evaluation_metrics
-from transfer_jax.training.run import images_of, split_images
-from transfer_jax.weights.saved_model import SavedModel
+
+if TYPE_CHECKING:
+    from transfer_jax.runs.result import Result
 
 
 def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
-    """Adapt a real network to real photographs in three ways, and compare them.
+    """Fine-tunes a real network on real photographs in three ways.
+
+    The photographs show solar cells (ELPV), the network is EfficientNet-Lite0. Each way has a report of its
+    own; the tables compare them.
 
     Args:
-        quick: A few epochs on small images, to see that all works.
-        workdir: Folder of the runs; `runs/demo`, or `runs/demo-quick`.
+        quick: Whether to train a few epochs on small images, to see that everything works.
+        workdir: Folder of the runs; by default `runs/demo`, or `runs/demo-quick`.
         seed: Seed of the split and of the training.
     """
+    from transfer_jax.studies.demo import COLUMNS, run_demo, table_rows
+
     folder = workdir or Path("runs", "demo-quick" if quick else "demo")
     rows = []
-    for name, result in studies.demo(folder, quick=quick, seed=seed, progress=BARS):
-        rows += studies.table_rows(name, result)
-    OUT.print(table("ELPV solar cells, EfficientNet-Lite0", studies.COLUMNS, rows))
-    OUT.print(f"Models and reports: {folder}", markup=False)
+    for name, result in run_demo(folder, quick=quick, seed=seed, progress=BARS):
+        rows += table_rows(name, result)
+        scores = result.metrics
+        accuracy = f"accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}"
+        print_line(OUT, f"{name}: {accuracy}; {result.workdir / workdir_files.REPORT}")
+    OUT.print(table("Solar cells (ELPV), EfficientNet-Lite0", COLUMNS, rows))
+    print_line(OUT, f"Models and reports: {folder}")
 
 
 def train(
@@ -49,26 +48,33 @@ def train(
     given: Given = None,
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
-    """Train a schedule, or go on with it where it was stopped.
+    """Trains a schedule, or resumes it.
 
-    `transfer-jax train CONFIG` trains an experiment: a Python file, or the name of one that comes along.
-    `transfer-jax train RUN/config.json` trains again what a run did.
-    `transfer-jax train --images DIR` fine-tunes on a folder with a subfolder a class; what you do not say is
-    chosen by what is in the folder, and each choice explained. Every field of the config is an option.
+    `transfer-jax train --images DIR` fine-tunes a network on a folder with one subfolder for each class.
+    Defaults that you do not set are chosen from the images, and printed with their reasons. Every field of
+    the config is an option.
+
+    `transfer-jax train CONFIG` trains a config: a Python file, or the name of a shipped one.
+    `transfer-jax train RUN/config.json` trains the config of a run again.
+
+    The same command resumes a run that was stopped.
 
     Args:
-        config: What to train.
-        workdir: Folder of the run; `runs/` and the name of the images, if not given.
-        force_config: Go on in a folder that was begun with another config; what differs is not undone.
-        profile: Record ten steps in `profile` there, for xprof, TensorBoard or Perfetto.
-        check: Look at all images first, as `transfer-jax check` does.
+        config: The config.
+        workdir: Folder of the run; by default `runs/` and the name of the images.
+        force_config: Whether to resume a run that was started with another config; finished epochs stay as
+            they are.
+        profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
+        check: Whether to check all images first, as `transfer-jax check` does.
         given: The fields that options set.
-        typed: The command, word by word.
+        typed: The command line, word by word.
     """
+    from transfer_jax.runs import fit
+
     folder = workdir or default_workdir(config)
-    found = settled(config, given, folder, look=check)
-    options = {"force": force_config, "profile": profile, "command": typed, "notes": found.notes}
-    _show_result(fit(found.config, folder, progress=BARS, **options))
+    run = resumed_or_resolved_run(config, given, folder, scan=check)
+    options = {"force": force_config, "profile": profile, "command": typed}
+    _show_result(fit(run, folder, progress=BARS, **options))
 
 
 def launch(
@@ -79,44 +85,59 @@ def launch(
     grace: float = 60.0,
     command: Annotated[tuple[str, ...], tyro.conf.Suppress] = ("train", "--help"),
 ) -> int:
-    """Train or extract in several processes on this machine, and start again where one of them dies.
+    """Trains or extracts in several processes on this machine, and restarts them after a failure.
 
-    `transfer-jax launch --processes 2 -- train CONFIG …`. On a cluster its scheduler does this.
+    The command stands behind `--`: `transfer-jax launch --processes 2 -- train CONFIG ...`. On a cluster its
+    scheduler starts the processes instead.
 
     Args:
         processes: Number of processes.
-        devices: Devices of a CPU that each has.
-        restarts: How often to start again, at most; a run goes on from its last checkpoint.
-        pause: Seconds before the first time, twice as many before each next one.
-        grace: Seconds to save and end in, after Ctrl-C or SIGTERM.
-        command: What stands behind `--`.
+        devices: Number of CPU devices of each process; by default one.
+        restarts: Largest number of restarts; the run resumes from its last checkpoint.
+        pause: Seconds before the first restart; twice as many before each next one.
+        grace: Seconds that the processes have to save and end after Ctrl-C or SIGTERM.
+        command: The command behind `--`.
     """
+    from transfer_jax.distributed.launch import launch as launch_processes
+
     options = {"devices": devices, "restarts": restarts, "pause": pause, "grace": grace}
-    return run_processes(command, processes, **options, log=CONSOLE.print)
+    return launch_processes(command, processes, **options, log=CONSOLE.print)
 
 
 def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
-    """Score a trained model.
+    """Evaluates a trained model on labelled images.
 
     Args:
         workdir: Folder of a finished run.
-        images: Labelled images, as for `train`; the run's held-out images if not given.
+        images: Labelled images, as for `train`; by default the validation images of the run. If they have
+            their own split, only their validation part is used.
     """
+    from transfer_jax.data.sources import load_dataset
+    from transfer_jax.data.split import has_own_split, stratified_split
+    from transfer_jax.runs.images import run_images, split_images
+    from transfer_jax.runs.predict import predict_dataset
+    from transfer_jax.runs.workdir import read_config
+    from transfer_jax.storage.remote import local_of, pull
+    from transfer_jax.training.evaluation import evaluation_metrics
+    from transfer_jax.weights.saved_model import SavedModel
+
     workdir = local_of(workdir)
     pull(workdir, skip=("features",))
     saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
-        _, dataset = split_images(images_of(config, workdir, BARS), config)
+        _, dataset = split_images(run_images(config, BARS), config)
     else:
         dataset = load_dataset(images)
         if has_own_split(dataset):
-            _, dataset = stratified_split(dataset, 0.5, 0)  # The source says which are to evaluate on.
+            _, dataset = stratified_split(dataset, 0.5, 0)  # The fraction and the seed have no effect.
     if dataset.class_names != saved.class_names:
-        raise ValueError(f"the model knows the classes {saved.class_names}, the images {dataset.class_names}")
+        raise ValueError(
+            f"the model has the classes {saved.class_names}, the images have {dataset.class_names}; "
+            "evaluate on images of the same classes"
+        )
     probabilities = predict_dataset(workdir, dataset, progress=BARS)
-    truth = (dataset.labels, dataset.class_names, dataset.weights)
-    scores = evaluation_metrics(probabilities, *truth)
+    scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
     OUT.print(scores_table(scores))
 
 
@@ -125,24 +146,28 @@ def predict(
     images: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path | None = None,
 ) -> None:
-    """Classify image files.
+    """Predicts the classes of image files.
 
     Args:
         workdir: Folder of a finished run.
         images: Files and folders.
-        out: A `.csv` or `.json` file to write; without it a table is shown.
+        out: `.csv` or `.json` file to write; without it a table is printed.
     """
+    from transfer_jax.report.predictions import write_predictions
+    from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
+    from transfer_jax.weights.saved_model import SavedModel
+
     files = image_files(images)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ValueError(f"--out must end in .csv or .json, got {out}")
     if out is not None and not out.parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
+        raise FileNotFoundError(f"--out {out}: the folder {out.parent} does not exist")
     saved = SavedModel.describe(workdir)
     dataset = unlabelled(files, saved.class_names)
     probabilities = predict_dataset(workdir, dataset, progress=BARS)
     if out is not None:
         write_predictions(out, dataset.names, saved.class_names, probabilities)
-        OUT.print(f"{len(files)} predictions: {out}", markup=False)
+        print_line(OUT, f"{counted(len(files), 'prediction')}: {out}")
         return
     rows = [
         [name, saved.class_names[int(row.argmax())], f"{row.max():.1%}"]
@@ -151,38 +176,43 @@ def predict(
     OUT.print(table("Predictions", ("image", "class", "probability"), rows))
 
 
-def scores_table(scores: Mapping[str, Any]) -> Table:
-    """The scores of `evaluation_metrics`, by class."""
+def scores_table(scores: Mapping[str, Any]) -> RenderableType:
+    """Returns a table of the scores of `evaluation_metrics` by class."""
     rows = [
-        [name, f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", str(row["images"])]
+        [name, f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['images']:,}"]
         for name, row in scores["per_class"].items()
     ]
     auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
     weighted = f" ({scores['weighted_accuracy']:.1%} weighted)" if "weighted_accuracy" in scores else ""
     title = (
-        f"Held-out images: accuracy {scores['accuracy']:.1%}{weighted}, "
+        f"Validation images: accuracy {scores['accuracy']:.1%}{weighted}, "
         f"balanced {scores['balanced_accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}{auc}"
     )
     return table(title, ("class", "precision", "recall", "F1", "images"), rows)
 
 
-def _show_result(result: Result) -> None:
-    OUT.print(table("Phases", studies.COLUMNS, studies.table_rows(result.workdir.name, result)))
+def _show_result(result: "Result") -> None:
+    """Prints the phases, the scores and the files of a run."""
+    from transfer_jax.storage.remote import shown
+    from transfer_jax.studies.demo import COLUMNS, table_rows
+
+    OUT.print(table("Phases", COLUMNS, table_rows(result.workdir.name, result)))
     OUT.print(scores_table(result.metrics))
-    OUT.print(_goodput_line(result.goodput), highlight=False, markup=False)
-    workdir = display_path(result.workdir)
-    OUT.print(f"Model, predictions and proof: {workdir}", markup=False)
-    OUT.print(f"Try it: transfer-jax predict {workdir} IMAGE …", highlight=False, markup=False)
+    print_line(OUT, _goodput_line(result.goodput))
+    workdir = shown(result.workdir)
+    print_line(OUT, f"Model, predictions and freeze record: {workdir}")
     report = result.workdir / workdir_files.REPORT
     if report.exists():
-        OUT.print(f"Look at it: {display_path(report)}", highlight=False, markup=False, soft_wrap=True)
+        print_line(OUT, f"Report: {shown(report)}")
+    print_line(OUT, f"Next: transfer-jax predict {workdir} IMAGE ...")
 
 
 def _goodput_line(goodput: dict) -> str:
+    """Returns the fractions of a run's time by activity as a sentence."""
     seconds = {part.replace("_", "-"): spent for part, spent in goodput["seconds"].items()}
     total = max(sum(seconds.values()), 1e-9)
     parts = sorted(
         (part for part in seconds if seconds[part] >= 0.01 * total), key=lambda part: -seconds[part]
     )
-    shown = ", ".join(f"{part} {seconds[part] / total:.0%}" for part in parts)
-    return f"Of {total:,.0f} s: {shown}; {goodput['verdict']}"
+    fractions = ", ".join(f"{part} {seconds[part] / total:.0%}" for part in parts)
+    return f"Of {total:,.0f} s: {fractions}; {goodput['verdict']}"

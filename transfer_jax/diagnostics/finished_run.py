@@ -13,9 +13,12 @@ from transfer_jax.freezing.freeze_check import array_hashes
 from transfer_jax.models.flat_arrays import Arrays, block_of, split
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
+from transfer_jax.runs.images import run_images, split_images
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
-from transfer_jax.training.run import Run, images_of, prepare, split_images
+from transfer_jax.training.run import Run
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -84,7 +87,7 @@ class FinishedRun:
         """
         _ = self.images  # Checks the images.
         good = dataclasses.replace(self.config, on_bad_image="error")  # The bad images were already left out.
-        run = prepare(good, self.workdir, self.progress, self._all_images)
+        run = prepare(resolve(good, dataset=self._all_images), self.workdir)
         _check_start(self.workdir, run.arrays)
         return run
 
@@ -122,7 +125,7 @@ class FinishedRun:
 
     @functools.cached_property
     def _all_images(self) -> ImageDataset:
-        return images_of(self.config, self.workdir, self.progress, self._dataset)
+        return run_images(self.config, self.progress, self._dataset)
 
 
 def _check_start(workdir: Path, arrays: Arrays) -> None:

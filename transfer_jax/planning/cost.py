@@ -12,18 +12,19 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.features import Tier
 from transfer_jax.freezing.labels import FROZEN
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.cache_choice import Caching
+from transfer_jax.training.feature_extractor import EXTRACTION_BATCH
 from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, multipliers
-from transfer_jax.training.phase_data import EXTRACTION_BATCH, tier_of
+from transfer_jax.training.phase_data import tier_of
+from transfer_jax.training.phase_measurements import measure_gradients
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.training.run import Run, prepare
+from transfer_jax.training.run import Run
 
 _EXTRACTED = 8 * EXTRACTION_BATCH
 """Images that the prefix is timed on."""
@@ -74,24 +75,19 @@ class PhaseCost:
     train_seconds: float
 
 
-def estimate_costs(
-    config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None
-) -> tuple[PhaseCost, ...]:
-    """Foretells the cost of each phase on this machine, as if no features were cached yet; keeps no trace.
+def estimate_costs(run: Run, progress: Progress) -> tuple[PhaseCost, ...]:
+    """Estimates the cost of each phase on this machine, as if no features were cached yet.
+
+    Nothing is written to the run's folder.
 
     Args:
-        config: What would be trained.
-        progress: Where to report to.
-        dataset: The images, as for `fit`.
-
-    Raises:
-        ValueError: If the config cannot be.
-        FileNotFoundError: If the images or the weights are not on this machine.
+        run: The run.
+        progress: Receives the progress of the calibration.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        run = prepare(config, Path(scratch), progress, dataset)
+        run = dataclasses.replace(run, workdir=Path(scratch))
         few = _with_few_images(run)
-        phases = [run.parts(index) for index in range(len(config.schedule.phases))]
+        phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         costs: list[PhaseCost] = []
         computed: set[tuple] = set()
         progress.start("calibrating phases", len(phases))
@@ -152,8 +148,8 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
     config = dataclasses.replace(few.config, feature_dir=str(features), feature_tier=tier or "auto")
     few = dataclasses.replace(few, config=config)
     trainer = PhaseTrainer(few, dataclasses.replace(parts, phase=phase), run.arrays, Silent())
-    inputs = trainer.inputs
-    row_seconds = (inputs.extract_seconds - inputs.compile_seconds) / max(inputs.extracted, 1)
+    data = trainer.data
+    row_seconds = data.extract_seconds / max(data.extracted, 1)
     train_seconds = _train_seconds(trainer)
     trainer.predict()
     step = trainer.programs.step
@@ -170,7 +166,7 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
         step_bytes=step.bytes if (step.flops or 0) > 1.9 * step.multiply_adds else None,
         peak_bytes=step.peak_bytes,
         optimizer_bytes=trainer.optimizer_bytes,
-        programs=trainer.programs.count + (inputs.compile_seconds > 0),
+        programs=trainer.programs.count + (data.compile_seconds > 0),
         compile_seconds=trainer.compile_seconds,
         extract_seconds=rows * row_seconds,
         train_seconds=train_seconds,
@@ -179,12 +175,12 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
 
 def _train_seconds(trainer: PhaseTrainer) -> float:
     """Times some steps, and says what all of them will take."""
-    parts, batches = trainer.parts, iter(trainer.inputs.train)
+    parts, batches = trainer.parts, iter(trainer.data.train)
     scale, measured = None, 0.0
     if parts.phase.statistic != "none":
-        found = trainer.measure(parts.rates(0), STATISTIC_BATCHES)
+        found = measure_gradients(trainer, parts.rates(0), STATISTIC_BATCHES)
         started = time.perf_counter()
-        trainer.measure(parts.rates(0), STATISTIC_BATCHES)
+        measure_gradients(trainer, parts.rates(0), STATISTIC_BATCHES)
         measured = time.perf_counter() - started
         scale = multipliers(parts.phase.statistic, found)
     rates = jax.tree.map(lambda rate: np.float32(0), parts.rates(0, scale))

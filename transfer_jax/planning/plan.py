@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from transfer_jax.config import TrainConfig
-from transfer_jax.data import load_dataset
 from transfer_jax.freezing.labels import FROZEN
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.timeline import Epoch, Timeline
-from transfer_jax.training.phase_split import PhaseSplit, split_schedule
-from transfer_jax.training.run import abstract_model, batch_size, check, split_images
+from transfer_jax.training.phase_split import PhaseSplit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,23 +71,10 @@ class Plan:
         return planned_timeline(self.phases)
 
 
-def plan(config: TrainConfig) -> Plan:
-    """Plans a config; reads the names and classes of its images, but computes nothing.
-
-    Raises:
-        ValueError: As `check` and `load_dataset`.
-        FileNotFoundError: If the images or the weights are not on this machine.
-    """
-    check(config)
-    dataset = load_dataset(config.images, config.data_dir)
-    train, _ = split_images(dataset, config)
-    model = abstract_model(config, len(dataset.class_names))
-    _, params, _ = split(model)
-    steps_per_epoch = len(train) // batch_size(config, len(train))
-    return Plan(
-        split_schedule(config.schedule, model, steps_per_epoch),
-        {path: int(np.prod(array.shape)) for path, array in params.items()},
-    )
+def plan(resolved: ResolvedRun) -> Plan:
+    """Returns the plan of a run. Nothing is computed."""
+    _, params, _ = split(resolved.network.model)
+    return Plan(resolved.phases, {path: int(np.prod(array.shape)) for path, array in params.items()})
 
 
 def planned_timeline(phases: Sequence[PhaseSplit]) -> Timeline:

@@ -16,14 +16,12 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from transfer_jax.config import TrainConfig
-from transfer_jax.data import ImageDataset
 from transfer_jax.distributed.sharding import Strategy
 from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.background_compile import compiled_step
 from transfer_jax.training.compile import Compiled
-from transfer_jax.training.run import abstract_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,47 +119,46 @@ def without_tpu() -> None:
 
 
 def pod_costs(
-    config: TrainConfig,
+    resolved: ResolvedRun,
     topology: str,
     progress: Progress,
     *,
     images: int | None = None,
     train: Sequence[str] = (),
-    dataset: ImageDataset | None = None,
 ) -> Iterator[PodCost]:
     """Compiles each phase for a pod, and says what it needs; yields as it goes.
 
     Args:
-        config: What would be trained; its `strategy` is a mesh.
+        resolved: The run. Its strategy is a mesh.
         topology: Such as `v5e:16x16`.
         progress: Where to report to.
         images: Images a chip and step; None takes the config's `batch_size` over all chips.
         train: Selectors, a phase each, instead of the schedule's; all else of them is its last phase's.
-        dataset: The images, as for `fit`; only their number and classes count.
 
     Raises:
         ValueError: If there is no such topology, or the batch cannot be split over it.
         ImportError: If `libtpu` is not installed.
     """
     chip, devices = _devices(topology)
+    config = resolved.config
     strategy = Strategy.of(
         "mesh", fsdp=config.fsdp, tensor=config.tensor, batch_norm=config.batch_norm, devices=devices
     )
     if train:
         last = config.schedule.phases[-1]
         phases = tuple(dataclasses.replace(last, name=each, train=each) for each in train)
-        config = dataclasses.replace(config, schedule=Schedule(phases))
+        resolved = resolved.with_settings(schedule=Schedule(phases))
     if images is not None:
-        config = dataclasses.replace(config, batch_size=images * strategy.count)
-    run = abstract_run(config, strategy, dataset)
-    for parts in [run.parts(index) for index in range(len(config.schedule.phases))]:
+        resolved = resolved.with_settings(batch_size=images * strategy.count)
+    run = resolved.abstract_run(strategy)
+    for parts in [run.parts(index) for index in range(len(run.config.schedule.phases))]:
         progress.start(f"compiling {parts.phase.name} for {topology}", 1)
         what = {
             "name": parts.phase.name,
             "train": parts.phase.train,
             "boundary": run.caching(parts.phase, parts.boundary).boundary,
             "chips": len(devices),
-            "images": config.batch_size // strategy.count,
+            "images": run.config.batch_size // strategy.count,
         }
         try:
             yield _cost(compiled_step(run, parts), chip, what)

@@ -1,28 +1,30 @@
-"""`fit`: a whole schedule, which goes on by itself where it was stopped."""
+"""The function `fit`, which trains a schedule and resumes it, and its shortcut `fine_tune`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.storage import workdir_files
-from transfer_jax.distributed import processes
-from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
-from transfer_jax.storage.remote import local_of, pull, push
+from transfer_jax.distributed import processes
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.runs.artifacts import report, write_plan
+from transfer_jax.runs.checkpointing import latest_progress
 from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.loop import Loop
-from transfer_jax.runs.artifacts import report, write_plan
-from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
-from transfer_jax.training.run import prepare
 from transfer_jax.runs.workdir import LAZY, check_workdir, claim
+from transfer_jax.storage import workdir_files
+from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.storage.remote import local_of, pull, push
 
 
 def fit(
-    config: TrainConfig,
+    config: TrainConfig | ResolvedRun,
     workdir: str | Path,
     *,
     progress: Progress | None = None,
@@ -30,51 +32,59 @@ def fit(
     profile: bool = False,
     dataset: ImageDataset | None = None,
     command: Sequence[str] = (),
-    notes: Mapping[str, str] | None = None,
 ) -> Result:
-    """Trains a schedule, or goes on with it where an earlier call was stopped or killed.
+    """Trains a schedule, or resumes it if an earlier call was stopped or killed.
 
-    Ctrl-C or SIGTERM during training writes a checkpoint first. A run that is finished is only read.
+    Ctrl-C or SIGTERM during training writes a checkpoint first. A finished run is only read.
 
     Args:
-        config: What to train.
-        workdir: The run's folder, which may be in object storage (`gs://…`, `s3://…`); made if it is not
-            there.
-        progress: Where to report to.
-        force: Goes on although the config is not the one that the workdir was begun with.
-        profile: Records ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
-        dataset: The images, such as those of `from_arrays`; the config's `images` only names them then.
-        command: What was typed, word by word, for the report to repeat.
-        notes: Texts to put into the workdir by file name, once it is the run's, such as what was chosen.
+        config: The config, or the result of `resolve`.
+        workdir: The run's folder, which may be in object storage (`gs://…`, `s3://…`). It is created if it
+            does not exist.
+        progress: Receives the progress of the run; None shows none.
+        force: Whether to resume a run that was started with another config.
+        profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
+        dataset: The images, such as those of `from_arrays`; the config's `images` is then only their name.
+            None loads the images of the config.
+        command: The command line, word by word, which the report repeats.
+
+    Returns:
+        The results of the phases.
 
     Raises:
-        ValueError: If the config cannot be, or is not the one that the workdir was begun with. Nothing was
+        ValueError: If the config is invalid, or is not the one that the workdir was started with. Nothing is
             written then.
-        KeyboardInterrupt: After Ctrl-C, once a checkpoint was written; `Terminated`, which is one, after
+        KeyboardInterrupt: After Ctrl-C, once a checkpoint is written; its subclass `Terminated` after
             SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
-        FrozenChangedError: If anything changed that was to stay frozen.
+        FrozenChangedError: If a frozen array changed.
     """
     workdir, progress, goodput = local_of(workdir), progress or Silent(), Goodput()
+    resolved = config if isinstance(config, ResolvedRun) else None
+    config = config.config if isinstance(config, ResolvedRun) else config
     pull(workdir, skip=LAZY)
-    begun = check_workdir(config, workdir, force=force)
-    run = None if begun else prepare(config, workdir, progress, dataset)
-    processes.wait("checked")  # Before any of them changes what others check.
-    claim(config, workdir, notes or {})
+    resumed = check_workdir(config, workdir, force=force)
+    run, notes = None, {}
+    if not resumed:
+        resolved = resolved or resolve(config, progress=progress, dataset=dataset)
+        run, notes = prepare(resolved, workdir), resolved.notes
+    processes.wait("checked")  # Until all processes have checked the workdir, none of them changes it.
+    claim(config, workdir, notes)
     checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
     try:
-        latest = checkpoints.latest()
-        position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
-        left = position.phase < len(config.schedule.phases)
-        if left:
-            run = run or prepare(config, workdir, progress, dataset)
+        latest, position = latest_progress(checkpoints)
+        unfinished = position.phase < len(config.schedule.phases)
+        if unfinished:
+            if run is None:
+                resolved = resolved or resolve(config, progress=progress, dataset=dataset)
+                run = prepare(resolved, workdir)
             goodput.seconds, goodput.saved = dict(position.seconds), position.saved
             goodput.lose(workdir)
             write_environment(workdir, command, images_given=dataset is not None)
             write_plan(run)
             trace = Trace(workdir / workdir_files.PROFILE if profile else None)
             Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
-        report(workdir, anew=left)
+        report(workdir, overwrite=unfinished)
     finally:
         if processes.is_first():
             push(workdir, skip=LAZY)
@@ -87,17 +97,18 @@ def fit(
 def fine_tune(
     model: str, images: str | Path, *, workdir: str | Path, progress: Progress | None = None, **settings: Any
 ) -> Result:
-    """Adapts a pretrained network to a set of images, by default in the five steps of fine-tuning.
+    """Fine-tunes a pretrained network on a set of images, by default in the five steps of fine-tuning.
 
     Args:
         model: Name of the network (see `model_names`).
-        images: A folder with a subfolder of images a class, or another source that `TrainConfig` knows.
-        workdir: Folder for checkpoints, metrics, pictures and the trained model. The same call goes on where
-            an earlier one was stopped.
-        progress: Where to report to.
-        **settings: Any other field of `TrainConfig`.
+        images: A folder with one subfolder of images for each class, or another source that `TrainConfig`
+            knows.
+        workdir: Folder of checkpoints, metrics, plots and the trained model. The same call resumes a run
+            that was stopped.
+        progress: Receives the progress of the run; None shows none.
+        **settings: Any other fields of `TrainConfig`.
 
     Returns:
-        What was done, with the scores on the images held out.
+        The results of the phases, with the scores on the validation images.
     """
     return fit(TrainConfig(model=model, images=str(images), **settings), workdir, progress=progress)

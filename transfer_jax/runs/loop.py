@@ -1,5 +1,6 @@
-"""The phases of a run, one after another: steps, epochs, moves of the frozen depth, checkpoints in between."""
+"""The loop over the phases of a run: steps, epochs, changes of the frozen depth, checkpoints."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -8,47 +9,49 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.storage import workdir_files
-from transfer_jax.distributed import processes
-from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.data import ImageDataset
+from transfer_jax.distributed import processes
+from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics import MetricsLog
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
-from transfer_jax.training.background_compile import BackgroundCompiler
-from transfer_jax.runs.freeze_record import span, write_freeze_record
 from transfer_jax.runs.adaptive import AdaptiveControl
-from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.runs.artifacts import write_artifacts, write_phases
+from transfer_jax.runs.checkpointing import Saver, restored_arrays, restored_end, restored_state
+from transfer_jax.runs.epoch_totals import EpochTotals
+from transfer_jax.runs.freeze_record import span, write_freeze_record
 from transfer_jax.runs.goodput import Goodput, Trace
-from transfer_jax.runs.interrupt import Terminated, stop_asked
-from transfer_jax.runs.artifacts import write_outcome, write_phases
-from transfer_jax.training.phase_split import PhaseSplit
-from transfer_jax.training.phase_trainer import Ended, PhaseTrainer
-from transfer_jax.runs.run_progress import RunProgress
-from transfer_jax.runs.checkpointing import restored_arrays, restored_end, restored_state
+from transfer_jax.runs.images import images_digest
+from transfer_jax.runs.interrupt import Terminated, stop_requested
 from transfer_jax.runs.result import PhaseResult
-from transfer_jax.training.run import Run, images_digest
-from transfer_jax.runs.checkpointing import Saver
-from transfer_jax.training.step import WISHES
-from transfer_jax.runs.phase_totals import PhaseTotals
+from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.storage import workdir_files
+from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.training.background_compile import BackgroundCompiler
+from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.training.phase_measurements import measure_exchange_seconds
+from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer
+from transfer_jax.training.run import Run
+
+StopRequest = Callable[[], KeyboardInterrupt | None]
 
 
 class Loop:
-    """The phases that are left of a run.
+    """The loop over the remaining phases of a run.
 
     Args:
-        run: What is trained.
-        checkpoints: Those of its workdir.
-        latest: Step of the one to go on from, if there is one.
-        position: How far the run is, as that checkpoint says; it is moved on.
-        progress: Where to report to.
-        goodput: What has counted the run's time so far.
-        trace: What records steps, if anything does.
+        run: The run.
+        checkpoints: The checkpoints in its workdir.
+        latest: Step of the checkpoint to resume from; None starts the run.
+        position: The run's progress in that checkpoint; it is updated.
+        progress: Receives the progress of extraction and training.
+        goodput: The run's clock.
+        trace: The trace of some steps.
 
     Raises:
-        ValueError: If the images are not those that the run was begun with.
+        ValueError: If the images are not those that the run started with.
     """
 
     def __init__(
@@ -64,8 +67,8 @@ class Loop:
         images = images_digest(run)
         if latest is not None and position.images != images:
             raise ValueError(
-                f"{run.config.images!r} has other images than when {run.workdir} was begun; "
-                "bring them back, or use another workdir"
+                f"{run.config.images!r} has other images than when {run.workdir} was started; "
+                "restore them, or use another workdir"
             )
         position.images = images
         self._run = run
@@ -76,7 +79,7 @@ class Loop:
         self._goodput = goodput
         self._trace = trace
         self._saver = Saver(run, checkpoints, position, goodput)
-        self._ahead = BackgroundCompiler(run)
+        self._background = BackgroundCompiler(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._trackers = Trackers(
             run.config.trackers if processes.is_first() else (),
@@ -87,160 +90,159 @@ class Loop:
         self._log = MetricsLog(
             run.workdir / workdir_files.METRICS, resume_step=latest or 0, trackers=self._trackers
         )
+        self._adaptive = AdaptiveControl(position, self._log, self._global_step)
 
     def train(self) -> None:
-        """Trains every phase that is left, and writes the model and the report."""
-        arrays, ended = self._run.arrays, None
+        """Trains every remaining phase, and writes the model and all other results after the last one."""
+        arrays, previous = self._run.arrays, None
         try:
             if self._latest is not None:
                 where = (self._run, self._checkpoints, self._latest, self._position)
                 arrays = restored_arrays(*where)
-                ended = restored_end(*where, arrays)
+                previous = restored_end(*where, arrays)
             with self._goodput.on("other"):
                 while self._position.phase < len(self._phases):
-                    trainer = self._train_phase(arrays, ended)
-                    arrays, ended = trainer.final_arrays(), trainer.ended()
+                    trainer = self._train_phase(arrays, previous)
+                    arrays, previous = trainer.final_arrays(), trainer.end()
         finally:
             self._trace.end()
-            self._ahead.wait()
+            self._background.wait()
             self._trackers.close(finished=self._position.phase == len(self._phases))
 
-    def _train_phase(self, arrays: Arrays, ended: Ended | None) -> PhaseTrainer:
-        """Trains a phase to its end, in one span for each place of the frozen depth."""
-        position = self._position
-        began = self._began(arrays)
-        parts = self._run.parts(position.phase, position.frozen_depth)
-        self._ahead.wait()
-        trainer = self._trainer(parts, arrays, ended, began)
-        for following in self._phases[position.phase + 1 : position.phase + 2]:
-            self._ahead.start(following)
-        tally = PhaseTotals(**position.tally)
-        tally.add_inputs(trainer.inputs)
-        data = position.data
-        if data is not None:
+    def _train_phase(self, arrays: Arrays, previous: PhaseEnd | None) -> PhaseTrainer:
+        """Trains the current phase to its end, in one part for each frozen depth."""
+        position, resume_from = self._position, self._position.data
+        if resume_from is None:
+            position.clock_start = dict(self._goodput.seconds)
+        initial = self._initial_arrays(arrays)
+        self._background.wait()
+        trainer = self._make_trainer(arrays, previous, initial)
+        if position.phase + 1 < len(self._phases):
+            self._background.start(self._phases[position.phase + 1])
+        if resume_from is not None:
             assert self._latest is not None
             trainer.state = restored_state(self._checkpoints, self._latest, "state", trainer.state)
-        conductor = AdaptiveControl(position, self._log, self._global_step)
-        with stop_asked() as stop:
+        epoch = EpochTotals(**position.epoch)
+        with stop_requested() as request:
             while True:
-                before, iterator = array_hashes(trainer.frozen), iter(trainer.inputs.train)
-                if data is not None:
-                    iterator.set_state(data)
-                save = functools.partial(self._saver.under_way, trainer, iterator, tally, arrays, began)
-                frozen_depth = self._span(trainer, iterator, tally, conductor, save, stop)
+                before, batches = array_hashes(trainer.frozen), iter(trainer.data.train)
+                if resume_from is not None:
+                    batches.set_state(resume_from)
+                save = functools.partial(self._saver.save_in_phase, trainer, batches, epoch, arrays, initial)
+                frozen_depth = self._train_part(trainer, batches, epoch, save, request)
                 after = array_hashes(trainer.frozen)
                 check_unchanged(before, after)
                 step = int(trainer.state.step)
                 position.spans.append(span(trainer, position.span_start, step, before, after))
                 if frozen_depth is None:
                     break
-                data, position.frozen_depth, position.span_start = iterator.get_state(), frozen_depth, step
-                arrays = trainer.all_arrays()
-                parts = self._run.parts(position.phase, frozen_depth)
-                trainer = self._trainer(parts, arrays, trainer.ended(), began)
-                tally.add_inputs(trainer.inputs)
-            self._end_phase(trainer, tally, after)
-            asked = stop()
-            wishes = np.array([asked is not None, isinstance(asked, Terminated)])
-            if (stopping := _stopping(*processes.sum_over_processes(wishes))) is not None:
-                raise stopping
+                position.frozen_depth, position.span_start = frozen_depth, step
+                resume_from, arrays = batches.get_state(), trainer.all_arrays()
+                trainer = self._make_trainer(arrays, trainer.end(), initial)
+            self._end_phase(trainer, after)
+            stop, terminate = processes.sum_over_processes(np.array([*_stop_flags(request).values()]))
+            if stop:
+                raise _stop_exception(terminate > 0)
         return trainer
 
-    def _trainer(self, parts: PhaseSplit, arrays: Arrays, ended: Ended | None, began: Arrays) -> PhaseTrainer:
-        with self._goodput.on("extract"):
-            trainer = PhaseTrainer(self._run, parts, arrays, self._progress, ended, began)
-            self._goodput.move(trainer.inputs.compile_seconds, "extract", "compile")
+    def _make_trainer(self, arrays: Arrays, previous: PhaseEnd | None, initial: Arrays) -> PhaseTrainer:
+        """Returns the trainer of the current phase at its current frozen depth; computes its features."""
+        position = self._position
+        parts = self._run.parts(position.phase, position.frozen_depth)
+        trainer = PhaseTrainer(self._run, parts, arrays, self._progress, previous, initial)
+        self._goodput.move(trainer.data.extract_seconds, "other", "extract")
+        self._goodput.move(trainer.data.compile_seconds, "other", "compile")
+        position.extracted += trainer.data.extracted
         return trainer
 
-    def _span(
+    def _initial_arrays(self, arrays: Arrays) -> Arrays:
+        """Returns the arrays that the current phase changes as they were at its start, if it interpolates."""
+        parts = self._phases[self._position.phase]
+        if parts.phase.interpolate == 1:
+            return {}
+        initial = {path: arrays[path] for path in sorted(parts.changes)}
+        if self._position.data is None:
+            return initial
+        assert self._latest is not None
+        return self._checkpoints.arrays(self._latest, "began", initial)
+
+    def _train_part(
         self,
         trainer: PhaseTrainer,
-        iterator: Any,
-        tally: PhaseTotals,
-        conductor: AdaptiveControl,
+        batches: Any,
+        epoch: EpochTotals,
         save: Callable[[int], None],
-        stop: Callable[[], KeyboardInterrupt | None],
+        request: StopRequest,
     ) -> int | None:
-        """The steps to the next move of the frozen depth, which is returned, or to the end of the phase."""
+        """Trains until the frozen depth changes, and returns the new one; None at the end of the phase."""
         parts, config = trainer.parts, self._run.config
-        first, epoch_steps = int(trainer.state.step), parts.steps_per_epoch
-        images = self._run.batch_size
+        first, images = int(trainer.state.step), self._run.batch_size
         self._progress.start(f"training {parts.phase.name}", parts.steps * images, done=first * images)
-        compiled = trainer.compile_seconds
-        saved = started = time.monotonic()
-        frozen_depth = None
-
-        def wishes() -> dict[str, float]:
-            asked, late = stop(), time.monotonic() - saved >= config.checkpoint_seconds
-            return {"stop": asked is not None, "terminate": isinstance(asked, Terminated), "save": late}
-
-        def watched(step: int) -> bool:
-            return conductor.watches(parts, step, config.measure_every)
-
-        due, stopping = False, None
-        scale = functools.partial(conductor.multipliers, trainer)
-        steps = trainer.train(iterator, first, scale, wishes, watched)
+        saved = time.monotonic()
+        agreement = FlagAgreement(
+            lambda: {**_stop_flags(request), "save": time.monotonic() - saved >= config.checkpoint_seconds}
+        )
+        steps = trainer.train(
+            batches,
+            first,
+            multipliers=functools.partial(self._adaptive.multipliers, trainer),
+            agreement=agreement,
+            needs_state=lambda step: self._adaptive.needs_state(parts, step, config.measure_every),
+        )
+        stopping, save_due, frozen_depth = None, False, None
         for step, metrics in enumerate(self._timed(trainer, steps), first + 1):
-            now = time.monotonic()
             self._goodput.save(self._run.workdir, now=False)
             self._trace.step()
-            agreed = {name: metrics.pop(name) for name in WISHES}
-            stopping = stopping or _stopping(agreed["stop"], agreed["terminate"])
-            due = due or stopping is not None or agreed["save"] > 0
-            tally.train_seconds += now - started - (trainer.compile_seconds - compiled)
-            tally.add(metrics, trainer.block_rates, trainer.images)
+            epoch.add(metrics, trainer.block_rates, trainer.images)
             self._progress.advance(images, loss=metrics["loss"])
-            if step % epoch_steps == 0:
-                self._end_epoch(trainer, step // epoch_steps, tally)
-            conductor.log(trainer, step, config.measure_every)
-            frozen_depth = conductor.next_frozen_depth(trainer, step)
-            tally.compile_seconds += trainer.compile_seconds - compiled
-            compiled = trainer.compile_seconds
-            if due and not trainer.unread and step < parts.steps and frozen_depth is None:
-                save(self._global_step(step))
-                saved, due = time.monotonic(), False
-                if stopping is not None:
-                    raise stopping
+            flags = agreement.agreed
+            if flags["stop"] and stopping is None:
+                stopping = _stop_exception(flags["terminate"])
+            save_due = save_due or flags["save"] or stopping is not None
+            if step % parts.steps_per_epoch == 0:
+                self._end_epoch(trainer, step // parts.steps_per_epoch, epoch)
+            with self._on("other", trainer):
+                self._adaptive.log(trainer, step, config.measure_every)
+                frozen_depth = self._adaptive.next_frozen_depth(trainer, step)
             if frozen_depth is not None:
                 break
-            started = time.monotonic()
+            if save_due and not trainer.unread and step < parts.steps:
+                save(self._global_step(step))
+                saved, save_due = time.monotonic(), False
+                if stopping is not None:
+                    raise stopping
         self._progress.finish()
         return frozen_depth
 
     def _timed(self, trainer: PhaseTrainer, steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
-        """The steps, whose time counts as theirs, less compiling and the wait for their input."""
+        """Yields the metrics of the steps, and counts the time that the steps take."""
         while True:
-            compiled, waited = trainer.compile_seconds, trainer.waited
-            with self._goodput.on("step"):
+            with self._on("step", trainer):
                 metrics = next(steps, None)
-                self._goodput.move(trainer.compile_seconds - compiled, "step", "compile")
-                self._goodput.move(trainer.waited - waited, "step", "wait")
             if metrics is None:
                 return
             yield metrics
 
-    def _began(self, arrays: Arrays) -> Arrays:
-        """What the phase under way changes as it was at its start, if it interpolates."""
-        parts = self._phases[self._position.phase]
-        if parts.phase.interpolate == 1:
-            return {}
-        began = {path: arrays[path] for path in sorted(parts.changes)}
-        if self._position.data is None:
-            return began
-        assert self._latest is not None
-        return self._checkpoints.arrays(self._latest, "began", began)
+    @contextlib.contextmanager
+    def _on(self, part: str, trainer: PhaseTrainer) -> Iterator[None]:
+        """Counts the time inside the context as an activity, less the time of compiling and waiting."""
+        compiled, waited = trainer.compile_seconds, trainer.wait_seconds
+        with self._goodput.on(part):
+            yield
+            self._goodput.move(trainer.compile_seconds - compiled, part, "compile")
+            self._goodput.move(trainer.wait_seconds - waited, part, "wait")
 
-    def _end_epoch(self, trainer: PhaseTrainer, epoch: int, tally: PhaseTotals) -> None:
+    def _end_epoch(self, trainer: PhaseTrainer, number: int, epoch: EpochTotals) -> None:
+        """Logs the means of an epoch, and evaluates if the config says so."""
         parts, every = trainer.parts, self._run.config.eval_every
-        values: dict[str, Any] = {"phase": parts.phase.name, "epoch": epoch, "frozen_depth": parts.frozen_depth}
-        self._log.write(
-            self._global_step(epoch * parts.steps_per_epoch), "train", **values, **tally.end_epoch()
-        )
-        if every and epoch % every == 0 and epoch < parts.phase.epochs:
-            self._evaluate(trainer, epoch)
+        values = {"phase": parts.phase.name, "epoch": number, "frozen_depth": parts.frozen_depth}
+        step = self._global_step(number * parts.steps_per_epoch)
+        self._log.write(step, "train", **values, **epoch.end_epoch())
+        if every and number % every == 0 and number < parts.phase.epochs:
+            self._evaluate(trainer, number)
 
     def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Predicts the held-out images, logs the scores, and returns both."""
+        """Predicts the validation images, logs the scores, and returns probabilities and scores."""
         return self._score(trainer, epoch, "evaluation", self._run.evaluation, trainer.predict)
 
     def _score(
@@ -251,37 +253,40 @@ class Loop:
         dataset: ImageDataset,
         predict: Callable[[], np.ndarray],
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        with self._goodput.on("evaluate"):
+        with self._on("evaluate", trainer):
             probabilities = predict()
-            truth = (dataset.labels, dataset.class_names, dataset.weights)
-            scores = evaluation_metrics(probabilities, *truth)
+            scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
         step = self._global_step(epoch * trainer.parts.steps_per_epoch)
         self._log.write(step, kind, phase=trainer.parts.phase.name, epoch=epoch, **scores)
         return probabilities, scores
 
-    def _end_phase(self, trainer: PhaseTrainer, tally: PhaseTotals, frozen: dict[str, str]) -> None:
-        """Evaluates, records and checkpoints a phase; behind the last one, writes the outcome."""
+    def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str]) -> None:
+        """Evaluates, records and checkpoints a phase; after the last one, writes the results of the run.
+
+        Args:
+            trainer: The phase at its end.
+            frozen: Hashes of the arrays that were frozen at the end.
+        """
         parts, run, position = trainer.parts, self._run, self._position
-        step, compiled = trainer.programs.step, trainer.compile_seconds
+        step, is_last = trainer.programs.step, position.phase + 1 == len(self._phases)
         probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
-        if run.config.score_training and position.phase + 1 == len(self._phases):
+        if run.config.score_training and is_last:
             predict = functools.partial(trainer.predict, training=True)
             self._score(trainer, parts.phase.epochs, "training_scores", run.train, predict)
-        self._goodput.move(trainer.compile_seconds - compiled, "evaluate", "compile")
-        tally.compile_seconds += trainer.compile_seconds - compiled
-        step_seconds = tally.train_seconds / parts.steps
-        self._goodput.exchange = trainer.exchange_seconds() / max(step_seconds, 1e-9)
+        spent = self._goodput.since(position.clock_start)
+        train_seconds = max(spent["step"] + spent["wait"], 1e-9)
+        self._goodput.exchange = measure_exchange_seconds(trainer) * parts.steps / train_seconds
         result = PhaseResult(
             name=parts.phase.name,
             trainable_parameters=sum(array.size for array in trainer.state.trainable.values()),
             optimizer_bytes=trainer.optimizer_bytes,
-            boundary=trainer.inputs.start,
-            extracted=tally.extracted,
+            boundary=trainer.data.start,
+            extracted=position.extracted,
             step_flops=None if step is None else 2 * step.multiply_adds,
-            extract_seconds=tally.extract_seconds,
-            compile_seconds=tally.compile_seconds,
-            train_seconds=tally.train_seconds,
-            images_per_second=parts.steps * run.batch_size / max(tally.train_seconds, 1e-9),
+            extract_seconds=spent["extract"],
+            compile_seconds=spent["compile"],
+            train_seconds=train_seconds,
+            images_per_second=parts.steps * run.batch_size / train_seconds,
             metrics=scores,
         )
         self._log.write(self._global_step(parts.steps), "proof", phase=parts.phase.name, frozen=frozen)
@@ -289,21 +294,25 @@ class Loop:
             write_freeze_record(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
         write_phases(run.workdir, position.results)
-        if position.phase == len(self._phases):
+        if is_last:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
-                write_outcome(run, model, probabilities)
-                pictures = sorted(run.workdir.glob("*.png"))
-                self._trackers.finish(self._global_step(0), scores, pictures)
-        self._saver.ended(trainer, self._global_step(0))
+                write_artifacts(run, model, probabilities)
+                plots = sorted(run.workdir.glob("*.png"))
+                self._trackers.finish(self._global_step(0), scores, plots)
+        self._saver.save_phase_end(trainer, self._global_step(0))
 
     def _global_step(self, step: int) -> int:
-        """Steps since the beginning of the run, at a step of the phase under way."""
+        """Returns the number of steps since the start of the run at a step of the current phase."""
         return sum(parts.steps for parts in self._phases[: self._position.phase]) + step
 
 
-def _stopping(stop: float, terminate: float) -> KeyboardInterrupt | None:
-    """What to raise, when any process was told to stop."""
-    if not stop:
-        return None
+def _stop_flags(request: StopRequest) -> dict[str, bool]:
+    """Returns the flags of this process: stop, and stop because of SIGTERM."""
+    exception = request()
+    return {"stop": exception is not None, "terminate": isinstance(exception, Terminated)}
+
+
+def _stop_exception(terminate: bool) -> KeyboardInterrupt:
+    """Returns the exception to raise when a process was asked to stop."""
     return Terminated() if terminate else KeyboardInterrupt()

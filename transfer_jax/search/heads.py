@@ -15,16 +15,19 @@ from transfer_jax.data import ImageDataset, ordered_batches, stratified_split
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.runs.workdir import check_place
 from transfer_jax.search.heads_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
 from transfer_jax.search.tail_sweep import SUFFIX_GRID, sweep_suffixes
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.evaluation import evaluation_metrics, predict
-from transfer_jax.training.phase_data import Extractor
+from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
-from transfer_jax.training.run import Run, prepare
+from transfer_jax.training.run import Run
 from transfer_jax.weights.saved_model import SavedModel
 
 BASELINE_CS = (1e-3, 1e-2, 1e-1, 1.0)
@@ -50,7 +53,7 @@ class HeadSearch:
 
 
 def search_heads(
-    config: TrainConfig,
+    run: TrainConfig | ResolvedRun,
     workdir: Path,
     grid: Grid | None = None,
     *,
@@ -77,17 +80,18 @@ def search_heads(
     Raises:
         ValueError: If the lowest block would train, or the folder belongs to a training run.
     """
+    config = run.config if isinstance(run, ResolvedRun) else run
     check_place(config, workdir)
     if (workdir / workdir_files.CONFIG).exists():
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
-    on_one = {"strategy": "jit", "fsdp": 1, "tensor": 1}
-    run = prepare(dataclasses.replace(config, schedule=Schedule((phase,)), **on_one), workdir, progress)
+    one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
+    run = prepare(resolve_with(run, progress, schedule=Schedule((phase,)), **one_device), workdir)
     parts = run.parts(0)
     assert parts.boundary is not None  # or else its cache could not be required
-    extractor = Extractor(run, parts.boundary, run.arrays)
+    extractor = FeatureExtractor(run, parts.boundary, run.arrays)
     caches = [
-        extractor(part, progress, f"extracting {name} features").cache
+        extractor.extract(part, progress, f"extracting {name} features").cache
         for part, name in ((run.train, "training"), (run.evaluation, "evaluation"))
     ]
     features, held_out = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)

@@ -13,12 +13,15 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCache
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.checkpointing import arrays_at
+from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_of
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
-from transfer_jax.training.run import Run, prepare
+from transfer_jax.training.run import Run
 
 _SMOOTHING = 0.9
 _DIVERGED = 4.0
@@ -56,7 +59,7 @@ class RateCurve:
 
 
 def find_rate(
-    config: TrainConfig,
+    run: TrainConfig | ResolvedRun,
     phase: str | None = None,
     *,
     workdir: Path | None = None,
@@ -79,6 +82,7 @@ def find_rate(
     Raises:
         ValueError: If there is no such phase, or no run has come to it; or if the rates are no range.
     """
+    config = run.config if isinstance(run, ResolvedRun) else run
     names = [each.name for each in config.schedule.phases]
     phase = phase or names[0]
     if phase not in names:
@@ -91,7 +95,7 @@ def find_rate(
     with tempfile.TemporaryDirectory() as scratch:
         features = Path(scratch, "features")
         features.mkdir()
-        run = prepare(dataclasses.replace(config, feature_dir=str(features)), Path(scratch), progress)
+        run = prepare(resolve_with(run, progress, feature_dir=str(features)), Path(scratch))
         _borrow(_feature_root(config, workdir), features)
         arrays = arrays_at(run, workdir, index, Path(scratch))
         trainer = PhaseTrainer(run, run.parts(index), arrays, progress)
@@ -99,7 +103,7 @@ def find_rate(
 
 
 def _ramp(run: Run, trainer: PhaseTrainer, rates: np.ndarray, progress: Progress) -> RateCurve:
-    parts, batches = trainer.parts, iter(trainer.inputs.train)
+    parts, batches = trainer.parts, iter(trainer.data.train)
     tried: list[float] = []
     losses: list[float] = []
     mean = 0.0

@@ -12,31 +12,17 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import load_dataset
 from transfer_jax.freezing import recipes as published
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes import RECIPES, five_steps
+from transfer_jax.freezing.recipes import RECIPES
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError
 from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.planning.network import abstract_model
+from transfer_jax.runs.images import split_images
 from transfer_jax.studies.study import Arm, Study
 from transfer_jax.training.phase_split import split_schedule
-from transfer_jax.training.run import abstract_model, batch_size, split_images
+from transfer_jax.training.run import batch_size
 
 HEAD = "head only"
-
-
-def default_config(images: str) -> TrainConfig:
-    """Returns the default config of a study, which finishes within half an hour on two cores.
-
-    A step on images of 96 pixels takes a fifth of the work of one on 224. The head trains for 20 epochs on
-    features that are computed once, which costs almost nothing. Then the unfrozen blocks train with it for 3
-    epochs, which is most of the cost. That phase uses small batches, for more steps, and a low learning rate,
-    because so few epochs at a high rate only damage the pretrained weights. There is no augmentation, so
-    features can be cached at every boundary, all arms see the same images, and the gap between training and
-    validation accuracy shows how much an arm overfits.
-    """
-    schedule = five_steps("all_()", head_epochs=20, epochs=3, learning_rate=5e-5, views=0)
-    plain = tuple(dataclasses.replace(phase, augment=False) for phase in schedule.phases)
-    settings = {"image_size": 96, "crop_fraction": 1.0, "batch_size": 16}
-    return TrainConfig(images=images, schedule=Schedule(plain), **settings)
 
 
 def unfreeze_depth(config: TrainConfig, seeds: Sequence[int]) -> Study:

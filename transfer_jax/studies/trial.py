@@ -18,6 +18,7 @@ from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.planning.network import expected_input
 from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.report.progress import Progress
@@ -27,7 +28,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.shared_phases import copy_shared_phases
 from transfer_jax.studies.study import Trial
-from transfer_jax.training.run import batch_size, expected_input
+from transfer_jax.training.run import batch_size
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 _DELETED = (workdir_files.CHECKPOINTS, workdir_files.MODEL, workdir_files.FEATURES)

@@ -19,13 +19,13 @@ from filelock import FileLock, Timeout
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCacheDir
 from transfer_jax.models import Classifier
+from transfer_jax.planning.network import abstract_model
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.study import Study, Trial, read_study
 from transfer_jax.studies.trial import run_trial
 from transfer_jax.training.phase_split import split_schedule
-from transfer_jax.training.run import abstract_model
 
 Boundaries = tuple[str | None, ...]
 """The boundary of each phase of a trial; None for a phase that trains on images."""

@@ -1,0 +1,46 @@
+import pytest
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import BadImageError
+from transfer_jax.report.progress import Silent
+from transfer_jax.runs.images import run_images, split_images
+from transfer_jax.runs.resolve import resolve
+
+TINY = "efficientnet_lite_tiny"
+
+
+def config(folder, **changes) -> TrainConfig:
+    return TrainConfig(**{"images": str(folder), "model": TINY, "weights": "none", **changes})
+
+
+@pytest.mark.parametrize("choice", ["error", "skip"])
+def test_bad_images(tmp_path, image_folder, choice):
+    folder = tmp_path / "images"
+    for path in image_folder.rglob("*.png"):
+        copy = folder / path.relative_to(image_folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (folder / "red" / "00.png").write_bytes(b"no image")
+    dataset = run_images(config(folder, on_bad_image=choice), Silent())
+    if choice == "error":
+        with pytest.raises(BadImageError, match=r"^red/00\.png: not an image"):
+            [dataset.image(index) for index in range(len(dataset))]
+    else:
+        assert len(dataset) == 47
+        assert "red/00.png" not in dataset.names
+        (line,) = resolve(config(folder, on_bad_image=choice)).notes["skipped_images.txt"].splitlines()
+        assert line.startswith("red/00.png: not an image")
+
+
+def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
+    def names(**changes) -> list[list]:
+        return [list(part.names) for part in split_images(toy_images, config("toy", **changes))]
+
+    assert names(seed=3, split_seed=1) == names(seed=1)
+    train, held_out = names(seed=1)
+    few, same = names(seed=1, images_per_class=4)
+    assert same == held_out
+    assert len(few) == 12
+    assert {*few} < {*train}
+    with pytest.raises(ValueError, match="images_per_class must be at least 1, got 0"):
+        config("toy", images_per_class=0)

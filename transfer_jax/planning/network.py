@@ -1,0 +1,135 @@
+"""The network of a config, before any array is loaded: its weights, its input and its abstract model."""
+
+import dataclasses
+import functools
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.features import row_shapes
+from transfer_jax.freezing.controllers import find_controller
+from transfer_jax.models import Classifier, Preprocessing, create_model
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.registry import variant_of
+from transfer_jax.nn.initializers import ShapeRngs
+from transfer_jax.nn.layers import Linear
+from transfer_jax.report.trackers import check_installed
+from transfer_jax.training.cache_choice import forbidden
+from transfer_jax.training.phase_split import split_schedule
+from transfer_jax.training.reinitialize import chosen_blocks
+from transfer_jax.weights import find_spec
+from transfer_jax.weights.specs import WeightsSpec
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """The network of a config.
+
+    Attributes:
+        spec: The pretrained weights; None for random ones.
+        preprocessing: The input of the network: that of the weights, with the overrides of the config.
+        model: The abstract model: shapes instead of arrays.
+    """
+
+    spec: WeightsSpec | None
+    preprocessing: Preprocessing
+    model: Classifier
+
+    @functools.cached_property
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one image's features at every boundary."""
+        self.model.eval()
+        graphdef, params, stats = split(self.model)
+        return row_shapes(graphdef, {**params, **stats}, self.preprocessing.image_size)
+
+
+def check_config(config: TrainConfig, *, schedule: bool = True) -> Network:
+    """Checks a config as far as is possible before any image is read, and returns its network.
+
+    Args:
+        config: The config.
+        schedule: Whether to check the schedule as well.
+
+    Returns:
+        The network, with two classes.
+
+    Raises:
+        ValueError: If there is no such model, weights, block, parameter or controller, or if a phase requires
+            a cache that is impossible.
+        FileNotFoundError: If the weights are not on this machine.
+        ModuleNotFoundError: If the package of a tracker is not installed.
+    """
+    check_installed(config.trackers)
+    variant_of(config.model)
+    spec, preprocessing = _weights_and_input(config)
+    model = abstract_model(config, 2, image_size=preprocessing.image_size)
+    if config.reinitialize:
+        chosen_blocks(model, config.reinitialize)
+    if spec is not None:
+        spec.path()
+    if schedule:
+        check_schedule(config, model)
+    return Network(spec, preprocessing, model)
+
+
+def check_schedule(config: TrainConfig, model: Classifier) -> None:
+    """Checks that a network can be trained by the schedule of a config.
+
+    Raises:
+        ValueError: If there is no such block, parameter or controller, or if a phase requires a cache that is
+            impossible.
+    """
+    for parts in split_schedule(config.schedule, model, steps_per_epoch=1):
+        phase = parts.phase
+        parts.rates(0)
+        forbidden(config, phase, parts.boundary)
+        if phase.controller:
+            try:
+                find_controller(phase.controller)
+            except ValueError as error:
+                raise ValueError(f"phase {phase.name!r}: {error}") from None
+
+
+def abstract_model(config: TrainConfig, num_classes: int, *, image_size: int | None = None) -> Classifier:
+    """Returns the model of a config with shapes instead of arrays.
+
+    Args:
+        config: The config.
+        num_classes: Number of classes of the head.
+        image_size: Height and width of the input in pixels; None takes that of the config, or else the
+            network's own.
+    """
+    return create_model(
+        config.model,
+        num_classes,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+        image_size=image_size or config.image_size,
+        taps=config.taps,
+        abstract_backbone=True,
+        abstract_head=True,
+    )
+
+
+def set_classes(model: Classifier, num_classes: int) -> None:
+    """Changes the number of classes of an abstract model, in place."""
+    features = model.head.classifier.in_features
+    model.head.classifier = Linear(features, num_classes, rngs=ShapeRngs())
+
+
+def expected_input(config: TrainConfig) -> Preprocessing:
+    """Returns the input of the network of a config: that of its weights, with the config's overrides."""
+    return _weights_and_input(config)[1]
+
+
+def override(
+    preprocessing: Preprocessing, image_size: int | None, crop_fraction: float | None
+) -> Preprocessing:
+    """Returns a preprocessing with another image size or crop fraction; None keeps its own."""
+    changes = {"image_size": image_size, "crop_fraction": crop_fraction}
+    return dataclasses.replace(preprocessing, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _weights_and_input(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
+    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
+    preprocessing = (spec or variant_of(config.model)).preprocessing
+    return spec, override(preprocessing, config.image_size, config.crop_fraction)

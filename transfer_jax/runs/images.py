@@ -1,0 +1,131 @@
+"""The images of a run: scanned, without bad ones, and split into training and validation images."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data import (
+    Finding,
+    ImageDataset,
+    ImageScan,
+    drop_images,
+    find_problems,
+    has_own_split,
+    limit_per_class,
+    load_dataset,
+    scan_images,
+    stratified_split,
+)
+from transfer_jax.distributed import processes
+from transfer_jax.report.progress import Progress
+from transfer_jax.training.run import Run
+
+
+def run_images(config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None) -> ImageDataset:
+    """Returns all images of a run, with the bad ones skipped and near duplicates in groups, as it is configured.
+
+    Args:
+        config: The config.
+        progress: Receives the progress of the scan, if one is needed.
+        dataset: All images; None loads those of the config.
+
+    Raises:
+        ValueError: As `usable_images` and `load_dataset`.
+    """
+    if dataset is None:
+        dataset = load_dataset(config.images, config.data_dir)
+    scan = scan_with_progress(dataset, progress) if needs_scan(config) else None
+    return usable_images(config, dataset, scan)
+
+
+def needs_scan(config: TrainConfig) -> bool:
+    """Returns whether all images must be scanned before they are split."""
+    return config.on_bad_image == "skip" or config.keep_together
+
+
+def usable_images(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None) -> ImageDataset:
+    """Returns the images that a run splits.
+
+    Args:
+        config: Decides whether bad images are skipped and whether near duplicates are kept together.
+        dataset: All images.
+        scan: The scan of them; None leaves them as they are.
+
+    Raises:
+        ValueError: If near duplicates are to be kept together, but the source has its own split.
+    """
+    if scan is None:
+        return dataset
+    if config.keep_together:
+        if has_own_split(dataset):
+            raise ValueError(
+                f"keep_together cannot move images of {config.images!r}, which has its own split: "
+                "turn it off, or move the files"
+            )
+        dataset = dataclasses.replace(dataset, together=scan.groups)
+    return drop_images(dataset, np.flatnonzero(scan.bad)) if config.on_bad_image == "skip" else dataset
+
+
+def split_images(dataset: ImageDataset, config: TrainConfig) -> tuple[ImageDataset, ImageDataset]:
+    """Splits the images of a run into training and validation images.
+
+    Raises:
+        ValueError: As `stratified_split`.
+    """
+    seed = config.seed if config.split_seed is None else config.split_seed
+    train, evaluation = stratified_split(dataset, config.eval_fraction, seed)
+    if config.images_per_class is not None:
+        train = limit_per_class(train, config.images_per_class, seed)
+    return train, evaluation
+
+
+def check_quality(
+    config: TrainConfig, dataset: ImageDataset, scan: ImageScan, image_size: int
+) -> tuple[Finding, ...]:
+    """Checks images for problems that spoil a training, such as near duplicates on both sides of the split.
+
+    Args:
+        config: Decides how the images are split.
+        dataset: All images.
+        scan: The scan of them.
+        image_size: Height and width of the network's input, in pixels.
+    """
+    together = config.keep_together and not has_own_split(dataset)
+    config = dataclasses.replace(config, on_bad_image="skip", keep_together=together)
+    usable = np.flatnonzero(~scan.bad)
+
+    def mask(part: ImageDataset) -> np.ndarray:
+        assert part.rows is not None  # A part of the usable images has rows.
+        return np.isin(np.arange(len(dataset)), usable[part.rows])
+
+    train, evaluation = split_images(usable_images(config, dataset, scan), config)
+    return find_problems(dataset, scan, mask(train), mask(evaluation), image_size)
+
+
+def scan_with_progress(dataset: ImageDataset, progress: Progress) -> ImageScan:
+    """Scans images, with a progress bar if they were not scanned before."""
+    started = False
+
+    def advance(images: int) -> None:
+        nonlocal started
+        if not started:
+            progress.start("scanning images", -(-len(dataset) // processes.count()))
+            started = True
+        progress.advance(images)
+
+    scan = scan_images(dataset, advance)
+    if started:
+        progress.finish()
+    return scan
+
+
+def images_digest(run: Run) -> str:
+    """Returns a hash of the names and classes of the training and the validation images of a run."""
+    digest = hashlib.sha256()
+    for dataset in (run.train, run.evaluation):
+        for name, label in zip(dataset.names, dataset.labels.tolist(), strict=True):
+            digest.update(f"{name}\0{dataset.class_names[label]}\0".encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
