@@ -24,7 +24,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             return left.pop(0)
 
-        monkeypatch.setattr(module, "_attempt", attempt)
+        monkeypatch.setattr(module, "_run_once", attempt)
         monkeypatch.setattr(module, "_sleep", lambda seconds, asked: pauses.append(seconds))
         return done, pauses
 
@@ -58,7 +58,7 @@ def test_starting_again(attempts, codes, expected, pauses):
     assert launch(["train"], 2, restarts=3, pause=0.5, log=said.append) == expected
     assert (done, waited) == (codes, pauses)
     assert len(said) == len(pauses)
-    assert all("starting again in" in line for line in said)
+    assert all("restarting all in" in line for line in said)
 
 
 def test_what_is_told_to_stop_is_not_started_again(attempts):
@@ -73,12 +73,12 @@ def test_what_the_user_must_mend_is_said_once(run_cli):
     done = run_cli("launch", "--processes", "2", "--", "train", "no such config")
     assert done.returncode == 2
     assert "no config 'no such config'" in done.stderr
-    assert "starting again" not in done.stderr
+    assert "restarting" not in done.stderr
 
 
 def test_half_of_an_address_is_an_error(run_cli, monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     done = run_cli("train", "--images", "x")
     assert done.returncode == 2
-    expected = "JAX_NUM_PROCESSES, JAX_PROCESS_ID must be set, too, to connect JAX_COORDINATOR_ADDRESS"
+    expected = "JAX_NUM_PROCESSES, JAX_PROCESS_ID must be set too, because JAX_COORDINATOR_ADDRESS is set"
     assert expected in " ".join(done.stderr.split())

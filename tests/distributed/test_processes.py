@@ -48,7 +48,7 @@ def test_what_is_told_by_half(connected, monkeypatch, missing):
     told = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"}
     for name in told.keys() - {missing}:
         monkeypatch.setenv(name, told[name])
-    with pytest.raises(ValueError, match=f"^{missing} must be set, too"):
+    with pytest.raises(ValueError, match=f"^{missing} must be set too"):
         processes.join()
 
 

@@ -111,5 +111,5 @@ def test_an_unsupported_classifier_is_neither_read_nor_written():
     )
     with pytest.raises(WeightsMismatchError, match=r"missing in the file: .*head/classifier"):
         load_arrays(model, arrays, spec, head=True, skip=["^backbone/"])
-    with pytest.raises(ValueError, match="torchvision has no place for head/classifier/bias"):
+    with pytest.raises(ValueError, match="torchvision has no parameter for head/classifier/bias"):
         to_library("squeezenet1_1", split(model)[1])

@@ -1,4 +1,7 @@
-"""Object storage, by servers of S3 and of Google Cloud Storage on this machine."""
+"""Object storage, by a folder that is used like a bucket.
+
+The extended tests use servers of S3 and of Google Cloud Storage on this machine.
+"""
 
 import contextlib
 import os
@@ -9,8 +12,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
+from fsspec.implementations.dirfs import DirFileSystem
 from safetensors.numpy import load_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
@@ -37,37 +39,59 @@ class Bucket:
         return {name.removeprefix("bucket/"): self.system.cat_file(name) for name in found}
 
 
+class FolderStorage(DirFileSystem):
+    """A local folder with the interface and the addresses of object storage."""
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"gs://{name}"
+
+
 @contextlib.contextmanager
-def s3() -> Iterator[dict[str, str]]:
-    found = ThreadedMotoServer(port=0, verbose=False)
+def folder(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    storage = FolderStorage(root, fsspec.filesystem("file", auto_mkdir=True))
+    patch.setattr(fsspec, "filesystem", lambda kind, **options: storage)
+    yield "gs"
+
+
+@contextlib.contextmanager
+def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    found = moto.ThreadedMotoServer(port=0, verbose=False)
     found.start()
     _, port = found.get_host_and_port()
-    yield {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+        patch.setenv(f"AWS_{name}", value)
+    yield "s3"
     found.stop()
 
 
 @contextlib.contextmanager
-def gs() -> Iterator[dict[str, str]]:
-    found = create_server("127.0.0.1", 0, in_memory=True)
+def gs(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="the emulator is not installed")
+    found = emulator.create_server("127.0.0.1", 0, in_memory=True)
     found.start()
     assert found._api._httpd is not None  # It listens.
     port = found._api._httpd.server_address[1]
     # The server has no gRPC, by which gcsfs would ask it for the kind of each bucket.
-    yield {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield "gs"
     found.stop()
 
 
-@pytest.fixture(scope="module", params=[s3, gs])
-def server(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    with request.param() as settings, pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        bucket = Bucket(request.param.__name__)
+SERVERS = [folder, *(pytest.param(server, marks=pytest.mark.extended) for server in (s3, gs))]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
+    ):
+        bucket = Bucket(kind)
         bucket.system.mkdir("bucket")
         yield bucket
 
@@ -227,6 +251,7 @@ def test_a_run_goes_on_on_another_machine(config, bucket, image_folder, tmp_path
     assert classify(bucket.address("run"), [image])[0][0] == str(image)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("server", [s3], indirect=True)
 def test_two_processes_share_a_bucket(config, bucket, tmp_path, monkeypatch):
     """Each has copies of its own, as on two machines; the run ends as in one process."""

@@ -19,7 +19,7 @@ LIVELY = Augmentation(crop_scale=(0.5, 1.0), mixup=0.4, cutmix=0.5)
 def trained(make_run, phase, steps, **settings):
     run = make_run(phase, **{"batch_size": 16, "eval_fraction": 0.5, **settings})
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
-    batches = iter(trainer.inputs.train)
+    batches = iter(trainer.data.train)
     metrics = [trainer.step(next(batches), trainer.parts.rates(step)) for step in range(steps)]
     return trainer, metrics, jax.device_get(trainer.all_arrays()), trainer.predict()
 
@@ -118,11 +118,11 @@ def test_batch_statistics_of_each_device(make_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fsdp": 3, "strategy": "mesh"}, r"8 devices cannot be split into fsdp=3 times tensor=1"),
+        ({"fsdp": 3, "strategy": "mesh"}, r"the number of devices, 8, is not a multiple of fsdp=3 times tensor=1"),
         ({"fsdp": 2, "strategy": "pmap"}, r"fsdp=2 and tensor=1 need strategy='mesh', got 'pmap'"),
         (
             {"batch_size": 12, "strategy": "mesh"},
-            r"12 images cannot be split evenly over 8 devices; choose a",
+            r"12 images is not divisible by 8 devices; choose a",
         ),
         (
             {"batch_size": 8, "accumulate": 2, "strategy": "mesh"},

@@ -48,6 +48,7 @@ def timm_logits(path, size: int, pixels: np.ndarray, name: str = NAME, **options
             return network(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).numpy()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [224, 160])
 @pytest.mark.parametrize("prefix", ["", "params/", "opt/target/"])
 @pytest.mark.parametrize("library", ["vision_transformer", "big_vision"])
@@ -94,6 +95,7 @@ def scanned(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("scans", [False, True])
 def test_the_tower_of_images_of_a_siglip_is_that_of_timm(scans, tmp_path):
     arrays = to_library(SIGLIP, random_arrays(64, SIGLIP), "big_vision")
@@ -105,6 +107,7 @@ def test_the_tower_of_images_of_a_siglip_is_that_of_timm(scans, tmp_path):
     assert is_near(our_logits(path, 64, pixels, SIGLIP), timm_logits(path, 64, pixels, SIGLIP))
 
 
+@pytest.mark.extended
 def test_bit_is_that_of_timm_in_the_names_of_its_paper(tmp_path):
     theirs = to_library(BIT, random_arrays(64, BIT), "big_transfer")
     assert theirs["resnet/block1/unit01/a/proj/standardized_conv2d/kernel"].shape == (1, 1, 64, 256)

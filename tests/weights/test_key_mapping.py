@@ -116,7 +116,7 @@ def test_arrays_are_joined_and_reshaped_there_and_back(model, library, path, sha
 
 
 def test_unknown_names_and_homeless_arrays():
-    with pytest.raises(ValueError, match="no names in 'caffe'; there are torchvision, timm, transformers"):
+    with pytest.raises(ValueError, match="no names in 'caffe'; choose from torchvision, timm, transformers"):
         KeyMap("resnet18", "caffe")
-    with pytest.raises(ValueError, match="torchvision has no place for head/hidden/0/kernel of resnet18"):
+    with pytest.raises(ValueError, match="torchvision has no parameter for head/hidden/0/kernel of resnet18"):
         to_library("resnet18", {"head/hidden/0/kernel": np.zeros((2, 2))})

@@ -88,9 +88,9 @@ def broken(source: dict, change: str) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("missing", f"made up does not fill {TINY}: .*1 missing in the file: {KERNEL}$"),
+        ("missing", f"made up do not match the network {TINY}: .*1 missing in the file: {KERNEL}$"),
         ("unexpected", r"1 unexpected in the file: _extra\.weight$"),
-        ("mismatched", rf"1 of another shape: {KERNEL} wants \(3, 3, 1, \d+\), {KEY} has \(1, 1, 5, 5\)$"),
+        ("mismatched", rf"1 of another shape: {KERNEL} has shape \(3, 3, 1, \d+\), but {KEY} in the file has \(1, 1, 5, 5\)$"),
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(source, change, message):
@@ -204,5 +204,5 @@ def test_nothing_is_compiled_for_a_model_from_a_file(tmp_path, source, caplog):
 
 def test_a_head_that_nothing_fills_is_an_error(source):
     model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
-    with pytest.raises(WeightsMismatchError, match="without values of their own: head/classifier/"):
+    with pytest.raises(WeightsMismatchError, match="abstract model have no values: head/classifier/"):
         load_arrays(model, source, SPEC)

@@ -50,14 +50,14 @@ def test_what_the_pixels_do_not_touch_is_computed_now():
 
 def test_a_primitive_without_an_operator_is_named():
     with pytest.raises(
-        ValueError, match=r"the primitive sin has no operator in ONNX here; choose from \['abs'"
+        ValueError, match=r"does not support the JAX primitive sin; supported are abs,"
     ):
         program.onnx_program(jnp.sin, (4,))
 
 
 def test_more_parameters_than_a_file_holds(monkeypatch):
     monkeypatch.setattr(program, "LARGEST", 1000)
-    with pytest.raises(ValueError, match=r"0\.0 GB of parameters do not fit"):
+    with pytest.raises(ValueError, match=r"0\.0 GB of parameters, but"):
         program.onnx_program(lambda x: x + np.ones(300, np.float32), (300,))
 
 
@@ -65,7 +65,7 @@ def test_a_dimension_that_is_no_multiple_of_the_batch():
     def network(x):
         return jnp.concatenate([x, jnp.zeros((x.shape[0] + 1, 4))])
 
-    with pytest.raises(ValueError, match="the dimension b \\+ 1 is not a multiple of b"):
+    with pytest.raises(ValueError, match="the symbolic dimension b \\+ 1 is not a multiple of the batch b"):
         program.onnx_program(network, (4,))
 
 

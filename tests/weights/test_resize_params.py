@@ -15,6 +15,7 @@ POSITIONS, KERNEL = "backbone/embed/pos_embed", "backbone/stem/conv/kernel"
 TABLE = "attn/relative_position_bias_table"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("tokens", [0, 1])
 @pytest.mark.parametrize(("old", "new"), [(14, 11), (7, 16), (37, 16)])
 def test_positions_are_resampled_as_timm_does(tokens, old, new):
@@ -33,6 +34,7 @@ def test_positions_are_resampled_as_timm_does(tokens, old, new):
     np.testing.assert_array_equal(found[0][:, :tokens], array[:, :tokens])
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("excess", [0.0, 0.1])
 @pytest.mark.parametrize(("old", "new"), [(37, 16), (37, 40), (13, 23)])
 def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, excess):

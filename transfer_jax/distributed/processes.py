@@ -1,7 +1,7 @@
-"""The processes of one run: how they find each other, and what they do together.
+"""The processes of one run: their connection, and operations over all of them.
 
-Everything here works the same with one process. What a run decides from, it decides from values that all
-processes share; files that belong to the run are written by the first.
+All functions work the same with one process. Decisions of a run are taken from values that are equal in all
+processes, and the first process writes the files of the run.
 """
 
 import ctypes
@@ -19,118 +19,125 @@ from jax.experimental import multihost_utils
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 LAUNCHER = "TRANSFER_JAX_LAUNCHER"
 HEARTBEAT = "TRANSFER_JAX_HEARTBEAT"
-"""Seconds after which a process that is not heard of counts as dead; then all others end, too."""
+"""The environment variable of the seconds without a heartbeat after which a process counts as dead.
+
+All other processes then end too. The default is 60.
+"""
 _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 _PR_SET_PDEATHSIG = 1
 
 
 def join() -> None:
-    """Connects this process to the others of its run, if it has any; to be called before devices are used.
+    """Connects this process to the others of its run, if there are any. Call it before devices are used.
 
-    They are told by `JAX_COORDINATOR_ADDRESS` (`host:port` of the first process), `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`, as `transfer-jax launch` does; or found by JAX on TPU VMs, on GKE, under SLURM and under
-    Open MPI.
+    The processes are configured by `JAX_COORDINATOR_ADDRESS` (`host:port` of the first process),
+    `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, which `transfer-jax launch` sets. On TPU VMs, on GKE, under
+    SLURM and under Open MPI, JAX finds them.
 
     Raises:
-        ValueError: If only some of the three are told.
+        ValueError: If only some of the three variables are set.
     """
     end_with_launcher()
     if jax.distributed.is_initialized():
         return
-    told = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
-    if any(told.values()) and not all(told.values()):
-        missing = ", ".join(name for name, value in told.items() if not value)
-        raise ValueError(f"{missing} must be set, too, to connect {' and '.join(n for n in told if told[n])}")
+    settings = {name: os.environ.get(name) for name in (COORDINATOR, COUNT, INDEX)}
+    if any(settings.values()) and not all(settings.values()):
+        missing = ", ".join(name for name, value in settings.items() if not value)
+        present = " and ".join(name for name, value in settings.items() if value)
+        raise ValueError(f"{missing} must be set too, because {present} is set; set all three or none")
     options: dict[str, Any] = {"heartbeat_timeout_seconds": int(os.environ.get(HEARTBEAT, 60))}
-    if all(told.values()):
-        options["num_processes"], options["process_id"] = int(told[COUNT] or 0), int(told[INDEX] or 0)
+    if all(settings.values()):
+        options["num_processes"], options["process_id"] = int(settings[COUNT] or 0), int(settings[INDEX] or 0)
     elif not (_in_cluster() or _on_tpu()):
         return
-    # Or else JAX takes SIGTERM for itself, and a process ignores it until it trains.
+    # Otherwise JAX handles SIGTERM, and a process ignores it until training starts.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**options)
     except ValueError:
-        if all(told.values()) or _in_cluster():
-            raise  # Else it is a TPU that nobody says more of, such as that of a notebook: one process.
+        if all(settings.values()) or _in_cluster():
+            raise  # Otherwise it is a TPU without further metadata, such as in a notebook: one process.
 
 
 def _in_cluster() -> bool:
-    """Whether a scheduler has started several processes."""
+    """Returns whether a scheduler has started several processes."""
     several = any(int(os.environ.get(name) or 1) > 1 for name in _TASK_COUNTS)
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
     return several or workers or "MEGASCALE_NUM_SLICES" in os.environ
 
 
 def _on_tpu() -> bool:
-    """Whether this machine has a TPU; JAX then asks its metadata for other hosts."""
+    """Returns whether this machine has a TPU. JAX then looks up the other hosts in its metadata."""
     devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
     return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
 def end_with_launcher() -> None:
-    """Lets the system end this process when the launcher that started it ends, however that may be."""
+    """Makes the system kill this process when its launcher ends for any reason. Linux only."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(launcher):  # It has ended before it could be noticed.
+    if os.getppid() != int(launcher):  # The launcher ended before prctl was called.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def cores() -> int:
-    """The cores that this process may use, as XLA counts them: `NPROC`, or those it may run on."""
-    told = os.environ.get("NPROC", "")
-    if told.isdigit() and int(told):
-        return int(told)
+    """Returns the number of cores that this process may use, as XLA does: `NPROC`, or its CPU affinity."""
+    limit = os.environ.get("NPROC", "")
+    if limit.isdigit() and int(limit):
+        return int(limit)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count() -> int:
-    """Number of processes."""
+    """Returns the number of processes."""
     return jax.process_count()
 
 
 def index() -> int:
-    """The place of this process among them."""
+    """Returns the index of this process, from 0."""
     return jax.process_index()
 
 
 def is_first() -> bool:
-    """Whether this process writes what belongs to the run."""
+    """Returns whether this process is the first, which writes the files of the run."""
     return jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-    """Waits until all processes have come here.
+    """Waits until all processes call this function with the same name.
 
     Args:
-        name: What they have come to; where they wait at different places, it is an error.
+        name: The name of the barrier. Different names in different processes are an error.
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def to_host(array: jax.Array) -> np.ndarray:
-    """An array as a whole, in each process, wherever its parts are."""
+    """Returns a whole array in each process, even if its shards are on devices of several processes."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """The sum of an array over all processes."""
+    """Returns the sum of an array over all processes."""
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.process_allgather(values)).sum(0)
 
 
 def gather_interleaved(rows: np.ndarray, total: int) -> np.ndarray:
-    """Rows of which each process has every so-manieth, put in order, in each process.
+    """Gathers rows that are distributed over the processes in turn.
 
     Args:
-        rows: Those at `index()`, `index() + count()` and so on.
-        total: Number of all.
+        rows: The rows of this process: those at `index()`, `index() + count()` and so on.
+        total: The number of rows in all processes.
+
+    Returns:
+        All rows, in order, in each process.
     """
     if jax.process_count() == 1:
         return rows
@@ -141,7 +148,7 @@ def gather_interleaved(rows: np.ndarray, total: int) -> np.ndarray:
 
 
 def exit_now(code: int) -> None:
-    """Ends this process at once, for an error that the others do not know of: they notice, and end, too."""
+    """Ends this process at once after an error that the others do not have. They detect it and end too."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

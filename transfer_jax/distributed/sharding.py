@@ -1,8 +1,8 @@
-"""How a program is spread over devices: on one, over a mesh of them, or by `jax.pmap`.
+"""Sharding of a program over devices: one device, a mesh of devices, or `jax.pmap`.
 
-There is one step function. Each device runs it on its share of the batch's rows (`models.shares`), and what
-the shares must agree on, gradients, statistics and metrics, is averaged over them: the numbers are those of
-one device. What is not of the batch, the optimizer above all, is left to XLA's partitioner.
+There is one step function. Each device runs it on its shard of the batch (`nn.batch_shard`). Gradients,
+statistics and metrics are averaged over the shards, so the results equal those of one device. Computations
+that do not depend on the batch, such as the optimizer, are partitioned by XLA.
 """
 
 import dataclasses
@@ -25,20 +25,21 @@ Specs = dict[str, PartitionSpec]
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 _LEAST_SHARDED = 1024
-"""Elements from which on an array is worth spreading."""
+"""The smallest number of elements of an array that is sharded along `fsdp`."""
 _COLUMNS = re.compile(r"(qkv|fc1)/(kernel|bias)$")
 _ROWS = re.compile(r"(proj|fc2)/kernel$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Where arrays and batches are, and how functions of them are compiled.
+    """The sharding of arrays and batches, and the compilation of functions of them.
 
     Attributes:
-        mesh: The devices, by axes: `data` splits the batch; `fsdp` splits it too, and parameters and
-            optimizer state besides; `tensor` splits the matrices of transformers. None for one device.
-        pmap: Whether to compile by `jax.pmap`; the mesh has the axis `data` only.
-        batch_norm: Whether normalization by the batch takes all of it, or each device its own share.
+        mesh: The devices by axes. `data` splits the batch. `fsdp` splits the batch, the parameters and the
+            optimizer state. `tensor` splits the matrices of transformers. None for one device.
+        pmap: Whether to compile with `jax.pmap`. The mesh then has only the axis `data`.
+        batch_norm: `global` for BatchNorm statistics of the whole batch, `per_device` for those of each
+            device's shard.
     """
 
     mesh: Mesh | None = None
@@ -55,13 +56,21 @@ class Strategy:
         batch_norm: str = "global",
         devices: Sequence[Any] | None = None,
     ) -> "Strategy":
-        """Returns the strategy of a name (see `TrainConfig.strategy`) on this machine's devices or on others.
+        """Returns the strategy with a name (see `TrainConfig.strategy`).
 
-        `auto` is a mesh where there are several accelerators or several processes, and one device otherwise:
-        the devices that a CPU can pretend to be have no more cores than one.
+        `auto` is a mesh if there are several accelerators or several processes, else one device: virtual
+        devices of a CPU have no more cores than one device.
+
+        Args:
+            name: `auto`, `jit`, `mesh` or `pmap`.
+            fsdp: Number of devices that share parameters and optimizer state.
+            tensor: Number of devices that share the matrices of transformers.
+            batch_norm: As the attribute.
+            devices: The devices; None for all devices of the run.
 
         Raises:
-            ValueError: If the devices do not suffice, or one device is to serve several processes.
+            ValueError: If the number of devices is not a multiple of `fsdp` times `tensor`, or the strategy
+                does not support `fsdp`, `tensor` or several processes.
         """
         wish, here, several = name, devices or jax.devices(), processes.count() > 1
         count = len(here)
@@ -75,7 +84,10 @@ class Strategy:
         if wish == "jit":
             return ONE_DEVICE
         if count % (fsdp * tensor):
-            raise ValueError(f"{count} devices cannot be split into fsdp={fsdp} times tensor={tensor}")
+            raise ValueError(
+                f"the number of devices, {count}, is not a multiple of fsdp={fsdp} times tensor={tensor}; "
+                "choose other values"
+            )
         sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
         axes = {DATA: count} if wish == "pmap" else sizes
         types = (AxisType.Auto,) * len(axes)
@@ -84,7 +96,7 @@ class Strategy:
 
     @property
     def count(self) -> int:
-        """Number of shares of a batch."""
+        """The number of shards of a batch."""
         return 1 if self.mesh is None else int(np.prod([self.mesh.shape[axis] for axis in self._axes]))
 
     @property
@@ -94,14 +106,14 @@ class Strategy:
         return tuple(axis for axis in (DATA, FSDP) if axis in self.mesh.shape)
 
     def local(self) -> "Strategy":
-        """The devices of this process, each with whole arrays of its own."""
+        """Returns a strategy for the devices of this process alone, each with a full copy of the arrays."""
         if self.mesh is None:
             return self
         own = [device for device in self.mesh.devices.flat if device.process_index == processes.index()]
         return Strategy(Mesh(np.array(own), (DATA,), axis_types=(AxisType.Auto,)))
 
     def place(self, tree: Any) -> Any:
-        """Arrays, or their shapes, where they belong by their names; each process must give the same ones."""
+        """Returns arrays, or their shapes, sharded by name. All processes must pass the same arrays."""
         if self.mesh is None:
             return tree
         return jax.tree_util.tree_map_with_path(
@@ -113,7 +125,7 @@ class Strategy:
         return NamedSharding(self.mesh, self._spec(name, np.shape(leaf)))
 
     def _spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """How an array is spread: by name along `tensor`, and its largest axis that divides along `fsdp`."""
+        """Returns the spec: `tensor` on the axis set by the name, `fsdp` on the largest divisible axis."""
         assert self.mesh is not None
         sizes, spec = self.mesh.shape, cast(list[str | None], [None] * len(shape))
         tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
@@ -126,7 +138,7 @@ class Strategy:
         return PartitionSpec(*spec)
 
     def rows(self, size: int) -> np.ndarray:
-        """The places in a batch of so many rows that this process must read."""
+        """Returns the indices of the rows that this process must read, in a batch of `size` rows."""
         if self.mesh is None or processes.count() == 1:
             return np.arange(size)
         sharding = NamedSharding(self.mesh, PartitionSpec(self._axes))
@@ -134,23 +146,24 @@ class Strategy:
         return np.unique(np.concatenate([np.arange(size)[part] for part in slices]))
 
     def check_rows(self, size: int, parts: int = 1) -> None:
-        """Checks that a batch can be split evenly.
+        """Checks that the batch size is divisible by the number of shards times `parts`.
 
         Raises:
-            ValueError: If not.
+            ValueError: If it is not divisible.
         """
         if size % (self.count * parts):
             each = f" in {parts} parts each" if parts > 1 else ""
             raise ValueError(
-                f"a batch of {size} images cannot be split evenly over {self.count} devices{each}; "
-                f"choose a batch_size that is a multiple of {self.count * parts}, and no more than the images"
+                f"a batch of {size} images is not divisible by {self.count} devices{each}; choose a "
+                f"batch_size that is a multiple of {self.count * parts} and at most the number of images"
             )
 
     def batch(self, rows: Mapping[str, Any], *, axis: int = 0) -> dict[str, Any]:
-        """A batch on the devices, of the rows that this process has read.
+        """Returns a batch on the devices from the rows that this process has read.
 
         Args:
-            rows: Arrays with the rows of `rows` along `axis`, in that order; or the shapes of whole arrays.
+            rows: Arrays with the rows that `rows()` names along `axis`, in that order, or the shapes of whole
+                arrays.
             axis: The axis of the images.
         """
         if self.mesh is None:
@@ -158,7 +171,7 @@ class Strategy:
         return {name: self._on_devices(array, axis) for name, array in rows.items()}
 
     def whole(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        """The same for a program that looks at all rows at once, which `jit` compiles."""
+        """Returns a batch for a program that is compiled by `jit` and uses all rows at once; see `batch`."""
         return dict(rows) if self.pmap else self.batch(rows)
 
     def _on_devices(self, array: Any, axis: int) -> Any:
@@ -172,10 +185,11 @@ class Strategy:
         return jax.make_array_from_process_local_data(sharding, np.asarray(array))
 
     def average(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of a share made one of a batch, whose results are the means over the shares.
+        """Turns a function of a shard into one of a batch, whose results are the means over the shards.
 
         Args:
-            function: From `(trainable, stats, frozen, batch, key)` to `((gradients, metrics), stats)`.
+            function: A function from `(trainable, stats, frozen, batch, key)` to
+                `((gradients, metrics), stats)`.
         """
         if self.mesh is None:
             return function
@@ -200,11 +214,11 @@ class Strategy:
         return mapped
 
     def each(self, function: Callable[..., Any], *, whole: bool = True) -> Callable[..., Any]:
-        """A function `(arrays, batch)` of a share made one of a batch.
+        """Turns a function `(arrays, batch)` of a shard into one of a batch.
 
         Args:
             function: The function.
-            whole: Whether all devices have the results of all rows in the end.
+            whole: Whether to gather the results of all rows on all devices.
         """
         if self.mesh is None:
             return function
@@ -227,14 +241,14 @@ class Strategy:
     def jit(
         self, function: Callable[..., Any], *args: Any, batch: int | None, donate: tuple[int, ...]
     ) -> Any:
-        """The function, to be compiled for arguments like these.
+        """Returns the function wrapped in `jax.jit` or `jax.pmap`, for arguments like `args`.
 
         Args:
             function: The function.
             *args: Arrays, or their shapes.
-            batch: Position of the batch among them; None if there is none.
-            donate: Positions of arguments whose memory the results may reuse, the first result that of the
-                first one.
+            batch: Position of the batch in `args`; None if there is no batch.
+            donate: Positions of arguments whose memory the results may reuse. The first result has the
+                sharding of the first of them.
         """
         if self.pmap and batch is not None:
             axes = tuple(0 if index == batch else None for index in range(len(args)))
@@ -245,7 +259,7 @@ class Strategy:
         if self.mesh is not None and donate:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             kept["out_shardings"] = (jax.tree.map(lambda leaf: leaf.sharding, args[donate[0]]), everywhere)
-        # Arguments that are not used stay, so that text and trees say which argument is which.
+        # Unused arguments are kept, so that the compiled text and trees match the arguments.
         return jax.jit(function, donate_argnums=donate, keep_unused=True, **kept)
 
     def _shard_map(self, function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
@@ -259,7 +273,7 @@ class Strategy:
         )
 
     def _specs(self, arrays: Mapping[str, Any]) -> Specs:
-        """How arrays are spread along the axes of the batch."""
+        """Returns the partition specs of arrays along the axes of the batch."""
         specs = {path: self._spec(path, np.shape(array)) for path, array in arrays.items()}
         return {
             path: PartitionSpec(*(axis if axis == FSDP else None for axis in spec))
@@ -276,14 +290,14 @@ class Strategy:
         )
 
     def _spread(self, array: jax.Array, axis: int) -> jax.Array:
-        """Spreads an array along `tensor`, which is left to XLA's partitioner, if its axis divides."""
+        """Shards an array along `tensor`, with XLA's partitioner, if the size of the axis is divisible."""
         size = 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
         if size == 1 or array.shape[axis] % size:
             return array
         return jax.lax.with_sharding_constraint(array, PartitionSpec(*(None,) * axis, TENSOR))
 
     def _mean(self, gradient: jax.Array, spec: PartitionSpec) -> jax.Array:
-        """The mean of a gradient over all shares; where it is spread, gathering's transpose has summed it."""
+        """Returns the mean of a gradient over all shards. `all_gather`'s transpose has summed `fsdp`'s."""
         if FSDP not in spec:
             return jax.lax.pmean(gradient, self._axes)
         return jax.lax.pmean(gradient, DATA) / jax.lax.axis_size(FSDP)
@@ -309,7 +323,7 @@ def _placed(leaf: Any, sharding: NamedSharding) -> Any:
 
 
 def _split(array: Any, axis: int, count: int) -> Any:
-    """The shares of an array along a new first axis."""
+    """Returns the shards of an array along a new first axis."""
     shape = array.shape
     parted = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
     if isinstance(array, jax.ShapeDtypeStruct):
@@ -318,7 +332,7 @@ def _split(array: Any, axis: int, count: int) -> Any:
 
 
 def _name(path: Any) -> str:
-    """The path of a parameter, which is a key of every tree that holds one."""
+    """Returns the path of a parameter: the last dictionary key on the path to a leaf."""
     keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
     return str(keys[-1]) if keys else ""
 

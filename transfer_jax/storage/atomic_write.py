@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and their hashes."""
+"""Atomic writing of files, and hashes of files."""
 
 import hashlib
 import os
@@ -9,11 +9,17 @@ from typing import IO
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
-    """Writes a file so that it is there whole or not at all; returns its SHA-256.
+    """Writes a file atomically: afterwards it is complete, or unchanged if an error occurs.
 
     Args:
-        path: The file; what was there before stays if `write` fails.
-        write: Writes to an open file.
+        path: The file. Its folder must exist.
+        write: A function that writes to an open binary file.
+
+    Returns:
+        The SHA-256 of the file, in hexadecimal digits.
+
+    Raises:
+        OSError: If writing fails.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -31,16 +37,16 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` of a text."""
+    """Writes a text file atomically, in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """Returns the SHA-256 of a file, in hexadecimal digits."""
     return digest(path, "sha256")
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The hash of a file by an algorithm of `hashlib`, in hexadecimal digits."""
+    """Returns the hash of a file by an algorithm of `hashlib`, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()

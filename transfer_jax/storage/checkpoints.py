@@ -1,11 +1,11 @@
-"""Checkpoints on disk: orbax, with checksums of our own over every file.
+"""Checkpoints on disk, written by Orbax, with a checksum of every file.
 
-Orbax commits a step atomically, but loads a flipped byte of a large array without noticing; hence the
-checksums. The layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums
-and where the run was. Of several processes all write the arrays, and the first all else.
+Orbax commits a step atomically, but does not detect a flipped byte in a large array; hence the checksums. The
+layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums and the progress
+of the run. If there are several processes, all write the arrays, and the first writes everything else.
 
-In object storage, of which each process has a copy of its own, the first writes whole arrays as NumPy does:
-orbax 0.12 writes to no `s3://`, and not from one process alone.
+In object storage, of which each process has its own copy, the first process writes whole arrays in NumPy's
+format: Orbax 0.12 does not write to `s3://`, and not from one process alone.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ _logger = logging.getLogger(__name__)
 
 
 class CorruptCheckpointError(ValueError):
-    """A file of a checkpoint is not what was written."""
+    """An error for a checkpoint with a file that does not match its checksum."""
 
 
 class Checkpoints:
-    """The checkpoints of a run, newest kept.
+    """The newest checkpoints of a run.
 
-    A step without a record was cut off while it was saved: it is removed on opening.
+    A step without a record is incomplete, because the run ended while it was saved. It is deleted on opening.
 
     Args:
-        directory: Where they lie.
-        keep: How many of the newest to keep.
+        directory: The folder of the checkpoints; it is created if needed.
+        keep: The number of the newest checkpoints to keep.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
@@ -53,23 +53,23 @@ class Checkpoints:
             self._records.mkdir(exist_ok=True)
             for path in self._steps.iterdir():
                 if not (path.name.isdigit() and self._record(int(path.name)).is_file()):
-                    _logger.warning("%s was cut off while it was saved; it is removed", path)
+                    _logger.warning("deleting the incomplete checkpoint %s", path)
                     shutil.rmtree(path)
         processes.wait("checkpoints opened")
 
     def latest(self) -> int | None:
-        """The newest step, or None."""
+        """Returns the newest step, or None if there is no checkpoint."""
         return max(self._steps_on_disk(), default=None)
 
     def save(
         self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
     ) -> None:
-        """Saves a step, in place of an earlier save of it, and returns when it is on disk.
+        """Saves a checkpoint and waits until it is on disk. Replaces an earlier checkpoint of the same step.
 
         Args:
-            step: Steps taken since the beginning of the run.
-            trees: Arrays by name, in named groups; an empty group is left out.
-            progress: Where the run is, in JSON values.
+            step: Number of steps since the beginning of the run.
+            trees: Named groups of arrays by name. Empty groups are left out.
+            progress: The progress of the run, in JSON values.
         """
         content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
         record = self._record(step)
@@ -90,18 +90,18 @@ class Checkpoints:
         processes.wait("checkpoint saved")
 
     def progress(self, step: int) -> dict[str, Any]:
-        """Where the run was at a step.
+        """Returns the progress of the run at a step.
 
         Raises:
-            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+            CorruptCheckpointError: If a file of the step does not match its checksum; the message names it.
         """
         return self._verified_record(step)[_PROGRESS]
 
     def names(self, step: int, name: str) -> set[str]:
-        """The names of the arrays in a group of a step.
+        """Returns the names of the arrays in a group of a step.
 
         Raises:
-            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+            CorruptCheckpointError: If a file of the step does not match its checksum; the message names it.
         """
         self._verified_record(step)
         folder = self._steps / str(step)
@@ -113,10 +113,16 @@ class Checkpoints:
     def arrays(
         self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
     ) -> dict[str, jax.Array]:
-        """A group of arrays of a step, in the shapes and places of `template`, or whole on this device.
+        """Returns a group of arrays of a step.
+
+        Args:
+            step: The step.
+            name: The name of the group.
+            template: Arrays with the shapes and shardings of the results, by name. None loads whole
+                arrays: onto the first local device, or, from object storage, as NumPy arrays.
 
         Raises:
-            CorruptCheckpointError: If any file of the step is not what was written; it is named.
+            CorruptCheckpointError: If a file of the step does not match its checksum; the message names it.
         """
         if template is not None and not template:
             return {}
@@ -134,23 +140,25 @@ class Checkpoints:
         )
 
     def _verified_record(self, step: int) -> dict[str, Any]:
-        """The record of a step, whose files are all as they were written."""
+        """Returns the record of a step, after checking the checksums of all its files."""
         try:
             record = json.loads(self._record(step).read_text())
             expected, progress = record["sha256"], record["progress"]
         except (ValueError, KeyError):
-            raise CorruptCheckpointError(f"{self._record(step)} cannot be read") from None
+            raise CorruptCheckpointError(
+                f"{self._record(step)} is damaged; delete it to continue from the previous checkpoint"
+            ) from None
         found = {**self._hashes(step), _PROGRESS: _hash(progress)}
         for name in sorted({*expected, *found}):
             if expected.get(name) != found.get(name):
                 raise CorruptCheckpointError(
                     f"{self._steps / str(step) / name} does not match its checksum; delete "
-                    f"{self._steps / str(step)} to go on from the checkpoint before it"
+                    f"{self._steps / str(step)} to continue from the previous checkpoint"
                 )
         return record
 
     def _steps_on_disk(self) -> list[int]:
-        """The steps that are there, in no order."""
+        """Returns the steps of all checkpoints, unsorted."""
         return [int(path.name) for path in self._steps.iterdir() if path.name.isdigit()]
 
     def _hashes(self, step: int) -> dict[str, str]:
@@ -163,7 +171,7 @@ class Checkpoints:
 
 
 def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """What arrays are like that were saved by any devices, to be read by one."""
+    """Returns templates of the saved arrays of a group, for loading them onto one local device."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     saved: Any = ocp.checkpointables_metadata(str(folder)).metadata
     return {
@@ -177,8 +185,8 @@ def _hash(progress: Mapping[str, Any]) -> str:
 
 
 def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Writes groups of arrays; NumPy stores types that it does not know as raw bytes, so these are named."""
-    shutil.rmtree(folder, ignore_errors=True)  # An earlier save of the step may have had other groups.
+    """Writes groups of arrays, and the names of their dtypes: NumPy stores dtypes it lacks as raw bytes."""
+    shutil.rmtree(folder, ignore_errors=True)  # An earlier checkpoint of the step may have other groups.
     folder.mkdir(parents=True)
     for name, arrays in content.items():
         types = {key: array.dtype.name for key, array in arrays.items()}
@@ -199,5 +207,5 @@ def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _placed_like(array: np.ndarray, template: jax.Array) -> jax.Array:
-    """The array where another one is."""
+    """Returns the array with the sharding of another one."""
     return jax.make_array_from_callback(array.shape, template.sharding, lambda part: array[part])

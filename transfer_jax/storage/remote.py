@@ -1,9 +1,9 @@
-"""Folders in object storage (`gs://…`, `s3://…`), worked on through a copy on this machine.
+"""Folders in object storage (`gs://…`, `s3://…`), mirrored by local copies.
 
-All code works on local paths. `local_of` gives the one that stands for an address; `pull` brings what is new
-there and removes what is deleted there, `push` the other way round. For paths that stand for nothing they do
-nothing. An object is there whole or not at all, and folders are pushed so that what says of others that they
-are whole comes last.
+All code works on local paths. `local_of` returns the local copy of an address. `pull` downloads new files
+from the address into the copy and deletes local files that are deleted there; `push` does the same in the
+other direction. Both do nothing for paths that are not copies. Objects are complete or missing, and `push`
+uploads files that declare others complete last.
 """
 
 import dataclasses
@@ -23,27 +23,27 @@ from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_text
 
 CACHE = "TRANSFER_JAX_MIRRORS"
-"""Variable that names the folder of the copies; `~/.cache/transfer_jax/mirrors` without it."""
+"""The environment variable of the folder of the copies; the default is `~/.cache/transfer_jax/mirrors`."""
 _INDEX, _LOCK = ".mirror.json", ".mirror.lock"
 _REMOTE = re.compile(r"^(gs|s3):/+(.+)$")
 _WRITTEN_LAST = ("manifest.json", "records")
-"""Files, and files in folders, that say of others that they are whole."""
+"""Names of files and folders that declare others complete."""
 
 
 def is_remote(place: str | os.PathLike[str]) -> bool:
-    """Whether a place is in object storage; `pathlib` has made one slash of two, which does not matter."""
+    """Returns whether a path or address is in object storage, also if `pathlib` shortened `://` to `:/`."""
     return _REMOTE.match(os.fspath(place)) is not None
 
 
 def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
-    """The local path that stands for a place: itself, or a copy.
+    """Returns the local copy of an address in object storage; a local path is returned unchanged.
 
     Args:
         place: A local path, or an address.
-        shared: Whether the processes of a machine have one copy, which none of them changes.
+        shared: Whether all processes of a machine use the same copy, which none of them modifies.
 
     Raises:
-        ImportError: If the package for this kind of storage is not installed.
+        ImportError: If the package for this storage is not installed.
     """
     found = _REMOTE.match(os.fspath(place))
     if found is None:
@@ -65,38 +65,38 @@ def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """What to call a path in messages: the address that it stands for."""
+    """Returns the name of a path for messages: for a copy, its address."""
     found = _find_mirror(path)
     return str(path) if found is None else found.address(path)
 
 
 def pull(path: Path, *, skip: Iterable[str] = (), only: str | None = None) -> None:
-    """Brings what is there and not here, or not as it is there.
+    """Downloads new and changed files into the copy, and deletes files that are deleted in object storage.
 
     Args:
-        path: A file or folder, here.
-        skip: Names of folders directly below it to leave out.
-        only: Name of the files to bring; all without it.
+        path: A local file or folder. Nothing happens if it is not in a copy.
+        skip: Names of folders directly below `path` to leave out.
+        only: The name of the files to download; None for all.
     """
     if (found := _find_mirror(path)) is not None:
         found.pull(path, frozenset(skip), only)
 
 
 def push(path: Path, *, skip: Iterable[str] = ()) -> None:
-    """Takes there what has changed here, and removes there what is deleted here; arguments as for `pull`."""
+    """Uploads new and changed files of the copy, and deletes objects whose files are deleted; see `pull`."""
     if (found := _find_mirror(path)) is not None:
         found.push(path, frozenset(skip))
 
 
 def remove(path: Path) -> None:
-    """Removes a folder here and there, first there what says that others are whole."""
+    """Deletes a folder, and in object storage too; files that declare others complete are deleted first."""
     if (found := _find_mirror(path)) is not None:
         found.remove(path)
     shutil.rmtree(path)
 
 
 def is_mirrored(path: Path) -> bool:
-    """Whether a path stands for an address."""
+    """Returns whether a path is in the local copy of an address."""
     return _find_mirror(path) is not None
 
 
@@ -109,12 +109,12 @@ def _find_mirror(path: Path) -> "_Mirror | None":
 
 @dataclasses.dataclass(frozen=True)
 class _Mirror:
-    """A folder here for one there.
+    """A local copy of a folder in object storage.
 
     Attributes:
-        root: The one here. Its index has of each file how it was here and there when both were alike.
-        path: The one there, without the kind of storage.
-        system: The storage.
+        root: The local folder. Its index has the state of each file and of its object at the last transfer.
+        path: The path in object storage, without the protocol.
+        system: The fsspec file system.
     """
 
     root: Path
@@ -122,7 +122,7 @@ class _Mirror:
     system: Any
 
     def address(self, path: Path) -> str:
-        """Where a path is there."""
+        """Returns the address of a path in the copy."""
         return self.system.unstrip_protocol(f"{self.path}/{self._name(path)}".rstrip("/"))
 
     def pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
@@ -130,16 +130,16 @@ class _Mirror:
             self._pull(path, skip, only)
 
     def _pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
-        index, there = self._index(), self._remote_tags(path)
+        index, remote = self._index(), self._remote_tags(path)
 
         def is_selected(name: str) -> bool:
             file = self.root / name
             return not _is_skipped(file, path, skip) and only in (None, file.name)
 
-        for name in [name for name in self._below(path, index) if is_selected(name) and name not in there]:
+        for name in [name for name in self._below(path, index) if is_selected(name) and name not in remote]:
             if index.pop(name)["here"] == _state(self.root / name):
                 (self.root / name).unlink()
-        for name, tag in there.items():
+        for name, tag in remote.items():
             file = self.root / name
             if not is_selected(name):
                 continue
@@ -163,7 +163,7 @@ class _Mirror:
             for name in self._below(path, index)
             if name not in names and not _is_skipped(self.root / name, path, skip)
         ]
-        for name in sorted(deleted, key=_order, reverse=True):  # First what says that others are whole.
+        for name in sorted(deleted, key=_order, reverse=True):  # Files that declare others complete go first.
             if self.system.exists(f"{self.path}/{name}"):
                 self.system.rm_file(f"{self.path}/{name}")
             del index[name]
@@ -175,13 +175,13 @@ class _Mirror:
         self._write(index)
 
     def remove(self, path: Path) -> None:
-        there = self._remote_tags(path)
-        for name in sorted(there, key=_order, reverse=True):
+        remote = self._remote_tags(path)
+        for name in sorted(remote, key=_order, reverse=True):
             self.system.rm_file(f"{self.path}/{name}")
-        self._write({name: known for name, known in self._index().items() if name not in there})
+        self._write({name: known for name, known in self._index().items() if name not in remote})
 
     def _below(self, path: Path, index: dict[str, Any]) -> list[str]:
-        """The names in the index of a file, or of all in a folder."""
+        """Returns the names in the index of a file, or of all files in a folder."""
         own = self._name(path)
         return [name for name in index if own in ("", name) or name.startswith(f"{own}/")]
 
@@ -192,7 +192,7 @@ class _Mirror:
         return {name.removeprefix(f"{self.path}/"): self._tag(info) for name, info in found.items()}
 
     def _tag(self, info: dict[str, Any]) -> list[Any]:
-        """Changes whenever the object does."""
+        """Returns a tag that changes with the content of an object."""
         return [info.get("size"), str(info.get("ETag") or info.get("etag") or info.get("mtime"))]
 
     def _name(self, path: Path) -> str:

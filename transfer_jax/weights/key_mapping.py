@@ -1,4 +1,4 @@
-"""Turns arrays from another library's names and layouts into ours, and back."""
+"""Conversion of arrays between the names and layouts of another library and those of this package."""
 
 import math
 import re
@@ -16,33 +16,33 @@ BOOKKEEPING = re.compile(
     r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state)$"
     r"|(^|/)normalization(_\d+)?/(mean|variance|count)$"
 )
-"""Keys of a file that no forward pass needs: counters, indices, what only pretraining uses, and Keras's
-normalization of images, which is the spec's here."""
+"""Keys of a file that no forward pass needs: counters, indices, parameters that only pretraining uses, and
+Keras's normalization of images, which is part of the spec in this package."""
 
 
 class KeyMap:
-    """How a network's parameters are called in one library, and what they look like there.
+    """The keys and the array layouts of a network's parameters in one library.
 
     Args:
         model: Name of the network.
-        library: One of `layer_names_of` the network; None takes the first.
+        library: A key of `layer_names_of(model)`; None takes the first.
 
     Raises:
-        ValueError: If the family has no such key_map.
+        ValueError: If the network is not known in that library.
     """
 
     def __init__(self, model: str, library: str | None = None) -> None:
         tables = layer_names_of(model)
         library = next(iter(tables)) if library is None else library
         if library not in tables:
-            raise ValueError(f"{model} has no names in {library!r}; there are {', '.join(tables)}")
+            raise ValueError(f"{model} has no names in {library!r}; choose from {', '.join(tables)}")
         self.library = library
         self._module = tables[library]
         self._layout = layout_of(library)
         self._shape = variant_of(model).shape
 
     def keys(self, path: str) -> tuple[str, ...]:
-        """The keys there of a parameter of ours; none if it has no place there."""
+        """Returns the library's keys for a parameter of this package; none if the library lacks it."""
         place, leaf = self._place(path)
         if place is None:
             return ()
@@ -52,12 +52,20 @@ class KeyMap:
 
     @property
     def normalization(self) -> str | None:
-        """The layer there that normalizes the images inside of the network; None if there is none."""
+        """The library's layer that normalizes the images inside the network; None if there is none."""
         found = self._module(self._shape, ("pixels",))
         return found if isinstance(found, str) else None
 
     def import_array(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
-        """Our array of a path, from those of its keys; None if their shapes do not fit each other."""
+        """Returns the array of a parameter of this package from the library's arrays.
+
+        Args:
+            path: The path of the parameter.
+            arrays: The library's arrays, in the order of `keys(path)`.
+
+        Returns:
+            The array, or None if the shapes of the library's arrays do not match each other.
+        """
         place, _ = self._place(path)
         assert place is not None
         arrays = [_merge_heads(array, path, place) for array in arrays]
@@ -70,7 +78,7 @@ class KeyMap:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def export_array(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
-        """Their arrays by key, from ours; `take` turned around."""
+        """Returns the library's arrays by key for a parameter: the inverse of `import_array`."""
         place, _ = self._place(path)
         keys = self.keys(path)
         if place is None:
@@ -94,25 +102,25 @@ class KeyMap:
 
 
 def layer_names_of(model: str) -> Mapping[str, family.LayerNames]:
-    """The names of a network by library: those that its family lists, and our own."""
+    """Returns the names of a network's layers by library, those of this package included."""
     return {**family_of(model).layer_names, OWN: lambda shape, path: "/".join(path)}
 
 
 def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None) -> dict[str, np.ndarray]:
-    """All arrays of a network in another library's names and layouts.
+    """Returns all arrays of a network in another library's names and layouts.
 
     Args:
         model: Name of the network.
-        arrays: By path, as `flat_arrays.split` gives them.
+        arrays: The arrays by path, as `flat_arrays.split` returns them.
         library: As for `KeyMap`.
 
     Raises:
-        ValueError: If the family has no such key_map, or some array has no place there.
+        ValueError: If the network is not known in the library, or if the library lacks an array.
     """
     key_map = KeyMap(model, library)
     unmapped = [path for path in arrays if not key_map.keys(path)]
     if unmapped:
-        raise ValueError(f"{key_map.library} has no place for {', '.join(unmapped[:3])} of {model}")
+        raise ValueError(f"{key_map.library} has no parameter for {', '.join(unmapped[:3])} of {model}")
     return {
         key: theirs
         for path, array in arrays.items()
@@ -121,7 +129,13 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
 
 
 def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> KeyMap:
-    """The key_map that finds most of a network's parameters among the keys of a file."""
+    """Returns the key map of the library whose names match most parameters of a network in a file.
+
+    Args:
+        model: Name of the network.
+        paths: The paths of the parameters in this package.
+        keys: The keys of the file.
+    """
     paths, keys = tuple(paths), frozenset(keys)
     key_maps = [KeyMap(model, library) for library in layer_names_of(model)]
     return max(
@@ -130,13 +144,13 @@ def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> KeyMap:
 
 
 def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
-    """The last axes of an array, as many as `count`, if they are of size one."""
+    """Returns the last `count` axes of an array if all have size one, else no axes."""
     axes = tuple(range(array.ndim - count, array.ndim))
     return axes if all(axis >= 0 and array.shape[axis] == 1 for axis in axes) else ()
 
 
 def _change_leading_axes(array: np.ndarray, count: int) -> np.ndarray:
-    """The array with so many axes of size one ahead, or, below 0, without, if it has them."""
+    """Returns the array with `count` leading axes of size one added, or, if `count` is negative, removed."""
     if not count:
         return array
     ahead, behind = (1,) * max(count, 0), array.shape[max(-count, 0) :]
@@ -144,7 +158,7 @@ def _change_leading_axes(array: np.ndarray, count: int) -> np.ndarray:
 
 
 def _merge_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
-    """An array of attention without the axis of its heads."""
+    """Returns an attention array without a separate axis for the heads."""
     leaf = path.rpartition("/")[2]
     if not place.heads or array.ndim != 2 + (leaf == "kernel") - (leaf == "bias" and place.of_inputs):
         return array
@@ -154,7 +168,7 @@ def _merge_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarra
 
 
 def _split_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
-    """`_merge_heads` turned around."""
+    """Returns an attention array with a separate axis for the heads: the inverse of `_merge_heads`."""
     if not place.heads or (path.endswith("/bias") and place.of_inputs):
         return array
     if place.of_inputs:

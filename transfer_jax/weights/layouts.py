@@ -1,4 +1,4 @@
-"""What the libraries that a weight file can be of call an array, and which way round they lay a kernel."""
+"""The names of a layer's arrays and the axis order of kernels in each library."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 from transfer_jax.models.family import LibraryLayer
 
 OWN = "transfer_jax"
-"""The library whose names are our paths, as in the models that we save; every network has it."""
+"""The library of this package's own names, which saved models use. It is available for every network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +16,13 @@ class Layout:
     """The conventions of a library.
 
     Attributes:
-        leaves: By the name of a layer's array here, its name there.
-        norm_leaves: The same for a normalization, where that differs; ours are called `norm…`.
-        separator: Between a module and an array, unless the module's name ends in `_`.
-        import_kernel: From their kernel to ours, which ends in (in, out).
-        export_kernel: `take` turned around.
+        leaves: The library's names of a layer's arrays, by the names in this package.
+        norm_leaves: The names that differ in a normalization layer; the names of those layers begin with
+            `norm` in this package.
+        separator: The text between the names of a module and of an array. It is left out if the name of the
+            module ends in `_`.
+        import_kernel: A function from the library's kernel to that of this package, which ends in (in, out).
+        export_kernel: The inverse of `import_kernel`.
     """
 
     leaves: dict[str, str]
@@ -30,22 +32,22 @@ class Layout:
     export_kernel: Callable[[np.ndarray, LibraryLayer], np.ndarray]
 
     def leaf(self, parts: tuple[str, ...]) -> str | None:
-        """The name there of the array at the end of a path of ours; None if it is no layer's array."""
+        """Returns the library's name of the array at the end of a path; None if it is not a layer's array."""
         known = self.leaves.get(parts[-1])
         return self.norm_leaves.get(parts[-1], known) if parts[-2].startswith("norm") else known
 
     def join_key(self, module: str, leaf: str) -> str:
-        """A key: the module and its array."""
+        """Returns the key of an array of a module."""
         return f"{module}{'' if module.endswith('_') else self.separator}{leaf}"
 
 
 def layout_of(library: str) -> Layout:
-    """The layout of a library: PyTorch's, if it has none of its own."""
+    """Returns the layout of a library: PyTorch's, unless the library has its own."""
     return _LAYOUTS.get(library, _TORCH)
 
 
 def _from_torch(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
-    """PyTorch's kernels begin with (out, in)."""
+    """Converts a kernel of PyTorch, which begins with (out, in)."""
     if place.view is None:
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
     height, width, channels = place.view
@@ -64,7 +66,7 @@ def _to_torch(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
 
 
 def _from_keras(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
-    """Keras's kernels end in (in, out) as ours do; but a depthwise one in (channels, 1)."""
+    """Converts a kernel of Keras, which ends in (in, out), or in (channels, 1) if it is depthwise."""
     if place.depthwise:
         return array.swapaxes(2, 3) if array.ndim == 4 else array
     if place.view is None or place.flat:
@@ -79,7 +81,7 @@ def _to_keras(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
 
 
 def _unchanged(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
-    """Flax's kernels are ours."""
+    """Returns a kernel of Flax, which has the layout of this package, unchanged."""
     del place
     return array
 

@@ -1,4 +1,4 @@
-"""Fills a model from a file of another library, strictly, and says what it did."""
+"""Strict loading of weights from files of any library into a model, with a report."""
 
 import dataclasses
 import re
@@ -19,20 +19,20 @@ from transfer_jax.weights.specs import WeightsSpec
 
 
 class WeightsMismatchError(ValueError):
-    """A file does not fill a model exactly."""
+    """An error for a weight file that does not match a model exactly."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What became of every parameter of the model and every key of the file.
+    """The result for every parameter of the model and every key of the file.
 
     Attributes:
-        loaded: Paths that were filled.
-        missing: Paths that the file has nothing for.
-        unexpected: Keys of the file that the model has no place for.
-        mismatched: (path, shape wanted, key, shape found).
-        adapted: What was done to arrays that were trained on images of another size or other channels.
-        skipped: Paths and keys left out because the caller said so, or because the family leaves them out.
+        loaded: Paths of parameters that were loaded.
+        missing: Paths of parameters that the file lacks.
+        unexpected: Keys of the file that the model lacks.
+        mismatched: One tuple (path, expected shape, key, shape in the file) for each array of another shape.
+        adapted: One text for each array that was converted to another image size or number of channels.
+        skipped: Paths and keys that match `skip`, that belong to the head, or that the family ignores.
     """
 
     loaded: tuple[str, ...]
@@ -44,7 +44,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing, unexpected or mismatched."""
+        """True if nothing is missing, unexpected or mismatched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
@@ -55,7 +55,10 @@ class LoadReport:
         if self.unexpected:
             lines.append(f"{len(self.unexpected)} unexpected in the file: {_first_few(self.unexpected)}")
         if self.mismatched:
-            shown = [f"{path} wants {want}, {key} has {have}" for path, want, key, have in self.mismatched]
+            shown = [
+                f"{path} has shape {want}, but {key} in the file has {have}"
+                for path, want, key, have in self.mismatched
+            ]
             lines.append(f"{len(self.mismatched)} of another shape: {_first_few(shown)}")
         return "; ".join(lines)
 
@@ -63,20 +66,21 @@ class LoadReport:
 def load_pretrained(
     model: Classifier, spec: WeightsSpec, *, head: bool = False, skip: Sequence[str] = ()
 ) -> LoadReport:
-    """Fills a model, in place, with the weights of a spec.
+    """Loads the weights of a spec into a model, in place.
 
     Args:
-        model: The model; its backbone may be abstract (see `create_model`).
+        model: The model. Its backbone may be abstract (see `create_model`).
         spec: The weights.
-        head: Whether to load the classifier too; False leaves the model's own new head.
-        skip: Regular expressions; paths of the model and keys of the file that match are left alone.
+        head: Whether to load the classifier too. False keeps the model's own new head.
+        skip: Regular expressions. Paths of the model and keys of the file that match one are skipped.
 
     Returns:
-        The report; it is complete.
+        The report, which is complete.
 
     Raises:
-        WeightsMismatchError: If a parameter stays unfilled, a key unused, or shapes differ.
-        FileNotFoundError: If the file is not there.
+        WeightsMismatchError: If the file lacks a parameter, has an unknown key, or has another shape.
+        FileNotFoundError: If the file does not exist, or downloads are off.
+        ConnectionError: If the download fails.
         CheckpointError: If the file is damaged, or holds anything but tensors.
     """
     return load_arrays(model, read_weights(spec.path()), spec, head=head, skip=skip)
@@ -90,7 +94,21 @@ def load_arrays(
     head: bool = False,
     skip: Sequence[str] = (),
 ) -> LoadReport:
-    """`load_pretrained` from arrays by the keys of any library that the family has names of."""
+    """Loads arrays into a model, in place; as `load_pretrained`, for arrays in memory.
+
+    Args:
+        model: The model. Its backbone may be abstract.
+        source: The arrays, by the keys of any library that the family supports.
+        spec: The weights' spec, for the name of the network and for messages.
+        head: As for `load_pretrained`.
+        skip: As for `load_pretrained`.
+
+    Returns:
+        The report, which is complete.
+
+    Raises:
+        WeightsMismatchError: If the arrays lack a parameter, have an unknown key, or have another shape.
+    """
     skipped_patterns = (*skip, *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
     patterns = [re.compile(pattern) for pattern in skipped_patterns]
 
@@ -132,19 +150,24 @@ def load_arrays(
         skipped=(*skipped, *(key for key in rest if is_skipped(key))),
     )
     if not report.complete:
-        raise WeightsMismatchError(f"{spec.name} does not fill {spec.model}: {report}{_hint(report, source)}")
+        raise WeightsMismatchError(
+            f"the weights {spec.name} do not match the network {spec.model}: {report}{_hint(report, source)}"
+        )
     empty = [path for path in skipped if isinstance(targets.get(path), jax.ShapeDtypeStruct)]
     if empty:
-        raise WeightsMismatchError(f"skipped, but without values of their own: {_first_few(empty)}")
+        raise WeightsMismatchError(
+            f"skipped parameters of an abstract model have no values: {_first_few(empty)}; "
+            "do not skip them, or create the model with values"
+        )
     update(model, loaded)
     return report
 
 
 def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
-    """A copy that nothing else writes to: the array may lie in a file, and the file may change.
+    """Returns a copy on the device. The array may be a view of a file, and the file may change.
 
-    JAX copies what is strided, such as the transpose of a kernel, and does so faster than NumPy. On a CPU it
-    goes on using the memory of what is contiguous, so that is copied here.
+    JAX copies a strided array, such as the transpose of a kernel, and does so faster than NumPy. On a CPU, it
+    keeps using the memory of a contiguous array, so this function copies such an array first.
     """
     array = np.asarray(array, dtype)
     if array.flags.c_contiguous:
@@ -153,16 +176,16 @@ def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
 
 
 def _library_head_keys(model: str, key_map: KeyMap, source: Mapping[str, np.ndarray]) -> set[str]:
-    """Keys of the published classifier, which may have other layers than the model's own head."""
+    """Returns the keys of the published classifier, whose layers may differ from the model's own head."""
     layers = ["classifier", *(f"hidden/{index}" for index in range(len(variant_of(model).hidden)))]
     paths = [f"head/{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
     return {key for path in paths for key in key_map.keys(path) if key in source}
 
 
 def _hint(report: LoadReport, source: Iterable[str]) -> str:
-    """What else the file may be of, if the model is hardly found in it."""
+    """Returns a text with the most similar families, if most parameters are missing in the file."""
     nearest = closest_families(source) if len(report.loaded) < len(report.missing) else []
-    return f"; its keys are most like {', '.join(map(str, nearest))}" if nearest else ""
+    return f"; the keys are most similar to {', '.join(map(str, nearest))}" if nearest else ""
 
 
 def _first_few(names: Sequence[str], count: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""An ONNX program that is being written."""
+"""A graph of ONNX operators under construction."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,15 +8,15 @@ import onnx
 from onnx import helper
 
 Value = np.ndarray | str
-"""What is known when the program is written, or the name of what is computed when it runs."""
+"""An array that is known at export, or the name of a value that the program computes."""
 
 
 class Graph:
-    """Nodes in the order they run, each with one output, and arrays.
+    """A list of nodes in the order of execution, each with one output, and the constant arrays.
 
     Args:
-        batch: The one dimension that is open; others may be multiples of it.
-        pixels: The name of an array whose first dimension that is.
+        batch: The symbolic batch dimension. Other symbolic dimensions must be multiples of it.
+        pixels: The name of the input array, whose first dimension is the batch.
     """
 
     def __init__(self, batch: Any, pixels: str) -> None:
@@ -26,26 +26,26 @@ class Graph:
         self._size = self.add("Shape", pixels, start=0, end=1)
 
     def add(self, operator: str, *inputs: Value, **attributes: Any) -> str:
-        """Adds an operator of ONNX with one output, and returns the name of the output."""
+        """Adds an ONNX operator with one output, and returns the name of the output."""
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         output = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, names, [output], **attributes))
         return output
 
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
-        """`x` with its axes in that order."""
+        """Returns `x` with its axes in the order of `axes`."""
         axes = [int(axis) for axis in axes]
         if axes == sorted(axes):
             return x
         return self.add("Transpose", x, perm=axes) if isinstance(x, str) else x.transpose(axes)
 
     def reshape(self, x: Value, shape: Sequence[Any]) -> Value:
-        """`x` in another shape, of which at most one dimension is open."""
+        """Returns `x` in another shape, of which at most one dimension is symbolic."""
         sizes = np.array([size if isinstance(size, int) else -1 for size in shape], np.int64)
         return self.add("Reshape", x, sizes) if isinstance(x, str) else x.reshape(sizes)
 
     def sizes(self, shape: Sequence[Any]) -> Value:
-        """A shape as an array."""
+        """Returns a shape as a one-dimensional array."""
         if all(isinstance(size, int) for size in shape):
             return np.array(shape, np.int64)
         return self.add("Concat", *map(self._dimension, shape), axis=0)
@@ -55,11 +55,11 @@ class Graph:
             return np.array([size], np.int64)
         times = size // self._batch
         if not isinstance(times, int) or times * self._batch != size:
-            raise ValueError(f"the dimension {size} is not a multiple of {self._batch}")
+            raise ValueError(f"the symbolic dimension {size} is not a multiple of the batch {self._batch}")
         return self._size if times == 1 else self.add("Mul", self._size, np.array([times], np.int64))
 
     def nodes_for(self, value: Value, name: str) -> list[onnx.NodeProto]:
-        """The nodes that compute a value, in order, and one that gives it a name."""
+        """Returns the nodes that compute a value, in order, and a last node that names the value."""
         source = value if isinstance(value, str) else self._constant(value)
         kept, wanted = [helper.make_node("Identity", [source], [name])], {source}
         for node in reversed(self.nodes):
@@ -75,4 +75,4 @@ class Graph:
 
 
 Operator = Callable[..., Value]
-"""Adds what a primitive computes to a graph: called with the graph, the equation and its operands."""
+"""A function of a graph, an equation and its operands, which adds the equation's primitive to the graph."""

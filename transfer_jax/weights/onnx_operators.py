@@ -1,4 +1,4 @@
-"""What each primitive that networks are made of is in ONNX."""
+"""The translation of JAX primitives into ONNX operators, for all primitives that the networks use."""
 
 import math
 import string
@@ -11,13 +11,13 @@ from transfer_jax.weights.onnx_graph import Graph, Operator, Value
 
 
 def _direct(operator: str) -> Operator:
-    """A primitive that ONNX has, too; operands broadcast there."""
+    """Returns the translation of a primitive into the ONNX operator that does the same."""
     return lambda graph, equation, *inputs: graph.add(operator, *inputs)
 
 
 def _reduction(operator: str) -> Operator:
     def reduce(graph: Graph, equation: Any, x: Value) -> Value:
-        # Axis by axis: onnxruntime adds one by one, and the fewer there are, the more digits are right.
+        # One axis at a time: onnxruntime sums sequentially, so shorter sums have smaller rounding errors.
         for axis in sorted(equation.params["axes"], reverse=True):
             x = graph.add(operator, x, np.array([axis], np.int64), keepdims=0)
         return x
@@ -72,7 +72,7 @@ def _slice(graph: Graph, equation: Any, x: Value) -> Value:
 
 
 def _slice_axes(graph: Graph, x: Value, ranges: dict[int, tuple[int, int, int]]) -> Value:
-    """The start, stop and step along some axes of `x`."""
+    """Slices `x` by the start, stop and step of each axis in `ranges`."""
     if not ranges:
         return x
     starts, stops, steps = np.array([*ranges.values()], np.int64).T
@@ -95,13 +95,13 @@ def _gather(graph: Graph, equation: Any, x: Value, indices: Value) -> Value:
     whole = others == numbers.offset_dims and all(sizes[axis] == shape[axis] for axis in others)
     if isinstance(indices, np.ndarray) and indices.ndim == 2 and len(axes) == 1 and whole:
         return graph.add("Gather", x, indices[:, 0].clip(0, shape[axes[0]] - 1), axis=axes[0])
-    raise ValueError(f"ONNX is written for indices along one axis that are known now, not {equation}")
+    raise ValueError(f"ONNX export supports gather only for constant indices along one axis, not {equation}")
 
 
 def _pad(graph: Graph, equation: Any, x: Value, value: Value) -> Value:
     before, after, between = zip(*equation.params["padding_config"], strict=True)
     if any(between):
-        raise ValueError(f"ONNX cannot pad between pixels: {equation}")
+        raise ValueError(f"ONNX export does not support padding between elements: {equation}")
     pads = np.array([*before, *after], np.int64)
     return graph.add("Pad", x, pads, value) if pads.any() else x
 
@@ -109,7 +109,9 @@ def _pad(graph: Graph, equation: Any, x: Value, value: Value) -> Value:
 def _convolution(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
     params = equation.params
     if params["batch_group_count"] != 1 or any(step != 1 for step in params["lhs_dilation"]):
-        raise ValueError(f"ONNX is written for plain convolutions, not {equation}")
+        raise ValueError(
+            f"ONNX export supports convolutions without batch groups and input dilation, not {equation}"
+        )
     layout, padding = params["dimension_numbers"], params["padding"]
     y = graph.add(
         "Conv",
@@ -145,7 +147,9 @@ def _pool(graph: Graph, equation: Any, operator: str, x: Value, **attributes: An
     window, padding = params["window_dimensions"], params["padding"]
     dilated = any(step != 1 for step in (*params["base_dilation"], *params["window_dilation"]))
     if dilated or len(window) != 4 or window[0] != 1 or window[3] != 1:
-        raise ValueError(f"ONNX is written for windows over height and width, not {equation}")
+        raise ValueError(
+            f"ONNX export supports undilated windows over height and width of 4D arrays, not {equation}"
+        )
     y = graph.add(
         operator,
         graph.transpose(x, (0, 3, 1, 2)),
@@ -173,7 +177,7 @@ def _cast(graph: Graph, equation: Any, x: Value) -> Value:
 
 def _select(graph: Graph, equation: Any, which: Value, *cases: Value) -> Value:
     if len(cases) != 2:
-        raise ValueError(f"ONNX chooses between two, not {equation}")
+        raise ValueError(f"ONNX export supports selection between two arrays, not {equation}")
     return graph.add("Where", which, cases[1], cases[0])
 
 
@@ -198,7 +202,7 @@ def _integer_pow(graph: Graph, equation: Any, x: Value) -> Value:
 
 
 def _scalar_like(equation: Any, number: float) -> np.ndarray:
-    """A number in the dtype of what the equation computes."""
+    """Returns a scalar in the dtype of the equation's output."""
     return np.array(number, equation.outvars[0].aval.dtype)
 
 
@@ -232,4 +236,4 @@ OPERATORS: dict[str, Operator] = {
     "square": _square,
     "integer_pow": _integer_pow,
 }
-"""What adds each primitive of JAX to a graph."""
+"""The translation of each supported JAX primitive, by its name."""

@@ -1,8 +1,9 @@
-"""Turns a function of JAX into an ONNX program.
+"""Conversion of a JAX function into an ONNX program.
 
 The function is traced, and each primitive becomes an operator. jax2onnx does the same for more of JAX, but
-could not be used (tried: 0.13.0, 0.17.1): releases after 0.13.0 want an older orbax-checkpoint than ours;
-when the batch size is open, `lax.pad` fails and onnxruntime refuses what becomes of `lax.reduce_window`.
+does not work here (tried: 0.13.0, 0.17.1). Releases after 0.13.0 need an older orbax-checkpoint than this
+package. With a symbolic batch size, `lax.pad` fails, and onnxruntime refuses the result of
+`lax.reduce_window`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,27 +20,28 @@ from transfer_jax.weights.onnx_graph import Graph, Value
 from transfer_jax.weights.onnx_operators import OPERATORS
 
 OPSET = 18
-"""The version of the operators: that of ONNX 1.13, December 2022."""
+"""The version of the operator set: that of ONNX 1.13, December 2022."""
 MAX_BYTES = 2**31 - 2**20
-"""Bytes of parameters that fit a file of ONNX, with some room for the program."""
+"""The largest size of the parameters in bytes; an ONNX file holds 2 GiB, and the program needs some space."""
 _INLINED = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 _BATCH_SYMBOL = "b"
 
 
 def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
-    """Writes a function from `pixels` to `logits` as an ONNX program for any batch size.
+    """Returns an ONNX program from `pixels` to `logits`, for any batch size.
 
-    What does not depend on the pixels is computed now: normalization is folded into kernels, for example.
+    Values that do not depend on the pixels are computed at export; normalization is folded into kernels, for
+    example.
 
     Args:
-        function: Takes a float32 array `(b, *shape)`, and returns one of `(b, …)`.
-        shape: That of one example.
+        function: A function from a float32 array `(b, *shape)` to an array `(b, …)`.
+        shape: The shape of one example.
 
     Returns:
         The content of an `.onnx` file.
 
     Raises:
-        ValueError: If the function does what has no operator here, or has more than 2 GB of parameters.
+        ValueError: If the function uses an unsupported primitive, or has more than 2 GB of parameters.
     """
     (batch,) = export.symbolic_shape(_BATCH_SYMBOL)
     traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
@@ -50,7 +52,10 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
     constants = {name: array for name, array in graph.constants.items() if name in used}
     size = sum(array.nbytes for array in constants.values())
     if size > MAX_BYTES:
-        raise ValueError(f"{size / 1e9:.1f} GB of parameters do not fit an ONNX file, which holds 2 GB")
+        raise ValueError(
+            f"the network has {size / 1e9:.1f} GB of parameters, but an ONNX file holds 2 GB; "
+            "export as stablehlo instead"
+        )
     program = helper.make_graph(
         nodes,
         "transfer_jax",
@@ -68,7 +73,7 @@ def _value_info(name: str, shape: Sequence[int]) -> Any:
 
 
 def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]:
-    """The outputs of a traced function; what cannot be computed now is added to the graph."""
+    """Returns the outputs of a traced function. Values that depend on the input are added to the graph."""
     values: dict[Any, Value] = dict(zip(traced.jaxpr.constvars, map(np.asarray, traced.consts), strict=True))
     values.update(zip(traced.jaxpr.invars, inputs, strict=True))
 
@@ -86,7 +91,7 @@ def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]
 def _outputs(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
     name, params = equation.primitive.name, equation.params
     if name == "platform_index":
-        # None of those named: what is written for one of them is written for XLA's compiler there.
+        # The default branch: the branches of named platforms are tuned for XLA on those platforms.
         return [np.array(params["platforms"].index(None))]
     if name == "cond" and isinstance(inputs[0], np.ndarray):
         return _evaluate(graph, params["branches"][int(inputs[0])], inputs[1:])
@@ -98,6 +103,7 @@ def _outputs(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value
         return [np.asarray(array) for array in (found if equation.primitive.multiple_results else [found])]
     if name not in OPERATORS:
         raise ValueError(
-            f"the primitive {name} has no operator in ONNX here; choose from {sorted(OPERATORS)}"
+            f"ONNX export does not support the JAX primitive {name}; "
+            f"supported are {', '.join(sorted(OPERATORS))}"
         )
     return [OPERATORS[name](graph, equation, *inputs)]

@@ -1,4 +1,4 @@
-"""Fits arrays of a file to a network that was built for other images: their size, or their channels."""
+"""Conversion of parameters to another image size or another number of input channels."""
 
 import math
 
@@ -10,17 +10,17 @@ from transfer_jax.models.family import TIMM_RESAMPLING, Resampling
 def resize_param(
     path: str, array: np.ndarray, shape: tuple[int, ...], resampling: Resampling = TIMM_RESAMPLING
 ) -> tuple[np.ndarray, str] | None:
-    """The array in the shape wanted, and what was done; None if this is not a matter of other images.
+    """Returns the array in another shape and a text that describes the change, or None if it is not possible.
 
-    Position embeddings and the biases of windows are resampled between square grids; the first kernel is
-    summed over the colours for one channel, and repeated and scaled for others, so that gray images give what
-    they gave in colour, as in timm.
+    Position embeddings and relative position biases are resampled between square grids. The first kernel is
+    summed over its three channels for one channel, and repeated and scaled for other numbers, as in timm. A
+    gray image then gives the same outputs as before.
 
     Args:
         path: Path of the parameter.
-        array: What the file holds, in our layout.
-        shape: What the network wants.
-        resampling: The network's way of resampling; that of timm, if not given.
+        array: The array of the file, in the layout of this package.
+        shape: The shape of the network's parameter.
+        resampling: The resampling of positions; the default is that of timm.
     """
     if path.endswith("/pos_embed") and array.ndim == 3 and array.shape[2] == shape[2]:
         return _positions(path, array, shape, resampling)
@@ -36,7 +36,7 @@ def _positions(
     path: str, array: np.ndarray, shape: tuple[int, ...], resampling: Resampling
 ) -> tuple[np.ndarray, str] | None:
     before, after = _grid(array.shape[1]), _grid(shape[1] - 1)
-    if before and after:  # big_vision's class token has no position, which is one of zeros
+    if before and after:  # big_vision's class token has no position, which equals a position of zeros
         zeros = np.zeros_like(array[:, :1])
         found = (
             (array, "") if before == after else _positions(path, array, (1, after**2, shape[2]), resampling)
@@ -53,7 +53,7 @@ def _positions(
 def _resample(
     path: str, array: np.ndarray, count: int, resampling: Resampling
 ) -> tuple[np.ndarray, str] | None:
-    """An array `(positions, channels)` of a square grid on a grid of `count` positions, if that is square."""
+    """Resamples an array `(positions, channels)` between square grids; returns None if one is not square."""
     old, new = _grid(len(array)), _grid(count)
     if not (old and new):
         return None
@@ -64,7 +64,7 @@ def _resample(
 
 
 def _grid(count: int) -> int:
-    """The side of a square grid of so many patches; 0 if there is none."""
+    """Returns the side of a square grid of `count` patches; 0 if `count` is not a square."""
     side = math.isqrt(max(count, 0))
     return side if side**2 == count else 0
 
@@ -77,7 +77,7 @@ def _channels(path: str, array: np.ndarray, channels: int) -> tuple[np.ndarray, 
 
 
 def _averaging(old: int, new: int, step: float) -> np.ndarray:
-    """Weights `(new, old)` of a bicubic resampling that averages where it shrinks; outside is nothing."""
+    """Returns weights `(new, old)` of a bicubic resampling with antialiasing and without padding."""
     stretch = max(step, 1.0)
     centers = (np.arange(new)[:, None] + 0.5) * step
     weights = _cubic(np.abs(np.arange(old)[None] + 0.5 - centers) / stretch, -0.5)
@@ -85,7 +85,7 @@ def _averaging(old: int, new: int, step: float) -> np.ndarray:
 
 
 def _nearest(old: int, new: int, step: float) -> np.ndarray:
-    """Weights `(new, old)` of a bicubic resampling from the four nearest; outside, the border is repeated."""
+    """Returns weights `(new, old)` of a bicubic resampling without antialiasing and with repeated borders."""
     centers = (np.arange(new) + 0.5) * step - 0.5
     weights = np.zeros((new, old))
     for offset in range(-1, 3):
@@ -95,7 +95,7 @@ def _nearest(old: int, new: int, step: float) -> np.ndarray:
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """The kernel of Keys 1981; PyTorch has another `a` where it averages."""
+    """Returns the cubic kernel of Keys (1981). PyTorch uses another `a` with antialiasing than without."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))

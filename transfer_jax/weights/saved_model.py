@@ -1,4 +1,4 @@
-"""A trained model on disk: `weights.safetensors` and `model.json`, all that prediction needs."""
+"""A trained model on disk: `weights.safetensors` and `model.json`, which are all that prediction needs."""
 
 import dataclasses
 import json
@@ -23,13 +23,13 @@ _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedModel:
-    """What a trained model is, apart from its arrays.
+    """The description of a trained model, without its arrays.
 
     Attributes:
         model: Name of the network.
         class_names: The classes, in the order of the logits.
-        preprocessing: What it expects as input.
-        hidden: Widths of hidden layers in the head.
+        preprocessing: The preprocessing of the input images.
+        hidden: Widths of hidden layers in the head; `()` for a single dense layer.
         taps: Whether the head reads the outputs of all blocks.
     """
 
@@ -40,35 +40,46 @@ class SavedModel:
     taps: bool = False
 
     def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
-        """Writes the model; the description with the checksum, without which nothing loads, comes last."""
+        """Writes the model. `model.json` is written last, so that an incomplete model does not load.
+
+        Args:
+            directory: The folder; it is created if needed.
+            arrays: The parameters and statistics by path.
+
+        Raises:
+            OSError: If writing fails.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MODEL).unlink(missing_ok=True)
         try:
             save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
         except SafetensorError as error:
-            raise OSError(f"{directory / _WEIGHTS} cannot be written: {error}") from error
+            raise OSError(f"writing {directory / _WEIGHTS} failed: {error}") from error
         described = {**dataclasses.asdict(self), "sha256": sha256(directory / _WEIGHTS)}
         write_text(directory / _MODEL, json.dumps(described, indent=1))
 
     @classmethod
     def describe(cls, directory: Path) -> "SavedModel":
-        """Reads what a model is, without its arrays; arguments and errors are those of `load`."""
+        """Reads the description of a model, without its arrays; arguments and errors are those of `load`."""
         return cls._from_json(_description(_model_folder(directory)))
 
     @classmethod
     def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
-        """Reads a model, in inference mode.
+        """Reads a model and puts it into inference mode.
 
         Args:
-            directory: What `save` wrote, or the workdir of a run that is finished.
+            directory: A folder that `save` wrote, or the workdir of a finished run.
 
         Raises:
-            FileNotFoundError: If there is no model.
-            CheckpointError: If its arrays are damaged, or do not fill the network.
+            FileNotFoundError: If the folder contains no model.
+            CheckpointError: If the arrays are damaged, or do not match the network.
         """
         saved, directory = cls.describe(directory), _model_folder(directory)
         if sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
-            raise CheckpointError(f"{directory / _WEIGHTS} does not match the checksum in {_MODEL}")
+            raise CheckpointError(
+                f"{directory / _WEIGHTS} is damaged: it does not match the checksum in {_MODEL}; "
+                "restore both files or train again"
+            )
         model = create_model(
             saved.model,
             len(saved.class_names),
@@ -84,8 +95,10 @@ class SavedModel:
         expected = {path: value.shape for path, value in {**params, **stats}.items()}
         found = {path: value.shape for path, value in arrays.items()}
         if expected != found:
-            odd = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
-            raise CheckpointError(f"{directory / _WEIGHTS} does not fill {saved.model}: {', '.join(odd[:3])}")
+            differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
+            raise CheckpointError(
+                f"{directory / _WEIGHTS} does not match the network {saved.model}: {', '.join(differing[:3])}"
+            )
         update(model, jax.device_put(arrays))
         model.eval()
         return saved, model
@@ -108,10 +121,12 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def _model_folder(directory: Path) -> Path:
-    """The folder itself, or the one that a run has put its model into, on this machine."""
+    """Returns the local folder of the model: `directory` itself, or `model` inside a workdir."""
     directory = local_of(directory)
     pull(directory, skip=("features", "checkpoints"))
     for folder in (directory, directory / "model"):
         if (folder / _MODEL).is_file():
             return folder
-    raise FileNotFoundError(f"no trained model in {directory}: there is no {_MODEL}")
+    raise FileNotFoundError(
+        f"no trained model in {directory}: there is no {_MODEL}; give the workdir of a finished run"
+    )

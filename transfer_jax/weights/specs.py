@@ -1,4 +1,4 @@
-"""Sets of pretrained weights: where they come from, and what they expect as input."""
+"""Specs of pretrained weights: their source, hash, preprocessing and licence."""
 
 import csv
 import dataclasses
@@ -15,15 +15,15 @@ class WeightsSpec:
     """One set of pretrained weights.
 
     Attributes:
-        name: The name it is asked for by.
-        model: The network it fills.
-        address: Where the file is: see `hub`.
-        sha256: Hash of the file, or its first digits; None if none was published.
-        md5: The same of another kind, where that is all that was published.
-        classes: Number of classes of its own classifier; 0 if it has none.
-        preprocessing: What it expects as input.
-        licence: SPDX identifier of the weights' licence; None if it is not known.
-        accuracy: Published top-1 accuracy on ImageNet, in percent; None if it is not known.
+        name: The name of the set, for `find_spec`.
+        model: The name of the network.
+        address: The address of the file (see `hub`).
+        sha256: SHA-256 of the file, or its first digits; None if it was not published.
+        md5: MD5 of the file, for files that are published with no other hash; else None.
+        classes: Number of classes of the pretrained classifier; 0 if the file has none.
+        preprocessing: The preprocessing of the input images.
+        licence: SPDX identifier of the weights' licence; None if it is unknown.
+        accuracy: Published top-1 accuracy on ImageNet, in percent; None if it is unknown.
     """
 
     name: str
@@ -37,17 +37,17 @@ class WeightsSpec:
     accuracy: float | None = None
 
     def present(self) -> bool:
-        """Whether the file is on this machine."""
+        """Returns whether the file is on this machine."""
         return hub.locate(self.address) is not None
 
     def path(self) -> Path:
-        """The file, downloaded if need be, and checked against its hash; errors are those of `hub.fetch`."""
+        """Returns the file, downloaded if needed and checked against its hash; see `hub.fetch` for errors."""
         return hub.fetch(self.address, self.sha256, self.md5)
 
 
 @functools.cache
 def _catalogue() -> dict[str, WeightsSpec]:
-    """The specs that come along, those that a package carries first."""
+    """Returns the specs of the package by name. Specs of files in Python packages come first."""
     lines = Path(__file__).with_name("catalogue.csv").read_text().splitlines()
     return {row["name"]: _spec(row) for row in csv.DictReader(lines)}
 
@@ -79,42 +79,45 @@ def _per_channel(values: str) -> tuple[float, float, float]:
 
 
 def specs() -> tuple[WeightsSpec, ...]:
-    """Every set of weights that is known by name."""
+    """Returns the specs of all sets of weights that have a name."""
     return tuple(_catalogue().values())
 
 
 def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
-    """The spec that `weights` means for a network.
+    """Returns the spec of a set of weights for a network.
 
     Args:
         model: Name of the network.
-        weights: `auto` for the weights published for the network: of several sets, one that is on this
-            machine, or else the first. Or the name of a spec, an address as in `hub`, or a path, of a
-            file or a folder.
+        weights: `auto` takes the weights published for the network; if there are several sets, one that is on
+            this machine, else the first. Otherwise the name of a spec, an address as in `hub`, or the path of
+            a file or a folder.
 
     Raises:
-        ValueError: If there is no such spec, no such file, or it belongs to another network.
+        ValueError: If the spec or the file does not exist, or the spec belongs to another network.
     """
     known = _catalogue()
     own = [spec for spec in known.values() if spec.model == model]
     if weights == "auto":
         if not own:
             raise ValueError(
-                f"no weights are known for {model!r}; give the path of a file. "
-                f"Known are those of {_first_few({spec.model for spec in known.values()})}"
+                f"there are no published weights for {model!r}; give the path of a file, or choose a network "
+                f"with published weights: {_first_few({spec.model for spec in known.values()})}"
             )
         return next((spec for spec in own if spec.present()), own[0])
     if weights in known:
         spec = known[weights]
         if spec.model != model:
-            raise ValueError(f"the weights {weights!r} are of {spec.model!r}, not of {model!r}")
+            raise ValueError(
+                f"the weights {weights!r} belong to {spec.model!r}, not to {model!r}; "
+                "choose weights of the same network"
+            )
         return spec
     if hub.is_remote(weights) or Path(weights).exists():
         return WeightsSpec(
             name=weights, model=model, address=weights, preprocessing=variant_of(model).preprocessing
         )
-    choices = ", ".join(spec.name for spec in own) or "nothing known"
-    raise ValueError(f"no weights {weights!r} for {model!r}: neither a file nor one of {choices}")
+    names = f"one of {', '.join(spec.name for spec in own)}" if own else "a published set (there are none)"
+    raise ValueError(f"no weights {weights!r} for {model!r}: neither an existing file nor {names}")
 
 
 def _first_few(names: set[str], count: int = 8) -> str:

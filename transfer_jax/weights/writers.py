@@ -1,4 +1,4 @@
-"""Writes a network in the names and layouts of another library, into the kind of file that it reads."""
+"""Writers of weight files in the names, layouts and formats of other libraries."""
 
 import dataclasses
 import io
@@ -17,11 +17,11 @@ from transfer_jax.weights.saved_model import SavedModel
 
 @dataclasses.dataclass(frozen=True)
 class FileKind:
-    """A kind of file.
+    """A format of weight files.
 
     Attributes:
-        suffix: How its name ends.
-        write: The content, from a description, the network and the library.
+        suffix: The suffix of the file's name.
+        write: A function from a model's description, the network and the library to the content of the file.
     """
 
     suffix: str
@@ -29,12 +29,12 @@ class FileKind:
 
 
 def file_kind(library: str) -> FileKind:
-    """The kind of file that a library reads."""
+    """Returns the format of weight files that a library reads."""
     return _KINDS.get(library, FileKind(".safetensors", _safetensors))
 
 
 def host_arrays(model: Classifier) -> dict[str, np.ndarray]:
-    """The parameters and statistics of a network by path."""
+    """Returns the parameters and statistics of a network, by path, as NumPy arrays."""
     _, params, stats = split(model)
     return {path: np.asarray(array) for path, array in {**params, **stats}.items()}
 
@@ -51,10 +51,10 @@ def _npz(saved: SavedModel, model: Classifier, library: str) -> bytes:
 
 
 def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
-    """Keras's `.h5`, which its networks are published in: layer by layer in the order of the network.
+    """Returns the content of a Keras `.h5` file, with the layers in the order of the network.
 
-    Keras goes by that order, not by names. So it does not matter what layers without a name of their own are
-    called, and files load whatever else was built before.
+    Keras matches layers by order, not by name. The names of layers that Keras numbers automatically are
+    therefore irrelevant, and a file loads regardless of the layers that the process created before.
     """
     try:
         import h5py
@@ -71,7 +71,7 @@ def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs["layer_names"] = _encode_names(layers)
-        file.attrs["keras_version"] = b"3.0.0"  # of the order of arrays; without it Keras 2 assumes that of 1
+        file.attrs["keras_version"] = b"3.0.0"  # without it, Keras 2 assumes the array order of Keras 1
         for layer, keys in layers.items():
             group = file.create_group(layer)
             group.attrs["weight_names"] = _encode_names(keys)
@@ -81,7 +81,7 @@ def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
 
 
 def _in_keras_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
-    """The arrays as Keras has them: along the network, and of a layer the kernel first."""
+    """Returns the arrays in the order of Keras: along the network, the kernel first in each layer."""
     blocks, order, shape = model.backbone.block_names, family_of(name).keras_order, variant_of(name).shape
 
     def position(path: str) -> tuple[int, tuple, int]:
@@ -96,7 +96,7 @@ def _in_keras_order(name: str, model: Classifier) -> dict[str, np.ndarray]:
 
 
 def _normalization(layer: str, expected: Preprocessing) -> dict[str, np.ndarray]:
-    """What normalizes pixels, divided by 255, normalization_layer of the network as they are here ahead of it."""
+    """Returns the arrays of Keras's normalization layer, whose input is in 0..1, for a preprocessing."""
     mean, std = (np.array(values, np.float32) / 255 for values in (expected.mean, expected.std))
     return {f"{layer}/mean": mean, f"{layer}/variance": std * std, f"{layer}/count": np.array(0, np.int32)}
 

@@ -126,14 +126,14 @@ def _nothing(group):
 @pytest.mark.parametrize(
     ("fill", "message"),
     [
-        (_external_link, "refused: 'kernel' is a link to elsewhere"),
-        (_soft_link, "refused: 'kernel' is a link to elsewhere"),
-        (_external_storage, "refused: the array 'dense/kernel' lies in another file"),
-        (_virtual, "refused: the array 'dense/kernel' is put together from other"),
+        (_external_link, "refused: 'kernel' is a soft or external link"),
+        (_soft_link, "refused: 'kernel' is a soft or external link"),
+        (_external_storage, "refused: the array 'dense/kernel' is stored in another file"),
+        (_virtual, "refused: the array 'dense/kernel' is assembled from other"),
         (_bomb, "refused: the array 'dense/kernel' is compressed"),
-        (_references, "'dense/kernel' is of type object, which is no plain number"),
-        (_strings, "'dense/kernel' is of type object, which is no plain number"),
-        (_fields, "'dense/kernel' is of type .*, which is no plain number"),
+        (_references, "'dense/kernel' has the unsupported type object"),
+        (_strings, "'dense/kernel' has the unsupported type object"),
+        (_fields, "'dense/kernel' has the unsupported type"),
         (_subgroup, "the layer 'dense' has no array 'dense/kernel'"),
         (_datatype, "'kernel' is neither a group nor an array"),
         (_unwritten, "'dense/kernel' takes 4000000000000 bytes, more than are in the file"),
@@ -150,7 +150,7 @@ def test_refusals(fill, message, craft_h5):
 
 @pytest.mark.parametrize("name", ["../secret", "/dense/kernel", "..", "", "dense//kernel", "./dense"])
 def test_names_cannot_lead_elsewhere(name, craft_h5):
-    with pytest.raises(CheckpointError, match=r"has no array|nothing of its layer"):
+    with pytest.raises(CheckpointError, match=r"has no array|does not contain it"):
         read_weights(craft_h5(lambda group: group.create_dataset("kernel", data=VALUES), names=(name,)))
 
 
@@ -179,16 +179,16 @@ def test_groups_without_end(tmp_path):
     path = tmp_path / "weights.h5"
     with h5py.File(path, "w") as file:
         file["/".join(["layers", *["a"] * 2000, "vars", "0"])] = VALUES
-    with pytest.raises(CheckpointError, match="layers inside of layers without end"):
+    with pytest.raises(CheckpointError, match="layers are nested more than 32 deep"):
         read_weights(path)
 
 
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        (np.arange(3), "'layer_names' is of type int64, not a list of names"),
+        (np.arange(3), "'layer_names' is of type int64, expected a list of names"),
         (np.array(["a", b"\xff"], dtype="S1"), "damaged or truncated HDF5 file at 'layer_names'"),
-        (["dense", "other"], "nothing of its layer 'other'"),
+        (["dense", "other"], "lists the layer 'other'"),
     ],
 )
 def test_attributes_are_checked(attribute, message, craft_h5):
@@ -208,7 +208,7 @@ def test_an_attribute_lies_about_its_size(craft_h5):
     raw, size = path.read_bytes(), (1234).to_bytes(8, "little")
     assert size in raw
     path.write_bytes(raw.replace(size, (10**12).to_bytes(8, "little")))
-    with pytest.raises(CheckpointError, match=r"'layer_names' has more in it|damaged"):
+    with pytest.raises(CheckpointError, match=r"'layer_names' is larger than the file|damaged"):
         read_weights(path)
 
 

@@ -59,6 +59,7 @@ def saved(tmp_path_factory):
     return paths, arrays
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
 def test_every_format_has_the_same_keys_and_values(suffix, saved):
@@ -73,13 +74,14 @@ def test_every_format_has_the_same_keys_and_values(suffix, saved):
         np.testing.assert_array_equal(weights[key], expected)
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
 def test_a_network_inside_is_an_entry(suffix, saved):
     paths, arrays = saved
     weights = read_weights(paths[suffix], entry="network")
     assert set(weights) == {key.removeprefix("network/") for key in arrays if key.startswith("network/")}
-    with pytest.raises(CheckpointError, match=r"no layer 'vgg16'; those with layers inside are network$"):
+    with pytest.raises(CheckpointError, match=r"no layer 'vgg16'; layers with nested layers: network$"):
         read_weights(paths[suffix], entry="vgg16")
 
 
@@ -172,10 +174,10 @@ def test_names_from_the_description(names, craft, write):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.weights.h5": None}, r"without the member 'model\.weights\.h5'"),
-        ({"config.json": None}, r"without the member 'config\.json'"),
-        ({"config.json": b"{"}, "the description of the model is damaged"),
-        ({"config.json": b"[" * 10**6}, "the description of the model is damaged"),
+        ({"model.weights.h5": None}, r"has no member 'model\.weights\.h5'"),
+        ({"config.json": None}, r"has no member 'config\.json'"),
+        ({"config.json": b"{"}, "config.json is invalid"),
+        ({"config.json": b"[" * 10**6}, "config.json is invalid"),
         ({"model.weights.h5": b"PK"}, "damaged or truncated HDF5 file"),
         ({"../x": b""}, r"member with the path '\.\./x'"),
     ],

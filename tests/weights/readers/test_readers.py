@@ -47,7 +47,7 @@ def test_unknown_file_names_the_known_formats(raw, write):
 
 
 def test_unknown_format(write):
-    with pytest.raises(ValueError, match=r"unknown weight format 'caffe'; known are safetensors, .*torch"):
+    with pytest.raises(ValueError, match=r"unknown weight format 'caffe'; choose from safetensors, .*torch"):
         read_weights(write(b"x"), "caffe")
 
 

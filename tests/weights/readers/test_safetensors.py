@@ -38,7 +38,7 @@ def test_unsupported_dtype_is_named(write):
 
 
 def test_entry_is_refused(write):
-    with pytest.raises(CheckpointError, match="no entries, so 'model'"):
+    with pytest.raises(CheckpointError, match="no entries; leave out the entry 'model'"):
         read_weights(write(save(ARRAYS)), entry="model")
 
 

@@ -33,13 +33,13 @@ def test_arrays(folder, inside, format):
     ("change", "message"),
     [
         ({"a": "three.safetensors"}, "names the file 'three.safetensors', which is missing"),
-        ({"a": "/etc/passwd"}, "'/etc/passwd', which is not one beside it"),
-        ({"a": "../one.safetensors"}, r"'\.\./one.safetensors', which is not one beside it"),
-        ({"a": "sub\\one.safetensors"}, "which is not one beside it"),
-        ({"a": ".."}, "which is not one beside it"),
-        ({"a": 3}, "does not name a file each key"),
-        ({"d": "one.safetensors"}, "has 'd' in 'one.safetensors', which has it not"),
-        ({"c": None}, "does not name a file"),
+        ({"a": "/etc/passwd"}, "'/etc/passwd', which is not in the index's folder"),
+        ({"a": "../one.safetensors"}, r"'\.\./one.safetensors', which is not in the index's folder"),
+        ({"a": "sub\\one.safetensors"}, "which is not in the index's folder"),
+        ({"a": ".."}, "which is not in the index's folder"),
+        ({"a": 3}, "must name a file for each key"),
+        ({"d": "one.safetensors"}, "'d' is in 'one.safetensors', but that file lacks it"),
+        ({"c": None}, "must name a file"),
     ],
 )
 def test_an_index_that_is_not_of_the_files(folder, change, message):
@@ -66,9 +66,9 @@ def test_a_key_that_the_index_lacks(folder):
     [
         ('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}', "names 'a' twice"),
         ('{"weight_map": {"a": ', "invalid JSON"),
-        ('{"weight_map": NaN}', "NaN is no JSON"),
-        ('{"weight_map": {}}', "no index of safetensors"),
-        ("{}", "no index of safetensors"),
+        ('{"weight_map": NaN}', "NaN is not valid in JSON"),
+        ('{"weight_map": {}}', "not an index of safetensors"),
+        ("{}", "not an index of safetensors"),
         ('{"a":' + "[" * 100_000, "invalid JSON: RecursionError"),
     ],
 )
@@ -92,8 +92,8 @@ def test_folders_of_a_single_file(name, tmp_path):
 
 
 def test_folders_without_weights_name_the_formats(tmp_path):
-    known = "known are safetensors, safetensors-index, orbax"
-    with pytest.raises(FileNotFoundError, match=f"a folder without one; {known}"):
+    known = "found in folders: safetensors, safetensors-index, orbax"
+    with pytest.raises(FileNotFoundError, match=f"the folder contains none.*{known}"):
         read_weights(tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"a folder without one of the format 'torch'; {known}"):
+    with pytest.raises(FileNotFoundError, match=f"the folder contains none of the format 'torch'.*{known}"):
         read_weights(tmp_path, "torch")

@@ -68,7 +68,7 @@ def test_entry_chooses():
     assert find_state_dict(tree, "model") == {"a": T}
     assert find_state_dict(tree, "model_ema") == {"a": U}
     assert find_state_dict(tree, "") == {"best": U}
-    with pytest.raises(CheckpointError, match="no state dict 'ema', only '', 'model', 'model_ema'"):
+    with pytest.raises(CheckpointError, match="no state dict 'ema'; choose from '', 'model', 'model_ema'"):
         find_state_dict(tree, "ema")
     with pytest.raises(CheckpointError, match="no dictionary of named tensors"):
         find_state_dict({}, "model")

@@ -120,5 +120,5 @@ def test_member_outside_the_file(members, craft, write):
     raw = bytearray(craft.zip_members({name: members[name] for name in order}))
     entry = raw.rindex(b"PK\x01\x02")
     raw[entry + 20 : entry + 28] = (10**6).to_bytes(4, "little") * 2
-    with pytest.raises(CheckpointError, match="truncated: the zip member 'archive/data/0' lies outside"):
+    with pytest.raises(CheckpointError, match="truncated: the zip member 'archive/data/0' ends outside"):
         read_weights(write(bytes(raw)))

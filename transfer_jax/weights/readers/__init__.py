@@ -1,4 +1,4 @@
-"""Reads the arrays of a weight file, whatever its format. Nothing else in the package knows file formats."""
+"""Readers of weight files, one for each format. Nothing else in the package knows file formats."""
 
 from collections.abc import Callable
 from os import PathLike
@@ -18,16 +18,16 @@ __all__ = ["FORMATS", "ArrayInfo", "CheckpointError", "LazyWeights", "UnsafeChec
 
 
 def _find_nothing(folder: Path) -> None:
-    """What a format that has no folders finds in one."""
+    """Returns None: the format has no files in folders."""
 
 
 class _Format(NamedTuple):
-    matches: Callable[[bytes, int], bool]  # of the file's first bytes and its size
+    matches: Callable[[bytes, int], bool]  # takes the file's first bytes and its size in bytes
     read: Callable[[Path, str | None], LazyWeights]
-    find: Callable[[Path], Path | None] = _find_nothing  # what to read of a folder
+    find: Callable[[Path], Path | None] = _find_nothing  # the path to read in a folder
 
 
-# To add a format, add a line: the first that matches is taken.
+# To add a format, add a line. The first format that matches is used.
 _FORMATS = {
     "safetensors": _Format(is_safetensors, read_safetensors, find_safetensors),
     "safetensors-index": _Format(is_index, read_index, find_index),
@@ -44,7 +44,7 @@ FORMATS: tuple[str, ...] = tuple(_FORMATS)
 def read_weights(
     path: str | PathLike[str], format: str | None = None, *, entry: str | None = None
 ) -> LazyWeights:
-    """Opens a weight file as a read-only mapping of names to arrays, each read when it is asked for.
+    """Opens a weight file as a read-only mapping of names to arrays. Each array is read on access.
 
     Example:
         >>> from pathlib import Path
@@ -56,34 +56,40 @@ def read_weights(
         (8, 3, 3, 3)
 
     Args:
-        path: the file, or the folder of a model. Its extension means nothing.
-        format: one of `FORMATS`, or None to recognize it by the file's first bytes.
-        entry: which of several state dicts in a PyTorch checkpoint to take, such as "model_ema".
+        path: the file, or the folder of a model. The file's extension is ignored.
+        format: one of `FORMATS`. None detects the format from the file's first bytes.
+        entry: the part of the file to read, such as the state dict "model_ema" of a PyTorch checkpoint, the
+            keys below "params/img" of an `.npz` file, or a layer of a Keras model. None takes the only state
+            dict, the parameters, or all arrays, depending on the format.
+
+    Returns:
+        The arrays by name, in the order of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file, or nothing to read in the folder.
-        UnsafeCheckpointError: if a pickle in it asks for more than rebuilding tensors; nothing was executed.
-        CheckpointError: if it is empty, of an unknown format, damaged, truncated or ambiguous.
-        ValueError: if `format` is not a known one.
+        FileNotFoundError: if the file does not exist, or the folder contains no weight file.
+        UnsafeCheckpointError: if a pickle in the file names anything that tensors do not need. Nothing is
+            executed.
+        CheckpointError: if the file is empty, of an unknown format, damaged, truncated or ambiguous.
+        ValueError: if `format` is unknown.
     """
     path = Path(path)
     if format is not None and format not in _FORMATS:
-        raise ValueError(f"unknown weight format {format!r}; known are {', '.join(FORMATS)}")
+        raise ValueError(f"unknown weight format {format!r}; choose from {', '.join(FORMATS)}")
     if path.is_dir():
         return _read_folder(path, format, entry)
     if not path.is_file():
-        raise FileNotFoundError(f"no weight file at {path}")
+        raise FileNotFoundError(f"no weight file at {path}: the path does not exist")
     size = path.stat().st_size
     if size == 0:
-        raise CheckpointError(f"{path}: the file is empty")
+        raise CheckpointError(f"{path}: the file is empty; download or save it again")
     if format is None:
         with path.open("rb") as file:
             head = file.read(1024)
         format = next((name for name, known in _FORMATS.items() if known.matches(head, size)), None)
         if format is None:
             raise CheckpointError(
-                f"{path}: not a weight file of a known format ({', '.join(FORMATS)}); "
-                f"it begins with {head[:16]!r}"
+                f"{path}: not a weight file of a known format ({', '.join(FORMATS)}). The file begins with "
+                f"{head[:16]!r}; check that the download is complete"
             )
     return _FORMATS[format].read(path, entry)
 
@@ -95,4 +101,7 @@ def _read_folder(folder: Path, format: str | None, entry: str | None) -> LazyWei
             return _FORMATS[name].read(found, entry)
     known = ", ".join(name for name, known in _FORMATS.items() if known.find is not _find_nothing)
     wanted = "" if format is None else f" of the format {format!r}"
-    raise FileNotFoundError(f"no weight file at {folder}: a folder without one{wanted}; known are {known}")
+    raise FileNotFoundError(
+        f"no weight file at {folder}: the folder contains none{wanted}. Formats that are found in folders: "
+        f"{known}. For another format, give the path of the file"
+    )

@@ -1,7 +1,8 @@
-"""The only globals that a PyTorch checkpoint may name, and the inert stand-ins that they become.
+"""The globals that a PyTorch checkpoint may name, and the inert stand-ins that replace them.
 
-Nothing of PyTorch is imported and no class of the file is looked up: a global is a key of `ALLOWED`, or the
-file is refused. A stand-in is data (a dtype) or a function of this module that checks its arguments.
+PyTorch is not imported, and no class that the file names is looked up. A global must be a key of `ALLOWED`;
+otherwise the file is refused. A stand-in is data (a dtype) or a function of this module that checks its
+arguments.
 """
 
 import dataclasses
@@ -44,7 +45,14 @@ _STORAGES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Global:
-    """An allowed global: a dtype, a storage type (whose dtype it is), or something that can be called."""
+    """An allowed global: a dtype, a storage type with its dtype, or a callable.
+
+    Attributes:
+        name: The dotted name of the global.
+        dtype: The dtype, or that of the storage type; None for a callable.
+        call: The stand-in, called with a tuple of arguments; None for a dtype.
+        is_storage: Whether the global is a storage type.
+    """
 
     name: str
     dtype: np.dtype[Any] | None = None
@@ -54,7 +62,7 @@ class Global:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
-    """`nbytes` bytes, beginning `start` bytes into the file's storage `key`."""
+    """A range of bytes: `nbytes` bytes from byte `start` of the file's storage `key`."""
 
     key: str
     dtype: np.dtype[Any]
@@ -64,7 +72,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor that is not read yet; `start` and `strides` are bytes, and lie inside the storage `key`."""
+    """A tensor that is not read yet, inside the storage `key`; `start` and `strides` are in bytes."""
 
     key: str
     dtype: np.dtype[Any]
@@ -79,7 +87,7 @@ class TensorRef:
 
 @dataclasses.dataclass(slots=True)
 class LegacyParameter:
-    """`torch.nn.Parameter` as PyTorch before 0.4 pickled it: created empty, then given its tensor."""
+    """A `torch.nn.Parameter` as PyTorch before 0.4 pickled it: created empty; its tensor follows."""
 
     tensor: TensorRef | None = None
 
@@ -92,43 +100,49 @@ def as_tensor(value: object) -> TensorRef | None:
 
 
 def is_count(value: object) -> bool:
-    """Whether `value` is an int (not a bool) that can be a size, an offset or a stride."""
+    """Returns whether `value` is an int (not a bool) that can be a size, an offset or a stride."""
     return type(value) is int and 0 <= value < _MAX_INT
 
 
 def check_key(key: object) -> None:
     """Raises `CheckpointError` unless `key` may be a dictionary key.
 
-    Integers are bounded because larger ones can be chosen to collide, which makes a dictionary quadratic.
+    Integers are bounded: larger ones can be chosen to collide, and access to a dictionary then takes linear
+    time.
     """
     if not (key is None or isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < 2**60)):
-        raise CheckpointError(f"the pickle uses a {type(key).__name__} as a dictionary key")
+        raise CheckpointError(
+            f"the pickle uses a {type(key).__name__} as a dictionary key; "
+            "allowed are None, text, bytes and integers below 2^60"
+        )
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, dtype: object = None) -> TensorRef:
     if not isinstance(storage, Storage):
-        raise CheckpointError(f"a tensor is built on a {type(storage).__name__} where a storage is due")
+        raise CheckpointError(f"damaged: a tensor is built on a {type(storage).__name__}, expected a storage")
     if isinstance(dtype, Global) and dtype.dtype is not None and not dtype.is_storage:
         kind = dtype.dtype
     elif dtype is None:
         kind = storage.dtype
     else:
-        raise CheckpointError(f"a tensor has a {type(dtype).__name__} for a dtype")
+        raise CheckpointError(f"damaged: the dtype of a tensor is a {type(dtype).__name__}")
     if not (isinstance(size, tuple | list) and isinstance(stride, tuple | list) and len(size) == len(stride)):
-        raise CheckpointError("a tensor's size and stride are not two tuples of one length")
+        raise CheckpointError("damaged: a tensor's size and stride are not two tuples of the same length")
     if len(size) > _MAX_DIMENSIONS:
-        raise CheckpointError(f"a tensor has {len(size)} dimensions, more than {_MAX_DIMENSIONS}")
+        raise CheckpointError(f"a tensor has {len(size)} dimensions, more than the {_MAX_DIMENSIONS} allowed")
     if not all(map(is_count, (offset, *size, *stride))):
-        raise CheckpointError("a tensor's offset, size or stride is not a small non-negative integer")
+        raise CheckpointError(
+            "damaged: a tensor's offset, size or stride is not a non-negative integer below 2^62"
+        )
     start: Any = offset
     shape = tuple(size)
-    # The stride of a dimension of length one is free in PyTorch and may be anything.
+    # PyTorch allows any stride for a dimension of length one.
     strides = tuple(step if length > 1 else 0 for length, step in zip(shape, stride, strict=True))
     end = start + 1 + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
     if 0 not in shape and end * kind.itemsize > storage.nbytes:
         raise CheckpointError(
-            f"a tensor of shape {shape} ends at byte {end * kind.itemsize} of storage {storage.key!r}, "
-            f"which has {storage.nbytes}"
+            f"damaged: a tensor of shape {shape} ends at byte {end * kind.itemsize} of storage "
+            f"{storage.key!r}, which has {storage.nbytes} bytes"
         )
     return TensorRef(
         key=storage.key,
@@ -141,7 +155,9 @@ def _tensor(storage: object, offset: object, size: object, stride: object, dtype
 
 def _check_arity(args: tuple[Any, ...], low: int, high: int) -> tuple[Any, ...]:
     if not low <= len(args) <= high:
-        raise CheckpointError(f"a call in the pickle has {len(args)} arguments, expected {low} to {high}")
+        raise CheckpointError(
+            f"damaged: a call in the pickle has {len(args)} arguments, expected {low} to {high}"
+        )
     return args
 
 
@@ -152,23 +168,31 @@ def _rebuild_tensor(args: tuple[Any, ...]) -> TensorRef:
 def _rebuild_tensor_v2(args: tuple[Any, ...]) -> TensorRef:
     storage, offset, size, stride, *rest = _check_arity(args, 6, 7)
     if rest[2:] and rest[2]:
-        raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
+        raise CheckpointError(
+            "a tensor is stored conjugated or negated, which is not supported; "
+            "call resolve_conj() and resolve_neg() in PyTorch and save again"
+        )
     return _tensor(storage, offset, size, stride)
 
 
 def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
     storage, offset, size, stride, _, _, dtype, *rest = _check_arity(args, 7, 8)
     if rest and rest[0]:
-        raise CheckpointError("a tensor is stored conjugated or negated, which is not supported")
+        raise CheckpointError(
+            "a tensor is stored conjugated or negated, which is not supported; "
+            "call resolve_conj() and resolve_neg() in PyTorch and save again"
+        )
     if dtype is None:
-        raise CheckpointError("a tensor on an untyped storage has no dtype")
+        raise CheckpointError("damaged: a tensor on an untyped storage has no dtype")
     return _tensor(storage, offset, size, stride, dtype)
 
 
 def _rebuild_parameter(args: tuple[Any, ...]) -> TensorRef:
     tensor = as_tensor(_check_arity(args, 3, 4)[0])
     if tensor is None:
-        raise CheckpointError(f"a parameter is built on a {type(args[0]).__name__} where a tensor is due")
+        raise CheckpointError(
+            f"damaged: a parameter is built on a {type(args[0]).__name__}, expected a tensor"
+        )
     return tensor
 
 
@@ -180,14 +204,14 @@ def _legacy_parameter(args: tuple[Any, ...]) -> LegacyParameter:
 def _size(args: tuple[Any, ...]) -> tuple[Any, ...]:
     (size,) = _check_arity(args, 1, 1)
     if not (isinstance(size, tuple | list) and len(size) <= _MAX_DIMENSIONS):
-        raise CheckpointError("torch.Size is given something that is not a size")
+        raise CheckpointError("damaged: the argument of torch.Size is not a size")
     return tuple(size)
 
 
 def _ordered_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
     pairs = _check_arity(args, 0, 1)[0] if args else []  # Python 2 passes the items
     if not (isinstance(pairs, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs)):
-        raise CheckpointError("OrderedDict is given something that is not a list of pairs")
+        raise CheckpointError("damaged: the argument of OrderedDict is not a list of pairs")
     for key, _ in pairs:
         check_key(key)
     return dict(pairs)
@@ -222,7 +246,7 @@ def resolve(module: object, name: object) -> Global:
     """Returns the stand-in of the global `module.name`.
 
     Raises:
-        UnsafeCheckpointError: if it is not one of `ALLOWED`.
+        UnsafeCheckpointError: if the global is not in `ALLOWED`.
     """
     if isinstance(module, str) and isinstance(name, str):
         found = ALLOWED.get((module, name))
@@ -233,5 +257,5 @@ def resolve(module: object, name: object) -> Global:
         shown = f"a {type(module).__name__} and a {type(name).__name__} instead of a name"
     raise UnsafeCheckpointError(
         f"refused: the pickle names {shown}, which is not needed to rebuild tensors. Nothing was executed. "
-        "If the file is trusted, load it in PyTorch and save its state_dict() alone"
+        "If you trust the file, load it in PyTorch, save only its state_dict() and use that file"
     )

@@ -1,4 +1,4 @@
-"""What reading a weight file can go wrong with."""
+"""Errors that readers of weight files raise."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from os import PathLike
 
 
 class CheckpointError(ValueError):
-    """A weight file that cannot be read: unknown format, damaged, truncated or ambiguous."""
+    """An error for a weight file of an unknown format, or one that is damaged, truncated or ambiguous."""
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """A pickle that asks for more than rebuilding tensors. It is refused before anything is executed."""
+    """An error for a pickle that names anything that tensors do not need. Nothing of it is executed."""
 
 
 @contextlib.contextmanager
 def error_prefix(path: str | PathLike[str]) -> Iterator[None]:
-    """Puts the file's name in front of every `CheckpointError` raised inside, as a single line.
+    """Adds the path of the file to the front of the message of each `CheckpointError` raised inside.
 
     Raises:
-        CheckpointError: of the same class as the one raised inside.
+        CheckpointError: of the class of the error raised inside, with a message of a single line.
     """
     try:
         yield

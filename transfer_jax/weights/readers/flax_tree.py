@@ -1,4 +1,4 @@
-"""Finds the parameters among all that a Flax training script saved, by the keys joined with `/`."""
+"""The parameters among the arrays that a Flax training script saved. Keys of the tree are joined by `/`."""
 
 import functools
 import re
@@ -10,19 +10,20 @@ from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 _WRAPPERS = ("opt/target/", "params/params/", "params/img/", "params/", "model/")
-"""What is in front of the parameters, next to an optimizer's state and the like; the first found is taken."""
+"""Prefixes of the parameters' keys in files that also hold optimizer state. The first one found is used."""
 _SCANNED = re.compile(r"(?<![^/])encoderblock(?=/)")
-_MAX_BLOCKS = 1000  # no network has more; a damaged file may say anything
+_MAX_BLOCKS = 1000  # no network has more; the value comes from the file, which may be damaged
 
 Loaders = Mapping[str, Callable[[], np.ndarray]]
 
 
 def parameter_keys(keys: Iterable[str], entry: str | None = None) -> dict[str, str]:
-    """The keys of the parameters, by their names without what is in front of all of them.
+    """Returns the keys of the parameters in the file, by their names without the common prefix.
 
     Args:
         keys: all keys of the file.
-        entry: the beginning of the keys to take, such as "params/img"; None searches, "" takes all.
+        entry: the prefix of the keys to take, such as "params/img". None searches for the parameters; ""
+            takes all keys.
 
     Raises:
         CheckpointError: if no key begins with `entry`.
@@ -37,16 +38,23 @@ def parameter_keys(keys: Iterable[str], entry: str | None = None) -> dict[str, s
         first = ", ".join(
             ascii(name[:100]) for name in list(dict.fromkeys(k.split("/")[0] for k in keys))[:8]
         )
-        raise CheckpointError(f"the file has no keys below {entry!r}; they begin with {first}")
+        raise CheckpointError(f"the file has no keys below the entry {entry!r}; its keys begin with {first}")
     return found
 
 
 def split_scanned_blocks(
     loaders: Loaders, infos: Mapping[str, ArrayInfo]
 ) -> tuple[dict[str, Callable[[], np.ndarray]], dict[str, ArrayInfo]]:
-    """Divides arrays that hold a layer of all blocks, `encoderblock/`, into those of `encoderblock_0/` ….
+    """Splits arrays that hold a layer of all blocks, `encoderblock/`, into `encoderblock_0/`, …, `_n/`.
 
-    big_vision writes the former where one block is compiled and scanned over. Such an array is read once.
+    big_vision writes such stacked arrays when it scans over the blocks of a network. Each is read only once.
+
+    Args:
+        loaders: a function for each key that reads its array.
+        infos: the shape and dtype of each array.
+
+    Returns:
+        The loaders and the infos of the split arrays; other arrays are unchanged.
     """
     divided, found = {}, {}
     for key, load in loaders.items():

@@ -1,8 +1,8 @@
-"""The arrays of an HDF5 file, which lie in it or are refused; h5py reads them through a window on the file.
+"""A reader of HDF5 files, through h5py, that accepts only arrays stored in the file itself.
 
-HDF5 can lead a reader anywhere: links into other files, arrays that lie in other files or are put together
-from them, filters that are loaded as plugins or blow a few bytes up, sizes that nothing stands behind. Each
-is refused by looking at what describes an object, before it is read or anything is allocated.
+An HDF5 file can contain links to other files, arrays that are stored in or assembled from other files,
+filters that load plugins or expand a few bytes to gigabytes, and sizes larger than the file. The reader
+refuses all of these from the metadata of an object, before it reads data or allocates memory.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ class Hdf5:
         data: The bytes of the file.
 
     Raises:
-        ImportError: if h5py is not installed; says how to get it.
-        CheckpointError: if it is no HDF5 file, or a damaged one.
+        ImportError: if h5py is not installed; the message has the command that installs it.
+        CheckpointError: if the bytes are not an HDF5 file, or are damaged.
     """
 
     def __init__(self, data: memoryview) -> None:
         try:
             import h5py
         except ImportError:
-            raise ImportError('Keras weights are read with h5py: pip install "transfer_jax[keras]"') from None
+            raise ImportError('reading Keras weights needs h5py: pip install "transfer_jax[keras]"') from None
         self._h5py: Any = h5py
         self._size = len(data)
         self._seen: set[int] = set()
@@ -50,78 +50,83 @@ class Hdf5:
             self.root: Any = h5py.File(_MemoryFile(data), "r").id
 
     def child(self, group: Any, name: str) -> Any:
-        """The group or array of a name in a group; None if there is none.
+        """Returns the group or array with a name in a group, or None if it does not exist.
 
         Raises:
-            CheckpointError: if the name is a link to elsewhere.
+            CheckpointError: if the name is a soft or external link, or of an object of another kind.
         """
         raw = name.encode()
         with _h5py_errors(name):
             if name in ("", ".", "..") or raw not in group:
                 return None
             if group.links.get_info(raw).type != self._h5py.h5l.TYPE_HARD:
-                raise CheckpointError(f"refused: {name[:200]!r} is a link to elsewhere")
+                raise CheckpointError(
+                    f"refused: {name[:200]!r} is a soft or external link, which Keras never writes"
+                )
             found = self._h5py.h5o.open(group, raw)
         if not isinstance(found, (self._h5py.h5g.GroupID, self._h5py.h5d.DatasetID)):
-            raise CheckpointError(f"{name[:200]!r} is neither a group nor an array")
+            raise CheckpointError(f"damaged: {name[:200]!r} is neither a group nor an array")
         return found
 
     def find(self, group: Any, path: str) -> Any:
-        """`child` along a path of names."""
+        """Returns the group or array at a path of names, or None; see `child` for errors."""
         for name in path.split("/"):
             group = self.child(group, name) if self.is_group(group) else None
         return group
 
     def children(self, group: Any) -> Iterator[tuple[str, Any]]:
-        """The names in a group, numbers in order, and the group or array of each, as `child`.
+        """Yields each name in a group with its group or array, numbers in numerical order.
 
         Raises:
-            CheckpointError: if a name is a link to elsewhere, or the group was given before.
+            CheckpointError: if a name is a link, or `children` was called for the group before.
         """
         with _h5py_errors():
             address = int(self._h5py.h5o.get_info(group).addr)
             if address in self._seen:
-                raise CheckpointError("damaged or hostile HDF5 file: a group is in two places, or in itself")
+                raise CheckpointError(
+                    "damaged or malicious HDF5 file: a group is in two places, or in itself"
+                )
             self._seen.add(address)
             names = [bytes(raw).decode() for raw in group]
         for name in sorted(names, key=_natural):
             found = self.child(group, name)
             if found is None:
-                raise CheckpointError(f"damaged or hostile HDF5 file: it has the name {name[:200]!r}")
+                raise CheckpointError(f"damaged or malicious HDF5 file: invalid name {name[:200]!r}")
             yield name, found
 
     def is_group(self, found: Any) -> bool:
-        """Whether what was found is a group."""
+        """Returns whether an object from `child` or `find` is a group."""
         return isinstance(found, self._h5py.h5g.GroupID)
 
     def info(self, path: str, array: Any) -> ArrayInfo:
-        """What an array is, checked against the size of the file.
+        """Returns the shape and dtype of an array, checked against the size of the file.
 
         Raises:
-            CheckpointError: if it takes more bytes than there are in the file, or does not hold numbers.
+            CheckpointError: if the array is larger than the file, does not hold numbers, is compressed, or is
+                stored in another file.
         """
         with _h5py_errors(path):
             layout = array.get_create_plist()
             if layout.get_external_count():
-                raise CheckpointError(f"refused: the array {path[:200]!r} lies in another file")
+                raise CheckpointError(f"refused: the array {path[:200]!r} is stored in another file")
             if layout.get_layout() == self._h5py.h5d.VIRTUAL:
-                raise CheckpointError(f"refused: the array {path[:200]!r} is put together from other files")
+                raise CheckpointError(f"refused: the array {path[:200]!r} is assembled from other files")
             if layout.get_nfilters():
                 raise CheckpointError(
                     f"refused: the array {path[:200]!r} is compressed, which Keras never does"
                 )
             dtype, shape = _dtype(path, array.dtype), array.shape
             if shape is None:
-                raise CheckpointError(f"the array {path[:200]!r} has no values")
+                raise CheckpointError(f"damaged: the array {path[:200]!r} has no values")
             nbytes = math.prod(shape) * dtype.itemsize
             if nbytes > min(self._size, array.get_storage_size()):
                 raise CheckpointError(
-                    f"the array {path[:200]!r} takes {nbytes} bytes, more than are in the file"
+                    f"damaged: the array {path[:200]!r} takes {nbytes} bytes, more than are in the file"
                 )
         return ArrayInfo(tuple(shape), dtype.name)
 
     def read(self, path: str, array: Any) -> np.ndarray:
-        """The values of an array that `info` was asked for."""
+        """Returns the values of an array; `info` must have checked it before."""
         with _h5py_errors(path):
             found = np.asarray(self._h5py.Dataset(array)[()])
         dtype = _dtype(path, found.dtype)
@@ -130,10 +135,10 @@ class Hdf5:
         return np.array(found, dtype, order="C")
 
     def strings(self, group: Any, name: str) -> list[str] | None:
-        """An attribute of a group that is a string or a list of them; None if it has no such attribute.
+        """Returns an attribute of a group, a string or a list of strings, as a list; None if it is missing.
 
         Raises:
-            CheckpointError: if it is something else.
+            CheckpointError: if the attribute is of another type, or larger than the file.
         """
         with _h5py_errors(name):
             if not self._h5py.h5a.exists(group, name.encode()):
@@ -142,18 +147,20 @@ class Hdf5:
             shape, dtype = attribute.shape, attribute.dtype
             count = 0 if shape is None else math.prod(shape)
             if shape is None or count * max(dtype.itemsize, 1) > self._size or count > _MAX_NAMES:
-                raise CheckpointError(f"the attribute {name!r} has more in it than the file")
+                raise CheckpointError(f"damaged: the attribute {name!r} is larger than the file")
             if not count:
                 return []
             if dtype.kind != "S" and self._h5py.check_string_dtype(dtype) is None:
-                raise CheckpointError(f"the attribute {name!r} is of type {dtype}, not a list of names")
+                raise CheckpointError(
+                    f"damaged: the attribute {name!r} is of type {dtype}, expected a list of names"
+                )
             found = np.empty(shape, dtype)
             attribute.read(found)
             return [item.decode() if isinstance(item, bytes) else str(item) for item in found.reshape(-1)]
 
 
 class _MemoryFile(io.RawIOBase):
-    """Bytes as a file to read."""
+    """A read-only file whose content is a range of bytes in memory."""
 
     def __init__(self, data: memoryview) -> None:
         self._data, self._position = data, 0
@@ -177,10 +184,11 @@ class _MemoryFile(io.RawIOBase):
 
 
 def _check_string_heaps(data: memoryview) -> None:
-    """Looks for what would make the HDF5 library loop for ever.
+    """Checks the heaps of strings, because the HDF5 library loops forever over some damaged ones.
 
-    Strings of any length lie in heaps: a head, then objects, each with its number, references and size. One
-    of number 0 is free space up to the end, its own head counted in; with a smaller size no object follows.
+    Strings of variable length are stored in heaps: a header, then objects, each with its number, references
+    and size. An object of number 0 is the free space up to the end of the heap, and its size includes its own
+    header. With a smaller size, the library never reaches the end.
 
     Raises:
         CheckpointError: If there is such a heap.
@@ -190,13 +198,13 @@ def _check_string_heaps(data: memoryview) -> None:
         while at + _OBJECT.size <= stop:
             number, _, size = _OBJECT.unpack_from(data, at)
             if number == 0 and size < _OBJECT.size:
-                raise CheckpointError("damaged or hostile HDF5 file: a heap of strings has no end")
+                raise CheckpointError("damaged or malicious HDF5 file: a heap of strings has no end")
             at += size if number == 0 else _OBJECT.size + -(-size // 8) * 8
 
 
 @contextlib.contextmanager
 def _h5py_errors(name: str = "") -> Iterator[None]:
-    """Makes a `CheckpointError` of what h5py raises inside."""
+    """Turns each error that h5py raises inside into a `CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -207,12 +215,15 @@ def _h5py_errors(name: str = "") -> Iterator[None]:
 
 
 def _dtype(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type of an array in memory; Keras writes bfloat16 as two opaque bytes."""
+    """Returns the dtype of an array in memory. Keras writes bfloat16 as two opaque bytes."""
     if dtype.kind in "fiub" and dtype.itemsize <= 8:
         return dtype.newbyteorder("=")
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None:
         return np.dtype(ml_dtypes.bfloat16)
-    raise CheckpointError(f"the array {path[:200]!r} is of type {dtype}, which is no plain number")
+    raise CheckpointError(
+        f"the array {path[:200]!r} has the unsupported type {dtype}; "
+        "supported are integers, floats and booleans of up to 8 bytes, and bfloat16"
+    )
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

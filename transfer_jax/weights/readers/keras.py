@@ -1,9 +1,9 @@
-"""Keras weights: `.h5`, `.weights.h5` and `.keras`, read without Keras and without executing anything.
+"""A reader of Keras weights (`.h5`, `.weights.h5` and `.keras`) that needs no Keras and executes nothing.
 
-Whatever the container, a key is `layer/variable`, as in `block1_conv1/kernel`; a layer inside another stands
-behind it, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras 3. The
-number of a layer without a name of its own counts all that were made before in the process; here it counts
-those of the file.
+The keys are the same for all three formats: `layer/variable`, as in `block1_conv1/kernel`. A nested layer
+follows its outer layer, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras
+3. Keras numbers layers without a name in the order in which a process creates them; this reader numbers them
+from 0 within each file.
 """
 
 import functools
@@ -21,7 +21,7 @@ from transfer_jax.weights.readers.lazy_weights import LazyWeights
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _MEMBERS = tuple(name.encode() for name in ("metadata.json", _CONFIG, _WEIGHTS))
-_NAME_AT = 30  # where a zip file has the name of its first member
+_NAME_AT = 30  # the offset of the first member's name in a zip file, in bytes
 _MAX_DEPTH = 32
 
 _NUMBERED = re.compile(r"_\d+$")
@@ -42,13 +42,13 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
 """The variables of layers in the order that Keras 3 numbers them."""
 _AUTOMATIC = re.compile(rf"^(?P<own>{'|'.join(_VARIABLES)})(_(?P<number>[1-9]\d{{0,8}}))?/")
 _UNNAMED = re.compile(r"(layer_scale/)[Vv]ariable(_\d+)?$")
-"""ConvNeXt's scale, the one variable that Keras gives no name."""
+"""The scale of ConvNeXt, the only variable to which Keras gives no name."""
 _KERAS1_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
-"""Variables as Keras 1 calls them; files published in its time have them still."""
+"""Names of variables in Keras 1, which files published at that time still use."""
 
 
 def is_keras(head: bytes, size: int) -> bool:
-    """Whether a file that begins with `head` is HDF5, or a zip file whose first member is one of Keras's."""
+    """Returns whether a file that begins with `head` is HDF5, or a zip file with a first member of Keras."""
     del size
     return head.startswith(hdf5.MAGIC) or (
         head.startswith(zip_members.MAGIC) and head[_NAME_AT:].startswith(_MEMBERS)
@@ -56,16 +56,16 @@ def is_keras(head: bytes, size: int) -> bool:
 
 
 def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads the names of a model's arrays; an array is read when it is asked for.
+    """Reads the names of a model's arrays. Each array is read on access.
 
     Args:
         path: the file.
-        entry: the layer whose arrays to take, such as the network `vgg16` inside of a classifier; None takes
-            all.
+        entry: the layer whose arrays to take, such as the network `vgg16` inside a classifier. None takes the
+            arrays of all layers.
 
     Raises:
-        ImportError: if h5py is not installed; says how to get it.
-        CheckpointError: if the file is damaged or truncated, or its arrays are not simply in it.
+        ImportError: if h5py is not installed; the message has the command that installs it.
+        CheckpointError: if the file is damaged or truncated, or contains links or compressed arrays.
     """
     with error_prefix(path), path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -74,7 +74,7 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
             members = zip_members.read_members(file)
             for name in (_WEIGHTS, _CONFIG):
                 if name not in members:
-                    raise CheckpointError(f"a zip file without the member {name!r} of a Keras model")
+                    raise CheckpointError(f"not a Keras model: the zip file has no member {name!r}")
             start, stop = zip_members.locate(data, members[_CONFIG])
             config = read_layers(data[start:stop])
             start, stop = zip_members.locate(data, members[_WEIGHTS])
@@ -83,11 +83,13 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
         arrays: dict[str, Any] = {}
         for key, array in _arrays(hdf, config):
             if key in arrays:
-                raise CheckpointError(f"two arrays have the name {key[:200]!r}")
+                raise CheckpointError(f"damaged: two arrays have the name {key[:200]!r}")
             arrays[key] = array
         arrays = _renumbered(arrays if entry is None else _entry_arrays(arrays, entry))
         if not arrays:
-            raise CheckpointError("the file holds no weights of a Keras model")
+            raise CheckpointError(
+                "the file holds no weights of a Keras model; save it with model.save or model.save_weights"
+            )
         infos = {key: hdf.info(key, array) for key, array in arrays.items()}
     loaders = {key: functools.partial(_read, path, hdf, key, array) for key, array in arrays.items()}
     return LazyWeights(path, loaders, infos)
@@ -99,17 +101,17 @@ def _read(path: Path, hdf: Hdf5, key: str, array: Any) -> Any:
 
 
 def _entry_arrays(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
-    """The arrays of one layer, by what follows its name."""
+    """Returns the arrays of one layer, by their keys inside the layer."""
     found = {key.removeprefix(f"{entry}/"): a for key, a in arrays.items() if key.startswith(f"{entry}/")}
     if not found:
         nested = dict.fromkeys(key.split("/")[0] for key in arrays if key.count("/") > 1)
-        known = f"those with layers inside are {', '.join(nested)}" if nested else "none has layers inside"
+        known = f"layers with nested layers: {', '.join(nested)}" if nested else "no layer has nested layers"
         raise CheckpointError(f"the model has no layer {entry!r}; {known}")
     return found
 
 
 def _renumbered(arrays: dict[str, Any]) -> dict[str, Any]:
-    """The arrays with layers without a name of their own, as `conv2d_97`, numbered from 0 for each class."""
+    """Returns the arrays with automatic layer names, such as `conv2d_97`, numbered from 0 for each class."""
     numbers: dict[str, set[int]] = {}
     for key in arrays:
         if found := _AUTOMATIC.match(key):
@@ -133,24 +135,26 @@ def _arrays(hdf: Hdf5, config: Layers) -> Iterator[tuple[str, Any]]:
 
 
 def _legacy_arrays(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any]]:
-    """The arrays as `.h5` has them: by the names of layers, and of the variables in each."""
+    """Yields the arrays of an `.h5` file, which lists its layers, and the variables of each, by name."""
     for layer in layers:
         inside = hdf.find(group, layer)
         names = _read_names(hdf, inside, "weight_names") if hdf.is_group(inside) else None
         if names is None:
-            raise CheckpointError(f"the file has nothing of its layer {layer[:200]!r}")
+            raise CheckpointError(
+                f"damaged: the file lists the layer {layer[:200]!r} but does not contain it"
+            )
         separable = any("pointwise_kernel" in name for name in names)
         for name in names:
             array = hdf.find(inside, name)
             if array is None or hdf.is_group(array):
-                raise CheckpointError(f"the layer {layer[:200]!r} has no array {name[:200]!r}")
+                raise CheckpointError(f"damaged: the layer {layer[:200]!r} has no array {name[:200]!r}")
             inner = _variable_name(layer, name)
             key = _UNNAMED.sub(r"\1gamma", f"{layer.replace('/', '_')}/{inner}")
             yield key if separable else re.sub(r"/depthwise_kernel$", "/kernel", key), array
 
 
 def _variable_name(layer: str, name: str) -> str:
-    """A variable's name in its layer: without the scopes and the layer in front, and the `:0` behind."""
+    """Returns a variable's name without the scopes and the layer in front of it and the `:0` at its end."""
     name = name.removesuffix(":0")
     scoped = re.search(rf"(?:^|/){re.escape(layer)}(?:_\d+)?/(.+)$", name)
     if scoped:
@@ -162,7 +166,7 @@ def _variable_name(layer: str, name: str) -> str:
 
 
 def _read_names(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
-    """An attribute's names; where they are many, they are in `name0`, `name1` …."""
+    """Returns the names in an attribute, which Keras splits into `name0`, `name1`, … if there are many."""
     found = hdf.strings(group, name)
     if found is not None:
         return found
@@ -176,18 +180,19 @@ def _read_names(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
 def _keras3_arrays(
     hdf: Hdf5, group: Any, config: Layers, own: str = "", prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Any]]:
-    """The arrays as Keras 3 has them: by the class and number of each layer, mostly with its name variables_group.
+    """Yields the arrays of a Keras 3 file, which stores each layer under its class and number.
 
     Args:
         hdf: the file.
-        group: of a layer, or of the model.
-        config: what the model's description says of the layers inside.
-        own: the layer's class and number, or the attribute that it is of another layer; "" for the model.
-        prefix: the layer's key.
-        depth: how many layers it is inside of.
+        group: the group of a layer, or of the model.
+        config: the nested layers, from the model's description.
+        own: the layer's class and number, or the name of the attribute that holds it in another layer; "" for
+            the model.
+        prefix: the prefix of the layer's keys.
+        depth: the number of layers around it.
     """
     if depth > _MAX_DEPTH:
-        raise CheckpointError(f"layers inside of layers without end, at {prefix[:200]!r}")
+        raise CheckpointError(f"layers are nested more than {_MAX_DEPTH} deep, at {prefix[:200]!r}")
     members = {name: found for name, found in hdf.children(group) if hdf.is_group(found)}
     if own == "" and any(name in members for name in _LISTS):
         members = {name: found for name, found in members.items() if name in _LISTS}
@@ -207,8 +212,8 @@ def _keras3_arrays(
 
 
 def _variables(own: str, count: int) -> Sequence[str]:
-    """The names of a layer's variables, from its class and number; those of unknown classes are numbers."""
+    """Returns the names of a layer's variables, from its class; those of unknown classes are numbers."""
     known = _VARIABLES.get(_NUMBERED.sub("", own), ())
-    if known == _NORM and count == 3:  # without a scale, as in Inception
+    if known == _NORM and count == 3:  # no scale, as in Inception
         known = known[1:]
     return known[:count] if count <= len(known) else [str(number) for number in range(count)]

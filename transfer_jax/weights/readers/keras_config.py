@@ -1,4 +1,4 @@
-"""The names of a Keras model's layers, from the description that is saved with it; nothing of it is built."""
+"""The names of a Keras model's layers, read from its `config.json` without building the model."""
 
 import json
 import re
@@ -12,28 +12,30 @@ _MAX_BYTES = 100_000_000
 
 
 class Layer(NamedTuple):
-    """A layer's name, and the layers inside of it."""
+    """A layer's name, and its nested layers."""
 
     name: str
     inside: "Layers"
 
 
 Layers = Mapping[str, Layer]
-"""The layers of a model by class and number, as in `conv2d_1`: what the file of its weights knows them by."""
+"""The layers of a model by class and number, such as `conv2d_1`, as in the file of its weights."""
 
 
 def read_layers(raw: bytes) -> Layers:
-    """The layers that a `config.json` describes.
+    """Returns the layers that a `config.json` describes.
 
     Raises:
-        CheckpointError: if it is no description of a model.
+        CheckpointError: if the content is too large or is not valid JSON.
     """
     if len(raw) > _MAX_BYTES:
-        raise CheckpointError(f"the description of the model has {len(raw)} bytes")
+        raise CheckpointError(
+            f"config.json has {len(raw)} bytes, more than the {_MAX_BYTES} allowed for a model's description"
+        )
     try:
         return _layers(json.loads(raw))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the description of the model is damaged: {error}") from error
+        raise CheckpointError(f"damaged: config.json is invalid: {error}") from error
 
 
 def _layers(model: Any) -> Layers:
@@ -57,6 +59,6 @@ def _list(value: Any) -> list[Any]:
 
 
 def _snake_case(name: str) -> str:
-    """A class's name as Keras writes it into files: `DepthwiseConv2D` is `depthwise_conv2d`."""
+    """Returns a class's name as Keras writes it into files: `depthwise_conv2d` for `DepthwiseConv2D`."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

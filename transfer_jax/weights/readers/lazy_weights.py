@@ -1,4 +1,4 @@
-"""A mapping of names to arrays that reads an array when it is asked for."""
+"""A mapping of names to arrays that reads each array on access."""
 
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
@@ -8,18 +8,22 @@ import numpy as np
 
 
 class ArrayInfo(NamedTuple):
-    """What an array is, without its values."""
+    """The shape and the name of the dtype of an array, without its values."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class LazyWeights(Mapping[str, np.ndarray]):
-    """Read-only weights of one file; the order is the file's.
+    """The read-only weights of one file, in the order of the file.
 
-    Every access reads again, so that a file larger than memory can be walked tensor by tensor: keep the
-    array where it is needed twice. Arrays are C-contiguous, in native byte order and not writeable; where
-    the file allows it they are views of the mapped file, which must not be truncated while they live.
+    Every access reads the array again, so a file larger than memory can be read array by array. Keep an array
+    that is needed twice. Arrays are C-contiguous, in native byte order and not writeable. If the file allows
+    it, they are views of the mapped file, which must not be truncated while they are in use.
+
+    Attributes:
+        path: The path of the file, for messages.
+        infos: The shape and dtype of each array by name.
     """
 
     def __init__(
@@ -28,7 +32,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
         loaders: Mapping[str, Callable[[], np.ndarray]],
         infos: Mapping[str, ArrayInfo],
     ) -> None:
-        """Takes the file's path, for messages, and for each name what reads that array and what it is."""
+        """Stores the file's path and, for each name, a function that reads the array, and its info."""
         self.path = path
         self._loaders = dict(loaders)
         self.infos = dict(infos)
@@ -39,7 +43,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
         return array
 
     def __contains__(self, name: object) -> bool:
-        return name in self._loaders  # the inherited one would read the array
+        return name in self._loaders  # the inherited method would read the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._loaders)

@@ -1,4 +1,4 @@
-"""Arrays that are views of a mapped file."""
+"""Memory-mapped files, and arrays that are views of them."""
 
 import mmap
 from pathlib import Path
@@ -10,7 +10,7 @@ from transfer_jax.weights.readers.errors import CheckpointError
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The file's bytes, read when they are looked at.
+    """Returns a read-only memory map of a file.
 
     Raises:
         CheckpointError: if the file is empty.
@@ -19,13 +19,13 @@ def map_file(path: Path) -> mmap.mmap:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
-            raise CheckpointError("the file is empty") from None
+            raise CheckpointError("the file is empty; download or save it again") from None
 
 
 def release(data: mmap.mmap) -> None:
-    """Lets go of the pages that were looked at; views stay valid, and read them again when they are used.
+    """Releases the pages of the map that are in memory. Views stay valid and read them again when used.
 
-    Called ahead of each array, it keeps a walk through a file from holding all of it in memory.
+    Called before each array is read, it keeps memory use below the size of the file.
     """
     if hasattr(data, "madvise"):
         data.madvise(mmap.MADV_DONTNEED)
@@ -41,16 +41,16 @@ def view(
     order: Literal["C", "F"] = "C",
     swap: bool = False,
 ) -> np.ndarray:
-    """An array that begins at `offset`: a view where it is contiguous and aligned in the file, else a copy.
+    """Returns the array that begins at byte `offset`: a view if it is contiguous and aligned, else a copy.
 
     Args:
         data: the bytes.
-        offset: where the first value is.
-        shape: of the array.
-        dtype: of its values, in this machine's byte order.
-        strides: in bytes; None for a contiguous array.
-        order: of a contiguous array.
-        swap: whether the bytes of each value are the other way round.
+        offset: the position of the first value, in bytes.
+        shape: the shape of the array.
+        dtype: the dtype of the values, in native byte order.
+        strides: the strides in bytes; None for a contiguous array.
+        order: the memory order of a contiguous array.
+        swap: whether to reverse the bytes of each value, because the file has the other byte order.
     """
     if 0 in shape:
         return np.empty(shape, dtype)
@@ -58,7 +58,7 @@ def view(
     kind = np.dtype(np.uint8) if boolean else dtype
     array: np.ndarray = np.ndarray(shape, kind, buffer=data, offset=offset, strides=strides, order=order)
     if boolean:
-        return np.ascontiguousarray(array != 0).reshape(shape)  # other bytes than 0 and 1 are no numpy bool
+        return np.ascontiguousarray(array != 0).reshape(shape)  # NumPy's bools are 0 or 1 only
     if swap:
         array = array.byteswap()
     if array.flags.c_contiguous and array.flags.aligned:

@@ -1,8 +1,8 @@
-"""NumPy's `.npz` files, as Google's vision_transformer and big_vision publish them: a zip of arrays.
+"""A reader of NumPy's `.npz` files, the format of Google's vision_transformer and big_vision.
 
-Nothing is unpickled: an array of objects is refused. An array that is stored as it is, as `numpy.savez` does,
-becomes a view of the mapped file; one of `numpy.savez_compressed` is decompressed when it is asked for, to no
-more than its header says.
+Nothing is unpickled: arrays of objects are refused. An uncompressed array (`numpy.savez`) becomes a view of
+the mapped file. A compressed array (`numpy.savez_compressed`) is decompressed on access, to at most the size
+in its header.
 """
 
 import functools
@@ -23,12 +23,12 @@ from transfer_jax.weights.readers.flax_tree import parameter_keys, split_scanned
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file, release, view
 
-_NAME_AT = 30  # where a zip file has the name of its first member
+_NAME_AT = 30  # the offset of the first member's name in a zip file, in bytes
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4096
 _MAX_DIMENSIONS = 32
 _MAX_RATIO, _SMALL = 20, 1 << 20
-"""How many times the size of the file its arrays may have together, and how many bytes they always may."""
+"""The arrays together may have `_MAX_RATIO` times the file's size plus `_SMALL` bytes."""
 
 _HEADER = re.compile(
     r"\{'descr': '(?P<order>[<>|=]?)(?P<dtype>[a-zA-Z]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
@@ -37,16 +37,16 @@ _HEADER = re.compile(
 _DTYPES: dict[str, np.dtype[Any]] = {
     **{code: np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},
     **{code: np.dtype(code) for code in ("c8", "c16", "b1")},
-    "V2": np.dtype(ml_dtypes.bfloat16),  # NumPy has no name for it, and saves its bytes
+    "V2": np.dtype(ml_dtypes.bfloat16),  # NumPy has no name for bfloat16 and saves raw bytes
 }
 
 
 class _Member(NamedTuple):
-    start: int  # of its bytes in the file, and where they end
+    start: int  # the range of its bytes in the file: start to stop
     stop: int
     compressed: bool
     checksum: int  # CRC-32 of the header and the values
-    header: int  # bytes ahead of the values
+    header: int  # the number of bytes before the values
     dtype: np.dtype[Any]
     swap: bool
     fortran: bool
@@ -58,35 +58,40 @@ class _Member(NamedTuple):
 
 
 def is_npz(head: bytes, size: int) -> bool:
-    """Whether a file that begins with `head` is a zip file whose first member is an array of NumPy's."""
+    """Returns whether a file that begins with `head` is a zip file whose first member is a `.npy` file."""
     del size
     length = int.from_bytes(head[26:28], "little")
     return head.startswith(zip_members.MAGIC) and head[_NAME_AT : _NAME_AT + length].endswith(b".npy")
 
 
 def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads the headers of all arrays; an array is read when it is asked for.
+    """Reads the headers of all arrays. Each array is read on access.
 
     Args:
         path: the file.
-        entry: the beginning of the keys to take, such as "params/img"; None takes those of the parameters, if
-            an optimizer's state is there too.
+        entry: the prefix of the keys to take, such as "params/img". None takes the parameters only, if the
+            file also holds the state of an optimizer.
 
     Raises:
-        CheckpointError: if the file is damaged or truncated, would grow without measure, or an array is none
-            of numbers.
+        CheckpointError: if the file is damaged or truncated, if its arrays are far larger than the file, or
+        if
+            an array does not hold numbers.
     """
     with error_prefix(path), path.open("rb") as file:
         data = map_file(path)
         members = {}
         for name, info in zip_members.read_members(file).items():
             if not name.endswith(".npy"):
-                raise CheckpointError(f"the zip member {name[:200]!r} is no array of NumPy's")
+                raise CheckpointError(
+                    f"not an .npz file: the name of the zip member {name[:200]!r} does not end in .npy"
+                )
             key = name.removesuffix(".npy")
             members[key] = _member(data, key, info)
         total = sum(member.nbytes for member in members.values())
         if total > _MAX_RATIO * len(data) + _SMALL:
-            raise CheckpointError(f"its arrays take {total} bytes, too many for a file of {len(data)}")
+            raise CheckpointError(
+                f"refused: the arrays take {total} bytes, too many for a file of {len(data)} bytes"
+            )
         chosen = {key: members[full] for key, full in parameter_keys(members, entry).items()}
         if not chosen:
             raise CheckpointError("the file holds no arrays")
@@ -104,20 +109,28 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
         else data[start : min(stop, start + _MAX_HEADER)]
     )
     if begin[:6] != _MAGIC or len(begin) < 12 or begin[6] not in (1, 2, 3):
-        raise CheckpointError(f"array {name[:200]!r} does not begin as one of NumPy's")
+        raise CheckpointError(f"damaged: array {name[:200]!r} does not begin with the header of a .npy file")
     size_at, size_end = 8, 10 if begin[6] == 1 else 12
     header = size_end + int.from_bytes(begin[size_at:size_end], "little")
     if header > len(begin):
-        raise CheckpointError(f"the header of array {name[:200]!r} has {header} bytes, too many or cut off")
+        raise CheckpointError(
+            f"damaged: the header of array {name[:200]!r} has {header} bytes, too many or truncated"
+        )
     found = _HEADER.fullmatch(begin[size_end:header].decode("latin-1"))
     if found is None:
-        raise CheckpointError(f"the header of array {name[:200]!r} describes no plain array of numbers")
+        raise CheckpointError(
+            f"the header of array {name[:200]!r} does not describe an array of numbers; "
+            "arrays of objects and of records are not supported"
+        )
     if found["dtype"] not in _DTYPES:
-        raise CheckpointError(f"array {name[:200]!r} has the unsupported dtype {found['dtype']}")
+        raise CheckpointError(
+            f"array {name[:200]!r} has the unsupported dtype {found['dtype']}; "
+            f"supported are {', '.join(_DTYPES)}"
+        )
     shape = tuple(map(int, re.findall(r"\d+", found["shape"])))
     if len(shape) > _MAX_DIMENSIONS:
         raise CheckpointError(
-            f"array {name[:200]!r} has {len(shape)} dimensions, more than {_MAX_DIMENSIONS}"
+            f"array {name[:200]!r} has {len(shape)} dimensions, more than the {_MAX_DIMENSIONS} allowed"
         )
     member = _Member(
         start=start,
@@ -132,8 +145,8 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
     )
     if header + member.nbytes != info.file_size or max(shape, default=0) > info.file_size:
         raise CheckpointError(
-            f"array {name[:200]!r} has {info.file_size - header} bytes, but {shape} of {member.dtype} "
-            f"takes {member.nbytes}"
+            f"damaged: array {name[:200]!r} has {info.file_size - header} bytes, but {shape} of "
+            f"{member.dtype} takes {member.nbytes}"
         )
     return member
 
@@ -158,9 +171,9 @@ def _read(path: Path, data: mmap.mmap, name: str, member: _Member) -> np.ndarray
 
 
 def _decompress(data: mmap.mmap, start: int, stop: int, size: int, name: str) -> bytes:
-    """The first `size` bytes of a compressed member, or as many as there are."""
+    """Returns the first `size` bytes of a compressed member, or fewer if it is shorter."""
     with memoryview(data) as whole, whole[start:stop] as compressed:
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, size)
         except zlib.error as error:
-            raise CheckpointError(f"damaged: array {name[:200]!r} cannot be decompressed: {error}") from None
+            raise CheckpointError(f"damaged: array {name[:200]!r} does not decompress: {error}") from None

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: a folder whose `_METADATA` lists the arrays, which TensorStore reads one at a time."""
+"""A reader of Orbax checkpoints: folders with a file `_METADATA` that lists the arrays."""
 
 import functools
 import math
@@ -18,14 +18,14 @@ _METADATA = "_METADATA"
 _MAX_METADATA = 64_000_000
 _MAX_DIMENSIONS = 32
 _MAX_RATIO, _SMALL = 100, 1 << 20
-"""How many times the size of the folder its arrays may have together, and how many bytes they always may."""
+"""The arrays together may have `_MAX_RATIO` times the folder's size plus `_SMALL` bytes."""
 _ARRAYS = ("jax.Array", "np.ndarray")
 _KINDS = frozenset("biufcV")
 _TIMEOUT_SECONDS = 300
 
 
 def find_orbax(folder: Path) -> Path | None:
-    """The folder of the arrays: itself, or the only one in it, as `default`, `state` or `params`."""
+    """Returns `folder` or its only subfolder with `_METADATA`, such as `default` or `params`; else None."""
     if (folder / _METADATA).is_file():
         return folder
     found = sorted(path.parent for path in folder.glob(f"*/{_METADATA}"))
@@ -33,23 +33,24 @@ def find_orbax(folder: Path) -> Path | None:
 
 
 def read_orbax(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads what arrays there are; an array is read when it is asked for.
+    """Reads the names, shapes and dtypes of the arrays. Each array is read on access, by TensorStore.
 
-    Keys are the names along the tree, joined by `/`. Anything but arrays is left out.
+    Keys are the names along the tree, joined by `/`. Leaves that are not arrays are ignored.
 
     Args:
         path: the folder with `_METADATA`.
-        entry: the beginning of the keys to take, such as "params"; None takes those of the parameters, if an
-            optimizer's state is there too.
+        entry: the prefix of the keys to take, such as "params". None takes the parameters only, if the
+            checkpoint also holds the state of an optimizer.
 
     Raises:
-        CheckpointError: if the checkpoint is damaged, incomplete or would grow without measure.
+        CheckpointError: if the checkpoint is damaged or incomplete, or if its arrays are far larger than the
+            folder.
     """
     with error_prefix(path):
         if not (path / _METADATA).is_file():
-            raise CheckpointError(f"no checkpoint of Orbax: there is no {_METADATA}")
+            raise CheckpointError(f"not an Orbax checkpoint: the folder has no file {_METADATA}")
         if (path / _METADATA).stat().st_size > _MAX_METADATA:
-            raise CheckpointError(f"{_METADATA} has more than {_MAX_METADATA} bytes")
+            raise CheckpointError(f"refused: {_METADATA} has more than {_MAX_METADATA} bytes")
         metadata = parse_json((path / _METADATA).read_bytes())
         names = _names(metadata)
         names = {key: names[full] for key, full in parameter_keys(names, entry).items()}
@@ -63,9 +64,14 @@ def read_orbax(path: Path, entry: str | None = None) -> LazyWeights:
             total += math.prod(store.shape) * store.dtype.numpy_dtype.itemsize
             biggest = max(total, math.prod(chunk) * store.dtype.numpy_dtype.itemsize)
             if biggest > limit or len(store.shape) > _MAX_DIMENSIONS:
-                raise CheckpointError(f"its arrays take {biggest} bytes, too many for a folder of its size")
+                raise CheckpointError(
+                    f"refused: the arrays take {biggest} bytes, too many for a folder of its size"
+                )
             if store.dtype.numpy_dtype.kind not in _KINDS:
-                raise CheckpointError(f"array {key[:200]!r} has the unsupported dtype {store.dtype.name}")
+                raise CheckpointError(
+                    f"array {key[:200]!r} has the unsupported dtype {store.dtype.name}; "
+                    "only numbers are supported"
+                )
             stores[key] = store
     return LazyWeights(
         path,
@@ -75,28 +81,30 @@ def read_orbax(path: Path, entry: str | None = None) -> LazyWeights:
 
 
 def _names(metadata: Any) -> dict[str, str]:
-    """The stores of the arrays by our keys."""
+    """Returns the names of the arrays' stores by the keys joined by `/`."""
     match metadata:
         case {"tree_metadata": dict(tree), **_rest}:
             pass
         case _:
-            raise CheckpointError(f"damaged: {_METADATA} lists no tree")
+            raise CheckpointError(f"damaged: {_METADATA} has no tree_metadata")
     found = {}
     for entry in tree.values():
         match entry:
             case {"key_metadata": [*keys], "value_metadata": {"value_type": str(kind), **_rest}, **_others}:
                 parts = [key.get("key") if isinstance(key, dict) else None for key in keys]
             case _:
-                raise CheckpointError(f"damaged: {_METADATA} describes an array otherwise than Orbax does")
+                raise CheckpointError(f"damaged: {_METADATA} has an invalid description of an array")
         if kind not in _ARRAYS:
             continue
         parts = [str(part) if isinstance(part, int) else part for part in parts]
         if not parts or not all(isinstance(part, str) and _is_name(part) for part in parts):
-            raise CheckpointError(f"damaged: {_METADATA} names an array {ascii(parts)[:200]}")
+            raise CheckpointError(
+                f"damaged: {_METADATA} has an invalid name of an array: {ascii(parts)[:200]}"
+            )
         named = [part for part in parts if isinstance(part, str)]
         key = "/".join(named)
         if key in found:
-            raise CheckpointError(f"{_METADATA} names the array {key[:200]!r} twice")
+            raise CheckpointError(f"damaged: {_METADATA} names the array {key[:200]!r} twice")
         found[key] = ".".join(named)
     if found and all(key.endswith("/value") for key in found):  # variables of Flax NNX
         return {key.removesuffix("/value"): name for key, name in found.items()}
@@ -109,7 +117,7 @@ def _is_name(part: str) -> bool:
 
 @functools.cache
 def _context() -> Any:
-    """One thread that reads and one that unpacks, for all arrays: they are asked for one at a time."""
+    """Returns a context with one thread that reads and one that decompresses: arrays are read one by one."""
     import tensorstore
 
     share_freed_memory()
@@ -132,7 +140,9 @@ def _open(path: Path, metadata: dict[str, Any], name: str, key: str) -> Any:
     try:
         return tensorstore.open(spec, open=True, read=True, context=_context()).result(_TIMEOUT_SECONDS)
     except (ValueError, OSError, TimeoutError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"array {key[:200]!r} cannot be opened: {str(error)[:300]}") from None
+        raise CheckpointError(
+            f"damaged or incomplete: opening array {key[:200]!r} failed: {str(error)[:300]}"
+        ) from None
 
 
 def _read(path: Path, key: str, store: Any) -> np.ndarray:
@@ -140,4 +150,6 @@ def _read(path: Path, key: str, store: Any) -> np.ndarray:
         try:
             return np.asarray(store.read(order="C").result(_TIMEOUT_SECONDS), order="C")
         except (ValueError, OSError, TimeoutError, RuntimeError, MemoryError) as error:
-            raise CheckpointError(f"array {key[:200]!r} cannot be read: {str(error)[:300]}") from None
+            raise CheckpointError(
+                f"damaged or incomplete: reading array {key[:200]!r} failed: {str(error)[:300]}"
+            ) from None

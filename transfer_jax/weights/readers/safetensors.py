@@ -1,4 +1,4 @@
-"""safetensors files: the package of that name checks them; the arrays are views of the mapped file."""
+"""A reader of safetensors files. The package `safetensors` checks them; arrays are views of the file."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file, release, view
 
-_MAX_HEADER = 100_000_000  # the format's own limit
+_MAX_HEADER = 100_000_000  # the limit of the format
 _MAX_DIMENSIONS = 32
 _DTYPES: dict[str, np.dtype[Any]] = {
     **{f"F{bits}": np.dtype(f"float{bits}") for bits in (64, 32, 16)},
@@ -24,39 +24,39 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 _IN_FOLDERS = ("model.safetensors", "weights.safetensors", "model/weights.safetensors")
-"""How transformers calls the file in a folder, and how we do in that of a model and that of a run."""
+"""Names of the file in a folder of transformers, in that of a saved model and in a workdir."""
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes begins, in `head`, with the length of a JSON header and a brace."""
+    """Returns whether a file of `size` bytes that begins with `head` has the length of a header and `{`."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= min(size - 8, _MAX_HEADER)
 
 
 def find_safetensors(folder: Path) -> Path | None:
-    """The file of a saved model in a folder."""
+    """Returns the safetensors file of a saved model in a folder, or None if there is none."""
     return next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
 
 
 def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads the header of a safetensors file; arrays are read when asked for.
+    """Reads the header of a safetensors file. Each array is read on access.
 
     Args:
         path: the file.
-        entry: must be None: the format has a single dictionary.
+        entry: must be None, because the format has a single dictionary.
 
     Raises:
-        CheckpointError: if the file is damaged, names an array twice, or has a dtype that numpy lacks.
+        CheckpointError: if the file is damaged, names an array twice, or has a dtype that NumPy lacks.
     """
     with error_prefix(path):
         if entry is not None:
-            raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
+            raise CheckpointError(f"a safetensors file has no entries; leave out the entry {entry!r}")
         data = map_file(path)
         length = int.from_bytes(data[:8], "little")
         if not 0 < length <= min(len(data) - 8, _MAX_HEADER):
             raise CheckpointError(
                 f"damaged or truncated safetensors file: a header of {length} bytes in a file of {len(data)}"
             )
-        try:  # checks sizes and offsets: they neither overlap nor leave anything over
+        try:  # checks that the arrays' ranges do not overlap and leave no gaps
             file: Any = safe_open(str(path), framework="numpy")
             names = set(file.keys())
         except (SafetensorError, ValueError, OSError) as error:
@@ -64,12 +64,18 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
         header: dict[str, Any] = parse_json(data[8 : 8 + length])
         header.pop("__metadata__", None)
         if set(header) != names:
-            raise CheckpointError("damaged safetensors file: its header can be read in two ways")
+            raise CheckpointError("damaged safetensors file: two parsers read different names in its header")
         for name, described in header.items():
             if described["dtype"] not in _DTYPES:
-                raise CheckpointError(f"tensor {name[:200]!r} has the unsupported dtype {described['dtype']}")
+                raise CheckpointError(
+                    f"tensor {name[:200]!r} has the unsupported dtype {described['dtype']}; "
+                    f"supported are {', '.join(_DTYPES)}"
+                )
             if len(described["shape"]) > _MAX_DIMENSIONS or max(described["shape"], default=0) > len(data):
-                raise CheckpointError(f"tensor {name[:200]!r} has a shape that no array can have")
+                raise CheckpointError(
+                    f"damaged: tensor {name[:200]!r} has more than {_MAX_DIMENSIONS} dimensions, or one that "
+                    "is larger than the file"
+                )
     in_order = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"]))
     dtypes = {name: _DTYPES[described["dtype"]] for name, described in in_order.items()}
     shapes = {name: tuple(described["shape"]) for name, described in in_order.items()}
@@ -82,10 +88,10 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
 
 
 def parse_json(raw: bytes) -> Any:
-    """The value of a JSON text in which no object has a key twice.
+    """Returns the value of a JSON text in which no object has a key twice.
 
     Raises:
-        CheckpointError: if it is none.
+        CheckpointError: if the JSON is invalid or an object has a key twice.
     """
     try:
         return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
@@ -100,12 +106,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise CheckpointError(f"the file names {twice[:200]!r} twice")
+        raise CheckpointError(f"damaged: the file names {twice[:200]!r} twice")
     return found
 
 
 def _reject_constant(constant: str) -> NoReturn:
-    raise CheckpointError(f"damaged: {constant} is no JSON")
+    raise CheckpointError(f"damaged: {constant} is not valid in JSON")
 
 
 def _read(data: mmap.mmap, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:

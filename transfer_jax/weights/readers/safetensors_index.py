@@ -1,4 +1,4 @@
-"""safetensors in several files: an index, `model.safetensors.index.json`, says which array is in which."""
+"""A reader of weights in several safetensors files, listed in an index `model.safetensors.index.json`."""
 
 import functools
 from pathlib import Path
@@ -15,56 +15,66 @@ _NAME = "model.safetensors.index.json"
 
 
 def is_index(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` is a JSON object."""
+    """Returns whether a file of `size` bytes that begins with `head` is a JSON object."""
     return head.lstrip().startswith(b"{") and size <= _MAX_INDEX
 
 
 def find_index(folder: Path) -> Path | None:
-    """The index in a folder: that of transformers, or else the only one."""
+    """Returns the index in a folder: that of transformers, or the only one; None if there is none."""
     found = sorted(folder.glob("*.safetensors.index.json"))
     return folder / _NAME if folder / _NAME in found else found[0] if len(found) == 1 else None
 
 
 def read_index(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads the index and the headers of the files it names; arrays are read when asked for.
+    """Reads the index and the headers of the files it names. Each array is read on access.
 
     Args:
-        path: the index; the files stand beside it.
-        entry: must be None: the format has a single dictionary.
+        path: the index. The files are in the same folder.
+        entry: must be None, because the format has a single dictionary.
 
     Raises:
-        CheckpointError: if the index is damaged, leads out of the folder, or is not that of the files.
+        CheckpointError: if the index is damaged, names a file in another folder, or does not match the files.
     """
     with error_prefix(path):
         if entry is not None:
-            raise CheckpointError(f"a safetensors file has no entries, so {entry!r} cannot be chosen")
+            raise CheckpointError(f"a safetensors file has no entries; leave out the entry {entry!r}")
         if path.stat().st_size > _MAX_INDEX:
-            raise CheckpointError(f"an index of more than {_MAX_INDEX} bytes")
+            raise CheckpointError(f"refused: the index has more than {_MAX_INDEX} bytes")
         index = parse_json(path.read_bytes())
         places = index.get("weight_map") if isinstance(index, dict) else None
         if not (isinstance(places, dict) and places and all(isinstance(p, str) for p in places.values())):
             raise CheckpointError(
-                "no index of safetensors files: its weight_map does not name a file each key"
+                "not an index of safetensors files: weight_map must name a file for each key"
             )
         names = dict.fromkeys(places.values())
         if len(names) > _MAX_SHARDS:
-            raise CheckpointError(f"the index names {len(names)} files, more than {_MAX_SHARDS}")
+            raise CheckpointError(f"the index names {len(names)} files, more than the {_MAX_SHARDS} allowed")
         for name in names:
             if name in ("", ".", "..") or any(sign in name for sign in "/\\:\0") or len(name) > 255:
-                raise CheckpointError(f"the index names the file {name[:200]!r}, which is not one beside it")
+                raise CheckpointError(
+                    f"refused: the index names the file {name[:200]!r}, which is not in the index's folder"
+                )
             if not (path.parent / name).is_file():
-                raise CheckpointError(f"the index names the file {name!r}, which is missing")
+                raise CheckpointError(
+                    f"the index names the file {name!r}, which is missing; download it into the same folder"
+                )
     shards = {name: read_safetensors(path.parent / name) for name in names}
     with error_prefix(path):
         for key, name in places.items():
             if key not in shards[name]:
-                raise CheckpointError(f"the index has {key[:200]!r} in {name!r}, which has it not")
+                raise CheckpointError(
+                    f"damaged: according to the index, {key[:200]!r} is in {name!r}, but that file lacks it"
+                )
         for name, shard in shards.items():
             for key in shard:
                 if key not in places:
-                    raise CheckpointError(f"{name!r} has {key[:200]!r}, which the index does not name")
+                    raise CheckpointError(
+                        f"damaged: {name!r} has {key[:200]!r}, which the index does not name"
+                    )
                 if places[key] != name:
-                    raise CheckpointError(f"{key[:200]!r} is both in {name!r} and in {places[key]!r}")
+                    raise CheckpointError(
+                        f"damaged: {key[:200]!r} is both in {name!r} and in {places[key]!r}"
+                    )
     infos = {key: shards[name].infos[key] for key, name in places.items()}
     return LazyWeights(
         path, {key: functools.partial(_read, shards[name], key) for key, name in places.items()}, infos

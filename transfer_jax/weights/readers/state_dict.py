@@ -1,4 +1,4 @@
-"""Finds the state dict, the one mapping of names to tensors, inside what a training script saved."""
+"""A search for the state dict, the mapping of names to tensors, in a checkpoint of a training script."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,29 +19,31 @@ WRAPPERS = (
     "network",
     "weights",
 )
-"""Keys under which scripts keep the state dict, next to the optimizer's and the like."""
+"""Keys under which scripts save the state dict, next to the optimizer's state and other data."""
 
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+_PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and by torch.compile
 _MAX_DEPTH = 8
 _MAX_LISTED = 8
 
 
 def find_state_dict(tree: object, entry: str | None = None) -> dict[str, TensorRef]:
-    """Returns the tensors of the checkpoint's state dict, a prefix `module.` common to all removed.
+    """Returns the tensors of the checkpoint's state dict, without a prefix such as `module.` common to all.
 
-    The search descends through the only one of `WRAPPERS` that leads to tensors; without one, a single
-    dictionary may hold tensors. Everything else in the checkpoint is ignored.
+    The search descends through keys in `WRAPPERS` while exactly one of them leads to tensors. Below, exactly
+    one dictionary may hold tensors. Everything else in the checkpoint is ignored.
 
     Args:
-        tree: what the checkpoint holds.
+        tree: the content of the checkpoint.
         entry: the dotted path of the dictionary to take instead of searching; "" is the top level.
 
     Raises:
-        CheckpointError: if there is no state dict, there are several, or `entry` is none of them.
+        CheckpointError: if there is no state dict, if there are several, or if `entry` is not one of them.
     """
     if not isinstance(tree, dict):
         kind = "single tensor" if as_tensor(tree) is not None else type(tree).__name__
-        raise CheckpointError(f"the checkpoint holds a {kind}, not a dictionary of named tensors")
+        raise CheckpointError(
+            f"the checkpoint holds a {kind}, not a dictionary of named tensors; save the model's state_dict()"
+        )
     if entry is None:
         found = list(_candidates(*_unwrap(tree)))
         if len(found) > 1:
@@ -51,9 +53,11 @@ def find_state_dict(tree: object, entry: str | None = None) -> dict[str, TensorR
         found = [(name, tensors) for name, tensors in everything if name == entry]
         if everything and not found:
             names = _list_names(name for name, _ in everything)
-            raise CheckpointError(f"the checkpoint has no state dict {entry!r}, only {names}")
+            raise CheckpointError(f"the checkpoint has no state dict {entry!r}; choose from {names}")
     if not found:
-        raise CheckpointError("the checkpoint holds no dictionary of named tensors")
+        raise CheckpointError(
+            "the checkpoint holds no dictionary of named tensors; save the model's state_dict()"
+        )
     return _without_prefixes(found[0][1])
 
 
@@ -64,7 +68,7 @@ def _unwrap(tree: dict[Any, Any]) -> tuple[dict[Any, Any], str]:
         wrapped: dict[int, str] = {}
         for key in WRAPPERS:
             if _holds_tensors(node.get(key)):
-                wrapped.setdefault(id(node[key]), key)  # one dictionary under two keys is no ambiguity
+                wrapped.setdefault(id(node[key]), key)  # one dictionary under two keys counts once
         if len(wrapped) > 1:
             raise CheckpointError(_ambiguous(_join(path, key) for key in wrapped.values()))
         if not wrapped:
@@ -81,7 +85,7 @@ def _holds_tensors(value: object) -> bool:
 def _candidates(tree: dict[Any, Any], path: str) -> Iterator[tuple[str, dict[str, TensorRef]]]:
     """Yields the path and the tensors of each dictionary that directly holds named tensors.
 
-    Dictionaries may be shared or contain themselves in a hostile file: each is looked at once.
+    Dictionaries in a malicious file may be shared or contain themselves, so each is visited once.
     """
     pending = [(path, tree, 0)]
     seen = {id(tree)}
@@ -102,7 +106,7 @@ def _join(path: str, key: object) -> str:
 
 
 def _ambiguous(names: Iterable[str]) -> str:
-    return f"the checkpoint holds several state dicts; name one as the entry: {_list_names(names)}"
+    return f"the checkpoint holds several state dicts; choose one as the entry: {_list_names(names)}"
 
 
 def _list_names(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints (`.pth`, `.pt`, `.bin`), read without PyTorch and without executing anything."""
+"""A reader of PyTorch checkpoints (`.pth`, `.pt`, `.bin`) that needs no PyTorch and executes nothing."""
 
 import functools
 from pathlib import Path
@@ -13,25 +13,25 @@ from transfer_jax.weights.readers.zip_members import MAGIC
 
 
 def is_torch(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` is a zip file or a binary pickle."""
+    """Returns whether a file of `size` bytes that begins with `head` is a zip file or a binary pickle."""
     del size
     pickled = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
     return pickled or head.startswith(MAGIC)
 
 
 def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
-    """Reads the names of a checkpoint's tensors and checks that each lies in the file; maps the arrays.
+    """Reads the names of a checkpoint's tensors and checks that each is inside the file. Maps the arrays.
 
-    Both containers are read, the zip file and the older one. `torch_stubs.ALLOWED` says which globals a
-    checkpoint may name, `state_dict` how the tensors are found among what else was saved.
+    Both containers are supported, the zip file and the older one. `allowed_globals.ALLOWED` lists the globals
+    that a checkpoint may name; `find_state_dict` describes the search for the tensors.
 
     Args:
         path: the file.
-        entry: which dictionary of the checkpoint to take, such as "model_ema", where it holds several.
+        entry: the dictionary to take if the checkpoint holds several, such as "model_ema".
 
     Raises:
-        UnsafeCheckpointError: if the file asks for more than rebuilding tensors.
-        CheckpointError: if the file is damaged, truncated, compressed, or no single state dict is in it.
+        UnsafeCheckpointError: if the file names anything that tensors do not need.
+        CheckpointError: if the file is damaged, truncated or compressed, or has no state dict or several.
     """
     with error_prefix(path), path.open("rb") as file:
         data = map_file(path)
@@ -39,9 +39,9 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
         archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)
         tensors = find_state_dict(archive.tree, entry)
         for name, tensor in tensors.items():
-            if tensor.nbytes > len(data):  # strides of zero can repeat a byte without end
+            if tensor.nbytes > len(data):  # strides of zero can repeat a byte any number of times
                 raise CheckpointError(
-                    f"tensor {name[:200]!r} takes {tensor.nbytes} bytes, more than the file"
+                    f"damaged: tensor {name[:200]!r} takes {tensor.nbytes} bytes, more than the file"
                 )
     return LazyWeights(
         path,

@@ -1,4 +1,4 @@
-"""The container of PyTorch before 1.6: five pickles in a row, then the storages."""
+"""A reader of the container of PyTorch before 1.6: five consecutive pickles, then the storages."""
 
 import mmap
 import struct
@@ -15,21 +15,21 @@ def read_archive(data: mmap.mmap) -> Archive:
     """Reads the object and locates the storages of the mapped file `data`.
 
     The pickles are a magic number, a protocol version, facts about the machine, the object and the list of
-    its storages' keys; each storage follows as an int64 count of elements and the elements, little-endian
-    whatever machine wrote them.
+    its storages' keys. Each storage follows as an int64 count of elements and the elements, always in
+    little-endian byte order.
 
     Raises:
-        CheckpointError: if it is another kind of pickle, damaged or truncated.
-        UnsafeCheckpointError: if a pickle asks for more than tensors.
+        CheckpointError: if the file is another kind of pickle, damaged or truncated.
+        UnsafeCheckpointError: if a pickle names anything that tensors do not need.
     """
     table = StorageTable()
     reader = PickleReader(data)
     if reader.load() != MAGIC:
-        raise CheckpointError("a pickle, but not of a PyTorch checkpoint: its magic number is missing")
+        raise CheckpointError("a pickle, but not of a PyTorch checkpoint: the magic number is missing")
     version = reader.load()
     if version != PROTOCOL:
-        raise CheckpointError(f"not PyTorch's protocol version {PROTOCOL}")
-    reader.load()  # byte order and type sizes of the machine, which say nothing about the file
+        raise CheckpointError(f"unsupported checkpoint: PyTorch's protocol version {PROTOCOL} is expected")
+    reader.load()  # byte order and type sizes of the machine, which do not affect the file
     reader.persistent = table
     tree = reader.load()
     reader.persistent = None
@@ -37,7 +37,7 @@ def read_archive(data: mmap.mmap) -> Archive:
     if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         raise CheckpointError("damaged: the list of storages is not a list of strings")
     if len(set(keys)) != len(keys) or set(keys) != set(table.roots):
-        raise CheckpointError("damaged: the list of storages is not that of the pickle")
+        raise CheckpointError("damaged: the list of storages does not match the pickle")
     position = reader.pos
     offsets = {}
     for key in keys:

@@ -1,8 +1,8 @@
-"""Reads the pickles inside PyTorch checkpoints by interpreting their opcodes. It never unpickles.
+"""An interpreter of the pickles inside PyTorch checkpoints, which never unpickles.
 
-The interpreter knows the binary opcodes of protocols 2 to 5 that build tuples, lists, dictionaries and
-literals. A global becomes an inert stand-in from `torch_stubs` or the file is refused, a call runs one of the
-argument-checking functions there, and no attribute of any object is ever read or set by name.
+The interpreter implements the binary opcodes of protocols 2 to 5 that build tuples, lists, dictionaries and
+literals. A global becomes an inert stand-in from `allowed_globals`, or the file is refused. A call runs one
+of the functions there, which check their arguments. No attribute of any object is ever read or set by name.
 """
 
 import mmap
@@ -19,17 +19,17 @@ from transfer_jax.weights.readers.allowed_globals import (
 )
 from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
 
-_MAX_OPCODES = 2_000_000  # a checkpoint has a few dozen for each tensor; bounds time and memory
-_MAX_LINE = 1_000  # of the two names of a global
+_MAX_OPCODES = 2_000_000  # bounds time and memory; a checkpoint has a few dozen for each tensor
+_MAX_LINE = 1_000  # the length of the module's or the object's name of a global, in bytes
 
 
 class PickleReader:
-    """Reads consecutive pickles from `data`, beginning at `pos`.
+    """A reader of consecutive pickles in `data`, from byte `pos`.
 
     Args:
         data: the bytes, or the mapped file.
-        pos: where the first pickle begins; after each `load`, where the next one does.
-        persistent: makes an object of a persistent id, or None where the pickle may have none.
+        pos: the position of the first pickle in bytes; after each `load`, that of the next one.
+        persistent: a function from a persistent id to an object; None if the pickle may contain no such ids.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class PickleReader:
         """Returns the next pickle's object: tuples, lists, dicts, literals and stand-ins.
 
         Raises:
-            UnsafeCheckpointError: if it names or calls anything but the allowed globals.
-            CheckpointError: if it is truncated, malformed, too large or needs an unsupported opcode.
+            UnsafeCheckpointError: if the pickle names or calls anything but the allowed globals.
+            CheckpointError: if the pickle is truncated, malformed, too large or has an unsupported opcode.
         """
         self._stack, self._marks, self._memo = [], [], {}
         operations = self._OPERATIONS
@@ -62,7 +62,7 @@ class PickleReader:
             if opcode == 0x2E:  # STOP
                 if self._marks or len(self._stack) != 1:
                     raise CheckpointError(
-                        f"damaged pickle: it stops with an unfinished object at byte {start}"
+                        f"damaged pickle: it ends with an unfinished object at byte {start}"
                     )
                 return self._pop()
             operation = operations.get(opcode)
@@ -70,7 +70,7 @@ class PickleReader:
                 raise CheckpointError(f"damaged pickle: unsupported opcode {opcode:#04x} at byte {start}")
             operation(self)
 
-    # Input, each read checked against what is there.
+    # Input. Each read is checked against the length of the data.
 
     def _take(self, count: int) -> bytes:
         end = self.pos + count
@@ -95,7 +95,9 @@ class PickleReader:
     def _spend(self, count: int) -> None:
         self._budget -= count
         if self._budget < 0:
-            raise CheckpointError(f"the pickle has more than {_MAX_OPCODES} steps, too many for a checkpoint")
+            raise CheckpointError(
+                f"refused: the pickle has more than {_MAX_OPCODES} steps, too many for a checkpoint"
+            )
 
     # The stack.
 
@@ -117,7 +119,7 @@ class PickleReader:
         self._stack.append(value)
         if type(value) is not kind:
             raise CheckpointError(
-                f"damaged pickle: items for a {type(value).__name__} where a {kind.__name__} is due"
+                f"damaged pickle: items for a {type(value).__name__}, expected a {kind.__name__}"
             )
         return value
 
@@ -136,7 +138,7 @@ class PickleReader:
     def _proto(self) -> None:
         version = self._number("<B")
         if version > 5:
-            raise CheckpointError(f"the pickle has protocol {version}, newer than 5")
+            raise CheckpointError(f"the pickle has protocol {version}; supported are protocols up to 5")
 
     def _tuple(self, count: int) -> None:
         items = [self._pop() for _ in range(count)]
@@ -174,10 +176,10 @@ class PickleReader:
 
     def _get(self, index: int) -> None:
         if index not in self._memo:
-            raise CheckpointError(f"damaged pickle: nothing is remembered as {index} before byte {self.pos}")
+            raise CheckpointError(f"damaged pickle: no object with the memo index {index} before byte {self.pos}")
         self._stack.append(self._memo[index])
 
-    # What would run code in an unpickler.
+    # Opcodes that run code in an unpickler.
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
@@ -198,7 +200,7 @@ class PickleReader:
         state, target = self._pop(), self._pop()
         self._stack.append(target)
         if type(target) is dict and isinstance(state, dict):
-            return  # attributes of an OrderedDict, `_metadata` in practice; dropped
+            return  # attributes of an OrderedDict, in practice `_metadata`, are dropped
         tensor = as_tensor(state[0]) if isinstance(state, tuple) and state else None
         if not isinstance(target, LegacyParameter) or tensor is None:
             raise UnsafeCheckpointError(
@@ -209,7 +211,7 @@ class PickleReader:
     def _persistent(self) -> None:
         identity = self._pop()
         if self.persistent is None:
-            raise CheckpointError("the pickle refers to a storage where none may be")
+            raise CheckpointError("damaged pickle: a reference to a storage outside the checkpoint's object")
         self._stack.append(self.persistent(identity))
 
     def _inst(self) -> None:

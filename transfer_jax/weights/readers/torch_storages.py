@@ -1,4 +1,4 @@
-"""The storages that a checkpoint's pickle refers to, and the tensors read from them."""
+"""The storages that a PyTorch checkpoint refers to, and the tensors read from them."""
 
 import dataclasses
 import mmap
@@ -13,7 +13,13 @@ from transfer_jax.weights.readers.memory_map import release, view
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Archive:
-    """A checkpoint's object, and for each storage key where its bytes begin in the file."""
+    """The object of a checkpoint and the positions of its storages.
+
+    Attributes:
+        tree: The object.
+        offsets: The position of each storage in the file, in bytes, by its key.
+        swap: Whether the storages have the byte order that this machine does not have.
+    """
 
     tree: Any
     offsets: dict[str, int]
@@ -21,7 +27,7 @@ class Archive:
 
 
 class StorageTable:
-    """Turns persistent ids into `Storage`s and remembers the storage that each key stands for."""
+    """A table of the storages in a pickle, which turns persistent ids into `Storage` objects."""
 
     def __init__(self):
         self.roots: dict[str, Storage] = {}
@@ -30,7 +36,7 @@ class StorageTable:
         """Returns the storage of `("storage", type, key, location, numel[, view])`.
 
         Raises:
-            CheckpointError: if the id has another shape or contradicts an earlier one.
+            CheckpointError: if the id has another form or contradicts an earlier one.
         """
         match identity:
             case ("storage", Global(is_storage=True, dtype=np.dtype() as dtype), str(key), str(), size):
@@ -38,29 +44,30 @@ class StorageTable:
             case ("storage", Global(is_storage=True, dtype=np.dtype() as dtype), str(key), str(), size, view):
                 pass
             case _:
-                raise CheckpointError("damaged pickle: a persistent id is not that of a storage")
+                raise CheckpointError("damaged pickle: a persistent id does not describe a storage")
         if not is_count(size):
-            raise CheckpointError(f"storage {key!r} has an impossible size")
+            raise CheckpointError(f"damaged pickle: storage {key!r} has an invalid size")
         root = self.roots.setdefault(key, Storage(key, dtype, 0, size * dtype.itemsize))
         if root.dtype != dtype or root.nbytes != size * dtype.itemsize:
-            raise CheckpointError(f"storage {key!r} is described twice, differently")
+            raise CheckpointError(f"damaged pickle: storage {key!r} has two contradictory descriptions")
         if view is None:
             return root
-        match view:  # PyTorch before 0.4: part of a root storage
+        match view:  # a part of a root storage, as in PyTorch before 0.4
             case (str(), offset, length) if is_count(offset) and is_count(length) and offset + length <= size:
                 return Storage(key, dtype, offset * dtype.itemsize, length * dtype.itemsize)
-        raise CheckpointError(f"a view of storage {key!r} does not lie inside it")
+        raise CheckpointError(f"damaged pickle: a view of storage {key!r} exceeds it")
 
     def check_size(self, key: str, nbytes: int) -> None:
-        """Raises `CheckpointError` unless the file's `nbytes` are what the pickle says of storage `key`."""
+        """Raises `CheckpointError` unless storage `key` has `nbytes` bytes according to the pickle."""
         if self.roots[key].nbytes != nbytes:
             raise CheckpointError(
-                f"storage {key!r} has {nbytes} bytes in the file and {self.roots[key].nbytes} in the pickle"
+                f"damaged: storage {key!r} has {nbytes} bytes in the file "
+                f"and {self.roots[key].nbytes} in the pickle"
             )
 
 
 def read_tensor(data: mmap.mmap, archive: Archive, tensor: TensorRef) -> np.ndarray:
-    """Returns the tensor's array: a view of the file where it is contiguous and aligned, else a copy."""
+    """Returns the tensor's array: a view of the file if it is contiguous and aligned, else a copy."""
     release(data)
     start = archive.offsets[tensor.key] + tensor.start if tensor.nbytes else 0
     return view(data, start, tensor.shape, tensor.dtype, strides=tensor.strides, swap=archive.swap)

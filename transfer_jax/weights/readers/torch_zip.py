@@ -1,4 +1,4 @@
-"""The zip container of PyTorch >= 1.6: `archive/data.pkl` and a member `archive/data/KEY` each storage."""
+"""A reader of PyTorch >= 1.6 zip files: `archive/data.pkl` and a member `archive/data/KEY` per storage."""
 
 import mmap
 import zipfile
@@ -13,18 +13,18 @@ from transfer_jax.weights.readers.zip_members import locate, read_members
 def read_archive(file: BinaryIO, data: mmap.mmap) -> Archive:
     """Reads the object and locates the storages of the mapped zip file `data`.
 
-    Nothing is decompressed: PyTorch stores its members, and a compressed one is refused. Checksums are not
-    compared, as PyTorch can be told not to compute them (`torch.serialization.set_crc32_options`).
+    Nothing is decompressed: PyTorch does not compress members, and a compressed one is refused. Checksums are
+    not compared, because PyTorch may not have computed them (`torch.serialization.set_crc32_options`).
 
     Raises:
-        CheckpointError: if the zip is damaged, compressed, or not laid out as PyTorch does.
-        UnsafeCheckpointError: if its pickle asks for more than tensors.
+        CheckpointError: if the zip file is damaged or compressed, or does not have PyTorch's members.
+        UnsafeCheckpointError: if its pickle names anything that tensors do not need.
     """
     members = read_members(file)
     pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise CheckpointError(
-            f"a zip file with {len(pickles)} members NAME/data.pkl, where PyTorch writes one"
+            f"not a PyTorch checkpoint: the zip file has {len(pickles)} members NAME/data.pkl, expected one"
         )
     prefix = pickles[0].removesuffix("data.pkl")
     start, end = locate(data, members[pickles[0]])
@@ -34,7 +34,7 @@ def read_archive(file: BinaryIO, data: mmap.mmap) -> Archive:
     for key in table.roots:
         member = members.get(f"{prefix}data/{key}")
         if member is None:
-            raise CheckpointError(f"the zip file has no member for storage {key!r}")
+            raise CheckpointError(f"damaged: the zip file has no member for storage {key!r}")
         start, end = locate(data, member)
         table.check_size(key, end - start)
         offsets[key] = start
@@ -42,7 +42,7 @@ def read_archive(file: BinaryIO, data: mmap.mmap) -> Archive:
 
 
 def _is_big_endian(data: mmap.mmap, member: zipfile.ZipInfo | None) -> bool:
-    """Whether the storages are in big-endian byte order; files without the member are older, and little."""
+    """Returns whether the storages are big-endian. Older files, without the member, are little-endian."""
     if member is None:
         return False
     start, end = locate(data, member)

@@ -1,4 +1,4 @@
-"""The members of a zip file that stores them as they are, found without unpacking anything."""
+"""The positions of the members of a zip file, found without decompressing anything."""
 
 import mmap
 import struct
@@ -13,10 +13,10 @@ _ENCRYPTED = 0x1
 
 
 def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    """What the archive's directory says of each member, by name.
+    """Returns the entries of the zip file's directory by the name of the member.
 
     Raises:
-        CheckpointError: if the zip is damaged, or a name is there twice or leads out of a folder.
+        CheckpointError: if the zip file is damaged, or a name is duplicate or not a plain relative path.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -34,43 +34,50 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     for info in infos:
         name = info.orig_filename
         if name in members:
-            raise CheckpointError(f"the zip file has two members {name!r}")
+            raise CheckpointError(f"damaged: the zip file has two members {name!r}")
         if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise CheckpointError(f"the zip file has a member with the path {name!r}")
+            raise CheckpointError(f"refused: the zip file has a member with the path {name!r}")
         members[name] = info
     return members
 
 
 def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, allow_deflate: bool = False) -> tuple[int, int]:
-    """Returns where the bytes of a member begin and end.
+    """Returns the range of bytes of a member: start and stop.
 
     Args:
         data: the mapped file.
-        info: what the directory says of the member.
-        allow_deflate: whether it may be compressed, by DEFLATE; its bytes are then those of the compressed member.
+        info: the member's entry in the directory.
+        allow_deflate: whether the member may be compressed by DEFLATE. The range is then that of the
+            compressed bytes.
 
     Raises:
-        CheckpointError: if it is allow_deflate otherwise, encrypted, not the directory's, or not all in the file.
+        CheckpointError: if the member has an unsupported compression, is encrypted or truncated, or does not
+            match its entry in the directory.
     """
     name = info.orig_filename
     if allow_deflate and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"the zip member {name!r} is compressed, and not by DEFLATE")
+        raise CheckpointError(
+            f"the zip member {name!r} has an unsupported compression; only DEFLATE is supported"
+        )
     deflated = allow_deflate and info.compress_type == zipfile.ZIP_DEFLATED
     if not deflated and (info.compress_type, info.compress_size) != (zipfile.ZIP_STORED, info.file_size):
-        raise CheckpointError(f"the zip member {name!r} is compressed, which neither PyTorch nor Keras does")
+        raise CheckpointError(
+            f"the zip member {name!r} is compressed, which neither PyTorch nor Keras does; "
+            "save the model again"
+        )
     if info.flag_bits & _ENCRYPTED:
-        raise CheckpointError(f"the zip member {name!r} is encrypted")
+        raise CheckpointError(f"the zip member {name!r} is encrypted; decrypt the file first")
     begin = info.header_offset
     if not 0 <= begin <= len(data) - _LOCAL_HEADER.size:
-        raise CheckpointError(f"truncated: the zip member {name!r} lies outside the file")
+        raise CheckpointError(f"truncated: the zip member {name!r} ends outside the file")
     signature, _, _, method, _, _, _, _, _, name_length, extra_length = _LOCAL_HEADER.unpack_from(data, begin)
     name_start = begin + _LOCAL_HEADER.size
     stored = data[name_start : name_start + name_length]
     if signature != MAGIC or method != info.compress_type or stored not in (name.encode(), _cp437(name)):
-        raise CheckpointError(f"the zip member {name!r} does not match its local header")
+        raise CheckpointError(f"damaged: the zip member {name!r} does not match its local header")
     start = name_start + name_length + extra_length
     if start + info.compress_size > len(data):
-        raise CheckpointError(f"truncated: the zip member {name!r} lies outside the file")
+        raise CheckpointError(f"truncated: the zip member {name!r} ends outside the file")
     return start, start + info.compress_size
 
 
