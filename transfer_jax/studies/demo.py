@@ -1,8 +1,9 @@
-"""The three ways of the founding text on the same photographs and the same split."""
+"""The demo: the same photographs, with the same split, fine-tuned in three ways."""
 
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.freezing.schedule import Schedule
@@ -10,12 +11,17 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs import Result, fit
 from transfer_jax.storage import workdir_files
 
-WAYS = {
-    "way one": "elpv_feature_extraction",
-    "way two": "elpv_frozen_base",
-    "five steps": "elpv_five_steps",
-}
-"""What each way is called, and the experiment in `configs/` that is it."""
+WAYS = MappingProxyType(
+    {
+        "feature extraction": "elpv_feature_extraction",
+        "frozen base": "elpv_frozen_base",
+        "five steps": "elpv_five_steps",
+    }
+)
+"""The shipped config of each way, by its name."""
+
+QUICK_PIXELS = 128
+"""Height and width of the images in a quick demo; a third of the work."""
 
 COLUMNS = (
     "phase",
@@ -27,32 +33,31 @@ COLUMNS = (
     "accuracy",
     "balanced",
 )
+"""Columns of `table_rows`."""
 
 
-def demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterator[tuple[str, Result]]:
-    """Runs each way, or reads it where it is done, and yields its name and result.
+def run_demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterator[tuple[str, Result]]:
+    """Trains each way, or reads its results if it is finished, and yields its name and its result.
 
     Args:
-        workdir: Folder of the three runs, which share one folder of features.
-        quick: Trains a few epochs on small images, to see that all works.
+        workdir: Folder of the three runs, which share a folder of cached features.
+        quick: Whether to train a few epochs on small images, to see that everything works.
         seed: Seed of the split and of the training.
-        progress: Where to report to.
+        progress: Receives the progress.
     """
     for name, experiment in WAYS.items():
         config = load_config(experiment)
         config = dataclasses.replace(
-            shorter(config) if quick else config, seed=seed, feature_dir=str(workdir / workdir_files.FEATURES)
+            shorten(config) if quick else config,
+            seed=seed,
+            feature_dir=str(workdir / workdir_files.FEATURES),
         )
-        progress.say(f"[bold]{name}[/bold]: {config.schedule}")
+        progress.say(f"{name}: {config.schedule}")
         yield name, fit(config, workdir / experiment, progress=progress)
 
 
-QUICK_PIXELS = 128
-"""Side of the images in a quick run; a third of the work."""
-
-
-def shorter(config: TrainConfig) -> TrainConfig:
-    """The same experiment with small images, few epochs, one view each, and only the last blocks unfrozen."""
+def shorten(config: TrainConfig) -> TrainConfig:
+    """Returns a config with small images, few epochs, one view of each, and only the last blocks unfrozen."""
     phases = tuple(
         dataclasses.replace(
             phase,
@@ -66,7 +71,12 @@ def shorter(config: TrainConfig) -> TrainConfig:
 
 
 def table_rows(name: str, result: Result) -> list[list[str]]:
-    """A row a phase, in the order of `COLUMNS`."""
+    """Returns a row for each phase of a run, with the columns `COLUMNS`.
+
+    Args:
+        name: Name of the run.
+        result: Its result.
+    """
     return [
         [
             f"{name}: {phase.name}",

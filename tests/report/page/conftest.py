@@ -1,22 +1,24 @@
-"""Folders of a run and of a study as they would be, with figures made up for the tests, and a browser."""
+"""Folders of a run and of a study with made-up values, and a browser."""
 
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.predictions import write_predictions
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 BLOCKS = ("stem", "blocks.1", "blocks.11", "top")
 CLASSES = ("red", "green", "<b>blue</b>")
@@ -69,8 +71,8 @@ def write_json(path: Path, content: Any) -> None:
 def make_run() -> Callable[..., Path]:
     """Writes the workdir of a run.
 
-    `epochs` says how many of the ten epochs are over; `diagnosed`, whether diagnostics were made; other
-    keywords are fields of the config.
+    `epochs` is the number of finished epochs, of ten; `diagnosed` adds diagnostics. Other keywords are fields
+    of the config.
     """
 
     def make(folder: Path, *, seed: int = 0, epochs: int = 10, diagnosed: bool = False, **fields) -> Path:
@@ -98,7 +100,7 @@ def make_run() -> Callable[..., Path]:
                 lines.append({**where, "kind": "depth", "rgn": measured, "snr": noisy, "distance": measured})
                 if epoch == phase.epochs:
                     lines.append({**where, "kind": "evaluation", "epoch": epoch, **scores_of(confusion)})
-                    certify(folder, index, phase)
+                    write_freeze_record(folder, index, phase)
                     phases.append(phase_result(phase, scores_of(confusion)))
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         seconds = {"step": 12.0, "start_up": 3.0, "compile": 4.5, "extract": 2.0, "lost": 0.0, "other": 0.5}
@@ -149,8 +151,8 @@ def phase_result(phase: Phase, scores: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def certify(folder: Path, index: int, phase: Phase) -> None:
-    """Writes the certificate of a phase that is over."""
+def write_freeze_record(folder: Path, index: int, phase: Phase) -> None:
+    """Writes the freeze record of a finished phase."""
     trained = ["head"] if phase.name == "head" else ["blocks.11", "top", "head"]
     frozen = {f"backbone/{block}/kernel": "0" * 64 for block in BLOCKS if block not in trained}
     span = {
@@ -167,7 +169,7 @@ def certify(folder: Path, index: int, phase: Phase) -> None:
 
 
 def finish(folder: Path, confusion: np.ndarray, rng: np.random.Generator) -> None:
-    """Writes what a run leaves at its end."""
+    """Writes the predictions and the misclassified images of a finished run."""
     labels = np.repeat(np.arange(3), confusion.sum(1))
     probabilities = rng.dirichlet((1, 1, 1), len(labels))
     names = [f"{index}.png" for index in range(len(labels))]
@@ -183,7 +185,7 @@ def finish(folder: Path, confusion: np.ndarray, rng: np.random.Generator) -> Non
 
 
 def diagnose(folder: Path) -> None:
-    """Writes what diagnostics would find."""
+    """Writes diagnostics."""
     bins = [
         {
             "low": low / 10,
@@ -220,7 +222,7 @@ def diagnose(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def make_study(make_run: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes the folder of a study of depths and seeds, of which `done` trials are over."""
+    """Writes the folder of a study of depths and seeds with `done` finished trials."""
 
     def make(folder: Path, *, done: int | None = None, seeds: int = 3, runs: bool = False) -> Path:
         rng = np.random.default_rng(1)
@@ -306,7 +308,11 @@ def answer_of(levels: list[tuple[int, str]], rows: list[dict[str, Any]]) -> dict
         "verdict": "no difference shown",
     }
     return {
-        "sentences": ["Asked was X.", "The best depth is 2.", "It is 4 points better than the head alone."],
+        "sentences": [
+            "How deep? The study trains 15 runs.",
+            "The best depth is 2.",
+            "It is 4 points better than the head alone.",
+        ],
         "levels": found,
         "comparisons": [comparison, {**comparison, "a": "stem", "p": None, "verdict": "better"}],
         "trends": [{"metric": "accuracy", "rho": 0.4, "p": 0.1, "verdict": "no trend shown"}],
@@ -315,43 +321,44 @@ def answer_of(levels: list[tuple[int, str]], rows: list[dict[str, Any]]) -> dict
 
 
 def chromium() -> str | None:
-    """The browser of this machine."""
+    """Returns the path of an installed browser."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A browser without a window."""
+def browser() -> "Iterator[Browser]":
+    """A headless browser."""
     path = chromium()
     if path is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     root = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=root)
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=root)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a file, waits until its charts are drawn, and fails if the page says anything on the console.
+def visit(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Opens a file, waits until its charts are drawn, and fails if the page writes to the console.
 
-    It can load nothing but the file itself.
+    The page can load only the file itself.
     """
     contexts = []
 
-    def visit(path: Path, *, width: int = 1280, height: int = 800, **options: Any) -> Page:
+    def visit(path: Path, *, width: int = 1280, height: int = 800, **options: Any) -> "Page":
         context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.extend(_outside(request.url, path)))
+        messages: list[str] = []
+        page.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: messages.extend(_outside(request.url, path)))
         page.goto(path.absolute().as_uri())
         if options.get("java_script_enabled", True):
             page.wait_for_function("document.documentElement.dataset.charts")
-        assert said == []
+        assert messages == []
         return page
 
     yield visit

@@ -31,22 +31,22 @@ def test_names_tell_runs_apart(paths, names):
 def test_only_what_differs_is_listed(make_run, tmp_path):
     runs = [RunFiles.from_workdir(make_run(tmp_path / f"{size}", batch_size=size)) for size in (16, 32)]
     page = comparison_page(runs, tmp_path)
-    (table,) = section(page, "What differs")
+    (table,) = section(page, "Config differences")
     assert [column.name for column in table.columns] == ["run", "batch_size"]
     assert [[*row] for row in table.rows] == [["16", "16"], ["32", "32"]]
-    assert "same images" in section(page, "Scores")[0].paragraphs[1]
+    assert "same validation images" in section(page, "Scores")[0].paragraphs[1]
 
 
 def test_runs_of_other_splits_are_not_compared_silently(make_run, tmp_path):
     runs = [RunFiles.from_workdir(make_run(tmp_path / f"{seed}", seed=seed)) for seed in (0, 1)]
-    said = section(comparison_page(runs, tmp_path), "Scores")[0].paragraphs[1]
-    assert said == "They were not scored on the same images: seed differs between them."
+    text = section(comparison_page(runs, tmp_path), "Scores")[0].paragraphs[1]
+    assert text == "The runs have different validation images, because seed differs."
 
 
 def test_runs_with_equal_configs(make_run, tmp_path):
     runs = [RunFiles.from_workdir(make_run(tmp_path / name)) for name in ("one", "two")]
-    assert section(comparison_page(runs, tmp_path), "What differs") == [
-        Text(["The configs of all runs are the same."])
+    assert section(comparison_page(runs, tmp_path), "Config differences") == [
+        Text(["All runs have the same config."])
     ]
 
 
@@ -59,10 +59,10 @@ def test_scores_lead_to_reports(make_run, tmp_path):
     assert [row[4] for row in table.rows] == [run.scores["accuracy"] for run in runs]
 
 
-def test_runs_that_have_just_begun(make_run, tmp_path):
+def test_new_runs(make_run, tmp_path):
     runs = [RunFiles.from_workdir(make_run(tmp_path / name, epochs=0)) for name in ("one", "two")]
     page = comparison_page(runs, tmp_path)
-    assert [each.title for each in page.sections] == ["Scores", "Schedules", "What differs"]
+    assert [each.title for each in page.sections] == ["Scores", "Schedules", "Config differences"]
 
 
 def test_a_run_given_twice_is_refused(make_run, tmp_path):

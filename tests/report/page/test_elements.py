@@ -3,7 +3,7 @@ import json
 from transfer_jax.report.page.elements import Column, Section, replace_nonfinite
 
 
-def test_what_json_has_no_words_for_becomes_none():
+def test_nan_and_infinity_become_none():
     found = replace_nonfinite(
         {"a": float("inf"), "b": (1.5, float("nan"), {"c": -float("inf")}), "d": "nan", "e": 2}
     )
@@ -16,10 +16,10 @@ def test_what_json_has_no_words_for_becomes_none():
 
 
 def test_a_heading_becomes_an_anchor():
-    assert Section("What stayed frozen", []).anchor == "what-stayed-frozen"
+    assert Section("Frozen parameters", []).anchor == "frozen-parameters"
 
 
-def test_figures_stand_to_the_right():
+def test_numeric_columns():
     assert [Column("x", form).numeric for form in ("text", "code", "percent", "seconds")] == [
         False,
         False,

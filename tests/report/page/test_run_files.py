@@ -19,21 +19,21 @@ def test_a_finished_run(make_run, tmp_path):
     assert planned.epochs == run.executed().epochs
 
 
-def test_a_run_under_way(make_run, tmp_path):
+def test_an_unfinished_run(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path, epochs=8), "mine")
     assert (run.name, run.finished) == ("mine", False)
     assert run.scores["epoch"] == 6
     assert len(run.executed().epochs) == 8
 
 
-def test_a_run_of_before_there_were_plans(make_run, tmp_path):
+def test_a_run_without_a_timeline(make_run, tmp_path):
     workdir = make_run(tmp_path)
     (workdir / "timeline.json").unlink()
     run = RunFiles.from_workdir(workdir)
     assert (run.planned(), run.blocks) == (None, ["blocks.11", "top", "head"])
 
 
-def test_a_run_that_has_just_begun(make_run, tmp_path):
+def test_a_new_run(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path, epochs=0))
     assert (run.finished, run.scores, run.frozen_unchanged) == (False, {}, False)
 

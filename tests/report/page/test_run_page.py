@@ -4,9 +4,9 @@ from transfer_jax.report.page.elements import Chart, Charts, Code, Images, Table
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.run_page import run_page, write_run_report
 
-ALWAYS = ["Asked and answered", "Schedule", "Curves", "Classes", "Mistakes"]
-DIAGNOSED = ["Calibration", "Groups", "By depth", "Where it looks"]
-LAST = ["Time", "What stayed frozen", "To repeat it"]
+ALWAYS = ["Summary", "Schedule", "Curves", "Classes", "Misclassified images"]
+DIAGNOSED = ["Calibration", "Groups", "Statistics by block", "Saliency maps"]
+LAST = ["Time", "Frozen parameters", "Reproduce"]
 
 
 def parts_of(run: RunFiles, title: str) -> list:
@@ -22,9 +22,9 @@ def charts_of(run: RunFiles, title: str) -> dict[str, Chart]:
     ("settings", "sections"),
     [
         ({"diagnosed": True}, [*ALWAYS, *DIAGNOSED, *LAST]),
-        ({}, [*ALWAYS, "By depth", *LAST]),
-        ({"epochs": 8}, [*ALWAYS[:-1], "By depth", *LAST]),
-        ({"epochs": 0}, ["Asked and answered", "Schedule", "Time", "To repeat it"]),
+        ({}, [*ALWAYS, "Statistics by block", *LAST]),
+        ({"epochs": 8}, [*ALWAYS[:-1], "Statistics by block", *LAST]),
+        ({"epochs": 0}, ["Summary", "Schedule", "Time", "Reproduce"]),
     ],
 )
 def test_a_section_is_there_if_its_files_are(make_run, tmp_path, settings, sections):
@@ -40,19 +40,19 @@ def test_names_are_no_markup(make_run, tmp_path):
     assert len(text) < 800_000
 
 
-def test_the_schedule_planned_and_carried_out(make_run, tmp_path):
+def test_the_schedule_planned_and_executed(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path))
     charts = charts_of(run, "Schedule")
-    assert list(charts) == ["Planned", "Carried out"]
+    assert list(charts) == ["Planned", "Executed"]
     cells = charts["Planned"].spec["data"]["values"]
     assert {cell["block"] for cell in cells} == {"head", "top", "blocks.11"}
     assert len(cells) == 10 + 4 + 4
-    assert charts["Carried out"].table.rows[-1][0] == "stem"
-    assert set(charts["Carried out"].table.rows[-1][1:]) == {"frozen"}
-    assert "as planned" in parts_of(run, "Schedule")[1].paragraphs[0]
+    assert charts["Executed"].table.rows[-1][0] == "stem"
+    assert set(charts["Executed"].table.rows[-1][1:]) == {"frozen"}
+    assert "equals the plan" in parts_of(run, "Schedule")[1].paragraphs[0]
 
 
-def test_another_schedule_than_planned_is_said(make_run, tmp_path):
+def test_another_schedule_than_planned_is_reported(make_run, tmp_path):
     workdir = make_run(tmp_path)
     log = workdir / "metrics.jsonl"
     log.write_text(log.read_text().replace('"top": 0.0005', '"top": 0.0'))
@@ -64,11 +64,11 @@ def test_curves_have_all_epochs_and_every_score(make_run, tmp_path):
     assert list(charts) == ["Loss", "Accuracy", "Learning rate"]
     values = charts["Loss"].spec["data"]["values"]
     assert [row["x"] for row in values if row["series"] == "training"] == [*range(1, 11)]
-    assert [row["x"] for row in values if row["series"] == "held out"] == [6, 10]
+    assert [row["x"] for row in values if row["series"] == "validation"] == [6, 10]
 
 
 def test_infinite_statistics_are_left_out(make_run, tmp_path):
-    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "By depth")
+    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Statistics by block")
     values = charts["Gradient signal to noise"].spec["data"]["values"]
     assert {row["block"] for row in values} == {"blocks.11", "top"}
     assert len(charts["Relative gradient norm"].spec["data"]["values"]) == 10 + 4 + 4
@@ -76,44 +76,42 @@ def test_infinite_statistics_are_left_out(make_run, tmp_path):
     assert [row[0] for row in distances] == ["head", "top", "blocks.11", "blocks.1", "stem"]
 
 
-def test_what_could_not_be_diagnosed_is_said(make_run, tmp_path):
-    *_, text = parts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "By depth")
-    assert text.paragraphs == ["Diagnostics have no interpolation: the head is new."]
-    said, _ = parts_of(RunFiles.from_workdir(tmp_path), "Where it looks")
-    assert said.paragraphs[0].endswith("spoke most for the class that was named: Grad-CAM at top.")
+def test_omitted_diagnostics_are_reported(make_run, tmp_path):
+    *_, text = parts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Statistics by block")
+    assert text.paragraphs == ["The diagnostics do not include interpolation: the head is new."]
+    text, _ = parts_of(RunFiles.from_workdir(tmp_path), "Saliency maps")
+    assert text.paragraphs[0].endswith("contribute most to the predicted class (Grad-CAM at top).")
 
 
-def test_mistakes_are_shown(make_run, tmp_path):
-    _, images = parts_of(RunFiles.from_workdir(make_run(tmp_path)), "Mistakes")
+def test_misclassified_images_are_shown(make_run, tmp_path):
+    _, images = parts_of(RunFiles.from_workdir(make_run(tmp_path)), "Misclassified images")
     assert isinstance(images, Images)
     assert len(images.images) == 4
     assert images.images[0].source.startswith("data:image/jpeg;base64,")
-    assert images.images[0].lines[1] == "91.0% sure"
+    assert images.images[0].lines[1] == "with probability 91.0%"
 
 
-def test_how_to_repeat_it(make_run, tmp_path):
+def test_how_to_reproduce_it(make_run, tmp_path):
     workdir = make_run(tmp_path / "toy")
-    codes = [
-        part for part in parts_of(RunFiles.from_workdir(workdir), "To repeat it") if isinstance(part, Code)
-    ]
+    codes = [part for part in parts_of(RunFiles.from_workdir(workdir), "Reproduce") if isinstance(part, Code)]
     assert codes[0].text == "transfer-jax train 'my toys.py' --seed 0"
     assert codes[1].text == f"transfer-jax train {workdir}/config.json --workdir {workdir}-again"
 
 
-def test_images_given_from_python_are_said_to_be(make_run, tmp_path):
+def test_images_given_from_python_need_python_to_reproduce(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "environment.json"
     path.write_text(path.read_text().replace('"images_given": false', '"images_given": true'))
-    _, call, *_ = parts_of(RunFiles.from_workdir(workdir), "To repeat it")
+    _, call, *_ = parts_of(RunFiles.from_workdir(workdir), "Reproduce")
     assert "dataset=images" in call.text
     compile(call.text, "repeat.py", "exec")
 
 
-def test_a_changed_block_is_shouted(make_run, tmp_path):
+def test_a_changed_block_is_reported_in_capitals(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "certificates" / "01-head.json"
     path.write_text(path.read_text().replace("ab" * 32, "cd" * 32, 1))
-    text, table = parts_of(RunFiles.from_workdir(workdir), "What stayed frozen")
+    text, table = parts_of(RunFiles.from_workdir(workdir), "Frozen parameters")
     assert text.paragraphs[0].startswith("NOT all")
     assert isinstance(table, Table)
     assert [row[-1] for row in table.rows] == [False, True]

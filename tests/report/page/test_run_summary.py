@@ -8,24 +8,24 @@ from transfer_jax.report.page.run_summary import never_trained, run_summary
 
 def test_they_say_what_the_files_say(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path))
-    asked, answered, took = run_summary(run)
-    assert asked == (
-        "Asked was how well efficientnet_lite0, from pretrained weights, tells the 3 classes of toy apart "
-        "after training on 150 images: head for 6 epochs, then top(2) for 4 epochs."
+    setup, accuracy, cost = run_summary(run)
+    assert setup == (
+        "efficientnet_lite0 is fine-tuned from pretrained weights on 150 images of toy (3 classes). "
+        "The schedule trains head for 6 epochs, then top(2) for 4 epochs."
     )
     scores = run.scores
     right = sum(scores["confusion"][index][index] for index in range(3))
     low, high = binomtest(right, scores["images"]).proportion_ci(0.95, method="wilson")
     commonest = max(map(sum, scores["confusion"]))
     assert (
-        f"Of {scores['images']} held-out images it names {right} rightly, {scores['accuracy']:.1%}"
-        in answered
+        f"The model classifies {right} of {scores['images']} validation images correctly: "
+        f"{scores['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%})." in accuracy
     )
-    assert f"(95% interval {low:.1%} to {high:.1%})" in answered
-    assert f"would give {commonest / scores['images']:.1%}" in answered
-    assert took == (
-        "It trained at most 1,251 of 2,151 parameters (58.2%), took 22 s, 54.5% of it in steps and never "
-        "changed the 2 blocks from stem to blocks.1, as hashes before and after each phase prove."
+    assert f"would give {commonest / scores['images']:.1%}" in accuracy
+    assert cost == (
+        "The run trained at most 1,251 of 2,151 parameters (58.2%) at a time. "
+        "It took 22 s, of which 54.5% were training steps. "
+        "The 2 blocks from stem to blocks.1 never changed, as hashes before and after each phase show."
     )
 
 
@@ -37,17 +37,19 @@ def test_no_proof_is_claimed_where_hashes_differ(make_run, tmp_path):
 
 
 def test_a_run_under_way_says_so(make_run, tmp_path):
-    _, answered, _ = run_summary(RunFiles.from_workdir(make_run(tmp_path, epochs=8)))
-    assert answered.startswith("So far (after epoch 2 of 4 of phase top): of ")
+    _, accuracy, _ = run_summary(RunFiles.from_workdir(make_run(tmp_path, epochs=8)))
+    assert accuracy.startswith(
+        "The run is not finished: epoch 2 of 4 of phase top is done. So far the model classifies "
+    )
 
 
-def test_a_run_that_has_just_begun_has_no_answer(make_run, tmp_path):
+def test_a_new_run_has_no_accuracy(make_run, tmp_path):
     workdir = make_run(tmp_path, epochs=0)
     (workdir / "goodput.json").unlink()
-    asked, answered, took = run_summary(RunFiles.from_workdir(workdir))
-    assert "tells the classes of toy apart" in asked
-    assert answered == "There is no answer yet: no epoch is over, and no held-out image has been scored."
-    assert took == "Nothing has been trained yet."
+    setup, accuracy, cost = run_summary(RunFiles.from_workdir(workdir))
+    assert setup.startswith("efficientnet_lite0 is fine-tuned from pretrained weights on 150 images of toy. ")
+    assert accuracy == "No validation image has been scored yet: no epoch is finished."
+    assert cost == "Nothing has been trained yet."
 
 
 def test_only_a_prefix_counts_as_never_trained(make_run, tmp_path):

@@ -17,7 +17,7 @@ def test_nothing_cheaper_is_as_good_as_the_front(points, front):
     assert [(row["cost"], row["mean"]) for row in found] == front
 
 
-def test_names_do_not_lie_on_each_other():
+def test_names_do_not_overlap():
     places = [(1, 0.5, "head"), (90, 0.8, "blocks.9"), (95, 0.801, "blocks.8"), (100, 0.802, "blocks.7")]
     rows = [{"cost": c, "mean": m, "low": None, "high": None, "level": level} for c, m, level in places]
     assert [row["level"] for row in front_names(rows, rows, 10.0)] == ["head", "blocks.7"]

@@ -13,7 +13,7 @@ def test_means_have_the_intervals_of_the_answer(make_study, tmp_path):
         assert (row["low"], row["high"]) == (level["accuracy"]["low"], level["accuracy"]["high"])
 
 
-def test_a_study_under_way_has_means_without_intervals(make_study, tmp_path):
+def test_an_unfinished_study_has_means_without_intervals(make_study, tmp_path):
     files = StudyFiles(make_study(tmp_path, done=4))
     assert [(row["level"], row["n"], row["low"]) for row in files.means("accuracy")] == [
         ("head", 3, None),
@@ -22,12 +22,12 @@ def test_a_study_under_way_has_means_without_intervals(make_study, tmp_path):
     assert files.means("nothing") == []
 
 
-def test_the_overfit_gap_is_training_less_held_out(make_study, tmp_path):
+def test_the_overfit_gap_is_training_minus_validation(make_study, tmp_path):
     for row in StudyFiles(make_study(tmp_path)).rows:
         assert row["overfit_gap"] == pytest.approx(row["depth"] / 20)
 
 
-def test_a_study_that_has_just_begun(make_study, tmp_path):
+def test_a_new_study(make_study, tmp_path):
     files = StudyFiles(make_study(tmp_path, done=0))
     assert (files.rows, files.analysis, len(files.labels)) == ([], {}, 5)
 

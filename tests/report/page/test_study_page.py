@@ -7,7 +7,7 @@ from transfer_jax.report.page.elements import Link, Page, Table, Text
 from transfer_jax.report.page.study_files import StudyFiles
 from transfer_jax.report.page.study_page import is_study, study_page, write_study_report
 
-ALL = ["Asked and answered", "By depth", "Accuracy and cost", "Comparisons", "Trials", "To repeat it"]
+ALL = ["Summary", "Results by depth", "Accuracy and cost", "Comparisons", "Trials", "Reproduce"]
 
 
 def lead(page: Page) -> Sequence[str]:
@@ -28,12 +28,12 @@ def tables(page: Page) -> dict[str, Table]:
 def test_it_can_be_written_at_any_time(make_study, tmp_path, done, sections):
     page = study_page(StudyFiles(make_study(tmp_path, done=done)))
     assert [section.title for section in page.sections] == sections
-    assert lead(page)[1].startswith("The best depth is 2." if done is None else "There is no answer yet")
+    assert lead(page)[1].startswith("The best depth is 2." if done is None else "There is no analysis yet")
 
 
-def test_comparisons_say_what_was_found(make_study, tmp_path):
+def test_comparisons_have_verdicts(make_study, tmp_path):
     found = tables(study_page(StudyFiles(make_study(tmp_path))))
-    table = found["Differences, first less second; test: Wilcoxon; metric: accuracy"]
+    table = found["Differences: first minus second; test: Wilcoxon; metric: accuracy"]
     names = [column.name for column in table.columns]
     assert names[:6] == ["first", "second", "difference", "low", "high", "verdict"]
     assert [row[0] for row in table.rows] == ["blocks.1", "stem"]
@@ -45,7 +45,7 @@ def test_trials_lead_to_their_reports(make_study, tmp_path):
     folder = make_study(tmp_path)
     report = folder / "trials" / "01-top-seed0" / "report.html"
     report.write_text("")
-    rows = tables(study_page(StudyFiles(folder)))["All trials that are over"].rows
+    rows = tables(study_page(StudyFiles(folder)))["Finished trials"].rows
     cells = {cell.text if isinstance(cell, Link) else cell: cell for cell, *_ in rows}
     assert len(cells) == 15
     assert cells["01-top-seed0"] == Link("01-top-seed0", "trials/01-top-seed0/report.html")
@@ -58,11 +58,11 @@ def test_other_folders_are_refused(make_run, tmp_path):
         write_study_report(tmp_path)
 
 
-def test_what_failed_and_what_came_since_is_said(make_study, tmp_path):
+def test_failed_and_later_trials_are_reported(make_study, tmp_path):
     folder = make_study(tmp_path)
     answer = json.loads((folder / "answer.json").read_text())
     failed = [{"trial": "04-stem-seed9", "error": "out of memory"}]
     (folder / "answer.json").write_text(json.dumps({**answer, "finished": 12, "failed": failed}))
     page = study_page(StudyFiles(folder))
-    assert lead(page)[-1] == "That was said of 12 trials; there are 15 by now."
-    assert [[*row] for row in tables(page)["Trials that failed"].rows] == [["04-stem-seed9", "out of memory"]]
+    assert lead(page)[-1] == "This summary covers 12 trials; 15 are finished now."
+    assert [[*row] for row in tables(page)["Failed trials"].rows] == [["04-stem-seed9", "out of memory"]]

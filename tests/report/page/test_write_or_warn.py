@@ -7,7 +7,7 @@ def test_a_report_that_cannot_be_written_loses_nothing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         write_or_warn(write_run_report, tmp_path)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"No report of {tmp_path}: FileNotFoundError: ")
+    assert record.getMessage().startswith(f"the report of {tmp_path} is not written: FileNotFoundError: ")
     assert list(tmp_path.iterdir()) == []
 
 

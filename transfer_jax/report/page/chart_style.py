@@ -1,6 +1,6 @@
-"""What all charts share: the theme, colours, shapes and dashes, axes, tooltips, and the table beneath.
+"""The common parts of all charts: theme, colours, shapes, dashes, axes, tooltips and data tables.
 
-Colours are variables of `templates/style.css`, so that one drawing suits a light page, a dark one and paper.
+Colours are variables of `templates/style.css`, so a chart suits light pages, dark pages and print.
 """
 
 import json
@@ -11,13 +11,16 @@ from transfer_jax.report.page.elements import Chart, Column, Format, Table, repl
 
 INK, MUTED, LINE, FROZEN, HEAT = (f"var(--{name})" for name in ("ink", "muted", "line", "frozen", "heat"))
 COLOURS = tuple(f"var(--c{index})" for index in range(1, 9))
-"""Okabe and Ito's, which the colour-blind can tell apart; shapes and dashes say the same."""
+"""The colours of series, after Okabe and Ito, which colour-blind readers can distinguish.
+
+Shapes and dashes also distinguish the series.
+"""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 4], [3, 1])
 HEIGHT = 230
 
 CONFIG: dict[str, Any] = {
-    "aria": False,  # The page says it in words of its own, and has the figures in a table.
+    "aria": False,  # The page has its own label and a table of the data.
     "background": None,
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
@@ -61,16 +64,16 @@ def chart(
     table: Table | None = None,
     wide: bool = False,
 ) -> Chart:
-    """A chart of some rows, with a table of them unless another is given.
+    """Returns a chart of some rows, with a table of its data.
 
     Args:
-        title: What it shows.
-        about: How to read it.
-        rows: The figures.
-        columns: By field of a row, its column in the table.
-        spec: The drawing, without the figures.
-        table: What to show instead of all rows.
-        wide: Whether it takes the width of the page.
+        title: The title.
+        about: An explanation of the chart.
+        rows: The data.
+        columns: The column of the table for each field of a row.
+        spec: The Vega-Lite specification, without the data.
+        table: The table below the chart; a table of all rows by default.
+        wide: Whether the chart takes the whole width of the page.
     """
     table = table or Table(
         title, list(columns.values()), [[row.get(field) for field in columns] for row in rows]
@@ -81,13 +84,13 @@ def chart(
 
 
 def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
-    """The encoding of a figure."""
-    looks = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
-    return {"field": field, "type": "quantitative", "title": title, "axis": looks.get(form, {}), **more}
+    """Returns the Vega-Lite encoding of a numeric field."""
+    formats = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
+    return {"field": field, "type": "quantitative", "title": title, "axis": formats.get(form, {}), **more}
 
 
 def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
-    """What is told of a mark under the pointer."""
+    """Returns the tooltip of a mark, with a line for each column."""
     return [
         {
             "field": field,
@@ -103,7 +106,7 @@ def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
 
 
 def by_series(names: Sequence[str], field: str = "series") -> dict[str, Any]:
-    """Colours, shapes and dashes of series, told by one legend."""
+    """Returns the colours, shapes and dashes of series, with one legend for all."""
     scale = {"domain": list(names)}
     legend = {"title": None} if len(names) > 1 else None
     dashes = [

@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite: curves over epochs, heat maps of blocks, bars, and a confusion matrix."""
+"""Vega-Lite charts: curves over epochs, heat maps of blocks, bars, and the confusion matrix."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from transfer_jax.report.page.chart_style import (
 from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
 
 MAX_COLUMNS = 150
-"""More epochs than that share columns of a heat map."""
+"""The largest number of columns of a heat map; more epochs are averaged."""
 
 _COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
 
@@ -34,40 +34,40 @@ def curves(
     spans: Sequence[Mapping[str, Any]] = (),
     log: bool = False,
 ) -> Chart:
-    """Lines of figures; a click on the legend picks one.
+    """Returns a chart of curves; a click on the legend highlights one.
 
     Args:
-        title: What it shows.
-        about: How to read it.
-        rows: With `series`, `x` and `y`, and what else the table is to have.
-        x: What `x` is.
-        y: What `y` is.
-        names: The series in order.
-        spans: Stretches of the axis with a `name`, `first` and `last`.
-        log: Whether `y` is shown on a logarithmic scale.
+        title: The title.
+        about: An explanation of the chart.
+        rows: The points, with `series`, `x` and `y`.
+        x: The name and format of `x`.
+        y: The name and format of `y`.
+        names: The names of the series, in order.
+        spans: The phases on the x axis, with `name`, `first` and `last`.
+        log: Whether `y` has a logarithmic scale.
     """
     columns = {"series": Column("series"), "x": x, "y": y}
     if len(names) < 2:
         del columns["series"]
     marks = by_series(names)
-    across = _whole([row["x"] for row in rows], spans)
+    across = _x_scale([row["x"] for row in rows], spans)
     up = axis("y", y.name, y.format, scale={"type": "log"} if log else {"zero": False})
     if log:
-        up["axis"] = {"values": powers([row["y"] for row in rows]), "format": "~e"}
+        up["axis"] = {"values": powers_of_ten([row["y"] for row in rows]), "format": "~e"}
     layers: list[dict[str, Any]] = [
         {
             "params": [{"name": "pick", "select": {"type": "point", "fields": ["series"]}, "bind": "legend"}],
             "mark": {"type": "line", "strokeWidth": 2},
             "encoding": {
                 **{name: marks[name] for name in ("color", "strokeDash")},
-                "opacity": _picked("pick"),
+                "opacity": _highlight("pick"),
             },
         },
         {
             "mark": {"type": "point", "filled": True, "size": 30 if len(rows) <= 150 else 12},
             "encoding": {
                 **{name: marks[name] for name in ("color", "shape")},
-                "opacity": _picked("pick"),
+                "opacity": _highlight("pick"),
                 "tooltip": tooltips(columns),
             },
         },
@@ -80,31 +80,31 @@ def curves(
         "layer": layers,
     }
     if spans:
-        spec = {**spec, "layer": [*_spans(spans, across), *layers]}
+        spec = {**spec, "layer": [*_span_marks(spans, across), *layers]}
         for layer in layers:
             layer["encoding"] |= spec["encoding"]
         del spec["encoding"]
     return chart(title, about, rows, columns, spec)
 
 
-def _whole(values: Sequence[float], spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A scale from the lowest to the highest of values and spans."""
+def _x_scale(values: Sequence[float], spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a scale from the lowest to the highest of the values and spans."""
     ends = [*values, *(span[end] for span in spans for end in ("first", "last"))]
     return {"nice": False, "domain": [min(ends), max(ends)]}
 
 
-def _picked(name: str) -> dict[str, Any]:
+def _highlight(name: str) -> dict[str, Any]:
     return {"condition": {"param": name, "value": 1}, "value": 0.15}
 
 
-def powers(values: Sequence[float]) -> list[float]:
-    """The powers of ten that values lie between."""
+def powers_of_ten(values: Sequence[float]) -> list[float]:
+    """Returns the powers of ten around and between the values."""
     ends = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return [10.0**power for power in range(ends[0], ends[1] + 1)]
 
 
-def _spans(spans: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A rule where each stretch of the x axis begins, and its name where there is room."""
+def _span_marks(spans: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a line where each span starts, and its name where there is room."""
     whole = max(span["last"] for span in spans) - min(span["first"] for span in spans) or 1
     room = f"(datum.last - datum.first) / {whole} * width > 6 * length(datum.name)"
     x = {"field": "first", "type": "quantitative", "scale": scale}
@@ -140,19 +140,20 @@ def heat_map(
     log: bool = True,
     table: Table | None = None,
 ) -> Chart:
-    """Blocks from the input at the bottom to the head on top, by epochs or steps, coloured by a figure.
+    """Returns a heat map of blocks, from the input at the bottom to the head on top, by epochs or steps.
 
     Args:
-        title: What it shows.
-        about: How to read it.
-        rows: Cells with `block`, `first` and `last` on the axis, and `value`, None where there is nothing.
+        title: The title.
+        about: An explanation of the chart.
+        rows: The cells, with `block`, `first` and `last` on the x axis, and `value`; None for no value.
         blocks: The blocks, input side first.
-        x: What the axis is.
-        value: What the figure is.
-        spans: As of `curves`.
-        limits: The lowest and highest figure of the colours, which charts side by side share.
-        log: Whether the colours are on a logarithmic scale.
-        table: The figures; a row a cell, if not given.
+        x: The name of the x axis.
+        value: The name and format of the value.
+        spans: The phases on the x axis; see `curves`.
+        limits: The values of the lowest and highest colour, for charts that share a scale; those of the rows
+            by default.
+        log: Whether the colours have a logarithmic scale.
+        table: The table below the chart; a row for each cell by default.
     """
     rows = replace_nonfinite(
         [row for row in rows if row["value"] is not None and (row["value"] > 0 or not log)]
@@ -186,13 +187,16 @@ def heat_map(
     spec = {
         "height": len(blocks) * (15 if len(blocks) <= 24 else 11),
         "view": {"fill": FROZEN},
-        "layer": [cells, *_spans(spans, across)] if spans else [cells],
+        "layer": [cells, *_span_marks(spans, across)] if spans else [cells],
     }
     return chart(title, about, rows, columns, spec, table=table)
 
 
 def color_limits(values: Sequence[float], *, log: bool) -> tuple[float, float]:
-    """Limits for colours: on a logarithmic scale not below a ten-thousandth of the highest."""
+    """Returns the values of the lowest and highest colour.
+
+    On a logarithmic scale, the lowest is at least a ten-thousandth of the highest.
+    """
     high = max(values, default=1.0)
     low = min(values, default=0.1)
     if log:
@@ -211,16 +215,16 @@ def bars(
     value: Column,
     shown: str | None = None,
 ) -> Chart:
-    """Horizontal bars.
+    """Returns a chart of horizontal bars.
 
     Args:
-        title: What it shows.
-        about: How to read it.
-        rows: With `name`, `value`, and what else the table is to have.
-        names: The names from the top.
-        name: What a bar stands for.
-        value: What its length is.
-        shown: Field of a row that is written beside its bar.
+        title: The title.
+        about: An explanation of the chart.
+        rows: The bars, with `name` and `value`.
+        names: The names of the bars, from the top.
+        name: The name and format of `name`.
+        value: The name and format of `value`.
+        shown: The field of a row that is the label of its bar; no labels by default.
     """
     columns = {"name": name, "value": value}
     y = {"field": "name", "type": "nominal", "title": None, "scale": {"domain": list(names)}}
@@ -240,14 +244,14 @@ def bars(
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
-    """A confusion matrix: the number of images, coloured by its share of the true class."""
+    """Returns a confusion matrix: the number of images, coloured by the fraction of the true class."""
     rows = [
         {"true": true, "predicted": predicted, "images": images, "share": images / max(sum(line), 1)}
         for true, line in zip(classes, matrix, strict=True)
         for predicted, images in zip(classes, line, strict=True)
     ]
     columns = {"true": Column("true"), "predicted": Column("predicted"), "images": Column("images", "count")}
-    columns["share"] = Column("share of the true class", "percent")
+    columns["share"] = Column("fraction of the true class", "percent")
     angle = 0 if sum(map(len, classes)) <= 40 else -40
     sides = {"type": "nominal", "scale": {"domain": list(classes), "padding": 0.04}}
     opacity = {"field": "share", "type": "quantitative", "legend": None}
@@ -271,9 +275,9 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
         "layer": layer,
     }
     table = Table(
-        "Images by true class (a row each) and predicted class",
+        "Images by true class (rows) and predicted class (columns)",
         [Column("true class"), *(Column(name, "count") for name in classes)],
         [[name, *line] for name, line in zip(classes, matrix, strict=True)],
     )
-    about = "A row is a true class, a column what it was taken for; the diagonal is right."
+    about = "Each row is a true class and each column a predicted class. The diagonal is correct."
     return chart("Confusion matrix", about, rows, columns, spec, table=table)

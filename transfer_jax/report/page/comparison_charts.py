@@ -1,4 +1,4 @@
-"""Charts of several runs over each other."""
+"""The charts of a comparison: curves of all runs, and accuracy against time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ from transfer_jax.report.page.run_files import RunFiles, thin_out
 from transfer_jax.storage import workdir_files
 
 _MAX_POINTS = 60
-"""Of a run's curve."""
+"""The largest number of points of the curve of a run."""
 _MAX_COLOURS = 8
-"""More runs than that are coloured by their accuracy."""
+"""The largest number of runs with a colour each; more runs are coloured by accuracy."""
 
 
 def overlaid_curves(runs: Sequence[RunFiles]) -> list[Chart]:
-    """Curves of all runs over the epochs."""
-    made = (
-        _curves(runs, "Loss in training", "train", "loss", "number"),
-        _curves(runs, "Held-out accuracy", "evaluation", "accuracy", "percent"),
-        _curves(runs, "Held-out log loss", "evaluation", "log_loss", "number"),
+    """Returns charts with the curves of all runs over the epochs."""
+    charts = (
+        _curves(runs, "Training loss", "train", "loss", "number"),
+        _curves(runs, "Validation accuracy", "evaluation", "accuracy", "percent"),
+        _curves(runs, "Validation log loss", "evaluation", "log_loss", "number"),
     )
-    return [each for each in made if each is not None]
+    return [each for each in charts if each is not None]
 
 
 def _curves(runs: Sequence[RunFiles], title: str, kind: str, name: str, form: Format) -> Chart | None:
@@ -72,9 +72,9 @@ def _curves(runs: Sequence[RunFiles], title: str, kind: str, name: str, form: Fo
         ],
         ends,
     )
-    about = "A line a run. Those with one point were scored at their end only."
+    about = "One line for each run. A run with one point was evaluated only at its end."
     if kind == "train":
-        about = "A line a run: means over the epoch, with augmentation and dropout."
+        about = "One line for each run: mean over the epoch, with augmentation and dropout."
     return chart(title, about, rows, columns, {"encoding": encoding, "layer": layer}, table=table)
 
 
@@ -84,12 +84,17 @@ def _colour(runs: Sequence[RunFiles]) -> dict[str, Any]:
         return {"color": {**by_series(names, "run")["color"], "legend": {"title": None, "columns": 2}}}
     legend = {"gradientLength": 160, "gradientThickness": 10, "format": ".0%", "tickCount": 3}
     scale = {"scheme": "viridis", "zero": False}
-    colour = {"field": "accuracy", "type": "quantitative", "title": "last accuracy", "scale": scale}
+    colour = {
+        "field": "accuracy",
+        "type": "quantitative",
+        "title": "validation accuracy",
+        "scale": scale,
+    }
     return {"color": {**colour, "legend": legend}}
 
 
 def accuracy_time_charts(runs: Sequence[RunFiles]) -> list[Chart]:
-    """Accuracy against what it took."""
+    """Returns a chart of accuracy against wall time; no chart before the first evaluation."""
     rows = []
     for run in runs:
         goodput = run.json(workdir_files.GOODPUT)
@@ -105,13 +110,13 @@ def accuracy_time_charts(runs: Sequence[RunFiles]) -> list[Chart]:
         "encoding": {
             "x": axis(
                 "seconds",
-                "wall time of all sessions, seconds, logarithmic",
+                "wall time of all sessions (seconds, log scale)",
                 scale={"type": "log", "padding": 12},
             ),
-            "y": axis("accuracy", "held-out accuracy", "percent", scale={"zero": False}),
+            "y": axis("accuracy", "validation accuracy", "percent", scale={"zero": False}),
             **_colour(runs),
             "tooltip": tooltips(columns),
         },
     }
-    about = "A point a run; to the left is quicker, up is better."
+    about = "One point for each run. Runs to the left are faster, runs at the top more accurate."
     return [chart("Accuracy against time", about, rows, columns, spec)]

@@ -1,4 +1,4 @@
-"""The report of several runs side by side."""
+"""The report that compares several runs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,85 +8,89 @@ from typing import Any
 from transfer_jax.report.page.charts import color_limits
 from transfer_jax.report.page.comparison_charts import accuracy_time_charts, overlaid_curves
 from transfer_jax.report.page.elements import Charts, Column, Link, Page, Part, Section, Table, Text
-from transfer_jax.report.page.formats import count, join_names, percent
+from transfer_jax.report.page.formats import join_names, percent, plural
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.schedule_section import timeline_chart
 from transfer_jax.storage import workdir_files
 
 _SHARED = ("images", "eval_fraction", "seed", "on_bad_image")
-"""What decides which images are held out."""
+"""The config fields that determine which images are in the validation set."""
 _MAX_SCHEDULES = 8
 _SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
 
 def write_comparison(workdirs: Sequence[Path], path: Path) -> Path:
-    """Writes a report of runs side by side, from the files of their workdirs.
+    """Writes a report that compares runs, from the files of their workdirs.
 
     Args:
-        workdirs: The runs' folders, at least two.
-        path: The file.
+        workdirs: The workdirs of at least two runs.
+        path: The HTML file.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        FileNotFoundError: If a folder is not one of a run.
-        ValueError: If a file is damaged, or a folder is given twice.
+        FileNotFoundError: If a folder is not a workdir.
+        ValueError: If a file is damaged, or a workdir is given twice.
     """
     if len({folder.resolve() for folder in workdirs}) < len(workdirs):
-        raise ValueError("a run is given twice")
+        raise ValueError("a run is given twice; name each workdir once")
     runs = [RunFiles.from_workdir(*each) for each in zip(workdirs, distinct_names(workdirs), strict=True)]
     return write_page(comparison_page(runs, path.parent), path)
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of paths that tell folders apart."""
+    """Returns the shortest path suffixes that distinguish the folders."""
     parts = [folder.absolute().parts for folder in folders]
     for length in range(1, max(map(len, parts)) + 1):
         names = [Path(*each[-length:]).as_posix() for each in parts]
         if len(set(names)) == len(names):
             return names
-    raise ValueError("a run is given twice")
+    raise ValueError("a run is given twice; name each workdir once")
 
 
 def comparison_page(runs: Sequence[RunFiles], folder: Path) -> Page:
-    """The report of several runs, to be written into a folder."""
+    """Returns the report that compares several runs; links are relative to `folder`."""
     done = sum(run.finished for run in runs)
     sections = [
-        Section("Scores", [Text(_sentences(runs), lead=True), _scores(runs, folder)]),
+        Section("Scores", [Text(_summary(runs), lead=True), _scores(runs, folder)]),
         Section("Curves", [Charts(overlaid_curves(runs))]),
         Section("Accuracy and time", [Charts(accuracy_time_charts(runs))]),
         Section("Schedules", _schedules(runs)),
-        Section("What differs", [_differences(runs)]),
+        Section("Config differences", [_differences(runs)]),
     ]
-    subtitle = f"{done} of {len(runs)} runs are finished"
+    subtitle = f"{done} of {plural(len(runs), 'run')} {'is' if done == 1 else 'are'} finished"
     kept = [
         each for each in sections if any(not isinstance(part, Charts) or part.charts for part in each.parts)
     ]
-    return Page(f"{len(runs)} runs side by side", subtitle, kept)
+    return Page(f"Comparison of {plural(len(runs), 'run')}", subtitle, kept)
 
 
-def _sentences(runs: Sequence[RunFiles]) -> list[str]:
+def _summary(runs: Sequence[RunFiles]) -> list[str]:
     scored = [run for run in runs if run.scores]
     if not scored:
-        return ["No held-out image has been scored yet."]
+        return ["No validation image has been scored yet."]
     best = max(scored, key=lambda run: run.scores["accuracy"])
     worst = min(scored, key=lambda run: run.scores["accuracy"])
-    said = [
-        f"The most accurate of {count(len(scored))} is {best.name}, with {percent(best.scores['accuracy'])} "
-        f"of {count(best.scores['images'])} held-out images; the least is {worst.name}, with "
-        f"{percent(worst.scores['accuracy'])}."
-    ]
+    text = (
+        f"{best.name} has the highest accuracy of {plural(len(scored), 'run')}: "
+        f"{percent(best.scores['accuracy'])} of {plural(best.scores['images'], 'validation image')}. "
+        f"{worst.name} has the lowest: {percent(worst.scores['accuracy'])}."
+    )
     differ = [name for name in _SHARED if len({str(run.config[name]) for run in runs}) > 1]
     if differ:
-        return [*said, f"They were not scored on the same images: {join_names(differ)} differs between them."]
-    return [*said, "All were scored on the same images, those that one split held out."]
+        verb = "differs" if len(differ) == 1 else "differ"
+        return [text, f"The runs have different validation images, because {join_names(differ)} {verb}."]
+    return [text, "All runs have the same validation images."]
 
 
 def _scores(runs: Sequence[RunFiles], folder: Path) -> Table:
-    columns = [Column("run"), Column("network"), Column("finished"), Column("epochs", "count")]
+    columns = [Column("run"), Column("model"), Column("finished"), Column("epochs", "count")]
     columns += [Column(name, "percent") for name in ("accuracy", "balanced accuracy", "macro F1")]
     columns += [Column("ROC AUC", "number"), Column("log loss", "number")]
     columns += [Column("trainable parameters", "count"), Column("time", "seconds")]
-    columns += [Column("of it in steps", "percent")]
+    columns += [Column("time in steps", "percent")]
     rows: list[list[Any]] = []
     for run in runs:
         goodput = run.json(workdir_files.GOODPUT)
@@ -94,7 +98,7 @@ def _scores(runs: Sequence[RunFiles], folder: Path) -> Table:
         rows[-1] += [run.scores.get(name) for name in _SCORES]
         rows[-1] += [run.trained_parameters, sum(goodput["seconds"].values()) if goodput else None]
         rows[-1] += [goodput.get("share")]
-    return Table("Runs with their scores on held-out images", columns, rows)
+    return Table("Scores of the runs on validation images", columns, rows)
 
 
 def _linked(run: RunFiles, folder: Path) -> Link | str:
@@ -105,11 +109,11 @@ def _linked(run: RunFiles, folder: Path) -> Link | str:
 
 
 def _schedules(runs: Sequence[RunFiles]) -> list[Part]:
-    """Each schedule that was carried out, once, with the runs that have it."""
+    """Returns each distinct schedule once, with the runs that have it."""
     groups: dict[str, list[RunFiles]] = {}
     for run in runs:
-        groups.setdefault(_written(run), []).append(run)
-    columns = [Column("schedule", "code"), Column("runs", "count"), Column("which")]
+        groups.setdefault(_schedule_text(run), []).append(run)
+    columns = [Column("schedule", "code"), Column("runs", "count"), Column("names")]
     rows = [
         [schedule, len(each), ", ".join(run.name for run in each[:5]) + (" …" if len(each) > 5 else "")]
         for schedule, each in groups.items()
@@ -126,17 +130,17 @@ def _schedules(runs: Sequence[RunFiles]) -> list[Part]:
     return [*parts, Charts(charts)] if charts else parts
 
 
-def _written(run: RunFiles) -> str:
+def _schedule_text(run: RunFiles) -> str:
     return " -> ".join(f"{each['name']}: {each['train']} x {each['epochs']}" for each in run.schedule)
 
 
 def _differences(runs: Sequence[RunFiles]) -> Table | Text:
-    """The fields of the configs that are not the same in all runs."""
+    """Returns a table of the config fields that differ between runs."""
     configs = [dict(flatten(run.config)) for run in runs]
     names = sorted({name for config in configs for name in config})
     differ = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
     if not differ:
-        return Text(["The configs of all runs are the same."])
+        return Text(["All runs have the same config."])
     rows = [
         [run.name, *(_value(config.get(name)) for name in differ)]
         for run, config in zip(runs, configs, strict=True)
@@ -145,7 +149,7 @@ def _differences(runs: Sequence[RunFiles]) -> Table | Text:
         Column("run"),
         *(Column(name.replace("schedule.phases.", "phase "), "code") for name in differ),
     ]
-    return Table("Fields of the config that differ", columns, rows)
+    return Table("Config fields that differ between runs", columns, rows)
 
 
 def _value(value: Any) -> str:
@@ -153,7 +157,7 @@ def _value(value: Any) -> str:
 
 
 def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested dictionaries and lists, by dotted names."""
+    """Yields the values of nested dictionaries and lists with dotted names."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values)
     for name, value in items:
         if isinstance(value, Mapping | list) and value:

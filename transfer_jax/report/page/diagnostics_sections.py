@@ -1,4 +1,4 @@
-"""The sections on what a run did at which depth, and on how far its probabilities can be trusted."""
+"""The sections with diagnostics of a run: statistics by block, calibration, groups and saliency maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,18 +26,26 @@ from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
 
 _STATISTICS = {
-    "rgn": ("Relative gradient norm", "Norm of the gradient over that of the parameters.", True),
-    "snr": ("Gradient signal to noise", "Squared mean over variance of the gradient, over outputs.", True),
+    "rgn": ("Relative gradient norm", "Gradient norm divided by parameter norm.", True),
+    "snr": (
+        "Gradient signal to noise",
+        "Squared mean divided by variance of the gradient, over outputs.",
+        True,
+    ),
     "grad_norm": ("Gradient norm", "Norm of the gradient of all parameters of a block.", True),
-    "update": ("Relative update", "Norm of the next update over that of the parameters.", True),
-    "distance": ("Distance from the pretrained weights", "Relative to the norm of the weights.", True),
-    "cka": ("Likeness to the pretrained features", "Linear CKA on a fixed batch; 1 is alike.", False),
+    "update": ("Relative update", "Norm of the next update divided by parameter norm.", True),
+    "distance": ("Distance from the pretrained weights", "Norm of the change divided by weight norm.", True),
+    "cka": (
+        "Similarity to the pretrained features",
+        "Linear CKA on a fixed batch; 1 is identical.",
+        False,
+    ),
 }
-"""By statistic: what it is called, how to read it, and whether its colours are logarithmic."""
+"""For each statistic its title, an explanation, and whether its colours are logarithmic."""
 
 
 def block_section(run: RunFiles) -> Section | None:
-    """Statistics of blocks by steps, and at the end of the run."""
+    """Returns the section with statistics by block, over the steps and at the end of the run."""
     found = run.json(workdir_files.DIAGNOSTICS)
     charts = [
         _over_time(name, run.block_statistics[name], run)
@@ -45,15 +53,16 @@ def block_section(run: RunFiles) -> Section | None:
         if name in run.block_statistics
     ]
     for name, title, form in (
-        ("cka", "Likeness to the pretrained features at the end", "number"),
+        ("cka", "Similarity to the pretrained features at the end", "number"),
         ("distance", "Distance from the pretrained weights at the end", "number"),
     ):
         if found.get(name):
             charts.append(_at_the_end(title, _STATISTICS[name][1], replace_nonfinite(found[name]), form, run))
     charts += _interpolation(found.get("interpolation", []))
     parts: list[Part] = [Charts(charts)] if charts else []
-    omitted = [f"Diagnostics have no {part}: {why}." for part, why in found.get("omitted", {}).items()]
-    return Section("By depth", [*parts, Text(omitted)] if omitted else parts)
+    omitted = found.get("omitted", {}).items()
+    notes = [f"The diagnostics do not include {part}: {reason}." for part, reason in omitted]
+    return Section("Statistics by block", [*parts, Text(notes)] if notes else parts)
 
 
 def _over_time(name: str, lines: Sequence[Mapping[str, Any]], run: RunFiles) -> Chart:
@@ -75,7 +84,7 @@ def _over_time(name: str, lines: Sequence[Mapping[str, Any]], run: RunFiles) -> 
     table = _ends(title, lines, blocks)
     return heat_map(
         title,
-        f"{about} Grey: not trained, or not known.",
+        f"{about} Grey means not trained or unknown.",
         rows,
         blocks=blocks,
         x="step",
@@ -107,12 +116,16 @@ def _at_the_end(title: str, about: str, values: Mapping[str, float], form: Any, 
 
 
 def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Scores on the straight line between the weights of the start and those of the end."""
-    about = "Weights on the straight line from the pretrained ones (0) to the trained ones (1)."
+    """Returns charts of the scores of weights interpolated between the start and the end of the run."""
+    about = "Weights interpolated linearly from the pretrained (0) to the trained ones (1)."
     charts = []
     shown: tuple[tuple[str, dict[str, str], Format], ...] = (
-        ("Accuracy between start and end", {"accuracy": "held out", "train_accuracy": "training"}, "percent"),
-        ("Loss between start and end", {"log_loss": "held out", "train_loss": "training"}, "number"),
+        (
+            "Accuracy between start and end",
+            {"accuracy": "validation", "train_accuracy": "training"},
+            "percent",
+        ),
+        ("Loss between start and end", {"log_loss": "validation", "train_loss": "training"}, "number"),
     )
     for title, names, form in shown:
         rows = [
@@ -123,13 +136,13 @@ def _interpolation(points: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         if rows:
             series = [name for name in names.values() if any(row["series"] == name for row in rows)]
-            x, y = Column("share of the way", "number"), Column(title.split()[0].lower(), form)
+            x, y = Column("interpolation weight", "number"), Column(title.split()[0].lower(), form)
             charts.append(curves(title, about, rows, x=x, y=y, names=series))
     return charts
 
 
 def calibration_section(run: RunFiles) -> Section | None:
-    """The reliability curve, if diagnostics were made."""
+    """Returns the section with the reliability curve; None without diagnostics."""
     found = run.json(workdir_files.DIAGNOSTICS).get("calibration")
     if not found:
         return None
@@ -155,17 +168,17 @@ def calibration_section(run: RunFiles) -> Section | None:
         ],
         "height": 300,
     }
-    about = "How often the model is right (up) when it is so sure (right); on the dashed line they agree."
-    drawn = chart("Reliability", about, rows, columns, spec)
-    said = (
-        f"Expected calibration error: {percent(found['ece'])}, the mean distance between how sure the model "
-        "is and how often it is right, on the held-out images."
+    about = "Accuracy of the predictions with a given confidence. On the dashed line both are equal."
+    reliability = chart("Reliability", about, rows, columns, spec)
+    text = (
+        f"The expected calibration error is {percent(found['ece'])}: the mean distance between confidence "
+        "and accuracy of the predictions on the validation images."
     )
-    return Section("Calibration", [Text([said]), Charts([drawn])])
+    return Section("Calibration", [Text([text]), Charts([reliability])])
 
 
 def group_section(run: RunFiles) -> Section | None:
-    """Scores by groups of the held-out images."""
+    """Returns the section with scores by group of the validation images; None without groups."""
     groups = run.json(workdir_files.DIAGNOSTICS).get("groups")
     if not groups:
         return None
@@ -175,28 +188,28 @@ def group_section(run: RunFiles) -> Section | None:
         [name, *(row.get(key) for key in ("images", "accuracy", "balanced_accuracy"))]
         for name, row in groups.items()
     ]
-    return Section("Groups", [Table("Held-out images by group", columns, rows)])
+    return Section("Groups", [Table("Scores by group of the validation images", columns, rows)])
 
 
 def saliency_section(run: RunFiles) -> Section | None:
-    """Where the network looked."""
+    """Returns the section with saliency maps; None without them."""
     maps = run.json(workdir_files.DIAGNOSTICS).get("maps")
     if not maps:
         return None
     images = [
         Image(
             source,
-            f"Where the network looked in {each['name']}, a {each['label']} taken for {each['predicted']}",
+            f"Saliency map of {each['name']}: true class {each['label']}, predicted {each['predicted']}",
             (
                 each["predicted"]
                 if each["predicted"] == each["label"]
-                else f"{each['label']}, taken for {each['predicted']}",
-                f"{percent(each['confidence'])} sure",
+                else f"{each['label']}, predicted as {each['predicted']}",
+                f"with probability {percent(each['confidence'])}",
             ),
         )
         for each, source in inline_images(run.workdir / workdir_files.SALIENCY_MAPS, maps)
     ]
     methods = ", ".join(sorted({each["method"] for each in maps if "method" in each}))
-    said = "Bright places in held-out images spoke most for the class that was named"
-    said = f"{said}: {methods}." if methods else f"{said}."
-    return Section("Where it looks", [Text([said]), Images(images, wide=True)] if images else [])
+    text = "Bright regions of these validation images contribute most to the predicted class"
+    text = f"{text} ({methods})." if methods else f"{text}."
+    return Section("Saliency maps", [Text([text]), Images(images, wide=True)] if images else [])

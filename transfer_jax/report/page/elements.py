@@ -1,4 +1,4 @@
-"""What a page is made of: sections of parts, plain data that `templates/elements.html` knows how to show."""
+"""The elements of a page, such as sections, tables and charts; `templates/elements.html` renders them."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 Cell = str | int | float | bool | None
-"""What a table shows; None is left empty."""
+"""The value of a table cell; None is shown as an empty cell."""
 Format = Literal["text", "percent", "count", "number", "seconds", "bytes", "operations", "rate", "code"]
 
 
@@ -15,8 +15,8 @@ class Text:
     """Paragraphs.
 
     Attributes:
-        paragraphs: What they say.
-        lead: Whether they are what a reader should see first.
+        paragraphs: The text of each paragraph.
+        lead: Whether the text is shown large, as the summary of a page.
     """
 
     kind: ClassVar = "text"
@@ -26,12 +26,12 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """A figure to be seen from afar.
+    """A number shown in large type.
 
     Attributes:
-        name: What it is.
-        value: The figure.
-        note: What to know about it.
+        name: The name of the number.
+        value: The number, as text.
+        note: An explanation, shown below the number.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-    """Figures side by side."""
+    """Tiles side by side."""
 
     kind: ClassVar = "tiles"
     tiles: Sequence[Tile]
@@ -52,8 +52,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Its heading.
-        format: How its cells are written.
+        name: The heading of the column.
+        format: The format of its cells.
     """
 
     name: str
@@ -61,17 +61,17 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether it has figures, which stand to the right and sort by size."""
+        """Whether the cells are numbers, which are aligned right and sorted by value."""
         return self.format not in ("text", "code")
 
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A cell that leads somewhere.
+    """A table cell with a link.
 
     Attributes:
-        text: What it shows.
-        target: Where to, relative to the page.
+        text: The text of the link.
+        target: The target of the link, relative to the page.
     """
 
     text: str
@@ -80,13 +80,13 @@ class Link:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table whose rows can be sorted.
+    """A table.
 
     Attributes:
-        caption: What it shows.
-        columns: Its columns; the first one names the rows.
-        rows: A cell a column each.
-        sortable: Whether another order of the rows makes sense.
+        caption: The caption.
+        columns: The columns; the first one names the rows.
+        rows: The rows, with one cell for each column.
+        sortable: Whether a reader can sort the rows.
     """
 
     kind: ClassVar = "table"
@@ -98,14 +98,14 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A chart, and the figures that it is drawn from.
+    """A chart, with a table of its data.
 
     Attributes:
-        title: What it shows.
-        about: How to read it; with the title what a screen reader says in its place.
-        spec: Vega-Lite, with the figures in `data`.
-        table: The figures, or what of them is worth reading one by one.
-        wide: Whether it takes the width of the page.
+        title: The title.
+        about: An explanation of the chart. Screen readers read the title and the explanation.
+        spec: The Vega-Lite specification, with the data in `data`.
+        table: A table of the data, or a summary of it.
+        wide: Whether the chart takes the whole width of the page.
     """
 
     kind: ClassVar = "chart"
@@ -118,7 +118,7 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-    """Charts side by side, as far as there is room."""
+    """Charts side by side, in as many columns as fit."""
 
     kind: ClassVar = "charts"
     charts: Sequence[Chart]
@@ -126,12 +126,12 @@ class Charts:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image with what to say of it.
+    """An image with a caption.
 
     Attributes:
-        source: A `data:` address.
-        name: What it is a picture of.
-        lines: What stands below it.
+        source: The image as a `data:` URL.
+        name: The description of the image for screen readers.
+        lines: The lines of the caption.
     """
 
     source: str
@@ -145,7 +145,7 @@ class Images:
 
     Attributes:
         images: The images.
-        wide: Whether they are wider than high.
+        wide: Whether the images are wider than high.
     """
 
     kind: ClassVar = "images"
@@ -155,12 +155,12 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """Something to copy.
+    """A block of code or text to copy.
 
     Attributes:
-        name: What it is.
-        text: The text, lines and all.
-        folded: Whether it is hidden until asked for.
+        name: The heading of the block.
+        text: The text, which may have several lines.
+        folded: Whether the block is closed at first.
     """
 
     kind: ClassVar = "code"
@@ -177,8 +177,8 @@ class Section:
     """A section of a page.
 
     Attributes:
-        title: Its heading.
-        parts: What is in it.
+        title: The heading of the section.
+        parts: The elements of the section.
     """
 
     title: str
@@ -186,7 +186,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """What a link to it ends in."""
+        """The id of the section, for links to it."""
         return "-".join(self.title.lower().split())
 
 
@@ -195,9 +195,9 @@ class Page:
     """A report.
 
     Attributes:
-        title: Its heading.
-        subtitle: A line below it.
-        sections: Its sections.
+        title: The heading of the page.
+        subtitle: The line below the heading.
+        sections: The sections of the page.
     """
 
     title: str
@@ -206,7 +206,7 @@ class Page:
 
 
 def replace_nonfinite(value: Any) -> Any:
-    """A JSON value without what JSON has no words for: NaN and infinities become None."""
+    """Returns a JSON value in which NaN and infinities, which JSON does not support, are replaced by None."""
     if isinstance(value, Mapping):
         return {name: replace_nonfinite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How figures are written: short, and the same everywhere."""
+"""Short text for numbers, the same everywhere in reports."""
 
 import math
 from collections.abc import Callable
@@ -7,27 +7,32 @@ from transfer_jax.report.page.elements import Cell, Format
 
 
 def percent(value: float) -> str:
-    """A share of one, as 74.1%."""
+    """Returns a fraction as text, such as 74.1%."""
     return f"{value:.1%}"
 
 
 def count(value: float) -> str:
-    """A whole number, as 3,413,024."""
+    """Returns a whole number as text, such as 3,413,024."""
     return f"{value:,.0f}"
 
 
+def plural(value: int, noun: str, plural_noun: str = "") -> str:
+    """Returns a count with its noun, such as `1 epoch` or `3 epochs`."""
+    return f"{count(value)} {noun if value == 1 else plural_noun or f'{noun}s'}"
+
+
 def number(value: float) -> str:
-    """Four digits, as 0.6931 or 1.2e-05."""
+    """Returns a number with four digits, such as 0.6931 or 1.2e-05."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def rate(value: float) -> str:
-    """A learning rate, as 1e-3; 0 is a frozen block's."""
+    """Returns a learning rate as text, such as 0.001; 0 is the rate of a frozen block."""
     return "0" if value == 0 else f"{value:.2g}"
 
 
 def seconds(value: float) -> str:
-    """A time, as 0.3 s, 42 s, 3 min 05 s or 2 h 07 min."""
+    """Returns a time as text, such as 0.3 s, 42 s, 3 min 05 s or 2 h 07 min."""
     if value < 60:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
@@ -37,7 +42,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, as 12.3 MB."""
+    """Returns a number of bytes as text, such as 12.3 MB."""
     for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= power:
             return f"{value / power:.3g} {unit}"
@@ -45,14 +50,14 @@ def size(value: float) -> str:
 
 
 def operations(value: float) -> str:
-    """Operations, as 12.3 TFLOP."""
+    """Returns a number of operations as text, such as 12.3 TFLOP."""
     for unit, power in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("kFLOP", 1e3)):
         if value >= power:
             return f"{value / power:.3g} {unit}"
     return f"{value:.0f} FLOP"
 
 
-_WRITTEN: dict[Format, Callable[[float], str]] = {
+_FORMATTERS: dict[Format, Callable[[float], str]] = {
     "percent": percent,
     "count": count,
     "number": number,
@@ -64,16 +69,16 @@ _WRITTEN: dict[Format, Callable[[float], str]] = {
 
 
 def format_cell(value: Cell, form: Format) -> str:
-    """A cell as a table shows it; empty for what is not known."""
+    """Returns the text of a table cell; empty for an unknown value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str) or form not in _WRITTEN:
+    if isinstance(value, str) or form not in _FORMATTERS:
         return str(value)
-    return _WRITTEN[form](value)
+    return _FORMATTERS[form](value)
 
 
 def join_names(names: list[str]) -> str:
-    """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    """Returns a list of names as text: `a`, `a and b`, or `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

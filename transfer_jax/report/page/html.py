@@ -1,4 +1,4 @@
-"""A page as HTML: one file with its style, its scripts and its figures, which asks nothing of a network."""
+"""The HTML of a page: one file with its style, scripts and data, which loads nothing from the network."""
 
 import functools
 from importlib import resources
@@ -15,20 +15,20 @@ from transfer_jax.storage.atomic_write import write_text
 
 
 def write_page(page: Page, path: Path) -> Path:
-    """Writes a page, and returns the path."""
+    """Writes a page as an HTML file, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, render(page))
     return path
 
 
 def render(page: Page) -> str:
-    """A page as HTML."""
+    """Returns the HTML of a page."""
     parts = [part for section in page.sections for part in section.parts]
-    drawn = any(isinstance(part, Chart | Charts) for part in parts)
+    has_charts = any(isinstance(part, Chart | Charts) for part in parts)
     return (
         _environment()
         .get_template("page.html")
-        .render(page=page, theme=CONFIG, vega=compressed_vega() if drawn else "")
+        .render(page=page, theme=CONFIG, vega=compressed_vega() if has_charts else "")
     )
 
 
@@ -49,5 +49,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _asset(name: str) -> Markup:
-    """A file of `templates`, as it is."""
+    """Returns the unescaped content of a file in `templates`."""
     return Markup(resources.files(__package__ or "").joinpath("templates", name).read_text())

@@ -1,4 +1,4 @@
-"""Image files as addresses that hold all of them."""
+"""Image files as `data:` URLs, which contain the whole image."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,31 +6,30 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 1_500_000
-"""Of all images of a section together."""
+"""The total size of the images of a section."""
 
-_KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
 def inline_images(
-    folder: Path, records: Sequence[Mapping[str, Any]], most: int = MAX_BYTES
+    folder: Path, records: Sequence[Mapping[str, Any]], max_bytes: int = MAX_BYTES
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Records that name an `image` in a folder, each with that image as a `data:` address.
+    """Yields records with their images as `data:` URLs, until the images reach a total size.
 
-    Those whose image is not there, or is of another kind, are left out, and those behind the last one that
-    there is room for.
+    Records whose image is missing or has an unsupported type are skipped.
 
     Args:
-        folder: Where the images are.
-        records: What is said of each.
-        most: Bytes of all images together.
+        folder: The folder of the images.
+        records: The records; `image` is the file name of the image.
+        max_bytes: The total size of all images.
     """
     for record in records:
         path = folder / record["image"]
-        kind = _KINDS.get(path.suffix.lower())
-        if kind is None or not path.is_file():
+        media_type = _MEDIA_TYPES.get(path.suffix.lower())
+        if media_type is None or not path.is_file():
             continue
         content = path.read_bytes()
-        most -= len(content)
-        if most < 0:
+        max_bytes -= len(content)
+        if max_bytes < 0:
             return
-        yield record, f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        yield record, f"data:{media_type};base64,{base64.b64encode(content).decode()}"

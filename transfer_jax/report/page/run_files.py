@@ -1,4 +1,4 @@
-"""A run as its workdir tells of it, whether it is finished, under way, or was stopped."""
+"""The files of a run, read from its workdir; the run may be finished, in progress or stopped."""
 
 import dataclasses
 import functools
@@ -13,17 +13,17 @@ from transfer_jax.report.metrics import read_metrics
 from transfer_jax.report.timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
 
-_ASKED = ("depth", "measure")
-"""Kinds of lines that have figures by block."""
+_BLOCK_LINES = ("depth", "measure")
+"""The kinds of metrics lines that have values by block."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """The files of a workdir; what is not there is empty.
+    """The files of a workdir. A missing file reads as empty.
 
     Attributes:
-        workdir: The folder.
-        name: What to call the run.
+        workdir: The workdir of the run.
+        name: The name of the run in the report.
     """
 
     workdir: Path
@@ -31,17 +31,17 @@ class RunFiles:
 
     @classmethod
     def from_workdir(cls, workdir: Path, name: str | None = None) -> "RunFiles":
-        """The run of a workdir.
+        """Returns the files of a workdir; the name is that of the folder by default.
 
         Raises:
-            FileNotFoundError: If the folder is not one.
+            FileNotFoundError: If the folder is not a workdir.
         """
         if not (workdir / workdir_files.CONFIG).is_file():
-            raise FileNotFoundError(f"{workdir} is not the folder of a run: it has no config.json")
+            raise FileNotFoundError(f"{workdir} is not the folder of a run: it has no {workdir_files.CONFIG}")
         return cls(workdir, name or workdir.absolute().name)
 
     def json(self, name: str) -> Any:
-        """What a JSON file of the workdir holds; an empty dictionary where there is none.
+        """Returns the content of a JSON file of the workdir; an empty dictionary if it is missing.
 
         Raises:
             ValueError: If the file is damaged.
@@ -50,7 +50,7 @@ class RunFiles:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The config, as `TrainConfig.to_json` gives it."""
+        """The config, as written by `TrainConfig.to_json`."""
         return self.json(workdir_files.CONFIG)
 
     @functools.cached_property
@@ -60,22 +60,22 @@ class RunFiles:
 
     @functools.cached_property
     def lines(self) -> list[dict[str, Any]]:
-        """The metrics."""
+        """All lines of the metrics log."""
         path = self.workdir / workdir_files.METRICS
         return read_metrics(path) if path.is_file() else []
 
     def lines_of_kind(self, *kinds: str) -> list[dict[str, Any]]:
-        """The lines of some kinds."""
+        """Returns the metrics lines of the given kinds."""
         return [line for line in self.lines if line["kind"] in kinds]
 
     @functools.cached_property
     def epochs(self) -> list[dict[str, Any]]:
-        """The epochs that were trained, of all phases."""
+        """The lines of the trained epochs of all phases."""
         return self.lines_of_kind("train")
 
     @functools.cached_property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The scores on the held-out images, each with the `at` epochs of the run before it."""
+        """The scores on the validation images; `at` is the number of epochs of the run before each."""
         counts = {(line["phase"], line["epoch"]): at for at, line in enumerate(self.epochs, 1)}
         found = []
         for line in self.lines_of_kind("evaluation"):
@@ -85,75 +85,74 @@ class RunFiles:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The last scores; empty before the first."""
+        """The last scores on the validation images; empty before the first evaluation."""
         return self.evaluations[-1] if self.evaluations else {}
 
     @property
     def training_scores(self) -> dict[str, Any]:
-        """The last scores on the training images, without augmentation; empty if none were taken."""
+        """The last scores on the training images, without augmentation; empty if there are none."""
         return (self.lines_of_kind("training_scores") or [{}])[-1]
 
     @property
     def finished(self) -> bool:
-        """Whether the last phase was scored at its end."""
+        """Whether the last phase is evaluated after its last epoch."""
         last, end = self.schedule[-1], self.scores
         return bool(end) and end["phase"] == last["name"] and end["epoch"] >= last["epochs"]
 
     @functools.cached_property
     def phases(self) -> list[dict[str, Any]]:
-        """What the phases that are over did, as `PhaseResult`."""
+        """The results of the finished phases, with the fields of `PhaseResult`."""
         return self.json(workdir_files.PHASES).get("phases", [])
 
     @functools.cached_property
     def timeline(self) -> dict[str, Any]:
-        """The planned schedule: blocks, parameters by block, images that train, rates by epoch."""
+        """The planned schedule: blocks, parameters by block, number of training images, rates by epoch."""
         return self.json(workdir_files.TIMELINE)
 
     @functools.cached_property
     def blocks(self) -> list[str]:
-        """The blocks, input side first, the head last; only those that trained, if there is no plan."""
+        """The blocks, input side first, the head last; only the trained ones if there is no timeline."""
         if self.timeline:
             return self.timeline["blocks"]
         return list(max((line["rates"] for line in self.epochs), key=len, default={"head": 0}))
 
     def planned(self) -> Timeline | None:
-        """The schedule as it was planned, if the run has said so."""
+        """Returns the planned schedule; None if the run has no timeline."""
         if not self.timeline:
             return None
         return Timeline.from_json(self.timeline["blocks"], self.timeline["planned"])
 
     def executed(self) -> Timeline:
-        """The schedule as it was carried out so far."""
+        """Returns the schedule as executed so far."""
         epochs = (Epoch(x["phase"], x["epoch"], x["rates"]) for x in self.epochs)
         return Timeline(tuple(self.blocks), tuple(epochs))
 
     def phase_spans(self, by: str = "epoch") -> list[dict[str, Any]]:
-        """The phases by epochs or steps: `name`, `first` and `last`, of which the axis begins at 0."""
-        found: list[dict[str, Any]] = []
+        """Returns the `name`, `first` and `last` of each phase on an axis of epochs or steps from 0."""
+        spans: list[dict[str, Any]] = []
         end = 0
         for at, line in enumerate(self.epochs, 1):
-            if not found or found[-1]["name"] != line["phase"]:
-                found.append({"name": line["phase"], "first": end})
+            if not spans or spans[-1]["name"] != line["phase"]:
+                spans.append({"name": line["phase"], "first": end})
             end = at if by == "epoch" else line["step"]
-            found[-1]["last"] = end
-        return found
+            spans[-1]["last"] = end
+        return spans
 
     @functools.cached_property
     def freeze_records(self) -> list[dict[str, Any]]:
-        """The proofs of what stayed frozen, a phase each."""
-        return [
-            read_json(path) for path in sorted((self.workdir / workdir_files.FREEZE_RECORDS).glob("*.json"))
-        ]
+        """The freeze records of the finished phases, one for each phase."""
+        folder = self.workdir / workdir_files.FREEZE_RECORDS
+        return [read_json(path) for path in sorted(folder.glob("*.json"))]
 
     @property
     def trained_parameters(self) -> int | None:
-        """The most parameters that trained at a time, of the phases that are over."""
+        """The largest number of parameters trained at a time in a finished phase; None before the first."""
         spans = (span for each in self.freeze_records for span in each["spans"])
         return max((span["trained"]["parameters"] for span in spans), default=None)
 
     @property
     def frozen_unchanged(self) -> bool:
-        """Whether all that was frozen has the same hash before and after, in every phase that is over."""
+        """Whether all frozen arrays of all finished phases have the same hash before and after."""
         spans = [span for each in self.freeze_records for span in each["spans"]]
         return bool(spans) and all(
             span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"] for span in spans
@@ -161,9 +160,9 @@ class RunFiles:
 
     @functools.cached_property
     def block_statistics(self) -> dict[str, list[dict[str, Any]]]:
-        """By statistic, what was block_statistics by block: lines with `step` and `blocks`."""
+        """For each statistic measured by block, its lines with `step` and `blocks`."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for line in self.lines_of_kind(*_ASKED):
+        for line in self.lines_of_kind(*_BLOCK_LINES):
             for name, values in line.items():
                 if isinstance(values, Mapping):
                     found.setdefault(name, []).append({"step": line["step"], "blocks": values})
@@ -171,10 +170,10 @@ class RunFiles:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; an empty dictionary where there is none.
+    """Returns the content of a JSON file; an empty dictionary if it is missing.
 
     Raises:
-        ValueError: If it is damaged.
+        ValueError: If the file is damaged.
     """
     try:
         return json.loads(path.read_bytes())
@@ -185,7 +184,7 @@ def read_json(path: Path) -> Any:
 
 
 def thin_out(values: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of some values, evenly, and the last one always."""
+    """Returns at most `most` of the values, evenly spaced, including the first and the last."""
     if len(values) <= most:
         return list(values)
     places = np.linspace(0, len(values) - 1, most).round().astype(int)

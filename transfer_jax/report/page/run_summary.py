@@ -1,90 +1,85 @@
-"""A run in three sentences: what was asked, what came out, and what it took."""
-
-from collections.abc import Iterator
+"""A summary of a run in words: its setup, its accuracy, and its cost."""
 
 from scipy.stats import binomtest
 
-from transfer_jax.report.page.formats import count, join_names, percent, seconds
+from transfer_jax.report.page.formats import count, percent, plural, seconds
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
 
 
 def run_summary(run: RunFiles) -> list[str]:
-    """Three sentences, of a run that is under way too; each is made from the files of the run."""
-    return [asked(run), answered(run), took(run)]
+    """Returns three paragraphs on a run, finished or not, made from its files."""
+    return [setup_paragraph(run), accuracy_paragraph(run), cost_paragraph(run)]
 
 
-def asked(run: RunFiles) -> str:
-    """What the config asks."""
+def setup_paragraph(run: RunFiles) -> str:
+    """Returns the model, the images and the schedule of the config, in words."""
     config = run.config
     classes = len(run.scores.get("per_class", ()))
-    begun = "from random weights" if config["weights"] == "none" else "from pretrained weights"
-    images = run.timeline.get("images", {}).get("train")
-    on = f" on {count(images)} images" if images else ""
-    return (
-        f"Asked was how well {config['model']}, {begun}, tells the {f'{classes} ' if classes else ''}classes "
-        f"of {config['images']} apart after training{on}: {', then '.join(_phases(run))}."
-    )
+    if config["weights"] == "none":
+        training = "trained from random weights"
+    else:
+        training = "fine-tuned from pretrained weights"
+    number = run.timeline.get("images", {}).get("train")
+    images = f"{plural(number, 'image')} of" if number else "the images of"
+    suffix = f" ({plural(classes, 'class', 'classes')})" if classes else ""
+    phases = ", then ".join(f"{each['train']} for {plural(each['epochs'], 'epoch')}" for each in run.schedule)
+    setup = f"{config['model']} is {training} on {images} {config['images']}{suffix}."
+    return f"{setup} The schedule trains {phases}."
 
 
-def _phases(run: RunFiles) -> Iterator[str]:
-    for phase in run.schedule:
-        epochs = f"{phase['epochs']} epoch{'s' * (phase['epochs'] != 1)}"
-        yield f"{phase['train']} for {epochs}"
-
-
-def answered(run: RunFiles) -> str:
-    """What the last scores say; the interval is Wilson's."""
+def accuracy_paragraph(run: RunFiles) -> str:
+    """Returns the last accuracy with its Wilson interval, and that of the most common class, in words."""
     scores = run.scores
     if not scores:
-        return f"There is no answer yet: {_progress(run)}, and no held-out image has been scored."
-    images, right = scores["images"], round(scores["accuracy"] * scores["images"])
-    interval = binomtest(right, images).proportion_ci(0.95, method="wilson")
-    shares = {name: row["images"] / images for name, row in scores["per_class"].items()}
-    commonest = max(shares, key=lambda name: shares[name])
-    so_far = "" if run.finished else f"So far ({_progress(run)}): of"
+        return f"No validation image has been scored yet: {_progress(run)}."
+    images, correct = scores["images"], round(scores["accuracy"] * scores["images"])
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    rates = {name: row["images"] / images for name, row in scores["per_class"].items()}
+    most_common = max(rates, key=lambda name: rates[name])
+    start = "The model" if run.finished else f"The run is not finished: {_progress(run)}. So far the model"
     return (
-        f"{so_far or 'Of'} {count(images)} held-out images it names {count(right)} rightly, "
-        f"{percent(right / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}); "
-        f"always naming the commonest class, {commonest}, would give {percent(shares[commonest])}, "
-        f"and with all classes counting alike it gets {percent(scores['balanced_accuracy'])}."
+        f"{start} classifies {count(correct)} of {plural(images, 'validation image')} correctly: "
+        f"{percent(correct / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}). "
+        f"Always predicting the most common class, {most_common}, would give {percent(rates[most_common])}. "
+        f"The mean recall of the classes (balanced accuracy) is {percent(scores['balanced_accuracy'])}."
     )
 
 
 def _progress(run: RunFiles) -> str:
     if not run.epochs:
-        return "no epoch is over"
+        return "no epoch is finished"
     last = run.epochs[-1]
     epochs = {phase["name"]: phase["epochs"] for phase in run.schedule}
-    return f"after epoch {last['epoch']} of {epochs[last['phase']]} of phase {last['phase']}"
+    return f"epoch {last['epoch']} of {epochs[last['phase']]} of phase {last['phase']} is done"
 
 
-def took(run: RunFiles) -> str:
-    """What trained, how long it took, and what never changed."""
+def cost_paragraph(run: RunFiles) -> str:
+    """Returns the number of trained parameters, the time, and the blocks that stayed frozen, in words."""
     trained = run.trained_parameters
-    sizes = run.timeline.get("parameters", {})
-    parts = []
+    sentences = []
     if trained is not None:
-        whole = sum(sizes.values())
-        of = f" of {count(whole)} parameters ({percent(trained / whole)})" if whole else " parameters"
-        parts.append(f"It trained {'at most ' * (len(run.freeze_records) > 1)}{count(trained)}{of}")
+        total = sum(run.timeline.get("parameters", {}).values())
+        parameters = f" of {count(total)} parameters ({percent(trained / total)})" if total else " parameters"
+        at_most = "at most " if len(run.freeze_records) > 1 else ""
+        at_once = " at a time" if len(run.freeze_records) > 1 else ""
+        sentences.append(f"The run trained {at_most}{count(trained)}{parameters}{at_once}.")
     goodput = run.json(workdir_files.GOODPUT)
     if goodput:
-        spent = sum(goodput["seconds"].values())
-        parts.append(
-            f"{'' if parts else 'It '}took {seconds(spent)}, {percent(goodput['share'])} of it in steps"
-        )
-    kept = never_trained(run)
-    if kept and run.frozen_unchanged:
-        what = kept[0] if len(kept) == 1 else f"the {len(kept)} blocks from {kept[0]} to {kept[-1]}"
-        parts.append(f"never changed {what}, as hashes before and after each phase prove")
-    return f"{join_names(parts)}." if parts else "Nothing has been trained yet."
+        spent, steps = seconds(sum(goodput["seconds"].values())), percent(goodput["share"])
+        sentences.append(f"It took {spent}, of which {steps} were training steps.")
+    frozen = never_trained(run)
+    if frozen and run.frozen_unchanged:
+        several = f"The {len(frozen)} blocks from {frozen[0]} to {frozen[-1]}"
+        blocks = several if len(frozen) > 1 else f"The block {frozen[0]}"
+        sentences.append(f"{blocks} never changed, as hashes before and after each phase show.")
+    return " ".join(sentences) or "Nothing has been trained yet."
 
 
 def never_trained(run: RunFiles) -> list[str]:
-    """The blocks, input side first, that no phase trained; empty if they are no frozen prefix."""
+    """Returns the blocks that no phase trained, input side first; empty if they are not a prefix."""
     trained = {
         block for each in run.freeze_records for span in each["spans"] for block in span["trained"]["blocks"]
     }
-    kept = [block for block in run.blocks if block not in trained]
-    return kept if trained and kept == run.blocks[: len(kept)] else []
+    frozen = [block for block in run.blocks if block not in trained]
+    return frozen if trained and frozen == run.blocks[: len(frozen)] else []

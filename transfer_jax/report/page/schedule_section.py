@@ -1,24 +1,21 @@
-"""The schedule of a run, planned and carried out, and its curves."""
+"""The schedule section of a run: the phases, and heat maps of the planned and the executed schedule."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, curves, heat_map
-from transfer_jax.report.page.elements import Chart, Charts, Column, Format, Part, Table, Text
-from transfer_jax.report.page.formats import rate
-from transfer_jax.report.page.run_files import RunFiles, thin_out
+from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, heat_map
+from transfer_jax.report.page.elements import Chart, Charts, Column, Part, Table, Text
+from transfer_jax.report.page.formats import plural, rate
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.timeline import Timeline
-
-MAX_POINTS = 400
-"""Longer curves are thin_out."""
 
 
 def schedule_parts(run: RunFiles) -> list[Part]:
-    """What the schedule says, and heat maps of it as planned and as carried out."""
+    """Returns a table of the phases, and heat maps of the schedule as planned and as executed."""
     parts: list[Part] = [_phases(run)]
-    timelines = {"Planned": run.planned(), "Carried out": run.executed()}
+    timelines = {"Planned": run.planned(), "Executed": run.executed()}
     known = {title: each for title, each in timelines.items() if each is not None and each.epochs}
     if not known:
         return parts
@@ -26,25 +23,34 @@ def schedule_parts(run: RunFiles) -> list[Part]:
     limits = color_limits(rates, log=True)
     charts = [timeline_chart(title, each, limits, run.phase_spans()) for title, each in known.items()]
     if len(known) == 2:
-        parts.append(Text([_kept_to(known["Planned"], known["Carried out"], run)]))
+        parts.append(Text([_compare_with_plan(known["Planned"], known["Executed"], run)]))
     return [*parts, Charts(charts)]
 
 
-def _kept_to(planned: Timeline, executed: Timeline, run: RunFiles) -> str:
+def _compare_with_plan(planned: Timeline, executed: Timeline, run: RunFiles) -> str:
     if len(executed.epochs) < len(planned.epochs):
-        return f"{len(executed.epochs)} of {len(planned.epochs)} planned epochs are over."
+        return f"{len(executed.epochs)} of {plural(len(planned.epochs), 'planned epoch')} are finished."
     same = np.allclose(planned.rates(), executed.rates(), rtol=1e-3, equal_nan=True)
     if same:
-        return "It was carried out as planned: the same blocks trained, at the same rates, in every epoch."
+        return (
+            "The executed schedule equals the plan: in every epoch, the same blocks train at the same rates."
+        )
     if any(phase["controller"] or phase["statistic"] != "none" for phase in run.schedule):
-        return "What was carried out differs from the plan: a controller or a statistic had its say."
-    return "What was carried out differs from the plan."
+        return "The executed schedule differs from the plan, because a controller or a statistic changed it."
+    return "The executed schedule differs from the plan."
 
 
 def _phases(run: RunFiles) -> Table:
-    columns = [Column("phase"), Column("trains", "code"), Column("epochs", "count"), Column("optimizer")]
-    columns += [Column("highest rate", "rate"), Column("shape"), Column("trainable parameters", "count")]
-    columns += [Column("held-out accuracy", "percent")]
+    columns = [
+        Column("phase"),
+        Column("trainable", "code"),
+        Column("epochs", "count"),
+        Column("optimizer"),
+        Column("highest learning rate", "rate"),
+        Column("learning-rate schedule"),
+        Column("trainable parameters", "count"),
+        Column("validation accuracy", "percent"),
+    ]
     done = {phase["name"]: phase for phase in run.phases}
     ends = {line["phase"]: line for line in run.evaluations}
     rows = []
@@ -59,7 +65,7 @@ def _phases(run: RunFiles) -> Table:
 def timeline_chart(
     title: str, timeline: Timeline, limits: tuple[float, float], spans: Sequence[Mapping[str, Any]]
 ) -> Chart:
-    """A heat map of rates, blocks by epochs; grey is frozen."""
+    """Returns a heat map of the learning rates by block and epoch; frozen blocks are grey."""
     rates = timeline.rates()
     groups = np.array_split(np.arange(rates.shape[1]), min(rates.shape[1], MAX_COLUMNS))
     rows = []
@@ -72,7 +78,7 @@ def timeline_chart(
                 rows.append({**cell, "value": float(f"{values.mean():.4g}")})
     return heat_map(
         title,
-        "Learning rate of each block in each epoch; grey is frozen.",
+        "Learning rate of each block in each epoch. Grey means frozen.",
         rows,
         blocks=timeline.blocks,
         x="epoch",
@@ -84,7 +90,7 @@ def timeline_chart(
 
 
 def _timeline_table(title: str, timeline: Timeline) -> Table:
-    """The highest and lowest rate of each block in each phase."""
+    """Returns a table of the highest and lowest rate of each block in each phase."""
     rates = timeline.rates()
     phases = list(dict.fromkeys(epoch.phase for epoch in timeline.epochs))
     rows = []
@@ -95,41 +101,5 @@ def _timeline_table(title: str, timeline: Timeline) -> Table:
             values = values[~np.isnan(values)]
             row.append(f"{rate(values.max())} to {rate(values.min())}" if len(values) else "frozen")
         rows.append(row)
-    return Table(
-        f"{title}: highest and lowest mean rate in an epoch", [Column("block"), *map(Column, phases)], rows
-    )
-
-
-def curve_charts(run: RunFiles) -> list[Chart]:
-    """Loss, accuracy and learning rate over the epochs of all phases."""
-    train = thin_out([{**line, "at": at} for at, line in enumerate(run.epochs, 1)], MAX_POINTS)
-    held_out = thin_out(run.evaluations, MAX_POINTS)
-    spans = [{**span, "first": span["first"] + 0.5, "last": span["last"] + 0.5} for span in run.phase_spans()]
-    about = "Training: the mean over the epoch, with augmentation and dropout. Held out: as it will be used."
-    epoch = Column("epoch", "count")
-    charts = []
-    shown: tuple[tuple[str, str, str, Format], ...] = (
-        ("Loss", "loss", "log_loss", "number"),
-        ("Accuracy", "accuracy", "accuracy", "percent"),
-    )
-    for title, name, name_held_out, form in shown:
-        rows = [*_points("training", train, name), *_points("held out", held_out, name_held_out)]
-        if rows:
-            y, names = Column(title.lower(), form), ["training", "held out"]
-            charts.append(curves(title, about, rows, x=epoch, y=y, names=names, spans=spans))
-    rates = [row for row in _points("rate", train, "learning_rate") if row["y"] > 0]
-    if rates:
-        y = Column("learning rate", "rate")
-        said = "Of the head, the highest of all blocks, as a mean over the epoch."
-        charts.append(
-            curves("Learning rate", said, rates, x=epoch, y=y, names=["rate"], spans=spans, log=True)
-        )
-    return charts
-
-
-def _points(series: str, lines: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [
-        {"series": series, "x": line["at"], "y": float(f"{line[name]:.5g}")}
-        for line in lines
-        if line.get(name) is not None
-    ]
+    caption = f"{title}: highest and lowest learning rate by block and phase (means over an epoch)"
+    return Table(caption, [Column("block"), *map(Column, phases)], rows)

@@ -1,4 +1,4 @@
-"""The charts of a study: figures by level with every seed, and accuracy against cost."""
+"""The charts of a study: metrics by level with every seed, and accuracy against cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,17 @@ _ENDS = [
     {"calculate": f"isValid(datum.{end}) ? datum.{end} : datum.mean", "as": name}
     for end, name in (("low", "from"), ("high", "to"))
 ]
-"""The ends of an interval; the mean itself where there is none."""
+"""The ends of an interval; the mean if there is no interval."""
 
-_ACROSS, _UP, _LETTER, _LINE = 400, 240, 7, 15
-"""Pixels: of a chart of usual width, a letter, and a line."""
+_WIDTH, _HEIGHT, _LETTER, _LINE = 400, 240, 7, 15
+"""Pixels: the width and height of a chart, the width of a letter, and the height of a line."""
 
 
 def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart | None:
-    """A figure by level: the mean with its interval, and every seed as a point; None if nobody has it."""
+    """Returns a chart of the mean of a metric by level, with intervals and a point for each seed.
+
+    Returns None if no trial has the metric.
+    """
     means, points = files.means(metric), files.points(metric)
     if not means:
         return None
@@ -72,13 +75,16 @@ def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart
     if across:
         layer.insert(2, {"mark": "line", "encoding": {level: place, value: size, "color": colour}})
     known = any(row["low"] is not None for row in means)
-    about = f"{about} Mean{' with its 95% interval' if known else ''}; small points are seeds."
+    about = f"{about} Mean{' with 95% interval' if known else ''}; each small point is a seed."
     spec: dict[str, Any] = {"layer": layer, "height": 260 if across else 26 * len(levels)}
     return chart(title, about, means, columns, spec)
 
 
 def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Chart | None:
-    """The mean of a figure against what its level costs; a step line joins those that none beats in both."""
+    """Returns a chart of the mean of a metric against its cost, with a step line along the Pareto front.
+
+    Returns None if no trial has both.
+    """
     costs = {(row["series"], row["level"]): row["mean"] for row in files.means(cost)}
     rows = [
         {**row, "cost": costs[row["series"], row["level"]]}
@@ -93,13 +99,11 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
     columns |= {"mean": column(metric), "low": Column("low", form), "high": Column("high", form)}
     if files.others:
         columns = {"series": Column("where"), **columns}
-    columns["front"] = Column("on the front")
+    columns["front"] = Column("on the Pareto front")
     middle = math.sqrt(min(row["cost"] for row in rows) * max(row["cost"] for row in rows))
     named = front_names(front, rows, middle)
     rows = [{**row, "front": row in front, "named": row in named} for row in rows]
-    x = axis(
-        "cost", f"{display_name(cost)}, logarithmic", scale={"type": "log", "nice": False, "padding": 20}
-    )
+    x = axis("cost", f"{display_name(cost)} (log scale)", scale={"type": "log", "nice": False, "padding": 20})
     x["axis"] = {"format": ".2~s", "tickCount": 5}
     y = axis("mean", display_name(metric), form, scale={"zero": False})
     best = {"condition": {"test": "datum.front", "value": COLOURS[1]}, "value": MUTED}
@@ -127,16 +131,16 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {**place, "color": best, "tooltip": tooltips(columns)},
             },
-            *_names(place, middle),
+            *_name_marks(place, middle),
         ],
     }
     title = f"{display_name(metric).capitalize()} against {display_name(cost)}"
-    about = "Means of the levels. Nothing that is cheaper is as good as those on the dashed line."
+    about = "Mean of each level. No cheaper level is as good as those on the dashed line."
     return chart(title, about, rows, columns, spec)
 
 
-def _names(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
-    """The names of levels, written towards the middle of the costs."""
+def _name_marks(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
+    """Returns the names of levels, on the side of each point that faces the middle of the costs."""
     mark = {"type": "text", "baseline": "bottom", "dy": -4, "color": INK}
     return [
         {
@@ -151,11 +155,11 @@ def _names(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
 def front_names(
     front: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], middle: float
 ) -> list[Mapping[str, Any]]:
-    """Rows of the front whose names do not lie on each other: the ends, and others where there is room."""
+    """Returns the rows of the front whose names fit without overlap: the ends, then the others."""
     costs = [math.log(row["cost"]) for row in rows]
     ends = [value for row in rows for value in (row["low"], row["mean"], row["high"]) if value is not None]
-    across = _ACROSS / max(max(costs) - min(costs), 1e-9)
-    up = _UP / max(max(ends) - min(ends), 1e-9)
+    across = _WIDTH / max(max(costs) - min(costs), 1e-9)
+    up = _HEIGHT / max(max(ends) - min(ends), 1e-9)
     taken: list[tuple[float, float, float]] = []
     named = []
     for row in [*front[:1], *front[:0:-1]]:
@@ -168,7 +172,7 @@ def front_names(
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of which no other has a `cost` as low with a `mean` as high, cheapest first."""
+    """Returns the rows that no other row equals or beats in both `cost` and `mean`, cheapest first."""
     front: list[Mapping[str, Any]] = []
     for row in sorted(rows, key=lambda row: (row["cost"], -row["mean"])):
         if not front or row["mean"] > front[-1]["mean"]:

@@ -1,4 +1,4 @@
-"""What a study has so far, as its folder tells: its trials, its levels, and its analysis once it has one."""
+"""The files of a study, read from its folder: its trials, its levels, and its analysis if there is one."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ FORMATS: dict[str, Format] = {
     **dict.fromkeys(("operations", "operations_uncached"), "operations"),
     **dict.fromkeys(("extract_seconds", "compile_seconds", "train_seconds", "seconds"), "seconds"),
 }
-"""How the figures of a trial are written."""
+"""The formats of the values of a trial."""
 
 _NAMES = {
     "a": "first",
@@ -31,9 +31,9 @@ _NAMES = {
     "ece": "calibration error",
     "roc_auc": "ROC AUC",
     "macro_f1": "macro F1",
-    "train_accuracy": "accuracy in training",
+    "train_accuracy": "training accuracy",
     "optimizer_bytes": "optimizer state",
-    "operations_uncached": "operations without caches",
+    "operations_uncached": "operations without cached features",
     "p_holm": "p (Holm)",
     "p_t": "p (t)",
     "p_mcnemar": "p (McNemar)",
@@ -45,43 +45,43 @@ _NAMES = {
 
 
 def display_name(name: str) -> str:
-    """A column's name as people say it."""
+    """Returns the readable name of a column."""
     return _NAMES.get(name) or name.removesuffix("_seconds").replace("_", " ")
 
 
 def column(name: str) -> Column:
-    """The column of a figure of a trial."""
+    """Returns the column for a value of a trial."""
     return Column(display_name(name), FORMATS.get(name, "text"))
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyFiles:
-    """The files of a study; what is not there is empty.
+    """The files of a study. A missing file reads as empty.
 
     Attributes:
-        folder: Its folder.
+        folder: The folder of the study.
     """
 
     folder: Path
 
     @functools.cached_property
     def study(self) -> dict[str, Any]:
-        """What it asks, of which trials."""
+        """The question, the trials and the other fields of `study.json`."""
         return read_json(self.folder / workdir_files.STUDY)
 
     @functools.cached_property
     def analysis(self) -> dict[str, Any]:
-        """What came out; empty until it is known."""
+        """The analysis of the study; empty until it exists."""
         return replace_nonfinite(read_json(self.folder / workdir_files.ANALYSIS))
 
     @property
     def factor(self) -> str:
-        """What the levels are levels of."""
+        """The factor whose levels are compared."""
         return self.study["factor"]
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The trials that are over, with their `overfit_gap`, from training to held-out accuracy."""
+        """The finished trials, with `overfit_gap`, the training accuracy minus the validation accuracy."""
         path = self.folder / workdir_files.TABLE
         if not path.is_file():
             return []
@@ -93,7 +93,7 @@ class StudyFiles:
 
     @functools.cached_property
     def labels(self) -> dict[Any, str]:
-        """The levels in order, and what they are called."""
+        """The name of each level, in order."""
         found = {}
         for trial in self.study["trials"]:
             level = trial["factors"][self.factor]
@@ -105,7 +105,7 @@ class StudyFiles:
 
     @functools.cached_property
     def others(self) -> list[str]:
-        """The factors besides that of the levels that vary."""
+        """The other factors that vary between trials."""
         trials = [trial["factors"] for trial in self.study["trials"]]
         names = dict.fromkeys(name for factors in trials for name in factors)
         return [
@@ -115,11 +115,11 @@ class StudyFiles:
         ]
 
     def series(self, factors: Mapping[str, Any]) -> str:
-        """What the other factors of a trial are, in words; empty if there are none."""
+        """Returns the values of the other factors of a trial as text; empty if there are none."""
         return ", ".join(f"{display_name(name)} {factors.get(name)}" for name in self.others)
 
     def points(self, metric: str) -> list[dict[str, Any]]:
-        """A figure of every trial that has it: `series`, `level`, `seed` and `value`."""
+        """Returns the value of a metric of each trial that has it, with `series`, `level` and `seed`."""
         return [
             {
                 "series": self.series(row),
@@ -132,7 +132,7 @@ class StudyFiles:
         ]
 
     def means(self, metric: str) -> list[dict[str, Any]]:
-        """The mean of a figure by series and level, in order, with the interval that the analysis gives it."""
+        """Returns the mean of a metric by series and level, in order, with its interval in the analysis."""
         intervals = {
             (self.series(each.get("group", {})), self.labels[each["level"]]): each[metric]
             for each in self.analysis.get("levels", [])

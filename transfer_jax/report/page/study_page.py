@@ -1,4 +1,4 @@
-"""The report of a study, finished or under way."""
+"""The report of a study, finished or not."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from transfer_jax.report.page.elements import (
     Tile,
     Tiles,
 )
-from transfer_jax.report.page.formats import count, operations, percent, seconds
+from transfer_jax.report.page.formats import count, operations, percent, plural, seconds
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.reproduce_section import environment_parts
 from transfer_jax.report.page.run_files import read_json
@@ -28,29 +28,32 @@ from transfer_jax.report.page.study_tables import comparison_parts, format_of, t
 from transfer_jax.storage import workdir_files
 
 _BY_LEVEL = (
-    ("accuracy", "Accuracy", "On held-out images."),
-    ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on held-out images."),
-    ("log_loss", "Log loss", "On held-out images; lower is better."),
-    ("overfit_gap", "Overfit gap", "Accuracy on training images less that on held-out ones."),
-    ("ece", "Calibration error", "Distance between confidence and accuracy; lower is better."),
-    ("seconds", "Time", "Wall time of a trial; features shared with others count where they were made."),
+    ("accuracy", "Accuracy", "On the validation images."),
+    ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on the validation images."),
+    ("log_loss", "Log loss", "On the validation images; lower is better."),
+    ("overfit_gap", "Overfit gap", "Training accuracy minus validation accuracy."),
+    ("ece", "Calibration error", "Mean distance between confidence and accuracy; lower is better."),
+    ("seconds", "Time", "Wall time of a trial. Shared features count for the trial that computed them."),
 )
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder is that of a study."""
+    """Returns whether a folder is the folder of a study."""
     return (folder / workdir_files.STUDY).is_file()
 
 
 def write_study_report(folder: Path, path: Path | None = None) -> Path:
-    """Writes the report of a study from the files of its folder; it may still be running.
+    """Writes the report of a study, finished or not, from the files of its folder.
 
     Args:
-        folder: The study's folder.
-        path: The file; `report.html` in the folder, if not given.
+        folder: The folder of the study.
+        path: The HTML file; `report.html` in the folder by default.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        FileNotFoundError: If the folder is not one of a study.
+        FileNotFoundError: If the folder is not the folder of a study.
         ValueError: If a file in it is damaged.
     """
     if not is_study(folder):
@@ -59,45 +62,49 @@ def write_study_report(folder: Path, path: Path | None = None) -> Path:
 
 
 def study_page(files: StudyFiles) -> Page:
-    """The report of a study; a section is there if there is anything for it."""
+    """Returns the report of a study, with a section for each kind of results that it has."""
     study = files.study
-    asked = Section("Asked and answered", [_sentences(files), _tiles(files)])
     sections = [
-        asked,
-        Section(f"By {display_name(files.factor)}", [*_by_level(files), *trend_parts(files)]),
+        Section("Summary", [_summary(files), _tiles(files)]),
+        Section(f"Results by {display_name(files.factor)}", [*_by_level(files), *trend_parts(files)]),
         Section("Accuracy and cost", _costs(files)),
         Section("Comparisons", comparison_parts(files)),
         Section("Trials", _trials(files)),
-        Section("To repeat it", _origin(files)),
+        Section("Reproduce", _origin(files)),
     ]
     title = f"Study: {display_name(study['name'])}"
-    state = f"{len(files.rows)} of {len(study['trials'])} trials are over"
+    state = _finished_trials(files)
     return Page(title, f"{study['question']} — {state}", [each for each in sections if each.parts])
 
 
-def _sentences(files: StudyFiles) -> Text:
-    said = list(files.analysis.get("sentences", []))
-    answered = files.analysis.get("finished", len(files.rows))
-    if said and answered != len(files.rows):
-        said.append(f"That was said of {count(answered)} trials; there are {count(len(files.rows))} by now.")
-    if said:
-        return Text(said, lead=True)
-    done, asked = len(files.rows), len(files.study["trials"])
-    return Text(
-        [
-            files.study["question"],
-            f"There is no answer yet: {count(done)} of {count(asked)} trials are over. "
-            "What is shown below is what they found so far, without intervals.",
-        ],
-        lead=True,
-    )
+def _summary(files: StudyFiles) -> Text:
+    paragraphs = list(files.analysis.get("sentences", []))
+    finished = len(files.rows)
+    analyzed = files.analysis.get("finished", finished)
+    if paragraphs and analyzed != finished:
+        now = f"{count(finished)} {_is(finished)} finished now"
+        paragraphs.append(f"This summary covers {plural(analyzed, 'trial')}; {now}.")
+    if paragraphs:
+        return Text(paragraphs, lead=True)
+    preliminary = "The results below are preliminary and have no intervals."
+    state = f"There is no analysis yet: {_finished_trials(files)}. {preliminary}"
+    return Text([files.study["question"], state], lead=True)
+
+
+def _finished_trials(files: StudyFiles) -> str:
+    finished = len(files.rows)
+    return f"{count(finished)} of {plural(len(files.study['trials']), 'trial')} {_is(finished)} finished"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _tiles(files: StudyFiles) -> Tiles:
     study, rows = files.study, files.rows
     tiles = [
-        Tile("trials", f"{len(rows)} of {len(study['trials'])}", f"{len(files.labels)} levels"),
-        Tile("seeds", count(len(study["seeds"])), "each a split, an order and a head of its own"),
+        Tile("trials", f"{len(rows)} of {len(study['trials'])}", plural(len(files.labels), "level")),
+        Tile("seeds", count(len(study["seeds"])), "each with its own split, image order and new head"),
     ]
     means = files.means("accuracy")
     if means:
@@ -107,7 +114,7 @@ def _tiles(files: StudyFiles) -> Tiles:
         )
     spent = [row["seconds"] for row in rows if row.get("seconds")]
     if spent:
-        tiles.append(Tile("time of all trials", seconds(sum(spent)), "one after the other"))
+        tiles.append(Tile("time of all trials", seconds(sum(spent)), "sum of their wall times"))
     used, without = (_total(rows, name) for name in ("operations", "operations_uncached"))
     if used and without:
         note = f"{without / used:.1f} times as many without cached features"
@@ -136,7 +143,7 @@ def _trials(files: StudyFiles) -> list[Part]:
     failed = [(each["trial"], each["error"]) for each in files.analysis.get("failed", [])]
     parts: list[Part] = []
     if failed:
-        parts.append(Table("Trials that failed", [Column("trial"), Column("error")], failed))
+        parts.append(Table("Failed trials", [Column("trial"), Column("error")], failed))
     if not files.rows:
         return parts
     names = [name for name in files.rows[0] if not isinstance(files.rows[0][name], list | dict)]
@@ -147,7 +154,7 @@ def _trials(files: StudyFiles) -> list[Part]:
         [_linked(files, row[name]) if name == "trial" else row.get(name) for name in names]
         for row in files.rows
     ]
-    return [*parts, Table("All trials that are over", columns, rows)]
+    return [*parts, Table("Finished trials", columns, rows)]
 
 
 def _linked(files: StudyFiles, trial: str) -> Link | str:
@@ -158,12 +165,12 @@ def _linked(files: StudyFiles, trial: str) -> Link | str:
 def _origin(files: StudyFiles) -> list[Part]:
     command = files.study.get("command")
     text = command if isinstance(command, str) else " ".join(command or [])
-    parts: list[Part] = [Code("The command", text)] if text else []
-    places = [
+    parts: list[Part] = [Code("Command", text)] if text else []
+    workdirs = [
         files.folder,
         *(files.folder / workdir_files.TRIALS / trial["name"] for trial in files.study["trials"]),
     ]
     found = next(
-        (each for each in (read_json(place / workdir_files.ENVIRONMENT) for place in places) if each), {}
+        (each for each in (read_json(place / workdir_files.ENVIRONMENT) for place in workdirs) if each), {}
     )
     return [*parts, *environment_parts(found)]

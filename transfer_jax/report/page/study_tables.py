@@ -1,4 +1,4 @@
-"""The tables of what a study answers: comparisons, trends, and what a target takes."""
+"""The tables of the results of a study: comparisons, trends, and costs to reach the target."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,35 +20,36 @@ _FIRST = (
     "p_holm",
     "p",
 )
-_OF_METRIC = ("difference", "low", "high", "mean", "target")
-"""Figures that are written as the metric that they are of."""
+_METRIC_VALUES = ("difference", "low", "high", "mean", "target")
+"""The columns with the format of their metric."""
 
 
 def comparison_parts(files: StudyFiles) -> list[Part]:
-    """Which levels were compared with which, and what may be said of them."""
+    """Returns a table of the comparisons of levels with their verdicts; nothing if there are none."""
     analysis = files.analysis
     if not analysis.get("comparisons"):
         return []
-    said = [
-        "Differences are within pairs of one seed, so of one split. The p-values are corrected after Holm "
-        "for all comparisons of the study. “No difference shown” does not mean that there is none.",
+    text = [
+        "Each difference is between two levels with the same seed and the same split. The p-values are "
+        "corrected by Holm's method for the number of tests of the study. “No difference shown” does not "
+        "mean that there is no difference.",
         *analysis.get("notes", []),
     ]
-    return [Text(said), *record_table(files, "Differences, first less second", analysis["comparisons"])]
+    return [Text(text), *record_table(files, "Differences: first minus second", analysis["comparisons"])]
 
 
 def trend_parts(files: StudyFiles) -> list[Part]:
-    """Whether figures rise or fall along the levels."""
+    """Returns a table of the trends of metrics along the levels."""
     return record_table(files, "Trends along the levels", files.analysis.get("trends"))
 
 
 def target_parts(files: StudyFiles) -> list[Part]:
-    """What each level takes to come to an accuracy."""
-    return record_table(files, "What it takes to reach the target (medians)", files.analysis.get("target"))
+    """Returns a table of the cost of each level to reach the target accuracy."""
+    return record_table(files, "Cost to reach the target (medians)", files.analysis.get("target"))
 
 
 def record_table(files: StudyFiles, caption: str, found: Iterable[Mapping[str, Any]] | None) -> list[Part]:
-    """A table of records by the keys that they have, the most telling first; none if there are no records."""
+    """Returns a table of records, the most important columns first; nothing if there are no records."""
     records = [_readable(files, record) for record in found or ()]
     if not records:
         return []
@@ -65,7 +66,7 @@ def record_table(files: StudyFiles, caption: str, found: Iterable[Mapping[str, A
 
 
 def _readable(files: StudyFiles, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with labels for levels, and words for the other factors."""
+    """Returns a record with the names of its levels and of its other factors."""
     found = {key: value for key, value in record.items() if not isinstance(value, Mapping | list)}
     for key, label in (("a", "a_label"), ("b", "b_label"), ("level", "label")):
         if key in found:
@@ -77,14 +78,16 @@ def _readable(files: StudyFiles, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _column(name: str, values: Sequence[Any], metrics: set[str]) -> Column:
-    """The column of some values."""
-    if name in _OF_METRIC and all(FORMATS.get(metric.replace(" ", "_")) == "percent" for metric in metrics):
+    """Returns the column of some values."""
+    if name in _METRIC_VALUES and all(
+        FORMATS.get(metric.replace(" ", "_")) == "percent" for metric in metrics
+    ):
         return Column(display_name(name), "percent")
     return Column(display_name(name), format_of(name, values))
 
 
 def format_of(name: str, values: Sequence[Any]) -> Format:
-    """How the values of a column are written."""
+    """Returns the format of the values of a column."""
     known = [value for value in values if value is not None]
     if not known or any(isinstance(value, str | bool) for value in known):
         return "text"

@@ -1,4 +1,4 @@
-"""The library that draws charts in a browser: Vega-Lite, as the package `vl-convert-python` carries it."""
+"""The Vega-Lite library that draws charts in a browser, from the package `vl-convert-python`."""
 
 import base64
 import contextlib
@@ -15,10 +15,10 @@ from transfer_jax.storage.atomic_write import write_text
 
 @functools.cache
 def compressed_vega() -> str:
-    """The scripts of Vega, Vega-Lite and Vega-Embed, compressed, in base64.
+    """Returns the scripts of Vega, Vega-Lite and Vega-Embed, compressed by gzip, in base64.
 
-    A browser unpacks it in a moment, and a report is a third as large. To put it together takes a while, so
-    that it is kept in `~/.cache/transfer_jax`, by its version.
+    Compression makes a report a third as large, and browsers unpack it quickly. Bundling the scripts is slow,
+    so the result is cached by version in `~/.cache/transfer_jax`.
     """
     version = "-".join(
         (importlib.metadata.version("vl-convert-python"), vl_convert.get_vegalite_versions()[-1])
@@ -29,7 +29,7 @@ def compressed_vega() -> str:
         return path.read_text()
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
-    with contextlib.suppress(OSError):  # A home that cannot be written costs the time again, and no more.
+    with contextlib.suppress(OSError):  # Without a writable cache the bundle is made again each time.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, packed)
     return packed

@@ -1,4 +1,4 @@
-"""Reports that may fail, where more is at stake than they."""
+"""A guard around reports: an error is logged and does not fail the run."""
 
 import logging
 from collections.abc import Callable
@@ -6,17 +6,18 @@ from pathlib import Path
 
 
 def write_or_warn(write: Callable[[Path], object], folder: Path) -> None:
-    """Writes the report of a folder; if that fails it is logged, and the work that it is about is not lost.
+    """Writes the report of a folder, and logs a warning if that fails.
 
     Args:
-        write: Writes it.
+        write: A function that writes the report.
         folder: The folder of a run or a study.
     """
     try:
         write(folder)
     except Exception as error:
         logging.getLogger(__name__).warning(
-            "No report of %s: %s: %s. Nothing else is lost; transfer-jax report writes it again.",
+            "the report of %s is not written: %s: %s. All other results are saved; "
+            "`transfer-jax report` writes the report again",
             folder,
             type(error).__name__,
             error,

@@ -1,7 +1,7 @@
 "use strict";
 document.getElementById("unscripted").remove();
 
-// Tables: a heading becomes a button that sorts by its column; what is empty stays last.
+// Tables: each heading becomes a button that sorts by its column; empty cells stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
@@ -30,7 +30,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Charts: the library is unpacked, then one after the other is drawn, so that the page answers meanwhile.
+// Charts: unpack the library, then draw one chart at a time, so that the page stays responsive.
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -39,7 +39,7 @@ async function unpack(text) {
 
 async function draw() {
   const script = document.createElement("script");
-  // In a function of its own, because its short names are not meant for everybody.
+  // A function keeps the names of the library out of the global scope.
   script.textContent = `(() => {${await unpack(document.getElementById("vega").textContent.trim())}})();`;
   document.head.append(script);
   const config = JSON.parse(document.getElementById("theme").textContent);
@@ -47,7 +47,7 @@ async function draw() {
   for (const plot of document.querySelectorAll(".plot")) {
     const spec = JSON.parse(plot.parentElement.querySelector(".spec").textContent);
     await window.vegaEmbed(plot, spec, options);
-    // What a screen reader is told is the label of the plot, and the table below.
+    // Screen readers read the label of the plot and the table below it.
     plot.querySelector("svg").setAttribute("aria-hidden", "true");
     await new Promise((next) => setTimeout(next));
   }
@@ -59,7 +59,7 @@ async function main() {
     if (plots.length) await draw();
     document.documentElement.dataset.charts = "drawn";
   } catch (error) {
-    // An old browser: the tables have all that the charts would show.
+    // An old browser: open the tables, which have the data of the charts.
     for (const plot of plots) {
       plot.classList.add("missing");
       plot.parentElement.querySelector("details").open = true;
