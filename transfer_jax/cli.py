@@ -1,145 +1,303 @@
-"""The command line: `transfer-jax demo | train | plan | evaluate | …`, its errors and its exit codes."""
+"""The command line: `transfer-jax COMMAND …`, its help, its errors and its exit codes.
 
+A command's module is imported when the command is called, so that `--help` needs no JAX.
+"""
+
+import difflib
+import importlib
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import tyro
-from rich.logging import RichHandler
-from rich.markup import escape
+from transfer_jax.config import load_config, shipped_configs
+from transfer_jax.extras import explain
+from transfer_jax.report.console import BARS, CONSOLE, OUT, LogHandler, print_line, replace_unencodable
 
-from transfer_jax.commands import check, diagnose, features, models, plan, report, runs, studies
-from transfer_jax.commands.config_options import config_place, given_fields, preset, takes_config
-from transfer_jax.config import TrainConfig, load_config, shipped_configs
-from transfer_jax.distributed import processes
-from transfer_jax.distributed.launch import PREEMPTED
-from transfer_jax.malloc import keep_freed_memory
-from transfer_jax.report.console import BARS, CONSOLE, OUT
-from transfer_jax.runs.interrupt import Terminated, terminable
-from transfer_jax.studies.presets import default_config
+_STOPPED = "Stopped; nothing is lost. The same command resumes from here."
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "demo": runs.demo,
-    "train": runs.train,
-    "launch": runs.launch,
-    "check": check.check,
-    "plan": plan.plan,
-    "find-rate": plan.find_rate,
-    "evaluate": runs.evaluate,
-    "predict": runs.predict,
-    "diagnose": diagnose.diagnose,
-    "report": report.report,
-    "extract": features.extract,
-    "heads": features.heads,
-    "study": studies.study,
-    "work": studies.work,
-    "models": models.models,
-    "inspect": models.inspect,
-    "export": models.export,
+
+class Command(NamedTuple):
+    """A command.
+
+    Its options are the parameters of its function, and its help is the function's docstring.
+
+    Attributes:
+        function: Module in `transfer_jax.commands`, and name of the function, as `runs.train`.
+        summary: First line of the function's docstring.
+        example: Arguments of an example.
+    """
+
+    function: str
+    summary: str
+    example: str
+
+    def load(self) -> Callable[..., Any]:
+        """Imports the function."""
+        module, name = self.function.split(".")
+        return getattr(importlib.import_module(f"transfer_jax.commands.{module}"), name)
+
+
+COMMANDS = {
+    "demo": Command(
+        "runs.demo", "Fine-tunes a real network on real photographs in three ways.", "demo --quick"
+    ),
+    "train": Command("runs.train", "Trains a schedule, or resumes it.", "train --images photos"),
+    "launch": Command(
+        "runs.launch",
+        "Trains or extracts in several processes on this machine, and restarts them after a failure.",
+        "launch --processes 2 -- train --images photos",
+    ),
+    "check": Command(
+        "check.check", "Checks all images for problems; nothing is trained.", "check --images photos"
+    ),
+    "plan": Command(
+        "plan.plan", "Shows what a schedule trains, when, and at what cost.", "plan --images photos --cost"
+    ),
+    "find-rate": Command(
+        "plan.find_rate", "Finds a learning rate for a phase.", "find-rate --images photos --out rates.png"
+    ),
+    "evaluate": Command(
+        "runs.evaluate", "Evaluates a trained model on labelled images.", "evaluate runs/photos"
+    ),
+    "predict": Command(
+        "runs.predict",
+        "Predicts the classes of image files.",
+        "predict runs/photos new_photos --out predictions.csv",
+    ),
+    "diagnose": Command(
+        "diagnose.diagnose",
+        "Diagnoses a finished run: calibration, scores by group, changes of each block.",
+        "diagnose runs/photos",
+    ),
+    "report": Command(
+        "report.report",
+        "Writes an HTML report of a run, of a study, or of several runs side by side.",
+        "report runs/photos",
+    ),
+    "extract": Command(
+        "features.extract",
+        "Extracts the features of all images into NumPy files.",
+        "extract --images photos --boundary pre_logits",
+    ),
+    "heads": Command(
+        "features.heads",
+        "Trains hundreds of heads on the same features and saves the best one.",
+        "heads --images photos",
+    ),
+    "study": Command(
+        "studies.study",
+        "Answers a question with many runs, such as how many blocks to unfreeze.",
+        "study unfreeze_depth --images photos",
+    ),
+    "work": Command(
+        "studies.work",
+        "Works on the trials of a study that no other worker has.",
+        "work runs/photos-unfreeze_depth",
+    ),
+    "models": Command("models.models", "Lists the networks and their weights.", "models --match 'resnet*'"),
+    "inspect": Command(
+        "models.inspect",
+        "Lists the arrays of a weight file and the networks that they fit.",
+        "inspect weights.safetensors",
+    ),
+    "export": Command(
+        "models.export",
+        "Exports a trained model to another library or runtime.",
+        "export runs/photos --to stablehlo",
+    ),
 }
-"""By name; their signatures are the options, their docstrings the help."""
+"""The commands by name."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command.
 
+    Args:
+        argv: The arguments without the name of the program; None takes those of this process.
+
     Returns:
-        The exit code: 0; 1 where another process of the run was lost; 2 for what the user can mend; 75 after
-        SIGTERM, with a checkpoint where there is anything to save; 130 after Ctrl-C, likewise.
+        The exit code: 0 after success; 1 if another process of the run was lost; 2 after a user error, whose
+        message says what to fix; 75 after SIGTERM and 130 after Ctrl-C, in both cases with a checkpoint if a
+        training has started.
     """
+    replace_unencodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    logging.basicConfig(
-        format="%(message)s", handlers=[RichHandler(console=CONSOLE, show_time=False, show_path=False)]
-    )
-    keep_freed_memory()
-    _use_compilation_cache()
+    name, *options = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print_line(OUT, _help())
+        return 0
+    if name == "--version":
+        print_line(OUT, f"transfer_jax {_version()}")
+        return 0
     try:
-        with terminable():
-            if arguments[:1] in (["train"], ["extract"]):
-                _join()
-            elif arguments[:1] == ["work"]:
-                processes.end_with_launcher()
-            base, given = _take_config(arguments)
-            return _run(given, base, ("transfer-jax", *arguments)) or 0
-    except KeyboardInterrupt as stopped:
-        CONSOLE.print("Stopped; nothing is lost. The same command goes on from here.")
-        return PREEMPTED if isinstance(stopped, Terminated) else 130
+        if name not in COMMANDS:
+            raise ValueError(_unknown(name))
+        if _asks_for_help(options):
+            _run(name, options)
+            return 0
+        return _run_prepared(name, options)
+    except KeyboardInterrupt:
+        print_line(CONSOLE, _STOPPED)
+        return 130
     except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
         if debug:
             traceback.print_exc()
         else:
             CONSOLE.quiet = False
-            line = " ".join(str(error).split()) or type(error).__name__
-            CONSOLE.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
-        code = 1 if _several() and isinstance(error, jax.errors.JaxRuntimeError) else 2
-        if _several():
-            processes.exit_now(code)
-        return code
+            print_line(CONSOLE, f"error: {explain(error)}")
+        return _leave_processes(error)
 
 
-def _join() -> None:
-    """Connects to the other processes of a run; only the first of them talks."""
-    processes.join()
-    CONSOLE.quiet = OUT.quiet = _several() and not processes.is_first()
+def _run_prepared(name: str, options: list[str]) -> int:
+    """Runs a command after the settings of this process that JAX needs."""
+    from transfer_jax.libtpu import quiet_without_tpu
+    from transfer_jax.malloc import keep_freed_memory
+
+    logging.basicConfig(format="%(message)s", handlers=[LogHandler(CONSOLE)])
+    keep_freed_memory()
+    quiet_without_tpu()
+    _use_compilation_cache()
+
+    from transfer_jax.distributed import processes
+    from transfer_jax.distributed.launch import PREEMPTED
+    from transfer_jax.runs.interrupt import Terminated, terminable
+
+    try:
+        with terminable():
+            if name in ("train", "extract"):
+                processes.join()
+                CONSOLE.quiet = OUT.quiet = _has_other_processes() and not processes.is_first()
+            elif name == "work":
+                processes.end_with_launcher()
+            return _run(name, options) or 0
+    except Terminated:
+        print_line(CONSOLE, _STOPPED)
+        return PREEMPTED
 
 
-def _several() -> bool:
-    return jax.distributed.is_initialized() and processes.count() > 1
+def _run(name: str, options: list[str]) -> int | None:
+    """Parses the options of a command and calls its function."""
+    import tyro
 
+    from transfer_jax.commands.config_options import (
+        config_place,
+        default_config,
+        description,
+        given_fields,
+        preset,
+        takes_config,
+    )
 
-def _take_config(arguments: list[str]) -> tuple[TrainConfig | None, list[str]]:
-    """Reads the config that `train CONFIG …` names; its values become the defaults of the options."""
-    command = COMMANDS.get(arguments[0]) if arguments else None
-    if command is None or not takes_config(command):
-        return None, arguments
-    place = config_place(command)
-    if any(argument.startswith("-") for argument in arguments[: place + 1]) or len(arguments) <= place:
-        return None, arguments
-    return load_config(arguments[place]), [*arguments[:place], *arguments[place + 1 :]]
-
-
-def _split_launched(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Divides `launch … -- train …`."""
-    if arguments[:1] != ["launch"] or "--" not in arguments:
-        return arguments, ["train", "--help"]
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
-
-
-def _run(arguments: list[str], base: TrainConfig | None, typed: tuple[str, ...]) -> int | None:
-    arguments, launched = _split_launched(arguments)
-    blank = default_config if arguments[:1] == ["study"] else lambda images: TrainConfig(images=images)
+    typed = ("transfer-jax", name, *options)
+    options, launched = _split_launched(name, options)
+    command, base = COMMANDS[name].load(), None
+    if takes_config(command):
+        place = config_place(command)
+        if len(options) > place and not any(option.startswith("-") for option in options[: place + 1]):
+            base = load_config(options[place])
+            options = [*options[:place], *options[place + 1 :]]
     defaults = {
-        "config": base or blank(tyro.MISSING),
+        "config": base or default_config(name),
         "command": tuple(launched),
         "typed": typed,
-        "given": None if base else given_fields(arguments),
+        "given": None if base else given_fields(options),
     }
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            {name: preset(command, **defaults) for name, command in COMMANDS.items()},
-            args=arguments,
-            prog="transfer-jax",
-            description=(
-                "Adapt pretrained image networks; pay only for what you unfreeze. "
-                f"Experiments that come along: {', '.join(shipped_configs())}. "
-                "Add --debug to any command for a full traceback."
-            ),
+        return tyro.cli(
+            preset(command, **defaults),
+            args=options,
+            prog=f"transfer-jax {name}",
+            description=description(command, COMMANDS[name].example),
         )
     finally:
         BARS.abandon()
 
 
+def _split_launched(name: str, options: list[str]) -> tuple[list[str], list[str]]:
+    """Splits `launch … -- train …` into the options of `launch` and the command that it starts."""
+    if name != "launch" or "--" not in options:
+        return options, ["train", "--help"]
+    at = options.index("--")
+    return options[:at], options[at + 1 :]
+
+
+def _asks_for_help(options: list[str]) -> bool:
+    own = options[: options.index("--")] if "--" in options else options
+    return "-h" in own or "--help" in own
+
+
+def _help() -> str:
+    """Returns the help of `transfer-jax`."""
+    import textwrap
+
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    margin = max(map(len, COMMANDS)) + 4
+    lines = ["usage: transfer-jax COMMAND [OPTIONS]", ""]
+    lines += ["Transfer learning in JAX: pay only for what you unfreeze.", "", "commands:"]
+    for name, command in COMMANDS.items():
+        first = f"  {name}".ljust(margin)
+        lines += textwrap.wrap(command.summary, width, initial_indent=first, subsequent_indent=" " * margin)
+    lines += ["", "options:"]
+    lines += [f"{option:<{margin}}{text}" for option, text in _OPTIONS.items()]
+    configs = f"Shipped configs: {', '.join(shipped_configs())}."
+    lines += ["", *textwrap.wrap(configs, width, break_on_hyphens=False), ""]
+    lines += ["`transfer-jax COMMAND --help` describes a command. Start with `transfer-jax demo --quick`."]
+    return "\n".join(lines)
+
+
+_OPTIONS = {
+    "  -h, --help": "Shows this help.",
+    "  --version": "Shows the version.",
+    "  --debug": "Shows the full traceback of an error, with any command.",
+}
+
+
+def _version() -> str:
+    from transfer_jax import __version__
+
+    return __version__
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"unknown command {name!r}{hint} The commands are {', '.join(COMMANDS)}"
+
+
+def _has_other_processes() -> bool:
+    """Returns whether this process belongs to a run of several."""
+    if "jax" not in sys.modules:
+        return False
+    import jax
+
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _leave_processes(error: Exception) -> int:
+    """Returns the exit code after an error; in a run of several processes, ends this process at once."""
+    if not _has_other_processes():
+        return 2
+    import jax
+
+    from transfer_jax.distributed import processes
+
+    code = 1 if isinstance(error, jax.errors.JaxRuntimeError) else 2
+    processes.exit_now(code)
+    return code
+
+
 def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the user has chosen a place for them."""
+    """Keeps compiled programs between runs, unless the user has set a folder for them."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        import jax
+
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "transfer_jax" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

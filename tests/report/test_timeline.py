@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.report.timeline import Epoch, Timeline, draw_rate_curve, draw_timelines, timeline_text
+from transfer_jax.report.timeline import Epoch, Timeline, timeline_text
+from transfer_jax.report.timeline_figures import draw_rate_curve, draw_timelines
 
 BLOCKS = ("stem", "blocks.1", "head")
 TIMELINE = Timeline(

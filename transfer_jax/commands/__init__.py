@@ -1,1 +1,4 @@
-"""The commands of `transfer-jax`: functions, whose signatures and docstrings are their options and help."""
+"""The commands of `transfer-jax`: functions whose parameters and docstrings are the options and the help.
+
+Their modules import little at the top; the functions import what they need, so that `--help` is fast.
+"""

@@ -1,22 +1,23 @@
-"""The commands about schedules: `transfer-jax plan | find-rate`."""
+"""The commands on schedules: `transfer-jax plan | find-rate`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transfer_jax.commands.config_options import Config, Given, default_workdir, settled
-from transfer_jax.planning.cost import PhaseCost, estimate_costs
-from transfer_jax.planning.plan import Plan
-from transfer_jax.planning.plan import plan as plan_of
-from transfer_jax.planning.resolved_run import ResolvedRun
-from transfer_jax.planning.topology import PodCost, pod_costs, without_tpu
-from transfer_jax.report.console import BARS, OUT, table
-from transfer_jax.report.save_figure import check_suffix
-from transfer_jax.report.timeline import draw_rate_curve, draw_timelines, timeline_text
-from transfer_jax.runs.checkpointing import finished_phases
-from transfer_jax.runs.prepare import prepare
-from transfer_jax.runs.result import PhaseResult
-from transfer_jax.search.rate_finder import find_rate as ramp_rates
-from transfer_jax.storage.atomic_write import write_text
+from rich.console import RenderableType
+
+from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
+from transfer_jax.report.console import BARS, OUT, print_line, table
+
+if TYPE_CHECKING:
+    from transfer_jax.planning.cost import PhaseCost
+    from transfer_jax.planning.plan import Plan
+    from transfer_jax.planning.resolved_run import ResolvedRun
+    from transfer_jax.planning.topology import PodCost
+    from transfer_jax.runs.result import PhaseResult
+
+_FILE_WIDTH = 100
+"""Width of a drawn schedule in characters if it is printed to a file or a pipe."""
 
 
 def plan(
@@ -30,26 +31,33 @@ def plan(
     out: Path | None = None,
     given: Given = None,
 ) -> None:
-    """Show what a schedule will train, when, how fast and at what cost.
+    """Shows what a schedule trains, when, and at what cost.
 
-    Takes the same configs and options as `train`. Nothing is computed, unless `--cost` asks for it.
+    It takes the same configs and options as `train`. No network is run, except with `--cost`.
 
     Args:
-        config: What would be trained.
-        blocks: A table of every block: how much of it trains in each phase, at which highest rate.
-        cost: A table of disk, memory, operations and seconds. Each phase is compiled, and takes a few
-            steps on a few images.
-        workdir: A run of the config, whose seconds are shown beside those that `--cost` foretells.
-        topology: A TPU pod such as `v5e:16x16`: a table of what each phase's step needs of a chip of it.
-            Compiled for it here; no TPU is needed, but the package `libtpu` (`transfer-jax[pods]`).
-        images_per_chip: Images a chip and step on that pod; `batch_size` over all chips, if not given.
+        config: The config.
+        blocks: Whether to show a table of all blocks: how many of their parameters train in each phase, and
+            their highest learning rate.
+        cost: Whether to estimate disk, memory, operations and seconds. Each phase is compiled, and runs a
+            few steps on a few images.
+        workdir: A run of the config; its measured seconds are shown next to the estimates of `--cost`.
+        topology: A TPU pod such as `v5e:16x16`: shows a table of what a step of each phase needs of a chip.
+            The step is compiled on this machine. It needs the package `libtpu` (`transfer_jax[pods]`), and
+            no TPU.
+        images_per_chip: Number of images on a chip in a step on that pod; by default `batch_size` divided by
+            the number of chips.
         trains: Selectors to compare on that pod instead of the phases, such as `head 'top(2)' 'all_()'`.
-        out: A picture to write, `.png` or `.svg`.
+        out: A figure to write, `.png` or `.svg`.
         given: The fields that options set.
     """
-    resolved = settled(config, given, workdir or default_workdir(config))
     if topology:
+        from transfer_jax.planning.topology import without_tpu
+
         without_tpu()
+    if out is not None:
+        _check_figure(out)
+    resolved = resolved_run(config, given, workdir or default_workdir(config))
     _show_plan(resolved, blocks, out)
     if topology:
         _show_pod(resolved, topology, images_per_chip, trains)
@@ -66,54 +74,93 @@ def find_rate(
     highest: float = 1.0,
     given: Given = None,
 ) -> None:
-    """Find a learning rate for a phase: the loss along rates that grow step by step.
+    """Finds a learning rate for a phase.
 
-    Takes the same configs and options as `train`. A run in `workdir` is only read.
+    The phase trains with a learning rate that grows step by step, and the loss is recorded. It takes the
+    same configs and options as `train`. A run in `workdir` is only read.
 
     Args:
-        config: What would be trained.
-        phase: Name of the phase; the first, if not given.
-        workdir: A run that has come to the phase; needed for any but the first.
-        out: The picture of the curve, `.png` or `.svg`; `rates-PHASE.png`, if not given.
-        lowest: The first rate.
-        highest: The last rate; it ends earlier where the loss diverges.
+        config: The config.
+        phase: Name of the phase; by default the first.
+        workdir: A run that has reached the phase; needed for all phases but the first.
+        out: The figure of the curve, `.png` or `.svg`; by default `rates-PHASE.png`.
+        lowest: The first learning rate.
+        highest: The last learning rate; it stops earlier if the loss diverges.
         given: The fields that options set.
     """
-    resolved = settled(config, given, workdir or default_workdir(config))
-    _show_rates(resolved, phase, workdir, out, lowest, highest)
+    from transfer_jax.search.rate_finder import find_rate as find
+    from transfer_jax.storage.atomic_write import write_text
+
+    _check_figure(out or Path("rates.png"))
+
+    from transfer_jax.report.timeline_figures import draw_rate_curve
+
+    resolved = resolved_run(config, given, workdir or default_workdir(config))
+    curve = find(resolved, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
+    out = out or Path(f"rates-{curve.phase}.png")
+    draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
+    write_text(out.with_suffix(".json"), curve.to_json())
+    rows = [
+        ["where the loss falls fastest", f"{curve.steepest:.1e}"],
+        ["a tenth of where the loss is lowest", f"{curve.lowest / 10:.1e}"],
+    ]
+    OUT.print(table(f"Learning rates for {curve.phase}", ("", "rate"), rows))
+    print_line(OUT, f"Curve: {out}")
 
 
-def _show_plan(resolved: ResolvedRun, blocks: bool, out: Path | None) -> None:
-    """Prints what a schedule will do, by phase and, if asked, by block; writes its picture."""
-    found = plan_of(resolved)
+def _check_figure(path: Path) -> None:
+    """Checks that a figure can be written."""
+    from transfer_jax.extras import require
+
+    require("matplotlib")
+
+    from transfer_jax.report.save_figure import check_suffix
+
+    check_suffix(path)
+
+
+def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
+    """Prints what a schedule trains, by phase and, if requested, by block, and draws it."""
+    from transfer_jax.planning.plan import plan as plan_run
+    from transfer_jax.report.timeline import timeline_text
+
+    found = plan_run(resolved)
     timeline = found.timeline()
     if out is not None:
+        from transfer_jax.report.timeline_figures import draw_timelines
+
         draw_timelines({"planned": timeline}, out)
     OUT.print(_phases_table(found))
     if blocks:
         OUT.print(_blocks_table(found))
-    OUT.print(timeline_text(timeline, OUT.width))
+    OUT.print(timeline_text(timeline, OUT.width if OUT.is_terminal else _FILE_WIDTH))
     if out is not None:
-        OUT.print(f"The picture: {out}", markup=False)
+        print_line(OUT, f"Figure: {out}")
 
 
-def _show_costs(resolved: ResolvedRun, workdir: Path | None) -> None:
-    """Prints what each phase will cost and, beside that, what the finished ones of a run did cost."""
+def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:
+    """Prints the estimated cost of each phase, and the measured one of the finished phases of a run."""
+    from transfer_jax.planning.cost import estimate_costs
+    from transfer_jax.runs.checkpointing import finished_phases
+    from transfer_jax.runs.prepare import prepare
+
     costs = estimate_costs(prepare(resolved, Path()), BARS)
     OUT.print(_costs_table(costs))
     for cost in costs:
         if cost.boundary is None:
-            OUT.print(f"{cost.name} trains on images: {cost.reason}", markup=False)
+            print_line(OUT, f"{cost.name} trains on images: {cost.reason}")
     if workdir is not None:
         finished = finished_phases(workdir)
         if not finished:
-            OUT.print(f"No phase is finished in {workdir}", markup=False)
+            print_line(OUT, f"No phase is finished in {workdir}")
         else:
             OUT.print(_compared_table(costs, finished))
 
 
-def _show_pod(resolved: ResolvedRun, topology: str, images: int | None, train: Sequence[str]) -> None:
-    """Prints what the step of each phase needs of a chip of a pod."""
+def _show_pod(resolved: "ResolvedRun", topology: str, images: int | None, train: Sequence[str]) -> None:
+    """Prints what a step of each phase needs of a chip of a pod."""
+    from transfer_jax.planning.topology import pod_costs
+
     costs = list(pod_costs(resolved, topology, BARS, images=images, train=train))
     lines: dict[str, Callable[[PodCost], str]] = {
         "trains": lambda cost: cost.train,
@@ -121,7 +168,7 @@ def _show_pod(resolved: ResolvedRun, topology: str, images: int | None, train: S
         "images a chip": lambda cost: f"{cost.images:,}",
         "HBM, GB": lambda cost: f"{cost.memory / 1e9:.2f}",
         "fits": lambda cost: "yes" if cost.fits else "no",
-        "of it stays, GB": lambda cost: f"{cost.arguments / 1e9:.2f}",
+        "of it between steps, GB": lambda cost: f"{cost.arguments / 1e9:.2f}",
         "TFLOP": lambda cost: f"{cost.flops / 1e12:.3g}",
         "GB moved": lambda cost: f"{cost.bytes / 1e9:.3g}",
         "MB exchanged": lambda cost: f"{cost.exchanged / 1e6:.3g}",
@@ -135,33 +182,11 @@ def _show_pod(resolved: ResolvedRun, topology: str, images: int | None, train: S
     OUT.print(table(title, ("", *(cost.name for cost in costs)), rows))
     for cost in costs:
         if cost.reason:
-            OUT.print(f"{cost.name} does not fit: {cost.reason}", markup=False)
+            print_line(OUT, f"{cost.name} does not fit: {cost.reason}")
 
 
-def _show_rates(
-    resolved: ResolvedRun,
-    phase: str | None,
-    workdir: Path | None,
-    out: Path | None,
-    lowest: float,
-    highest: float,
-) -> None:
-    """Prints which learning rates suit a phase, and writes the curve that says so."""
-    if out is not None:
-        check_suffix(out)
-    curve = ramp_rates(resolved, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
-    out = out or Path(f"rates-{curve.phase}.png")
-    draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
-    write_text(out.with_suffix(".json"), curve.to_json())
-    rows = [
-        ["where the loss fell fastest", f"{curve.steepest:.1e}"],
-        ["a tenth of where it was lowest", f"{curve.lowest / 10:.1e}"],
-    ]
-    OUT.print(table(f"Learning rates for {curve.phase}", ("", "rate"), rows))
-    OUT.print(f"The curve: {out}", markup=False)
-
-
-def _phases_table(found: Plan):
+def _phases_table(found: "Plan") -> RenderableType:
+    """Returns a table with a row for each phase."""
     rows = []
     for index, parts in enumerate(found.phases):
         of_blocks = {block: found.of_block(index, block) for block in found.blocks}
@@ -173,7 +198,8 @@ def _phases_table(found: Plan):
     return table("Plan", columns, rows)
 
 
-def _costs_table(costs: Sequence[PhaseCost]):
+def _costs_table(costs: "Sequence[PhaseCost]") -> RenderableType:
+    """Returns a table with a column for each phase."""
     lines: dict[str, Callable[[PhaseCost], str]] = {
         "boundary": lambda cost: cost.boundary or "the images",
         "cache, MB": lambda cost: f"{cost.cache_bytes / 1e6:,.1f}" if cost.boundary else "",
@@ -191,17 +217,19 @@ def _costs_table(costs: Sequence[PhaseCost]):
     return table("Cost", ("", *(cost.name for cost in costs)), rows)
 
 
-def _compared_table(costs: Sequence[PhaseCost], finished: Sequence[PhaseResult]):
+def _compared_table(costs: "Sequence[PhaseCost]", finished: "Sequence[PhaseResult]") -> RenderableType:
+    """Returns a table of the estimated and the measured seconds."""
     rows = []
     for cost, result in zip(costs, finished, strict=False):
-        foretold = cost.extract_seconds + cost.train_seconds
-        took = result.extract_seconds + result.train_seconds
-        rows.append([cost.name, f"{foretold:,.1f}", f"{took:,.1f}", f"{foretold / took:.2f}"])
-    columns = ("phase", "extract and train s, foretold", "measured", "ratio")
-    return table("Foretold and measured", columns, rows)
+        estimated = cost.extract_seconds + cost.train_seconds
+        measured = result.extract_seconds + result.train_seconds
+        rows.append([cost.name, f"{estimated:,.1f}", f"{measured:,.1f}", f"{estimated / measured:.2f}"])
+    columns = ("phase", "extract and train s, estimated", "measured", "ratio")
+    return table("Estimated and measured", columns, rows)
 
 
-def _blocks_table(found: Plan):
+def _blocks_table(found: "Plan") -> RenderableType:
+    """Returns a table with a row for each block, the head on top."""
     rows = []
     for block in reversed(found.blocks):
         cells = [found.of_block(index, block) for index in range(len(found.phases))]

@@ -1,31 +1,33 @@
-"""The command about reports: `transfer-jax report`."""
+"""The command `transfer-jax report`, which writes reports."""
 
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from transfer_jax.report.console import OUT
-from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
-from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import display_path, local_of, pull, push
+from transfer_jax.report.console import OUT, print_line
 
 _UNREAD = ("features", "checkpoints", "model")
-"""Folders of a workdir that a report says nothing of."""
+"""Folders of a workdir that a report does not read."""
 
 
 def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path | None = None) -> None:
-    """Write a run, a study, or runs side by side as one HTML file that opens from disk.
+    """Writes an HTML report of a run, of a study, or of several runs side by side.
 
-    `transfer-jax report RUN` writes `RUN/report.html`, finished or not; `transfer-jax report STUDY` that of
-    a study, `transfer-jax report RUN RUN …` a comparison.
+    The report is one file that opens from disk. `transfer-jax report RUN` writes `RUN/report.html`, whether
+    the run is finished or not; `transfer-jax report STUDY` writes that of a study; `transfer-jax report RUN
+    RUN ...` compares runs.
 
     Args:
-        folders: Runs; or a study, which stands for its runs among others.
-        out: The file; `report.html` in the folder, or here for a comparison.
+        folders: Folders of runs or studies; among several, a study stands for all its runs.
+        out: The file; by default `report.html` in the folder, or in the current folder for a comparison.
     """
+    from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
+    from transfer_jax.storage import workdir_files
+    from transfer_jax.storage.remote import local_of, pull, push, shown
+
     if not folders:
-        raise ValueError("name the folder of a run or of a study")
+        raise ValueError("no folder given; name the folder of a run or of a study")
     if out is not None and out.suffix not in (".html", ".htm"):
         raise ValueError(f"--out must end in .html, got {out}")
     places = [local_of(folder) for folder in folders]
@@ -37,14 +39,15 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         if out is None:
             push(written)
     else:
-        written = write_comparison(
-            [run for place in places for run in _runs(place)], out or Path(workdir_files.REPORT)
-        )
-    OUT.print(f"The report: {display_path(written)}", highlight=False, markup=False, soft_wrap=True)
+        runs = [run for place in places for run in _runs(place)]
+        written = write_comparison(runs, out or Path(workdir_files.REPORT))
+    print_line(OUT, f"Report: {shown(written)}")
 
 
-def _runs(place: Path) -> list[Path]:
-    """The runs that a folder stands for: itself, or those of a study."""
-    if not is_study(place):
-        return [place]
-    return sorted(path.parent for path in place.glob("trials/*/config.json"))
+def _runs(folder: Path) -> list[Path]:
+    """Returns the folders of the runs of a study, or the folder itself."""
+    from transfer_jax.report.page import is_study
+
+    if not is_study(folder):
+        return [folder]
+    return sorted(path.parent for path in folder.glob("trials/*/config.json"))

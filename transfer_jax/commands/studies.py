@@ -1,4 +1,4 @@
-"""The commands about studies: `transfer-jax study | work`."""
+"""The commands on studies: `transfer-jax study | work`."""
 
 import dataclasses
 import shlex
@@ -8,15 +8,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from transfer_jax.commands.config_options import Config, default_workdir
-from transfer_jax.distributed import processes
-from transfer_jax.report.console import BARS, CONSOLE, OUT, table
+from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
-from transfer_jax.studies.executors import Place, starter
-from transfer_jax.studies.presets import make_study
-from transfer_jax.studies.runner import run_study
-from transfer_jax.studies.worker import run_worker
 
 Name = Literal["unfreeze_depth", "recipes", "yosinski", "surgical", "sample_size", "seeds"]
+Place = Literal["local", "slurm", "ray"]
 _MOST_WORKERS = 4
 
 
@@ -34,85 +30,96 @@ def study(
     workdir: Path | None = None,
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
-    """Answer a question by many runs: which depth to unfreeze, which recipe, how many images.
+    """Answers a question with many runs, such as how many blocks to unfreeze.
 
-    `transfer-jax study unfreeze_depth --images DIR` trains every depth with five seeds on small images, as
-    its defaults say; `transfer-jax study NAME CONFIG` starts from an experiment. The last phase of the
-    schedule is what is varied. The same command goes on where it was stopped; more seeds may be added.
+    `transfer-jax study unfreeze_depth --images DIR` trains every depth with five seeds, on small images;
+    `transfer-jax study NAME CONFIG` starts from a config. The runs differ in the last phase of the schedule.
+    The same command resumes a study that was stopped; more seeds may be added.
 
     Args:
         name: The question.
-        config: What all runs have in common.
-        seeds: Number of seeds; each is a split, an order and a new head, the same in all arms.
-        levels: The levels to train, such as the depths 0 4 8; all, if not given. The baseline always is.
-        more_images: Other images to ask the same of.
-        workers: Processes that train; by default one a core, four at most.
-        on: Where they run: `local`, jobs of `slurm` (package submitit), or tasks of `ray` (package ray).
-        job: What SLURM or Ray is asked for, as `name=value`, such as `slurm_partition=gpu` or `num_gpus=1`.
-        target: Accuracy to tell the cost of; a point below the best mean, if not given.
-        keep: Keep the models and checkpoints of all runs.
-        workdir: Folder of the study; `runs/`, the name of the images and that of the study, if not given.
-        typed: The command, word by word.
+        config: The config that all runs have in common.
+        seeds: Number of seeds. Each seed is a split, an order and a new head, the same in all arms.
+        levels: The levels to train, such as the depths 0 4 8, and the baseline; by default all.
+        more_images: Other images for the same question.
+        workers: Number of processes that train; by default one for each core, four at most.
+        on: The place of the workers: `local`, jobs of `slurm` (needs submitit), or tasks of `ray`.
+        job: Resources of each job of SLURM or Ray, as `name=value`, such as `slurm_partition=gpu` or
+            `num_gpus=1`.
+        target: Accuracy whose cost is compared; by default one point below the best mean.
+        keep: Whether to keep the models and checkpoints of all runs.
+        workdir: Folder of the study; by default `runs/`, the name of the images and that of the study.
+        typed: The command line, word by word.
     """
+    from transfer_jax.distributed import processes
+    from transfer_jax.extras import require
+    from transfer_jax.studies.executors import starter
+    from transfer_jax.studies.presets import make_study
+    from transfer_jax.studies.runner import run_study
+
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
+    require("pyarrow")
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
     wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
     command = shlex.join(typed or ("transfer-jax", "study", name))
     count = workers or min(processes.cores(), _MOST_WORKERS)
-    options = dict(_option(text) for text in job)
-    start = starter(on, count, folder, options)
+    start = starter(on, count, folder, dict(_option(text) for text in job))
     wanted = dataclasses.replace(wanted, command=command, target=target, keep=keep)
-    found = run_study(wanted, folder, start, BARS, workers=count)
-    _show(found, folder)
+    _show(run_study(wanted, folder, start, BARS, workers=count), folder)
 
 
 def work(folder: Annotated[Path, tyro.conf.Positional], name: str = "by hand") -> None:
-    """Work on the trials of a study that nobody works on; `study` starts this, on its machine or a cluster.
+    """Works on the trials of a study that no other worker has.
 
-    May be started by hand on any machine that has the folder, as often as wanted.
+    `transfer-jax study` starts workers, on this machine or on a cluster. You may start more of them, on any
+    machine that has the folder.
 
     Args:
         folder: Folder of the study.
-        name: What to call this worker.
+        name: Name of this worker in the log.
     """
-    count = run_worker(folder, name, BARS)
-    CONSOLE.print(f"{count} trials finished")
+    from transfer_jax.studies.worker import run_worker
+
+    print_line(CONSOLE, f"{counted(run_worker(folder, name, BARS), 'trial')} finished")
 
 
 def _option(text: str) -> tuple[str, Any]:
+    """Parses `name=value`."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--job wants name=value, got {text!r}")
+        raise ValueError(f"--job takes name=value, got {text!r}")
     return name, int(value) if value.isdigit() else value
 
 
 def _show(found: dict[str, Any], folder: Path) -> None:
+    """Prints the answer of a study."""
     planned = [each for each in found["comparisons"] if each["family"] == "baseline"]
     against = {(each["a"], str(each["group"])): each for each in planned}
     rows = [_row(each, against.get((each["level"], str(each["group"])))) for each in found["levels"]]
     columns = ("arm", "n", "accuracy %", "95 %", "gap", "against\nbaseline", "p, Holm", "verdict")
     OUT.print(table(found["question"], columns, rows))
     for sentence in (*found["sentences"], *found["notes"]):
-        OUT.print(sentence, highlight=False, markup=False)
+        print_line(OUT, sentence)
     failed = found["failed"]
     for each in failed[:5]:
-        CONSOLE.print(f"{each['trial']} failed: {each['error']}", markup=False)
+        print_line(CONSOLE, f"{each['trial']} failed: {each['error']}")
     if failed:
-        CONSOLE.print(
-            f"{len(failed)} of {found['trials']} trials failed; the same command tries them again. "
-            f"What workers said is in {folder / workdir_files.WORKER_LOGS}",
-            markup=False,
+        print_line(
+            CONSOLE,
+            f"{len(failed)} of {counted(found['trials'], 'trial')} failed; the same command retries them. "
+            f"The logs of the workers are in {folder / workdir_files.WORKER_LOGS}",
         )
-    OUT.print(f"Table, answer and all runs: {folder}", markup=False)
+    print_line(OUT, f"Table, answer and all runs: {folder}")
     report = folder / workdir_files.REPORT
     if report.exists():
-        OUT.print(f"Look at it: {report}", highlight=False, markup=False, soft_wrap=True)
+        print_line(OUT, f"Report: {report}")
 
 
 def _row(level: dict[str, Any], against: dict[str, Any] | None) -> list[str]:
+    """Returns the cells of an arm, with its comparison with the baseline."""
     accuracy, gap = level["accuracy"], level.get("overfit_gap")
     label = " ".join([level["label"], *(f"{name}={value}" for name, value in level["group"].items())])
     interval = "" if accuracy["low"] is None else f"{100 * accuracy['low']:.1f}-{100 * accuracy['high']:.1f}"

@@ -1,92 +1,198 @@
-"""Progress bars and tables on the terminal."""
+"""The terminal: tables, messages and the progress of tasks."""
 
+import codecs
+import logging
+import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions, Group
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
+from transfer_jax.report.progress import Meter
 
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s")
+LINE_SECONDS = 30.0
+"""Seconds between two lines of progress where stderr is a file or a pipe."""
+_UNLIMITED = 10_000
+"""Width of a file or a pipe in characters: no line is wrapped."""
+_ASCII = str.maketrans(
+    {
+        **{"…": "...", "×": "x", "–": "-", "—": "-", "±": "+-", "•": "*", "·": "."},  # noqa: RUF001
+        **{"━": "-", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+"},
+        **{"░": "-", "▒": "=", "▓": "*", "█": "#"},
+    }
+)
+"""Replacements of characters that this package prints."""
+
+
+class Terminal(Console):
+    """A console whose lines are wrapped to the width of a terminal, and never in a file or a pipe."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(_UNLIMITED, size.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
 
 class Bars:
-    """Shows progress as bars with images a second and the time left; fits `Progress` of `report.progress`.
+    """A `Progress` that shows a bar on a terminal; in a file or a pipe, a line every half minute.
+
+    Both show the number of finished items, their rate, the remaining time and the last values.
 
     Args:
-        console: The terminal.
+        console: The console to print to.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars: Progress | None = None
-        self._task = TaskID(0)
+        self._name = ""
+        self._meter: Meter | None = None
+        self._bar: Progress | None = None
+        self._line_at = 0.0
+        self._values = ""
 
     def start(self, task: str, total: int, *, done: int = 0) -> None:
         self.finish()
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Speed(table_column=Column(no_wrap=True)),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-            console=self._console,
-        )
-        self._task = self._bars.add_task(task, total=total, completed=done, values="")
-        self._bars.start()
+        self._name, self._meter, self._values, self._line_at = task, Meter(total, done), "", LINE_SECONDS
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}", markup=False),
+                console=self._console,
+            )
+            self._bar.add_task(task, total=total, completed=done, state="")
+            self._bar.start()
 
     def advance(self, images: int, **values: float) -> None:
-        if self._bars is not None:
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-            self._bars.update(self._task, advance=images, values=shown)
+        if self._meter is None:
+            return
+        self._meter.advance(images)
+        self._values = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        if self._bar is not None:
+            self._bar.update(TaskID(0), completed=self._meter.done, state=self._state())
+        elif self._meter.elapsed >= self._line_at:
+            self._line_at = self._meter.elapsed + LINE_SECONDS
+            self._print_line(self._state())
 
     def finish(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        if self._meter is None:
+            return
+        if self._bar is not None:
+            self._bar.update(TaskID(0), state=self._end_state())
+        else:
+            self._print_line(self._end_state())
+        self.abandon()
 
     def abandon(self) -> None:
-        """Gives the terminal back after an error; a log is spared a bar that goes no further."""
-        if self._bars is not None:
-            self._bars.live.transient = not self._console.is_terminal
-            self.finish()
+        """Ends the task after an error and shows the terminal's cursor again."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._meter = None
 
     def say(self, message: str) -> None:
-        self._console.print(message)
+        print_line(self._console, message)
+
+    def _print_line(self, state: str) -> None:
+        assert self._meter is not None
+        count = f"{self._meter.done:,}/{self._meter.total:,}"
+        print_line(self._console, f"{self._name}: {count}{', ' if state else ''}{state}")
+
+    def _state(self) -> str:
+        assert self._meter is not None
+        rate, remaining = self._meter.rate, self._meter.remaining
+        left = "" if remaining is None else f"{_clock(remaining)} left"
+        return ", ".join(part for part in (_per_second(rate), left, self._values) if part)
+
+    def _end_state(self) -> str:
+        assert self._meter is not None
+        parts = (_per_second(self._meter.mean_rate), _clock(self._meter.elapsed), self._values)
+        return ", ".join(part for part in parts if part)
 
 
-def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose first column is text and whose others are figures."""
-    shown = Table(
-        title=title and escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=0
-    )
+def print_line(console: Console, message: str) -> None:
+    """Prints a message as it is, without markup and colors; a terminal wraps it, not this function."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """Returns a table whose first column is text and whose others are numbers, aligned to the right.
+
+    Args:
+        title: A line above the table, which may be wider than the table; None for none.
+        columns: The names of the columns.
+        rows: The cells of each row.
+    """
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, column in enumerate(columns):
-        shown.add_column(escape(column), justify="right" if index else "left", overflow="fold")
+        found.add_column(escape(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*map(escape, row))
-    return shown
+        found.add_row(*map(escape, row))
+    return Group(found) if title is None else Group(Text(title, style="bold"), found)
 
 
-CONSOLE = Console(stderr=True)
-"""For what a command says of its work."""
-OUT = Console()
-"""For what a command was asked for."""
+def counted(count: int, noun: str) -> str:
+    """Returns a count with its noun: `1 image`, `2 images`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def replace_unencodable() -> None:
+    """Makes stdout and stderr replace characters that their encoding lacks, such as `…` by `...`."""
+    codecs.register_error("transfer_jax.replace", _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="transfer_jax.replace")
+
+
+class LogHandler(logging.Handler):
+    """A handler that prints log records to a console, above its progress bar.
+
+    Args:
+        console: The console.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the level and the message of a record."""
+        try:
+            print_line(self._console, f"{record.levelname.lower()}: {self.format(record)}")
+        except Exception:
+            self.handleError(record)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_ASCII)
+    return text.encode("ascii", "replace").decode(), error.end
+
+
+def _per_second(rate: float | None) -> str:
+    if rate is None:
+        return ""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+CONSOLE = Terminal(stderr=True)
+"""The console for messages and progress."""
+OUT = Terminal()
+"""The console for the results of a command."""
 BARS = Bars(CONSOLE)
+"""The progress of a command."""

@@ -1,0 +1,81 @@
+"""Optional packages, which the extras of `pip install 'transfer_jax[EXTRA]'` install."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MappingProxyType
+
+_LOG = logging.getLogger(__name__)
+_OPTIONAL = MappingProxyType(
+    {
+        "flatbuffers": ("flatbuffers", "export"),
+        "gcsfs": ("gcsfs", "remote"),
+        "h5py": ("h5py", "keras"),
+        "jinja2": ("jinja2", "report"),
+        "libtpu": ("libtpu", "pods"),
+        "matplotlib": ("matplotlib", "report"),
+        "mlflow": ("mlflow-skinny", "mlflow"),
+        "onnx": ("onnx", "onnx"),
+        "pyarrow": ("pyarrow", "study"),
+        "ray": ("ray", "ray"),
+        "s3fs": ("s3fs", "remote"),
+        "sklearn": ("scikit-learn", "study"),
+        "submitit": ("submitit", "slurm"),
+        "tensorboardX": ("tensorboardX", "tensorboard"),
+        "trackio": ("trackio", "trackio"),
+        "vl_convert": ("vl-convert-python", "report"),
+        "wandb": ("wandb", "wandb"),
+    }
+)
+"""The package and the extra of each optional module."""
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """An optional package is not installed; the message says how to install it."""
+
+
+def require(*modules: str) -> None:
+    """Checks that optional modules are installed; none is imported.
+
+    Args:
+        *modules: Names of the modules, such as `matplotlib`.
+
+    Raises:
+        MissingExtraError: If one is not installed.
+    """
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(_message(name), name=name)
+
+
+def explain(error: Exception) -> str:
+    """Returns the message of an error in one line; for a missing optional module, how to install it."""
+    module = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module in _OPTIONAL:
+        return _message(module)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def optional(output: str) -> Iterator[None]:
+    """Logs an error instead of raising it, for outputs that a run does not depend on.
+
+    Example:
+        with optional("report.html"):
+            write_run_report(workdir)
+
+    Args:
+        output: Name of the output that is missing after an error.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _LOG.warning("No %s: %s", output, explain(error))
+    except Exception as error:
+        _LOG.warning("No %s: %s: %s. Nothing else is lost.", output, type(error).__name__, explain(error))
+
+
+def _message(module: str) -> str:
+    package, extra = _OPTIONAL[module]
+    return f"{package} is not installed; pip install 'transfer_jax[{extra}]'"
