@@ -48,10 +48,11 @@ CASES = [
     for case in ORIGINALS
     if (case[0] in SMALLEST or case in SMALLEST_IN_KERAS) and case not in NOT_SMALLEST
 ]
-NOT_ODD = [("keras_densenet121", "keras")]  # it pads as densenet121
-# An odd size is compared with one library for each network: the other libraries have the same network.
+# Keras's DenseNet pads as densenet121; the classifier of its VGG is for the native size only.
+NOT_ODD = [("keras_densenet121", "keras"), ("keras_vgg16", "keras")]
+# Each case is compared at one size: a network in one library at an odd size, in the others at its native size.
 ODD = [case for case in dict(CASES).items() if case not in NOT_ODD]
-SIZED = [*((*case, 0) for case in CASES), *((*case, 1) for case in ODD)]
+SIZED = [(*case, int(case in ODD)) for case in CASES]
 
 
 @pytest.mark.extended
@@ -67,15 +68,12 @@ def test_blocks_logits_and_parameters_match(name, library, size):
             pytest.skip(f"{package} is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        errors = parity.compare(name, library, parity.sizes(name, library)[size], back=size == 0)
+        errors = parity.compare(name, library, parity.sizes(name, library)[size], back=True)
     wanted = {*create_model(name, 2, abstract_backbone=True).backbone.block_names}
     wanted |= {"logits"} if KeyMap(name, library).keys("head/classifier/kernel") else set()
-    if (library, name, size) == ("keras", "keras_vgg16", 1):
-        wanted.remove("logits")  # the classifier is for one image size
     absent = wanted - {*errors}
-    assert absent <= {"pre_logits", "norm5"} or absent == {
-        "norm"
-    }  # blocks without a module in some libraries
+    # These blocks are no module in some libraries.
+    assert absent <= {"pre_logits", "norm5"} or absent == {"norm"}
     assert {block: error for block, error in errors.items() if not error <= parity.LIMIT} == {}
 
 
