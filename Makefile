@@ -1,35 +1,35 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --prefer-binary --editable
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test extended test-all lint docs clean
 
 demo: .venv/demo  ## Adapt a real network to real photographs in three ways (ARGS=--quick for a short look)
 	$(BIN)/transfer-jax demo $(ARGS)
 
-test: .venv/test  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: .venv/test  ## Run the tests on tiny networks
+	$(PYTEST) -m "not extended" $(ARGS)
 
-lint: .venv/test  ## Check style and types
+extended: .venv/extended  ## Run the other tests: other libraries, every family, many processes, browsers
+	$(PYTEST) -m extended $(ARGS)
+
+test-all: .venv/extended  ## Run all tests
+	$(PYTEST) $(ARGS)
+
+lint: .venv/lint  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: .venv/docs  ## Build the site into build/site, and run the notebooks
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going -b html -d build/doctrees docs build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -d build/doctrees docs build/site
 
-.venv/demo: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[demo]"
-	touch $@
+.venv/lint: .venv/test
 
-.venv/test: pyproject.toml
+.venv/demo .venv/test .venv/extended .venv/lint .venv/docs: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
-	touch $@
-
-.venv/docs: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(PIP) ".[$(@F)]"
 	touch $@
 
 clean:

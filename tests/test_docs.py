@@ -109,6 +109,7 @@ def test_every_block_of_code_says_whether_it_runs(page: Path) -> None:
             assert not re.search(r"^(import|from) \w+", text, re.MULTILINE), text
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("library", ["timm", "keras", "fastai", "lightning"])
 def test_code_of_other_libraries_runs(library: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,12 @@ def test_configs_of_big_vision_are_python() -> None:
     assert config.schedule[-1][0] == ".*"
 
 
-def test_a_family_is_added_as_the_page_says(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("peer", [None, pytest.param("torchvision", marks=pytest.mark.extended)])
+def test_a_family_is_added_as_the_page_says(
+    peer: str | None, reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if peer is not None:
+        pytest.importorskip(peer)
     page = DOCS / "adding_a_family.md"
     (family,) = code_of(page, "python family")
     namespace: dict = {"__name__": "alexnet"}
@@ -162,8 +168,8 @@ def test_a_family_is_added_as_the_page_says(reader: Path, monkeypatch: pytest.Mo
     run(page, code_of(page, "python check"), namespace)
     assert namespace["maps"].shape[-1] == 256
     assert namespace["logits"].shape == (2, 5)
-    pytest.importorskip("torchvision")
-    run(page, code_of(page, "python parity"), namespace)
+    if peer is not None:
+        run(page, code_of(page, "python parity"), namespace)
 
 
 # Commands.

@@ -18,7 +18,7 @@ def slow(self, folder):
     for number, example in enumerate(images(self, folder)):
         if number == 100:
             print("writing", file=sys.__stdout__, flush=True)
-            time.sleep(60)
+            time.sleep(600)
         yield example
 elpv_builder.Elpv._generate_examples = slow
 elpv.prepare_elpv(sys.argv[1])
@@ -27,11 +27,11 @@ elpv.prepare_elpv(sys.argv[1])
 
 @pytest.fixture(scope="module")
 def package():
-    """What the authors' own reader gives: images, probabilities and types."""
+    """Images, probabilities and types from the reader of the authors."""
     return elpv_dataset.utils.load_dataset()
 
 
-def test_the_images_are_those_of_the_package(elpv_data_dir, package):
+def test_images_equal_those_of_the_package(elpv_data_dir, package):
     images, _, _ = package
     dataset = from_elpv(data_dir=elpv_data_dir)
     assert len(dataset) == 2624
@@ -43,7 +43,7 @@ def test_the_images_are_those_of_the_package(elpv_data_dir, package):
 @pytest.mark.parametrize(
     ("target", "counts"), [("any", (1508, 1116)), ("likely", (1803, 821)), ("sure", (1508, 715))]
 )
-def test_targets(elpv_data_dir, package, target, counts):
+def test_labels_of_each_target(elpv_data_dir, package, target, counts):
     images, probability, _ = package
     dataset = from_elpv(target, elpv_data_dir)
     assert dataset.counts() == dict(zip(("functional", "defective"), counts, strict=True))
@@ -53,7 +53,7 @@ def test_targets(elpv_data_dir, package, target, counts):
     np.testing.assert_array_equal(dataset.image(777)[..., 1], images[numbers[777]])
 
 
-def test_the_strata_are_probability_and_type(elpv_data_dir, package):
+def test_strata_are_probability_and_type(elpv_data_dir, package):
     _, probability, kind = package
     strata = from_elpv(data_dir=elpv_data_dir).strata
     groups = [f"{p:.2f} {k}" for p, k in zip(probability, kind, strict=True)]
@@ -61,25 +61,25 @@ def test_the_strata_are_probability_and_type(elpv_data_dir, package):
     assert len(set(zip(strata.tolist(), groups, strict=True))) == len(set(groups)) == len(set(strata)) == 8
 
 
-def test_the_groups_are_the_types(elpv_data_dir, package):
+def test_groups_are_the_types(elpv_data_dir, package):
     _, probability, kind = package
     dataset = from_elpv("sure", elpv_data_dir)
     assert dataset.groups is not None
     np.testing.assert_array_equal(dataset.groups, kind[(probability == 0) | (probability == 1)])
 
 
-def test_each_target_has_its_fingerprint(elpv_data_dir):
+def test_each_target_has_its_own_fingerprint(elpv_data_dir):
     prints = [from_elpv(target, elpv_data_dir).fingerprint for target in ("any", "likely", "sure", "any")]
     assert len(set(prints)) == 3
     assert prints[0] == prints[3]
 
 
-def test_unknown_target():
+def test_unknown_target_raises():
     with pytest.raises(ValueError, match="one of any, likely, sure, confidence, got 'maybe'"):
         from_elpv("maybe")
 
 
-def test_without_the_package(elpv_data_dir, tmp_path, monkeypatch):
+def test_missing_package_raises(elpv_data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(elpv_builder, "PACKAGE", "no_such_package")
     with pytest.raises(ModuleNotFoundError, match="python -m pip install elpv-dataset"):
         from_elpv(data_dir=tmp_path)
@@ -88,7 +88,7 @@ def test_without_the_package(elpv_data_dir, tmp_path, monkeypatch):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """Makes preparing quick: 20 images."""
+    """Limits the dataset to 20 images."""
     images = elpv_builder.Elpv._generate_examples
     monkeypatch.setattr(
         elpv_builder.Elpv,
@@ -98,7 +98,7 @@ def few_images(monkeypatch):
 
 
 @pytest.mark.usefixtures("few_images")
-def test_preparing_is_silent_and_leaves_nothing_else(tmp_path, capfd):
+def test_preparation_prints_nothing_and_leaves_no_other_files(tmp_path, capfd):
     assert len(from_elpv(data_dir=tmp_path)) == 20
     assert capfd.readouterr() == ("", "")
     assert os.listdir(tmp_path) == ["elpv"]
@@ -106,7 +106,7 @@ def test_preparing_is_silent_and_leaves_nothing_else(tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("few_images")
-def test_another_process_may_be_first(tmp_path, monkeypatch):
+def test_concurrent_preparation(tmp_path, monkeypatch):
     prepare: Any = elpv_builder.Elpv.download_and_prepare
 
     def overtaken(self):
@@ -119,7 +119,7 @@ def test_another_process_may_be_first(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["elpv"]
 
 
-def test_a_kill_in_the_middle_does_no_harm(tmp_path, request):
+def test_killed_preparation_leaves_no_dataset(tmp_path, request):
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )

@@ -35,7 +35,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch):
 def run_cli():
     def run(*arguments: str):
         command = [sys.executable, "-m", "transfer_jax.cli", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
     return run
 

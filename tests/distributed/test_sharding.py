@@ -7,20 +7,15 @@ from pathlib import Path
 
 import pytest
 
+FEW = "features and mesh or invalid_combinations"
 
-@pytest.mark.extended
-def test_on_eight_devices():
+
+@pytest.mark.parametrize("chosen", [FEW, pytest.param(f"not ({FEW})", marks=pytest.mark.extended)])
+def test_on_eight_devices(chosen):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    tests = Path(__file__).with_name("eight_devices.py")
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            Path(__file__).with_name("eight_devices.py"),
-        ],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, tests],
         env={**environment, "JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         text=True,

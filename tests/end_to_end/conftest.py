@@ -114,7 +114,7 @@ def start() -> Callable[..., Outcome]:
             env={**os.environ, "COLUMNS": "1000"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 

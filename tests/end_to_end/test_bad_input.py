@@ -97,7 +97,7 @@ def test_folders_that_cannot_be_split(draw: Callable, run: Callable, tmp_path: P
     (empty / "void").mkdir()
     fails(run("train", "--images", empty, *command), empty / "void", "has no images")
     single = draw(tmp_path / "single", 4, classes=("blue",))
-    fails(run("train", "--images", single, *command), "single class folder 'blue'")
+    fails(run("train", "--images", single, *command), "only the class folder 'blue'")
     lonely = draw(tmp_path / "lonely", 1)
     fails(run("train", "--images", lonely, *command), "a class with one image cannot be split")
     fails(run("train", "--images", tmp_path / "nowhere", *command), tmp_path / "nowhere")
@@ -157,7 +157,7 @@ def test_images_that_changed_under_a_run(
     )
     _stop_in_second_phase(config, workdir, monkeypatch)
     (folder / "red/03.png").rename(folder / "red/04.png")
-    with pytest.raises(ValueError, match=r"has other images than when .* was begun"):
+    with pytest.raises(ValueError, match=r"has other images than when .* was started"):
         fit(config, workdir)
     (folder / "red/04.png").rename(folder / "red/03.png")
     assert len(fit(config, workdir).phases) == 2

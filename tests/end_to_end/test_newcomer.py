@@ -96,7 +96,7 @@ def test_what_a_plan_shows_is_what_is_trained(
     shown = run("plan", "--images", photographs, *TINY, "--eval-fraction", 0.2)
     assert shown.code == 0, shown.err
     assert "schedule: head: head x 60" in shown.err
-    assert "held out" not in shown.err
+    assert "for validation" not in shown.err
     assert not (tmp_path / "runs").exists()
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_is_split_already(photographs: Path, run: Callable, tmp_pa
     command = (*command, "--schedule.phases.1.epochs", 1, "--schedule.phases.1.views", 1)
     done = run(*command)
     assert done.code == 0, done.err
-    assert "split: the folder's own; 16 images to train and 6 to evaluate on" in " ".join(done.err.split())
+    assert "split: the folder's own; 16 training and 6 validation images" in " ".join(done.err.split())
     rows = (workdir / "predictions.csv").read_text().splitlines()[1:]
     assert len(rows) == 6
     assert all(row.startswith("val/") for row in rows)

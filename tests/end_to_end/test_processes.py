@@ -18,6 +18,8 @@ from safetensors.numpy import load_file
 from transfer_jax import Augmentation, Phase, Schedule, TrainConfig, fit
 from transfer_jax.distributed.processes import INDEX
 
+pytestmark = pytest.mark.extended
+
 # Cached features, then live images whose normalization sees the whole batch: 100 steps.
 SCHEDULE = Schedule(
     (
@@ -70,7 +72,7 @@ def together(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The run in two processes of two devices each, undisturbed."""
     workdir = tmp_path_factory.mktemp("together")
     launcher = launch(command, workdir)
-    assert launcher.wait(200) == 0
+    assert launcher.wait(600) == 0
     return workdir
 
 
@@ -123,7 +125,7 @@ def assert_alike(found: Path, expected: Path) -> None:
 def test_eight_devices_do_what_one_does(
     command: list[str], alone: Path, tmp_path: Path, options: str
 ) -> None:
-    assert launch(command, tmp_path, *options.split(), processes=1, devices=8).wait(200) == 0
+    assert launch(command, tmp_path, *options.split(), processes=1, devices=8).wait(600) == 0
     assert_alike(tmp_path, alone)
 
 
@@ -142,7 +144,7 @@ def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
         assert launcher.poll() is None
         time.sleep(0.005)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(60) == 75
+    assert launcher.wait(600) == 75
     (step,) = {int(path.stem) for path in (workdir / "checkpoints/records").glob("*.json")} - {50}
     assert 50 < step < 100
     return workdir
@@ -155,7 +157,7 @@ def test_a_run_goes_on_with_other_devices(
     workdir = tmp_path / "workdir"
     shutil.copytree(stopped, workdir)
     several = ("--strategy", "mesh") if devices > 1 else ()
-    assert launch(command, workdir, *several, processes=processes, devices=devices).wait(200) == 0
+    assert launch(command, workdir, *several, processes=processes, devices=devices).wait(600) == 0
     assert_alike(workdir, alone)
 
 
@@ -189,7 +191,7 @@ def test_a_killed_process_changes_nothing(
     found = workers(launcher)
     for place in places:
         os.kill(found[place].pid, number)
-    assert launcher.wait(200) == 0
+    assert launcher.wait(600) == 0
     assert not [process for process in found.values() if process.is_running()]
     for name in RESULTS:
         assert (tmp_path / name).read_bytes() == (together / name).read_bytes(), name

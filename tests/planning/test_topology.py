@@ -1,4 +1,4 @@
-"""What a step needs of a chip of a pod, by the real compiler."""
+"""Memory and time of a step on a chip of a pod, from the TPU compiler."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ print(json.dumps([dataclasses.asdict(cost) for cost in costs]))
 def costs(
     topology: str, *trains: str, images: int = 8, model="efficientnet_lite_tiny", **options
 ) -> list[dict]:
-    """Compiles in a process of its own, for it must not have used devices."""
+    """Compiles in a new process, which has not used any device."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, topology, str(images), model, json.dumps(options), *trains],
         capture_output=True,
@@ -62,8 +62,8 @@ def test_bytes_of_collectives(line, expected):
 
 
 @pytest.mark.extended
-def test_chips_alike_do_alike_work():
-    """Weak scaling; and a head alone exchanges its own gradients and the metrics, of nothing else."""
+def test_each_chip_does_the_same_work_on_a_larger_pod():
+    """Weak scaling. A phase that trains the head exchanges its gradients and the metrics, nothing else."""
     few, many = (costs(topology, "head", "all_()") for topology in ("v5e:4x4", "v5e:16x16"))
     assert [cost["chips"] for cost in (few[0], many[0])] == [16, 256]
     for one, other in zip(few, many, strict=True):
@@ -79,7 +79,7 @@ def test_chips_alike_do_alike_work():
 
 
 @pytest.mark.extended
-def test_fsdp_spreads_what_stays():
+def test_fsdp_shards_the_arguments():
     whole, spread = (costs("v5e:2x2", "all_()", fsdp=fsdp)[0]["arguments"] for fsdp in (1, 4))
     images = 8 * 224 * 224 * 3
     assert (whole - images) / (spread - images) > 3
@@ -89,5 +89,5 @@ def test_fsdp_spreads_what_stays():
 def test_an_unknown_topology(topology, tmp_path: Path):
     from transfer_jax.planning.topology import _devices
 
-    with pytest.raises(ValueError, match="topology must be like v5e:16x16, of v5e, v5p, v6e, got"):
+    with pytest.raises(ValueError, match="topology must be like v5e:16x16, with one of v5e, v5p, v6e, got"):
         _devices(topology)

@@ -61,7 +61,11 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     found.start()
     _, port = found.get_host_and_port()
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+    for name, value in (
+        ("ACCESS_KEY_ID", "test"),
+        ("SECRET_ACCESS_KEY", "test"),
+        ("DEFAULT_REGION", "us-east-1"),
+    ):
         patch.setenv(f"AWS_{name}", value)
     yield "s3"
     found.stop()

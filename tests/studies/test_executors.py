@@ -23,7 +23,7 @@ def start(monkeypatch: pytest.MonkeyPatch):
     return replaced
 
 
-def end_of(worker: Worker, seconds: float = 60) -> int:
+def end_of(worker: Worker, seconds: float = 600) -> int:
     deadline = time.monotonic() + seconds
     while (code := worker.poll()) is None:
         assert time.monotonic() < deadline
@@ -44,7 +44,7 @@ def test_local_workers_share_the_cores(start, tmp_path, monkeypatch):
 def test_local_workers_are_stopped_and_killed(start, tmp_path):
     start()
     run = starter("local", 1, tmp_path, {})
-    workers = [run(["60"], tmp_path / "log") for _ in range(2)]
+    workers = [run(["600"], tmp_path / "log") for _ in range(2)]
     assert [worker.poll() for worker in workers] == [None, None]
     workers[0].stop()
     workers[1].kill()
@@ -56,7 +56,7 @@ def test_jobs_of_submitit(start, tmp_path, code):
     """Its own local executor stands in for SLURM."""
     pytest.importorskip("submitit")
     start(code)
-    run = starter("slurm", 1, tmp_path, {"cluster": "local", "timeout_min": 5})
+    run = starter("slurm", 1, tmp_path, {"cluster": "local", "timeout_min": 15})
     assert end_of(run(["0"], tmp_path / "log")) == (1 if code else 0)
     assert list((tmp_path / "jobs").glob("*.out"))
 
@@ -64,7 +64,7 @@ def test_jobs_of_submitit(start, tmp_path, code):
 def test_a_job_is_cancelled(start, tmp_path):
     pytest.importorskip("submitit")
     start()
-    job = starter("slurm", 1, tmp_path, {"cluster": "local"})(["60"], tmp_path / "log")
+    job = starter("slurm", 1, tmp_path, {"cluster": "local"})(["600"], tmp_path / "log")
     assert job.poll() is None
     job.stop()
     assert end_of(job) == 1

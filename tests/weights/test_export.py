@@ -6,8 +6,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from originals.keras_api import import_keras
 from safetensors.numpy import load_file
@@ -161,6 +159,8 @@ def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
 
 @pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "vit_tiny_patch16_224"])
 def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     expected = trained(model, tmp_path)
     file = export_model(tmp_path, "onnx", tmp_path / "net.onnx")
     onnx.checker.check_model(file, full_check=True)

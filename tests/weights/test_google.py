@@ -38,8 +38,8 @@ def random_arrays(size: int, name: str = NAME) -> dict[str, np.ndarray]:
 def timm_logits(path, size: int, pixels: np.ndarray, name: str = NAME, **options) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch = pytest.importorskip("torch")
-        timm = pytest.importorskip("timm")
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        timm = pytest.importorskip("timm", reason="timm is not installed")
         if name != BIT:
             options["img_size"] = size
         network = timm.create_model(name, num_classes=CLASSES, **options).eval()

@@ -156,7 +156,7 @@ def in_a_process(code: str, tmp_path: Path, **variables: str) -> subprocess.Comp
     """Runs code where the hub is the server: the hub's library reads its variables when it is imported."""
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", **variables}
     code = f"from transfer_jax.weights import hub\n{code}"
-    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=120)
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=600)
     return run([sys.executable, "-c", code], env=environment, check=False)
 
 
@@ -179,7 +179,11 @@ def test_the_hub_is_asked_once_and_its_hash_checked(server, tmp_path):
         ("hf://owner/net/missing.pth", {}, "FileNotFoundError: hf://owner/net/missing.pth: "),
         ("hf://owner/net/net.pth", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE turns downloads off"),
         ("https://host/net.pth", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE turns downloads off"),
-        ("hf://owner/net/net.pth", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hugging Face hub does not respond"),
+        (
+            "hf://owner/net/net.pth",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "the Hugging Face hub does not respond",
+        ),
     ],
 )
 def test_what_the_hub_cannot_give(server, tmp_path, address, variables, message):

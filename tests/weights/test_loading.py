@@ -90,7 +90,10 @@ def broken(source: dict, change: str) -> dict:
     [
         ("missing", f"made up do not match the network {TINY}: .*1 missing in the file: {KERNEL}$"),
         ("unexpected", r"1 unexpected in the file: _extra\.weight$"),
-        ("mismatched", rf"1 of another shape: {KERNEL} has shape \(3, 3, 1, \d+\), but {KEY} in the file has \(1, 1, 5, 5\)$"),
+        (
+            "mismatched",
+            rf"1 of .*: {KERNEL} has shape \(3, 3, 1, \d+\), but {KEY} .* has \(1, 1, 5, 5\)$",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(source, change, message):

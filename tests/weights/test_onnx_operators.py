@@ -1,12 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 import pytest
 from jax import lax
 
-from transfer_jax.weights.onnx_operators import OPERATORS
-from transfer_jax.weights.onnx_program import onnx_program
+pytest.importorskip("onnx", reason="onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+from transfer_jax.weights.onnx_operators import OPERATORS  # noqa: E402
+from transfer_jax.weights.onnx_program import onnx_program  # noqa: E402
 
 SHAPE = (6, 7, 4)
 RNG = np.random.default_rng(0)
@@ -115,7 +117,10 @@ def test_every_operator_has_its_case():
             lambda x: lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0))),
             "does not support padding between elements",
         ),
-        (lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 2), (1, 1, 1, 1), "VALID"), "windows over height"),
+        (
+            lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 2), (1, 1, 1, 1), "VALID"),
+            "windows over",
+        ),
         (lambda x: x[:, np.array([0, 2]), np.array([0, 2])], "constant indices along one axis"),
         (
             lambda x: lax.conv_general_dilated(

@@ -1,13 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from jax import lax
 
 from transfer_jax.nn.conv import conv2d
-from transfer_jax.weights import onnx_program as program
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+from transfer_jax.weights import onnx_program as program  # noqa: E402
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
 
@@ -49,9 +51,7 @@ def test_what_the_pixels_do_not_touch_is_computed_now():
 
 
 def test_a_primitive_without_an_operator_is_named():
-    with pytest.raises(
-        ValueError, match=r"does not support the JAX primitive sin; supported are abs,"
-    ):
+    with pytest.raises(ValueError, match=r"does not support the JAX primitive sin; supported are abs,"):
         program.onnx_program(jnp.sin, (4,))
 
 

@@ -21,8 +21,8 @@ TABLE = "attn/relative_position_bias_table"
 def test_positions_are_resampled_as_timm_does(tokens, old, new):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch = pytest.importorskip("torch")
-        layers = pytest.importorskip("timm.layers")
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        layers = pytest.importorskip("timm.layers", reason="timm is not installed")
     array = np.random.default_rng(0).normal(size=(1, tokens + old * old, 6)).astype(np.float32)
     expected = layers.resample_abs_pos_embed(
         torch.from_numpy(array), new_size=[new, new], num_prefix_tokens=tokens
@@ -38,7 +38,7 @@ def test_positions_are_resampled_as_timm_does(tokens, old, new):
 @pytest.mark.parametrize("excess", [0.0, 0.1])
 @pytest.mark.parametrize(("old", "new"), [(37, 16), (37, 40), (13, 23)])
 def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, excess):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     array = np.random.default_rng(0).normal(size=(1, 1 + old * old, 6)).astype(np.float32)
     grid = torch.from_numpy(array[:, 1:]).reshape(1, old, old, 6).permute(0, 3, 1, 2)
     options = {"scale_factor": (new + excess) / old} if excess else {"size": (new, new)}

@@ -92,5 +92,5 @@ def test_a_byte_that_flipped_is_noticed(tmp_path, model):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged: it does not match the checksum"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged: it does not match"):
         SavedModel.load(tmp_path)

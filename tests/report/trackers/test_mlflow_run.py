@@ -2,8 +2,9 @@ import pytest
 
 from transfer_jax.report.trackers.mlflow_run import open_run
 
-mlflow = pytest.importorskip("mlflow")
-pytestmark = pytest.mark.filterwarnings("ignore")  # What a library of others deprecates is not ours to mend.
+mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+# Deprecations of MLflow's own dependencies are not errors here.
+pytestmark = [pytest.mark.extended, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ os.environ.setdefault("TRACKIO_DIR", tempfile.mkdtemp())  # Read when the packag
 
 from transfer_jax.report.trackers.trackio_run import open_run
 
-trackio = pytest.importorskip("trackio")
-pytestmark = pytest.mark.filterwarnings("ignore")  # What a library of others deprecates is not ours to mend.
+trackio = pytest.importorskip("trackio", reason="trackio is not installed")
+# Deprecations of the tracker's own dependencies are not errors here.
+pytestmark = [pytest.mark.extended, pytest.mark.filterwarnings("ignore")]
 
 
 def logs(name):

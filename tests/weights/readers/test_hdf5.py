@@ -9,7 +9,7 @@ import pytest
 
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
-h5py = pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

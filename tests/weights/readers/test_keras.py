@@ -10,7 +10,7 @@ from originals.keras_api import import_keras
 
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
-h5py = pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
 KERNEL, BIAS = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
 
@@ -18,7 +18,7 @@ KERNEL, BIAS = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A compiled classifier with a network inside, its three files, and its arrays by key."""
-    pytest.importorskip("keras")
+    pytest.importorskip("keras", reason="keras is not installed")
     keras = import_keras()
     keras.utils.clear_session()  # layers without a name of their own are numbered from 0
     layers, folder = keras.layers, tmp_path_factory.mktemp("keras")

@@ -66,7 +66,7 @@ def test_an_entry_is_taken(write):
     path = write(saved({"params/txt/w": np.ones(2), "params/img/w": np.zeros(3), "t": np.ones(1)}))
     assert read_weights(path, entry="params/txt").infos["w"].shape == (2,)
     assert set(read_weights(path, entry="")) == {"params/txt/w", "params/img/w", "t"}
-    with pytest.raises(CheckpointError, match="no keys below the entry 'ema'; its keys begin with 'params', 't'"):
+    with pytest.raises(CheckpointError, match="below the entry 'ema'; its keys begin with 'params', 't'"):
         read_weights(path, entry="ema")
 
 
@@ -91,7 +91,10 @@ def test_objects_are_refused_unread(write):
         (described("[('a', '<f4')]", "False", "(1,)") + bytes(4), "does not describe an array"),
         (described("'|O8'", "False", "(1,)") + bytes(8), "unsupported dtype O8"),
         (described("'<M8'", "False", "(1,)") + bytes(8), "unsupported dtype M8"),
-        (described("'<f4'", "False", f"({'1, ' * 35})") + bytes(4), "35 dimensions, more than the 32 allowed"),
+        (
+            described("'<f4'", "False", f"({'1, ' * 35})") + bytes(4),
+            "35 dimensions, more than the 32",
+        ),
         (described("'<f4'", "False", "(1,)").replace(b"'<f4'", b"'<f4'" + b" " * 5000, 1), "bytes|plain"),
         (b"\x93NUMPY\x02\x00" + b"\xff" * 4 + b" " * 99, r"header of array 'w' has 4294967307 bytes"),
         (b"\x93NUMPY\x09\x00" + bytes(99), "does not begin with the header"),

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
-ocp = pytest.importorskip("orbax.checkpoint")
+ocp = pytest.importorskip("orbax.checkpoint", reason="orbax is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 TREE = {

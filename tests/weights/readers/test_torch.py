@@ -151,7 +151,7 @@ def test_spliced_opcodes(small, write):
 
 @pytest.fixture(params=["zip", "legacy"])
 def save(request, tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
 
     def save(value, **options):
         path = tmp_path / "saved.bin"
@@ -162,7 +162,7 @@ def save(request, tmp_path):
 
 
 def assert_same(weights, tensors):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     assert list(weights) == list(tensors)
     for name, tensor in tensors.items():
         array, expected = weights[name], tensor.detach().contiguous()
@@ -174,14 +174,14 @@ def assert_same(weights, tensors):
 
 @pytest.mark.extended
 def test_real_file_against_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     assert_same(read_weights(LITE0), torch.load(LITE0, map_location="cpu", weights_only=True))
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_module_saved_by_torch(protocol, save):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2).bfloat16()
     )
@@ -218,14 +218,14 @@ def test_module_saved_by_torch(protocol, save):
     ],
 )
 def test_dtypes_saved_by_torch(dtype, save):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     tensor = torch.arange(6).reshape(2, 3).to(getattr(torch, dtype))
     assert_same(read_weights(save({"w": tensor})), {"w": tensor})
 
 
 @pytest.mark.extended
 def test_views_saved_by_torch(save):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     base = torch.arange(24.0).reshape(2, 3, 4)
     tensors = {
         "base": base,
@@ -243,6 +243,6 @@ def test_views_saved_by_torch(save):
 
 @pytest.mark.extended
 def test_whole_module_is_refused(save):
-    torch = pytest.importorskip("torch")
-    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear|does not describe a storage"):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear|not describe a storage"):
         read_weights(save(torch.nn.Linear(2, 2)))
