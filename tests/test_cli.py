@@ -56,7 +56,7 @@ def fails(
         ((*TINY, "--schedule.phases.1.train", "top(11)"), ("top(11): the backbone has 10 blocks",)),
         (
             (*TINY, "--schedule.phases.1.cache", "require", "--schedule.phases.1.views", 0),
-            ("phase 'top' requires a cache", "augments each image afresh"),
+            ("phase 'top' requires a cache", "augments each image again in each epoch"),
         ),
         (
             (*TINY, "--schedule.phases.1.cache", "require", "--schedule.phases.1.train", "all_()"),

@@ -69,5 +69,5 @@ def test_blocks_below_such_a_head_train_from_images(image_folder, tmp_path):
 
 def test_only_a_head_that_trains_can_choose(image_folder, tmp_path):
     phase = Phase(name="bias", train="role('bias')", epochs=1, learning_rate=0.1, keep=0.5)
-    with pytest.raises(ValueError, match="'bias': group_lasso and keep choose among the inputs"):
+    with pytest.raises(ValueError, match="'bias': group_lasso and keep select inputs"):
         fit(config_of(image_folder, NETWORKS[1], Schedule((phase,))), tmp_path)

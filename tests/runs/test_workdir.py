@@ -32,7 +32,7 @@ def test_what_does_not_change_the_result_may_differ(tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, "was begun with another config: seed was 0, now 1. Use another workdir"),
+        ({"seed": 1}, "was started with another config: seed was 0, now 1. Use another workdir"),
         ({"hidden": (3,)}, r"hidden.*None.*3"),
         ({"schedule": five_steps("top(3)")}, r"schedule\.phases\.1\.train was 'top\(2\)', now 'top\(3\)'"),
     ],
@@ -97,11 +97,11 @@ def test_a_config_of_another_version_is_named(tmp_path):
 
 def test_places_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match=r"run cannot be made: .*file is a file"):
+    with pytest.raises(NotADirectoryError, match=r"run cannot be created: .*file is a file"):
         check_workdir(CONFIG, tmp_path / "file" / "run")
     images = tmp_path / "images"
     images.mkdir()
     for source in (str(images), f"folder:{images}"):
-        with pytest.raises(ValueError, match="lies inside the folder of the images"):
+        with pytest.raises(ValueError, match="is inside the folder of the images"):
             check_workdir(dataclasses.replace(CONFIG, images=source), images / "run")
     assert check_workdir(dataclasses.replace(CONFIG, images=str(images)), tmp_path / "run") is False

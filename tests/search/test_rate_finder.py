@@ -87,7 +87,7 @@ def test_a_run_that_was_asked_goes_on_as_if_it_was_not(image_folder, tmp_path, s
     ("settings", "message"),
     [
         ({"phase": "tail"}, "no phase 'tail'; the phases are head, top"),
-        ({"phase": "top"}, "begins with what the phases before it leave"),
+        ({"phase": "top"}, "starts from the result of the phases before it"),
         ({"lowest": 1.0, "highest": 0.1}, "they must grow"),
         ({"steps": 2}, "in 3 steps at least"),
     ],

@@ -44,7 +44,7 @@ def test_nothing_is_left_to_compile(make_run, compiled, name, precision):
     assert ahead >= 2
     trainer = PhaseTrainer(run, parts, run.arrays, Silent())
     multipliers = None if name != "statistic" else dict.fromkeys(trainer.state.trainable, 0.5)
-    for metrics in trainer.train(iter(trainer.inputs.train), 0, lambda step: multipliers):
+    for metrics in trainer.train(iter(trainer.data.train), 0, lambda step: multipliers):
         assert metrics["loss"] > 0
     assert trainer.predict().shape == (12, 3)
     assert len(compiled) == ahead

@@ -31,7 +31,7 @@ def changed(**changes) -> Phase:
         ({"cache": "require"}, "top", True, "its frozen part is a prefix"),
         ({"cache": "off"}, "top", False, "the cache is off"),
         ({}, None, False, "its lowest block trains"),
-        ({"augment": True}, "top", False, "it augments each image afresh (set `views`)"),
+        ({"augment": True}, "top", False, "it augments each image again in each epoch (set `views`)"),
         ({"augment": True, "views": 4}, "top", True, "its frozen part is a prefix"),
         ({"augment": True, "views": 5}, "top", False, "5 views are more work than 4 epochs"),
         ({"augment": True, "views": 5, "cache": "require"}, "top", True, "its frozen part is a prefix"),
@@ -83,7 +83,7 @@ def test_a_budget_that_is_too_small():
         (
             {"augment": True},
             "top",
-            r"phase 'only' requires a cache, but it augments each image afresh \(set `views`",
+            r"phase 'only' requires a cache, but it augments each image again in each epoch \(set `views`",
         ),
     ],
 )
@@ -108,8 +108,8 @@ def test_a_head_on_all_blocks_needs_what_is_behind_them(boundary, cached):
     ("flips", "shape", "message"),
     [
         ("horizontal", (1280,), r"'only' has feature_flips='horizontal'.*'top' have the shape \(1280,\)"),
-        ("both", (197, 384), r"only maps \(height, width, channels\) flip"),
-        ("turns", (7, 8, 32), "only square maps turn"),
+        ("both", (197, 384), r"only maps \(height, width, channels\) can be flipped"),
+        ("turns", (7, 8, 32), "only square maps can be rotated"),
     ],
 )
 def test_only_maps_are_flipped(flips, shape, message):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from transfer_jax.freezing import Phase
-from transfer_jax.freezing.freeze_check import digests
+from transfer_jax.freezing.freeze_check import array_hashes
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.gradient_statistics import STATISTICS, by_block, multipliers, signal_to_noise
+from transfer_jax.training.phase_measurements import measure_gradients, measure_plasticity
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.state import named_leaves
 
@@ -19,15 +20,15 @@ PHASE = Phase(
 def trainer(make_run):
     run = make_run(PHASE)
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
-    for _ in zip(trainer.train(iter(trainer.inputs.train), 0), range(2), strict=False):
+    for _ in zip(trainer.train(iter(trainer.data.train), 0), range(2), strict=False):
         pass
     return trainer
 
 
 def test_statistics_by_hand(trainer):
-    found = trainer.measure(trainer.parts.rates(2), 1)
+    found = measure_gradients(trainer, trainer.parts.rates(2), 1)
     assert set(found) == set(STATISTICS)
-    batch = next(iter(trainer.inputs.train))
+    batch = next(iter(trainer.data.train))
     model_loss = trainer.programs.functions["step"]  # one step of plain gradient descent shows the gradient
     rates = {block: np.float32(1.0) for block in ("top", "head")}
     after, _ = model_loss(trainer.state, trainer.frozen, {k: batch[k] for k in ("image", "label")}, rates)
@@ -42,30 +43,30 @@ def test_statistics_by_hand(trainer):
             / size,
             rel=1e-3,
         )
-        moved = np.linalg.norm(value - trainer._run.arrays[path])
+        moved = np.linalg.norm(value - trainer.run.arrays[path])
         assert found["distance"][path] == pytest.approx(moved / size, rel=1e-4)
         assert moved > 0
 
 
 def test_several_batches_are_averaged(trainer):
-    one, three = (trainer.measure(trainer.rates, count)["grad_norm"] for count in (1, 3))
+    one, three = (measure_gradients(trainer, trainer.rates, count)["grad_norm"] for count in (1, 3))
     assert one.keys() == three.keys()
     assert one != three
 
 
 def test_measuring_leaves_no_trace(trainer):
-    before = digests(named_leaves(trainer.state)), digests(trainer.frozen)
-    first = trainer.measure(trainer.rates, 2), trainer.plasticity()
-    assert (trainer.measure(trainer.rates, 2), trainer.plasticity()) == first
-    assert (digests(named_leaves(trainer.state)), digests(trainer.frozen)) == before
+    before = array_hashes(named_leaves(trainer.state)), array_hashes(trainer.frozen)
+    first = measure_gradients(trainer, trainer.rates, 2), measure_plasticity(trainer)
+    assert (measure_gradients(trainer, trainer.rates, 2), measure_plasticity(trainer)) == first
+    assert (array_hashes(named_leaves(trainer.state)), array_hashes(trainer.frozen)) == before
 
 
 def test_plasticity_is_zero_at_first_and_grows(make_run):
     run = make_run(PHASE)
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
-    assert trainer.plasticity() == pytest.approx({"top": 0.0}, abs=1e-5)
-    list(trainer.train(iter(trainer.inputs.train), 0))
-    assert 1e-4 < trainer.plasticity()["top"] < 1
+    assert measure_plasticity(trainer) == pytest.approx({"top": 0.0}, abs=1e-5)
+    list(trainer.train(iter(trainer.data.train), 0))
+    assert 1e-4 < measure_plasticity(trainer)["top"] < 1
 
 
 def test_signal_to_noise_by_hand():
@@ -98,9 +99,9 @@ def test_the_measured_program_differentiates_the_trainable_part_only(trainer):
     arguments = (
         trainer.state,
         trainer.frozen,
-        trainer._sample(1),
+        trainer.sample(1),
         trainer.rates,
-        trainer._run.pretrained(trainer.state.trainable),
+        trainer.run.pretrained(trainer.state.trainable),
     )
     shapes = jax.eval_shape(trainer.programs.functions["measure"], *arguments)
     assert set(shapes["grad_norm"]) == set(trainer.state.trainable)

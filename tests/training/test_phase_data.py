@@ -9,7 +9,8 @@ from transfer_jax.data import Augmentation, view_fetch
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
-from transfer_jax.training.phase_data import Extractor, make_phase_data
+from transfer_jax.training.feature_extractor import FeatureExtractor
+from transfer_jax.training.phase_data import make_phase_data
 
 TURNED = Augmentation(crop_scale=None, rotate90=True)
 
@@ -124,7 +125,7 @@ def test_the_second_time_nothing_is_computed(make_run):
 )
 def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
     run = make_run(phase())
-    extract = Extractor(run, "stem", run.arrays)
+    extract = FeatureExtractor(run, "stem", run.arrays).extract
     assert extract(run.train, Silent(), "").rows == 36
     other = dict(change)
     views = {name: other.pop(name) for name in ("augmentation", "views") if name in other}
@@ -135,7 +136,7 @@ def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
     run = dataclasses.replace(
         run, preprocessing=preprocessing, config=dataclasses.replace(run.config, **other), train=train
     )
-    again = Extractor(run, "stem", run.arrays)(run.train, Silent(), "", **views)
+    again = FeatureExtractor(run, "stem", run.arrays).extract(run.train, Silent(), "", **views)
     assert again.rows == rows
     stored = run.config.feature_precision
     assert again.cache.manifest.dtype == (str(run.prefix_dtype) if stored == "auto" else stored)
@@ -144,7 +145,7 @@ def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
 
 def test_views_depend_on_their_seed(make_run):
     run = make_run(phase())
-    extract = Extractor(run, "stem", run.arrays)
+    extract = FeatureExtractor(run, "stem", run.arrays).extract
     first = extract(run.train, Silent(), "", TURNED, 2, seed=1)
     assert first.rows == len(first.cache) == 72
     assert extract(run.train, Silent(), "", TURNED, 2, seed=1).rows == 0
@@ -158,16 +159,16 @@ def test_views_depend_on_their_seed(make_run):
 def test_features_are_computed_from_those_at_a_lower_boundary(make_run, tmp_path):
     views = {"augmentation": TURNED, "views": 2, "seed": 3}
     run = make_run(phase())
-    direct = Extractor(run, "top", run.arrays)(run.train, Silent(), "", **views).cache
+    direct = FeatureExtractor(run, "top", run.arrays).extract(run.train, Silent(), "", **views).cache
     elsewhere = make_run(phase(), feature_dir=str(tmp_path / "elsewhere"))
-    Extractor(elsewhere, "stem", run.arrays)(run.train, Silent(), "", **views)
+    FeatureExtractor(elsewhere, "stem", run.arrays).extract(run.train, Silent(), "", **views)
     trained = {
         **run.arrays,
         "backbone/blocks.1/project/conv/kernel": run.arrays["backbone/blocks.1/project/conv/kernel"] + 1,
     }
     origins = []
     for arrays in (run.arrays, trained):
-        found = Extractor(elsewhere, "top", arrays)(run.train, Silent(), "", **views)
+        found = FeatureExtractor(elsewhere, "top", arrays).extract(run.train, Silent(), "", **views)
         assert found.rows == 72
         origins.append(found.cache)
     assert [cache.manifest.origin for cache in origins] == ["stem", "stem"]
@@ -196,8 +197,8 @@ def test_shared_features_are_of_all_images_whatever_the_split(make_run, tier):
 
 def test_shared_features_do_not_depend_on_what_else_is_there(make_run):
     run = make_run(phase(), shared_features=True)
-    Extractor(run, "stem", run.arrays).part(run.train, Silent(), "")
-    found = Extractor(run, "top", run.arrays).part(run.evaluation, Silent(), "")
+    FeatureExtractor(run, "stem", run.arrays).features(run.train, Silent(), "")
+    found = FeatureExtractor(run, "top", run.arrays).features(run.evaluation, Silent(), "")
     assert found.cache.manifest.origin is None
     np.testing.assert_array_equal(found.rows, run.evaluation.rows)
 
@@ -232,5 +233,5 @@ def test_extraction_reports_its_progress(make_run):
             self.heard.append("finished")
 
     run, watch = make_run(phase()), Watch()
-    Extractor(run, "stem", run.arrays)(run.train, watch, "extracting")
+    FeatureExtractor(run, "stem", run.arrays).extract(run.train, watch, "extracting")
     assert watch.heard == [("extracting", 36), 32, 4, "finished"]

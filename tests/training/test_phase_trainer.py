@@ -6,7 +6,7 @@ import pytest
 
 from transfer_jax.data import Augmentation
 from transfer_jax.freezing import FrozenChangedError, Phase
-from transfer_jax.freezing.freeze_check import check_unchanged, digests
+from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
@@ -38,17 +38,17 @@ def trainer_of(run, index: int = 0) -> PhaseTrainer:
 
 def trained(run) -> tuple[PhaseTrainer, list[dict[str, float]]]:
     trainer = trainer_of(run)
-    return trainer, list(trainer.train(iter(trainer.inputs.train), 0))
+    return trainer, list(trainer.train(iter(trainer.data.train), 0))
 
 
 @pytest.mark.parametrize(("train", "norm", "moving"), CASES)
 def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(make_run, train, norm, moving):
     run = make_run(phase(train, norm=norm, weight_decay=0.1), ema_decay=0.5)
     parts = run.parts(0)
-    before = digests(run.arrays)
+    before = array_hashes(run.arrays)
     trainer, metrics = trained(run)
     assert len(metrics) == parts.steps == 3
-    after = digests(trainer.all_arrays())
+    after = array_hashes(trainer.all_arrays())
     chosen = {path for path, label in parts.labels.items() if label != "frozen"}
     stats = {path for path in run.arrays if path not in run.params}
     expected = chosen | {path for path in stats if block_of(path) in moving}
@@ -64,11 +64,11 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(make_run, train, nor
 
 def test_an_altered_frozen_array_is_named(make_run):
     trainer = trainer_of(make_run(phase("top(1)")))
-    before = digests(trainer.frozen)
+    before = array_hashes(trainer.frozen)
     path = "backbone/blocks.1/depthwise/norm/var"
     trainer.frozen[path] = trainer.frozen[path].at[3].multiply(1 + 1e-7)
     with pytest.raises(FrozenChangedError, match=f"^1 frozen arrays changed, first {path}$"):
-        check_unchanged(before, digests(trainer.frozen))
+        check_unchanged(before, array_hashes(trainer.frozen))
 
 
 def test_the_arrays_of_the_run_survive_the_donated_state(make_run):
@@ -104,7 +104,7 @@ def test_training_learns_the_colours(make_run):
 @pytest.mark.parametrize("train", ["head", "top(1)"])
 def test_cached_features_train_the_same_network(make_run, train):
     results = [trained(make_run(phase(train, cache=cache, epochs=2))) for cache in ("off", "require")]
-    assert [trainer.inputs.start for trainer, _ in results] == [None, phase_boundary(train)]
+    assert [trainer.data.start for trainer, _ in results] == [None, phase_boundary(train)]
     for live, cached in zip(results[0][1], results[1][1], strict=True):
         assert cached == pytest.approx(live, rel=1e-3)
     np.testing.assert_allclose(results[1][0].predict(), results[0][0].predict(), rtol=1e-3, atol=1e-5)
@@ -151,25 +151,25 @@ def test_a_phase_goes_on_in_the_middle(make_run):
     run = make_run(phase("top(1)", epochs=2, norm="train"), ema_decay=0.9)
     whole, metrics = trained(run)
     trainer = trainer_of(run)
-    batches = iter(trainer.inputs.train)
+    batches = iter(trainer.data.train)
     steps = trainer.train(batches, 0)
     first = [next(steps) for _ in range(2)]
     state = batches.get_state()
     again = trainer_of(run)
     again.state = jax.tree.map(lambda x: x + 0, trainer.state)
-    batches = iter(again.inputs.train)
+    batches = iter(again.data.train)
     batches.set_state(state)
     assert first + list(again.train(batches, 2)) == metrics
-    assert digests(again.all_arrays()) == digests(whole.all_arrays())
-    assert digests(again.evaluated_arrays()) == digests(whole.evaluated_arrays())
+    assert array_hashes(again.all_arrays()) == array_hashes(whole.all_arrays())
+    assert array_hashes(again.evaluated_arrays()) == array_hashes(whole.evaluated_arrays())
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_images(make_run):
     run = make_run(phase("head", optimizer="sgd", learning_rate=1e38, epochs=2))
     trainer = trainer_of(run)
-    batches = list(zip(iter(trainer.inputs.train), range(6), strict=False))
+    batches = list(zip(iter(trainer.data.train), range(6), strict=False))
     with pytest.raises(NonFiniteLossError) as error:
-        list(trainer.train(iter(trainer.inputs.train), 0))
+        list(trainer.train(iter(trainer.data.train), 0))
     message = str(error.value)
     step = next(step for step in range(6) if f"at step {step} of phase 'only'" in message)
     indices = batches[step][0]["index"]
@@ -216,7 +216,7 @@ def test_phases_of_the_same_structure_share_a_program(make_run):
     run, programs = make_run(*phases), []
     for index in range(3):
         trainer = trainer_of(run, index)
-        next(trainer.train(iter(trainer.inputs.train), 0))
+        next(trainer.train(iter(trainer.data.train), 0))
         programs.append(trainer.programs.compiled("step").run)
     assert programs[0] is programs[1]
     assert programs[1] is not programs[2]

@@ -170,7 +170,7 @@ def test_interpolation_lies_between_start_and_end(make_run):
     phase = Phase(name="p", train="top(1)", epochs=2, learning_rate=0.01, cache="off", interpolate=0.25)
     run = make_run(phase)
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent(), None, run.arrays)
-    list(trainer.train(iter(trainer.inputs.train), 0))
+    list(trainer.train(iter(trainer.data.train), 0))
     ended, final = trainer.all_arrays(), trainer.final_arrays()
     for path, array in run.arrays.items():
         np.testing.assert_allclose(final[path], array + 0.25 * (ended[path] - array), rtol=1e-5, atol=1e-6)

@@ -1,22 +1,24 @@
-"""What is measured while a phase trains, and decided from it: the rates of tensors, and the next frozen depth."""
+"""Decisions from measurements while a phase trains: learning rates of tensors, and the next frozen depth."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 
 from transfer_jax.freezing.controllers import Measured, needs_plasticity, next_frozen_depth
 from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, by_block, multipliers
+from transfer_jax.training.phase_measurements import measure_gradients, measure_plasticity, measure_similarity
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.runs.run_progress import RunProgress
+
 
 class AdaptiveControl:
-    """Asks the statistic, the controller and the log of a phase, and keeps what they say in the position.
+    """The learning-rate statistic, the controller and the logged measurements of a phase.
 
     Args:
-        position: Where the run is; its `multipliers` and `tests` are written.
-        log: Where measurements go.
-        global_step: From a step of the phase to one of the run.
+        position: The run's progress; its `multipliers` and `tests` are written.
+        log: Receives the measurements.
+        global_step: Maps a step of the phase to one of the run.
     """
 
     def __init__(self, position: RunProgress, log: MetricsLog, global_step: Callable[[int], int]) -> None:
@@ -25,25 +27,31 @@ class AdaptiveControl:
         self._global_step = global_step
 
     def multipliers(self, trainer: PhaseTrainer, step: int) -> Mapping[str, float] | None:
-        """What scales the rates of tensors at a step; measured anew at the start of each epoch."""
+        """Returns the factors of the tensors' learning rates, measured at the start of each epoch."""
         parts = trainer.parts
         if parts.phase.statistic != "none" and step % parts.steps_per_epoch == 0:
-            found = trainer.measure(parts.rates(step), STATISTIC_BATCHES)
+            found = measure_gradients(trainer, parts.rates(step), STATISTIC_BATCHES)
             self._position.multipliers = multipliers(parts.phase.statistic, found)
         return self._position.multipliers
 
-    def watches(self, parts: PhaseSplit, step: int, every: int) -> bool:
-        """Whether anything looks at the state after so many steps: the arguments are those of `log`."""
-        tests = bool(parts.phase.controller) and step % _test_steps(parts) == 0
+    def needs_state(self, parts: PhaseSplit, step: int, every: int) -> bool:
+        """Returns True if the state is measured or evaluated after `step` steps of the phase.
+
+        Args:
+            parts: The phase.
+            step: The number of steps.
+            every: The interval of `log`.
+        """
+        tests = bool(parts.phase.controller) and step % _test_interval(parts) == 0
         return tests or step % parts.steps_per_epoch == 0 or (every > 0 and step % every == 0)
 
     def next_frozen_depth(self, trainer: PhaseTrainer, step: int) -> int | None:
-        """The frozen_depth that the controller wants after so many steps of the phase; None if it is where it was."""
+        """Returns the frozen depth that the controller chooses after `step` steps; None for no change."""
         parts = trainer.parts
         phase = parts.phase
-        if not phase.controller or step % _test_steps(parts) or step >= parts.steps:
+        if not phase.controller or step % _test_interval(parts) or step >= parts.steps:
             return None
-        found = by_block(trainer.measure(trainer.rates, 1))
+        found = by_block(measure_gradients(trainer, trainer.rates, 1))
         blocks = set(parts.blocks)
         test = Measured(
             epoch=step / parts.steps_per_epoch,
@@ -51,23 +59,23 @@ class AdaptiveControl:
             blocks=parts.blocks,
             learning_rate=max(trainer.block_rates.values()),
             grad_norm={block: norm for block, norm in found["grad_norm"].items() if block in blocks},
-            plasticity=trainer.plasticity() if needs_plasticity(phase.controller) else {},
+            plasticity=measure_plasticity(trainer) if needs_plasticity(phase.controller) else {},
         )
-        self._position.tests.append(dataclasses.asdict(test))
-        frozen_depth = next_frozen_depth(phase.controller, self._position.history)
-        self._log.write(
-            self._global_step(step), "test", phase=phase.name, **dataclasses.asdict(test), next_frozen_depth=frozen_depth
-        )
-        return None if frozen_depth == parts.frozen_depth else frozen_depth
+        measured = dataclasses.asdict(test)
+        self._position.tests.append(measured)
+        depth = next_frozen_depth(phase.controller, self._position.history)
+        values = {**measured, "next_frozen_depth": depth}
+        self._log.write(self._global_step(step), "test", phase=phase.name, **values)
+        return None if depth == parts.frozen_depth else depth
 
     def log(self, trainer: PhaseTrainer, step: int, every: int) -> None:
-        """Writes the statistics by block, every so many steps; 0 for never."""
+        """Logs the measurements of each block every `every` steps; 0 never does."""
         if every and step % every == 0:
-            found = by_block(trainer.measure(trainer.rates, 1))
-            found["cka"] = trainer.similarity()
+            found = by_block(measure_gradients(trainer, trainer.rates, 1))
+            found["cka"] = measure_similarity(trainer)
             self._log.write(self._global_step(step), "depth", phase=trainer.parts.phase.name, **found)
 
 
-def _test_steps(parts: PhaseSplit) -> int:
-    """Steps between two tests of a controller."""
+def _test_interval(parts: PhaseSplit) -> int:
+    """Returns the number of steps between two tests of a controller."""
     return max(parts.steps_per_epoch // parts.phase.tests_per_epoch, 1)

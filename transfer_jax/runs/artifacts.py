@@ -1,4 +1,4 @@
-"""What a run leaves behind: the trained model, its predictions on held-out images, and what to look at."""
+"""The results of a run: the trained model, its predictions of the validation images, plots and the report."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
-from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.models.flat_arrays import block_of
-from transfer_jax.report.misclassified import write_mistakes
-from transfer_jax.report.page import attempt, write_run_report
-from transfer_jax.report.run_figures import write_pictures
-from transfer_jax.report.predictions import write_predictions
-from transfer_jax.report.timeline import Timeline, draw_timelines
+from transfer_jax.extras import optional
+from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
+from transfer_jax.report.misclassified import write_misclassified
+from transfer_jax.report.predictions import write_predictions
+from transfer_jax.report.timeline import Timeline
+from transfer_jax.storage import workdir_files
+from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
 from transfer_jax.weights.saved_model import SavedModel
 
 
-def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-    """Writes `model/`, `predictions.csv`, `mistakes/`, `timeline.json` and the pictures into the workdir.
+def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
+    """Writes `model/`, `predictions.csv`, `mistakes/`, `timeline.json` and the plots into the workdir.
 
-    The timeline shows the schedule as it was planned, and as it was carried out.
+    The timeline shows the schedule as planned and as executed.
 
     Args:
         run: The run.
-        arrays: All arrays of the model at its end.
-        probabilities: `(images, classes)` of the held-out images.
+        arrays: All arrays of the model at the end of the run.
+        probabilities: Probabilities of the validation images, `(images, classes)`.
     """
-    held_out = run.evaluation
+    validation = run.evaluation
     saved = SavedModel(
         model=run.config.model,
-        class_names=held_out.class_names,
+        class_names=validation.class_names,
         preprocessing=run.preprocessing,
         hidden=run.config.hidden,
         taps=run.config.taps,
@@ -42,27 +41,32 @@ def write_outcome(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.
     saved.save(run.workdir / workdir_files.MODEL, arrays)
     write_predictions(
         run.workdir / workdir_files.PREDICTIONS,
-        held_out.names,
-        held_out.class_names,
+        validation.names,
+        validation.class_names,
         probabilities,
-        held_out.labels,
+        validation.labels,
     )
-    truth = (held_out.labels, held_out.names, held_out.class_names)
-    write_pictures(run.workdir, probabilities, held_out.labels, held_out.class_names)
-    write_mistakes(run.workdir, probabilities, *truth, held_out.image)
+    truth = (validation.labels, validation.names, validation.class_names)
+    with optional("images of misclassified examples"):
+        write_misclassified(run.workdir, probabilities, *truth, validation.image)
     path = run.workdir / workdir_files.TIMELINE
     content = json.loads(path.read_bytes())
     planned = Timeline.from_json(content["blocks"], content["planned"])
     executed = Timeline.executed(run.workdir, planned.blocks)
-    draw_timelines({"planned": planned, "carried out": executed}, run.workdir / workdir_files.TIMELINE_PLOT)
     write_text(path, json.dumps({**content, "executed": executed.to_json()}))
+    with optional("plots"):
+        from transfer_jax.report.run_figures import write_figures
+        from transfer_jax.report.timeline_figures import draw_timelines
+
+        write_figures(run.workdir, probabilities, validation.labels, validation.class_names)
+        draw_timelines({"planned": planned, "executed": executed}, run.workdir / workdir_files.TIMELINE_PLOT)
 
 
 def write_plan(run: Run) -> None:
-    """Writes `timeline.json`, if this is the first process: what the schedule will do.
+    """Writes the planned schedule to `timeline.json` if this is the first process.
 
-    It has the `blocks`, input side first, the `parameters` of each, how many `images` there are, and the
-    `planned` rates by epoch; the outcome adds those that were `executed`.
+    The file has the `blocks`, input side first, the number of `parameters` of each, the number of `images`,
+    and the `planned` learning rates by epoch. `write_artifacts` adds the `executed` ones.
     """
     if not processes.is_first():
         return
@@ -80,22 +84,25 @@ def write_plan(run: Run) -> None:
 
 
 def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `phases.json`, what the phases that are over did, if this is the first process.
+    """Writes the results of the finished phases to `phases.json` if this is the first process.
 
     Args:
         workdir: The run's folder.
-        results: The fields of their `PhaseResult`.
+        results: The fields of each phase's `PhaseResult`.
     """
     if processes.is_first():
         write_text(workdir / workdir_files.PHASES, json.dumps({"phases": results}, indent=1))
 
 
-def report(workdir: Path, *, anew: bool = True) -> None:
-    """Writes `report.html`, if this is the first process; a run is not lost if that fails.
+def report(workdir: Path, *, overwrite: bool = True) -> None:
+    """Writes `report.html` if this is the first process; a failure is logged and does not fail the run.
 
     Args:
         workdir: The run's folder.
-        anew: Whether to write it although there is one.
+        overwrite: Writes the report again if there is one.
     """
-    if processes.is_first() and (anew or not (workdir / workdir_files.REPORT).exists()):
-        attempt(write_run_report, workdir)
+    if processes.is_first() and (overwrite or not (workdir / workdir_files.REPORT).exists()):
+        with optional(f"{workdir / workdir_files.REPORT}"):
+            from transfer_jax.report.page.run_page import write_run_report
+
+            write_run_report(workdir)

@@ -1,105 +1,112 @@
-"""From a checkpoint back to the arrays of a model, wherever in its schedule a run is."""
+"""Checkpoints of a run: saving them, and restoring the arrays of a model anywhere in its schedule."""
 
 import dataclasses
-import time
-from typing import Any
-from transfer_jax.storage import workdir_files
-from transfer_jax.distributed import processes
-from transfer_jax.storage.remote import push
-from transfer_jax.runs.goodput import Goodput
-from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.training.state import named_leaves
-from transfer_jax.runs.phase_totals import PhaseTotals
-from transfer_jax.runs.workdir import LAZY
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
-from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
-from transfer_jax.training.phase_trainer import Ended, fresh_state
-from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.epoch_totals import EpochTotals
+from transfer_jax.runs.goodput import Goodput
 from transfer_jax.runs.result import PhaseResult
+from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.workdir import LAZY, check_workdir
+from transfer_jax.storage import workdir_files
+from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.storage.remote import push
+from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer, fresh_state
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
-from transfer_jax.runs.workdir import check_workdir
 
 
 def carried_paths(run: Run, position: RunProgress) -> list[str]:
-    """Paths that were changed so far, and that are not in the state of the phase under way."""
+    """Returns the paths that the run has changed and that are not in the state of the current phase."""
     changed = {path for index in range(position.phase) for path in run.parts(index).changes}
     if position.data is None:
         return sorted(changed)
-    under_way = run.parts(position.phase).state_paths
-    return sorted((changed | under_way) - run.parts(position.phase, position.frozen_depth).state_paths)
+    current = run.parts(position.phase).state_paths
+    return sorted((changed | current) - run.parts(position.phase, position.frozen_depth).state_paths)
 
 
 def restored_arrays(run: Run, checkpoints: Checkpoints, step: int, position: RunProgress) -> Arrays:
-    """All arrays of the model, but for those in the state of the phase under way."""
+    """Returns all arrays of the model; those in the state of the current phase are not restored yet."""
     template = {path: run.arrays[path] for path in carried_paths(run, position)}
     return {**run.arrays, **checkpoints.arrays(step, "carried", template)}
 
 
 def restored_end(
     run: Run, checkpoints: Checkpoints, step: int, position: RunProgress, arrays: Arrays
-) -> Ended | None:
-    """How the phase before ended, where the run is at the start of one."""
+) -> PhaseEnd | None:
+    """Returns the end of the phase before if the run is at the start of a phase, else None."""
     if position.phase == 0 or position.data is not None:
         return None
     parts = run.parts(position.phase - 1, position.ended_frozen_depth)
-    return Ended(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays)[0]))
+    return PhaseEnd(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays)[0]))
 
 
 def restored_state(checkpoints: Checkpoints, step: int, name: str, template: TrainState) -> TrainState:
-    """A state that was saved under a name, in the structure of `template`.
+    """Returns a state that was saved under a name.
+
+    Args:
+        checkpoints: The run's checkpoints.
+        step: The step of the checkpoint.
+        name: The name of the state: `state` or `ended`.
+        template: A state of the same structure.
 
     Raises:
-        ValueError: If what was saved trained other parameters.
+        ValueError: If the saved state trained other parameters.
     """
     leaves = named_leaves(template)
     saved = checkpoints.names(step, name)
     if saved != set(leaves):
-        odd = ", ".join(sorted(saved ^ set(leaves))[:3])
+        differing = ", ".join(sorted(saved ^ set(leaves))[:3])
         raise ValueError(
-            f"the checkpoint of step {step} trained other parameters than this config: {odd}; "
-            "another schedule needs another workdir"
+            f"the checkpoint of step {step} trained other parameters than this config: {differing}; "
+            "use another workdir for another schedule"
         )
     return restore_leaves(template, checkpoints.arrays(step, name, leaves))
 
 
 def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
-    """What the phases did that are finished in a workdir, which is only read; none if it is not begun."""
+    """Returns the results of the finished phases of a workdir, which is only read."""
     if not (workdir / workdir_files.CHECKPOINTS).is_dir():
         return ()
     checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
-    latest = checkpoints.latest()
-    position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
+    _, position = latest_progress(checkpoints)
     return tuple(PhaseResult(**result) for result in position.results)
 
 
+def latest_progress(checkpoints: Checkpoints) -> tuple[int | None, RunProgress]:
+    """Returns the step of the newest checkpoint, None if there is none, and the progress in it."""
+    latest = checkpoints.latest()
+    return latest, RunProgress() if latest is None else RunProgress.from_json(checkpoints.progress(latest))
+
+
 def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arrays:
-    """All arrays of the model where a run is at the start of a phase, or in it; its workdir is only read.
+    """Returns all arrays of the model of a run that is at the start of a phase, or inside it.
 
     Args:
-        run: The run's config, made ready.
-        workdir: Its folder; None if it is not begun.
+        run: The run.
+        workdir: Its folder, which is only read; None if it has not started.
         index: Position of the phase.
-        scratch: A folder that the newest checkpoint is copied to.
+        scratch: A folder that the checkpoints are copied to.
 
     Raises:
-        ValueError: If the run is elsewhere, or is one of another config.
+        ValueError: If the run is at another phase, or the workdir is of another config.
     """
     if index == 0:
         return run.arrays
     phase = run.config.schedule.phases[index].name
     if workdir is None or not check_workdir(run.config, workdir):
         raise ValueError(
-            f"phase {phase!r} begins with what the phases before it leave; give the workdir of a run "
-            "that has come to it"
+            f"phase {phase!r} starts from the result of the phases before it; give the workdir of a run "
+            "that has reached it"
         )
     shutil.copytree(workdir / workdir_files.CHECKPOINTS, scratch / workdir_files.CHECKPOINTS)
     checkpoints = Checkpoints(scratch / workdir_files.CHECKPOINTS)
-    latest = checkpoints.latest()
-    position = RunProgress() if latest is None else RunProgress(**checkpoints.progress(latest))
+    latest, position = latest_progress(checkpoints)
     if latest is None or position.phase != index:
         at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
         where = repr(at[0].name) if at else "its end"
@@ -113,13 +120,13 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
 
 
 class Saver:
-    """Writes checkpoints of a run, and mirrors its workdir after each.
+    """Writes the checkpoints of a run, and mirrors its workdir after each.
 
     Args:
-        run: What is trained.
-        checkpoints: Those of its workdir.
-        position: How far the run is.
-        goodput: What counts the run's time.
+        run: The run.
+        checkpoints: The checkpoints in its workdir.
+        position: The run's progress.
+        goodput: The run's clock.
     """
 
     def __init__(self, run: Run, checkpoints: Checkpoints, position: RunProgress, goodput: Goodput) -> None:
@@ -128,31 +135,31 @@ class Saver:
         self._position = position
         self._goodput = goodput
 
-    def under_way(
+    def save_in_phase(
         self,
         trainer: PhaseTrainer,
-        iterator: Any,
-        tally: PhaseTotals,
+        batches: Any,
+        epoch: EpochTotals,
         arrays: Arrays,
-        began: Arrays,
+        initial: Arrays,
         step: int,
     ) -> None:
         """Saves in the middle of a phase.
 
         Args:
-            trainer: That of the phase.
-            iterator: That of its training batches, which tells its position.
-            tally: What was counted in it.
-            arrays: All arrays of the model when this part of the phase began.
-            began: What the phase changes, as it was at its start, if it interpolates.
-            step: Steps since the beginning of the run.
+            trainer: The phase.
+            batches: The iterator of its training batches, whose position is saved.
+            epoch: Sums over the current epoch.
+            arrays: All arrays of the model at the start of this part of the phase.
+            initial: The arrays that the phase changes, as they were at its start, if it interpolates.
+            step: Steps since the start of the run.
         """
-        self._position.data, self._position.tally = iterator.get_state(), dataclasses.asdict(tally)
-        trees = {"state": named_leaves(trainer.state), "carried": self._carried(arrays), "began": began}
+        self._position.data, self._position.epoch = batches.get_state(), dataclasses.asdict(epoch)
+        trees = {"state": named_leaves(trainer.state), "carried": self._carried(arrays), "began": initial}
         self._save(step, trees)
 
-    def ended(self, trainer: PhaseTrainer, step: int) -> None:
-        """Saves at the end of a phase, when the position is at the start of the next one."""
+    def save_phase_end(self, trainer: PhaseTrainer, step: int) -> None:
+        """Saves at the end of a phase, when the run's progress is at the start of the next one."""
         carried = self._carried(trainer.final_arrays())
         self._save(step, {"carried": carried, "ended": named_leaves(trainer.state)})
 

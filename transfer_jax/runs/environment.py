@@ -1,4 +1,4 @@
-"""Where a run is trained: software, machine and command, for whoever wants to repeat it."""
+"""The environment of a run: software, machine and command, to repeat it."""
 
 import datetime
 import importlib.metadata
@@ -14,8 +14,8 @@ import jax
 import psutil
 
 import transfer_jax
-from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 FILE = workdir_files.ENVIRONMENT
@@ -28,18 +28,18 @@ _VARIABLES = (
     "JAX_ENABLE_X64",
     "JAX_DEFAULT_MATMUL_PRECISION",
 )
-"""Those that change what is computed."""
+"""Environment variables that change what is computed."""
 
 
 def write_environment(workdir: Path, command: Sequence[str] = (), *, images_given: bool = False) -> None:
-    """Writes `environment.json` into a workdir, if this is the first process.
+    """Writes `environment.json` into a workdir if this is the first process.
 
-    A run that goes on elsewhere has that of its last start.
+    A resumed run overwrites it, so that it describes the last start.
 
     Args:
         workdir: The run's folder.
-        command: What was typed, word by word; empty if it was started from Python.
-        images_given: Whether the images were given as arrays, and are not those that the config names.
+        command: The command line, word by word; empty if the run was started from Python.
+        images_given: True if the images were passed as a dataset instead of named in the config.
     """
     if processes.is_first():
         content = {**environment(), "command": list(command), "images_given": images_given}
@@ -47,7 +47,7 @@ def write_environment(workdir: Path, command: Sequence[str] = (), *, images_give
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and machine of this process."""
+    """Returns the versions, devices and machine of this process."""
     devices = Counter((device.platform, device.device_kind) for device in jax.devices())
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

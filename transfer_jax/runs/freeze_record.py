@@ -1,27 +1,27 @@
-"""What a phase leaves behind as proof: what stayed frozen, by hashes, and what trained, at which rates."""
+"""The freeze record of a phase: hashes of frozen arrays, trained blocks and their learning rates."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.freezing.freeze_check import combined_hash
+from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.freezing.labels import trainable_blocks
-from transfer_jax.freezing.freeze_check import together
 from transfer_jax.training.phase_trainer import PhaseTrainer
 
 
 def span(
     trainer: PhaseTrainer, first: int, last: int, before: Mapping[str, str], after: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a certificate says of a stretch of a phase in which one structure trained.
+    """Returns the entry of the freeze record for a part of a phase with one frozen depth.
 
     Args:
         trainer: The phase at this frozen depth.
-        first: Its first step.
-        last: The step behind its last.
-        before: `digests` of all frozen parameters and statistics at its beginning.
+        first: The first step of the part.
+        last: The step after its last one.
+        before: `array_hashes` of all frozen parameters and statistics at the start of the part.
         after: The same at its end.
     """
     parts, state = trainer.parts, trainer.state
@@ -29,7 +29,7 @@ def span(
     return {
         "steps": [first, last],
         "frozen_depth": parts.frozen_depth,
-        "boundary": trainer.inputs.start,
+        "boundary": trainer.data.start,
         "trained": {
             "blocks": list(trainable_blocks(parts.labels)),
             "parameters": sum(array.size for array in state.trainable.values()),
@@ -41,8 +41,8 @@ def span(
         "optimizer_bytes": trainer.optimizer_bytes,
         "frozen": {
             "arrays": len(before),
-            "sha256_before": together(before),
-            "sha256_after": together(after),
+            "sha256_before": combined_hash(before),
+            "sha256_after": combined_hash(after),
         },
     }
 
@@ -50,13 +50,13 @@ def span(
 def write_freeze_record(
     workdir: Path, trainer: PhaseTrainer, spans: list[dict[str, Any]], frozen: Mapping[str, str]
 ) -> Path:
-    """Writes the certificate of a phase that is over, `certificates/NN-NAME.json`.
+    """Writes the freeze record of a finished phase, `certificates/NN-NAME.json`, and returns its path.
 
     Args:
         workdir: The run's folder.
         trainer: The phase at its end.
-        spans: Its stretches, see `span`.
-        frozen: `digests` of what was frozen at the end.
+        spans: An entry for each part of the phase; see `span`.
+        frozen: `array_hashes` of the arrays that were frozen at the end.
     """
     parts = trainer.parts
     folder = workdir / workdir_files.FREEZE_RECORDS

@@ -1,48 +1,50 @@
-"""Where the time of a run went, one plain verdict on it, and a trace for those who want to look closer."""
+"""The wall time of a run by activity, a verdict on it, and a trace of some steps."""
 
 import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
 
-from transfer_jax.storage import workdir_files
 from transfer_jax.distributed import processes
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 FILE = workdir_files.GOODPUT
 _ALIVE_SECONDS = 2.0
 _WARM_UP, _TRACED = 3, 10
 _LARGE, _EXCHANGE = 0.2, 0.3
-"""Share of the time from which on a part is worth a verdict; and share of a step that its exchange takes."""
+"""Fraction of the time, and fraction of a step for the exchange, from which on an activity is the verdict."""
 
 PARTS = {
-    "step": "compute-bound: the devices were at work; fewer trained blocks or bfloat16 shorten it",
-    "start_up": "start-up-bound: loading took most of what was not training; longer runs make it matter less",
+    "step": "compute-bound: the devices were busy; fewer trained blocks or bfloat16 make steps shorter",
+    "start_up": "start-up-bound: loading took most of the other time; it matters less in longer runs",
     "compile": "compile-bound: keep JAX_COMPILATION_CACHE_DIR between runs, and set compile_ahead",
-    "extract": "extraction-bound: features are computed once; share them between runs by feature_dir",
+    "extract": "extraction-bound: features are computed once; use the same feature_dir for several runs",
     "wait": "input-bound: steps waited for images; raise threads, store smaller images, or cache features",
-    "evaluate": "evaluation-bound: raise eval_every, or hold out fewer images",
+    "evaluate": "evaluation-bound: raise eval_every, or use fewer validation images",
     "checkpoint": "checkpoint-bound: raise checkpoint_seconds, or use a faster disk",
-    "lost": "restart-bound: steps were taken again after kills; lower checkpoint_seconds",
-    "other": "bound by hashing and writing reports; longer phases make it matter less",
+    "lost": "restart-bound: steps were repeated after kills; lower checkpoint_seconds",
+    "other": "bound by hashing and writing reports; it matters less in longer phases",
 }
-"""What time is spent on, and what to say where that is much."""
-_EXCHANGED = "communication-bound: devices talk much of a step; larger batches, or fewer trained blocks"
+"""The activities that time is spent on, and the verdict if one takes much of it."""
+_EXCHANGED = (
+    "communication-bound: gradient exchange takes most of a step; use larger batches, or train fewer blocks"
+)
 
 
 @dataclasses.dataclass
 class Goodput:
-    """Seconds of wall time by what they were spent on, over all sessions of a run.
+    """The clock of a run: seconds of wall time by activity, over all sessions of the run.
 
     Attributes:
-        seconds: By the names of `PARTS`. `lost` are steps that were taken again, not the time between a kill
-            and the next start, which nobody saw.
-        saved: When the run was saved last, in seconds since 1970; 0 if never.
-        exchange: Share of a step that averaging its gradients over all devices takes, measured by itself.
+        seconds: Seconds by the names of `PARTS`, up to the last change of activity. `lost` is the time of
+            steps that were repeated; the time between a kill and the next start is not counted.
+        saved: Time of the last checkpoint, in seconds since 1970; 0 if there is none.
+        exchange: Fraction of a step that averaging its gradients over all devices takes, measured by itself.
     """
 
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -55,7 +57,7 @@ class Goodput:
 
     @contextlib.contextmanager
     def on(self, part: str) -> Iterator[None]:
-        """Counts the time inside as spent on a part."""
+        """Counts the time inside the context as spent on an activity."""
         before = self._switch(part)
         try:
             yield
@@ -63,24 +65,34 @@ class Goodput:
             self._switch(before)
 
     def _switch(self, part: str) -> str:
+        """Starts an activity, and returns the one before."""
         now, before = time.monotonic(), self._part
         self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
         self._part, self._since = part, now
         return before
 
     def move(self, seconds: float, before: str, after: str) -> None:
-        """Counts some of the time spent on one part as spent on another."""
+        """Counts some of the time of one activity as spent on another."""
         self.seconds[before] = self.seconds.get(before, 0.0) - seconds
         self.seconds[after] = self.seconds.get(after, 0.0) + seconds
 
+    def since(self, start: Mapping[str, float]) -> dict[str, float]:
+        """Returns the seconds by activity since an earlier reading of `seconds`."""
+        return {part: self.seconds.get(part, 0.0) - start.get(part, 0.0) for part in PARTS}
+
     def lose(self, workdir: Path) -> None:
-        """Counts what was done between the last checkpoint and the last sign of life as lost."""
+        """Counts the time between the last checkpoint and the last write of `goodput.json` as lost."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
             alive = json.loads((workdir / FILE).read_text())["alive"]
             self.seconds["lost"] = self.seconds.get("lost", 0.0) + max(alive - self.saved, 0.0)
 
     def save(self, workdir: Path, *, now: bool = True) -> None:
-        """Writes `goodput.json`, if this is the first process; unless `now`, every few seconds only."""
+        """Writes `goodput.json` if this is the first process.
+
+        Args:
+            workdir: The run's folder.
+            now: Writes at once; if False, only when the last write is more than two seconds ago.
+        """
         alive = time.time()
         if not processes.is_first() or not (now or alive - self._alive > _ALIVE_SECONDS):
             return
@@ -97,12 +109,12 @@ class Goodput:
 
     @property
     def share(self) -> float:
-        """The share of the time that went into training steps."""
+        """The fraction of the time that was spent on training steps."""
         return self.seconds.get("step", 0.0) / max(sum(self.seconds.values()), 1e-9)
 
     @property
     def verdict(self) -> str:
-        """What bounds the run, and what to change."""
+        """The activity that bounds the run, and what to change."""
         total = max(sum(self.seconds.values()), 1e-9)
         others = {part: spent for part, spent in self.seconds.items() if part != "step"}
         most = max(others, key=lambda part: others[part], default="other")
@@ -112,10 +124,10 @@ class Goodput:
 
 
 class Trace:
-    """Records some steps for xprof, TensorBoard or Perfetto.
+    """A trace of some steps for xprof, TensorBoard or Perfetto.
 
     Args:
-        folder: Where to write; None records nothing.
+        folder: The folder to write; None records nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -123,7 +135,7 @@ class Trace:
         self._steps = 0
 
     def step(self) -> None:
-        """To be called behind each step; the first few are left out."""
+        """Counts a step: starts the trace after the first three, and ends it ten steps later."""
         if self._folder is None:
             return
         self._steps += 1
@@ -133,7 +145,7 @@ class Trace:
             self.end()
 
     def end(self) -> None:
-        """Writes what was recorded."""
+        """Writes the trace, if one was started."""
         if self._folder is not None and self._steps >= _WARM_UP:
             jax.profiler.stop_trace()
             self._folder = None

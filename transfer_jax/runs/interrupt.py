@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted instead of obeyed at once."""
+"""Ctrl-C and SIGTERM, noted during training instead of stopping at once."""
 
 import signal
 import threading
@@ -8,30 +8,30 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler sends it to a process that is to make room."""
+    """SIGTERM, as a scheduler sends it to a process that it preempts."""
 
 
 @contextmanager
-def stop_asked() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
-    """Takes note of Ctrl-C and SIGTERM instead of stopping at once; a second Ctrl-C does stop.
+def stop_requested() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+    """Notes Ctrl-C and SIGTERM instead of stopping at once; a second Ctrl-C does stop at once.
 
     Yields:
-        What gives the exception to raise once it is safe to stop, or None.
+        A function that returns the exception to raise when it is safe to stop, or None.
     """
-    asked = None
+    request = None
 
     def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
+        nonlocal request
+        if request and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked = asked or (Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        request = request or (Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: request
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
@@ -39,7 +39,7 @@ def stop_asked() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raises `Terminated` at SIGTERM, wherever it is not noted."""
+    """Raises `Terminated` at SIGTERM inside the context, except inside `stop_requested`."""
 
     def end(number: int, frame: Any) -> None:
         raise Terminated

@@ -19,11 +19,12 @@ from transfer_jax.weights.saved_model import SavedModel
 def greedy_soup(
     candidates: Sequence[Arrays], score: Callable[[Arrays], float]
 ) -> tuple[Arrays, tuple[int, ...]]:
-    """Averages models one after the other, best first, and keeps each that does not make the average worse.
+    """Adds models to an average, best first, and keeps each that does not lower the score.
 
     Args:
         candidates: The arrays of each model.
-        score: How good arrays are, on images that none was trained or is tested on; higher is better.
+        score: Returns the score of arrays on images that no model was trained on or is tested on; higher is
+            better.
 
     Returns:
         The average, and the positions of the models in it.
@@ -39,7 +40,7 @@ def greedy_soup(
 
 
 def average(candidates: Sequence[Arrays]) -> Arrays:
-    """The mean of each array over some models."""
+    """Returns the mean of each array over several models."""
     first, *rest = candidates
     return {path: sum((each[path] for each in rest), first[path]) / len(candidates) for path in first}
 
@@ -54,16 +55,16 @@ def soup(
     """Makes a greedy soup of finished runs, and writes it as a model.
 
     Args:
-        workdirs: The runs; of one network with the same classes.
-        images: Labelled images that decide, as for `TrainConfig`; neither trained on nor tested on.
-        out: Folder of the new model.
-        progress: Where to report to.
+        workdirs: The workdirs of the runs, all of one network with the same classes.
+        images: Labelled images that select the runs, as in `TrainConfig.images`; not used to train or test.
+        out: The folder of the new model.
+        progress: Receives the number of images predicted; None reports nothing.
 
     Returns:
-        The runs that are in it, best first.
+        The workdirs of the runs in the soup, best first.
 
     Raises:
-        ValueError: If the runs are not alike, or know other classes than the images.
+        ValueError: If the runs differ in network, classes or preprocessing, or the images have other classes.
     """
     progress = progress or Silent()
     loaded = [SavedModel.load(Path(workdir)) for workdir in workdirs]
@@ -71,9 +72,11 @@ def soup(
     saved, model = loaded[0]
     for workdir, (other, _) in zip(workdirs, loaded, strict=True):
         if other != saved:
-            raise ValueError(f"{workdir} has another network, classes or preprocessing than {workdirs[0]}")
+            raise ValueError(f"{workdir} differs from {workdirs[0]} in network, classes or preprocessing")
     if dataset.class_names != saved.class_names:
-        raise ValueError(f"the models know {saved.class_names}, the images have {dataset.class_names}")
+        raise ValueError(
+            f"the models have the classes {saved.class_names}, but the images {dataset.class_names}"
+        )
     graphdef, _, _ = split(model)
     candidates = [{**params, **stats} for _, params, stats in (split(each) for _, each in loaded)]
 

@@ -1,4 +1,4 @@
-"""Trained models at work: images in, probabilities out."""
+"""Predictions of trained models for images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ from transfer_jax.weights.saved_model import SavedModel
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files among `paths`, and all images under the folders among them, sorted.
+    """Returns the files among `paths`, and the images in the folders among them, those of each folder sorted.
 
     Raises:
-        FileNotFoundError: If a path is not there, or a folder holds no image.
+        FileNotFoundError: If a path does not exist, or a folder has no images.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -38,13 +38,13 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _is_image(file: Path, root: Path) -> bool:
-    """By its extension; what is hidden is left out, as in training."""
+    """Returns True if a file has the extension of an image and is not hidden, as in training."""
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
     return not hidden and file.suffix.lower() in EXTENSIONS
 
 
 def unlabelled(files: Sequence[Path], class_names: tuple[str, ...]) -> ImageDataset:
-    """Image files whose classes are not known; all labels are 0."""
+    """Returns a dataset of image files without known classes; all labels are 0."""
     return ImageDataset(
         read=lambda index: files[index].read_bytes(),
         labels=np.zeros(len(files), np.int32),
@@ -62,14 +62,14 @@ def predict_dataset(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The probabilities `(images, classes)` that a trained model gives to images.
+    """Returns the probabilities `(images, classes)` that a trained model predicts for images.
 
     Args:
-        model_dir: The workdir of a finished run, or the `model` folder in it.
+        model_dir: The workdir of a finished run, or its folder `model`.
         dataset: The images.
-        batch_size: Images in a step.
-        threads: Threads that read images.
-        progress: Where to report to.
+        batch_size: Images per batch.
+        threads: Number of threads that read images.
+        progress: Receives the number of images predicted; None reports nothing.
     """
     saved, model = SavedModel.load(Path(model_dir))
     graphdef, params, stats = split(model)
@@ -85,14 +85,14 @@ def make_predictor(
     batch_size: int = 32,
     threads: int = 2,
 ) -> Callable[[Arrays, Progress], np.ndarray]:
-    """From the arrays of a model to its probabilities `(images, classes)`; compiles once for all arrays.
+    """Returns a function from a model's arrays to its probabilities `(images, classes)`, compiled once.
 
     Args:
-        saved: Its description.
-        graphdef: Its definition, in inference mode.
+        saved: Description of the model.
+        graphdef: Definition of the model in inference mode.
         dataset: The images.
-        batch_size: Images in a step.
-        threads: Threads that read images.
+        batch_size: Images per batch.
+        threads: Number of threads that read images.
     """
     forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
     step = jax.jit(make_eval_step(forward))
@@ -102,12 +102,12 @@ def make_predictor(
     def predictor(arrays: Arrays, progress: Progress) -> np.ndarray:
         progress.start("predicting", len(dataset))
 
-        def watched():
+        def batches():
             for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
                 yield batch
                 progress.advance(int(batch["mask"].sum()))
 
-        probabilities = predict(step, arrays, watched())
+        probabilities = predict(step, arrays, batches())
         progress.finish()
         return probabilities
 
@@ -120,12 +120,15 @@ def classify(
     """Classifies image files.
 
     Args:
-        model_dir: The workdir of a finished run, or the `model` folder in it.
+        model_dir: The workdir of a finished run, or its folder `model`.
         images: Files and folders.
-        progress: Where to report to.
+        progress: Receives the number of images predicted; None reports nothing.
 
     Returns:
-        For each image its path, the class, and the probability of that class.
+        For each image its path, its most probable class, and the probability of that class.
+
+    Raises:
+        FileNotFoundError: If a path does not exist, or a folder has no images.
     """
     files = image_files(images)
     saved = SavedModel.describe(Path(model_dir))

@@ -1,4 +1,4 @@
-"""What a run did."""
+"""The result of a run."""
 
 import dataclasses
 import json
@@ -10,21 +10,21 @@ from transfer_jax.runs.goodput import FILE as GOODPUT
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseResult:
-    """What one phase did; times are wall seconds, over all sessions of the run.
+    """The result of one phase. Times are wall seconds, over all sessions of the run.
 
     Attributes:
-        name: Its name.
-        trainable_parameters: Number of parameters that trained.
-        optimizer_bytes: Size of the optimizer's state.
-        boundary: Where its cached features were taken; None if it trained on images.
-        extracted: Feature rows that had to be computed.
+        name: Name of the phase.
+        trainable_parameters: Number of trainable parameters.
+        optimizer_bytes: Size of the optimizer state.
+        boundary: The boundary of its cached features; None if it trained on images.
+        extracted: Number of feature rows that were computed.
         step_flops: Operations of one training step: two for each multiply-add of its convolutions and matrix
             products.
-        extract_seconds: Computing features.
-        compile_seconds: Compiling.
-        train_seconds: Training steps, with the wait for their input.
-        images_per_second: Training images, or their features, a second of `train_seconds`.
-        metrics: Scores on the held-out images at the end of the phase.
+        extract_seconds: Seconds spent computing features.
+        compile_seconds: Seconds spent compiling.
+        train_seconds: Seconds spent on training steps, with the wait for their batches.
+        images_per_second: Training images, or their features, per second of `train_seconds`.
+        metrics: Scores on the validation images at the end of the phase; see `evaluation_metrics`.
     """
 
     name: str
@@ -42,11 +42,11 @@ class PhaseResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        workdir: Its folder; the trained model is in `model` there.
-        phases: What each phase did.
+        workdir: The run's folder; the trained model is in its folder `model`.
+        phases: The result of each phase.
     """
 
     workdir: Path
@@ -54,10 +54,10 @@ class Result:
 
     @property
     def goodput(self) -> dict[str, Any]:
-        """Where the time went, and a verdict on it; see `Goodput.save`."""
+        """The wall time by activity, and a verdict on it, as in `goodput.json`."""
         return json.loads((self.workdir / GOODPUT).read_text())
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Scores on the held-out images at the end; see `evaluation_metrics`."""
+        """Scores on the validation images at the end; see `evaluation_metrics`."""
         return self.phases[-1].metrics

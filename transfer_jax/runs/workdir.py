@@ -1,4 +1,4 @@
-"""A run's folder: which run it belongs to."""
+"""The folder of a run, and the config that it belongs to."""
 
 import json
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transfer_jax.storage import workdir_files
-from transfer_jax.distributed import processes
 from transfer_jax.config import TrainConfig
+from transfer_jax.distributed import processes
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 _INDIFFERENT = (
@@ -28,25 +28,26 @@ _INDIFFERENT = (
     "threads",
     "trackers",
 )
-"""Fields that do not change what is learnt, so that a run may go on with other values."""
+"""Fields that do not change the result, so that a run may resume with other values."""
 LAZY = (workdir_files.FEATURES,)
-"""Folders of a workdir that come and go by themselves, and are not mirrored."""
+"""Folders of a workdir that are recomputed when needed, and not mirrored to object storage."""
 
 
 def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) -> bool:
-    """Checks that a folder can be the workdir of a config, and writes nothing.
+    """Checks that a folder can be the workdir of a config; writes nothing.
 
     Args:
         config: The config.
         workdir: The folder.
-        force: Whether to take a folder that was begun with another config.
+        force: Accepts a folder that was started with another config.
 
     Returns:
-        Whether it already is.
+        True if the folder is already the workdir of a run.
 
     Raises:
-        ValueError: If it was begun with another config (what differs is named), or lies among the images.
-        OSError: If it cannot be written.
+        ValueError: If the folder was started with another config (the message names the differences), or is
+            inside the folder of the images.
+        OSError: If the folder is not writable.
     """
     check_place(config, workdir)
     path = workdir / workdir_files.CONFIG
@@ -56,15 +57,15 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
     if changes and not force:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ValueError(
-            f"{workdir} was begun with another config: {'; '.join(changes[:5])}{more}. "
-            "Use another workdir, or go on all the same with --force-config."
+            f"{workdir} was started with another config: {'; '.join(changes[:5])}{more}. "
+            "Use another workdir, or resume anyway with --force-config."
         )
     return True
 
 
-def differences(begun: TrainConfig, given: TrainConfig) -> list[str]:
-    """What differs between two configs, of what decides what is learnt; a phrase for each field."""
-    before, now = (dict(_flatten(each.to_json())) for each in (begun, given))
+def differences(started: TrainConfig, given: TrainConfig) -> list[str]:
+    """Returns a phrase for each field that changes the result and differs between two configs."""
+    before, now = (dict(_flatten(each.to_json())) for each in (started, given))
     names = [name for name in sorted({*before, *now}) if name.split(".")[0] not in _INDIFFERENT]
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
@@ -74,15 +75,15 @@ def differences(begun: TrainConfig, given: TrainConfig) -> list[str]:
 
 
 def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Makes a folder the workdir of a config, if this is the first process.
+    """Writes the config into a folder, which makes it a workdir, if this is the first process.
 
     Args:
         config: The config.
         workdir: The folder.
-        notes: Texts to put there besides, by file name.
+        notes: Texts of other files to write, by file name.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the folder is not writable.
     """
     if processes.is_first():
         workdir.mkdir(parents=True, exist_ok=True)
@@ -92,11 +93,11 @@ def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = Mapping
 
 
 def read_config(workdir: Path) -> TrainConfig:
-    """The config that a workdir was begun with.
+    """Returns the config that a workdir was started with.
 
     Raises:
-        FileNotFoundError: If it is no workdir.
-        ValueError: If the config cannot be read; the file is named.
+        FileNotFoundError: If the folder is not a workdir.
+        ValueError: If the config is invalid; the message names the file.
     """
     path = workdir / workdir_files.CONFIG
     values = _read(path)
@@ -114,22 +115,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check_place(config: TrainConfig, workdir: Path) -> None:
-    """Checks that files can be written to a folder, which need not be there yet; writes nothing.
+    """Checks that a folder, which need not exist yet, is writable; writes nothing.
 
     Raises:
-        ValueError: If it lies among the images.
-        OSError: If it cannot be written.
+        ValueError: If it is inside the folder of the images.
+        OSError: If it is not writable.
     """
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not place.is_dir():
-        raise NotADirectoryError(f"the workdir {workdir} cannot be made: {place} is a file")
+        raise NotADirectoryError(f"the workdir {workdir} cannot be created: {place} is a file")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise PermissionError(f"the workdir {workdir} cannot be written: no permission for {place}")
+        raise PermissionError(f"the workdir {workdir} is not writable: no permission for {place}")
     images = Path(config.images.removeprefix("folder:")).expanduser()
     if images.is_dir() and workdir.resolve().is_relative_to(images.resolve()):
         raise ValueError(
-            f"the workdir {workdir} lies inside the folder of the images, {images}, "
-            "and would be taken for a class; choose another"
+            f"the workdir {workdir} is inside the folder of the images, {images}, "
+            "and would be read as a class; choose another"
         )
 
 

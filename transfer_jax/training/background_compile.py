@@ -1,4 +1,4 @@
-"""Compiles what the next phase needs while one still trains, so that an unfreeze does not stall."""
+"""Compilation of the next phase's programs while a phase trains, so that its start does not wait."""
 
 import contextlib
 import functools
@@ -6,10 +6,12 @@ import threading
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from transfer_jax.distributed import processes
+from transfer_jax.features import RowFormat
 from transfer_jax.training.compile import Compiled
-from transfer_jax.training.phase_data import batch_shapes, compile_prefix
+from transfer_jax.training.feature_extractor import compile_prefix, images_shape
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
@@ -18,58 +20,70 @@ from transfer_jax.training.step import INPUTS
 
 
 class BackgroundCompiler:
-    """A thread that compiles.
+    """A thread that compiles a phase.
 
-    Programs are found again by their text (`compile_function`), so nothing is handed over.
+    Nothing is handed over: `compile_function` finds a program that was compiled before by its text.
 
     Args:
-        run: The run, whose config may forbid it.
+        run: The run. Its config's `compile_ahead` may forbid it; by default it needs more than two cores.
     """
 
     def __init__(self, run: Run) -> None:
-        wish = run.config.compile_ahead
-        self._wanted = processes.cores() > 2 if wish is None else wish
+        configured = run.config.compile_ahead
+        self._enabled = processes.cores() > 2 if configured is None else configured
         self._run = run
         self._thread: threading.Thread | None = None
 
     def start(self, parts: PhaseSplit) -> None:
-        """Begins with a phase."""
+        """Starts to compile a phase, after the one before is compiled."""
         self.wait()
-        if self._wanted:
+        if self._enabled:
             self._thread = threading.Thread(target=self._compile, args=(parts,))
             self._thread.start()
 
     def wait(self) -> None:
-        """Waits for what was begun."""
+        """Waits until the phase that was started is compiled."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def _compile(self, parts: PhaseSplit) -> None:
-        with contextlib.suppress(Exception):  # The phase meets it too when it begins, and says so.
+        with contextlib.suppress(Exception):  # The phase raises it too when it starts.
             compile_phase(self._run, parts)
 
 
 def compile_phase(run: Run, parts: PhaseSplit) -> None:
-    """Compiles the prefix, the training step and the evaluation of a phase; computes nothing."""
+    """Compiles the prefix, the training step and the evaluation of a phase, and runs none of them."""
     programs = PhasePrograms(run, parts)
     if programs.start is not None:
         compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
-    batch = run.strategy.batch(batch_shapes(run, programs.start))
+    batch = run.strategy.batch(_batch_shapes(run, programs.start))
     _compile_step(run, parts, programs, batch)
     inputs = {name: batch[name] for name in INPUTS if name in batch}
     programs.compiled("evaluate", run.arrays, inputs)
 
 
 def compiled_step(run: Run, parts: PhaseSplit) -> Compiled:
-    """The training step of a phase; the run's arrays may be shapes."""
+    """Returns the compiled training step of a phase; the run's arrays may be shapes."""
     programs = PhasePrograms(run, parts)
-    return _compile_step(run, parts, programs, run.strategy.batch(batch_shapes(run, programs.start)))
+    return _compile_step(run, parts, programs, run.strategy.batch(_batch_shapes(run, programs.start)))
 
 
 def _compile_step(run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]) -> Compiled:
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
-    scaled = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
+    factors = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
-    return programs.compiled("step", state, frozen, batch, parts.rates(0, scaled), anchor)
+    return programs.compiled("step", state, frozen, batch, parts.rates(0, factors), anchor)
+
+
+def _batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a training batch: of features at the boundary `start`, or of images if None."""
+    size = run.batch_size
+    shapes = {"label": jax.ShapeDtypeStruct((size,), jnp.int32)}
+    if run.train.weights is not None:
+        shapes["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
+    if start is None:
+        return {**shapes, "image": images_shape(run, size)}
+    row = RowFormat(run.row_shapes[start], run.stored or str(run.prefix_dtype))
+    return {**shapes, **row.column_shapes(size)}

@@ -1,6 +1,6 @@
-"""Whether a phase trains on cached features, decided from the config and the sizes alone.
+"""The choice between cached features and images for a phase, from the config and the sizes alone.
 
-Not from measured times: a run that goes on, or another process of it, must decide the same.
+It does not depend on measured times, so that a resumed run and all processes of a run choose the same.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ class Caching:
 
     Attributes:
         boundary: The boundary whose features are cached; None if the phase trains on images.
-        reason: Why it was chosen so.
-        rows: Rows that the caches of the phase would hold, of training and of held-out images.
-        bytes: Disk that they would take.
-        passes: Images that the frozen prefix would see with a cache, and without one.
+        reason: The reason for the choice.
+        rows: Number of rows in the caches of the phase, for training and validation images together.
+        bytes: Disk space of these rows.
+        passes: Number of images that pass the frozen prefix with a cache, and without one.
     """
 
     boundary: str | None
@@ -31,7 +31,7 @@ class Caching:
 
 
 def forbidden(config: TrainConfig, phase: Phase, boundary: str | None) -> str | None:
-    """Why the features of a phase cannot be cached, whatever their size; None if they can.
+    """Returns the reason why the features of a phase cannot be cached at any size; None if they can.
 
     Args:
         config: The config.
@@ -39,7 +39,7 @@ def forbidden(config: TrainConfig, phase: Phase, boundary: str | None) -> str | 
         boundary: End of the phase's frozen prefix; None if there is none.
 
     Raises:
-        ValueError: If the phase requires a cache that cannot be.
+        ValueError: If the phase requires a cache but cannot have one.
     """
     why = _forbidden(config, phase, boundary)
     if why and phase.cache == "require":
@@ -56,27 +56,27 @@ def choose_caching(
     row_shape: tuple[int, ...],
     stored: str,
 ) -> Caching:
-    """Chooses for a phase: a cache where it can be, fits the budget, and saves work.
+    """Chooses a cache for a phase if it can have one, its size is within the budget, and it saves work.
 
     Args:
         config: The config.
         phase: One of its phases.
         boundary: End of the phase's frozen prefix; None if there is none.
-        images: Training and held-out images.
+        images: Numbers of training and of validation images.
         row_shape: Shape of an image's features.
-        stored: What they are stored in.
+        stored: Precision in which they are stored.
 
     Raises:
-        ValueError: If the phase requires a cache that cannot be, or is larger than the budget; or if it flips
-            features that are no maps.
+        ValueError: If the phase requires a cache but cannot have one, or it is larger than the budget; or if
+            the phase flips features that are not maps.
     """
     why = forbidden(config, phase, boundary)
     if why:
         return Caching(None, why)
-    train, held_out = images
+    train, validation = images
     evaluations = 1 + ((phase.epochs - 1) // config.eval_every if config.eval_every else 0)
-    rows = train * (phase.views or 1) + held_out
-    passes = (rows, train * phase.epochs + held_out * evaluations)
+    rows = train * (phase.views or 1) + validation
+    passes = (rows, train * phase.epochs + validation * evaluations)
     sizes = {"rows": rows, "bytes": rows * RowFormat(row_shape, stored).row_bytes, "passes": passes}
     if phase.cache == "off":
         return Caching(None, "the cache is off", **sizes)
@@ -99,9 +99,11 @@ def _check_flips(phase: Phase, boundary: str | None, row_shape: tuple[int, ...])
         return
     what = f"phase {phase.name!r} has feature_flips={phase.feature_flips!r}, but its features at {boundary!r}"
     if len(row_shape) != 3:
-        raise ValueError(f"{what} have the shape {row_shape}, and only maps (height, width, channels) flip")
+        raise ValueError(
+            f"{what} have the shape {row_shape}; only maps (height, width, channels) can be flipped"
+        )
     if phase.feature_flips == "turns" and row_shape[0] != row_shape[1]:
-        raise ValueError(f"{what} have the shape {row_shape}, and only square maps turn")
+        raise ValueError(f"{what} have the shape {row_shape}; only square maps can be rotated")
 
 
 def _forbidden(config: TrainConfig, phase: Phase, boundary: str | None) -> str | None:
@@ -110,5 +112,5 @@ def _forbidden(config: TrainConfig, phase: Phase, boundary: str | None) -> str |
     if config.taps and boundary != PRE_LOGITS:
         return "its head reads all blocks (taps), and some of them train"
     if not phase.cacheable or (phase.augment and config.mixes):
-        return "it augments each image afresh (set `views`)"
+        return "it augments each image again in each epoch (set `views`)"
     return None

@@ -1,7 +1,7 @@
-"""How alike a network's activations are under two sets of arrays, block by block.
+"""Similarity of a network's activations with two sets of arrays, block by block: linear CKA.
 
-Source: linear CKA, Kornblith et al. 2019, arXiv:1905.00414. It compares the Gram matrices of a batch's
-activations, and is 1 where these are alike up to rotation and scale.
+Source: Kornblith et al. 2019, arXiv:1905.00414. Linear CKA compares the Gram matrices of a batch's
+activations. It is 1 if the activations are equal up to rotation and scale.
 """
 
 import math
@@ -15,18 +15,21 @@ from transfer_jax.models.flat_arrays import Arrays, cast, merge
 from transfer_jax.training.step import Batch, Forward
 
 LEAST_IMAGES = 4
-"""Images of a batch that the unbiased estimate needs."""
+"""Number of images that the unbiased estimate needs."""
 MOST_IMAGES = 32
-"""Images of a batch that it takes: activations of the lowest blocks are large."""
+"""Number of images of a batch that are used at most, because activations of the lowest blocks are large."""
 
 Grams = Callable[[Arrays, Batch], dict[str, jax.Array]]
 
 
 def make_grams(forward: Forward, blocks: Iterable[str]) -> Grams:
-    """The pure function from arrays and a batch to the Gram matrix `(batch, batch)` of each of some blocks.
+    """Returns the pure function from arrays and a batch to the Gram matrix `(batch, batch)` of each block.
 
-    A row is all that an image's activations are, flattened and less the batch's mean. The definition in
-    `forward` is in inference mode, and has no low-rank updates.
+    The Gram matrix is that of the flattened activations of each image, minus their mean over the batch.
+
+    Args:
+        forward: The forward pass, in inference mode and without low-rank updates.
+        blocks: Names of the blocks.
     """
     wanted = frozenset(blocks)
 
@@ -45,12 +48,16 @@ def make_grams(forward: Forward, blocks: Iterable[str]) -> Grams:
 
 
 def make_plasticity(forward: Forward, blocks: Iterable[str]) -> Callable[..., dict[str, jax.Array]]:
-    """The pure function `(arrays, reference, batch) -> plasticity` of each of some blocks.
+    """Returns the pure function `(arrays, reference, batch) -> plasticity` of each block, `()`.
 
-    1 minus the linear CKA of a batch's activations under both sets of arrays, as it is defined for a batch
-    that is all there is: 0 if they are alike up to rotation and scale.
+    The plasticity is 1 minus the linear CKA of a batch's activations with both sets of arrays, by the biased
+    estimate. It is 0 if the activations are equal up to rotation and scale.
 
-    Source: as a measure of freezing, Wang et al. 2022 (Egeria), arXiv:2201.06227.
+    Source: as a measure for freezing, Wang et al. 2022 (Egeria), arXiv:2201.06227.
+
+    Args:
+        forward: The forward pass, in inference mode and without low-rank updates.
+        blocks: Names of the blocks.
     """
     grams = make_grams(forward, blocks)
 
@@ -67,11 +74,15 @@ def make_plasticity(forward: Forward, blocks: Iterable[str]) -> Callable[..., di
 
 
 def make_similarity(forward: Forward, blocks: Iterable[str]) -> Callable[..., dict[str, jax.Array]]:
-    """The pure function `(arrays, reference, batch) -> terms` of each of some blocks, on the first images.
+    """Returns the pure function `(arrays, reference, batch) -> terms` of each block, on the first images.
 
-    The terms `(3,)` are `dependence` of the activations under both sets of arrays, and of each with itself.
-    Their sums over batches go into `cka`, which is then an estimate that does not depend on the size of the
-    batches: Nguyen et al. 2021, arXiv:2010.15327.
+    The terms `(3,)` are the `dependence` of the activations with both sets of arrays, and of each set with
+    itself. `cka` of their sums over batches is an estimate that does not depend on the batch size: Nguyen et
+    al. 2021, arXiv:2010.15327.
+
+    Args:
+        forward: The forward pass, in inference mode and without low-rank updates.
+        blocks: Names of the blocks.
     """
     grams = make_grams(forward, blocks)
 
@@ -87,14 +98,16 @@ def make_similarity(forward: Forward, blocks: Iterable[str]) -> Callable[..., di
 
 
 def dependence(k: jax.Array, l: jax.Array) -> jax.Array:  # noqa: E741
-    """The unbiased estimate of the Hilbert-Schmidt independence criterion, 0 on average if independent.
+    """Returns the unbiased estimate of the Hilbert-Schmidt independence criterion.
+
+    Its mean is 0 for independent activations.
 
     Source: Song et al. 2012, Journal of Machine Learning Research 13, "Feature selection via dependence
     maximization", equation 5.
 
     Args:
         k: Gram matrix `(batch, batch)` of at least `LEAST_IMAGES` images.
-        l: Another one of the same images.
+        l: Another Gram matrix `(batch, batch)` of the same images.
     """
     count = len(k)
     k, l = (jnp.where(jnp.eye(count, dtype=bool), 0, gram) for gram in (k, l))  # noqa: E741
@@ -105,7 +118,7 @@ def dependence(k: jax.Array, l: jax.Array) -> jax.Array:  # noqa: E741
 
 
 def cka(terms: Mapping[str, Any]) -> dict[str, float]:
-    """The similarity of each block from its terms; a block whose activations are all the same has none."""
+    """Returns the CKA of each block from its terms; blocks with constant activations are left out."""
     found = {}
     for name, (both, now, then) in terms.items():
         if now > 0 and then > 0:

@@ -1,4 +1,4 @@
-"""Turns pure functions into compiled ones, ahead of time, and says what that took."""
+"""Ahead-of-time compilation of pure functions, with its time and the cost of a call."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from transfer_jax.nn.flops import jaxpr_multiply_adds
 
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
-"""The programs compiled last, by a hash of their text."""
+"""The last compiled programs, by a hash of their text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Compiled:
     """A compiled function for arguments of one shape.
 
     Attributes:
-        run: The function, as JAX compiled it.
-        seconds: Time to trace and compile it.
+        run: The function that JAX compiled.
+        seconds: Seconds to trace and compile it.
         multiply_adds: Multiply-adds of the convolutions and matrix products of one call.
-        flops: Floating-point operations of one call, as XLA counts them, the body of a loop once; None where
-            it does not.
-        bytes: Bytes that one call reads and writes, counted likewise.
-        peak_bytes: Memory that one call needs for arguments, results and what is between them, as XLA plans
-            it; None where it does not say.
+        flops: Floating-point operations of one call as XLA counts them, with the body of a loop counted once;
+            None if XLA does not report them.
+        bytes: Bytes that one call reads and writes, counted in the same way.
+        peak_bytes: Memory that one call needs for arguments, results and intermediate values, as XLA plans
+            it; None if XLA does not report it.
     """
 
     run: Any
@@ -51,21 +51,21 @@ def compile_function(
     strategy: Strategy = ONE_DEVICE,
     batch: int | None = None,
 ) -> Compiled:
-    """Compiles a pure function for arguments like `args`.
+    """Compiles a pure function for arguments of the shapes of `args`.
 
-    A program that was compiled lately is used again, such as that of a phase which differs from an earlier
-    one in its rates only, or whose cut has come back.
+    The last compiled programs are kept and used again, such as that of a phase that differs from an earlier
+    one only in its learning rates, or that returns to an earlier frozen depth.
 
     Args:
         function: The function.
         *args: Arrays, or their shapes.
         donate: Positions of the arguments whose memory the results may reuse.
-        options: Options of XLA for this program, as `name=value`.
-        strategy: How it is spread over devices.
+        options: XLA options of this program, as `name=value`.
+        strategy: The devices of the program.
         batch: Position of the argument that is a batch; None if there is none.
 
     Raises:
-        ValueError: If XLA does not know an option, or not with that value.
+        ValueError: If XLA does not support an option or its value.
     """
     started = time.perf_counter()
     jitted = strategy.jit(function, *args, batch=batch, donate=tuple(donate))
@@ -91,7 +91,7 @@ def compile_function(
 
 def _compiled(lowered: Any, options: Sequence[str]) -> Any:
     given = dict(option.split("=", 1) for option in options)
-    booleans = {"true": "True", "false": "False"}  # as XLA wants them here, unlike in XLA_FLAGS
+    booleans = {"true": "True", "false": "False"}  # The form that XLA expects here, unlike in XLA_FLAGS.
     try:
         return lowered.compile({name: booleans.get(value, value) for name, value in given.items()})
     except jax.errors.JaxRuntimeError as error:

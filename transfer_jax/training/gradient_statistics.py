@@ -1,7 +1,7 @@
-"""What a phase can be asked while it trains: gradients, updates and distances by tensor or block.
+"""Statistics of gradients, updates and distances to the pretrained values, by tensor or block.
 
-It is a program of its own over a few fixed batches, so that training steps pay nothing for it, and asking
-leaves no trace.
+They are computed by a program of its own on a few fixed batches, so that training steps do not become slower
+and the training state does not change.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,10 +19,11 @@ from transfer_jax.training.state import TrainState
 from transfer_jax.training.step import Batch, Gradients
 
 STATISTIC_BATCHES = 5
-"""Batches that a statistic is measured on, as in the code of the authors of auto-RGN and auto-SNR."""
+"""Number of batches of a statistic, as in the code of the authors of auto-RGN and auto-SNR."""
 STATISTICS = ("grad_norm", "rgn", "snr", "update", "distance")
-"""By tensor: norm of the gradient; that relative to the parameter's; signal-to-noise ratio of the gradient;
-norm of the next update, and distance from the pretrained value, both relative to the parameter's norm."""
+"""Statistics by tensor: norm of the gradient; that norm relative to the parameter's; signal-to-noise ratio of
+the gradient; norm of the next update and distance from the pretrained value, both relative to the parameter's
+norm."""
 
 _SNR_LEAST = 0.95
 
@@ -30,10 +31,15 @@ Measure = Callable[[TrainState, Arrays, Batch, Rates, Arrays], dict[str, Any]]
 
 
 def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs) -> Measure:
-    """The pure function `(state, frozen, batches, rates, reference) -> statistics`.
+    """Returns the pure function `(state, frozen, batches, rates, reference) -> statistics`.
 
-    `batches` has some batches along a first axis, `reference` the pretrained arrays of what trains. The
-    statistics are those of `STATISTICS`, from path to `()`, averaged over the batches.
+    `batches` has several batches along a first axis, and `reference` the pretrained arrays of the trainable
+    parameters. The statistics are those of `STATISTICS`, each a dictionary from path to a scalar, averaged
+    over the batches.
+
+    Args:
+        gradients: The function of `make_gradients`.
+        optimizer: The optimizer, for the next update.
     """
 
     def statistics(state: TrainState, frozen: Arrays, batches: Batch, rates: Rates, reference: Arrays):
@@ -72,7 +78,7 @@ def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationEx
 
 
 def signal_to_noise(grad: jax.Array) -> jax.Array:
-    """The mean of g^2 / (variance of g over the outputs, its last axis, + 1e-8) of a tensor's gradient g.
+    """Returns the mean of g^2 / (variance of g over its last axis, the outputs, + 1e-8) for a gradient g.
 
     Source: the criterion of Mahsereci et al. 2017, arXiv:1703.09580, as Lee et al. 2022, arXiv:2210.11466,
     compute it for auto-SNR.
@@ -83,10 +89,11 @@ def signal_to_noise(grad: jax.Array) -> jax.Array:
 
 
 def multipliers(statistic: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """What scales the rate of each tensor, 0 for normalizations.
+    """Returns the factor of each tensor's learning rate, by path; 0 for normalizations.
 
-    `rgn`: its relative gradient norm as a share of the largest one; `snr`: 1 if its signal-to-noise ratio is
-    at least 0.95, else 0. A parameter that is still zero has no relative norm: it is scaled by 1.
+    For `rgn` it is the relative gradient norm divided by the largest one. For `snr` it is 1 if the
+    signal-to-noise ratio is at least 0.95, else 0. A parameter that is zero has no relative norm; its factor
+    is 1.
 
     Source: Lee et al. 2022, arXiv:2210.11466, auto-RGN and auto-SNR.
     """
@@ -101,7 +108,7 @@ def multipliers(statistic: str, found: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def by_block(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Statistics by block: the norm over its tensors of those that are norms, the mean of the others."""
+    """Returns statistics by block: the norm over its tensors for `grad_norm`, the mean for the others."""
     blocks: dict[str, dict[str, list[float]]] = {}
     for name, tensors in found.items():
         for path, value in tensors.items():

@@ -1,4 +1,4 @@
-"""The optimizer of a phase, made from its labels."""
+"""The optimizer of a phase, built from its labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,16 @@ from transfer_jax.freezing.phase import Phase
 def make_optimizer(
     phase: Phase, labels: Mapping[str, str], weight_decay: float | jax.Array | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """One transformation a block that trains, joined by `optax.multi_transform`.
+    """Returns one transformation per trainable block, joined by `optax.multi_transform`.
 
-    The learning rates are not part of it: each call of `update` is given `rates`, so that changing them
-    compiles nothing. The clipping is always there, if only as nothing, so that states of phases with and
-    without it have one structure.
+    The learning rates are an argument of each `update` call, `rates`, so that other rates need no
+    compilation. Without clipping the chain starts with the identity, so that the states of phases with and
+    without clipping have the same structure.
 
     Args:
-        phase: Which optimizer, decay and clipping.
-        labels: From path to `frozen` or the block.
-        weight_decay: Instead of the phase's, such as one that is known when the program runs.
+        phase: The phase, for its optimizer, weight decay and clipping.
+        labels: Maps each path to `frozen` or its block.
+        weight_decay: Replaces the phase's weight decay; it may be traced. None uses that of the phase.
     """
     decay = phase.weight_decay if weight_decay is None else weight_decay
     blocks = {
@@ -34,10 +34,10 @@ def make_optimizer(
 
 
 def _clip(limit: float) -> optax.GradientTransformation:
-    """Scales all gradients by one factor if their norm is above a limit.
+    """Returns a transformation that scales all gradients by one factor if their norm is above a limit.
 
-    It is `optax.clip_by_global_norm` without its division of every gradient, which XLA does not fuse with
-    what follows: three times the size of the gradients less is read and written.
+    It equals `optax.clip_by_global_norm` without the division of every gradient, which XLA does not fuse with
+    the next operations. It reads and writes less memory, by three times the size of the gradients.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -49,6 +49,7 @@ def _clip(limit: float) -> optax.GradientTransformation:
 
 
 def _direction(phase: Phase, decay: float | jax.Array) -> list[optax.GradientTransformation]:
+    """Returns the transformations from gradients to updates, before the learning rate."""
     match phase.optimizer:
         case "adamw":
             scale = optax.scale_by_adam(b1=phase.momentum)
@@ -64,10 +65,13 @@ def _direction(phase: Phase, decay: float | jax.Array) -> list[optax.GradientTra
 
 
 def _kernels(params: optax.Params) -> optax.Params:
+    """Returns True for parameters with more than one axis, which weight decay applies to."""
     return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
 def _follow_rate(block: str) -> optax.GradientTransformationExtraArgs:
+    """Returns a transformation that multiplies updates by minus the learning rate."""
+
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params
         rates = extra["rates"]

@@ -22,22 +22,22 @@ from transfer_jax.training.step import (
 )
 
 _BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
-"""Position of the batch among the arguments."""
+"""Position of the batch among the arguments of a function."""
 
 
 class PhasePrograms:
-    """What a phase computes; each function is compiled for the arguments that it is first called with.
+    """The functions of a phase, each compiled for the shapes of its first arguments.
 
     Args:
         run: The run.
         parts: The phase.
 
     Attributes:
-        start: The boundary that its features are taken at; None if it trains on images.
-        forward: How its batches become logits.
-        options: What else decides its steps.
-        functions: The functions by name, not compiled: `step`, `measure`, `plasticity`,
-            `similarity` and `evaluate`.
+        start: The boundary of its cached features; None if it trains on images.
+        forward: The forward pass.
+        options: The options of its training steps.
+        functions: The functions by name before compilation: `step`, `measure`, `plasticity`, `similarity` and
+            `evaluate`.
     """
 
     def __init__(self, run: Run, parts: PhaseSplit) -> None:
@@ -45,7 +45,7 @@ class PhasePrograms:
         blocks = trainable_blocks(parts.labels)
         above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
         self.start = run.caching(phase, parts.boundary).boundary
-        whole = not config.taps or parts.boundary == PRE_LOGITS  # Else the head reads blocks below, too.
+        whole = not config.taps or parts.boundary == PRE_LOGITS  # Otherwise the head also reads blocks below.
         self.forward = Forward(
             graphdef=with_training(run.graphdef, run.arrays, blocks, norm=phase.norm),
             start=self.start,
@@ -87,26 +87,26 @@ class PhasePrograms:
 
     @property
     def compile_seconds(self) -> float:
-        """Time spent compiling so far."""
+        """Seconds spent compiling so far."""
         return sum(each.seconds for each in self._compiled.values())
 
     @property
     def step(self) -> Compiled | None:
-        """The training step, once compiled."""
+        """The compiled training step; None before it is compiled."""
         return self._compiled.get(("step", None))
 
     @property
     def count(self) -> int:
-        """Number of functions compiled so far."""
+        """Number of compiled functions."""
         return len(self._compiled)
 
     def compiled(self, name: str, *args: Any, variant: Any = None) -> Compiled:
-        """A function, compiled for arguments like these the first time that it is asked for.
+        """Returns a compiled function; the first call compiles it.
 
         Args:
-            name: One of `functions`; `step` reuses the memory of the state that it is given.
-            *args: Arrays, or their shapes.
-            variant: What else the shapes of the arguments depend on.
+            name: A name of `functions`; `step` reuses the memory of its input state.
+            *args: Arguments of the function, or their shapes.
+            variant: Distinguishes calls with arguments of different shapes, each of which is compiled.
         """
         if (name, variant) not in self._compiled:
             special = {"donate": (0,), "options": self._options} if name == "step" else {}

@@ -1,4 +1,4 @@
-"""A phase split by its labels, before anything is read or compiled."""
+"""The split of a phase into frozen and trainable arrays, before anything is read or compiled."""
 
 import dataclasses
 import functools
@@ -17,19 +17,19 @@ from transfer_jax.training.regularizers import head_input
 
 @dataclasses.dataclass(frozen=True)
 class PhaseSplit:
-    """A phase of a schedule, split by its labels; no data is read and nothing is compiled yet.
+    """A phase of a schedule, split by its labels.
 
     Attributes:
         phase: The phase.
-        index: Its position in the schedule.
-        labels: From path to `frozen` or the block, the factors of low-rank updates last.
+        index: Position of the phase in the schedule.
+        labels: Maps each path to `frozen` or its block; the factors of low-rank updates come last.
         boundary: End of its frozen prefix; None if the first block trains.
-        stats: Paths of the statistics that it updates.
-        steps_per_epoch: Steps in an epoch.
-        clock: Steps on the clock of its learning rate before it, and in all.
-        frozen_depth: How many of the backbone's blocks a controller holds frozen.
+        stats: Paths of the running statistics that it updates.
+        steps_per_epoch: Number of steps in an epoch.
+        clock: Steps of its learning-rate schedule before the phase, and in total.
+        frozen_depth: Number of blocks of the backbone that a controller keeps frozen.
         adapters: Its low-rank updates.
-        changes: Paths of the model's arrays that the phase changes, wherever the frozen_depth is.
+        changes: Paths of the model's arrays that the phase changes at any frozen depth.
     """
 
     phase: Phase
@@ -45,12 +45,12 @@ class PhaseSplit:
 
     @property
     def steps(self) -> int:
-        """Steps in the phase."""
+        """Number of steps in the phase."""
         return self.phase.epochs * self.steps_per_epoch
 
     @property
     def state_paths(self) -> frozenset[str]:
-        """Paths of the model's arrays that the state of the phase holds."""
+        """Paths of the model's arrays in the state of the phase."""
         trainable = {path for path, label in self.labels.items() if label != FROZEN}
         return frozenset(trainable - {*self.adapters.paths}) | {*self.stats}
 
@@ -60,12 +60,12 @@ class PhaseSplit:
         return tuple(dict.fromkeys(block for block in map(block_of, self.labels) if block != "head"))
 
     def rates(self, step: int, multipliers: Mapping[str, float] | None = None) -> Rates:
-        """The learning rates at a step of the phase; see `PhaseRates.at`."""
+        """Returns the learning rates at a step of the phase; see `PhaseRates.at`."""
         return self._rates.at(self.clock[0] + step, multipliers)
 
     @functools.cached_property
     def depth(self) -> Mapping[str, float]:
-        """The depth scale of each block's learning rate."""
+        """The factor of each block's learning rate by its depth."""
         return self._rates.depth
 
     @functools.cached_property
@@ -74,7 +74,16 @@ class PhaseSplit:
 
 
 def split_schedule(schedule: Schedule, model: Classifier, steps_per_epoch: int) -> tuple[PhaseSplit, ...]:
-    """All phases of a schedule for a model, which may be abstract; errors are those of `split_phase`."""
+    """Splits all phases of a schedule.
+
+    Args:
+        schedule: The schedule.
+        model: The model, which may have shapes instead of arrays.
+        steps_per_epoch: Number of steps in an epoch.
+
+    Raises:
+        SelectorError: As `split_phase`.
+    """
     _, params, stats = split(model)
     return tuple(
         split_phase(
@@ -107,11 +116,13 @@ def split_phase(
         params: Paths of all parameters.
         stats: Paths of all running statistics.
         block_names: The backbone's blocks in order.
-        steps_per_epoch: Steps in an epoch.
-        frozen_depth: How many of the backbone's blocks with parameters are frozen whatever the selector says.
+        steps_per_epoch: Number of steps in an epoch.
+        frozen_depth: Number of the backbone's first blocks with parameters that are frozen although the
+            selector matches them.
 
     Raises:
-        SelectorError: If a selector of the phase picks what is not there; names the phase.
+        SelectorError: If a selector of the phase matches nothing, or `group_lasso` or `keep` are set although
+            the first weights of the head are frozen. The message names the phase.
     """
     phase = schedule.phases[index]
     try:
@@ -119,13 +130,14 @@ def split_phase(
         labelled = freeze_first(whole, frozen_depth)
     except SelectorError as error:
         raise SelectorError(f"phase {phase.name!r}: {error}") from None
-    moving = set(trainable_blocks(labelled)) if phase.norm == "train" else set()
-    ever = set(trainable_blocks(whole)) if phase.norm == "train" else set()
+    train_stats = phase.norm == "train"
+    updated = set(trainable_blocks(labelled)) if train_stats else set()
+    updated_ever = set(trainable_blocks(whole)) if train_stats else set()
     before, epochs = schedule.clock(index)
     if (phase.group_lasso or phase.keep < 1) and whole[head_input(whole)] == FROZEN:
         raise SelectorError(
-            f"phase {phase.name!r}: group_lasso and keep choose among the inputs of the head, "
-            f"whose weights train={phase.train!r} leaves frozen"
+            f"phase {phase.name!r}: group_lasso and keep select inputs of the head, "
+            f"but train={phase.train!r} leaves its weights frozen"
         )
     trained = {path for path, label in whole.items() if label != FROZEN} - {*adapters.paths}
     return PhaseSplit(
@@ -133,19 +145,21 @@ def split_phase(
         index=index,
         labels=labelled,
         boundary=boundary(labelled, block_names),
-        stats=tuple(sorted(path for path in stats if block_of(path) in moving)),
+        stats=tuple(sorted(path for path in stats if block_of(path) in updated)),
         steps_per_epoch=steps_per_epoch,
         clock=(before * steps_per_epoch, epochs * steps_per_epoch),
         frozen_depth=frozen_depth,
         adapters=adapters,
-        changes=frozenset(trained | {*adapters.kernels} | {path for path in stats if block_of(path) in ever}),
+        changes=frozenset(
+            trained | {*adapters.kernels} | {path for path in stats if block_of(path) in updated_ever}
+        ),
     )
 
 
 def _labelled(
     phase: Phase, params: tuple[str, ...], block_names: tuple[str, ...]
 ) -> tuple[dict[str, str], LoraUpdates]:
-    """The labels of a phase, and its low-rank updates."""
+    """Returns the labels of a phase and its low-rank updates."""
     found = labels(params, phase.selector, block_names)
     if not phase.lora:
         return found, LoraUpdates()

@@ -1,4 +1,4 @@
-"""One phase, or a part of it between two moves of the cut, from its labels to its last step."""
+"""Training of one phase, or of the part of a phase between two changes of the frozen depth."""
 
 import collections
 import dataclasses
@@ -10,35 +10,32 @@ from typing import Any
 import jax
 import numpy as np
 
-from transfer_jax.distributed import processes
+from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.models.flat_arrays import Arrays, block_of
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.cka import LEAST_IMAGES, cka
-from transfer_jax.training.compile import compile_function
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_data import PhaseData, make_phase_data
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
-from transfer_jax.training.regularizers import selected
+from transfer_jax.training.regularizers import keep_largest_inputs
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
-from transfer_jax.training.step import INPUTS, WISHES
+from transfer_jax.training.step import INPUTS
 
-Wishes = Callable[[], Mapping[str, float]]
-_AHEAD = 2
-"""Steps that the devices are given before the metrics of one are read."""
+_DISPATCHED_AHEAD = 2
+"""Steps that are dispatched to the devices before the metrics of one are read."""
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss is NaN or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
-    """What a phase, or a part of it, was when it ended.
+class PhaseEnd:
+    """The end of a phase, or of a part of it, from which the next one continues.
 
     Attributes:
         parts: The phase.
@@ -50,17 +47,17 @@ class Ended:
 
 
 def fresh_state(run: Run, parts: PhaseSplit, arrays: Arrays) -> tuple[TrainState, Arrays]:
-    """What a phase will change, before its first step, and all other arrays of the model.
+    """Returns the state of a phase before its first step, and all other arrays of the model.
 
     Args:
         run: The run.
         parts: The phase.
-        arrays: All arrays of the model as it starts.
+        arrays: All arrays of the model at the start of the phase.
     """
     seed = run.config.seed + parts.index
     params = {path: arrays[path] for path in run.params} | parts.adapters.initial(arrays, seed)
     if parts.phase.keep < 1:
-        params = selected(params, parts.phase.keep)
+        params = keep_largest_inputs(params, parts.phase.keep)
     trainable, frozen = partition(params, parts.labels)
     stats = {path: arrays[path] for path in parts.stats}
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
@@ -70,14 +67,14 @@ def fresh_state(run: Run, parts: PhaseSplit, arrays: Arrays) -> tuple[TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class _Taken:
-    """A step that the devices were given.
+class _Dispatched:
+    """A step that was dispatched to the devices.
 
     Attributes:
-        step: Its number in the phase.
-        metrics: Its metrics, on the devices.
-        rates: Its learning rates.
-        images: Positions of the images of its batch.
+        step: Number of the step in the phase.
+        metrics: Metrics of the step, on the devices.
+        rates: Learning rates of the step.
+        images: Positions of the images of its batch, `(images,)`.
     """
 
     step: int
@@ -87,21 +84,29 @@ class _Taken:
 
 
 class PhaseTrainer:
-    """A phase, compiled and fed.
+    """The data, the compiled programs and the state of a phase that trains.
 
     Args:
         run: The run.
         parts: The phase.
-        arrays: All arrays of the model as it starts.
-        progress: Where extraction reports to.
-        ended: The phase before, or this one at another cut; what of its state goes on is said by `carry`.
-        began: What the phase changes as it was at its start, for a phase that interpolates.
+        arrays: All arrays of the model at the start of the phase, or of this part of it.
+        progress: Receives the progress of the feature extraction.
+        previous: The end of the phase before, or of this phase at another frozen depth. See `carry` for
+            what is kept of its state. None starts with a fresh state.
+        initial: The arrays that the phase changes, as they were at its start; needed only by a phase that
+            interpolates.
 
     Attributes:
-        inputs: Its data.
-        programs: Its compiled functions.
-        waited: Seconds that steps have waited for their batches.
-        unread: Steps that `train` has begun and whose metrics it has not given yet.
+        data: The phase's data.
+        programs: The phase's compiled functions.
+        state: The state after the last dispatched step.
+        frozen: All arrays of the model that are not in the state.
+        rates: The learning rates of the step whose metrics were read last.
+        block_rates: The same by block.
+        images: Positions of the images of that step's batch.
+        optimizer_bytes: Size of the optimizer state.
+        wait_seconds: Seconds that steps have waited for their batches.
+        unread: Number of dispatched steps whose metrics `train` has not yet yielded.
     """
 
     def __init__(
@@ -110,123 +115,106 @@ class PhaseTrainer:
         parts: PhaseSplit,
         arrays: Arrays,
         progress: Progress,
-        ended: Ended | None = None,
-        began: Arrays | None = None,
+        previous: PhaseEnd | None = None,
+        initial: Arrays | None = None,
     ) -> None:
+        self.run = run
         self.parts = parts
         seed = run.config.seed + parts.index
-        self.inputs: PhaseData = make_phase_data(run, parts.phase, parts.boundary, arrays, seed, progress)
+        self.data: PhaseData = make_phase_data(run, parts.phase, parts.boundary, arrays, seed, progress)
         state, self.frozen = fresh_state(run, parts, arrays)
-        self.state = state if ended is None else _going_on(state, parts, ended)
+        self.state = state if previous is None else _carried_state(state, parts, previous)
+        self.programs = PhasePrograms(run, parts)
         self.rates: Rates = {}
         self.block_rates: dict[str, float] = {}
         self.images = np.zeros(0, np.int32)
         self.optimizer_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.opt_state))
-        self._run = run
-        self._began = began or {}
-        self.programs = PhasePrograms(run, parts)
-        self.waited = 0.0
+        self.wait_seconds = 0.0
         self.unread = 0
+        self._initial = initial or {}
         self._samples: dict[int, dict[str, np.ndarray]] = {}
-
-    def ended(self) -> Ended:
-        """What goes on from here."""
-        return Ended(self.parts, self.state)
-
-    @property
-    def compile_seconds(self) -> float:
-        """Time spent compiling so far."""
-        return self.inputs.compile_seconds + self.programs.compile_seconds
-
-    def all_arrays(self) -> Arrays:
-        """All arrays of the model as they are now, moving averages left aside, low-rank updates merged."""
-        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.stats})
-
-    def final_arrays(self) -> Arrays:
-        """All arrays at the end of the phase: as far from its beginning as `interpolate` says."""
-        return self._interpolated(self.all_arrays())
-
-    def evaluated_arrays(self) -> Arrays:
-        """All arrays of the model to evaluate with."""
-        averaged = {**self.frozen, **self.state.evaluated()}
-        return self._interpolated(self.parts.adapters.merged(averaged))
-
-    def _interpolated(self, arrays: Arrays) -> Arrays:
-        share = self.parts.phase.interpolate
-        return {**arrays, **{path: x + share * (arrays[path] - x) for path, x in self._began.items()}}
 
     def train(
         self,
         batches: Iterator[Any],
         first: int,
         multipliers: Callable[[int], Mapping[str, float] | None] = lambda step: None,
-        wishes: Wishes = lambda: {},
-        watched: Callable[[int], bool] = lambda step: True,
+        agreement: FlagAgreement | None = None,
+        needs_state: Callable[[int], bool] = lambda step: True,
     ) -> Iterator[dict[str, float]]:
         """Trains from step `first` to the end of the phase, and yields the metrics of each step.
 
-        The devices are given the next steps before the metrics of one are read, so that they need not wait
-        for this process. Where the state is looked at, all metrics are read before.
+        The next steps are dispatched before the metrics of one are read, so that the devices do not wait for
+        this process. Before a step at which the state is needed, all metrics are read.
 
         Args:
-            batches: The training batches, from that step on.
-            first: The step to begin with.
-            multipliers: From a step to what scales the rates of tensors in it, by path.
-            wishes: What this process wants, by names of `WISHES`; the metrics say what any of them does. Once
-                one wants anything, no step is begun until all metrics are read.
-            watched: Whether the state is looked at after so many steps of the phase.
+            batches: The training batches from step `first` on.
+            first: The first step.
+            multipliers: Maps a step to the factors of the tensors' learning rates, by path.
+            agreement: Flags that processes agree on at each step. Once one is raised, all metrics are
+                read before the next step is dispatched.
+            needs_state: Returns True if the caller uses the state after this many steps of the phase.
 
         Raises:
-            NonFiniteLossError: If the loss is NaN or infinite; names the step and the images of its batch.
+            NonFiniteLossError: If the loss is NaN or infinite. The message names the step and the images of
+                its batch.
         """
-        taken: collections.deque[_Taken] = collections.deque()
+        dispatched: collections.deque[_Dispatched] = collections.deque()
         for step in range(first, self.parts.steps):
-            rates, began = self.parts.rates(step, multipliers(step)), time.monotonic()
-            batch = next(batches)
-            self.waited += time.monotonic() - began
-            taken.append(self._take(step, batch, rates, wishes))
-            at_once = watched(step + 1) or step + 1 == self.parts.steps
-            while taken and (at_once or len(taken) > _AHEAD):
-                metrics = self._read(taken.popleft(), wishes)
-                at_once = at_once or any(metrics.get(name) for name in WISHES)
-                self.unread = len(taken)
+            rates = self.parts.rates(step, multipliers(step))
+            batch = self._next(batches)
+            dispatched.append(self._dispatch(step, batch, rates))
+            if agreement is not None:
+                agreement.send()
+            read_all = needs_state(step + 1) or step + 1 == self.parts.steps
+            while dispatched and (read_all or len(dispatched) > _DISPATCHED_AHEAD):
+                metrics = self._read(dispatched.popleft())
+                if agreement is not None:
+                    read_all = any(agreement.receive().values()) or read_all
+                self.unread = len(dispatched)
                 yield metrics
 
     def step(self, batch: Mapping[str, Any], rates: Rates) -> dict[str, float]:
-        """Takes one step, and returns its metrics; errors are those of `train`."""
-        return self._read(self._take(int(self.state.step), batch, rates, lambda: {}), lambda: {})
+        """Takes one step and returns its metrics.
 
-    def _take(self, step: int, batch: Mapping[str, Any], rates: Rates, wishes: Wishes) -> "_Taken":
-        """Gives the devices a step."""
-        anchor = self._run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
-        inputs = self._inputs(batch)
-        if processes.count() > 1:
-            count, asked = len(inputs["label"]), wishes()
-            inputs |= {name: np.full(count, asked.get(name, 0), np.float32) for name in WISHES}
-        inputs = self._run.strategy.batch(inputs)
+        Raises:
+            NonFiniteLossError: As `train`.
+        """
+        return self._read(self._dispatch(int(self.state.step), batch, rates))
+
+    def _next(self, batches: Iterator[Any]) -> Mapping[str, Any]:
+        """Returns the next batch, and counts the time that it took."""
+        started = time.monotonic()
+        batch = next(batches)
+        self.wait_seconds += time.monotonic() - started
+        return batch
+
+    def _dispatch(self, step: int, batch: Mapping[str, Any], rates: Rates) -> _Dispatched:
+        """Dispatches a step to the devices, without waiting for its result."""
+        anchor = self.run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
+        inputs = self.run.strategy.batch(self._inputs(batch))
         arguments = (self.state, self.frozen, inputs, rates, anchor)
         self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
-        return _Taken(step, metrics, rates, np.asarray(batch["index"]))
+        return _Dispatched(step, metrics, rates, np.asarray(batch["index"]))
 
-    def _read(self, taken: "_Taken", wishes: Wishes) -> dict[str, float]:
-        """The metrics of a step, once it is over."""
-        self.rates, self.block_rates, self.images = taken.rates, self._of_blocks(taken.rates), taken.images
-        metrics = {name: float(value) for name, value in jax.device_get(taken.metrics).items()}
+    def _read(self, dispatched: _Dispatched) -> dict[str, float]:
+        """Waits for a step, and returns its metrics."""
+        self.rates, self.images = dispatched.rates, dispatched.images
+        self.block_rates = self._block_rates(dispatched.rates)
+        metrics = {name: float(value) for name, value in jax.device_get(dispatched.metrics).items()}
         if not np.isfinite(metrics["loss"]):
-            images = ", ".join(str(self._run.train.names[index]) for index in taken.images[:8])
-            more = " …" if len(taken.images) > 8 else ""
+            images = ", ".join(str(self.run.train.names[index]) for index in dispatched.images[:8])
+            more = " …" if len(dispatched.images) > 8 else ""
             raise NonFiniteLossError(
-                f"the loss is {metrics['loss']} at step {taken.step} of phase "
+                f"the loss is {metrics['loss']} at step {dispatched.step} of phase "
                 f"{self.parts.phase.name!r}; its batch: {images}{more}. "
                 "Try a lower learning rate or clip_norm."
             )
-        if processes.count() == 1:
-            metrics |= wishes()
         metrics["learning_rate"] = self.block_rates.get("head", max(self.block_rates.values()))
         return metrics
 
-    def _of_blocks(self, rates: Rates) -> dict[str, float]:
-        """The learning rate of each block that trains; where its tensors have their own, their mean."""
+    def _block_rates(self, rates: Rates) -> dict[str, float]:
+        """Returns the learning rate of each trainable block, the mean over tensors that have their own."""
         tensors: dict[str, list[float]] = {}
         for path, rate in rates.items():
             if path in self.state.trainable:
@@ -234,80 +222,60 @@ class PhaseTrainer:
         blocks = {block: float(rate) for block, rate in rates.items() if block not in self.state.trainable}
         return blocks | {block: sum(each) / len(each) for block, each in tensors.items()}
 
-    def measure(self, rates: Rates, batches: int) -> dict[str, Any]:
-        """The statistics of `measure.STATISTICS` on the first batches of the phase; leaves no trace."""
-        reference = self._run.pretrained(self.state.trainable)
-        sample = self._run.strategy.batch(self._sample(batches), axis=1)
-        arguments = (self.state, self.frozen, sample, rates, reference)
-        return jax.device_get(self.programs.compiled("measure", *arguments, variant=batches)(*arguments))
+    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the entries of a batch that a step uses."""
+        batch = self.data.complete(batch)
+        return {name: batch[name] for name in (*INPUTS, "label", "weight") if name in batch}
 
-    def plasticity(self) -> dict[str, float]:
-        """How far each block's activations are from the pretrained ones; see `make_plasticity`."""
-        return {name: float(value) for name, value in self._compared("plasticity").items()}
+    def sample(self, count: int) -> dict[str, np.ndarray]:
+        """Returns the first `count` batches of the phase, stacked along a new first axis."""
+        if count not in self._samples:
+            batches = [self._inputs(batch) for batch in itertools.islice(iter(self.data.train), count)]
+            self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
+        return self._samples[count]
 
-    def similarity(self) -> dict[str, float]:
-        """Linear CKA to the pretrained activations of each block above the frozen prefix, on a few images.
+    def end(self) -> PhaseEnd:
+        """Returns the end from which the next phase, or the next part of this one, continues."""
+        return PhaseEnd(self.parts, self.state)
 
-        Both begin with what the prefix gives now. Empty if only the head trains, or if images are too few.
-        """
-        if self.parts.boundary == self._run.block_names[-1] or self._run.batch_size < LEAST_IMAGES:
-            return {}
-        return cka(self._compared("similarity"))
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent compiling so far."""
+        return self.data.compile_seconds + self.programs.compile_seconds
 
-    def _compared(self, name: str) -> dict[str, Any]:
-        """What a program says of the arrays as they are and as they were, on the first batch of the phase."""
-        arrays = self.all_arrays()
-        reference = self._run.pretrained(arrays)
-        batch = {name: values[0] for name, values in self._sample(1).items()}
-        arguments = arrays, reference, self._run.strategy.whole(batch)
-        return jax.device_get(self.programs.compiled(name, *arguments)(*arguments))
+    def all_arrays(self) -> Arrays:
+        """Returns all current arrays of the model, without moving averages, with low-rank updates merged."""
+        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.stats})
+
+    def final_arrays(self) -> Arrays:
+        """Returns all arrays at the end of the phase, interpolated with those at its start if it says so."""
+        return self._interpolated(self.all_arrays())
+
+    def evaluated_arrays(self) -> Arrays:
+        """Returns all arrays of the model to evaluate with: moving averages where there are any."""
+        averaged = {**self.frozen, **self.state.evaluated()}
+        return self._interpolated(self.parts.adapters.merged(averaged))
+
+    def _interpolated(self, arrays: Arrays) -> Arrays:
+        weight = self.parts.phase.interpolate
+        return {**arrays, **{path: x + weight * (arrays[path] - x) for path, x in self._initial.items()}}
 
     def predict(self, *, training: bool = False) -> np.ndarray:
-        """Probabilities `(images, classes)` of the held-out images, or of the training images."""
-        batches = self.inputs.evaluate_training if training else self.inputs.evaluate
+        """Returns the probabilities `(images, classes)` of the validation or the training images."""
+        batches = self.data.evaluate_training if training else self.data.evaluate
         arrays = self.evaluated_arrays()
-        strategy = self._run.strategy
+        strategy = self.run.strategy
         first = next(iter(batches()))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)
         return predict(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches())
 
-    def exchange_seconds(self) -> float:
-        """The time that averaging gradients over all devices takes by itself; 0 on one device."""
-        strategy, state = self._run.strategy, self.state
-        if strategy.count == 1:
-            return 0.0
 
-        def nothing(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Any, key: jax.Array) -> Any:
-            return (trainable, {}), stats
-
-        batch = strategy.batch({"label": np.zeros(len(strategy.rows(self._run.batch_size)), np.int32)})
-        arguments = state.trainable, state.stats, {}, batch, jax.random.key(0)
-        exchange = compile_function(strategy.average(nothing), *arguments, strategy=strategy, batch=3)
-        seconds = []
-        for _ in range(4):
-            began = time.monotonic()
-            jax.block_until_ready(exchange(*arguments))
-            seconds.append(time.monotonic() - began)
-        return min(seconds)
-
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What a step is given of a batch."""
-        batch = self.inputs.complete(batch)
-        return {name: batch[name] for name in (*INPUTS, "label", "weight") if name in batch}
-
-    def _sample(self, count: int) -> dict[str, np.ndarray]:
-        """The first batches of the phase, stacked."""
-        if count not in self._samples:
-            batches = [self._inputs(batch) for batch in itertools.islice(iter(self.inputs.train), count)]
-            self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
-        return self._samples[count]
-
-
-def _going_on(state: TrainState, parts: PhaseSplit, ended: Ended) -> TrainState:
-    """A fresh state with what goes on of the one that ended."""
-    now, before = parts.phase, ended.parts.phase
-    inside = parts.index == ended.parts.index
-    same = (now.optimizer, now.momentum) == (before.optimizer, before.momentum)
-    state = carry(ended.state, state, moments=same and (inside or now.moments == "carry"))
-    return dataclasses.replace(state, step=ended.state.step) if inside else state
+def _carried_state(state: TrainState, parts: PhaseSplit, previous: PhaseEnd) -> TrainState:
+    """Returns a fresh state with the parts of the previous state that are kept."""
+    now, before = parts.phase, previous.parts.phase
+    same_phase = parts.index == previous.parts.index
+    same_optimizer = (now.optimizer, now.momentum) == (before.optimizer, before.momentum)
+    moments = same_optimizer and (same_phase or now.moments == "carry")
+    state = carry(previous.state, state, moments=moments)
+    return dataclasses.replace(state, step=previous.state.step) if same_phase else state

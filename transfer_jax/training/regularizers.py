@@ -1,4 +1,4 @@
-"""What is done to gradients and weights besides: L2-SP's pull, and Head2Toe's choice of features."""
+"""Regularization by changed gradients and weights: L2-SP, and the feature selection of Head2Toe."""
 
 from collections.abc import Container, Mapping
 
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from transfer_jax.models.flat_arrays import Arrays, block_of
 
 
-def pulled(
+def add_l2_sp(
     grads: Arrays, params: Arrays, anchor: Mapping[str, jax.Array], *, backbone: float, head: float
 ) -> Arrays:
-    """Gradients of the loss with `backbone / 2 |w - w0|^2 + head / 2 |w_head|^2` added to it.
+    """Returns the gradients of the loss plus `backbone / 2 |w - w0|^2 + head / 2 |w_head|^2`.
 
     Source: Li et al. 2018 (L2-SP), arXiv:1802.01483.
 
@@ -19,8 +19,8 @@ def pulled(
         grads: Gradients of the loss alone.
         params: The parameters w, of the same paths.
         anchor: The pretrained parameters w0 of the backbone.
-        backbone: Strength of the pull of the backbone.
-        head: Strength of the pull of the head.
+        backbone: Strength of the penalty on the backbone.
+        head: Strength of the penalty on the head.
     """
 
     def pull(path: str) -> jax.Array:
@@ -31,8 +31,8 @@ def pulled(
     return {path: grad + pull(path) for path, grad in grads.items()}
 
 
-def lassoed(grads: Arrays, params: Arrays, strength: float) -> Arrays:
-    """Gradients of the loss with `strength * sum_i |w_i|` added to it, over the inputs i of the head.
+def add_group_lasso(grads: Arrays, params: Arrays, strength: float) -> Arrays:
+    """Returns the gradients of the loss plus `strength * sum_i |w_i|` over the inputs i of the head.
 
     Source: Evci et al. 2022 (Head2Toe), arXiv:2201.03529.
 
@@ -47,10 +47,14 @@ def lassoed(grads: Arrays, params: Arrays, strength: float) -> Arrays:
     return {**grads, path: grads[path] + strength * weights / jnp.maximum(norms, 1e-12)}
 
 
-def selected(params: Arrays, share: float) -> Arrays:
-    """Parameters with zeros for all but a share of the head's inputs: those of the largest norms stay.
+def keep_largest_inputs(params: Arrays, share: float) -> Arrays:
+    """Returns the parameters with zeros for all but the head's inputs with the largest weight norms.
 
-    Source: as `lassoed`.
+    Source: Evci et al. 2022 (Head2Toe), arXiv:2201.03529.
+
+    Args:
+        params: The parameters by path.
+        share: Fraction of the inputs to keep; at least one is kept.
     """
     path = head_input(params)
     norms = jnp.linalg.norm(params[path], axis=1)
@@ -59,13 +63,13 @@ def selected(params: Arrays, share: float) -> Arrays:
     return {**params, path: jnp.where(mask, params[path], 0)}
 
 
-def still(grads: Arrays, params: Arrays) -> Arrays:
-    """Gradients with zeros for the inputs of the head that are not used, so that they stay so."""
+def freeze_unused_inputs(grads: Arrays, params: Arrays) -> Arrays:
+    """Returns the gradients with zeros for inputs of the head whose weights are all zero."""
     path = head_input(params)
     return {**grads, path: jnp.where((params[path] != 0).any(1, keepdims=True), grads[path], 0)}
 
 
 def head_input(paths: Container[str]) -> str:
-    """The path of the weights `(inputs, outputs)` that the features meet first."""
+    """Returns the path of the first weights of the head, `(inputs, outputs)`."""
     first = "head/hidden/0/kernel"
     return first if first in paths else "head/classifier/kernel"

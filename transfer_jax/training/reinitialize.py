@@ -1,4 +1,4 @@
-"""Blocks that forget what they were pretrained to do."""
+"""Reinitialization of pretrained blocks with random values."""
 
 from transfer_jax.freezing.labels import FROZEN, labels
 from transfer_jax.freezing.selectors import parse
@@ -7,17 +7,17 @@ from transfer_jax.models.flat_arrays import block_of, split, update
 
 
 def reinitialize(model: Classifier, fresh: Classifier, selector: str) -> None:
-    """Gives some blocks of a model the arrays of a fresh one, in place: parameters and running statistics.
+    """Replaces the arrays of some blocks with those of a fresh model, in place: parameters and statistics.
 
-    Source: Yosinski et al. 2014, arXiv:1411.1792: the layers above the transferred ones begin at random.
+    Source: Yosinski et al. 2014, arXiv:1411.1792, where the layers above the transferred ones are random.
 
     Args:
         model: The model.
-        fresh: One of the same network.
-        selector: Picks the blocks; the head is random in any case.
+        fresh: A model of the same network with random arrays.
+        selector: Selector of the blocks; the head is random in any case.
 
     Raises:
-        SelectorError: If it picks what is not there.
+        SelectorError: If the selector matches nothing.
     """
     chosen = chosen_blocks(model, selector)
     _, params, stats = split(fresh)
@@ -25,7 +25,7 @@ def reinitialize(model: Classifier, fresh: Classifier, selector: str) -> None:
 
 
 def chosen_blocks(model: Classifier, selector: str) -> frozenset[str]:
-    """The blocks of the backbone that a selector picks any parameter of."""
+    """Returns the blocks of the backbone in which a selector matches a parameter."""
     _, params, _ = split(model)
     found = labels(tuple(params), parse(selector), model.backbone.block_names)
     return frozenset(label for label in found.values() if label not in (FROZEN, "head"))

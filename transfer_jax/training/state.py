@@ -1,4 +1,4 @@
-"""What changes while a phase trains, and nothing else."""
+"""The training state: everything that changes while a phase trains."""
 
 import dataclasses
 import re
@@ -15,15 +15,15 @@ from transfer_jax.models.flat_arrays import Arrays, block_of
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The state of a phase; every leaf belongs to the trainable part.
+    """The training state of a phase. Every leaf belongs to the trainable part.
 
     Attributes:
-        step: Steps taken in this phase, int32 `()`.
-        trainable: Parameters that train, by path.
-        stats: Running statistics of normalizations that train, by path.
+        step: Number of steps taken in this phase, int32 `()`.
+        trainable: Trainable parameters by path.
+        stats: Running statistics of trainable normalizations by path.
         opt_state: State of the optimizer.
-        ema: Moving average of `trainable`; empty when off.
-        seed: Seed of what is random in the steps of this phase, uint32 `()`.
+        ema: Moving averages of `trainable` by path; empty without them.
+        seed: Seed of the random numbers in the steps of this phase, uint32 `()`.
     """
 
     step: jax.Array
@@ -43,9 +43,16 @@ class TrainState:
         ema: bool,
         seed: int = 0,
     ) -> "TrainState":
-        """The state before the first step.
+        """Returns the state before the first step.
 
-        The arrays are copied: a compiled step reuses the memory of the state that it is given.
+        The arrays are copied, because a compiled step reuses the memory of its input state.
+
+        Args:
+            trainable: Trainable parameters by path.
+            stats: Running statistics of trainable normalizations by path.
+            optimizer: The optimizer.
+            ema: Keeps moving averages of the parameters.
+            seed: Seed of the random numbers.
         """
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -57,18 +64,18 @@ class TrainState:
         )
 
     def evaluated(self) -> Arrays:
-        """The parameters and statistics to evaluate with: the moving average where there is one."""
+        """Returns the parameters and statistics to evaluate with: moving averages where there are any."""
         return {**self.trainable, **self.ema, **self.stats}
 
 
 def named_leaves(state: TrainState) -> Arrays:
-    """All arrays of a state by name, as a checkpoint keeps them."""
+    """Returns all arrays of a state by name, as a checkpoint stores them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
 def restore_leaves(template: TrainState, leaves: Mapping[str, jax.Array]) -> TrainState:
-    """A state of the structure of `template` with the arrays that `named_leaves` gave."""
+    """Returns a state with the structure of `template` and the arrays that `named_leaves` returned."""
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
     return jax.tree.unflatten(structure, [leaves[jax.tree_util.keystr(path)] for path, _ in paths])
 
@@ -77,33 +84,36 @@ _BLOCK = re.compile(r"^\.opt_state.*?inner_states\['([^']+)'\]")
 
 
 def carry(earlier: TrainState, state: TrainState, *, moments: bool) -> TrainState:
-    """A fresh state with what goes on from an earlier one of another structure.
+    """Returns a fresh state with optimizer states and moving averages from an earlier one.
 
-    A block keeps its optimizer state, the counter of its steps included, if all of it that trains did so
-    before; where more of it trains now it begins afresh, since moments of different age in one block would be
-    corrected wrongly. Moving averages go on for every parameter that had one.
+    A block keeps its optimizer state, including its step counter, if all of its trainable parameters were
+    trainable before. A block with more trainable parameters than before starts with a fresh optimizer state,
+    because the bias correction is wrong for moments of different age. Every parameter with a moving average
+    keeps it.
 
     Args:
-        earlier: The state that ended.
-        state: The state of what trains now, before its first step.
-        moments: Whether optimizer states go on at all; only if the optimizer is the same.
+        earlier: The last state of the phase before.
+        state: The fresh state, before its first step.
+        moments: Keeps optimizer states; the optimizer must be the same.
     """
     before = named_leaves(earlier)
     old, new = _by_block(earlier), _by_block(state)
-    going_on = {block for block, paths in new.items() if moments and paths <= old.get(block, frozenset())}
+    kept_blocks = {block for block, paths in new.items() if moments and paths <= old.get(block, frozenset())}
 
-    def kept(name: str, leaf: jax.Array) -> jax.Array:
-        found, block = before.get(name), _BLOCK.match(name)
-        fits = found is not None and found.shape == leaf.shape and found.dtype == leaf.dtype
-        goes_on = name.startswith(".ema") or (block is not None and block[1] in going_on)
-        return found if found is not None and fits and goes_on else leaf
+    def carried(name: str, leaf: jax.Array) -> jax.Array:
+        old_leaf, block = before.get(name), _BLOCK.match(name)
+        keep = name.startswith(".ema") or (block is not None and block[1] in kept_blocks)
+        if not keep or old_leaf is None or old_leaf.shape != leaf.shape or old_leaf.dtype != leaf.dtype:
+            return leaf
+        return old_leaf
 
-    leaves = {name: kept(name, leaf) for name, leaf in named_leaves(state).items()}
+    leaves = {name: carried(name, leaf) for name, leaf in named_leaves(state).items()}
     return restore_leaves(state, leaves)
 
 
 def _by_block(state: TrainState) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
+    """Returns the trainable paths of each block."""
+    blocks: dict[str, set[str]] = {}
     for path in state.trainable:
-        found.setdefault(block_of(path), set()).add(path)
-    return {block: frozenset(paths) for block, paths in found.items()}
+        blocks.setdefault(block_of(path), set()).add(path)
+    return {block: frozenset(paths) for block, paths in blocks.items()}

@@ -1,4 +1,4 @@
-"""The one step function: from a boundary to new parameters, differentiating the trainable part only."""
+"""The training step: from a boundary to new parameters, with gradients of the trainable part only."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,19 +19,16 @@ from transfer_jax.models import flat_arrays
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.batch_shard import gather
-from transfer_jax.training.feature_augmentation import brighten, flipped
-from transfer_jax.training.loss import cross_entropy, mix, soft_targets
-from transfer_jax.training.regularizers import lassoed, pulled, still
+from transfer_jax.training.batch_augmentation import brighten, flip, mix
+from transfer_jax.training.loss import cross_entropy, soft_targets
+from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
 from transfer_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 _NONE: Mapping[str, jax.Array] = {}
-WISHES = ("stop", "terminate", "save")
-"""Entries of a batch in which each process of several says what it wants, 1 or 0, in each of its rows. The
-metrics have their means, so that all of them learn of a wish of any in the same step."""
 INPUTS = ("image", "features", "scale")
-"""Entries of a batch that a model is given; see `Forward.inputs`."""
+"""Entries of a batch that are inputs of the model; see `Forward.inputs`."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 Gradients = Callable[[Arrays, Arrays, Arrays, Batch, jax.Array], tuple[tuple[Arrays, Metrics], Arrays]]
 EvalStep = Callable[[Arrays, Batch], jax.Array]
@@ -39,15 +36,15 @@ EvalStep = Callable[[Arrays, Batch], jax.Array]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Forward:
-    """How a batch becomes logits.
+    """The forward pass, from a batch to logits.
 
     Attributes:
-        graphdef: Definition of the model, with the blocks that train in training mode.
-        start: The boundary that the batch's `features` were taken at; None for `image`.
-        prefix: End of the blocks that nothing is differentiated in and that are in inference mode, such as
-            those below what trains, or all of them to evaluate; None if there are none.
-        remat: Whether backward computes what is inside a block anew; see `Backbone`.
-        preprocessing: How the weights want images.
+        graphdef: Definition of the model, with the trainable blocks in training mode.
+        start: The boundary of the batch's `features`; None for batches of images.
+        preprocessing: The preprocessing that the weights need.
+        prefix: End of the blocks without gradients and in inference mode, such as those below the trainable
+            ones, or all of them to evaluate; None if there are none.
+        remat: Recomputes the activations inside a block in the backward pass; see `Backbone`.
         dtype: Precision of the computation.
         prefix_dtype: Precision of the blocks of the prefix.
         adapters: Low-rank updates whose factors are among the arrays.
@@ -63,7 +60,7 @@ class Forward:
     adapters: LoraUpdates = LoraUpdates()
 
     def inputs(self, batch: Batch) -> jax.Array:
-        """The features of a batch, or its normalized images."""
+        """Returns the features of a batch, or its normalized images."""
         if self.start is None:
             return self.preprocessing.normalize(batch["image"])
         return decode(batch["features"], batch["scale"]) if "scale" in batch else batch["features"]
@@ -71,7 +68,7 @@ class Forward:
     def __call__(
         self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, Arrays]:
-        """Logits `(batch, classes)` in float32, and the running statistics afterwards."""
+        """Returns the logits `(batch, classes)` in float32, and the updated running statistics."""
         arrays, start = self.adapters.merged(gather(arrays)), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
@@ -81,6 +78,7 @@ class Forward:
         return logits.astype(jnp.float32), split(model)[2]
 
     def _through_prefix(self, arrays: Arrays, x: jax.Array) -> jax.Array:
+        """Returns the features at the end of the prefix."""
         arrays = flat_arrays.cast(arrays, self.prefix_dtype)
 
         def frozen(x: jax.Array) -> jax.Array:
@@ -91,7 +89,7 @@ class Forward:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What else decides a training step; the names are those of `TrainConfig` and `Phase`."""
+    """The options of a training step; see `TrainConfig` and `Phase` for those of the same name."""
 
     class_weights: np.ndarray
     label_smoothing: float = 0.0
@@ -108,9 +106,13 @@ class StepOptions:
 
 
 def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
-    """The pure function `(trainable, stats, frozen, batch, key) -> ((gradients, metrics), stats)`.
+    """Returns the pure function `(trainable, stats, frozen, batch, key) -> ((gradients, metrics), stats)`.
 
-    Nothing is differentiated with respect to `frozen`, so backward stops at the boundary by itself.
+    The loss is not differentiated with respect to `frozen`, so that the backward pass stops at the boundary.
+
+    Args:
+        forward: The forward pass.
+        options: The options of the step.
     """
     weights = jnp.asarray(options.class_weights)
 
@@ -123,13 +125,12 @@ def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
         if options.feature_brightness and forward.start is not None:
             x = brighten(mix_key, x, options.feature_brightness)
         if options.feature_flips != "none" and forward.start is not None:
-            x = flipped(jax.random.fold_in(mix_key, 1), x, options.feature_flips)
+            x = flip(jax.random.fold_in(mix_key, 1), x, options.feature_flips)
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
         losses = cross_entropy(logits, targets, weights) * batch.get("weight", 1.0)
-        wishes = {name: batch[name].mean() for name in WISHES if name in batch}
-        return losses.mean(), (stats, {"accuracy": correct.mean(), **wishes})
+        return losses.mean(), (stats, {"accuracy": correct.mean()})
 
     def gradients(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
         (value, (stats, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(
@@ -146,18 +147,24 @@ def make_train_step(
     options: StepOptions,
     strategy: Strategy = ONE_DEVICE,
 ) -> TrainStep:
-    """The pure function `(state, frozen, batch, rates, anchor) -> (state, metrics)`.
+    """Returns the pure function `(state, frozen, batch, rates, anchor) -> (state, metrics)`.
 
-    `frozen` are all arrays of the model that are not in the state, `anchor` the pretrained backbone that
-    L2-SP pulls to, if it does. The metrics are `loss` (without that pull), `accuracy` (against the unmixed
-    labels) and `grad_norm` of the trainable part.
+    `frozen` are all arrays of the model that are not in the state, `rates` the learning rates by block or
+    path, and `anchor` the pretrained backbone for L2-SP. The metrics are `loss` (without the L2-SP term),
+    `accuracy` (against the unmixed labels) and `grad_norm` of the trainable part.
+
+    Args:
+        forward: The forward pass.
+        optimizer: The optimizer of the trainable parameters, whose `update` takes `rates`.
+        options: The options of the step.
+        strategy: The devices; with several, gradients are averaged over them.
     """
     gradients = make_gradients(forward, options)
 
     def accumulated(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        """The mean over equal parts of the batch, one in memory at a time.
+        """Returns the mean over equal parts of the batch, one of which is in memory at a time.
 
-        A part is every so many rows, so that it is the same rows however many devices share the batch.
+        Part `i` has every `count`-th row from row `i` on, whatever the number of devices.
         """
         count = options.accumulate
         parted = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), dict(batch))
@@ -165,11 +172,11 @@ def make_train_step(
         def part(carry, item):
             (total, stats), (index, key) = carry, item
             rows = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, keepdims=False), parted)
-            found, stats = gradients(trainable, stats, frozen, rows, key)
-            return (jax.tree.map(jnp.add, total, found), stats), None
+            result, stats = gradients(trainable, stats, frozen, rows, key)
+            return (jax.tree.map(jnp.add, total, result), stats), None
 
-        names = ("loss", "accuracy", *(name for name in WISHES if name in batch))
-        zeros = ({k: jnp.zeros_like(v) for k, v in trainable.items()}, dict.fromkeys(names, 0.0))
+        metrics = dict.fromkeys(("loss", "accuracy"), 0.0)
+        zeros = ({path: jnp.zeros_like(array) for path, array in trainable.items()}, metrics)
         (total, stats), _ = jax.lax.scan(
             part, (zeros, stats), (jnp.arange(count), jax.random.split(key, count))
         )
@@ -184,11 +191,11 @@ def make_train_step(
         (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
         if options.l2_sp or options.l2_head:
             pull = {"backbone": options.l2_sp, "head": options.l2_head}
-            grads = pulled(grads, state.trainable, anchor, **pull)
+            grads = add_l2_sp(grads, state.trainable, anchor, **pull)
         if options.group_lasso:
-            grads = lassoed(grads, state.trainable, options.group_lasso)
+            grads = add_group_lasso(grads, state.trainable, options.group_lasso)
         if options.keep < 1:
-            grads = still(grads, state.trainable)
+            grads = freeze_unused_inputs(grads, state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)
         trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
         decay = options.ema_decay
@@ -200,7 +207,7 @@ def make_train_step(
 
 
 def make_eval_step(forward: Forward) -> EvalStep:
-    """The pure function `(arrays, batch) -> logits`; every block of `forward` must be in inference mode."""
+    """Returns the pure function `(arrays, batch) -> logits`; `forward` is in inference mode."""
 
     def eval_step(arrays: Arrays, batch: Batch) -> jax.Array:
         return forward(arrays, forward.inputs(batch))[0]

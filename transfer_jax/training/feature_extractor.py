@@ -1,0 +1,197 @@
+"""Extraction of a run's features at a boundary into its caches."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.data import Augmentation, ImageDataset, image_fetch, listed_batches, view_fetch
+from transfer_jax.features import (
+    Extraction,
+    FeatureCache,
+    FeatureKey,
+    Layout,
+    RowRanges,
+    extract,
+    make_prefix,
+    prefix_arrays,
+)
+from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.report.progress import Progress
+from transfer_jax.training.compile import Compiled, compile_function
+from transfer_jax.training.run import Run
+
+EXTRACTION_BATCH = 32
+"""Images that the prefix computes at a time; fixed, so that runs of any batch size use the same caches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedFeatures:
+    """The features of a dataset in a cache, which may hold those of more images.
+
+    Attributes:
+        cache: The cache.
+        rows: Row of each image in the cache, `(images,)`.
+    """
+
+    cache: FeatureCache
+    rows: np.ndarray
+
+
+class FeatureExtractor:
+    """The frozen prefix up to a boundary, which computes the features of datasets.
+
+    Args:
+        run: The run: network, preprocessing, precision and feature folder.
+        boundary: End of the prefix.
+        arrays: All arrays of the model.
+    """
+
+    def __init__(self, run: Run, boundary: str, arrays: Arrays) -> None:
+        self._extractions: list[Extraction] = []
+        self._parent: Extraction | None = None
+        self._run = run
+        self._boundary = boundary
+        self._hashes = array_hashes(arrays)
+        self._local = run.strategy.local()
+        self._arrays = self._local.place(arrays)
+        self._compiled: dict[str | None, Compiled] = {}
+
+    @property
+    def extracted(self) -> int:
+        """Number of feature rows computed so far."""
+        return sum(each.rows for each in self._extractions)
+
+    @property
+    def extract_seconds(self) -> float:
+        """Seconds spent on extractions so far, without compiling."""
+        return sum(each.seconds for each in self._extractions) - self.compile_seconds
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds spent compiling so far; 0 if everything was on disk."""
+        return sum(each.seconds for each in self._compiled.values())
+
+    def features(self, dataset: ImageDataset, progress: Progress, task: str) -> CachedFeatures:
+        """Returns the features of a dataset without augmentation.
+
+        With `shared_features` they are rows in the cache of the dataset that this one is a part of.
+        """
+        if not self._run.config.shared_features or dataset.parent is None or dataset.rows is None:
+            return CachedFeatures(self.extract(dataset, progress, task).cache, np.arange(len(dataset)))
+        self._parent = self._parent or self.extract(dataset.parent, progress, "extracting features")
+        return CachedFeatures(self._parent.cache, dataset.rows)
+
+    def extract(
+        self,
+        dataset: ImageDataset,
+        progress: Progress,
+        task: str,
+        augmentation: Augmentation | None = None,
+        views: int = 0,
+        seed: int = 0,
+    ) -> Extraction:
+        """Completes the cached features of a dataset on disk.
+
+        Args:
+            dataset: The images.
+            progress: Receives the number of rows computed.
+            task: Name of the extraction in the progress.
+            augmentation: Augmentation of the images; None for none.
+            views: Augmented views of each image; 0 without augmentation.
+            seed: Seed of the augmentation.
+        """
+        run = self._run
+        key = FeatureKey(
+            weights=self._fingerprint(self._boundary),
+            boundary=self._boundary,
+            preprocessing=dataclasses.asdict(run.preprocessing),
+            dtype=str(run.prefix_dtype),
+            dataset=dataset.fingerprint,
+            augmentation=dataclasses.asdict(augmentation) if augmentation else None,
+            views=views or 1,
+            seed=seed if augmentation else 0,
+            stored=run.stored,
+        )
+        rows = len(dataset) * (views or 1)
+        lower = run.block_names[: run.block_names.index(self._boundary)]
+        origin = None if run.config.shared_features else run.features.origin(key, lower, self._fingerprint)
+        start = None if origin is None else origin.boundary
+        if origin is not None:
+            fetch = lambda rows: {"image": origin.gather(rows)}  # noqa: E731
+        elif augmentation:
+            fetch = view_fetch(dataset, run.preprocessing, augmentation, seed)
+        else:
+            fetch = image_fetch(dataset, run.preprocessing)
+
+        def features(ranges: RowRanges) -> Iterator[np.ndarray]:
+            prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count
+
+            def compute(rows: np.ndarray) -> dict[str, np.ndarray]:
+                filled = np.pad(rows, (0, size - len(rows)), mode="edge")
+                batch = self._local.batch({"image": fetch(filled)["image"]})
+                return {"features": np.asarray(prefix(self._arrays, batch["image"]))[: len(rows)]}
+
+            lists = [
+                np.arange(at, min(at + size, last))
+                for first, last in ranges
+                for at in range(first, last, size)
+            ]
+            # The reading threads compute as well: one program at a time leaves some cores of a CPU idle.
+            for batch in listed_batches(compute, lists, threads=run.config.threads):
+                yield batch["features"]
+
+        progress.start(task, rows)
+        extraction = extract(
+            key,
+            Layout(rows, EXTRACTION_BATCH, run.row_shapes[self._boundary], start),
+            features,
+            np.tile(dataset.labels, views or 1),
+            run.features,
+            advance=progress.advance,
+            log=progress.say,
+        )
+        progress.finish()
+        self._extractions.append(extraction)
+        if extraction.rows and extraction.cache.error:
+            progress.say(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
+        return extraction
+
+    def _fingerprint(self, boundary: str) -> str:
+        """Returns a hash of all arrays below the end of a boundary."""
+        return combined_hash(prefix_arrays(self._hashes, boundary, self._run.block_names))
+
+    def _compile(self, start: str | None) -> Compiled:
+        if start not in self._compiled:
+            self._compiled[start] = compile_prefix(self._run, self._boundary, self._arrays, start)
+        return self._compiled[start]
+
+
+def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = None) -> Compiled:
+    """Compiles the frozen prefix up to a boundary for `EXTRACTION_BATCH` images per device.
+
+    Args:
+        run: The run.
+        boundary: End of the prefix.
+        arrays: All arrays of the model, on the devices of this process.
+        start: A lower boundary whose features are the input; None for images.
+    """
+    prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.prefix_dtype, start=start)
+    local = run.strategy.local()
+    count = EXTRACTION_BATCH * local.count
+    shape = images_shape(run, count) if start is None else _features_shape(run, count, start)
+    inputs = local.batch({"image": shape})["image"]
+    return compile_function(local.each(prefix, whole=False), arrays, inputs, strategy=local, batch=1)
+
+
+def images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape `(count, height, width, 3)` and dtype of images before normalization."""
+    side = run.preprocessing.image_size
+    return jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)
+
+
+def _features_shape(run: Run, count: int, boundary: str) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *run.row_shapes[boundary]), run.prefix_dtype)
