@@ -59,14 +59,14 @@ def heads(
 ) -> None:
     """Trains hundreds of heads on the same features and saves the best one.
 
-    All heads train in one program on features that are extracted once. With `--train` a dozen suffixes of
+    All heads train in one program on features that are extracted once. With `--train` a dozen tails of
     the network train instead. It takes the same configs and options as `train`; the schedule is not used.
     `predict` and `export` take the result.
 
     Args:
         config: The images, the network and the preprocessing.
         train: Selector of what each candidate trains: `head`, or blocks such as `top(1)`.
-        grid: The settings; all combinations are tried. By default 256 heads, or twelve suffixes.
+        grid: The settings; all combinations are tried. By default 256 heads, or twelve tails.
         validation: Fraction of the training images that chooses the best candidate.
         epochs: Largest number of epochs.
         patience: Number of epochs without an improvement after which a candidate stops.
