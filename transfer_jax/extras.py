@@ -73,7 +73,9 @@ def optional(output: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         _LOG.warning("No %s: %s", output, explain(error))
     except Exception as error:
-        _LOG.warning("No %s: %s: %s. Nothing else is lost.", output, type(error).__name__, explain(error))
+        _LOG.warning(
+            "No %s: %s: %s. All other results are saved.", output, type(error).__name__, explain(error)
+        )
 
 
 def _message(module: str) -> str:

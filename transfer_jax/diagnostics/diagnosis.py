@@ -17,6 +17,7 @@ from transfer_jax.diagnostics.interpolation import interpolation
 from transfer_jax.diagnostics.saliency_maps import write_maps
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.diagnostics.settings import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
+from transfer_jax.extras import MissingExtraError
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
@@ -127,8 +128,13 @@ def diagnose(
             except NotApplicable as reason:
                 if only:
                     raise
-                progress.say(f"skipped {part}: {reason}")
+                progress.say(f"No {part}: {reason}")
                 changes, omitted = {}, {**omitted, part: str(reason)}
+            except MissingExtraError as error:
+                if only:
+                    raise
+                progress.say(f"No {part}: {error}")
+                continue
             found = dataclasses.replace(found, omitted=omitted, **changes)
             write_text(workdir / workdir_files.DIAGNOSTICS, found.to_json())
     finally:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import recall_score
+
+from transfer_jax.training.scores import class_scores, confusion_matrix
 
 
 def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -22,10 +23,10 @@ def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
     for name in np.unique(groups):
         inside = groups == name
         truth, output = labels[inside], predicted[inside]
-        recall: Any = recall_score(truth, output, labels=np.unique(truth), average="macro")
+        each = class_scores(confusion_matrix(truth, output, int(max(truth.max(), output.max())) + 1))
         found[str(name)] = {
             "images": int(inside.sum()),
             "accuracy": float((truth == output).mean()),
-            "balanced_accuracy": float(recall),
+            "balanced_accuracy": float(each.recall[each.images > 0].mean()),
         }
     return found

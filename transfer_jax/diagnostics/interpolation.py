@@ -6,12 +6,10 @@ arXiv:2109.01903, for the line with a trained head.
 
 from collections.abc import Iterable
 
-import numpy as np
-from sklearn.metrics import log_loss
-
 from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.training.scores import log_loss
 
 
 def interpolate(start: Arrays, end: Arrays, alpha: float) -> Arrays:
@@ -41,14 +39,14 @@ def interpolation(finished: FinishedRun, alphas: Iterable[float], images: int) -
     if len({*finished.changed, "head"}) > 1 and "head" in finished.changed:
         lines["backbone_"] = {**start, **head}
     scorer, labels = Scorer(finished, validation, len(alphas)), validation.labels
-    classes, found = np.arange(len(validation.class_names)), []
+    found = []
     finished.progress.start("interpolating", len(alphas) * len(lines) * len(validation))
     for alpha in alphas:
         place = {"alpha": float(alpha)}
         for name, first in lines.items():
             probabilities = scorer(interpolate(first, end, alpha))
             place[f"{name}accuracy"] = float((probabilities.argmax(-1) == labels).mean())
-            place[f"{name}log_loss"] = float(log_loss(labels, probabilities, labels=classes))
+            place[f"{name}log_loss"] = log_loss(labels, probabilities)
         found.append(place)
     finished.progress.finish()
     return found

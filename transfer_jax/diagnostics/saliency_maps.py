@@ -12,8 +12,8 @@ from transfer_jax.data import image_fetch
 from transfer_jax.diagnostics.attention_rollout import is_transformer, make_rollout
 from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.diagnostics.grad_cam import last_spatial_block, make_grad_cam
+from transfer_jax.extras import require
 from transfer_jax.models.flat_arrays import merge
-from transfer_jax.report.saliency_image import write_overlay
 from transfer_jax.storage import workdir_files
 
 _MISTAKES = 2 / 3
@@ -87,7 +87,12 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
 
     Raises:
         NotApplicable: If no method applies to the network.
+        MissingExtraError: If matplotlib is not installed.
     """
+    require("matplotlib")
+
+    from transfer_jax.report.saliency_image import write_overlay
+
     known, validation = finished.predictions, finished.images[1]
     groups = select_images(known.probabilities, known.labels, count, finished.config.seed)
     method, make_maps = map_function(finished)

@@ -1,4 +1,4 @@
-"""Which head is best, or which suffix? A grid of them on features that are extracted once."""
+"""A search for the best head or tail: a grid of them trains on features that are extracted once."""
 
 import csv
 import dataclasses
@@ -12,6 +12,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, ordered_batches, stratified_split
+from transfer_jax.extras import optional
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
@@ -21,7 +22,7 @@ from transfer_jax.runs.prepare import prepare
 from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.runs.workdir import check_place
 from transfer_jax.search.heads_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
-from transfer_jax.search.tail_sweep import SUFFIX_GRID, sweep_suffixes
+from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.evaluation import evaluation_metrics, predict
@@ -31,19 +32,19 @@ from transfer_jax.training.run import Run
 from transfer_jax.weights.saved_model import SavedModel
 
 BASELINE_CS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse strengths of the baseline's regularization, the best of which is taken."""
+"""Inverse regularization strengths of the baseline, of which the best is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadSearch:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        sweep: All candidates with their scores on the validation images.
-        seconds: Time to train them, compiling left out.
-        metrics: Scores of the best on the held-out images, which decided nothing.
-        baseline: The best C of a logistic regression, and its accuracy on the validation images; None where
-            more than a linear head trains.
+        sweep: All candidates with their scores on the part of the training images that selects the best.
+        seconds: Seconds to train them, without compilation.
+        metrics: Scores of the best candidate on the validation images of the run, which selected nothing.
+        baseline: The best C of a logistic regression, and its accuracy on the same images as the candidates;
+            None if more than a linear head trains.
     """
 
     sweep: Sweep
@@ -53,7 +54,7 @@ class HeadSearch:
 
 
 def search_heads(
-    run: TrainConfig | ResolvedRun,
+    config: TrainConfig | ResolvedRun,
     workdir: Path,
     grid: Grid | None = None,
     *,
@@ -63,84 +64,94 @@ def search_heads(
     patience: int = 10,
     progress: Progress,
 ) -> HeadSearch:
-    """Trains a grid of heads or suffixes on cached features, and writes the best as a model, and `heads.csv`.
+    """Trains a grid of heads or tails on cached features; writes the best one as a model, and `heads.csv`.
 
-    A part of the training images decides; the images held out are only scored in the end.
+    A part of the training images selects the best candidate. The validation images are only scored at the
+    end.
 
     Args:
-        config: Which images, network and preprocessing; its schedule is not used.
-        workdir: Where to write.
-        grid: The candidates; by default 256 heads, or twelve suffixes.
-        train: Selector of what each candidate trains.
-        validation_fraction: Share of the training images that decides.
-        epochs: Epochs at most.
-        patience: Epochs without a gain after which a candidate stops.
-        progress: Where to report to.
+        config: The images, the network and the preprocessing, as a config or as the result of `resolve`. The
+            schedule is not used.
+        workdir: The folder to write to.
+        grid: The candidates; None takes 256 heads, or twelve tails.
+        train: Selector of the parameters that each candidate trains.
+        validation_fraction: Fraction of the training images that selects the best candidate.
+        epochs: Largest number of epochs.
+        patience: Number of epochs without improvement after which a candidate stops.
+        progress: Receives the progress of extraction and training.
+
+    Returns:
+        All candidates, and the scores of the best one.
 
     Raises:
-        ValueError: If the lowest block would train, or the folder belongs to a training run.
+        ValueError: If the lowest block would train, or if the folder belongs to a training run.
     """
-    config = run.config if isinstance(run, ResolvedRun) else run
-    check_place(config, workdir)
+    check_place(config.config if isinstance(config, ResolvedRun) else config, workdir)
     if (workdir / workdir_files.CONFIG).exists():
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
-    run = prepare(resolve_with(run, progress, schedule=Schedule((phase,)), **one_device), workdir)
+    run = prepare(resolve_with(config, progress, schedule=Schedule((phase,)), **one_device), workdir)
     parts = run.parts(0)
-    assert parts.boundary is not None  # or else its cache could not be required
+    assert parts.boundary is not None  # The required cache has one.
     extractor = FeatureExtractor(run, parts.boundary, run.arrays)
     caches = [
         extractor.extract(part, progress, f"extracting {name} features").cache
-        for part, name in ((run.train, "training"), (run.evaluation, "evaluation"))
+        for part, name in ((run.train, "training"), (run.evaluation, "validation"))
     ]
-    features, held_out = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)
+    features, final = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)
     rows = {name: row for row, name in enumerate(run.train.names)}
-    known, asked = (
+    fitted, scored = (
         _examples(features[[rows[name] for name in part.names]], part)
-        for part in stratified_split(run.train, validation_fraction, config.seed)
+        for part in stratified_split(run.train, validation_fraction, run.config.seed)
     )
-    linear = parts.boundary == PRE_LOGITS and not config.hidden
-    grid = grid or (Grid() if linear else SUFFIX_GRID)
+    linear = parts.boundary == PRE_LOGITS and not run.config.hidden
+    grid = grid or (Grid() if linear else TAIL_GRID)
     count = len(grid.settings()) * len(grid.seeds)
-    what = "heads" if linear else "suffixes"
-    progress.say(f"training {count} {what} on {len(known.labels)} images; {len(asked.labels)} decide")
+    what = "heads" if linear else "tails"
+    progress.say(
+        f"training {count} {what} on {len(fitted.labels)} images; {len(scored.labels)} select the best"
+    )
     limits = {"epochs": epochs, "patience": patience}
     started = time.perf_counter()
     if linear:
-        classes, dropout = len(run.train.class_names), config.dropout or 0.0
-        sweep = sweep_heads(known, asked, classes, grid, dropout=dropout, **limits)
+        classes, dropout = len(run.train.class_names), run.config.dropout or 0.0
+        sweep = sweep_heads(fitted, scored, classes, grid, dropout=dropout, **limits)
     else:
-        sweep = sweep_suffixes(run, parts, known, asked, grid, progress=progress, **limits)
+        sweep = sweep_tails(run, parts, fitted, scored, grid, progress=progress, **limits)
     seconds = time.perf_counter() - started - sweep.compile_seconds
-    workdir.mkdir(parents=True, exist_ok=True)  # With a `feature_dir` nothing has made it.
+    workdir.mkdir(parents=True, exist_ok=True)  # With a `feature_dir` it does not exist yet.
     write_text(workdir / "heads.csv", _csv(sweep))
     best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
     _save(run, best)
     evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
-    batches = ordered_batches(
-        lambda rows: {"features": held_out[rows]}, len(held_out), batch_size=run.batch_size
-    )
+    batches = ordered_batches(lambda rows: {"features": final[rows]}, len(final), batch_size=run.batch_size)
     truth = run.evaluation
     metrics = evaluation_metrics(
         predict(evaluate, best, batches), truth.labels, truth.class_names, truth.weights
     )
-    baseline = logistic_regression(known, asked) if linear else None
+    baseline = None
+    if linear:
+        with optional("baseline by logistic regression"):
+            baseline = logistic_regression(fitted, scored)
     return HeadSearch(sweep, seconds, metrics, baseline)
 
 
 def logistic_regression(train: Examples, validation: Examples) -> tuple[float, float]:
-    """The best C of scikit-learn (L-BFGS, standardized features), and its validation accuracy."""
+    """Returns the best C of scikit-learn's logistic regression, and its validation accuracy.
+
+    It is fitted by L-BFGS on standardized features, for each C in `BASELINE_CS`.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train.features)
-    known, asked = (scaler.transform(each.features) for each in (train, validation))
+    fitted, scored = (scaler.transform(each.features) for each in (train, validation))
     found = []
     for c in BASELINE_CS:
         model = LogisticRegression(C=c, max_iter=1000)
-        model.fit(known, train.labels, sample_weight=train.weights)
-        found.append((float(model.score(asked, validation.labels, sample_weight=validation.weights)), c))
+        model.fit(fitted, train.labels, sample_weight=train.weights)
+        found.append((float(model.score(scored, validation.labels, sample_weight=validation.weights)), c))
     accuracy, c = max(found)
     return c, accuracy
 
@@ -161,7 +172,7 @@ def _save(run: Run, arrays: Arrays) -> None:
 
 
 def _csv(sweep: Sweep) -> str:
-    """A line for each candidate, best first, without its arrays."""
+    """Returns a CSV line for each candidate, best first, without its arrays."""
     names = [field.name for field in dataclasses.fields(Candidate) if field.repr]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

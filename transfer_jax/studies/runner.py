@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.report.page import write_or_warn, write_study_report
+from transfer_jax.extras import optional
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -81,7 +81,10 @@ def write_analysis(study: Study, folder: Path) -> dict[str, Any]:
     analysis = analyze_study(study, read_rows(study, folder), folder)
     analysis["failed"] = failures(study, folder)
     write_text(folder / workdir_files.ANALYSIS, json.dumps(analysis, indent=1))
-    write_or_warn(write_study_report, folder)
+    with optional(f"{folder / workdir_files.REPORT}"):
+        from transfer_jax.report.page.study_page import write_study_report
+
+        write_study_report(folder)
     return analysis
 
 

@@ -1,4 +1,4 @@
-"""How good a model is on images it did not train on."""
+"""Predictions of a model, and their scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,14 +6,20 @@ from typing import Any
 import jax
 import numpy as np
 from scipy.special import softmax
-from sklearn import metrics as scores
 
 from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.training.scores import class_scores, confusion_matrix, log_loss, roc_auc
 from transfer_jax.training.step import INPUTS, EvalStep
 
 
 def predict(eval_step: EvalStep, arrays: Arrays, batches: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """The probabilities `(images, classes)` of all images, in order, the filling of batches left out."""
+    """Returns the probabilities of all images, `(images, classes)`, in order.
+
+    Args:
+        eval_step: The compiled forward pass.
+        arrays: All arrays of the model.
+        batches: Batches of images or features; images whose `mask` is False fill a batch and are left out.
+    """
     found = []
     for batch in batches:
         inputs = {name: batch[name] for name in INPUTS if name in batch}
@@ -28,54 +34,42 @@ def evaluation_metrics(
     class_names: Sequence[str],
     weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Scores of predictions, by scikit-learn.
+    """Returns the scores of predictions.
 
     Args:
-        probabilities: `(images, classes)`.
-        labels: `(images,)`.
+        probabilities: Probabilities, `(images, classes)`.
+        labels: True classes, `(images,)`.
         class_names: Names in the order of the classes.
-        weights: `(images,)`, how much each image counts in `weighted_accuracy`.
+        weights: Weight of each image in `weighted_accuracy`, `(images,)`; None leaves that score out.
 
     Returns:
         `accuracy`, `balanced_accuracy` (mean recall over classes), `macro_f1`, `roc_auc` (one class against
-        the rest, averaged; None where a class has no image), `log_loss`, `images`, `confusion`
-        (rows are true classes) and `per_class` with precision, recall, F1 and number of images. With
-        weights `weighted_accuracy` too.
+        the rest, averaged; None if a class has no image), `log_loss`, `images`, `confusion` (rows are true
+        classes) and `per_class` with precision, recall, F1 and number of images. With weights also
+        `weighted_accuracy`.
     """
-    classes = np.arange(len(class_names))
     predicted = probabilities.argmax(-1)
-    zero: Any = 0  # Its type is declared as a string only.
-    each: Any = scores.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=zero)
-    precision, recall, f1, support = each
-    present = support > 0
-    confusion = scores.confusion_matrix(labels, predicted, labels=classes)
-    weighted = {} if weights is None else {"weighted_accuracy": _mean(predicted == labels, weights)}
+    confusion = confusion_matrix(labels, predicted, len(class_names))
+    each = class_scores(confusion)
+    present = each.images > 0
+    right = predicted == labels
+    weighted = {} if weights is None else {"weighted_accuracy": float(np.average(right, weights=weights))}
     return {
-        "accuracy": float((predicted == labels).mean()),
+        "accuracy": float(right.mean()),
         **weighted,
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[present].mean()),
-        "roc_auc": _roc_auc(probabilities, labels) if present.all() else None,
-        "log_loss": float(scores.log_loss(labels, probabilities, labels=classes)),
+        "balanced_accuracy": float(each.recall[present].mean()),
+        "macro_f1": float(each.f1[present].mean()),
+        "roc_auc": roc_auc(labels, probabilities) if present.all() else None,
+        "log_loss": log_loss(labels, probabilities),
         "images": len(labels),
         "confusion": confusion.tolist(),
         "per_class": {
             name: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "images": int(support[i]),
+                "precision": float(each.precision[i]),
+                "recall": float(each.recall[i]),
+                "f1": float(each.f1[i]),
+                "images": int(each.images[i]),
             }
             for i, name in enumerate(class_names)
         },
     }
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.average(values, weights=weights))
-
-
-def _roc_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    if probabilities.shape[1] == 2:
-        return float(scores.roc_auc_score(labels, probabilities[:, 1]))
-    return float(scores.roc_auc_score(labels, probabilities, multi_class="ovr"))

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from transfer_jax.report.page.comparison_page import write_comparison
     from transfer_jax.report.page.run_page import write_run_report
     from transfer_jax.report.page.study_page import is_study, write_study_report
-    from transfer_jax.report.page.write_or_warn import write_or_warn
 
-__all__ = ["is_study", "write_comparison", "write_or_warn", "write_run_report", "write_study_report"]
+__all__ = ["is_study", "write_comparison", "write_run_report", "write_study_report"]
 __getattr__, __dir__ = lazy_names(__name__, __file__)
