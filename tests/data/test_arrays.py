@@ -23,7 +23,7 @@ def test_images_come_back_as_rgb(cat, shape):
         (np.array([2, 0, 2], np.uint8), ["a", "b", "c"], ("a", "b", "c"), [2, 0, 2]),
     ],
 )
-def test_labels(labels, class_names, expected_names, expected_labels):
+def test_labels_and_class_names(labels, class_names, expected_names, expected_labels):
     dataset = from_arrays(np.zeros((3, 2, 2), np.uint8), labels, class_names)
     assert dataset.class_names == expected_names
     assert dataset.labels.tolist() == expected_labels
@@ -56,9 +56,9 @@ def test_the_fingerprint_covers_pixels_labels_and_classes(cat):
         (np.zeros((2, 4, 4), np.uint8), [0, 2], ("a", "b"), r"0\.\.1 for the classes .*, got 0\.\.2"),
         (np.zeros((2, 4, 4), np.uint8), [-1, 0], ("a", "b"), r"got -1\.\.0"),
         (np.zeros((2, 4, 4), np.uint8), ["a", "x"], ("a", "b"), r"\['x'\] are not among"),
-        (np.zeros((2, 4, 4), np.uint8), [5, 5], None, r"two classes are the least, got \['5'\]"),
+        (np.zeros((2, 4, 4), np.uint8), [5, 5], None, r"at least two classes are needed, got \['5'\]"),
     ],
 )
-def test_arrays_that_do_not_fit(images, labels, class_names, message):
+def test_invalid_arrays_raise(images, labels, class_names, message):
     with pytest.raises(ValueError, match=message):
         from_arrays(images, labels, class_names)

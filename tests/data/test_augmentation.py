@@ -23,7 +23,7 @@ from transfer_jax.data import Augmentation
         ("cutmix", float("nan")),
     ],
 )
-def test_values_out_of_range_are_named(field, value):
+def test_values_out_of_range_raise(field, value):
     with pytest.raises(ValueError, match=f"^{field} must be ") as caught:
         Augmentation(**{field: value})
     assert str(value) in str(caught.value)
@@ -38,6 +38,6 @@ def test_values_out_of_range_are_named(field, value):
         {"mixup": 0.2, "cutmix": 1.0},
     ],
 )
-def test_the_ends_of_the_ranges_are_allowed(change):
+def test_ends_of_ranges_are_valid(change):
     augmentation = dataclasses.replace(Augmentation(), **change)
     assert hash(augmentation) != hash(Augmentation())

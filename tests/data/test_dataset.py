@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transfer_jax.data import BadImageError, ImageDataset, without
-from transfer_jax.data.dataset import each_look
-from transfer_jax.data.decode import Look
+from transfer_jax.data import BadImageError, ImageDataset, drop_images
+from transfer_jax.data.dataset import summarize_images
+from transfer_jax.data.decode import ImageSummary
 
 
 def dataset_of(contents: list) -> ImageDataset:
@@ -20,7 +20,7 @@ def dataset_of(contents: list) -> ImageDataset:
     )
 
 
-def test_images_of_every_kind_become_rgb(cat, encode):
+def test_all_kinds_of_images_become_rgb(cat, encode):
     gray = cat[..., 0].copy()
     dataset = dataset_of([encode(cat), cat, gray, gray[..., None]])
     for i in (0, 1):
@@ -38,12 +38,12 @@ def test_images_of_every_kind_become_rgb(cat, encode):
         (b"no image", "not an image"),
     ],
 )
-def test_bad_images_are_named(content, reason):
+def test_bad_images_raise_with_their_name(content, reason):
     with pytest.raises(BadImageError, match=f"^image 0: {reason}"):
         dataset_of([content]).image(0)
 
 
-def test_an_unreadable_file_is_a_bad_image():
+def test_unreadable_file_raises():
     def read(index: int) -> bytes:
         raise FileNotFoundError("gone")
 
@@ -52,7 +52,7 @@ def test_an_unreadable_file_is_a_bad_image():
         dataset.image(0)
 
 
-def test_subset_keeps_everything_together(patches):
+def test_subset_selects_all_attributes(patches):
     part = patches.subset([5, 2, 30])
     assert len(part) == 3
     assert part.names == ["image 5", "image 2", "image 30"]
@@ -63,7 +63,7 @@ def test_subset_keeps_everything_together(patches):
     np.testing.assert_array_equal(dataset_of([b""] * 4).subset([3, 1]).strata, [3, 1])
 
 
-def test_the_fingerprint_follows_the_indices(patches):
+def test_fingerprint_depends_on_the_indices(patches):
     choices = [[0, 1], [1, 0], [0, 2], [0], range(40), []]
     prints = [patches.subset(choice).fingerprint for choice in choices]
     assert len({*prints, patches.fingerprint}) == 7
@@ -72,7 +72,7 @@ def test_the_fingerprint_follows_the_indices(patches):
     assert other.subset([0, 1]).fingerprint != prints[0]
 
 
-def test_counts():
+def test_counts_by_class():
     dataset = dataclasses.replace(dataset_of([b""] * 5), class_names=("a", "b", "none"))
     assert dataset.counts() == {"a": 3, "b": 2, "none": 0}
 
@@ -82,70 +82,70 @@ def test_counts():
     [
         ({"labels": np.zeros(4, np.int64)}, "labels must be int32"),
         ({"labels": np.zeros((4, 1), np.int32)}, r"shape \(n,\)"),
-        ({"labels": np.array([0, 1, 2, 0], np.int32)}, r"labels must lie in 0\.\.1 .*got 0\.\.2"),
+        ({"labels": np.array([0, 1, 2, 0], np.int32)}, r"labels must be in 0\.\.1 .*got 0\.\.2"),
         ({"labels": np.array([0, -1, 1, 0], np.int32)}, r"got -1\.\.1"),
         ({"names": ["one"]}, "1 names for 4 labels"),
         ({"strata": np.zeros(3)}, r"strata must have shape \(4,\)"),
-        ({"weights": np.ones(3)}, r"weights must be above 0, of shape \(4,\)"),
+        ({"weights": np.ones(3)}, r"weights must be above 0 and have shape \(4,\)"),
         ({"weights": np.arange(4.0)}, "weights must be above 0"),
         ({"groups": np.array(["a"])}, r"groups must have shape \(4,\) .*got \(1,\)"),
         ({"groups": np.arange(4)}, "groups must be strings, got int64"),
     ],
 )
-def test_inconsistent_datasets_are_refused(change, message):
+def test_inconsistent_datasets_raise(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(dataset_of([b""] * 4), **change)
 
 
-def test_each_look_finds_the_bad_ones(cat, encode):
+def test_summaries_report_bad_images(cat, encode):
     good = encode(cat[:20, :30])
     contents = [good] * 30
     contents[3], contents[21] = b"", good[:-30]
     dataset = dataset_of(contents)
-    found = list(each_look(dataset, np.arange(30)))
+    found = list(summarize_images(dataset, np.arange(30)))
     bad = [index for index, each in enumerate(found) if isinstance(each, BadImageError)]
     assert bad == [3, 21]
     assert str(found[3]) == "image 3: the file is empty"
     assert str(found[21]).startswith("image 21: ")
-    (look,) = each_look(dataset, [5])
-    assert isinstance(look, Look)
+    (look,) = summarize_images(dataset, [5])
+    assert isinstance(look, ImageSummary)
     assert (look.width, look.height, look.kind, look.gray) == (30, 20, "PNG", False)
-    assert len(without(dataset, bad)) == 28
+    assert len(drop_images(dataset, bad)) == 28
 
 
-def test_arrays_are_looked_at_as_they_are(cat):
+def test_summary_of_an_array(cat):
     for content in (cat[..., 0].copy(), cat[..., :1].copy()):
-        look = dataset_of([content]).look(0)
+        look = dataset_of([content]).summary(0)
         assert (look.width, look.height, look.kind, look.gray) == (451, 300, "", True)
 
 
-def test_without_keeps_the_order():
-    assert without(dataset_of([b""] * 5), [3, 0]).names == ["image 1", "image 2", "image 4"]
-    assert len(without(dataset_of([b""] * 5), [])) == 5
+def test_drop_images_keeps_the_order():
+    assert drop_images(dataset_of([b""] * 5), [3, 0]).names == ["image 1", "image 2", "image 4"]
+    assert len(drop_images(dataset_of([b""] * 5), [])) == 5
 
 
-@pytest.mark.parametrize("function", [ImageDataset.subset, without])
+@pytest.mark.parametrize("function", [ImageDataset.subset, drop_images])
 @pytest.mark.parametrize("index", [-1, 4])
-def test_indices_out_of_range(function, index):
+def test_indices_out_of_range_raise(function, index):
     with pytest.raises(IndexError, match=rf"0\.\.3, got .*{index}"):
         function(dataset_of([b""] * 4), [1, index])
 
 
-def test_weights_go_with_their_images_and_average_one():
+def test_weights_follow_images_and_have_mean_one():
     weights = np.array([0.5, 1.0, 2.0, 0.5], np.float32)
     dataset = dataclasses.replace(dataset_of([b""] * 4), weights=weights)
-    assert set(dataset_of([b""] * 4).of_rows(np.array([1]))) == {"label", "index"}
-    np.testing.assert_array_equal(dataset.of_rows(np.arange(4))["weight"], weights)
-    few = dataset.subset([2, 1]).of_rows(np.array([0, 1]))
+    assert set(dataset_of([b""] * 4).labels_and_weights(np.array([1]))) == {"label", "index"}
+    np.testing.assert_array_equal(dataset.labels_and_weights(np.arange(4))["weight"], weights)
+    few = dataset.subset([2, 1]).labels_and_weights(np.array([0, 1]))
     np.testing.assert_allclose(few["weight"], [2 / 1.5, 1 / 1.5])
     assert few["weight"].dtype == np.float32
 
 
-def test_groups_go_with_their_images_and_change_nothing():
+def test_groups_follow_images_and_do_not_change_the_fingerprint():
     plain = dataset_of([b""] * 4)
     dataset = dataclasses.replace(plain, groups=np.array(["x", "y", "x", "z"]))
     few = dataset.subset([3, 0])
     assert few.groups is not None
     assert few.groups.tolist() == ["z", "x"]
     assert few.fingerprint == plain.subset([3, 0]).fingerprint
-    assert dataset.of_rows(np.arange(4)).keys() == plain.of_rows(np.arange(4)).keys()
+    assert dataset.labels_and_weights(np.arange(4)).keys() == plain.labels_and_weights(np.arange(4)).keys()

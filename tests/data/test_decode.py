@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.data.decode import THUMBNAIL, BadImageError, decode_image, look_at, picture_of
+from transfer_jax.data.decode import THUMBNAIL, BadImageError, decode_image, summarize_image, to_pil
 
 
 def rgb(gray: list) -> np.ndarray:
@@ -13,7 +13,7 @@ def on_white(value: int, alpha: int) -> int:
     return round((value * alpha + 255 * (255 - alpha)) / 255)
 
 
-def test_rgb_comes_back_unchanged(cat, encode):
+def test_rgb_is_unchanged(cat, encode):
     np.testing.assert_array_equal(decode_image(encode(cat), "cat"), cat)
     assert decode_image(encode(cat), "cat").dtype == np.uint8
 
@@ -23,15 +23,15 @@ def test_gray_becomes_three_equal_channels(cat, encode):
     np.testing.assert_array_equal(decode_image(encode(gray), "cat"), rgb(gray.tolist()))
 
 
-def test_pictures_stay_gray(cat, encode):
+def test_to_pil_keeps_gray_images_gray(cat, encode):
     gray = cat[..., 1].copy()
     for content in (gray, encode(gray), encode(gray.astype(np.uint16) * 257)):
-        assert picture_of(content, "cat").mode == "L"
-        np.testing.assert_array_equal(picture_of(content, "cat"), gray)
-    assert picture_of(encode(cat), "cat").mode == picture_of(cat, "cat").mode == "RGB"
+        assert to_pil(content, "cat").mode == "L"
+        np.testing.assert_array_equal(to_pil(content, "cat"), gray)
+    assert to_pil(encode(cat), "cat").mode == to_pil(cat, "cat").mode == "RGB"
 
 
-def test_one_bit(encode):
+def test_one_bit_image(encode):
     image = Image.fromarray(np.array([[0, 255, 0], [255, 255, 0]], np.uint8)).convert("1")
     np.testing.assert_array_equal(decode_image(encode(image), "x"), rgb([[0, 255, 0], [255, 255, 0]]))
 
@@ -48,7 +48,7 @@ def test_16_bit_gray_with_a_transparent_value(encode):
     np.testing.assert_array_equal(decode_image(encode(values, transparency=1000), "x"), rgb([[255, 4]]))
 
 
-def test_palette(encode):
+def test_palette_image(encode):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     expected = [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
@@ -66,7 +66,7 @@ def test_transparency_is_blended_onto_white(encode, mode):
     np.testing.assert_array_equal(decode_image(encode(image), "x"), np.array([expected]))
 
 
-def test_transparent_color(encode):
+def test_transparent_colour_of_rgb(encode):
     image = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     decoded = decode_image(encode(image, transparency=(1, 2, 3)), "x")
     np.testing.assert_array_equal(decoded, [[[255, 255, 255], [4, 5, 6]]])
@@ -119,21 +119,21 @@ def test_malformed_exif_is_ignored(cat, encode):
         (b"<html>404 not found</html>" * 50, "not an image of a known format"),
     ],
 )
-def test_files_that_are_no_images(content, reason):
+def test_invalid_files_raise(content, reason):
     with pytest.raises(BadImageError, match=rf"^cats/one\.png: {reason}"):
         decode_image(content, "cats/one.png")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_cut_off_files(cat, encode, kind, share):
+def test_truncated_files_raise(cat, encode, kind, share):
     encoded = encode(cat, kind)
     with pytest.raises(BadImageError, match=r"^cut off: "):
         decode_image(encoded[: int(share * len(encoded))], "cut off")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16"])
-def test_a_flipped_byte_in_a_png_never_gives_wrong_pixels(cat, encode, mode):
+def test_flipped_byte_of_a_png_never_gives_wrong_pixels(cat, encode, mode):
     patch = Image.fromarray(cat[100:120, 100:125])
     if mode == "I;16":
         image = Image.fromarray(np.asarray(patch.convert("L")).astype(np.uint16) * 257)
@@ -150,13 +150,13 @@ def test_a_flipped_byte_in_a_png_never_gives_wrong_pixels(cat, encode, mode):
             unnoticed.append(position)
         except BadImageError:
             continue
-    # Only what follows the pixels does not matter: length and checksum of the closing chunk.
+    # Only bytes after the pixels may change: length and checksum of the last chunk.
     assert all(position >= len(encoded) - 12 for position in unnoticed)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [11, 40])
-def test_decompression_bombs(encode, monkeypatch, side):
+def test_decompression_bombs_raise(encode, monkeypatch, side):
     encoded = encode(np.zeros((side, side), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match=r"^bomb: .* limit of [12]00"):
@@ -164,7 +164,7 @@ def test_decompression_bombs(encode, monkeypatch, side):
 
 
 @pytest.mark.parametrize(("mode", "pixels"), [("F", "floating-point"), ("I", "32-bit integer")])
-def test_pixels_without_a_range(encode, mode, pixels):
+def test_pixels_without_an_agreed_range_raise(encode, mode, pixels):
     with pytest.raises(
         BadImageError, match=f"^x: {pixels} pixels .*; convert the image to 8 or 16 bits first$"
     ):
@@ -174,43 +174,43 @@ def test_pixels_without_a_range(encode, mode, pixels):
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 90}), ("WEBP", {"quality": 90})]
 )
-def test_a_look_sees_what_decoding_gives(cat, encode, kind, options):
+def test_summary_agrees_with_the_decoded_image(cat, encode, kind, options):
     encoded = encode(cat, kind, **options)
-    look = look_at(encoded, "cat")
+    look = summarize_image(encoded, "cat")
     assert (look.width, look.height, look.kind, look.gray) == (451, 300, kind, False)
     assert look.thumbnail.shape == (THUMBNAIL, THUMBNAIL, 3)
-    whole = look_at(decode_image(encoded, "cat"), "cat")
+    whole = summarize_image(decode_image(encoded, "cat"), "cat")
     assert np.abs(look.thumbnail.astype(int) - whole.thumbnail).mean() < 2
     assert whole.kind == ""
 
 
-def test_a_look_is_upright(cat, encode):
+def test_summary_is_of_the_upright_image(cat, encode):
     tag = Image.Exif()
     tag[0x0112] = 8
     turned = Image.fromarray(cat).transpose(Image.Transpose.ROTATE_270)
-    look = look_at(encode(turned, "JPEG", exif=tag), "cat")
+    look = summarize_image(encode(turned, "JPEG", exif=tag), "cat")
     assert (look.width, look.height) == (451, 300)
-    assert np.abs(look.thumbnail.astype(int) - look_at(cat, "cat").thumbnail).mean() < 3
+    assert np.abs(look.thumbnail.astype(int) - summarize_image(cat, "cat").thumbnail).mean() < 3
 
 
-def test_gray_files_and_gray_pixels_are_gray(cat, encode):
+def test_summary_of_gray_images(cat, encode):
     gray = cat[..., 1].copy()
     for content in (
         encode(gray),
         encode(np.stack([gray] * 3, -1), "JPEG", quality=80),
         np.stack([gray] * 3, -1),
     ):
-        assert look_at(content, "cat").gray
+        assert summarize_image(content, "cat").gray
 
 
 @pytest.mark.parametrize(
     "spoil", [lambda file: b"", lambda file: b"no image", lambda file: file[: len(file) // 2]]
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_look_finds_bad_files(cat, encode, kind, spoil):
+def test_summary_of_bad_files_raises(cat, encode, kind, spoil):
     spoilt = spoil(encode(cat, kind))
     with pytest.raises(BadImageError) as read:
         decode_image(spoilt, "x")
     with pytest.raises(BadImageError) as looked:
-        look_at(spoilt, "x")
+        summarize_image(spoilt, "x")
     assert str(looked.value)[:20] == str(read.value)[:20]

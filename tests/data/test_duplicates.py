@@ -1,4 +1,4 @@
-"""Copies are found whatever was done to them, and different images are not taken for copies."""
+"""Tests that changed copies are found, and that different images are not."""
 
 import io
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import skimage.data
 from PIL import Image, ImageEnhance
 
 from transfer_jax.data import from_elpv
-from transfer_jax.data.decode import look_at
-from transfer_jax.data.duplicates import ALIKE, groups_of, near_duplicates, sketch
+from transfer_jax.data.decode import summarize_image
+from transfer_jax.data.duplicates import ALIKE, connected_groups, near_duplicates, sketch
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -33,12 +33,12 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def sketch_of(image: Image.Image | np.ndarray) -> np.ndarray:
-    return sketch(look_at(np.asarray(image), "image").thumbnail)
+    return sketch(summarize_image(np.asarray(image), "image").thumbnail)
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Image.Image]:
-    """Different pieces of photographs, of 100 x 100 pixels, that show something."""
+    """Different patches of photographs, 100 x 100 pixels, none of them plain."""
     pieces = []
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         photograph = getattr(skimage.data, name)()[..., :3]
@@ -51,7 +51,7 @@ def scenes() -> list[Image.Image]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_and_nothing_else(scenes, change):
+def test_changed_copy_is_the_only_pair(scenes, change):
     copies = [CHANGES[change](image) for image in scenes[::2]]
     pairs = near_duplicates(np.stack([sketch_of(image) for image in (*scenes, *copies)]))
     expected = {(2 * index, len(scenes) + index) for index in range(len(copies))}
@@ -62,14 +62,14 @@ def test_a_changed_copy_is_found_and_nothing_else(scenes, change):
 
 
 @pytest.mark.parametrize("count", [2, 3, 12])
-def test_a_copy_among_few(scenes, count):
+def test_copy_in_a_small_dataset(scenes, count):
     images = [*scenes[:: len(scenes) // count][: count - 1], jpeg(scenes[0], 60)]
     pairs = near_duplicates(np.stack([sketch_of(image) for image in images]))
     assert pairs.tolist() == [[0, count - 1]]
 
 
-def test_another_colour_is_another_image(scenes):
-    """As of goods that are photographed alike, and sorted by their colour."""
+def test_different_colours_are_no_duplicates(scenes):
+    """Such as products that are photographed alike and classified by colour."""
     pixels = np.asarray(scenes[0]).astype(int)
     gray = pixels.mean(axis=-1, keepdims=True)
     shades = [gray + np.array(shift) for shift in ((40, -20, -20), (-20, 40, -20), (0, 0, 0))]
@@ -77,17 +77,17 @@ def test_another_colour_is_another_image(scenes):
     assert near_duplicates(np.stack([sketch_of(image) for image in images])).tolist() == []
 
 
-def test_plain_images_show_nothing_to_compare():
+def test_plain_images_are_not_compared():
     plain = [np.full((40, 40, 3), level, np.uint8) for level in (0, 0, 90, 90)]
     assert near_duplicates(np.stack([sketch_of(image) for image in plain])).shape == (0, 2)
     assert near_duplicates(np.zeros((0, 258), np.float32)).shape == (0, 2)
 
 
-def test_solar_cells_are_not_all_alike(elpv_data_dir):
-    """They all show the same wires. Some modules were photographed twice: cell 2288 is cell 1746 again."""
+def test_solar_cells_have_few_duplicates(elpv_data_dir):
+    """All cells show the same wires. Some modules were photographed twice: cell 2288 is cell 1746."""
     cells = from_elpv(data_dir=elpv_data_dir)
     chosen = [*range(0, 1700, 6), *range(1740, 1760), *range(2282, 2302)]
-    sketches = [sketch(cells.look(index).thumbnail) for index in chosen]
+    sketches = [sketch(cells.summary(index).thumbnail) for index in chosen]
     noisy = [np.clip(cells.image(index) * 0.9 + 5, 0, 255).astype(np.uint8) for index in chosen[:280:10]]
     pairs = near_duplicates(np.stack([*sketches, *map(sketch_of, noisy)]))
     names = [cells.names[index][11:15] for index in chosen]
@@ -100,7 +100,7 @@ def test_solar_cells_are_not_all_alike(elpv_data_dir):
     assert {(10 * index, len(names) + index) for index in range(len(noisy))} <= copies
 
 
-def test_the_sorted_lists_find_what_comparing_all_finds():
+def test_sorted_lists_find_the_pairs_of_a_full_comparison():
     """A tenth of the images are copies of others with more or less noise."""
     rng = np.random.default_rng(0)
     waves = rng.normal(size=(3000, 256))
@@ -118,9 +118,9 @@ def test_the_sorted_lists_find_what_comparing_all_finds():
     assert len(found) <= 300
 
 
-def test_groups_hang_together():
-    groups = groups_of(np.array([[0, 3], [3, 5], [1, 2]]), 7)
+def test_connected_groups_by_hand():
+    groups = connected_groups(np.array([[0, 3], [3, 5], [1, 2]]), 7)
     assert len(np.unique(groups)) == 4
     assert groups[0] == groups[3] == groups[5]
     assert groups[1] == groups[2] != groups[0]
-    assert len(np.unique(groups_of(np.zeros((0, 2), np.int32), 3))) == 3
+    assert len(np.unique(connected_groups(np.zeros((0, 2), np.int32), 3))) == 3

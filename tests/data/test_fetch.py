@@ -18,7 +18,7 @@ from transfer_jax.data import (
 LIVELY = Augmentation(flip_vertical=True, rotate90=True, color_jitter=0.3, randaugment_ops=1)
 
 
-def test_image_fetch(patches, preprocessing):
+def test_image_fetch_entries(patches, preprocessing):
     batch = image_fetch(patches, preprocessing)(np.array([7, 2, 2]))
     assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
         "image": (np.uint8, (3, 32, 32, 3)),
@@ -42,7 +42,7 @@ def test_augmentation_differs_within_and_between_batches(patches, preprocessing)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_training_on_elpv_resumes_in_the_middle_of_an_epoch(elpv_data_dir, preprocessing, threads):
+def test_elpv_batches_resume_in_the_middle_of_an_epoch(elpv_data_dir, preprocessing, threads):
     dataset = from_elpv(data_dir=elpv_data_dir).subset(range(0, 2624, 100))  # 27 images
 
     def batches(threads: int):
@@ -61,7 +61,7 @@ def test_training_on_elpv_resumes_in_the_middle_of_an_epoch(elpv_data_dir, prepr
             np.testing.assert_array_equal(again[key], value)
 
 
-def test_views_are_fixed(patches, preprocessing):
+def test_views_are_reproducible(patches, preprocessing):
     fetch = view_fetch(patches, preprocessing, LIVELY, seed=9)
     rows = np.array([3, 43, 83, 4])
     batch = fetch(rows)
@@ -83,7 +83,7 @@ def test_views_in_order_cover_every_image(patches, preprocessing):
     assert index.tolist() == [*range(40), *range(40)]
 
 
-def test_a_bad_image_is_named_through_the_threads(cat, encode, preprocessing, patches):
+def test_bad_image_raises_in_threads(cat, encode, preprocessing, patches):
     contents = [encode(cat[:40, :40])] * 12
     contents[9] = contents[9][:200]
     dataset = dataclasses.replace(

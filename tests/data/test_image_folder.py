@@ -14,7 +14,7 @@ def write(path: Path, content: bytes = b"") -> None:
 
 @pytest.fixture
 def animals(tmp_path, cat, encode):
-    """A folder of two classes with five images and distractions."""
+    """A folder of two classes with five images and unrelated files."""
     root = tmp_path / "animals"
     for i, name in enumerate(["dog/b.png", "dog/a.JPG", "cat/x.png", "cat/deep/er/y.png", "cat/z.webp"]):
         kind = "PNG" if name.endswith("png") else "JPEG" if name.endswith("JPG") else "WEBP"
@@ -24,7 +24,7 @@ def animals(tmp_path, cat, encode):
     return root
 
 
-def test_from_folder(animals, cat):
+def test_from_folder_reads_images_and_classes(animals, cat):
     dataset = from_folder(animals)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.names == ["cat/deep/er/y.png", "cat/x.png", "cat/z.webp", "dog/a.JPG", "dog/b.png"]
@@ -33,7 +33,7 @@ def test_from_folder(animals, cat):
     assert all(dataset.image(i).shape == (20, 30, 3) for i in range(5))
 
 
-def test_the_fingerprint_of_a_folder_follows_its_files(animals, tmp_path):
+def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
     before = from_folder(animals).fingerprint
     assert from_folder(str(animals)).fingerprint == before
     moved = tmp_path / "moved"
@@ -56,15 +56,15 @@ def test_the_fingerprint_of_a_folder_follows_its_files(animals, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png", "b.png"], "no class folders: expected one sub-folder a class, found 'a.png', 'b.png'"),
+        (["a.png", "b.png"], "no class folders: expected one subfolder a class, found 'a.png', 'b.png'"),
         ([f"{i}.png" for i in range(8)], "found '0.png', .*'4.png' and 3 more"),
         ([".git/x.png"], "no class folders"),
-        (["cat/a.png"], "single class folder 'cat'"),
+        (["cat/a.png"], "only the class folder 'cat'"),
         (["cat/a.png", "dog/a.txt"], r"class folder '.*dog' has no images \(.png .*found 'a.txt'"),
         (["cat/a.png", "dog/.a.png"], "class folder '.*dog' has no images .*found nothing"),
     ],
 )
-def test_folders_without_classes(tmp_path, files, message):
+def test_invalid_folders_raise(tmp_path, files, message):
     for name in files:
         write(tmp_path / name)
     with pytest.raises(ValueError, match=message):
@@ -73,7 +73,7 @@ def test_folders_without_classes(tmp_path, files, message):
 
 @pytest.fixture
 def split_animals(tmp_path, cat, encode):
-    """A folder that is split already, with a part that is left alone."""
+    """A folder with `train`, `val` and `test`."""
     root = tmp_path / "split"
     for i, name in enumerate(
         ["Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b", "test/cat/d"]
@@ -82,7 +82,7 @@ def split_animals(tmp_path, cat, encode):
     return root
 
 
-def test_a_folder_that_is_split_already(split_animals, cat):
+def test_folder_with_its_own_split(split_animals, cat):
     dataset = from_folder(split_animals)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.names == [
@@ -96,7 +96,7 @@ def test_a_folder_that_is_split_already(split_animals, cat):
     assert from_folder(split_animals).class_names == ("Train", "more.val", "test")
 
 
-def test_a_part_without_class_folders_holds_nothing_out(split_animals, cat, encode):
+def test_part_without_class_folders_is_ignored(split_animals, cat, encode):
     for part in ("val", "test"):
         for folder in (split_animals / part).iterdir():
             for file in folder.iterdir():
@@ -107,25 +107,25 @@ def test_a_part_without_class_folders_holds_nothing_out(split_animals, cat, enco
     assert dataset.held_out is None
 
 
-def test_classes_that_are_only_held_out(split_animals, cat, encode):
+def test_classes_without_training_images_raise(split_animals, cat, encode):
     write(split_animals / "val" / "cow" / "x.png", encode(cat, "PNG"))
-    with pytest.raises(ValueError, match="holds out classes that it does not train on: 'cow'"):
+    with pytest.raises(ValueError, match="validation images but no training images: 'cow'"):
         from_folder(split_animals)
 
 
-def test_classes_that_are_called_train_and_test(tmp_path, cat, encode):
+def test_classes_named_train_and_test(tmp_path, cat, encode):
     for name in ("train/a.png", "test/b.png"):
         write(tmp_path / name, encode(cat, "PNG"))
     assert from_folder(tmp_path).class_names == ("test", "train")
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no folder '.*nowhere'"):
+def test_missing_folder_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"the folder '.*nowhere' does not exist"):
         from_folder(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("header", ["path,label", "label,path", "file,kind", "\ufefflabel,path"])
-def test_from_csv(animals, cat, header):
+def test_from_csv_reads_images_and_classes(animals, cat, header):
     rows = [("cat/x.png", "tabby"), ("dog/b.png", "poodle"), ("cat/deep/er/y.png", "tabby")]
     if "label,path" in header:
         rows = [(label, path) for path, label in rows]
@@ -157,7 +157,7 @@ def test_csv_columns_and_root(animals, tmp_path, cat):
         ("path,group\ncat/x.png,a\ndog/b.png,b\n", {}, None),
     ],
 )
-def test_groups_of_a_table(animals, text, options, groups):
+def test_csv_groups(animals, text, options, groups):
     (animals / "t.csv").write_text(text)
     dataset = from_csv(animals / "t.csv", **options)
     assert dataset.class_names == ("a", "b")
@@ -167,7 +167,7 @@ def test_groups_of_a_table(animals, text, options, groups):
     assert dataset.fingerprint == from_csv(animals / "plain.csv").fingerprint
 
 
-def test_the_fingerprint_of_a_table_follows_its_labels(animals):
+def test_csv_fingerprint_depends_on_its_labels(animals):
     prints = set()
     for text in ("cat/x.png,a\ndog/b.png,b", "cat/x.png,b\ndog/b.png,a", "dog/b.png,b\ncat/x.png,a"):
         (animals / "t.csv").write_text("path,label\n" + text)
@@ -196,12 +196,12 @@ def test_the_fingerprint_of_a_table_follows_its_labels(animals):
         ("path,label\ncat/x.png,a\nno.png,b\n", {}, FileNotFoundError, "1 of 2 images .*: '.*no.png'"),
     ],
 )
-def test_tables_that_do_not_work(animals, text, options, error, message):
+def test_invalid_tables_raise(animals, text, options, error, message):
     (animals / "t.csv").write_text(text)
     with pytest.raises(error, match=message):
         from_csv(animals / "t.csv", **options)
 
 
-def test_a_table_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file '.*nowhere.csv'"):
+def test_missing_table_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"the file '.*nowhere.csv' does not exist"):
         from_csv(tmp_path / "nowhere.csv")

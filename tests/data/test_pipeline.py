@@ -24,7 +24,7 @@ def assert_same(one: list[dict], other: list[dict]) -> None:
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(20, 5), (23, 5), (7, 7), (5, 1), (600, 64)])
-def test_an_epoch_is_a_permutation(size, batch_size):
+def test_epoch_is_a_permutation(size, batch_size):
     steps = size // batch_size
     iterator = iter(shuffled_batches(fetch, size, batch_size=batch_size, seed=3))
     epochs = []
@@ -39,13 +39,13 @@ def test_an_epoch_is_a_permutation(size, batch_size):
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_the_remainder_is_another_each_epoch():
+def test_each_epoch_omits_other_examples():
     iterator = iter(shuffled_batches(fetch, 11, batch_size=10, seed=0))
     left_out = {11 * 10 // 2 - batch["index"].sum() for batch in take(iterator, 100)}
     assert left_out == set(range(11))
 
 
-def test_the_seed_decides():
+def test_order_depends_on_the_seed():
     one, again, other = (
         take(iter(shuffled_batches(fetch, 50, batch_size=10, seed=seed)), 7) for seed in (4, 4, 5)
     )
@@ -54,7 +54,7 @@ def test_the_seed_decides():
     assert not any((a["noise"] == b["noise"]).any() for a, b in zip(one, other, strict=True))
 
 
-def test_every_batch_has_a_generator_of_its_own():
+def test_each_batch_has_its_own_generator():
     noise = np.concatenate(
         [b["noise"] for b in take(iter(shuffled_batches(fetch, 6, batch_size=3, seed=0)), 40)]
     )
@@ -62,7 +62,7 @@ def test_every_batch_has_a_generator_of_its_own():
 
 
 @pytest.mark.parametrize(("threads", "prefetch"), [(0, 0), (1, 1), (1, 6), (4, 4), (4, 1), (7, 20)])
-def test_threads_make_no_difference(threads, prefetch):
+def test_batches_do_not_depend_on_threads(threads, prefetch):
     expected = take(iter(shuffled_batches(fetch, 23, batch_size=4, seed=1)), 30)
     batches = shuffled_batches(fetch, 23, batch_size=4, seed=1, threads=threads, prefetch=prefetch)
     assert_same(take(iter(batches), 30), expected)
@@ -71,14 +71,14 @@ def test_threads_make_no_difference(threads, prefetch):
 def test_batches_are_fetched_in_threads():
     names = set()
 
-    def who(indices, places, rng):
+    def thread_name(indices, places, rng):
         names.add(threading.current_thread().name)
         return {"index": indices}
 
-    take(iter(shuffled_batches(who, 8, batch_size=2, seed=0, threads=0)), 4)
+    take(iter(shuffled_batches(thread_name, 8, batch_size=2, seed=0, threads=0)), 4)
     assert names == {threading.current_thread().name}
     names.clear()
-    take(iter(shuffled_batches(who, 8, batch_size=2, seed=0, threads=2)), 4)
+    take(iter(shuffled_batches(thread_name, 8, batch_size=2, seed=0, threads=2)), 4)
     assert threading.current_thread().name not in names
 
 
@@ -99,7 +99,7 @@ def test_resume_is_exact(before, threads):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_errors_reach_the_consumer_as_they_are(threads):
+def test_errors_are_raised_unchanged(threads):
     def failing(indices, places=None, rng=None):
         if 3 in indices:
             raise BadImageError("cats/3.png: the file is empty")
@@ -134,28 +134,28 @@ def test_ordered_batches_are_padded_and_masked(threads):
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(1, 1), (1, 8), (8, 8), (9, 8), (64, 3)])
-def test_ordered_batches_give_everything_once(size, batch_size):
+def test_ordered_batches_return_each_example_once(size, batch_size):
     batches = list(ordered_batches(lambda indices: {"index": indices}, size, batch_size=batch_size))
     assert all(len(batch["index"]) == batch_size for batch in batches)
     assert np.concatenate([b["index"][b["mask"]] for b in batches]).tolist() == list(range(size))
 
 
-@pytest.mark.parametrize("shares", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3], [0, 1, 2]]])
-def test_shares_of_processes_make_the_whole(shares):
+@pytest.mark.parametrize("shards", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3], [0, 1, 2]]])
+def test_rows_of_all_processes_make_the_batch(shards):
     whole = take(iter(shuffled_batches(fetch, 23, batch_size=4, seed=1)), 12)
     parts = [
         take(iter(shuffled_batches(fetch, 23, batch_size=4, seed=1, rows=np.array(rows))), 12)
-        for rows in shares
+        for rows in shards
     ]
     for expected, *found in zip(whole, *parts, strict=True):
-        for rows, part in zip(shares, found, strict=True):
+        for rows, part in zip(shards, found, strict=True):
             np.testing.assert_array_equal(part["index"], expected["index"])
             np.testing.assert_array_equal(part["row"], expected["index"][rows])
             np.testing.assert_array_equal(part["noise"], expected["noise"][rows])
 
 
 @pytest.mark.parametrize("rows", [[0, 1], [1, 3]])
-def test_shares_of_ordered_batches_have_the_mask_of_the_whole(rows):
+def test_ordered_rows_have_the_mask_of_the_batch(rows):
     whole = list(ordered_batches(lambda indices: {"row": indices}, 10, batch_size=4))
     found = list(ordered_batches(lambda indices: {"row": indices}, 10, batch_size=4, rows=np.array(rows)))
     for expected, part in zip(whole, found, strict=True):
@@ -164,7 +164,7 @@ def test_shares_of_ordered_batches_have_the_mask_of_the_whole(rows):
 
 
 @pytest.mark.parametrize("threads", [0, 3])
-def test_listed_batches_are_the_lists(threads):
+def test_listed_batches_follow_the_lists(threads):
     lists = [np.array([3, 4]), np.array([9]), np.array([0, 1, 2])]
     found = listed_batches(lambda indices: {"row": indices}, lists, threads=threads)
     assert [batch["row"].tolist() for batch in found] == [[3, 4], [9], [0, 1, 2]]
@@ -180,7 +180,7 @@ def test_listed_batches_are_the_lists(threads):
         ({"prefetch": -3}, "got 2 and -3"),
     ],
 )
-def test_shuffled_batches_refuses(options, message):
+def test_shuffled_batches_with_invalid_arguments_raise(options, message):
     with pytest.raises(ValueError, match=message):
         shuffled_batches(fetch, 10, **{"batch_size": 2, "seed": 0, **options})
 
@@ -193,6 +193,6 @@ def test_shuffled_batches_refuses(options, message):
         (10, {"threads": -1}, "must not be negative, got -1 and 2"),
     ],
 )
-def test_ordered_batches_refuses(size, options, message):
+def test_ordered_batches_with_invalid_arguments_raise(size, options, message):
     with pytest.raises(ValueError, match=message):
         ordered_batches(lambda indices: {}, size, **{"batch_size": 4, **options})

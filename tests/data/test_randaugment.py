@@ -25,7 +25,7 @@ def test_strength_zero_changes_nothing(picture, name):
 
 @pytest.mark.parametrize("name", randaugment.OPERATIONS)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_full_strength_shows(picture, name, sign):
+def test_full_strength_changes_the_image(picture, name, sign):
     result = randaugment.OPERATIONS[name](picture, 1.0, sign, FILL)
     assert result.size == picture.size
     assert result.mode == "RGB"
@@ -47,7 +47,7 @@ SIGNED = [
 
 
 @pytest.mark.parametrize("name", SIGNED)
-def test_the_sign_matters(picture, name):
+def test_sign_changes_the_result(picture, name):
     one, other = (np.asarray(randaugment.OPERATIONS[name](picture, 0.5, sign, FILL)) for sign in (1.0, -1.0))
     assert (one != other).any(axis=-1).mean() > 0.2
 
@@ -70,7 +70,7 @@ def test_posterize_and_solarize(picture):
     np.testing.assert_array_equal(solarized, np.where(pixels < 128, pixels, 255 - pixels))
 
 
-def test_shearing_keeps_the_centre():
+def test_shear_keeps_the_centre():
     image = np.zeros((101, 101, 3), np.uint8)
     image[45:56, 45:56] = 255
     for name in ("shear_x", "shear_y"):
@@ -101,7 +101,7 @@ def test_every_operation_is_drawn_equally_often_with_both_signs(picture, monkeyp
     assert max(calls.values()) < 80
 
 
-def test_pixels_from_outside_are_the_mean_color(cat, preprocessing, monkeypatch):
+def test_fill_is_the_mean_colour(cat, preprocessing, monkeypatch):
     translate = randaugment.OPERATIONS["translate_x"]
     monkeypatch.setattr(randaugment, "OPERATIONS", {"translate_x": translate})
     augmentation = Augmentation(

@@ -18,7 +18,7 @@ def data_dir(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path, cat) -> Path:
-    """Six images of the cat: two alike, one bad, one gray, one mirrored with an EXIF tag that undoes it."""
+    """Six images of the cat: two equal, one bad, one gray, one flipped with an EXIF tag that undoes it."""
     root = tmp_path / "images"
     (root / "a").mkdir(parents=True)
     (root / "b").mkdir()
@@ -34,7 +34,7 @@ def folder(tmp_path, cat) -> Path:
     return root
 
 
-def test_what_is_seen(folder, data_dir):
+def test_scan_of_a_folder(folder, data_dir):
     dataset, done = from_folder(folder), []
     assert dataset.names[0] == "a/left.png"
     found = scan_images(dataset, done.append)
@@ -57,7 +57,7 @@ def test_what_is_seen(folder, data_dir):
     assert sorted(found.shorter_sides) == [100, 150, 200, 200, 200]
 
 
-def test_images_are_looked_at_once(folder, data_dir):
+def test_scan_is_cached(folder, data_dir):
     dataset = from_folder(folder)
     first = scan_images(dataset)
     (kept,) = (data_dir / "surveys").iterdir()
@@ -70,7 +70,7 @@ def test_images_are_looked_at_once(folder, data_dir):
     assert not scan_images(dataset).bad.any()  # The dataset was opened before.
 
 
-def test_a_place_that_cannot_be_written_is_no_obstacle(folder, data_dir):
+def test_scan_works_without_a_writable_cache(folder, data_dir):
     data_dir.write_text("a file")
     assert len(scan_images(from_folder(folder))) == 6
 

@@ -16,7 +16,7 @@ def folder(tmp_path, cat, encode):
 @pytest.mark.parametrize(
     ("form", "class_names"), [("folder:{}", ("a", "b")), ("{}", ("a", "b")), ("csv:{}/table.csv", ("x", "y"))]
 )
-def test_files(folder, cat, form, class_names, monkeypatch):
+def test_folders_and_tables(folder, cat, form, class_names, monkeypatch):
     dataset = load_dataset(form.format(folder))
     assert dataset.class_names == class_names
     np.testing.assert_array_equal(dataset.image(1), cat[:8, :8])
@@ -25,7 +25,7 @@ def test_files(folder, cat, form, class_names, monkeypatch):
 
 
 @pytest.mark.parametrize(("source", "size"), [("elpv", 2624), ("elpv:any", 2624), ("elpv:sure", 2223)])
-def test_elpv(elpv_data_dir, source, size):
+def test_elpv_sources(elpv_data_dir, source, size):
     assert len(load_dataset(source, elpv_data_dir)) == size
 
 
@@ -53,11 +53,11 @@ def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
         ("folder:", "unknown dataset 'folder:'"),
         ("", "unknown dataset ''"),
         ("elpv:maybe", "one of any, likely, sure, confidence, got 'maybe'"),
-        ("folder:no/such/folder", "there is no folder 'no/such/folder'"),
-        ("csv:no/such/table.csv", "there is no file"),
+        ("folder:no/such/folder", "the folder 'no/such/folder' does not exist"),
+        ("csv:no/such/table.csv", "table.csv' does not exist"),
         ("tfds::train", r"expected tfds:NAME\[:VERSION\]\[:SPLIT\], got 'tfds::train'"),
     ],
 )
-def test_strings_that_name_nothing(source, message):
+def test_invalid_sources_raise(source, message):
     with pytest.raises(ValueError, match=message):
         load_dataset(source)

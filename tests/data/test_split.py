@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from transfer_jax.data import ImageDataset, fewer, from_elpv, has_own_split, stratified_split
+from transfer_jax.data import ImageDataset, from_elpv, has_own_split, limit_per_class, stratified_split
 
 
 def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int = 2) -> ImageDataset:
@@ -30,7 +30,7 @@ def test_elpv_is_split_by_probability_and_type(elpv_data_dir):
         assert list(part.names) == sorted(part.names)
 
 
-def test_the_seed_decides(patches):
+def test_split_depends_on_the_seed(patches):
     one, two, three = (stratified_split(patches, 0.3, seed=seed) for seed in (1, 1, 2))
     for a, b in zip(one, two, strict=True):
         assert (a.names, a.fingerprint) == (b.names, b.fingerprint)
@@ -38,13 +38,13 @@ def test_the_seed_decides(patches):
     assert one[0].fingerprint != one[1].fingerprint
 
 
-def test_the_images_follow_their_names():
+def test_images_follow_their_names():
     train, evaluation = stratified_split(dataset_of([0, 1] * 10), 0.3, seed=0)
     for part in (train, evaluation):
         assert [part.read(i)[0] for i in range(len(part))] == [int(name) for name in part.names]
 
 
-def test_strata_that_cannot_be_divided_give_way_to_the_classes():
+def test_indivisible_strata_are_replaced_by_classes():
     lonely = dataset_of([0, 1] * 10, strata=[7, *[0, 1] * 9, 0])
     many = dataset_of([0, 1] * 10, strata=list(range(10)) * 2)  # ten groups, five images to evaluate
     for dataset in (lonely, many):
@@ -66,14 +66,14 @@ def test_images_of_a_group_stay_together():
     assert not halves[0] & halves[1]
 
 
-def test_groups_of_one_change_nothing():
+def test_groups_of_one_image_do_not_change_the_split():
     dataset = dataset_of([0, 1, 1] * 20)
     alone = dataclasses.replace(dataset, together=np.arange(60)[::-1])
     for one, two in zip(stratified_split(dataset, 0.2, 3), stratified_split(alone, 0.2, 3), strict=True):
         assert sorted(one.counts().values()) == sorted(two.counts().values())
 
 
-def test_a_source_that_is_split_already():
+def test_split_of_the_source_is_kept():
     held_out = np.arange(20) % 5 == 2
     dataset = dataclasses.replace(dataset_of([0, 1] * 10), held_out=held_out)
     assert has_own_split(dataset)
@@ -86,8 +86,8 @@ def test_a_source_that_is_split_already():
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 25])
-def test_fractions_out_of_range(patches, fraction):
-    with pytest.raises(ValueError, match=f"eval_fraction must lie between 0 and 1, got {fraction}"):
+def test_fractions_out_of_range_raise(patches, fraction):
+    with pytest.raises(ValueError, match=f"eval_fraction must be between 0 and 1, got {fraction}"):
         stratified_split(patches, fraction, seed=0)
 
 
@@ -98,28 +98,28 @@ def test_fractions_out_of_range(patches, fraction):
         (dataset_of([]), 0.5, "at least two classes"),
         (dataset_of([0] * 10 + [1]), 0.5, r"one image cannot be split: \['class 1'\]"),
         (dataset_of([0, 1, 2], classes=3), 0.5, "one image cannot be split"),
-        (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 images to evaluate 3 classes on"),
-        (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 images to train 3 classes on"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 validation images for 3 classes"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 training images for 3 classes"),
     ],
 )
-def test_impossible_splits(dataset, fraction, message):
+def test_impossible_splits_raise(dataset, fraction, message):
     with pytest.raises(ValueError, match=message):
         stratified_split(dataset, fraction, seed=0)
 
 
-def test_parts_know_what_they_are_a_part_of(patches):
+def test_parts_have_a_parent(patches):
     for part in stratified_split(patches, 0.25, seed=0):
-        assert part.whole is patches
+        assert part.parent is patches
         assert part.rows is not None
         assert [patches.names[row] for row in part.rows] == list(part.names)
         again = part.part([2, 0])
-        assert again.whole is patches
+        assert again.parent is patches
         np.testing.assert_array_equal(again.rows, part.rows[[2, 0]])
 
 
-def test_fewer_images_are_among_more():
+def test_smaller_subsets_are_contained_in_larger_ones():
     dataset = dataset_of([0] * 20 + [1] * 5 + [2] * 12, classes=3)
-    sizes = {count: fewer(dataset, count, seed=4) for count in (1, 3, 8, 100)}
+    sizes = {count: limit_per_class(dataset, count, seed=4) for count in (1, 3, 8, 100)}
     assert [part.counts() for part in sizes.values()] == [
         {"class 0": 1, "class 1": 1, "class 2": 1},
         {"class 0": 3, "class 1": 3, "class 2": 3},
@@ -131,5 +131,5 @@ def test_fewer_images_are_among_more():
     rows = sizes[8].rows
     assert rows is not None
     assert rows.tolist() == sorted(rows.tolist())
-    assert fewer(dataset, 3, seed=4).fingerprint == sizes[3].fingerprint
-    assert {*fewer(dataset, 3, seed=5).names} != names[1]
+    assert limit_per_class(dataset, 3, seed=4).fingerprint == sizes[3].fingerprint
+    assert {*limit_per_class(dataset, 3, seed=5).names} != names[1]

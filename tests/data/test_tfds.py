@@ -11,7 +11,7 @@ from transfer_jax.data import default_data_dir, from_tfds
 
 
 class TinyCats(tfds.core.GeneratorBasedBuilder):
-    """Twelve patches of a photograph in three classes, and three without a label."""
+    """Twelve patches of a photograph in three classes, and three patches without a label."""
 
     VERSION = tfds.core.Version("1.2.0")
     code_path = None
@@ -59,7 +59,7 @@ def rewrite(file: Path, **changes: object) -> None:
 
 
 def columns(data_dir: Path, split: str) -> list[int]:
-    """Which patches the split holds, as tensorflow-datasets itself tells it."""
+    """Returns the patches of a split according to tensorflow-datasets."""
     builder: Any = tfds.builder_from_directory(data_dir / "tiny_cats" / "1.2.0")
     return [int(example["column"]) for example in builder.as_data_source(split)]
 
@@ -76,7 +76,7 @@ def test_images_and_labels(prepared_once, cat, split):
     assert dataset.names[4] == f"tiny_cats {split} 4"
 
 
-def test_the_fingerprint_follows_split_version_and_files(prepared):
+def test_fingerprint_depends_on_split_version_and_files(prepared):
     prints = [
         from_tfds("tiny_cats", split, prepared).fingerprint for split in ("train", "train[:5]", "train")
     ]
@@ -102,11 +102,11 @@ def test_versions_and_configs(prepared):
 
     for config in ("big", "small"):
         shutil.copytree(prepared / "tiny_cats" / "1.2.0", prepared / "other_cats" / config / "1.2.0")
-    with pytest.raises(ValueError, match="several configs, name one: other_cats/big, other_cats/small"):
+    with pytest.raises(ValueError, match="several configs; choose one of other_cats/big, other_cats/small"):
         from_tfds("other_cats", data_dir=prepared)
 
 
-def test_what_is_not_prepared(prepared_once, tmp_path, monkeypatch):
+def test_unprepared_dataset_raises(prepared_once, tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"'dogs' is not prepared .*prepared there: tiny_cats:1.2.0.*array_record"
     ):
@@ -122,19 +122,19 @@ def test_what_is_not_prepared(prepared_once, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["validation", "train[:", "train[:200%]"])
-def test_splits_that_do_not_exist(prepared_once, split):
+def test_unknown_split_raises(prepared_once, split):
     with pytest.raises(
         ValueError, match=r"tiny_cats/1.2.0 has no split '.*its splits are \['test', 'train'\]"
     ):
         from_tfds("tiny_cats", split, prepared_once)
 
 
-def test_examples_without_a_label(prepared_once):
+def test_examples_without_a_label_raise(prepared_once):
     with pytest.raises(ValueError, match="split 'test' of tiny_cats has 3 examples without a label"):
         from_tfds("tiny_cats", "test", prepared_once)
 
 
-def test_files_in_another_format(prepared):
+def test_other_file_format_raises(prepared):
     rewrite(prepared / "tiny_cats" / "1.2.0" / "dataset_info.json", fileFormat="tfrecord")
     with pytest.raises(
         ValueError, match=r"prepared as tfrecord.*needs TensorFlow.*file_format='array_record'"
@@ -145,7 +145,7 @@ def test_files_in_another_format(prepared):
 @pytest.mark.parametrize(
     ("feature", "message"), [("image", "one image feature"), ("label", "one class label")]
 )
-def test_datasets_without_an_image_or_a_label(prepared, feature, message):
+def test_dataset_without_image_or_label_raises(prepared, feature, message):
     file = prepared / "tiny_cats" / "1.2.0" / "features.json"
     features = json.loads(file.read_text())
     del features["featuresDict"]["features"][feature]

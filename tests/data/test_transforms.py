@@ -15,13 +15,13 @@ def sized(preprocessing: Preprocessing, size: int, fraction: float = 1.0, **chan
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
-    """An image that tells where a pixel was: red is its column, green its row."""
+    """Returns an image of coordinates: red is the column, green the row."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_the_central_square_is_taken_exactly(cat, preprocessing, interpolation):
+def test_central_crop_is_exact(cat, preprocessing, interpolation):
     # 300 x 451: the side is 0.5 * 300, so nothing is resized; the left edge is at 150.5.
     image = cat[:, :450]
     result = eval_transform(image, sized(preprocessing, 150, 0.5, interpolation=interpolation))
@@ -31,7 +31,7 @@ def test_the_central_square_is_taken_exactly(cat, preprocessing, interpolation):
 
 
 @pytest.mark.parametrize("shape", [(300, 451), (451, 300), (17, 5), (1, 1), (3000, 40)])
-def test_every_shape_gives_the_square(cat, preprocessing, shape):
+def test_all_shapes_give_a_square(cat, preprocessing, shape):
     image = np.resize(cat, (*shape, 3))
     for result in (
         eval_transform(image, preprocessing),
@@ -41,7 +41,7 @@ def test_every_shape_gives_the_square(cat, preprocessing, shape):
         assert result.dtype == np.uint8
 
 
-def test_shrinking_is_antialiased(preprocessing):
+def test_downscaling_is_antialiased(preprocessing):
     y, x = np.mgrid[:256, :256]
     checkerboard = np.repeat((((x + y) % 2) * 255).astype(np.uint8)[..., None], 3, axis=-1)
     for interpolation in ("bicubic", "bilinear"):
@@ -67,7 +67,7 @@ EVERYTHING = Augmentation(flip_vertical=True, rotate90=True, color_jitter=0.4, r
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING])
-def test_the_generator_decides(cat, preprocessing, augmentation):
+def test_result_depends_on_the_generator(cat, preprocessing, augmentation):
     one, again, other = (
         train_transform(cat, preprocessing, augmentation, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
@@ -81,7 +81,7 @@ VARIED = Augmentation(
 
 
 @pytest.mark.parametrize("augmentation", [STILL, Augmentation(rotate90=True), VARIED])
-def test_a_gray_picture_gives_what_three_equal_channels_give(cat, preprocessing, augmentation):
+def test_gray_image_equals_three_equal_channels(cat, preprocessing, augmentation):
     gray = Image.fromarray(cat).convert("L")
     same = np.asarray(gray.convert("RGB"))
     np.testing.assert_array_equal(eval_transform(gray, preprocessing), eval_transform(same, preprocessing))
@@ -95,7 +95,7 @@ def test_a_gray_picture_gives_what_three_equal_channels_give(cat, preprocessing,
         np.testing.assert_array_equal(results[1], results[2])
 
 
-def test_without_augmentation_it_is_the_eval_transform(cat, preprocessing):
+def test_no_augmentation_equals_eval_transform(cat, preprocessing):
     result = train_transform(cat, preprocessing, STILL, np.random.default_rng(0))
     np.testing.assert_array_equal(result, eval_transform(cat, preprocessing))
 
@@ -127,14 +127,14 @@ def test_symmetries_of_the_square(cat, preprocessing, horizontal, vertical, rota
     assert all(0.5 * share < draws.count(symmetry) < 1.5 * share for symmetry in expected)
 
 
-def test_random_crops_keep_to_their_ranges(preprocessing):
+def test_random_crops_are_within_their_ranges(preprocessing):
     image = coordinates(256, 256)
     augmentation = Augmentation(crop_scale=(0.1, 0.5), crop_ratio=(0.5, 2.0), flip_horizontal=False)
     rng = np.random.default_rng(0)
     areas, ratios, lefts = [], [], []
     for _ in range(300):
         result = train_transform(image, preprocessing, augmentation, rng).astype(float)
-        # From the centre of the first pixel to that of the last it is 31/32 of the box.
+        # The distance of the centres of the first and the last pixel is 31/32 of the box.
         width = (result[16, -1, 0] - result[16, 0, 0]) * 32 / 31
         height = (result[-1, 16, 1] - result[0, 16, 1]) * 32 / 31
         areas.append(width * height / 256**2)
@@ -150,7 +150,7 @@ def test_random_crops_keep_to_their_ranges(preprocessing):
     assert abs(np.mean(areas) - 0.3) < 0.03
 
 
-def test_where_no_random_crop_fits_a_central_one_is_taken(preprocessing):
+def test_central_crop_if_no_random_crop_fits(preprocessing):
     image = coordinates(20, 250)
     augmentation = Augmentation(crop_scale=(1.0, 1.0), flip_horizontal=False)
     result = train_transform(image, preprocessing, augmentation, np.random.default_rng(0))
@@ -160,7 +160,7 @@ def test_where_no_random_crop_fits_a_central_one_is_taken(preprocessing):
     assert int(result[-1, 0, 1]) >= 19
 
 
-def test_color_jitter_keeps_to_its_strength(preprocessing):
+def test_color_jitter_is_within_its_strength(preprocessing):
     gray = np.full((8, 8, 3), 100, np.uint8)  # Contrast and saturation leave it as it is.
     augmentation = dataclasses.replace(STILL, color_jitter=0.3)
     rng = np.random.default_rng(0)

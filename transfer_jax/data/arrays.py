@@ -1,4 +1,4 @@
-"""Images that are already in memory."""
+"""Datasets of images in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,20 +13,23 @@ def from_arrays(
     labels: Sequence[int] | Sequence[str] | np.ndarray,
     class_names: Sequence[str] | None = None,
 ) -> ImageDataset:
-    """Wraps an array of images.
+    """Returns a dataset of images in an array.
+
+    Example:
+        dataset = from_arrays(np.zeros((20, 32, 32, 3), np.uint8), ["cat", "dog"] * 10)
 
     Args:
         images: uint8 `(n, height, width)`, `(n, height, width, 1)` or `(n, height, width, 3)` RGB.
-        labels: `n` class names, or `n` integers; with `class_names` the integers are positions in it,
-            without it the distinct values, sorted, are the classes.
+        labels: `n` class names, or `n` integers. With `class_names`, integers are positions in it; otherwise
+            the sorted distinct values are the classes.
         class_names: The classes in the order of the labels.
 
     Returns:
-        The images, named by their position.
+        The dataset. The name of an image is its position, such as `image 0`.
 
     Raises:
-        ValueError: If shapes or types do not fit, labels lie outside `class_names`, or there are fewer
-            than two classes.
+        ValueError: If a shape or dtype is invalid, a label is not in `class_names`, or there are fewer than
+            two classes.
     """
     images, values = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
@@ -47,10 +50,10 @@ def from_arrays(
         if values.dtype.kind == "U":
             values = _positions(values, names)
     if len(names) < 2:
-        raise ValueError(f"two classes are the least, got {list(names)}")
+        raise ValueError(f"at least two classes are needed, got {list(names)}")
     if np.any((values < 0) | (values >= len(names))):
         raise ValueError(
-            f"labels must lie in 0..{len(names) - 1} for the classes {list(names)}, "
+            f"labels must be in 0..{len(names) - 1} for the classes {list(names)}, "
             f"got {values.min()}..{values.max()}"
         )
     positions = values.astype(np.int32)

@@ -1,28 +1,33 @@
-"""How training images are varied: the settings, checked."""
+"""Settings of the augmentation of training images."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The random changes made to a training image, in the order of the fields.
+    """The random augmentation of training images. The operations are applied in the order of the fields.
+
+    Example:
+        Augmentation()  # random crops and horizontal flips
+        Augmentation(crop_scale=None, flip_vertical=True, rotate90=True)  # the eight symmetries of a square
 
     Attributes:
-        crop_scale: Range of the random crop's area as a share of the image's (Szegedy et al. 2015); None
-            takes the evaluation crop instead.
+        crop_scale: Range of the area of the random crop, as a fraction of the image's area (Szegedy et al.
+            2015); None uses the central crop of evaluation.
         crop_ratio: Range of the random crop's width / height.
-        flip_horizontal: Mirror left to right, every second time.
-        flip_vertical: Mirror top to bottom, every second time.
-        rotate90: Turn by 0, 90, 180 or 270 degrees; with both flips, the eight symmetries of a square.
-        color_jitter: Strength s of brightness, contrast and saturation: factors from 1 - s to 1 + s.
-        randaugment_ops: Number of RandAugment operations (Cubuk et al. 2019).
-        randaugment_magnitude: Their strength, 0..30.
-        mixup: Parameter of the Beta distribution of mixup (Zhang et al. 2017); 0 is off. Mixup and CutMix
-            mix the images of a batch and are applied in the training step, not here.
-        cutmix: The same of CutMix (Yun et al. 2019).
+        flip_horizontal: True flips left and right with a probability of 0.5.
+        flip_vertical: True flips top and bottom with a probability of 0.5.
+        rotate90: True rotates by 0, 90, 180 or 270 degrees; with both flips, the 8 symmetries of a square.
+        color_jitter: Strength s in 0..1 of brightness, contrast and saturation: factors from 1 - s to 1 + s;
+            0 is off.
+        randaugment_ops: Number of RandAugment operations (Cubuk et al. 2019); 0 is off.
+        randaugment_magnitude: Strength of the RandAugment operations, 0..30.
+        mixup: Parameter of the Beta distribution of mixup (Zhang et al. 2017); 0 is off. Mixup and CutMix mix
+            the images of a batch; the training step applies them.
+        cutmix: Parameter of the Beta distribution of CutMix (Yun et al. 2019); 0 is off.
 
     Raises:
-        ValueError: If a value is out of its range; the message names both.
+        ValueError: If a value is out of its range. The message names the field, the range and the value.
     """
 
     crop_scale: tuple[float, float] | None = (0.35, 1.0)

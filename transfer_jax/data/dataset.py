@@ -1,4 +1,4 @@
-"""A labelled set of images that is read one image at a time."""
+"""A labelled set of images that are read one at a time."""
 
 import collections
 import dataclasses
@@ -10,31 +10,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from transfer_jax.data.decode import BadImageError, Look, look_at, picture_of, pixels_of
+from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
 from transfer_jax.distributed import processes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images; the pixels stay where they are until one is asked for.
+    """Labelled images. Labels and names are in memory; an image is read when it is needed.
 
     Attributes:
-        read: Gives image `i`, either as an encoded file or as uint8 pixels `(h, w)`, `(h, w, 1)` or
-            `(h, w, 3)`. Called from several threads at once.
+        read: Function from the position of an image to its encoded file, or to uint8 pixels of the shape
+            `(height, width)`, `(height, width, 1)` or `(height, width, 3)`. Several threads call it.
         labels: int32 `(n,)`, positions in `class_names`.
-        names: What to call each image in messages and predictions, `n` of them.
+        names: Names of the images in messages and predictions, `n` of them.
         class_names: The classes, in the order of the labels.
-        fingerprint: Changes whenever the images or labels change; keys caches and checkpoints.
-        strata: Optional int `(n,)`: groups finer than the classes that a split keeps in proportion.
-        weights: Optional float32 `(n,)`, above 0: how much each image counts in the loss and in the weighted
-            accuracy, such as how sure its label is.
-        held_out: Optional bool `(n,)`: the images that the source itself sets aside to evaluate on.
-        together: Optional int `(n,)`: images of one number stay on one side of a split, such as near
-            duplicates.
-        groups: Optional strings `(n,)`: what kind of image each is, apart from its class, to score each kind
-            by itself. They decide nothing, and are no part of the fingerprint.
-        whole: What a split divided, of which this is a part; None if it is no part.
-        rows: int `(n,)`, the positions of the images there.
+        fingerprint: Hash of the images and labels; part of the keys of caches and checkpoints.
+        strata: int `(n,)`, groups finer than the classes whose proportions a split keeps; None uses classes.
+        weights: float32 `(n,)`, positive weight of each image in the loss and the weighted accuracy, such as
+            the confidence of its label; None weights all images equally.
+        held_out: bool `(n,)`, True for the validation images of a source with a split of its own; None if it
+            has none.
+        together: int `(n,)`; images with the same number, such as near duplicates, stay on the same side of a
+            split. None lets a split separate all images.
+        groups: Strings `(n,)`, the kind of each image apart from its class, such as its camera; diagnostics
+            score each group. They affect neither training nor splits nor the fingerprint. None for no groups.
+        parent: The dataset that a split divided, if this is a part of it; otherwise None.
+        rows: int `(n,)`, the positions of the images in `parent`; None if there is no parent.
+
+    Raises:
+        ValueError: If shapes, dtypes or ranges of the attributes are inconsistent.
     """
 
     read: Callable[[int], bytes | np.ndarray]
@@ -47,7 +51,7 @@ class ImageDataset:
     held_out: np.ndarray | None = None
     together: np.ndarray | None = None
     groups: np.ndarray | None = None
-    whole: "ImageDataset | None" = None
+    parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +62,7 @@ class ImageDataset:
             )
         if np.any((labels < 0) | (labels >= len(self.class_names))):
             raise ValueError(
-                f"labels must lie in 0..{len(self.class_names) - 1} ({len(self.class_names)} class names), "
+                f"labels must be in 0..{len(self.class_names) - 1} ({len(self.class_names)} class names), "
                 f"got {labels.min()}..{labels.max()}"
             )
         if len(self.names) != len(labels):
@@ -68,7 +72,7 @@ class ImageDataset:
             if values is not None and values.shape != labels.shape:
                 raise ValueError(f"{name} must have shape {labels.shape} like the labels, got {values.shape}")
         if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
-            raise ValueError(f"weights must be above 0, of shape {labels.shape} like the labels")
+            raise ValueError(f"weights must be above 0 and have shape {labels.shape} like the labels")
         if self.groups is not None and self.groups.dtype.kind != "U":
             raise ValueError(f"groups must be strings, got {self.groups.dtype}")
 
@@ -76,26 +80,29 @@ class ImageDataset:
         return len(self.labels)
 
     def image(self, index: int) -> np.ndarray:
-        """Reads image `index` as RGB.
+        """Reads an image as RGB.
+
+        Args:
+            index: Position of the image.
 
         Returns:
             uint8 pixels `(height, width, 3)`.
 
         Raises:
-            BadImageError: If it cannot be read or decoded, or its array is not an 8-bit gray or RGB image.
+            BadImageError: If reading or decoding fails, or the array is no 8-bit gray or RGB image.
         """
-        return pixels_of(self.picture(index))
+        return to_rgb_array(self.pil_image(index))
 
-    def picture(self, index: int) -> Image.Image:
-        """Reads image `index` as a picture, mode L if it is gray, else RGB; errors are those of `image`."""
-        return picture_of(self._content(index), self.names[index])
+    def pil_image(self, index: int) -> Image.Image:
+        """Reads an image as a Pillow image of mode L if it is gray, otherwise RGB; raises as `image` does."""
+        return to_pil(self._content(index), self.names[index])
 
-    def look(self, index: int) -> Look:
-        """Looks at image `index`, which is faster than to read it; errors are those of `image`."""
-        return look_at(self._content(index), self.names[index])
+    def summary(self, index: int) -> ImageSummary:
+        """Returns size, format and thumbnail of an image, faster than `image`; raises as `image` does."""
+        return summarize_image(self._content(index), self.names[index])
 
     def _content(self, index: int) -> bytes | np.ndarray:
-        """An encoded file, or pixels, `(h, w)` or `(h, w, 3)`."""
+        """Returns the encoded file, or uint8 pixels `(height, width)` or `(height, width, 3)`."""
         name = self.names[index]
         try:
             content = self.read(index)
@@ -112,7 +119,10 @@ class ImageDataset:
         return content[..., 0] if content.ndim == 3 and content.shape[-1] == 1 else content
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
-        """The images at `indices`, in that order, under a fingerprint of their own.
+        """Returns the dataset of some images, with a fingerprint of its own.
+
+        Args:
+            indices: int `(m,)`, positions of the images, in the order of the new dataset.
 
         Raises:
             IndexError: If an index is out of range.
@@ -139,65 +149,85 @@ class ImageDataset:
         )
 
     def part(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
-        """A subset that knows what it is a part of; a part of a part is one of the whole."""
-        found = self.subset(indices)
-        if self.whole is not None:
-            return found
-        return dataclasses.replace(found, whole=self, rows=np.asarray(indices, dtype=np.int64))
+        """Returns a subset with this dataset as its `parent`.
 
-    def of_rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What a batch says of the images at `indices` besides their pixels.
+        The parent of a part of a part is the parent of that part.
+
+        Args:
+            indices: As for `subset`.
+        """
+        part = self.subset(indices)
+        if self.parent is not None:
+            return part
+        return dataclasses.replace(part, parent=self, rows=np.asarray(indices, dtype=np.int64))
+
+    def labels_and_weights(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the entries of a batch other than the pixels.
+
+        Args:
+            indices: int `(batch,)`, positions of the images.
 
         Returns:
-            `label` and `index`, int32 `(b,)`, and `weight`, float32 `(b,)`, if images have weights: their
-            mean over the dataset is 1.
+            `label` and `index`, int32 `(batch,)`; and `weight`, float32 `(batch,)`, if the dataset has
+            weights. The mean of `weight` over the dataset is 1.
         """
-        found = {"label": self.labels[indices], "index": indices.astype(np.int32)}
+        entries = {"label": self.labels[indices], "index": indices.astype(np.int32)}
         if self._relative_weights is not None:
-            found["weight"] = self._relative_weights[indices]
-        return found
+            entries["weight"] = self._relative_weights[indices]
+        return entries
 
     @functools.cached_property
     def _relative_weights(self) -> np.ndarray | None:
         return None if self.weights is None else (self.weights / self.weights.mean()).astype(np.float32)
 
     def counts(self) -> dict[str, int]:
-        """How many images each class has, by class name."""
+        """Returns the number of images of each class, by class name."""
         numbers = np.bincount(self.labels, minlength=len(self.class_names))
         return dict(zip(self.class_names, numbers.tolist(), strict=True))
 
 
-def each_look(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> Iterator[Look | BadImageError]:
-    """Looks at images in threads, and gives what each look found, in order: the look, or what is wrong."""
+def summarize_images(
+    dataset: ImageDataset, indices: Sequence[int] | np.ndarray
+) -> Iterator[ImageSummary | BadImageError]:
+    """Yields the summary of each image, or the error of a bad one, in order. It works in threads.
 
-    def found(index: int) -> Look | BadImageError:
+    Args:
+        dataset: The images.
+        indices: int `(m,)`, positions of the images.
+    """
+
+    def summary(index: int) -> ImageSummary | BadImageError:
         try:
-            return dataset.look(index)
+            return dataset.summary(index)
         except BadImageError as error:
             return error
 
     workers = processes.cores()
     with ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[Future[Look | BadImageError]] = collections.deque()
+        pending: collections.deque[Future[ImageSummary | BadImageError]] = collections.deque()
         upcoming = iter(indices)
-        for _ in range(len(indices)):  # The queue is kept short: sets may be huge.
+        for _ in range(len(indices)):  # A short queue limits memory: datasets may be huge.
             while len(pending) < 4 * workers and (index := next(upcoming, None)) is not None:
-                pending.append(pool.submit(found, int(index)))
+                pending.append(pool.submit(summary, int(index)))
             yield pending.popleft().result()
 
 
-def without(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> ImageDataset:
-    """The dataset less the images at `indices`, in unchanged order.
+def drop_images(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> ImageDataset:
+    """Returns the dataset without some images, in unchanged order.
+
+    Args:
+        dataset: The dataset.
+        indices: int `(m,)`, positions of the images to drop.
 
     Raises:
         IndexError: If an index is out of range.
     """
-    left_out = _checked(indices, len(dataset))
-    return dataset.subset(np.setdiff1d(np.arange(len(dataset)), left_out))
+    dropped = _checked(indices, len(dataset))
+    return dataset.subset(np.setdiff1d(np.arange(len(dataset)), dropped))
 
 
 def _checked(indices: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
     checked = np.asarray(indices, dtype=np.int64)
     if np.any((checked < 0) | (checked >= size)):
-        raise IndexError(f"indices must lie in 0..{size - 1}, got {checked.min()}..{checked.max()}")
+        raise IndexError(f"indices must be in 0..{size - 1}, got {checked.min()}..{checked.max()}")
     return checked

@@ -1,4 +1,4 @@
-"""Encoded image files to pictures and pixels, or an error that names the file."""
+"""Decoding of image files."""
 
 import dataclasses
 import io
@@ -6,10 +6,11 @@ import io
 import numpy as np
 from PIL import Image
 
-# Pillow opens dozens of formats, some by starting other programs. These are the ones photographs come in.
+# Pillow reads dozens of formats, some by starting other programs. These are the formats of photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""The formats of image files that are read."""
 
-# What undoes each value of the EXIF tag "Orientation"; 1 is upright.
+# The operation that undoes each value of the EXIF tag "Orientation"; 1 is upright.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -22,74 +23,74 @@ _UPRIGHT = {
 }
 _NO_AGREED_RANGE = {"F": "floating-point", "I": "32-bit integer"}
 THUMBNAIL = 32
-"""Side of the thumbnail that a first look gives, in pixels."""
+"""Side of the thumbnail of an `ImageSummary`, in pixels."""
 _DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
 _GRAY_LEVELS = 4
-"""By how much the channels of a gray image may differ: JPEG rounds them one by one."""
+"""Largest difference between the channels of a gray image: JPEG rounds each channel."""
 
 
 class BadImageError(ValueError):
-    """An image that cannot be turned into pixels; the message names the image and the reason."""
+    """An image file that cannot be decoded. The message names the image and the reason."""
 
 
 def decode_image(encoded: bytes, name: str) -> np.ndarray:
     """Decodes one image file to RGB.
 
-    Gray becomes three equal channels, 16-bit gray is scaled to 8 bits, transparency is blended onto
-    white, CMYK is converted, and an EXIF orientation is applied (a malformed EXIF block is ignored, as
-    viewers do). Of animations and multi-page files the first picture is taken.
+    Gray becomes three equal channels, 16-bit gray is scaled to 8 bits, transparency is blended onto white,
+    CMYK is converted, and an EXIF orientation is applied. A malformed EXIF block is ignored, as viewers do.
+    The first image of an animation or a multi-page file is used.
 
-    A PNG carries checksums, so damage anywhere in its pixels is found. A JPEG carries none: a cut-off
-    file is found, a flipped byte in the middle may only show as odd pixels.
+    PNG files have checksums, so that any damage of the pixels raises an error. JPEG files have none: a
+    truncated file raises an error, but a changed byte in the middle may only give wrong pixels.
 
     Args:
-        encoded: The whole file.
-        name: What to call the image in an error.
+        encoded: The contents of the file.
+        name: Name of the image in error messages.
 
     Returns:
         uint8 pixels `(height, width, 3)`.
 
     Raises:
-        BadImageError: If the file is empty, damaged, cut off, of an unknown format, suspiciously large
+        BadImageError: If the file is empty, damaged, truncated, of an unknown format, too large
             (Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
     """
-    return pixels_of(_decoded(encoded, name)[0])
+    return to_rgb_array(_decoded(encoded, name)[0])
 
 
-def picture_of(content: bytes | np.ndarray, name: str) -> Image.Image:
-    """The picture of an image file, or of pixels, in mode L if it is gray, else RGB.
+def to_pil(content: bytes | np.ndarray, name: str) -> Image.Image:
+    """Returns an image file, or pixels, as a Pillow image of mode L if it is gray, otherwise RGB.
 
-    A third of the work to resize a gray picture is left then, to the same pixels.
+    Resizing one gray channel takes a third of the work of three, with the same result.
 
     Args:
-        content: The whole file, or uint8 `(height, width)` or `(height, width, 3)`.
-        name: What to call the image in an error.
+        content: The contents of the file, or uint8 `(height, width)` or `(height, width, 3)`.
+        name: Name of the image in error messages.
 
     Raises:
-        BadImageError: As `decode_image`.
+        BadImageError: As for `decode_image`.
     """
     return _decoded(content, name)[0] if isinstance(content, bytes) else Image.fromarray(content)
 
 
-def pixels_of(picture: Image.Image) -> np.ndarray:
-    """A picture of mode L or RGB as uint8 RGB pixels `(height, width, 3)`."""
-    return np.asarray(_in(picture, "RGB"))
+def to_rgb_array(image: Image.Image) -> np.ndarray:
+    """Returns a Pillow image of mode L or RGB as uint8 RGB pixels `(height, width, 3)`."""
+    return np.asarray(_in(image, "RGB"))
 
 
-def _in(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture in that mode; Pillow's own conversion copies even those that have it."""
-    return picture if picture.mode == mode else picture.convert(mode)
+def _in(image: Image.Image, mode: str) -> Image.Image:
+    """Converts an image to a mode, without the copy that Pillow makes of an image that has it already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """What is seen of an image at a glance.
+class ImageSummary:
+    """Size, format and thumbnail of an image.
 
     Attributes:
-        width: Its width when upright, in pixels.
-        height: Its height likewise.
-        kind: The format of its file, one of `FORMATS`; empty for an image in memory.
-        thumbnail: uint8 `(THUMBNAIL, THUMBNAIL, 3)`: all of it, squeezed into a square.
+        width: Width of the upright image, in pixels.
+        height: Height of the upright image, in pixels.
+        kind: The format of the file, one of `FORMATS`; empty for an image in memory.
+        thumbnail: uint8 `(THUMBNAIL, THUMBNAIL, 3)`, the whole image resized to a square.
     """
 
     width: int
@@ -99,19 +100,21 @@ class Look:
 
     @property
     def gray(self) -> bool:
-        """Whether its channels are alike."""
+        """True if the channels of the thumbnail are equal up to rounding."""
         return int(np.ptp(self.thumbnail.astype(np.int16), axis=-1).max()) <= _GRAY_LEVELS
 
 
-def look_at(content: bytes | np.ndarray, name: str) -> Look:
-    """Looks at an image file, or at RGB pixels: finds what `decode_image` finds, and is faster for JPEG.
+def summarize_image(content: bytes | np.ndarray, name: str) -> ImageSummary:
+    """Returns size, format and thumbnail of an image file, or of pixels.
+
+    It raises the same errors as `decode_image`, and is faster for JPEG.
 
     Args:
-        content: The whole file, or uint8 `(height, width)` or `(height, width, 3)`.
-        name: What to call the image in an error.
+        content: The contents of the file, or uint8 `(height, width)` or `(height, width, 3)`.
+        name: Name of the image in error messages.
 
     Raises:
-        BadImageError: As `decode_image`.
+        BadImageError: As for `decode_image`.
     """
     if isinstance(content, bytes):
         image, (width, height), kind = _decoded(content, name, draft=True)
@@ -119,11 +122,11 @@ def look_at(content: bytes | np.ndarray, name: str) -> Look:
         image, kind = Image.fromarray(content), ""
         width, height = image.size
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return Look(width, height, kind, pixels_of(small))
+    return ImageSummary(width, height, kind, to_rgb_array(small))
 
 
 def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.Image, tuple[int, int], str]:
-    """The upright picture, its size and its format; a draft may be smaller than its size."""
+    """Returns the upright image, its size and its format; a `draft` image may be smaller than its size."""
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
     try:
@@ -136,7 +139,7 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.I
         return _upright(image), (height, width) if turned else (width, height), kind
     except BadImageError as error:
         raise BadImageError(f"{name}: {error}") from None
-    except Exception as error:  # A damaged file can raise nearly anything from within a decoder.
+    except Exception as error:  # Decoders raise many kinds of errors for damaged files.
         raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
@@ -148,17 +151,17 @@ def _open(encoded: bytes) -> Image.Image:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise BadImageError(
-            f"{image.width} x {image.height} pixels are more than the limit of {limit}; "
-            "raise PIL.Image.MAX_IMAGE_PIXELS if the image is real"
+            f"{image.width} x {image.height} pixels exceed the limit of {limit}; "
+            "increase PIL.Image.MAX_IMAGE_PIXELS if the image is valid"
         )
     if image.format == "PNG":
-        image.verify()  # Decoding skips the checksums of the pixel data.
+        image.verify()  # Decoding does not compare the checksums of the pixel data.
         image = Image.open(io.BytesIO(encoded), formats=["PNG"])
     return image
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The upright picture in mode L if it is gray, else RGB."""
+    """Returns the upright image in mode L if it is gray, otherwise RGB."""
     image.load()
     orientation = _orientation(image)
     if image.mode in _NO_AGREED_RANGE:
@@ -178,12 +181,12 @@ def _upright(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # A malformed block says nothing about the pixels.
+    except Exception:  # A malformed block does not affect the pixels.
         return 1
 
 
 def _gray_8_bit(image: Image.Image) -> Image.Image:
-    """Scales 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255."""
+    """Scales 0..65535 to 0..255 with rounding; Pillow's conversion clips at 255 instead."""
     values = np.asarray(image).astype(np.uint32)
     gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
     if (transparent := image.info.get("transparency")) is not None:

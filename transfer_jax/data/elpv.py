@@ -1,4 +1,4 @@
-"""ELPV: telling functional from defective solar cells."""
+"""The ELPV dataset of functional and defective solar cells."""
 
 import contextlib
 import hashlib
@@ -15,6 +15,7 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.tfds import default_data_dir, open_records
 
 TARGETS = ("any", "likely", "sure", "confidence")
+"""The definitions of a defective cell; see `from_elpv`."""
 CLASS_NAMES = ("functional", "defective")
 SILICON = ("mono", "poly")
 
@@ -23,24 +24,24 @@ _ABANDONED_SECONDS = 3600.0
 
 
 def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
-    """The ELPV solar cells (Deitsch et al. 2019, Solar Energy 185), labelled functional or defective.
+    """Returns the ELPV solar cells (Deitsch et al. 2019, Solar Energy 185), labelled functional or defective.
 
-    On first use the images of the package `elpv-dataset` are written to `data_dir` as record files
-    (90 MB, a few seconds).
+    On first use the images of the package `elpv-dataset` are written to `data_dir` as record files (90 MB, a
+    few seconds).
 
     Args:
-        target: Which cells count as defective. `any`: defect probability above 0. `likely`: at least 0.5.
-            `sure`: only the cells of probability 0 and 1 are kept. `confidence`: as `any`, but defective
-            cells have their probability as a weight, and functional ones 1.
-        data_dir: Where the record files are, or are put; by default `default_data_dir()`.
+        target: Definition of a defective cell. `any`: defect probability above 0. `likely`: at least 0.5.
+            `sure`: probability 1; only cells with the probabilities 0 and 1 are kept. `confidence`: as `any`,
+            with the probability as the weight of defective cells and 1 as that of functional ones.
+        data_dir: Folder of the record files; None for `default_data_dir()`.
 
     Returns:
         2,624 images (2,223 for `sure`) in the order of the package's table. The strata are the eight
-        combinations of probability and type of silicon, and the groups are the types, `mono` and `poly`.
+        combinations of probability and type of silicon; the groups are the types, `mono` and `poly`.
 
     Raises:
         ValueError: If the target is not one of the four.
-        ModuleNotFoundError: If nothing is prepared and the package is missing.
+        ModuleNotFoundError: If the record files do not exist and the package is not installed.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
@@ -71,16 +72,19 @@ def _confidence(probability: np.ndarray) -> np.ndarray:
 
 
 def prepare_elpv(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Writes the record files unless they are there.
+    """Writes the record files of ELPV if they do not exist.
 
-    They are written to a folder of their own and moved into place when complete, so a second process
-    or a kill in the middle does no harm.
+    The files are written to a temporary folder, which is renamed when it is complete. Several processes may
+    do this at the same time, and an interrupted one leaves no incomplete dataset.
+
+    Args:
+        data_dir: Folder of the record files; None for `default_data_dir()`.
 
     Returns:
         The folder of the prepared version.
 
     Raises:
-        ModuleNotFoundError: If they are not there and the package `elpv-dataset` is missing.
+        ModuleNotFoundError: If the files do not exist and the package `elpv-dataset` is not installed.
     """
     from transfer_jax.data import elpv_builder  # Imports tensorflow-datasets.
 
@@ -88,14 +92,14 @@ def prepare_elpv(data_dir: str | os.PathLike[str] | None = None) -> Path:
     final = root / "elpv" / str(elpv_builder.Elpv.VERSION)
     if final.is_dir():
         return final
-    elpv_builder.package_folder()  # Fails early, and plainly, when the package is missing.
+    elpv_builder.package_folder()  # Raises early, with a clear message, if the package is not installed.
     final.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in root.glob(f"{_UNFINISHED}*"):
         if time.time() - abandoned.stat().st_mtime > _ABANDONED_SECONDS:
             shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=root) as unfinished:
         builder = elpv_builder.Elpv(data_dir=unfinished, file_format="array_record")
-        # tensorflow-datasets prints, and draws a bar on stderr.
+        # tensorflow-datasets prints text and a progress bar.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare()
         try:

@@ -1,4 +1,4 @@
-"""The ELPV solar cells as a tensorflow-datasets builder. Importing this file imports tensorflow-datasets."""
+"""A tensorflow-datasets builder of the ELPV solar cells. Importing this file imports tensorflow-datasets."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ PACKAGE = "elpv_dataset"
 
 _DESCRIPTION = """\
 Electroluminescence photographs of solar cells, cut out of 44 photovoltaic modules and rectified: 2,624
-gray images of 300 x 300 pixels. Each carries the probability that the cell is defective, as experts
-judged it (0, 1/3, 2/3 or 1), and whether its silicon is mono- or polycrystalline.
+gray images of 300 x 300 pixels. Each image has the probability that the cell is defective, as judged by
+experts (0, 1/3, 2/3 or 1), and the type of its silicon, mono- or polycrystalline.
 
-The images are licensed CC BY-NC-SA 4.0: not for commercial use, to be credited and shared alike. They
-come with the Python package `elpv-dataset`; nothing is downloaded.
+The images are licensed under CC BY-NC-SA 4.0 (attribution, non-commercial, share alike). They are part of
+the Python package `elpv-dataset`; nothing is downloaded.
 """
 
 _CITATION = """\
@@ -45,7 +45,7 @@ class Elpv(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # Finding it needs `importlib_resources`, which tensorflow-datasets does not declare.
+    code_path = None  # Its search needs `importlib_resources`, which tensorflow-datasets does not declare.
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "The images and labels of elpv-dataset 1.0.0."}
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -83,7 +83,7 @@ class Elpv(tfds.core.GeneratorBasedBuilder):
 
 
 def package_folder() -> Path:
-    """The folder of the installed package `elpv-dataset` that holds `labels.csv` and `images`.
+    """Returns the folder of the installed package `elpv-dataset` that contains `labels.csv` and `images`.
 
     Raises:
         ModuleNotFoundError: If the package is not installed; the message says how to install it.
@@ -91,7 +91,7 @@ def package_folder() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise ModuleNotFoundError(
-            "the ELPV images come with the package elpv-dataset, which is not installed: "
-            "python -m pip install elpv-dataset"
+            "the ELPV images are part of the package elpv-dataset, which is not installed; "
+            "install it with python -m pip install elpv-dataset"
         )
     return Path(found.origin).parent / "data"

@@ -1,4 +1,4 @@
-"""What a pipeline fetches from an image dataset: whole batches, plain, augmented or in fixed views."""
+"""Functions that read batches of images for a pipeline: not augmented, augmented, or fixed views."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 def image_fetch(dataset: ImageDataset, preprocessing: "Preprocessing") -> Fetch:
-    """Fetches images as evaluation sees them.
+    """Returns a function that reads batches of images as evaluation uses them.
+
+    Args:
+        dataset: The images.
+        preprocessing: Size, crop and interpolation of the images.
 
     Returns:
-        A function from indices `(b,)` to `image`, uint8 `(b, image_size, image_size, 3)`, and the entries of
-        `ImageDataset.of_rows`. Normalization with mean and std is left to the compiled step.
+        A function from int indices `(batch,)` to a dictionary of `image`, uint8
+        `(batch, image_size, image_size, 3)`, and the entries of `ImageDataset.labels_and_weights`. The
+        compiled step normalizes the images with mean and std.
     """
     return lambda indices: _batch(dataset, indices, lambda image, row: eval_transform(image, preprocessing))
 
@@ -28,12 +33,17 @@ def image_fetch(dataset: ImageDataset, preprocessing: "Preprocessing") -> Fetch:
 def augmented_image_fetch(
     dataset: ImageDataset, preprocessing: "Preprocessing", augmentation: Augmentation
 ) -> RandomFetch:
-    """Fetches images varied for training.
+    """Returns a function that reads batches of augmented images.
+
+    Args:
+        dataset: The images.
+        preprocessing: Size, crop and interpolation of the images.
+        augmentation: The augmentation.
 
     Returns:
-        A function from indices `(b,)`, their places in the batch and a generator to the entries of
-        `image_fetch`. One number is drawn from the generator; its place gives an image a generator of its
-        own.
+        A function from int indices `(batch,)`, their positions in the batch and a random generator to the
+        entries of `image_fetch`. One number is drawn from the generator; this number and the position seed
+        the augmentation of an image.
     """
 
     def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -52,11 +62,17 @@ def augmented_image_fetch(
 def view_fetch(
     dataset: ImageDataset, preprocessing: "Preprocessing", augmentation: Augmentation, seed: int
 ) -> Fetch:
-    """Fetches fixed augmented views, so that features of augmented images can be cached.
+    """Returns a function that reads fixed augmented views, whose features can be cached.
+
+    Args:
+        dataset: The images.
+        preprocessing: Size, crop and interpolation of the images.
+        augmentation: The augmentation.
+        seed: Seed of all views.
 
     Returns:
-        A function from rows `(b,)` to the entries of `image_fetch`. Row `view * len(dataset) + i` is image
-        `i` under the augmentation that the seed sequence `(seed, view, i)` draws, always the same; its
+        A function from int rows `(batch,)` to the entries of `image_fetch`. Row `view * len(dataset) + i` is
+        image `i` with the augmentation of the seed sequence `(seed, view, i)`, which is always the same; its
         `index` is `i`.
     """
 
@@ -79,6 +95,6 @@ def view_fetch(
 def _batch(
     dataset: ImageDataset, indices: np.ndarray, transform: Callable[[Image.Image, int], np.ndarray]
 ) -> Batch:
-    """Reads the images and applies `transform(image, position in the batch)`."""
-    images = [transform(dataset.picture(int(index)), row) for row, index in enumerate(indices)]
-    return {"image": np.stack(images), **dataset.of_rows(indices)}
+    """Reads images and applies `transform(image, position in the batch)` to each."""
+    images = [transform(dataset.pil_image(int(index)), row) for row, index in enumerate(indices)]
+    return {"image": np.stack(images), **dataset.labels_and_weights(indices)}

@@ -1,4 +1,4 @@
-"""Image files on disk: a folder of class folders, or a CSV table of paths and labels."""
+"""Datasets of image files on disk: a folder of class folders, or a CSV table of paths and labels."""
 
 import collections
 import csv
@@ -13,36 +13,37 @@ import numpy as np
 from transfer_jax.data.dataset import ImageDataset
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-
+"""Extensions of image files, in lower case."""
 
 TRAINING = ("train", "training")
+"""Names of the folder of training images in a dataset with a split of its own."""
 HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
-"""What folders of a split are called; of several that are held out, the first of these is taken."""
+"""Names of the folder of validation images; if there are several, the first one in this order is used."""
 
 
 def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
-    """Reads a folder with one sub-folder a class.
+    """Reads a folder with one subfolder for each class.
 
-    Images are found at any depth below their class folder, by extension. Names that begin with a dot are
+    Images are found by extension at any depth below their class folder. Names that start with a dot are
     ignored, and so are links to folders inside a class folder. Classes and images are sorted by name.
 
-    A folder that holds `train` and one of `val`, `validation` and `test`, each with class folders, is split
-    already: these are then the images to train and to evaluate on. Where both `val` and `test` are there,
-    `test` is left alone. Where only `train` has class folders, it is read alone.
+    A folder that contains `train` and one of `val`, `validation` and `test`, each with class folders, has a
+    split of its own: these are the training and the validation images. If both `val` and `test` exist, `test`
+    is not read. If only `train` has class folders, it is read alone.
 
     Args:
-        path: The folder that holds the class folders.
+        path: The folder of the class folders.
 
     Returns:
-        The images, named by their path relative to `path`.
+        The dataset. The name of an image is its path relative to `path`.
 
     Raises:
-        ValueError: If there is no such folder, it has fewer than two class folders, a class folder holds no
-            images, or a class is held out that there is nothing to train on; the message says what was found.
+        ValueError: If the folder does not exist, has fewer than two class folders, a class folder has no
+            images, or a class has validation images but no training images. The message lists what was found.
     """
     root = Path(path)
     if not root.is_dir():
-        raise ValueError(f"there is no folder {str(root)!r}")
+        raise ValueError(f"the folder {str(root)!r} does not exist")
     parts = own_split(root)
     files, classes, held_out = [], [], []
     for part, is_held_out in parts:
@@ -53,16 +54,22 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
             held_out += [is_held_out] * len(images)
     names = [file.relative_to(root).as_posix() for file in files]
     class_names = tuple(sorted(set(classes)))
-    trained = {name for name, aside in zip(classes, held_out, strict=True) if not aside}
-    if unknown := sorted({*class_names} - trained):
-        raise ValueError(f"{str(root)!r} holds out classes that it does not train on: {_abridged(unknown)}")
+    train_classes = {name for name, aside in zip(classes, held_out, strict=True) if not aside}
+    if unknown := sorted({*class_names} - train_classes):
+        raise ValueError(
+            f"{str(root)!r} has classes with validation images but no training images: {_abridged(unknown)}"
+        )
     labels = [class_names.index(name) for name in classes]
     dataset = _from_files(files, names, labels, class_names)
     return dataclasses.replace(dataset, held_out=np.array(held_out)) if len(parts) > 1 else dataset
 
 
 def own_split(root: Path) -> list[tuple[Path, bool]]:
-    """The folders that hold the class folders, and whether each is to evaluate on; often just the root."""
+    """Returns the folders of class folders, each with True if its images are validation images.
+
+    Args:
+        root: The folder of a dataset. It is the only result if the dataset has no split of its own.
+    """
     folders = {child.name.lower(): child for child in _visible_folders(root)}
     if not {*folders} <= {*TRAINING, *HELD_OUT}:
         return [(root, False)]
@@ -79,11 +86,11 @@ def _class_folders(root: Path) -> list[Path]:
     if not folders:
         found = sorted(child.name for child in root.iterdir())
         raise ValueError(
-            f"{str(root)!r} has no class folders: expected one sub-folder a class, found {_abridged(found)}"
+            f"{str(root)!r} has no class folders: expected one subfolder a class, found {_abridged(found)}"
         )
     if len(folders) == 1:
         raise ValueError(
-            f"{str(root)!r} has the single class folder {folders[0].name!r}; two classes are the least"
+            f"{str(root)!r} has only the class folder {folders[0].name!r}; at least two classes are needed"
         )
     return folders
 
@@ -110,27 +117,30 @@ def from_csv(
     root: str | os.PathLike[str] | None = None,
     group_column: str | None = None,
 ) -> ImageDataset:
-    """Reads a UTF-8, comma-separated table with a header row, one image a row.
+    """Reads a UTF-8, comma-separated table with a header row and one image in each row.
 
     Args:
         path: The table.
-        image_column: Column of image paths; by default `path`, or the first column if there is none such.
-        label_column: Column of class names; by default `label`, or the second column.
-        root: What relative image paths are relative to; by default the folder of the table.
-        group_column: Column of the groups of the images; by default `group`, if there is such a column
-            besides the other two. Where it is empty the group is `none`.
+        image_column: Name of the column of image paths; None for `path`, or the first column if there is no
+            `path`.
+        label_column: Name of the column of class names; None for `label`, or the second column if there is no
+            `label`.
+        root: Folder that relative image paths start from; None for the folder of the table.
+        group_column: Name of the column of the groups of the images; None for `group` if there is such a
+            column, otherwise no groups. The group of an empty field is `none`.
 
     Returns:
-        The images in the order of the rows, named as in the table. The classes are the sorted labels.
+        The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
+        labels.
 
     Raises:
-        ValueError: If there is no such table, a column or a label is missing, an image is listed twice,
-            or there are fewer than two classes.
-        FileNotFoundError: If images are missing; the message names the first ones.
+        ValueError: If the table does not exist, a column or a label is missing, an image is listed twice, or
+            there are fewer than two classes.
+        FileNotFoundError: If image files are missing. The message names the first ones.
     """
     table = Path(path)
     if not table.is_file():
-        raise ValueError(f"there is no file {str(table)!r}")
+        raise ValueError(f"the file {str(table)!r} does not exist")
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or ())
@@ -153,7 +163,7 @@ def from_csv(
     class_names = tuple(sorted({label for _, _, label, _ in rows}))
     if len(class_names) < 2:
         raise ValueError(
-            f"{str(table)!r}: column {label_column!r} has the classes {list(class_names)}; two are the least"
+            f"{str(table)!r}: column {label_column!r} has the classes {list(class_names)}, needs two or more"
         )
     base = table.parent if root is None else Path(root)
     files = [base / name for name in names]
@@ -162,10 +172,10 @@ def from_csv(
             f"{len(missing)} of {len(files)} images of {str(table)!r} do not exist: {_abridged(missing)}"
         )
     position = {name: i for i, name in enumerate(class_names)}
-    found = _from_files(files, names, [position[label] for _, _, label, _ in rows], class_names)
+    dataset = _from_files(files, names, [position[label] for _, _, label, _ in rows], class_names)
     if group_column is None:
-        return found
-    return dataclasses.replace(found, groups=np.array([group for *_, group in rows], dtype=np.str_))
+        return dataset
+    return dataclasses.replace(dataset, groups=np.array([group for *_, group in rows], dtype=np.str_))
 
 
 def _from_files(
@@ -185,15 +195,16 @@ def _from_files(
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """The files below a folder, sorted by their path, less hidden files and folders."""
+    """Returns the files below a folder, sorted by path, without hidden files and folders."""
     files = []
-    for where, folders, here in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(where, name) for name in here if not name.startswith(".")]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(files)
 
 
 def _column(table: Path, columns: list[str], wanted: str | None, usual: str, position: int) -> str:
+    """Returns the wanted column if given, else the usual one, else the one at a position."""
     if wanted is None and usual in columns:
         return usual
     if wanted is None and position < len(columns):

@@ -1,4 +1,4 @@
-"""What in a set of images may spoil a training, or make its score better or worse than it is."""
+"""Checks of a dataset for problems that harm training or bias its scores."""
 
 import collections
 import dataclasses
@@ -14,27 +14,29 @@ from transfer_jax.data.decode import FORMATS
 from transfer_jax.data.scan import ImageScan
 
 FEW = 10
-"""Images of a class below which neither training nor its score says much."""
+"""Number of images of a class below which its training and its score are unreliable."""
 UNEVEN = 3.0
-"""Ratio of the largest class to the smallest from which on classes are uneven."""
+"""Smallest ratio of the largest class to the smallest class of uneven classes."""
 _ONE_CLASS = 0.9
+"""Fraction of the largest class above which accuracy is meaningless."""
 _ENLARGED = 2.0
-"""Factor from which on enlarging images to the network's input is worth a word."""
+"""Smallest enlargement of images to the network's input that is reported."""
 _SHORTCUT = 0.02
-"""Share of the other images that may have what all images of a class have, for it to be a shortcut."""
+"""Largest fraction of other images with a property of all images of a class that makes it a shortcut."""
 _EXAMPLES = 5
+"""Largest number of examples of a finding."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found.
+    """A problem of a dataset.
 
     Attributes:
-        kind: What it is, one of the keys of `CHECKS`.
-        text: What was found, in one line with figures.
-        advice: What to do.
-        figures: The figures.
-        examples: Names of images or classes that it is about; not all, where there are many.
+        kind: The check that found it, one of the keys of `CHECKS`.
+        text: A description in one line, with figures.
+        advice: The recommended action.
+        figures: The figures by name.
+        examples: Names of affected images or classes, at most five entries.
     """
 
     kind: str
@@ -47,159 +49,159 @@ class Finding:
         return f"{self.text}. To do: {self.advice}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Returns the finding as plain JSON values."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sight:
-    """What is looked at.
+class CheckInput:
+    """The input of the checks.
 
     Attributes:
         dataset: All images.
-        survey: What a first look at them found.
-        trained: bool `(n,)`, which are to train on.
-        held_out: bool `(n,)`, which are to evaluate on.
+        scan: The scan of these images.
+        training: bool `(n,)`, True for training images.
+        held_out: bool `(n,)`, True for validation images.
         image_size: Side of the network's input, in pixels.
     """
 
     dataset: ImageDataset
-    survey: ImageScan
-    trained: np.ndarray
+    scan: ImageScan
+    training: np.ndarray
     held_out: np.ndarray
     image_size: int
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images of each class, bad ones too."""
+        """Number of images of each class by name, bad images included."""
         return self.dataset.counts()
 
     def names(self, rows: np.ndarray) -> tuple[tuple[str, ...], ...]:
-        """The names of the first few rows of image positions."""
+        """Returns the names of the images in the first rows of an array of positions."""
         return tuple(
             tuple(self.dataset.names[int(i)] for i in np.atleast_1d(row)) for row in rows[:_EXAMPLES]
         )
 
 
-def findings_of(
-    dataset: ImageDataset, survey: ImageScan, trained: np.ndarray, held_out: np.ndarray, image_size: int
+def find_problems(
+    dataset: ImageDataset, scan: ImageScan, training: np.ndarray, held_out: np.ndarray, image_size: int
 ) -> tuple[Finding, ...]:
-    """All that was found, what matters most first.
+    """Runs all checks and returns the problems, the most important ones first.
 
     Args:
         dataset: All images.
-        survey: What a first look at them found.
-        trained: bool `(n,)`, which of them are to train on.
-        held_out: bool `(n,)`, which of them are to evaluate on.
+        scan: The result of `scan_images` for the dataset.
+        training: bool `(n,)`, True for training images.
+        held_out: bool `(n,)`, True for validation images.
         image_size: Side of the network's input, in pixels.
     """
-    sight = Sight(dataset, survey, trained, held_out, image_size)
-    return tuple(itertools.chain.from_iterable(check(sight) for check in CHECKS.values()))
+    data = CheckInput(dataset, scan, training, held_out, image_size)
+    return tuple(itertools.chain.from_iterable(check(data) for check in CHECKS.values()))
 
 
-def _bad(sight: Sight) -> Iterator[Finding]:
-    bad = np.flatnonzero(sight.survey.bad)
+def _bad(data: CheckInput) -> Iterator[Finding]:
+    bad = np.flatnonzero(data.scan.bad)
     if len(bad):
         yield Finding(
             kind="bad",
-            text=f"{_images(len(bad))} of {len(sight.dataset):,} cannot be read: {sight.survey.reasons[0]}",
-            advice="mend or remove them, or leave them out by --on-bad-image skip",
+            text=f"{_images_text(len(bad))} of {len(data.dataset):,} cannot be read: {data.scan.reasons[0]}",
+            advice="fix or remove them, or skip them with --on-bad-image skip",
             figures={"images": len(bad)},
-            examples=tuple((reason,) for reason in sight.survey.reasons[:_EXAMPLES]),
+            examples=tuple((reason,) for reason in data.scan.reasons[:_EXAMPLES]),
         )
 
 
-def _leak(sight: Sight) -> Iterator[Finding]:
-    """Held-out images that a near duplicate trains; by way of others too."""
-    groups = sight.survey.groups
-    leaked = np.flatnonzero(sight.held_out & np.isin(groups, groups[sight.trained]))
+def _leak(data: CheckInput) -> Iterator[Finding]:
+    """Finds validation images with near duplicates, directly or through others, among the training images."""
+    groups = data.scan.groups
+    leaked = np.flatnonzero(data.held_out & np.isin(groups, groups[data.training]))
     if not len(leaked):
         return
-    first = {group: i for i, group in reversed([*enumerate(groups)]) if sight.trained[i]}
+    first = {group: i for i, group in reversed([*enumerate(groups)]) if data.training[i]}
     pairs = np.array([(i, first[groups[i]]) for i in leaked])
-    share = len(leaked) / sight.held_out.sum()
+    share = len(leaked) / data.held_out.sum()
     yield Finding(
         kind="leak",
-        text=f"{len(leaked):,} of {sight.held_out.sum():,} held-out images ({share:.1%}) have a near "
-        f"duplicate among the training images, such as {_pair(sight, pairs[0])}",
-        advice="the score would be too good: "
+        text=f"{len(leaked):,} of {data.held_out.sum():,} validation images ({share:.1%}) have a near "
+        f"duplicate among the training images, such as {_pair_text(data, pairs[0])}",
+        advice="the score would be too high: "
         + (
             "remove them from one side"
-            if sight.dataset.held_out is not None
-            else "keep them on one side by --keep-together"
+            if data.dataset.held_out is not None
+            else "keep them on one side with --keep-together"
         ),
         figures={"images": len(leaked), "share": share},
-        examples=sight.names(pairs),
+        examples=data.names(pairs),
     )
 
 
-def _copies(sight: Sight) -> Iterator[Finding]:
-    groups, sizes = np.unique(sight.survey.groups, return_counts=True)
+def _copies(data: CheckInput) -> Iterator[Finding]:
+    groups, sizes = np.unique(data.scan.groups, return_counts=True)
     several = groups[sizes > 1]
     if not len(several):
         return
     spare = int(sizes[sizes > 1].sum() - len(several))
-    pairs = sight.survey.pairs
+    pairs = data.scan.pairs
     yield Finding(
         kind="copies",
-        text=f"{_images(spare)} of {len(sight.dataset):,} are near duplicates of others, in {len(several):,} "
-        f"groups, such as {_pair(sight, pairs[0])}",
-        advice="they teach little, and count several times in the score; remove them where you can",
+        text=f"{_images_text(spare)} of {len(data.dataset):,} are near duplicates of others, "
+        f"in {len(several):,} groups, such as {_pair_text(data, pairs[0])}",
+        advice="remove them if possible: they add little to training and count several times in the score",
         figures={"images": spare, "groups": len(several), "largest": int(sizes.max())},
-        examples=sight.names(pairs),
+        examples=data.names(pairs),
     )
 
 
-def _two_labels(sight: Sight) -> Iterator[Finding]:
-    labels, pairs = sight.dataset.labels, sight.survey.pairs
+def _two_labels(data: CheckInput) -> Iterator[Finding]:
+    labels, pairs = data.dataset.labels, data.scan.pairs
     odd = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
     if len(odd):
-        first, second = (sight.dataset.class_names[labels[i]] for i in odd[0])
+        first, second = (data.dataset.class_names[labels[i]] for i in odd[0])
         yield Finding(
             kind="two_labels",
             text=f"{len(odd):,} pair{'s' * (len(odd) > 1)} of near duplicates with two labels, such as "
-            f"{_pair(sight, odd[0])}: "
+            f"{_pair_text(data, odd[0])}: "
             f"{first!r} and {second!r}",
-            advice="look at them, and correct or remove one of each",
+            advice="inspect each pair, and correct the label or remove one of the images",
             figures={"pairs": len(odd)},
-            examples=sight.names(odd),
+            examples=data.names(odd),
         )
 
 
-def _few(sight: Sight) -> Iterator[Finding]:
-    few = {name: count for name, count in sight.counts.items() if count < FEW}
+def _few(data: CheckInput) -> Iterator[Finding]:
+    few = {name: count for name, count in data.counts.items() if count < FEW}
     if few:
         yield Finding(
             kind="few",
-            text=f"{_classes(len(few))} of {len(sight.counts):,} have fewer than {FEW} images: "
-            f"{_counted(few)}",
-            advice="add images, or join classes; the score of such a class is a matter of chance",
+            text=f"{_classes_text(len(few))} of {len(data.counts):,} have fewer than {FEW} images: "
+            f"{_counts_text(few)}",
+            advice="add images or merge classes; the score of such a class is largely random",
             figures={"classes": len(few), "smallest": min(few.values())},
             examples=tuple((name,) for name in [*few][:_EXAMPLES]),
         )
 
 
-def _uneven(sight: Sight) -> Iterator[Finding]:
-    counts = {name: count for name, count in sight.counts.items() if count}
+def _uneven(data: CheckInput) -> Iterator[Finding]:
+    counts = {name: count for name, count in data.counts.items() if count}
     most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
     ratio, share = counts[most] / counts[least], counts[most] / sum(counts.values())
     if ratio < UNEVEN:
         return
     text = (
         f"the classes are uneven, {ratio:.1f} to 1: {counts[most]:,} of {most!r}, {counts[least]:,} of "
-        f"{least!r}; always to say {most!r} is right for {share:.0%}"
+        f"{least!r}; predicting {most!r} for all images is correct for {share:.0%}"
     )
-    advice = "go by the balanced accuracy, and try --class-weights balanced"
+    advice = "use the balanced accuracy, and try --class-weights balanced"
     if share > _ONE_CLASS:
-        advice = f"an accuracy of {share:.0%} means nothing here: {advice}, or add images of the others"
+        advice = f"an accuracy of {share:.0%} is meaningless here: {advice}, or add images of other classes"
     yield Finding(kind="uneven", text=text, advice=advice, figures={"ratio": ratio, "share": share})
 
 
-def _names(sight: Sight) -> Iterator[Finding]:
-    """Class names that differ by case, space, accents or a plural only."""
+def _similar_names(data: CheckInput) -> Iterator[Finding]:
+    """Finds class names that differ only in case, spaces, accents or a plural ending."""
     alike = collections.defaultdict(list)
-    for name in sight.dataset.class_names:
-        alike[_plain(name)].append(name)
+    for name in data.dataset.class_names:
+        alike[_normalized(name)].append(name)
     groups = []
     for word, names in alike.items():
         plurals = {f"{word}s", f"{word}es", f"{word.removesuffix('y')}ies"}
@@ -210,45 +212,56 @@ def _names(sight: Sight) -> Iterator[Finding]:
         shown = "; ".join(" and ".join(map(repr, names)) for names in groups[:_EXAMPLES])
         yield Finding(
             kind="names",
-            text=f"class names are nearly the same: {shown}",
-            advice="if they mean the same, put their images into one class",
+            text=f"class names are nearly identical: {shown}",
+            advice="if they have the same meaning, merge the classes",
             figures={"groups": len(groups)},
             examples=tuple(groups[:_EXAMPLES]),
         )
 
 
-def _plain(name: str) -> str:
-    """A name without case, accents, space and dashes."""
+def _normalized(name: str) -> str:
+    """Returns a name without case, accents, spaces and dashes."""
     letters = unicodedata.normalize("NFKD", name.casefold())
     return "".join(
         each for each in letters if not (unicodedata.combining(each) or each.isspace() or each in "-_")
     )
 
 
-def _shortcuts(sight: Sight) -> Iterator[Finding]:
-    """What the file shows of a class, whatever is in the picture."""
-    good = ~sight.survey.bad
-    sizes = np.array([f"{width} x {height} pixels" for width, height in sight.survey.sizes])
-    kinds = np.array([*FORMATS, "no file"])[sight.survey.kinds]
-    colours = np.where(sight.survey.gray, "gray", "in colour")
+def _shortcut(data: CheckInput) -> Iterator[Finding]:
+    """Finds classes that the format, the size or the colour of the files identifies."""
+    good = ~data.scan.bad
+    sizes = np.array([f"{width} x {height} pixels" for width, height in data.scan.sizes])
+    kinds = np.array([*FORMATS, "no file"])[data.scan.kinds]
+    colours = np.where(data.scan.gray, "gray", "in colour")
     for what, values in (("format", kinds), ("size", sizes), ("colour", colours)):
-        told = [*_told_by(sight, values, good)]
-        if told:
-            name, value, others = told[0]
-            more = f", and so with {len(told) - 1} more" if len(told) > 1 else ""
+        classes = [*_identified_classes(data, values, good)]
+        if classes:
+            name, value, others = classes[0]
+            more = f"; the same holds for {len(classes) - 1} more" if len(classes) > 1 else ""
             yield Finding(
                 kind="shortcut",
-                text=f"the {what} of the files tells classes apart: all of {name!r} are {value}, and "
-                f"{others:.0%} of the others{more}",
-                advice="the network may learn that instead of what is shown: bring all images to one form",
-                figures={"classes": len(told), "others": others},
-                examples=tuple(entry[:2] for entry in told[:_EXAMPLES]),
+                text=f"the {what} of the files identifies classes: all images of {name!r} are {value}, and "
+                f"{others:.0%} of the other images{more}",
+                advice=f"convert all images to one {what}: the network may learn it instead of the contents",
+                figures={"classes": len(classes), "others": others},
+                examples=tuple(entry[:2] for entry in classes[:_EXAMPLES]),
             )
 
 
-def _told_by(sight: Sight, values: np.ndarray, good: np.ndarray) -> Iterator[tuple[str, str, float]]:
-    """Classes with one value, what it is, and the share of the others that have it, where these are few."""
-    labels, classes = sight.dataset.labels[good], len(sight.dataset.class_names)
+def _identified_classes(
+    data: CheckInput, values: np.ndarray, good: np.ndarray
+) -> Iterator[tuple[str, str, float]]:
+    """Yields classes whose images all have one value that few others have.
+
+    Args:
+        data: The dataset and its scan.
+        values: Strings `(n,)`, a property of each image.
+        good: bool `(n,)`, True for readable images.
+
+    Yields:
+        The name of the class, the value, and the fraction of other images that have it.
+    """
+    labels, classes = data.dataset.labels[good], len(data.dataset.class_names)
     found, codes = np.unique(values[good], return_inverse=True)
     images, having = np.bincount(labels, minlength=classes), np.bincount(codes)
     lowest, highest = np.full(classes, len(found)), np.full(classes, -1)
@@ -258,64 +271,64 @@ def _told_by(sight: Sight, values: np.ndarray, good: np.ndarray) -> Iterator[tup
         code = lowest[label]
         share = float((having[code] - images[label]) / (len(labels) - images[label]))
         if share <= _SHORTCUT:
-            yield sight.dataset.class_names[label], str(found[code]), share
+            yield data.dataset.class_names[label], str(found[code]), share
 
 
-def _small(sight: Sight) -> Iterator[Finding]:
-    sides = sight.survey.shorter_sides
+def _small(data: CheckInput) -> Iterator[Finding]:
+    sides = data.scan.shorter_sides
     if not len(sides):
         return
     side = float(np.median(sides))
-    if side * _ENLARGED <= sight.image_size:
+    if side * _ENLARGED <= data.image_size:
         yield Finding(
             kind="small",
-            text=f"the images are small: half of them have {side:.0f} pixels or fewer, the network takes "
-            f"{sight.image_size}, so they are enlarged {sight.image_size / side:.1f} times",
-            advice="take larger ones if you can; else a smaller --image-size costs less, and may do as well",
-            figures={"median": side, "image_size": sight.image_size},
+            text=f"the images are small: half of them have {side:.0f} pixels or fewer. The network takes "
+            f"{data.image_size}, so they are enlarged {data.image_size / side:.1f} times",
+            advice="use larger images if possible; else a smaller --image-size costs less and may suffice",
+            figures={"median": side, "image_size": data.image_size},
         )
 
 
-def _mixed(sight: Sight) -> Iterator[Finding]:
-    gray = sight.survey.gray[~sight.survey.bad]
+def _mixed(data: CheckInput) -> Iterator[Finding]:
+    gray = data.scan.gray[~data.scan.bad]
     share = float(gray.mean()) if len(gray) else 0.0
     if 0 < share < 1:
         yield Finding(
             kind="mixed",
-            text=f"{_images(int(gray.sum()))} of {len(gray):,} are gray, the others in colour",
-            advice="fine if new images are mixed like that; else make all of them gray",
+            text=f"{_images_text(int(gray.sum()))} of {len(gray):,} are gray, the others in colour",
+            advice="acceptable if new images are mixed likewise; otherwise convert all images to gray",
             figures={"gray": int(gray.sum()), "share": share},
         )
 
 
-CHECKS: dict[str, Callable[[Sight], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
     "bad": _bad,
     "leak": _leak,
     "two_labels": _two_labels,
     "copies": _copies,
     "few": _few,
     "uneven": _uneven,
-    "names": _names,
-    "shortcut": _shortcuts,
+    "names": _similar_names,
+    "shortcut": _shortcut,
     "small": _small,
     "mixed": _mixed,
 }
-"""By kind, in the order in which findings are told."""
+"""Checks by kind, in the order of the findings."""
 
 
-def _images(count: int) -> str:
+def _images_text(count: int) -> str:
     return f"{count:,} image" + "s" * (count != 1)
 
 
-def _classes(count: int) -> str:
+def _classes_text(count: int) -> str:
     return f"{count:,} class" + "es" * (count != 1)
 
 
-def _pair(sight: Sight, pair: np.ndarray) -> str:
-    return " and ".join(sight.dataset.names[int(i)] for i in pair)
+def _pair_text(data: CheckInput, pair: np.ndarray) -> str:
+    return " and ".join(data.dataset.names[int(i)] for i in pair)
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _counts_text(counts: dict[str, int]) -> str:
     shown: Sequence[str] = [f"{name!r} {count}" for name, count in [*counts.items()][:_EXAMPLES]]
     more = f" and {len(counts) - _EXAMPLES} more" if len(counts) > _EXAMPLES else ""
     return ", ".join(shown) + more

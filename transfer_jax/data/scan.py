@@ -1,4 +1,4 @@
-"""A first look at all images of a dataset: sizes, formats, bad ones, near duplicates. One pass, and kept."""
+"""A scan of all images of a dataset for sizes, formats, bad images and near duplicates. It is cached."""
 
 import contextlib
 import dataclasses
@@ -17,21 +17,22 @@ from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_atomically
 
 _VERSION = 1
-"""Of what is kept; to be raised when any of it is found in another way."""
-_KEPT = ("sizes", "gray", "kinds", "bad", "pairs")
+"""Version of the cached results; increase it when their meaning changes."""
+_CACHED = ("sizes", "gray", "kinds", "bad", "pairs")
+"""The attributes of `ImageScan` that are cached."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageScan:
-    """What a first look at `n` images found.
+    """The result of a scan of `n` images.
 
     Attributes:
-        sizes: int32 `(n, 2)`, width and height in pixels; 0 where an image is bad.
-        gray: bool `(n,)`, whether it has no colours.
-        kinds: int32 `(n,)`, the format of its file, a position in `FORMATS`; -1 for none.
-        bad: bool `(n,)`, whether it cannot be read.
-        pairs: int32 `(pairs, 2)`, near duplicates.
-        reasons: What is wrong with each bad image, in order.
+        sizes: int32 `(n, 2)`, width and height in pixels; 0 for bad images.
+        gray: bool `(n,)`, True for images without colours.
+        kinds: int32 `(n,)`, positions in `FORMATS` of the file formats; -1 for images in memory.
+        bad: bool `(n,)`, True for images that cannot be read.
+        pairs: int32 `(pairs, 2)`, positions of near duplicates.
+        reasons: The error message of each bad image, in order.
     """
 
     sizes: np.ndarray
@@ -46,51 +47,54 @@ class ImageScan:
 
     @property
     def groups(self) -> np.ndarray:
-        """int32 `(n,)`: near duplicates, of each other or by way of others, are in one group."""
+        """int32 `(n,)`, the number of each image's group of near duplicates; see `connected_groups`."""
         return connected_groups(self.pairs, len(self))
 
     @property
     def shorter_sides(self) -> np.ndarray:
-        """int32, the shorter side of each good image, in pixels."""
+        """int32, the shorter side of each readable image, in pixels."""
         return self.sizes[~self.bad].min(axis=1)
 
 
 def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = None) -> ImageScan:
-    """Looks at all images once, in threads and, where there are several processes, in all of them.
+    """Reads all images once, in threads and in all processes, and returns what it found.
 
-    The result is kept in `surveys` in `default_data_dir()` under the dataset's fingerprint, and found there
-    the next time.
+    The result is cached under the dataset's fingerprint in the folder `surveys` of `default_data_dir()`.
+
+    Example:
+        scan = scan_images(dataset)
+        dataset = drop_images(dataset, np.flatnonzero(scan.bad))
 
     Args:
         dataset: The images.
-        progress: Called in this thread with the number of images that more were done.
+        progress: Called in this thread with the number of images that were done since the last call.
     """
     path = default_data_dir() / "surveys" / f"{dataset.fingerprint[:40]}-{_VERSION}.npy"
-    kept = _read(path, dataset)
-    if int(processes.sum_over_processes(np.array([kept is not None], np.int32))[0]) == processes.count():
-        assert kept is not None
-        return kept
-    found = _survey(dataset, progress)
+    cached = _read(path, dataset)
+    if int(processes.sum_over_processes(np.array([cached is not None], np.int32))[0]) == processes.count():
+        assert cached is not None
+        return cached
+    scan = _scan(dataset, progress)
     if processes.is_first():
-        with contextlib.suppress(OSError):  # It would only have saved time.
+        with contextlib.suppress(OSError):  # The cache only saves time.
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda file: _write(file, found))
-    return found
+            write_atomically(path, lambda file: _write(file, scan))
+    return scan
 
 
-def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
+def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
     total = len(dataset)
     own = np.arange(processes.index(), total, processes.count())
     sizes, gray = np.zeros((len(own), 2), np.int32), np.zeros(len(own), bool)
     kinds, bad = np.full(len(own), -1, np.int32), np.zeros(len(own), bool)
     digests = np.zeros((len(own), 16), np.uint8)
     sketches = np.zeros((len(own), SIDE * SIDE + 2), np.float16)
-    for row, found in enumerate(summarize_images(dataset, own)):
-        if isinstance(found, ImageSummary):
-            sizes[row], gray[row] = (found.width, found.height), found.gray
-            kinds[row] = FORMATS.index(found.kind) if found.kind in FORMATS else -1
-            digests[row] = np.frombuffer(hashlib.sha256(found.thumbnail.tobytes()).digest()[:16], np.uint8)
-            sketches[row] = sketch(found.thumbnail)
+    for row, summary in enumerate(summarize_images(dataset, own)):
+        if isinstance(summary, ImageSummary):
+            sizes[row], gray[row] = (summary.width, summary.height), summary.gray
+            kinds[row] = FORMATS.index(summary.kind) if summary.kind in FORMATS else -1
+            digests[row] = np.frombuffer(hashlib.sha256(summary.thumbnail.tobytes()).digest()[:16], np.uint8)
+            sketches[row] = sketch(summary.thumbnail)
         else:
             bad[row] = True
         if progress is not None:
@@ -98,12 +102,12 @@ def _survey(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Im
     sizes, gray, kinds, digests, bad, sketches = (
         processes.gather_interleaved(rows, total) for rows in (sizes, gray, kinds, digests, bad, sketches)
     )
-    pairs = np.unique(np.concatenate((_equal(digests, bad), near_duplicates(sketches))), axis=0)
+    pairs = np.unique(np.concatenate((_equal_pairs(digests, bad), near_duplicates(sketches))), axis=0)
     return ImageScan(sizes, gray, kinds, bad, pairs, _reasons(dataset, bad))
 
 
-def _equal(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Pairs of images that look the same to the last bit, each with the next one like it."""
+def _equal_pairs(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Returns pairs of images with equal thumbnails; each image is paired with the next equal one."""
     good = np.flatnonzero(~bad)
     _, which = np.unique(digests[good], axis=0, return_inverse=True)
     order = np.argsort(which, kind="stable")
@@ -113,24 +117,25 @@ def _equal(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
 
 
 def _reasons(dataset: ImageDataset, bad: np.ndarray) -> tuple[str, ...]:
-    found = summarize_images(dataset, np.flatnonzero(bad))
-    return tuple(str(each) if isinstance(each, BadImageError) else "" for each in found)
+    """Returns the error message of each bad image; an empty string if it is readable now."""
+    summaries = summarize_images(dataset, np.flatnonzero(bad))
+    return tuple(str(each) if isinstance(each, BadImageError) else "" for each in summaries)
 
 
-def _write(file: IO[bytes], found: ImageScan) -> None:
-    """One array behind the other."""
-    for name in _KEPT:
-        np.save(file, getattr(found, name))
+def _write(file: IO[bytes], scan: ImageScan) -> None:
+    """Writes the arrays one after the other."""
+    for name in _CACHED:
+        np.save(file, getattr(scan, name))
 
 
 def _read(path: Path, dataset: ImageDataset) -> ImageScan | None:
-    """What was found before; None if nothing, if that is unreadable, or if a bad image has become good."""
+    """Returns the cached scan; None if it is missing or unreadable, or if a bad image is readable now."""
     try:
         with path.open("rb") as file:
-            kept = {name: np.load(file) for name in _KEPT}
+            arrays = {name: np.load(file) for name in _CACHED}
     except (OSError, ValueError, EOFError):
         return None
-    if len(kept["bad"]) != len(dataset):
+    if len(arrays["bad"]) != len(dataset):
         return None
-    reasons = _reasons(dataset, kept["bad"])
-    return ImageScan(**kept, reasons=reasons) if all(reasons) else None
+    reasons = _reasons(dataset, arrays["bad"])
+    return ImageScan(**arrays, reasons=reasons) if all(reasons) else None

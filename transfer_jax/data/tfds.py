@@ -1,4 +1,4 @@
-"""Datasets that tensorflow-datasets has prepared as array_record files, read without TensorFlow."""
+"""Datasets that tensorflow-datasets has prepared as array_record files. They are read without TensorFlow."""
 
 import dataclasses
 import hashlib
@@ -13,11 +13,12 @@ import numpy as np
 from transfer_jax.data.dataset import ImageDataset
 
 DATA_DIR_VARIABLE = "TRANSFER_JAX_DATA"
+"""Environment variable of the folder of prepared datasets."""
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def default_data_dir() -> Path:
-    """Where prepared datasets live: `$TRANSFER_JAX_DATA`, or `~/.cache/transfer_jax/data`."""
+    """Returns the folder of prepared datasets: `$TRANSFER_JAX_DATA`, or `~/.cache/transfer_jax/data`."""
     return Path(os.environ.get(DATA_DIR_VARIABLE) or "~/.cache/transfer_jax/data").expanduser()
 
 
@@ -27,9 +28,9 @@ class Records:
 
     Attributes:
         info: The `tfds.core.DatasetInfo`.
-        image_key: The feature that holds the image.
-        source: Random access to examples as dicts, the image left encoded.
-        fingerprint: SHA-256 over name, version, split, number of examples, and the files' sizes and times.
+        image_key: Name of the feature that contains the image.
+        source: Examples as dictionaries, with random access; images are encoded.
+        fingerprint: SHA-256 of name, version, split, number of examples, and the files' sizes and times.
     """
 
     info: Any
@@ -38,11 +39,11 @@ class Records:
     fingerprint: str
 
     def read(self, index: int) -> bytes:
-        """The encoded image of one example."""
+        """Returns the encoded image of one example."""
         return self.source[index][self.image_key]
 
     def columns(self) -> dict[str, list]:
-        """Every feature but the image, for all examples."""
+        """Returns the values of all features except the image for all examples, by name."""
         columns = {key: [] for key in self.info.features if key != self.image_key}
         for example in self.source:
             for key, values in columns.items():
@@ -51,25 +52,25 @@ class Records:
 
 
 def open_records(folder: Path, split: str) -> Records:
-    """Opens one split of the dataset that lies prepared in a folder.
+    """Opens one split of a prepared dataset.
 
     Args:
-        folder: A version folder: `.../NAME/[CONFIG/]VERSION`.
-        split: As tensorflow-datasets writes it: `train`, `test`, `train[:75%]`.
+        folder: The folder of a version: `.../NAME/[CONFIG/]VERSION`.
+        split: A split in the notation of tensorflow-datasets: `train`, `test`, `train[:75%]`.
 
     Raises:
-        ValueError: If the files are not array_record, the split does not exist, or there is not exactly
-            one image among the features.
+        ValueError: If the files are not array_record, the split does not exist, or the number of image
+            features is not one.
     """
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_from_directory(folder)  # The annotations promise less than there is.
+    builder: Any = tfds.builder_from_directory(folder)  # The type annotations are incomplete.
     info = builder.info
     file_format = info.file_format.value if info.file_format else "an unknown format"
     if file_format != "array_record":
         raise ValueError(
             f"{info.full_name} in {str(folder)!r} is prepared as {file_format}, "
-            "which needs TensorFlow to read; prepare it again with file_format='array_record'"
+            "which needs TensorFlow; prepare it again with file_format='array_record'"
         )
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     if len(images) != 1:
@@ -81,7 +82,7 @@ def open_records(folder: Path, split: str) -> Records:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{info.full_name} has no split {split!r}; its splits are {sorted(info.splits)}, "
-            "and parts of them are written as in 'train[:75%]'"
+            "and a part of a split is written as 'train[:75%]'"
         ) from error
     digest = hashlib.sha256(repr((info.full_name, split, chosen.num_examples)).encode())
     for file in sorted({os.fspath(path) for path in chosen.filepaths}):
@@ -94,21 +95,22 @@ def open_records(folder: Path, split: str) -> Records:
 def from_tfds(
     name: str, split: str = "train", data_dir: str | os.PathLike[str] | None = None
 ) -> ImageDataset:
-    """Reads a dataset that was prepared by tensorflow-datasets with `file_format="array_record"`.
+    """Reads a dataset that tensorflow-datasets has prepared with `file_format="array_record"`.
 
-    The labels are read at once (tens of thousands an second), the images one at a time.
+    All labels are read at once (tens of thousands a second), the images one at a time.
 
     Args:
-        name: `NAME`, `NAME/CONFIG`, either with `:VERSION`; without one the newest prepared is taken.
-        split: As tensorflow-datasets writes it: `train`, `test`, `train[:75%]`.
-        data_dir: The folder it was prepared in; by default `default_data_dir()`.
+        name: `NAME` or `NAME/CONFIG`, optionally with `:VERSION`; without a version, the newest prepared one
+            is used.
+        split: A split in the notation of tensorflow-datasets: `train`, `test`, `train[:75%]`.
+        data_dir: The folder of the prepared dataset; None for `default_data_dir()`.
 
     Returns:
-        The images in the order of the records, named by dataset, split and position.
+        The dataset in the order of the records. Names consist of dataset, split and position.
 
     Raises:
-        ValueError: If it is not prepared there, is not array_record, has no such split, has not exactly
-            one image and one class label, or has examples without a label.
+        ValueError: If the dataset is not prepared in the folder, is not array_record, has no such split, has
+            not exactly one image and one class label, or has examples without a label.
     """
     import tensorflow_datasets as tfds
 
@@ -132,7 +134,7 @@ def from_tfds(
 
 
 def _prepared_folder(name: str, data_dir: Path) -> Path:
-    """The version folder of a prepared dataset."""
+    """Returns the folder of the newest version of a prepared dataset, or of the version in the name."""
     prepared = {}
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
         for file in sorted(data_dir.glob(pattern)):
@@ -140,18 +142,18 @@ def _prepared_folder(name: str, data_dir: Path) -> Path:
             if _VERSION.fullmatch(file.parent.name) and not full.startswith("."):
                 prepared[file.parent] = full
     wanted, _, version = name.partition(":")
-    found = {
+    matches = {
         folder: full for folder, full in prepared.items() if full == wanted or full.startswith(wanted + "/")
     }
-    found = {folder: full for folder, full in found.items() if version in ("", folder.name)}
-    if not found:
-        there = sorted(f"{full}:{folder.name}" for folder, full in prepared.items())
+    matches = {folder: full for folder, full in matches.items() if version in ("", folder.name)}
+    if not matches:
+        available = sorted(f"{full}:{folder.name}" for folder, full in prepared.items())
         raise ValueError(
             f"{name!r} is not prepared in {str(data_dir)!r} "
-            f"(prepared there: {', '.join(there) or 'nothing'}). "
+            f"(prepared there: {', '.join(available) or 'nothing'}). "
             f"Prepare it once with tfds.builder({name!r}, data_dir=..., file_format='array_record')"
-            ".download_and_prepare(), or name the folder that holds it as data_dir"
+            ".download_and_prepare(), or set data_dir to its folder"
         )
-    if len(configs := sorted(set(found.values()))) > 1:
-        raise ValueError(f"{name!r} is prepared in several configs, name one: {', '.join(configs)}")
-    return max(found, key=lambda folder: tuple(map(int, folder.name.split("."))))
+    if len(configs := sorted(set(matches.values()))) > 1:
+        raise ValueError(f"{name!r} is prepared in several configs; choose one of {', '.join(configs)}")
+    return max(matches, key=lambda folder: tuple(map(int, folder.name.split("."))))
