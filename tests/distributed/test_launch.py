@@ -1,4 +1,4 @@
-"""When processes are started again, and when not."""
+"""Restarts of the launcher."""
 
 import os
 import signal
@@ -52,16 +52,16 @@ def run_cli():
         ([1, 2], 2, [0.5]),
     ],
 )
-def test_starting_again(attempts, codes, expected, pauses):
+def test_restarts(attempts, codes, expected, pauses):
     done, waited = attempts(*codes)
-    said: list[str] = []
-    assert launch(["train"], 2, restarts=3, pause=0.5, log=said.append) == expected
+    lines: list[str] = []
+    assert launch(["train"], 2, restarts=3, pause=0.5, log=lines.append) == expected
     assert (done, waited) == (codes, pauses)
-    assert len(said) == len(pauses)
-    assert all("restarting all in" in line for line in said)
+    assert len(lines) == len(pauses)
+    assert all("restarting all in" in line for line in lines)
 
 
-def test_what_is_told_to_stop_is_not_started_again(attempts):
+def test_no_restart_after_a_signal(attempts):
     before = signal.getsignal(signal.SIGTERM)
     done, _ = attempts(PREEMPTED, 0, asked_at=1)
     assert launch(["train"], 2) == PREEMPTED
@@ -69,14 +69,14 @@ def test_what_is_told_to_stop_is_not_started_again(attempts):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_what_the_user_must_mend_is_said_once(run_cli):
+def test_user_errors_are_printed_once(run_cli):
     done = run_cli("launch", "--processes", "2", "--", "train", "no such config")
     assert done.returncode == 2
     assert "no config 'no such config'" in done.stderr
     assert "restarting" not in done.stderr
 
 
-def test_half_of_an_address_is_an_error(run_cli, monkeypatch):
+def test_incomplete_addresses_are_an_error(run_cli, monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     done = run_cli("train", "--images", "x")
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""How processes find each other."""
+"""Connection of processes."""
 
 import os
 
@@ -35,7 +35,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         ),
     ],
 )
-def test_who_is_told_and_who_is_found(connected, monkeypatch, variables, expected):
+def test_processes_are_configured_or_found(connected, monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(processes.HEARTBEAT, "7")
@@ -44,16 +44,16 @@ def test_who_is_told_and_who_is_found(connected, monkeypatch, variables, expecte
 
 
 @pytest.mark.parametrize("missing", ["JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
-def test_what_is_told_by_half(connected, monkeypatch, missing):
-    told = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"}
-    for name in told.keys() - {missing}:
-        monkeypatch.setenv(name, told[name])
+def test_incomplete_variables_are_an_error(connected, monkeypatch, missing):
+    settings = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"}
+    for name in settings.keys() - {missing}:
+        monkeypatch.setenv(name, settings[name])
     with pytest.raises(ValueError, match=f"^{missing} must be set too"):
         processes.join()
 
 
 @pytest.mark.parametrize("variables", [{}, {"SLURM_NTASKS": "2"}])
-def test_a_tpu_that_nobody_says_more_of(connected, monkeypatch, variables):
+def test_a_tpu_without_metadata(connected, monkeypatch, variables):
     def unknown(**options) -> None:
         raise ValueError("coordinator_address should be defined.")
 
@@ -68,14 +68,14 @@ def test_a_tpu_that_nobody_says_more_of(connected, monkeypatch, variables):
         processes.join()
 
 
-def test_cores_are_told(monkeypatch):
+def test_cores_are_set_by_a_variable(monkeypatch):
     monkeypatch.setenv("NPROC", "3")
     assert processes.cores() == 3
 
 
-@pytest.mark.parametrize("told", ["", "0", "many"])
-def test_cores_are_those_it_may_run_on(monkeypatch, told):
-    monkeypatch.setenv("NPROC", told)
+@pytest.mark.parametrize("settings", ["", "0", "many"])
+def test_cores_are_those_it_may_run_on(monkeypatch, settings):
+    monkeypatch.setenv("NPROC", settings)
     assert 1 <= processes.cores() <= (os.cpu_count() or 1)
     if hasattr(os, "sched_setaffinity"):
         allowed = os.sched_getaffinity(0)

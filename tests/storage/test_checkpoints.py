@@ -123,7 +123,7 @@ def test_a_step_without_a_record_is_removed(opened, tmp_path, caplog):
     assert message == f"deleting the incomplete checkpoint {tmp_path / 'steps' / '2'}"
 
 
-def test_what_orbax_leaves_when_it_is_killed_is_cleaned_up(opened, tmp_path):
+def test_remains_of_a_killed_orbax_are_deleted(opened, tmp_path):
     store = opened()
     store.save(1, {"state": TREE}, {"step": 1})
     shutil.copytree(tmp_path / "steps" / "1", tmp_path / "steps" / "2.orbax-checkpoint-tmp")

@@ -118,7 +118,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     ("place", "remote"),
     [("s3://b/x", True), ("gs:/b/x", True), (Path("s3://b/x"), True), ("/b/x", False), ("C:/x", False)],
 )
-def test_what_is_remote(place, remote):
+def test_remote_addresses(place, remote):
     assert is_remote(place) == remote
 
 
@@ -163,7 +163,7 @@ def test_only_what_changed_goes(bucket, monkeypatch):
     pull(here)
 
 
-def test_what_says_that_others_are_whole_comes_last(bucket, monkeypatch):
+def test_files_that_declare_others_complete_are_uploaded_last(bucket, monkeypatch):
     here, order = local_of(bucket.address("order")), []
     system = remote._mirrors[here].system
     put, rm = system.put_file, system.rm_file
@@ -210,7 +210,7 @@ def config(image_folder: Path, bucket: Bucket) -> TrainConfig:
     )
 
 
-def test_a_run_goes_on_on_another_machine(config, bucket, image_folder, tmp_path, monkeypatch):
+def test_a_run_resumes_on_another_machine(config, bucket, image_folder, tmp_path, monkeypatch):
     local = fit(config, tmp_path / "local")
     stopped = [0]
 

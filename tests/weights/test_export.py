@@ -200,7 +200,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_
         ("vgg11", "timm", "x", r"has the hidden layers \(4096, 4096\), but this model has \(\)"),
     ],
 )
-def test_what_cannot_be_written(model, target, out, message, tmp_path):
+def test_unsupported_exports_are_refused(model, target, out, message, tmp_path):
     trained(model, tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         export_model(tmp_path, target, tmp_path / out)

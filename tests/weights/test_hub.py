@@ -96,7 +96,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert not parts(tmp_path)
 
 
-def test_a_download_goes_on_where_it_was_stopped(server):
+def test_an_interrupted_download_resumes(server):
     url = f"{server.url}/net.pth"
     part = Path(f"{hub._download_path(url)}.part")
     part.parent.mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_a_spoilt_part_does_not_spoil_the_next_try(server):
     assert hub.fetch(url, SHA256).read_bytes() == BYTES
 
 
-def test_what_is_not_there_is_named(server, tmp_path):
+def test_missing_files_are_named(server, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"/missing\.pth: .*404"):
         hub.fetch(f"{server.url}/missing.pth")
     with pytest.raises(ConnectionError, match="the connection broke"):
@@ -186,7 +186,7 @@ def test_the_hub_is_asked_once_and_its_hash_checked(server, tmp_path):
         ),
     ],
 )
-def test_what_the_hub_cannot_give(server, tmp_path, address, variables, message):
+def test_errors_of_the_hub(server, tmp_path, address, variables, message):
     # It tries five times, and waits in between.
     impatient = f"import time; time.sleep = lambda seconds: None; hub.fetch({address!r})"
     done = in_a_process(impatient, tmp_path, **{"HF_ENDPOINT": server.url, **variables})

@@ -121,7 +121,7 @@ def test_long_lists_are_abridged(model):
         ("none", [r"^_blocks\.1\._depthwise_conv"], KERNEL),  # a key of the file
     ],
 )
-def test_what_the_caller_skips_is_left_alone(source, change, skip, skipped):
+def test_skipped_parameters_are_unchanged(source, change, skip, skipped):
     model = create_model(TINY, 4)
     before = arrays_of(model)
     report = load_arrays(model, broken(source, change), SPEC, skip=skip)

@@ -132,6 +132,6 @@ def test_every_operator_has_its_case():
         ),
     ],
 )
-def test_what_onnx_is_not_written_for(function, message):
+def test_unsupported_primitives_are_named(function, message):
     with pytest.raises(ValueError, match=message):
         onnx_program(function, SHAPE)

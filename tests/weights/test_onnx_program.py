@@ -36,7 +36,7 @@ def test_any_batch_of_a_small_network(batch):
     assert operators.count("Conv") == 3  # XLA's own, none of those written out for a CPU
 
 
-def test_what_the_pixels_do_not_touch_is_computed_now():
+def test_values_that_do_not_depend_on_pixels_are_computed_at_export():
     def network(x):
         unused = jnp.exp(x)
         del unused
@@ -69,7 +69,7 @@ def test_a_dimension_that_is_no_multiple_of_the_batch():
         program.onnx_program(network, (4,))
 
 
-def test_platforms_are_told_apart_when_written():
+def test_platform_dependent_branches_take_the_default():
     def network(x):
         return lax.platform_dependent(x, cpu=lambda x: x + 1, default=lambda x: x + 2)
 

@@ -96,7 +96,7 @@ def test_a_missing_file_is_named(spec, tmp_path):
         spec.path()
 
 
-def test_a_missing_package_says_how_to_get_it(spec):
+def test_a_missing_package_is_named_with_its_command(spec):
     spec = dataclasses.replace(spec, address="package:no-such-package-of-weights/net.pth")
     assert not spec.present()
     with pytest.raises(

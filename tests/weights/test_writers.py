@@ -53,7 +53,7 @@ def written(name: str, folder: Path) -> tuple[Classifier, Path]:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_what_is_written_for_keras_is_read_bit_for_bit(name, tmp_path):
+def test_keras_files_are_read_bit_for_bit(name, tmp_path):
     model, path = written(name, tmp_path)
     again = create_model(name, CLASSES, hidden=made(name)[0].hidden, abstract_backbone=True)
     spec = WeightsSpec(name=name, model=name, address="", preprocessing=variant_of(name).preprocessing)
@@ -105,7 +105,7 @@ def test_pixels_are_normalized_inside_as_they_are_ahead(tmp_path):
     np.testing.assert_allclose(file["normalization/variance"], [0.01, 1.0, 0.04], rtol=1e-6)
 
 
-def test_a_missing_package_says_how_to_get_it(monkeypatch):
+def test_a_missing_package_is_named_with_its_command(monkeypatch):
     saved, model = made("keras_mobilenet_v3_small")
     real = builtins.__import__
 

@@ -24,7 +24,7 @@ from transfer_jax.nn.batch_shard import BatchShard
 Specs = dict[str, PartitionSpec]
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
-_LEAST_SHARDED = 1024
+_MIN_SHARDED_SIZE = 1024
 """The smallest number of elements of an array that is sharded along `fsdp`."""
 _COLUMNS = re.compile(r"(qkv|fc1)/(kernel|bias)$")
 _ROWS = re.compile(r"(proj|fc2)/kernel$")
@@ -72,16 +72,16 @@ class Strategy:
             ValueError: If the number of devices is not a multiple of `fsdp` times `tensor`, or the strategy
                 does not support `fsdp`, `tensor` or several processes.
         """
-        wish, here, several = name, devices or jax.devices(), processes.count() > 1
-        count = len(here)
-        if wish == "auto":
-            many = several or (count > 1 and here[0].platform != "cpu")
-            wish = "mesh" if many or fsdp * tensor > 1 else "jit"
-        if wish != "mesh" and fsdp * tensor > 1:
-            raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {wish!r}")
-        if wish != "mesh" and several:
-            raise ValueError(f"{processes.count()} processes need strategy='mesh', got {wish!r}")
-        if wish == "jit":
+        kind, devices, several = name, devices or jax.devices(), processes.count() > 1
+        count = len(devices)
+        if kind == "auto":
+            many = several or (count > 1 and devices[0].platform != "cpu")
+            kind = "mesh" if many or fsdp * tensor > 1 else "jit"
+        if kind != "mesh" and fsdp * tensor > 1:
+            raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {kind!r}")
+        if kind != "mesh" and several:
+            raise ValueError(f"{processes.count()} processes need strategy='mesh', got {kind!r}")
+        if kind == "jit":
             return ONE_DEVICE
         if count % (fsdp * tensor):
             raise ValueError(
@@ -89,10 +89,10 @@ class Strategy:
                 "choose other values"
             )
         sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
-        axes = {DATA: count} if wish == "pmap" else sizes
+        axes = {DATA: count} if kind == "pmap" else sizes
         types = (AxisType.Auto,) * len(axes)
-        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=here)
-        return cls(mesh, wish == "pmap", batch_norm)
+        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=devices)
+        return cls(mesh, kind == "pmap", batch_norm)
 
     @property
     def count(self) -> int:
@@ -133,7 +133,7 @@ class Strategy:
         if tensor > 1 and along is not None and shape[along] % tensor == 0:
             spec[along] = TENSOR
         free = [axis for axis, used in enumerate(spec) if used is None and shape[axis] % fsdp == 0]
-        if fsdp > 1 and free and np.prod(shape) >= _LEAST_SHARDED:
+        if fsdp > 1 and free and np.prod(shape) >= _MIN_SHARDED_SIZE:
             spec[max(free, key=lambda axis: shape[axis])] = FSDP
         return PartitionSpec(*spec)
 
@@ -195,7 +195,7 @@ class Strategy:
             return function
 
         def averaged(specs: Specs, *args: Any) -> Any:
-            with batch_shard.use_shard(self._share(specs)):
+            with batch_shard.use_shard(self._batch_shard(specs)):
                 (gradients, metrics), stats = function(*args)
                 metrics, stats = batch_shard.mean((metrics, stats))
                 gradients = {path: self._mean(value, specs[path]) for path, value in gradients.items()}
@@ -207,9 +207,9 @@ class Strategy:
             if self.pmap:
                 return averaged(specs, *args)
             trains, rests = ({path: specs[path] for path in arrays} for arrays in (trainable, frozen))
-            given = (trains, every, rests, PartitionSpec(self._axes), every)
-            made = ((trains, every), every)
-            return self._shard_map(functools.partial(averaged, specs), given, made)(*args)
+            in_specs = (trains, every, rests, PartitionSpec(self._axes), every)
+            out_specs = ((trains, every), every)
+            return self._shard_map(functools.partial(averaged, specs), in_specs, out_specs)(*args)
 
         return mapped
 
@@ -224,7 +224,7 @@ class Strategy:
             return function
 
         def joined(specs: Specs, *args: Any) -> Any:
-            with batch_shard.use_shard(self._share(specs)):
+            with batch_shard.use_shard(self._batch_shard(specs)):
                 found = function(*args)
                 return jax.tree.map(batch_shard.gather_rows, found) if whole else found
 
@@ -233,8 +233,8 @@ class Strategy:
             if self.pmap:
                 return joined(specs, arrays, batch)
             rows = PartitionSpec(self._axes)
-            made = PartitionSpec() if whole else rows
-            return self._shard_map(functools.partial(joined, specs), (specs, rows), made)(arrays, batch)
+            out_specs = PartitionSpec() if whole else rows
+            return self._shard_map(functools.partial(joined, specs), (specs, rows), out_specs)(arrays, batch)
 
         return mapped
 
@@ -262,12 +262,12 @@ class Strategy:
         # Unused arguments are kept, so that the compiled text and trees match the arguments.
         return jax.jit(function, donate_argnums=donate, keep_unused=True, **kept)
 
-    def _shard_map(self, function: Callable[..., Any], given: Any, made: Any) -> Callable[..., Any]:
+    def _shard_map(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         return jax.shard_map(
             function,
             mesh=self.mesh,
-            in_specs=given,
-            out_specs=made,
+            in_specs=in_specs,
+            out_specs=out_specs,
             axis_names={*self._axes},
             check_vma=False,
         )
@@ -280,16 +280,16 @@ class Strategy:
             for path, spec in specs.items()
         }
 
-    def _share(self, specs: Specs) -> BatchShard:
+    def _batch_shard(self, specs: Specs) -> BatchShard:
         return BatchShard(
             axes=self._axes,
             count=self.count,
             sync=self.batch_norm == "global",
             gather=functools.partial(_gather, specs=specs),
-            shard_kernel=self._spread,
+            shard_kernel=self._shard_tensor,
         )
 
-    def _spread(self, array: jax.Array, axis: int) -> jax.Array:
+    def _shard_tensor(self, array: jax.Array, axis: int) -> jax.Array:
         """Shards an array along `tensor`, with XLA's partitioner, if the size of the axis is divisible."""
         size = 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
         if size == 1 or array.shape[axis] % size:

@@ -51,8 +51,8 @@ def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     kind, path = found[1], found[2].rstrip("/")
     address = f"{kind}://{path}"
     cache = os.environ.get(CACHE) or "~/.cache/transfer_jax/mirrors"
-    whose = "" if shared else processes.index()
-    own = hashlib.sha256(f"{address} {whose}".encode()).hexdigest()[:20]
+    process = "" if shared else processes.index()
+    own = hashlib.sha256(f"{address} {process}".encode()).hexdigest()[:20]
     root = Path(cache).expanduser() / own
     if root not in _mirrors:
         try:
@@ -155,8 +155,8 @@ class _Mirror:
 
     def push(self, path: Path, skip: frozenset[str]) -> None:
         index = self._index()
-        here = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        names = {self._name(file): file for file in here if not file.name.startswith(".")}
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        names = {self._name(file): file for file in files if not file.name.startswith(".")}
         names = {name: file for name, file in names.items() if not _is_skipped(file, path, skip)}
         deleted = [
             name

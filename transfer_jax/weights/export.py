@@ -72,17 +72,17 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
 
 
 def _check_head(saved: SavedModel, target: str) -> None:
-    wanted = variant_of(saved.model).hidden
+    expected = variant_of(saved.model).hidden
     others = ", ".join(("safetensors", *PROGRAMS))
     if saved.taps:
         raise ValueError(
             f"the head of this model reads all blocks (taps), which is not supported in {target}; "
             f"choose from {others}"
         )
-    if saved.hidden != wanted:
+    if saved.hidden != expected:
         raise ValueError(
-            f"the classifier of {saved.model} in {target} has the hidden layers {wanted}, but this model has "
-            f"{saved.hidden}; train with hidden={wanted}, or choose from {others}"
+            f"the classifier of {saved.model} in {target} has the hidden layers {expected}, but "
+            f"this model has {saved.hidden}; train with hidden={expected}, or choose from {others}"
         )
 
 

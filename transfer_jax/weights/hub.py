@@ -60,8 +60,8 @@ def locate(address: str) -> Path | None:
     elif address.startswith("hf://"):
         from huggingface_hub import try_to_load_from_cache
 
-        wanted = _hub_file(address)
-        cached = try_to_load_from_cache(wanted.repo, wanted.file, revision=wanted.revision)
+        hub_file = _hub_file(address)
+        cached = try_to_load_from_cache(hub_file.repo, hub_file.file, revision=hub_file.revision)
         path = Path(cached) if isinstance(cached, str) else None
     else:
         path = _download_path(address) if is_remote(address) else Path(address)
@@ -102,18 +102,18 @@ def _hub_file(address: str) -> HubFile:
     return HubFile(found["repo"], found["revision"], found["file"])
 
 
-def _from_hub(wanted: HubFile, *published: ExpectedHash) -> Path:
+def _from_hub(hub_file: HubFile, *published: ExpectedHash) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    where = f"hf://{wanted.repo}/{wanted.file}"
+    where = f"hf://{hub_file.repo}/{hub_file.file}"
     if constants.is_offline_mode():
         raise _offline(where)
     try:
         path = hf_hub_download(
-            wanted.repo,
-            wanted.file,
-            revision=wanted.revision,
+            hub_file.repo,
+            hub_file.file,
+            revision=hub_file.revision,
             endpoint=os.environ.get("HF_ENDPOINT"),
             library_name="transfer_jax",
         )

@@ -47,14 +47,14 @@ def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
     """
     patterns, found = {_key_pattern(key) for key in keys}, []
     for family in FAMILIES:
-        shares = {
+        similarities = {
             library: max(
                 _similarity(patterns, _key_patterns(model, library)) for model in _distinct_structures(family)
             )
             for library in family.layer_names
         }
-        library = max(shares, key=shares.__getitem__)
-        found.append(FamilyMatch(family.name, library, shares[library]))
+        library = max(similarities, key=similarities.__getitem__)
+        found.append(FamilyMatch(family.name, library, similarities[library]))
     alike = [match for match in found if match.similarity]
     return sorted(alike, key=lambda match: -match.similarity)[:count]
 
@@ -109,10 +109,10 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
             return False
         if path.endswith("/pos_embed"):  # its length depends on the size of the images
             shape = (*shape[:-2], 0, shape[-1])
-            theirs = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
+            file_shapes = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
         else:
-            theirs = [shapes[key] for key in keys]
-        if sum(map(math.prod, theirs)) != math.prod(shape):
+            file_shapes = [shapes[key] for key in keys]
+        if sum(map(math.prod, file_shapes)) != math.prod(shape):
             return False
         seen += len(keys)
     others = (BOOKKEEPING, *map(re.compile, family_of(model).ignored_keys))

@@ -43,11 +43,11 @@ class KeyMap:
 
     def keys(self, path: str) -> tuple[str, ...]:
         """Returns the library's keys for a parameter of this package; none if the library lacks it."""
-        place, leaf = self._place(path)
-        if place is None:
+        layer, leaf = self._layer(path)
+        if layer is None:
             return ()
         return tuple(
-            module if leaf is None else self._layout.join_key(module, leaf) for module in place.modules
+            module if leaf is None else self._layout.join_key(module, leaf) for module in layer.modules
         )
 
     @property
@@ -66,35 +66,35 @@ class KeyMap:
         Returns:
             The array, or None if the shapes of the library's arrays do not match each other.
         """
-        place, _ = self._place(path)
-        assert place is not None
-        arrays = [_merge_heads(array, path, place) for array in arrays]
+        layer, _ = self._layer(path)
+        assert layer is not None
+        arrays = [_merge_heads(array, path, layer) for array in arrays]
         if path.endswith("/kernel"):
-            arrays = [self._layout.import_kernel(array, place) for array in arrays]
-        arrays = [np.squeeze(array, _trailing_ones(array, place.trailing)) for array in arrays]
-        arrays = [_change_leading_axes(array, -place.leading) for array in arrays]
+            arrays = [self._layout.import_kernel(array, layer) for array in arrays]
+        arrays = [np.squeeze(array, _trailing_ones(array, layer.trailing)) for array in arrays]
+        arrays = [_change_leading_axes(array, -layer.leading) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
             return None
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def export_array(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the library's arrays by key for a parameter: the inverse of `import_array`."""
-        place, _ = self._place(path)
+        layer, _ = self._layer(path)
         keys = self.keys(path)
-        if place is None:
+        if layer is None:
             return {}
-        shares = np.cumsum(place.sizes or (1,) * len(keys))
-        parts = np.split(array, [array.shape[-1] * share // shares[-1] for share in shares[:-1]], axis=-1)
+        ends = np.cumsum(layer.sizes or (1,) * len(keys))
+        parts = np.split(array, [array.shape[-1] * end // ends[-1] for end in ends[:-1]], axis=-1)
         if path.endswith("/kernel"):
-            parts = [self._layout.export_kernel(part, place) for part in parts]
+            parts = [self._layout.export_kernel(part, layer) for part in parts]
         parts = [
-            _change_leading_axes(part.reshape(*part.shape, *(1,) * place.trailing), place.leading)
+            _change_leading_axes(part.reshape(*part.shape, *(1,) * layer.trailing), layer.leading)
             for part in parts
         ]
-        parts = [_split_heads(part, path, place) for part in parts]
+        parts = [_split_heads(part, path, layer) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
-    def _place(self, path: str) -> tuple[LibraryLayer | None, str | None]:
+    def _layer(self, path: str) -> tuple[LibraryLayer | None, str | None]:
         parts = tuple(path.split("/"))
         leaf = self._layout.leaf(parts)
         found = self._module(self._shape, parts if leaf is None else parts[:-1])
@@ -122,9 +122,9 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
     if unmapped:
         raise ValueError(f"{key_map.library} has no parameter for {', '.join(unmapped[:3])} of {model}")
     return {
-        key: theirs
+        key: converted
         for path, array in arrays.items()
-        for key, theirs in key_map.export_array(path, np.asarray(array)).items()
+        for key, converted in key_map.export_array(path, np.asarray(array)).items()
     }
 
 
@@ -157,20 +157,20 @@ def _change_leading_axes(array: np.ndarray, count: int) -> np.ndarray:
     return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
 
 
-def _merge_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
+def _merge_heads(array: np.ndarray, path: str, layer: LibraryLayer) -> np.ndarray:
     """Returns an attention array without a separate axis for the heads."""
     leaf = path.rpartition("/")[2]
-    if not place.heads or array.ndim != 2 + (leaf == "kernel") - (leaf == "bias" and place.of_inputs):
+    if not layer.heads or array.ndim != 2 + (leaf == "kernel") - (leaf == "bias" and layer.of_inputs):
         return array
     if leaf == "bias":
-        return array if place.of_inputs else array.reshape(-1)
-    return array.reshape(-1, array.shape[-1]) if place.of_inputs else array.reshape(len(array), -1)
+        return array if layer.of_inputs else array.reshape(-1)
+    return array.reshape(-1, array.shape[-1]) if layer.of_inputs else array.reshape(len(array), -1)
 
 
-def _split_heads(array: np.ndarray, path: str, place: LibraryLayer) -> np.ndarray:
+def _split_heads(array: np.ndarray, path: str, layer: LibraryLayer) -> np.ndarray:
     """Returns an attention array with a separate axis for the heads: the inverse of `_merge_heads`."""
-    if not place.heads or (path.endswith("/bias") and place.of_inputs):
+    if not layer.heads or (path.endswith("/bias") and layer.of_inputs):
         return array
-    if place.of_inputs:
-        return array.reshape(place.heads, -1, array.shape[-1])
-    return array.reshape(*array.shape[:-1], place.heads, -1)
+    if layer.of_inputs:
+        return array.reshape(layer.heads, -1, array.shape[-1])
+    return array.reshape(*array.shape[:-1], layer.heads, -1)

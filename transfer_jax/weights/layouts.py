@@ -46,43 +46,43 @@ def layout_of(library: str) -> Layout:
     return _LAYOUTS.get(library, _TORCH)
 
 
-def _from_torch(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
+def _from_torch(array: np.ndarray, layer: LibraryLayer) -> np.ndarray:
     """Converts a kernel of PyTorch, which begins with (out, in)."""
-    if place.view is None:
+    if layer.view is None:
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    height, width, channels = place.view
-    theirs = (channels * height * width,) if place.flat else (channels, height, width)
-    if array.shape[1:] != theirs:
+    height, width, channels = layer.view
+    expected = (channels * height * width,) if layer.flat else (channels, height, width)
+    if array.shape[1:] != expected:
         return array
     array = array.reshape(len(array), channels, height, width)
     return array.transpose(2, 3, 1, 0).reshape(-1, len(array))
 
 
-def _to_torch(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
-    if place.view is None:
+def _to_torch(array: np.ndarray, layer: LibraryLayer) -> np.ndarray:
+    if layer.view is None:
         return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    array = array.reshape(*place.view, -1).transpose(3, 2, 0, 1)
-    return array.reshape(len(array), -1) if place.flat else array
+    array = array.reshape(*layer.view, -1).transpose(3, 2, 0, 1)
+    return array.reshape(len(array), -1) if layer.flat else array
 
 
-def _from_keras(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
+def _from_keras(array: np.ndarray, layer: LibraryLayer) -> np.ndarray:
     """Converts a kernel of Keras, which ends in (in, out), or in (channels, 1) if it is depthwise."""
-    if place.depthwise:
+    if layer.depthwise:
         return array.swapaxes(2, 3) if array.ndim == 4 else array
-    if place.view is None or place.flat:
+    if layer.view is None or layer.flat:
         return array
-    return array.reshape(-1, array.shape[-1]) if array.shape[:-1] == place.view else array
+    return array.reshape(-1, array.shape[-1]) if array.shape[:-1] == layer.view else array
 
 
-def _to_keras(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
-    if place.depthwise:
+def _to_keras(array: np.ndarray, layer: LibraryLayer) -> np.ndarray:
+    if layer.depthwise:
         return array.swapaxes(2, 3)
-    return array if place.view is None or place.flat else array.reshape(*place.view, -1)
+    return array if layer.view is None or layer.flat else array.reshape(*layer.view, -1)
 
 
-def _unchanged(array: np.ndarray, place: LibraryLayer) -> np.ndarray:
+def _unchanged(array: np.ndarray, layer: LibraryLayer) -> np.ndarray:
     """Returns a kernel of Flax, which has the layout of this package, unchanged."""
-    del place
+    del layer
     return array
 
 

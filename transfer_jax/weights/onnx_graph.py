@@ -61,12 +61,12 @@ class Graph:
     def nodes_for(self, value: Value, name: str) -> list[onnx.NodeProto]:
         """Returns the nodes that compute a value, in order, and a last node that names the value."""
         source = value if isinstance(value, str) else self._constant(value)
-        kept, wanted = [helper.make_node("Identity", [source], [name])], {source}
+        nodes, needed = [helper.make_node("Identity", [source], [name])], {source}
         for node in reversed(self.nodes):
-            if wanted.intersection(node.output):
-                kept.append(node)
-                wanted.update(node.input)
-        return kept[::-1]
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed.update(node.input)
+        return nodes[::-1]
 
     def _constant(self, array: np.ndarray) -> str:
         name = f"constant_{len(self.constants)}"

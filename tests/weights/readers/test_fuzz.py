@@ -53,7 +53,7 @@ fuzz_readers._child(range(len(acts)), 0, made, lambda line: print(line, flush=Tr
 """
 
 
-def test_what_a_reader_must_not_do_is_found():
+def test_forbidden_actions_of_a_reader_are_found():
     done = subprocess.run(
         [sys.executable, "-c", MISBEHAVING],
         cwd=Path(fuzz_readers.__file__).parent,

@@ -100,8 +100,8 @@ def _read_folder(folder: Path, format: str | None, entry: str | None) -> LazyWei
         if found is not None:
             return _FORMATS[name].read(found, entry)
     known = ", ".join(name for name, known in _FORMATS.items() if known.find is not _find_nothing)
-    wanted = "" if format is None else f" of the format {format!r}"
+    requested = "" if format is None else f" of the format {format!r}"
     raise FileNotFoundError(
-        f"no weight file at {folder}: the folder contains none{wanted}. Formats that are found in folders: "
-        f"{known}. For another format, give the path of the file"
+        f"no weight file at {folder}: the folder contains none{requested}. Formats that are found in "
+        f"folders: {known}. For another format, give the path of the file"
     )

@@ -176,7 +176,7 @@ class PickleReader:
 
     def _get(self, index: int) -> None:
         if index not in self._memo:
-            raise CheckpointError(f"damaged pickle: no object with the memo index {index} before byte {self.pos}")
+            raise CheckpointError(f"damaged pickle: no object at memo index {index} before byte {self.pos}")
         self._stack.append(self._memo[index])
 
     # Opcodes that run code in an unpickler.
