@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+StopRequest = Callable[[], KeyboardInterrupt | None]
+"""Returns the exception to raise when it is safe to stop; None if no stop was requested."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler sends it to a process that it preempts."""
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+def stop_requested() -> Iterator[StopRequest]:
     """Notes Ctrl-C and SIGTERM instead of stopping at once; a second Ctrl-C does stop at once.
 
     Yields:
-        A function that returns the exception to raise when it is safe to stop, or None.
+        The request, which is None until one of the signals arrives.
     """
     request = None
 
@@ -35,6 +38,17 @@ def stop_requested() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def stop_flags(request: StopRequest) -> dict[str, bool]:
+    """Returns two flags: `stop` if a stop was requested, `terminate` if by SIGTERM."""
+    exception = request()
+    return {"stop": exception is not None, "terminate": isinstance(exception, Terminated)}
+
+
+def stop_exception(terminate: bool) -> KeyboardInterrupt:
+    """Returns the exception to raise if a process requested a stop, by SIGTERM or by Ctrl-C."""
+    return Terminated() if terminate else KeyboardInterrupt()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.freeze_record import span, write_freeze_record
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.images import images_digest
-from transfer_jax.runs.interrupt import Terminated, stop_requested
+from transfer_jax.runs.interrupt import StopRequest, stop_exception, stop_flags, stop_requested
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.storage import workdir_files
@@ -34,8 +34,6 @@ from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.training.phase_measurements import measure_exchange_seconds
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer
 from transfer_jax.training.run import Run
-
-StopRequest = Callable[[], KeyboardInterrupt | None]
 
 
 class Loop:
@@ -140,9 +138,9 @@ class Loop:
                 resume_from, arrays = batches.get_state(), trainer.all_arrays()
                 trainer = self._make_trainer(arrays, trainer.end(), initial)
             self._end_phase(trainer, after)
-            stop, terminate = processes.sum_over_processes(np.array([*_stop_flags(request).values()]))
+            stop, terminate = processes.sum_over_processes(np.array([*stop_flags(request).values()]))
             if stop:
-                raise _stop_exception(terminate > 0)
+                raise stop_exception(terminate > 0)
         return trainer
 
     def _make_trainer(self, arrays: Arrays, previous: PhaseEnd | None, initial: Arrays) -> PhaseTrainer:
@@ -180,7 +178,7 @@ class Loop:
         self._progress.start(f"training {parts.phase.name}", parts.steps * images, done=first * images)
         saved = time.monotonic()
         agreement = FlagAgreement(
-            lambda: {**_stop_flags(request), "save": time.monotonic() - saved >= config.checkpoint_seconds}
+            lambda: {**stop_flags(request), "save": time.monotonic() - saved >= config.checkpoint_seconds}
         )
         steps = trainer.train(
             batches,
@@ -197,7 +195,7 @@ class Loop:
             self._progress.advance(images, loss=metrics["loss"])
             flags = agreement.agreed
             if flags["stop"] and stopping is None:
-                stopping = _stop_exception(flags["terminate"])
+                stopping = stop_exception(flags["terminate"])
             save_due = save_due or flags["save"] or stopping is not None
             if step % parts.steps_per_epoch == 0:
                 self._end_epoch(trainer, step // parts.steps_per_epoch, epoch)
@@ -305,14 +303,3 @@ class Loop:
     def _global_step(self, step: int) -> int:
         """Returns the number of steps since the start of the run at a step of the current phase."""
         return sum(parts.steps for parts in self._phases[: self._position.phase]) + step
-
-
-def _stop_flags(request: StopRequest) -> dict[str, bool]:
-    """Returns the flags of this process: stop, and stop because of SIGTERM."""
-    exception = request()
-    return {"stop": exception is not None, "terminate": isinstance(exception, Terminated)}
-
-
-def _stop_exception(terminate: bool) -> KeyboardInterrupt:
-    """Returns the exception to raise when a process was asked to stop."""
-    return Terminated() if terminate else KeyboardInterrupt()
