@@ -10,7 +10,7 @@ CLASSES = ("a", "b", "c")
 
 
 def predictions(images: int, mistakes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and labels of images of which the first ones are mistaken, the first one worst."""
+    """Returns probabilities and labels of images; the first ones are misclassified, the first one worst."""
     labels = np.arange(images) % 3
     probabilities = np.eye(3)[labels]
     for index in range(mistakes):
@@ -24,16 +24,16 @@ def predictions(images: int, mistakes: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("mistakes", "shown"), [(0, 0), (3, 3), (30, MAX_IMAGES)])
 def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
     probabilities, labels = predictions(40, mistakes)
-    asked = []
+    loaded = []
 
     def image(index: int) -> np.ndarray:
-        asked.append(index)
+        loaded.append(index)
         return np.full((30, 600, 3), index, np.uint8)
 
     names = [f"{index}.png" for index in range(40)]
     write_misclassified(tmp_path, probabilities, labels, names, CLASSES, image)
     records = json.loads((tmp_path / "mistakes" / "mistakes.json").read_text())["mistakes"]
-    assert asked == list(range(shown))
+    assert loaded == list(range(shown))
     assert [record["name"] for record in records] == names[:shown]
     for index, record in enumerate(records):
         assert (record["label"], record["predicted"]) == (CLASSES[index % 3], CLASSES[(index + 1) % 3])

@@ -7,7 +7,7 @@ from transfer_jax.report.run_figures import write_figures
 
 
 @pytest.mark.parametrize("classes", [2, 25])
-def test_pictures_are_drawn(tmp_path, classes):
+def test_figures_are_drawn(tmp_path, classes):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step, phase in ((5, "head"), (10, "head"), (15, "top")):
         log.write(step, "train", phase=phase, loss=1 / step, accuracy=0.5, learning_rate=1e-3)

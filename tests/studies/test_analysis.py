@@ -1,4 +1,4 @@
-"""Answers of constructed rows, of which everything is known."""
+"""Analyses of constructed rows with known results."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def study_of(seeds: int, kinds=("",), **changes) -> Study:
 
 
 def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
-    """Of 200 images all are held out by every seed; each level is right on the first ones, and some luck."""
+    """Returns rows whose seeds all validate on 200 images; a level is correct on the first ones."""
     rows = []
     for trial in study.trials:
         if trial.name in leave_out:
@@ -73,16 +73,16 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
     return rows
 
 
-def test_where_all_arms_fit_the_training_images_the_gap_says_nothing_new(tmp_path):
+def test_a_gap_between_fitted_arms_is_explained(tmp_path):
     study = study_of(5)
     rows = rows_of(study, tmp_path)
     assert "fit the training images" not in analyze_study(study, rows, tmp_path)["sentences"][1]
     fit = [{**row, "overfit_gap": 0.995 - row["accuracy"]} for row in rows]
-    told = analyze_study(study, fit, tmp_path)["sentences"][1]
-    assert "all arms fit the training images, so the gap only mirrors the accuracy" in told
+    text = analyze_study(study, fit, tmp_path)["sentences"][1]
+    assert "all arms fit the training images, so the gap only mirrors the accuracy" in text
 
 
-def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
+def test_an_analysis_has_means_verdicts_and_three_paragraphs(tmp_path):
     study = study_of(5)
     found = analyze_study(study, rows_of(study, tmp_path), tmp_path)
     assert json.loads(json.dumps(found)) == found
@@ -95,21 +95,24 @@ def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
     assert planned[2]["difference"] == pytest.approx(0.15, abs=0.01)
     assert planned[2]["p_wilcoxon"] == planned[2]["least_p_wilcoxon"] == 0.0625
     assert [(t["metric"], t["verdict"]) for t in found["trends"]] == [
-        ("accuracy", "no trend shown"),  # Two of three levels are alike.
+        ("accuracy", "no trend shown"),  # Two of three levels are equal.
         ("overfit_gap", "rises"),
     ]
-    question, told, cost = found["sentences"]
+    question, results, cost = found["sentences"]
     assert question == (
         "How deep? The study trains 3 arms with 5 seeds each on 600 images and validates on 200 others."
     )
-    assert told.startswith(f"The mean accuracy is highest for depth 2: {levels[2]['accuracy']['mean']:.1%}")
-    assert "points against depth 0" in told
-    assert (
-        ", which is significant. Of the 2 other levels, 1 is significantly more accurate than depth 0" in told
+    assert results.startswith(
+        f"The mean accuracy is highest for depth 2: {levels[2]['accuracy']['mean']:.1%}"
     )
-    assert "0 are significantly less accurate, and 1 does not differ significantly." in told
-    assert "Along the levels of depth, the accuracy shows no trend (p" in told
-    assert "the gap between training and validation accuracy rises (p" in told
+    assert "points against depth 0" in results
+    assert (
+        ", which is significant. Of the 2 other levels, 1 is significantly more accurate than depth 0"
+        in results
+    )
+    assert "0 are significantly less accurate, and 1 does not differ significantly." in results
+    assert "Along the levels of depth, the accuracy shows no trend (p" in results
+    assert "the gap between training and validation accuracy rises (p" in results
     assert cost.startswith("The cheapest level that reaches 8")
     assert "and stays there is depth 2, with 2 billion" in cost
     assert "2 billion operations and 2 s" in cost
@@ -117,7 +120,7 @@ def test_an_answer_has_figures_verdicts_and_three_sentences(tmp_path):
     assert "is at least 0.0625" in found["notes"][0]
 
 
-def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
+def test_the_target_is_a_point_below_the_best_or_given(tmp_path):
     study = study_of(3)
     rows = rows_of(study, tmp_path)
     best = max(each["accuracy"]["mean"] for each in analyze_study(study, rows, tmp_path)["levels"])
@@ -129,8 +132,8 @@ def test_the_target_is_a_point_below_the_best_or_what_was_asked(tmp_path):
     assert "No level ends at 99.0% or more in most of its seeds" in hard["sentences"][2]
 
 
-def test_using_few_of_the_training_images_widens_nothing(tmp_path):
-    """What splits have in common is decided by how the images were split, not by how many then trained."""
+def test_fewer_training_images_do_not_widen_intervals(tmp_path):
+    """The overlap of splits depends on the split, not on the number of images that are then used."""
     study = study_of(5)
     rows = rows_of(study, tmp_path)
     arms = [
@@ -190,8 +193,8 @@ def test_without_a_baseline_the_spread_is_reported(tmp_path):
     study = study_of(4, baseline=None, ordered=False)
     rows = rows_of(study, tmp_path)
     spread = np.std([row["accuracy"] for row in rows if row["depth"] == 0], ddof=1)
-    (_, told, _) = analyze_study(study, rows, tmp_path)["sentences"]
-    assert told.startswith(f"For depth 0, the accuracy has a standard deviation of {100 * spread:.1f} points")
+    (_, text, _) = analyze_study(study, rows, tmp_path)["sentences"]
+    assert text.startswith(f"For depth 0, the accuracy has a standard deviation of {100 * spread:.1f} points")
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path):

@@ -13,7 +13,7 @@ PROGRAM = "import os, sys, time; print(os.environ.get('NPROC')); time.sleep(floa
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch):
-    """Gives a program of a few lines in place of the command line: how long it sleeps, and its exit code."""
+    """Replaces the command line by a short program that sleeps and exits with a code."""
 
     def replaced(code: int = 0) -> None:
         monkeypatch.setattr(
@@ -35,10 +35,10 @@ def test_local_workers_share_the_cores(start, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "cores", lambda: 8)
     monkeypatch.delenv("NPROC", raising=False)
     start()
-    for workers, share in ((1, "None"), (2, "4"), (16, "1")):
+    for workers, cores in ((1, "None"), (2, "4"), (16, "1")):
         log = tmp_path / str(workers)
         assert end_of(starter("local", workers, tmp_path, {})(["0"], log)) == 0
-        assert log.read_text().split() == [share]
+        assert log.read_text().split() == [cores]
 
 
 def test_local_workers_are_stopped_and_killed(start, tmp_path):
@@ -53,7 +53,7 @@ def test_local_workers_are_stopped_and_killed(start, tmp_path):
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_jobs_of_submitit(start, tmp_path, code):
-    """Its own local executor stands in for SLURM."""
+    """The local executor of submitit replaces SLURM."""
     pytest.importorskip("submitit")
     start(code)
     run = starter("slurm", 1, tmp_path, {"cluster": "local", "timeout_min": 15})
@@ -82,7 +82,7 @@ def test_tasks_of_ray(start, tmp_path, code):
 
 
 @pytest.mark.parametrize(("place", "package"), [("slurm", "submitit"), ("ray", "ray")])
-def test_what_is_not_installed_is_named(place, package, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(place, package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=f"need the package {package}: pip install {package}"):
         starter(place, 1, tmp_path, {})

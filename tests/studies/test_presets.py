@@ -43,7 +43,7 @@ def test_depths_are_all_blocks_from_the_top(base):
 
 
 def test_arms_are_paired_by_construction(base):
-    """Trials of a seed differ in what the last phase trains, and in nothing else."""
+    """Trials of a seed differ only in what the last phase trains."""
     study = make_study("unfreeze_depth", base, (3, 5))
     trials = {trial.name: trial for trial in study.trials}
     first, other = trials["00-head-only-seed5"], trials["10-stem-seed5"]
@@ -95,12 +95,14 @@ def test_smaller_samples_train_for_as_many_steps(base):
     ]
     few, _, all_, _ = (arm.config for arm in study.arms)
     assert (few.images_per_class, all_.images_per_class) == (3, None)
-    assert [phase.epochs for phase in few.schedule.phases] == [9, 6]  # One step an epoch in place of three.
+    assert [phase.epochs for phase in few.schedule.phases] == [9, 6]  # One step per epoch instead of three.
     assert (few.eval_every, all_.eval_every) == (3, 1)
 
 
 def test_sizes_that_no_class_has_more_of_are_left_out(base):
-    study = PRESETS["sample_size"](base, (0,), sizes=(3, 12, 300), depths=(0.0,))  # 12 of each class train.
+    study = PRESETS["sample_size"](
+        base, (0,), sizes=(3, 12, 300), depths=(0.0,)
+    )  # 12 of each class are training images.
     assert [arm.factors["images_per_class"] for arm in study.arms] == ["3", "all"]
 
 

@@ -1,4 +1,4 @@
-"""Small studies in earnest: a study that is killed ends like one that is not."""
+"""Small studies that are run: a killed study ends with the same table as an undisturbed one."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def config(image_folder) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def study(config) -> Study:
-    """Four trials: the head only, and the last block with it."""
+    """Four trials: the head alone, and the head with the last block."""
     return make_study("unfreeze_depth", config, range(2), levels=("1",))
 
 
@@ -62,7 +62,7 @@ def without_times(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in read_table(folder)]
 
 
-def test_a_study_leaves_a_table_an_answer_and_its_runs(undisturbed, study):
+def test_a_study_writes_a_table_an_analysis_and_its_runs(undisturbed, study):
     rows = read_table(undisturbed)
     assert [row["trial"] for row in rows] == [trial.name for trial in study.trials]
     for row in rows:
@@ -95,7 +95,7 @@ def test_a_study_leaves_a_table_an_answer_and_its_runs(undisturbed, study):
 
 
 def test_arms_share_split_order_and_head(undisturbed, study):
-    """What a seed's arms have in common is the same to the last bit."""
+    """The shared phases of a seed's arms are bit-identical."""
     for seed in (0, 1):
         own = [undisturbed / workdir_files.TRIALS / t.name for t in study.trials if t.factors["seed"] == seed]
         logs = [(path / "metrics.jsonl").read_text().splitlines() for path in own]
@@ -105,8 +105,8 @@ def test_arms_share_split_order_and_head(undisturbed, study):
         assert orders[0] == orders[1]
 
 
-def test_a_trial_is_what_its_config_alone_would_train(undisturbed, study, tmp_path):
-    """Though it has gone on from a head that was trained for all arms, on features that were there."""
+def test_a_trial_equals_a_run_of_its_config(undisturbed, study, tmp_path):
+    """Even though it continues from a head that is trained for all arms, on cached features."""
     trial = study.trials[-1]
     fit(trial.config, tmp_path)
     for name in ("predictions.csv", "metrics.jsonl", "certificates/02-top.json"):
@@ -115,7 +115,7 @@ def test_a_trial_is_what_its_config_alone_would_train(undisturbed, study, tmp_pa
 
 
 def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
-    """Killed five times: in an extraction, in a phase, behind trials, which are not repeated."""
+    """Killed five times: in an extraction, in a phase, and after trials, which are not repeated."""
     program = (
         "import sys, pathlib; from transfer_jax.studies.runner import run_study;"
         "from transfer_jax.studies.study import read_study;"
@@ -154,7 +154,7 @@ def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
 
 
 def test_a_failed_trial_stops_no_other_and_is_tried_again(config, image_folder, tmp_path):
-    """One arm wants images of a folder that is not there yet."""
+    """The image folder of one arm does not exist yet."""
     late = tmp_path / "late"
     study = make_study("unfreeze_depth", config, (0,), levels=("0",), images=(str(image_folder),))
     arms = (study.arms[0], study.arms[0].__class__(**{**vars(study.arms[0]), "name": "late"}))
@@ -175,7 +175,7 @@ def test_a_failed_trial_stops_no_other_and_is_tried_again(config, image_folder, 
 
 
 def test_a_worker_that_dies_is_replaced_and_a_trial_that_kills_it_twice_fails(study, tmp_path):
-    """The first trial takes its worker down each time; a stand-in finishes the others."""
+    """The first trial crashes its worker each time; a replacement finishes the others."""
     folder, first = tmp_path, study.trials[-1].name
 
     class Dead:
@@ -229,7 +229,7 @@ def test_ctrl_c_stops_all_workers(study, tmp_path):
             stopped.append(self)
 
         def kill(self) -> None:
-            raise AssertionError("it had saved")
+            raise AssertionError("the worker has already saved")
 
     with pytest.raises(KeyboardInterrupt):
         run_study(study, tmp_path, lambda arguments, log: Busy(), Silent(), workers=2)
@@ -245,7 +245,7 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
         ]
         for trial in study.trials
     ]
-    assert len(set(workers[:2])) == len(set(workers[2:])) == 1  # An arm is compiled by one of them.
+    assert len(set(workers[:2])) == len(set(workers[2:])) == 1  # One worker trains all trials of an arm.
     found, alone = ([row["accuracy"] for row in read_table(each)] for each in (tmp_path, undisturbed))
     np.testing.assert_allclose(found, alone, atol=0.1)
 
@@ -276,7 +276,7 @@ def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_pat
         (("--on", "slurm", "--job", "partition"), "--job wants name=value, got 'partition'"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(image_folder, tmp_path, options, error, capsys):
+def test_invalid_options_are_one_line_errors(image_folder, tmp_path, options, error, capsys):
     images = ("--images", str(image_folder), "--model", "efficientnet_lite_tiny", "--weights", "none")
     assert main(["study", "unfreeze_depth", *images, *options, "--workdir", str(tmp_path / "study")]) == 2
     assert error in " ".join(capsys.readouterr().err.split())

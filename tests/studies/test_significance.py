@@ -12,7 +12,7 @@ def scores_of(accuracy, **others) -> Scores:
 
 
 def better(rng: np.random.Generator, gain: float, levels: int = 4, seeds: int = 5) -> Scores:
-    """Models of 600 images, of which those of higher levels are right more often."""
+    """Returns models of 600 images; those of higher levels are correct more often."""
     hard = rng.normal(1.0, 1.0, 600)
     logits = hard + gain * np.arange(levels)[:, None, None] + 0.3 * rng.normal(size=(levels, seeds, 600))
     held = np.stack([rng.permutation(600) < 150 for _ in range(seeds)])
@@ -21,8 +21,8 @@ def better(rng: np.random.Generator, gain: float, levels: int = 4, seeds: int = 
 
 
 @pytest.mark.parametrize("null", NULLS)
-def test_of_arms_that_are_alike_nothing_is_claimed(null):
-    """`benchmarks/false_positives.py` measures it; here 100 studies of each kind, of which 5 may err."""
+def test_equal_arms_have_no_significant_differences(null):
+    """`benchmarks/false_positives.py` measures the rate; here at most 5 of 100 studies may be wrong."""
     claims = []
     for number in range(100):
         scores = NULLS[null](np.random.default_rng([7, number]), 4, 5, 300)
@@ -30,8 +30,8 @@ def test_of_arms_that_are_alike_nothing_is_claimed(null):
     assert sum(claims) <= 5
 
 
-def test_images_alone_take_randomness_of_training_for_a_difference():
-    """That is why McNemar's test does not decide alone."""
+def test_mcnemar_alone_mistakes_the_randomness_of_training_for_a_difference():
+    """So a difference must hold over seeds as well."""
     found = 0
     for number in range(40):
         rng = np.random.default_rng([8, number])
@@ -62,7 +62,7 @@ def test_the_larger_p_value_counts():
         assert each.p == max(each.paired.p, each.p_mcnemar)
 
 
-def test_families_share_the_level_and_all_pairs_count():
+def test_families_divide_the_level_and_all_pairs_count():
     scores = better(np.random.default_rng(2), 0.3)
     significance = assess_significance([scores], 0, ordered=True)
     planned = [each for each in significance.comparisons if each.family == "baseline"]
@@ -83,12 +83,12 @@ def test_seeds_that_lack_a_level_are_left_out_of_its_pairs():
     assert (best.a, best.b) == (0, 1)
 
 
-def test_it_says_what_few_seeds_cannot_show():
+def test_notes_on_few_seeds():
     five = assess_significance([better(np.random.default_rng(0), 0.0, levels=3)], 0, ordered=True)
     assert "is at least 0.0625, whatever" in five.notes()[0]
     assert "For one of 3 planned tests to be significant, 8 seeds are needed" in five.notes()[0]
-    (lonely, _) = assess_significance([scores_of([[0.5], [0.6]])], 0, ordered=True).notes()
-    assert "One seed cannot show any difference" in lonely
+    (note, _) = assess_significance([scores_of([[0.5], [0.6]])], 0, ordered=True).notes()
+    assert "One seed cannot show any difference" in note
     many = assess_significance([better(np.random.default_rng(0), 0.0, levels=3, seeds=8)], 0, ordered=True)
     assert many.notes() == []
 
@@ -97,7 +97,7 @@ def test_without_a_baseline_nothing_is_compared():
     assert assess_significance([scores_of([[0.5, 0.6], [0.6, 0.7]])], None, ordered=False).comparisons == ()
 
 
-def test_alike_is_no_difference():
+def test_equal_scores_are_no_difference():
     significance = assess_significance([scores_of(np.full((3, 5), 0.5))], 0, ordered=True)
     assert {each.verdict for each in significance.comparisons} == {NO_DIFFERENCE}
     assert significance.claims == 0

@@ -1,4 +1,4 @@
-"""Statistics against scipy and closed forms, on data made so that the answer is known."""
+"""Statistics compared with scipy and closed forms, on data with known results."""
 
 import itertools
 import math
@@ -47,8 +47,8 @@ def test_a_single_value_has_no_interval():
 
 
 @pytest.mark.parametrize(("draw", "least"), [(stats.norm(0, 1), 0.93), (stats.expon(-1), 0.88)])
-def test_intervals_hold_what_they_promise(draw, least):
-    """The mean of 0 lies in nearly 95 % of them."""
+def test_intervals_have_their_coverage(draw, least):
+    """The mean of 0 is in nearly 95 % of the intervals."""
     rng = np.random.default_rng(0)
     found = [mean_interval(draw.rvs(5, random_state=rng)) for _ in range(1000)]
     covered = np.mean([(each.low or 0) <= 0 <= (each.high or 0) for each in found])
@@ -80,7 +80,7 @@ def test_pairs_that_are_too_few_or_alike():
 
 
 def all_signs(d: np.ndarray) -> float:
-    """The two-sided p-value over all signs of the ranks."""
+    """Returns the two-sided p-value over all signs of the ranks."""
     ranks = stats.rankdata(np.abs(d))
     sums = [abs(np.dot(signs, ranks)) for signs in itertools.product((-1, 1), repeat=len(d))]
     return float(np.mean(np.array(sums) >= abs(np.dot(np.sign(d), ranks)) - 1e-9))
@@ -157,7 +157,7 @@ def test_a_trend_leaves_out_seeds_that_lack_a_level():
     assert trend(values[:2]).p == trend(values[:, :1]).p == 1.0
 
 
-def test_the_median_cost_counts_those_that_never_came_there():
+def test_the_median_cost_counts_seeds_that_never_reach_the_target():
     assert median_cost([3, 1, 2]) == 2
     assert median_cost([3, 1, None]) == 3
     assert median_cost([3, None, None]) is None

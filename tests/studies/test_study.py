@@ -61,7 +61,7 @@ def test_a_damaged_study_is_named(image_folder, tmp_path):
         read_study(tmp_path)
 
 
-def test_studies_that_cannot_be(image_folder):
+def test_invalid_studies(image_folder):
     with pytest.raises(ValueError, match="the baseline 'a' is not one of the levels"):
         study_of(image_folder, names=("b", "c"))
     with pytest.raises(ValueError, match="the same seed twice"):

@@ -1,4 +1,4 @@
-"""Metrics as JSON lines."""
+"""The metrics log of a run: a file of JSON lines."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,15 @@ from transfer_jax.storage.atomic_write import write_text
 
 
 class MetricsLog:
-    """Appends a JSON object a line, each with the `step` of the run that it belongs to; in the first process.
+    """A log that appends one JSON object per line, each with the `step` of the run.
+
+    Only the first process writes.
 
     Args:
         path: The file.
-        resume_step: Lines after this step are dropped: the run is about to write them again.
-        trackers: Who else is told.
+        resume_step: The step that the run resumes from. Later lines are dropped, because the run writes them
+            again.
+        trackers: The trackers that the lines are also sent to; none by default.
     """
 
     def __init__(self, path: Path, *, resume_step: int = 0, trackers: Trackers | None = None) -> None:
@@ -29,17 +32,17 @@ class MetricsLog:
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, kind: str, **values: Any) -> None:
-        """Adds a line and flushes it."""
+        """Appends a line to the file, and sends it to the trackers."""
         if processes.is_first():
             line = {"step": step, "kind": kind, **values}
             with self._path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             if self._trackers is not None:
-                self._trackers.line(line)
+                self._trackers.log_line(line)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last line that a kill cut off is left out."""
+    """Returns the lines of a log; an incomplete last line, left by a killed process, is skipped."""
     lines = []
     for line in path.read_text().splitlines():
         try:

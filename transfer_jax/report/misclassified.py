@@ -1,4 +1,4 @@
-"""The worst mistakes of a run, as small images and what was said of them."""
+"""The misclassified images of a run, as small images with their predictions."""
 
 import io
 import json
@@ -13,8 +13,8 @@ from transfer_jax.storage.atomic_write import write_atomically, write_text
 
 MAX_IMAGES = 24
 MAX_SIDE = 200
-"""Pixels of the longer side, at most."""
-_QUALITY = 82
+"""The largest length of the longer side, in pixels."""
+_JPEG_QUALITY = 82
 
 
 def write_misclassified(
@@ -25,18 +25,19 @@ def write_misclassified(
     class_names: Sequence[str],
     image: Callable[[int], np.ndarray],
 ) -> None:
-    """Writes `mistakes/` into a workdir: JPEG files, and `mistakes.json` with what was said of each.
+    """Writes `mistakes/` into a workdir: JPEG files, and `mistakes.json` with a record for each.
 
-    They are the held-out images whose true class got the least probability, the worst first. A record has
-    `image`, the file; `name`; `label` and `predicted`; the `probability` of that, and of the `truth`.
+    The images are the misclassified validation images whose true class has the lowest probability, lowest
+    first. A record has `image` (the file name), `name`, `label`, `predicted`, `probability` (of the predicted
+    class) and `truth` (the probability of the true class).
 
     Args:
-        workdir: The run's folder.
-        probabilities: `(images, classes)` of the held-out images.
-        labels: `(images,)`, their true classes.
-        names: Their names.
-        class_names: Names of the classes.
-        image: Gives a held-out image, uint8 `(height, width, 3)`, by its index.
+        workdir: The workdir of the run.
+        probabilities: The probabilities of the validation images, `(images, classes)`.
+        labels: The true classes of the validation images, `(images,)`.
+        names: The names of the validation images.
+        class_names: The names of the classes.
+        image: A function that returns a validation image, uint8 `(height, width, 3)`, by its index.
     """
     folder = workdir / workdir_files.MISCLASSIFIED
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,15 +61,15 @@ def write_misclassified(
 
 
 def worst_misclassified(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
-    """The images that were taken for another class, that whose true class got the least probability first."""
-    of_truth = probabilities[np.arange(len(labels)), labels]
+    """Returns the indices of the misclassified images, lowest probability of the true class first."""
+    true_probability = probabilities[np.arange(len(labels)), labels]
     wrong = probabilities.argmax(-1) != labels
-    return [int(index) for index in np.argsort(of_truth, kind="stable") if wrong[index]]
+    return [int(index) for index in np.argsort(true_probability, kind="stable") if wrong[index]]
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    image = Image.fromarray(pixels)
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=_QUALITY)
+    image.save(content, "JPEG", quality=_JPEG_QUALITY)
     return content.getvalue()

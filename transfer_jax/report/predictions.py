@@ -1,4 +1,4 @@
-"""Predictions as a table, or as JSON."""
+"""Files of predictions, as CSV or JSON."""
 
 import csv
 import dataclasses
@@ -15,13 +15,13 @@ from transfer_jax.storage.atomic_write import write_text
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said of labelled images.
+    """The predictions of a model for labelled images.
 
     Attributes:
-        names: What each image is called.
-        class_names: The classes, in the order of the columns.
-        labels: int32 `(images,)`, positions of the true classes.
-        probabilities: `(images, classes)`, to six decimals.
+        names: The name of each image.
+        class_names: The names of the classes, in the order of the columns.
+        labels: The indices of the true classes, int32 `(images,)`.
+        probabilities: The probabilities, rounded to six decimals, `(images, classes)`.
     """
 
     names: tuple[str, ...]
@@ -31,10 +31,10 @@ class Predictions:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Reads what `write_predictions` wrote of labelled images, as CSV.
+    """Returns the predictions of a CSV file that `write_predictions` wrote for labelled images.
 
     Raises:
-        ValueError: If it is no such file; it is named.
+        ValueError: If the file is damaged or has no predictions of labelled images.
     """
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
@@ -56,7 +56,7 @@ def prediction_rows(
     probabilities: np.ndarray,
     labels: np.ndarray | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One record an image: `image`, `label` where it is known, `predicted`, and each class's probability."""
+    """Yields a record for each image: `image`, `label` if known, `predicted`, and all probabilities."""
     for index, name in enumerate(names):
         row: dict[str, Any] = {"image": name}
         if labels is not None:
@@ -74,7 +74,7 @@ def write_predictions(
     probabilities: np.ndarray,
     labels: np.ndarray | None = None,
 ) -> None:
-    """Writes predictions as CSV, or as JSON where the path ends in `.json`."""
+    """Writes predictions as JSON if the path ends in `.json`, otherwise as CSV."""
     rows = list(prediction_rows(names, class_names, probabilities, labels))
     if path.suffix == ".json":
         text = json.dumps(rows, indent=1)

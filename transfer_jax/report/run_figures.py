@@ -1,4 +1,4 @@
-"""The pictures of a run: curves and confusion matrix."""
+"""The figures of a run: training curves and confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,20 +21,20 @@ def write_figures(
     """Draws `curves.png` and `confusion.png` into a workdir.
 
     Args:
-        workdir: Has the run's `metrics.jsonl`.
-        probabilities: `(images, classes)` of the held-out images.
-        labels: `(images,)`, their true classes.
-        class_names: Names of the classes.
+        workdir: The workdir of the run, with `metrics.jsonl`.
+        probabilities: The probabilities of the validation images, `(images, classes)`.
+        labels: The true classes of the validation images, `(images,)`.
+        class_names: The names of the classes.
     """
     save_figure(_curves(workdir / workdir_files.METRICS), workdir / workdir_files.CURVES)
     save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / workdir_files.CONFUSION)
 
 
 def _curves(path: Path) -> Figure:
-    """Loss, accuracy and learning rate over the epochs of all phases."""
+    """Returns a figure of loss, accuracy and learning rate over the steps of all phases."""
     lines = read_metrics(path)
     train = [line for line in lines if line["kind"] == "train"]
-    held_out = [line for line in lines if line["kind"] == "evaluation"]
+    validation = [line for line in lines if line["kind"] == "evaluation"]
     figure = Figure(figsize=(10, 3), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     ends = {line["phase"]: line["step"] for line in train}
@@ -43,32 +43,30 @@ def _curves(path: Path) -> Figure:
         axes.set(title=name.replace("_", " "), xlabel="step")
         for end in list(ends.values())[:-1]:
             axes.axvline(end, color="gray", linewidth=0.8, linestyle=":")
-    loss.plot(
-        [line["step"] for line in held_out], [line["log_loss"] for line in held_out], "s", label="held out"
-    )
-    accuracy.plot(
-        [line["step"] for line in held_out], [line["accuracy"] for line in held_out], "s", label="held out"
-    )
+    steps = [line["step"] for line in validation]
+    loss.plot(steps, [line["log_loss"] for line in validation], "s", label="validation")
+    accuracy.plot(steps, [line["accuracy"] for line in validation], "s", label="validation")
     rate.set_yscale("log")
     loss.legend()
     return figure
 
 
 def _confusion(predicted: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Returns a figure of the confusion matrix."""
     count = len(class_names)
     matrix = np.zeros((count, count), int)
     np.add.at(matrix, (labels, predicted), 1)
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(2.5 + 0.5 * count, 14)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes: Axes = figure.subplots()
-    shown = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(shown, label="share of the true class")
+    image = axes.imshow(fraction, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, label="fraction of the true class")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(count), yticks=range(count))
     axes.set_xticklabels(class_names, rotation=45, ha="right")
     axes.set_yticklabels(class_names)
     if count <= 20:
         for row, column in np.ndindex(count, count):
-            colour = "white" if share[row, column] > 0.5 else "black"
+            colour = "white" if fraction[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     return figure

@@ -1,4 +1,4 @@
-"""Figures as files, drawn without a display."""
+"""Figures saved as files, without a display."""
 
 from pathlib import Path
 
@@ -10,16 +10,20 @@ _CANVASES = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
 
 
 def check_suffix(path: Path) -> None:
-    """Checks that a figure can be written to a file.
+    """Checks the suffix of a figure's file.
 
     Raises:
-        ValueError: If its name ends in neither `.png` nor `.svg`.
+        ValueError: If the suffix is neither `.png` nor `.svg`.
     """
     if path.suffix not in _CANVASES:
         raise ValueError(f"{path} must end in {' or '.join(_CANVASES)}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure; errors are those of `check_suffix`."""
+    """Writes a figure to a PNG or SVG file.
+
+    Raises:
+        ValueError: If the suffix is neither `.png` nor `.svg`.
+    """
     check_suffix(path)
     getattr(_CANVASES[path.suffix](figure), f"print_{path.suffix[1:]}")(str(path))

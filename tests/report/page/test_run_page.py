@@ -5,8 +5,8 @@ from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.run_page import run_page, write_run_report
 
 ALWAYS = ["Summary", "Schedule", "Curves", "Classes", "Misclassified images"]
-DIAGNOSED = ["Calibration", "Groups", "Statistics by block", "Saliency maps"]
-LAST = ["Time", "Frozen parameters", "Reproduce"]
+DIAGNOSED = ["Calibration", "Groups", "Block statistics", "Saliency maps"]
+LAST = ["Time", "Freeze checks", "Reproduce"]
 
 
 def parts_of(run: RunFiles, title: str) -> list:
@@ -22,8 +22,8 @@ def charts_of(run: RunFiles, title: str) -> dict[str, Chart]:
     ("settings", "sections"),
     [
         ({"diagnosed": True}, [*ALWAYS, *DIAGNOSED, *LAST]),
-        ({}, [*ALWAYS, "Statistics by block", *LAST]),
-        ({"epochs": 8}, [*ALWAYS[:-1], "Statistics by block", *LAST]),
+        ({}, [*ALWAYS, "Block statistics", *LAST]),
+        ({"epochs": 8}, [*ALWAYS[:-1], "Block statistics", *LAST]),
         ({"epochs": 0}, ["Summary", "Schedule", "Time", "Reproduce"]),
     ],
 )
@@ -68,7 +68,7 @@ def test_curves_have_all_epochs_and_every_score(make_run, tmp_path):
 
 
 def test_infinite_statistics_are_left_out(make_run, tmp_path):
-    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Statistics by block")
+    charts = charts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Block statistics")
     values = charts["Gradient signal to noise"].spec["data"]["values"]
     assert {row["block"] for row in values} == {"blocks.11", "top"}
     assert len(charts["Relative gradient norm"].spec["data"]["values"]) == 10 + 4 + 4
@@ -77,7 +77,7 @@ def test_infinite_statistics_are_left_out(make_run, tmp_path):
 
 
 def test_omitted_diagnostics_are_reported(make_run, tmp_path):
-    *_, text = parts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Statistics by block")
+    *_, text = parts_of(RunFiles.from_workdir(make_run(tmp_path, diagnosed=True)), "Block statistics")
     assert text.paragraphs == ["The diagnostics do not include interpolation: the head is new."]
     text, _ = parts_of(RunFiles.from_workdir(tmp_path), "Saliency maps")
     assert text.paragraphs[0].endswith("contribute most to the predicted class (Grad-CAM at top).")
@@ -111,7 +111,7 @@ def test_a_changed_block_is_reported_in_capitals(make_run, tmp_path):
     workdir = make_run(tmp_path)
     path = workdir / "certificates" / "01-head.json"
     path.write_text(path.read_text().replace("ab" * 32, "cd" * 32, 1))
-    text, table = parts_of(RunFiles.from_workdir(workdir), "Frozen parameters")
+    text, table = parts_of(RunFiles.from_workdir(workdir), "Freeze checks")
     assert text.paragraphs[0].startswith("NOT all")
     assert isinstance(table, Table)
     assert [row[-1] for row in table.rows] == [False, True]

@@ -1,4 +1,4 @@
-"""A run's folder and config, as trackers are given them."""
+"""The workdir and the config of a run, for trackers."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.extended, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(autouse=True)
 def store(tmp_path, monkeypatch):
-    """The database that MLflow makes by itself where nobody says otherwise."""
+    """The default database of MLflow."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -19,7 +19,7 @@ def history(run_id, name):
     return [(each.step, each.value) for each in mlflow.MlflowClient().get_metric_history(run_id, name)]
 
 
-def test_metrics_settings_and_pictures_can_be_read_back(workdir, config, picture):
+def test_metrics_config_and_images_can_be_read_back(workdir, config, picture):
     tracker = open_run(workdir, config, None)
     tracker.log(3, {"train/loss": 0.5, "evaluation/per_class/a (b)/f1": 0.75})
     tracker.log(6, {"train/loss": 0.125, **{f"train/rates/{index}": 1.0 * index for index in range(300)}})
@@ -37,7 +37,7 @@ def test_metrics_settings_and_pictures_can_be_read_back(workdir, config, picture
     assert [file.path for file in client.list_artifacts(tracker.id)] == ["curves.png"]
 
 
-def test_a_run_that_goes_on_is_the_same(workdir, config, monkeypatch):
+def test_a_resumed_run_is_the_same(workdir, config, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "solar")
     first = open_run(workdir, config, None)
     first.log(1, {"train/loss": 1.0})

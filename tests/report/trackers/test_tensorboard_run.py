@@ -12,7 +12,7 @@ pytest.importorskip("tensorboardX")
 
 
 def events(workdir):
-    """All that was written, by tag: (step, value) of each event, files in their order."""
+    """Returns the (step, value) of each written event by tag, files in order."""
     from tensorboardX.proto import event_pb2
 
     found = {}
@@ -21,7 +21,7 @@ def events(workdir):
         while len(content) > 12:
             (length,) = struct.unpack("<Q", content[:8])
             if len(content) < 16 + length:
-                break  # It is being written.
+                break  # The event is incomplete.
             event = vars(event_pb2)["Event"].FromString(content[12 : 12 + length])
             content = content[12 + length + 4 :]
             for value in event.summary.value:
@@ -30,12 +30,12 @@ def events(workdir):
     return found
 
 
-def test_scalars_config_and_pictures_can_be_read_back(workdir, config, picture):
+def test_scalars_config_and_images_can_be_read_back(workdir, config, picture):
     tracker = open_run(workdir, config, None)
     tracker.log(3, {"train/loss": 0.5, "train/rates/head": 0.25})
     tracker.log(6, {"train/loss": 0.125})
     until = time.monotonic() + 600
-    while len(events(workdir).get("train/loss", [])) < 2:  # They do not wait in memory for long.
+    while len(events(workdir).get("train/loss", [])) < 2:  # Values are flushed within seconds.
         assert time.monotonic() < until
         time.sleep(0.1)
     assert events(workdir)["train/loss"] == [(3, 0.5), (6, 0.125)]
@@ -51,7 +51,7 @@ def test_scalars_config_and_pictures_can_be_read_back(workdir, config, picture):
     assert json.loads(text.tensor.string_val[0].decode().strip("`\n")) == config
 
 
-def test_a_run_that_goes_on_adds_to_what_is_there(workdir, config):
+def test_a_resumed_run_adds_a_file(workdir, config):
     first = open_run(workdir, config, None)
     first.log(1, {"train/loss": 1.0})
     first.close(finished=False)

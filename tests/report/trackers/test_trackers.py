@@ -7,26 +7,26 @@ from transfer_jax.report.metrics import MetricsLog, read_metrics
 from transfer_jax.report.trackers import TRACKERS, Trackers, check_installed, scalars, trackers
 
 
-class Book:
-    """A tracker that writes down what it is told."""
+class Recorder:
+    """A tracker that records its calls."""
 
-    told: ClassVar[list] = []
+    calls: ClassVar[list] = []
 
     def __init__(self, id: str) -> None:
         self.id = id
 
     def log(self, step, values):
-        self.told.append((self.id, step, dict(values)))
+        self.calls.append((self.id, step, dict(values)))
 
     def log_image(self, step, path):
-        self.told.append((self.id, step, path.name))
+        self.calls.append((self.id, step, path.name))
 
     def close(self, *, finished):
-        self.told.append((self.id, finished))
+        self.calls.append((self.id, finished))
 
 
-class Broken(Book):
-    """One that fails at its second line, and at its end."""
+class Broken(Recorder):
+    """A tracker that fails at its second line and when it is closed."""
 
     lines = 0
 
@@ -42,20 +42,20 @@ def unreachable(workdir, config, known):
 
 
 @pytest.fixture(autouse=True)
-def books(monkeypatch):
-    monkeypatch.setattr(Book, "told", [])
+def calls(monkeypatch):
+    monkeypatch.setattr(Recorder, "calls", [])
     monkeypatch.setattr(
         trackers,
         "TRACKERS",
         {
-            "a": ("json", lambda workdir, config, known: Book(known or "a1")),
-            "b": ("json", lambda workdir, config, known: Book(known or "b1")),
+            "a": ("json", lambda workdir, config, known: Recorder(known or "a1")),
+            "b": ("json", lambda workdir, config, known: Recorder(known or "b1")),
             "broken": ("json", lambda workdir, config, known: Broken(known or "broken1")),
             "far": ("json", unreachable),
             "missing": ("no_such_package_1", unreachable),
         },
     )
-    return Book.told
+    return Recorder.calls
 
 
 def test_the_numbers_of_a_line():
@@ -74,15 +74,15 @@ def test_the_numbers_of_a_line():
     }
 
 
-def test_trackers_are_told_what_the_file_is_told(tmp_path, books):
+def test_trackers_get_the_lines_of_the_file(tmp_path, calls):
     (tmp_path / "curves.png").touch()
-    told = Trackers(["a"], tmp_path, {})
-    log = MetricsLog(tmp_path / "metrics.jsonl", trackers=told)
+    trackers_of_run = Trackers(["a"], tmp_path, {})
+    log = MetricsLog(tmp_path / "metrics.jsonl", trackers=trackers_of_run)
     log.write(2, "train", phase="head", loss=0.5)
     log.write(2, "proof", phase="head", frozen={"x": "ab"})
-    told.finish(2, {"accuracy": 0.75, "confusion": [[1]]}, [tmp_path / "curves.png"])
-    told.close(finished=True)
-    assert books == [
+    trackers_of_run.finish(2, {"accuracy": 0.75, "confusion": [[1]]}, [tmp_path / "curves.png"])
+    trackers_of_run.close(finished=True)
+    assert calls == [
         ("a1", 2, {"train/loss": 0.5}),
         ("a1", 2, {"final/accuracy": 0.75}),
         ("a1", 2, "curves.png"),
@@ -90,7 +90,7 @@ def test_trackers_are_told_what_the_file_is_told(tmp_path, books):
     ]
 
 
-def test_a_run_that_goes_on_is_told_on_and_nothing_twice(tmp_path, books):
+def test_a_resumed_run_logs_nothing_twice(tmp_path, calls):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, trackers=Trackers(["a"], tmp_path, {}))
     for step in (1, 2, 3):
@@ -100,56 +100,56 @@ def test_a_run_that_goes_on_is_told_on_and_nothing_twice(tmp_path, books):
         log.write(step, "train", loss=float(step))
     log.write(3, "evaluation", accuracy=0.5)
     assert [line["step"] for line in read_metrics(path)] == [1, 2, 3, 4, 3]
-    assert books == [
+    assert calls == [
         *(("a1", step, {"train/loss": float(step)}) for step in (1, 2, 3, 4)),
         ("a1", 3, {"evaluation/accuracy": 0.5}),
     ]
 
 
-def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path, books):
+def test_a_new_tracker_gets_all_earlier_lines(tmp_path, calls):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, trackers=Trackers(["a"], tmp_path, {}))
     for step in (1, 2, 3):
         log.write(step, "train", loss=float(step))
-    books.clear()
+    calls.clear()
     log = MetricsLog(path, resume_step=2, trackers=Trackers(["a", "b"], tmp_path, {}, resumed=True))
     log.write(3, "train", loss=3.0)
     log.write(4, "train", loss=4.0)
-    assert [(id, step) for id, step, _ in books] == [("b1", 1), ("b1", 2), ("b1", 3), ("a1", 4), ("b1", 4)]
+    assert [(id, step) for id, step, _ in calls] == [("b1", 1), ("b1", 2), ("b1", 3), ("a1", 4), ("b1", 4)]
 
 
-def test_one_that_fails_is_warned_of_once_and_the_others_go_on(tmp_path, books, caplog):
-    told = Trackers(["broken", "a"], tmp_path, {})
-    log = MetricsLog(tmp_path / "metrics.jsonl", trackers=told)
+def test_a_failing_tracker_warns_once_and_the_others_continue(tmp_path, calls, caplog):
+    trackers_of_run = Trackers(["broken", "a"], tmp_path, {})
+    log = MetricsLog(tmp_path / "metrics.jsonl", trackers=trackers_of_run)
     for step in (1, 2, 3):
         log.write(step, "train", loss=1.0)
-    told.close(finished=True)
+    trackers_of_run.close(finished=True)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert (
-        "the tracker broken fails, and is told nothing more; the run goes on: the network is down"
+        "the tracker broken failed and is disabled; the run continues: the network is down"
         in record.getMessage()
     )
-    assert [entry[:2] for entry in books if entry[0] == "a1"] == [
+    assert [entry[:2] for entry in calls if entry[0] == "a1"] == [
         ("a1", 1),
         ("a1", 2),
         ("a1", 3),
         ("a1", True),
     ]
-    assert [entry[:2] for entry in books if entry[0] == "broken1"] == [("broken1", 1)]
+    assert [entry[:2] for entry in calls if entry[0] == "broken1"] == [("broken1", 1)]
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
 
 
-def test_one_that_cannot_be_reached_stops_a_run_at_its_start_only(tmp_path, books, caplog):
-    with pytest.raises(ConnectionError, match="the tracker 'far' cannot be opened: no answer"):
+def test_an_unreachable_tracker_stops_only_a_new_run(tmp_path, calls, caplog):
+    with pytest.raises(ConnectionError, match="the tracker 'far' failed to open: no answer"):
         Trackers(["far"], tmp_path, {})
     assert not list(tmp_path.iterdir())
-    Trackers(["far", "a"], tmp_path, {}, resumed=True).line({"step": 1, "kind": "train", "loss": 1.0})
-    assert books == [("a1", 1, {"train/loss": 1.0})]
+    Trackers(["far", "a"], tmp_path, {}, resumed=True).log_line({"step": 1, "kind": "train", "loss": 1.0})
+    assert calls == [("a1", 1, {"train/loss": 1.0})]
     assert len(caplog.records) == 1
 
 
-def test_what_is_not_installed_is_said_with_the_command_that_mends_it():
+def test_a_missing_package_is_named_with_its_install_command():
     check_installed(["a", "b"])
     with pytest.raises(
         ModuleNotFoundError, match=r"'missing' needs .* pip install 'transfer_jax\[missing\]'"

@@ -18,7 +18,7 @@ def logs(name):
     return SQLiteStorage.get_logs("transfer_jax", name)
 
 
-def test_a_run_is_told_and_goes_on(workdir, config, picture, capsys):
+def test_a_run_is_logged_and_resumed(workdir, config, picture, capsys):
     first = open_run(workdir, config, None)
     first.log(1, {"train/loss": 1.0})
     first.close(finished=False)

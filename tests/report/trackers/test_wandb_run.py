@@ -1,4 +1,4 @@
-"""In offline mode: what is written to be sent later is read back."""
+"""In offline mode, the files to be sent later are read back."""
 
 import json
 import struct
@@ -33,13 +33,13 @@ def records(workdir):
             _, length, kind = struct.unpack("<IHB", content[at : at + 7])
             whole += content[at + 7 : at + 7 + length]
             at += 7 + length
-            if kind in (1, 4):  # The record is whole, or this was its last part.
+            if kind in (1, 4):  # The whole record, or its last part.
                 yield Record.FromString(whole)
                 whole = b""
 
 
 def finished(workdir, runs):
-    """Waits until so many runs are written to their ends, which another process does."""
+    """Waits until another process has written all records of a number of runs."""
     until = time.monotonic() + 600
     while [record.WhichOneof("record_type") for record in records(workdir)].count("exit") < runs:
         assert time.monotonic() < until
@@ -55,7 +55,7 @@ def history(workdir):
     return rows
 
 
-def test_what_is_to_be_sent(workdir, config, picture):
+def test_records_to_send(workdir, config, picture):
     tracker = open_run(workdir, config, None)
     tracker.log(3, {"train/loss": 0.5})
     tracker.log(6, {"train/loss": 0.125})
@@ -79,7 +79,7 @@ def test_what_is_to_be_sent(workdir, config, picture):
     assert list(workdir.glob("wandb/offline-run-*/files/media/images/curves_6_*.png"))
 
 
-def test_a_run_that_goes_on_is_the_same(workdir, config):
+def test_a_resumed_run_is_the_same(workdir, config):
     first = open_run(workdir, config, None)
     first.log(1, {"train/loss": 1.0})
     first.close(finished=False)

@@ -85,7 +85,7 @@ def chart(
 
 def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
     """Returns the Vega-Lite encoding of a numeric field."""
-    formats = {"percent": {"format": "%"}, "count": {"format": ",", "tickMinStep": 1}}
+    formats = {"percent": {"format": "%"}, "count": {"format": ",d", "tickMinStep": 1}}
     return {"field": field, "type": "quantitative", "title": title, "axis": formats.get(form, {}), **more}
 
 

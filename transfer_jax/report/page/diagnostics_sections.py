@@ -62,7 +62,7 @@ def block_section(run: RunFiles) -> Section | None:
     parts: list[Part] = [Charts(charts)] if charts else []
     omitted = found.get("omitted", {}).items()
     notes = [f"The diagnostics do not include {part}: {reason}." for part, reason in omitted]
-    return Section("Statistics by block", [*parts, Text(notes)] if notes else parts)
+    return Section("Block statistics", [*parts, Text(notes)] if notes else parts)
 
 
 def _over_time(name: str, lines: Sequence[Mapping[str, Any]], run: RunFiles) -> Chart:

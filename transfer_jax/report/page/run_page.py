@@ -22,7 +22,7 @@ from transfer_jax.report.page.elements import (
     Tile,
     Tiles,
 )
-from transfer_jax.report.page.formats import count, percent, plural, seconds
+from transfer_jax.report.page.formats import percent, plural, seconds
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.inline_images import inline_images
 from transfer_jax.report.page.reproduce_section import reproduce_section
@@ -144,7 +144,7 @@ def _misclassified(run: RunFiles) -> Section | None:
     wrong = sum(map(sum, run.scores["confusion"])) - sum(
         line[index] for index, line in enumerate(run.scores["confusion"])
     )
-    shown = f"Shown: {count(len(images))}, with the lowest probability of the true class first."
+    shown = "The images below have the lowest probability of the true class, lowest first."
     text = f"{plural(wrong, 'validation image')} {'is' if wrong == 1 else 'are'} misclassified. {shown}"
     return Section("Misclassified images", [Text([text]), Images(images)])
 
@@ -222,4 +222,4 @@ def _frozen(run: RunFiles) -> Section | None:
     )
     text = f"{text} The hashes are in {workdir_files.FREEZE_RECORDS}/."
     table = Table("Hashes of the frozen parameters and statistics", columns, rows, sortable=False)
-    return Section("Frozen parameters", [Text([text]), table])
+    return Section("Freeze checks", [Text([text]), table])

@@ -1,4 +1,4 @@
-"""MLflow; `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME` and its other variables count."""
+"""MLflow; it reads `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME` and its other environment variables."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from typing import Any
 
 from transfer_jax.report.trackers.tracker import PROJECT
 
-_AT_ONCE = 100
-"""Parameters, or metrics, in one request."""
-_LONGEST = 500
-"""Characters of a parameter's value."""
+_BATCH_SIZE = 100
+"""The largest number of parameters or metrics in one request."""
+_MAX_LENGTH = 500
+"""The largest number of characters of a parameter's value."""
 
 
 class MLflow:
-    """A run at MLflow.
+    """A run in MLflow.
 
     Args:
         client: An `mlflow.MlflowClient`.
-        run_id: The run.
+        run_id: The id of the run.
     """
 
     def __init__(self, client: Any, run_id: str) -> None:
@@ -32,55 +32,55 @@ class MLflow:
 
         now = int(time.time() * 1000)
         metrics = [Metric(_key(name), value, now, step) for name, value in values.items()]
-        for some in _parts(metrics):
-            self._client.log_batch(self.id, metrics=some)
+        for batch in _batches(metrics):
+            self._client.log_batch(self.id, metrics=batch)
 
     def log_image(self, step: int, path: Path) -> None:
         self._client.log_artifact(self.id, str(path))
 
-    def settings(self, config: Mapping[str, Any]) -> None:
-        """Takes what the run was asked for."""
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Logs the config of the run."""
         from mlflow.entities import Param
 
-        params = [Param(_key(name), str(value)[:_LONGEST]) for name, value in _flat(config)]
-        for some in _parts(params):
-            self._client.log_batch(self.id, params=some)
+        params = [Param(_key(name), str(value)[:_MAX_LENGTH]) for name, value in _flatten(config)]
+        for batch in _batches(params):
+            self._client.log_batch(self.id, params=batch)
 
     def close(self, *, finished: bool) -> None:
         self._client.set_terminated(self.id, "FINISHED" if finished else "KILLED")
 
 
-def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> MLflow:
-    """Begins a run, or goes on with the one known."""
+def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> MLflow:
+    """Starts a run, or continues the run with a known id."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    if known is not None:
-        client.update_run(known, status="RUNNING")
-        return MLflow(client, known)
+    if run_id is not None:
+        client.update_run(run_id, status="RUNNING")
+        return MLflow(client, run_id)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     run = client.create_run(experiment_id, run_name=workdir.resolve().name)
     tracker = MLflow(client, run.info.run_id)
-    tracker.settings(config)
+    tracker.log_config(config)
     return tracker
 
 
 def _key(name: str) -> str:
-    """A name of the letters that MLflow takes."""
+    """Returns a name with only the characters that MLflow allows."""
     return re.sub(r"[^\w\-. /]", "_", name)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            yield from _flat({str(index): each for index, each in enumerate(value)}, f"{prefix}{name}.")
+            yield from _flatten({str(index): each for index, each in enumerate(value)}, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _parts(items: list) -> list[list]:
-    return [items[first : first + _AT_ONCE] for first in range(0, len(items), _AT_ONCE)]
+def _batches(items: list) -> list[list]:
+    return [items[first : first + _BATCH_SIZE] for first in range(0, len(items), _BATCH_SIZE)]

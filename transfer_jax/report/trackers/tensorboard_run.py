@@ -5,23 +5,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FOLDER = "tensorboard"
+from transfer_jax.storage import workdir_files
+
 _FLUSH_SECONDS = 1
-"""What a kill may lose."""
+"""The interval between flushes; a killed process loses at most this much."""
 
 
 class TensorBoard:
-    """A run at TensorBoard; a run that goes on adds a file.
+    """A run in TensorBoard; a resumed run adds a file.
 
     Args:
-        folder: Where its files are.
+        folder: The folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
         from tensorboardX import SummaryWriter
 
         self.id = folder.name
-        files = len(list(folder.glob("*"))) if folder.is_dir() else 0  # Or else two of one second are one.
+        files = (
+            len(list(folder.glob("*"))) if folder.is_dir() else 0
+        )  # Files of the same second need different names.
         self._writer = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS, filename_suffix=f".{files}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -33,17 +36,17 @@ class TensorBoard:
 
         self._writer.add_image(path.stem, imread(path)[..., :3], step, dataformats="HWC")
 
-    def text(self, name: str, text: str) -> None:
-        """Shows a text."""
+    def log_text(self, name: str, text: str) -> None:
+        """Logs a text."""
         self._writer.add_text(name, text)
 
     def close(self, *, finished: bool) -> None:
         self._writer.close()
 
 
-def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> TensorBoard:
-    """Opens the files of a run."""
-    tracker = TensorBoard(workdir / FOLDER)
-    if known is None:
-        tracker.text("config", f"```\n{json.dumps(config, indent=1)}\n```")
+def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> TensorBoard:
+    """Starts the event files of a run, or adds a file to a run with a known id."""
+    tracker = TensorBoard(workdir / workdir_files.TENSORBOARD)
+    if run_id is None:
+        tracker.log_text("config", f"```\n{json.dumps(config, indent=1)}\n```")
     return tracker

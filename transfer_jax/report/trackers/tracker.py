@@ -1,37 +1,37 @@
-"""What a tracker is told."""
+"""The interface of experiment trackers."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 PROJECT = "transfer_jax"
-"""What runs are filed under, where the user has not said otherwise in the way of the tracker."""
+"""The default project of runs; each tracker has its own setting to change it."""
 
 
 class Tracker(Protocol):
-    """A run at a tracker; any error that it raises is taken care of.
+    """A run in an experiment tracker. Errors that it raises do not stop the training run.
 
     Attributes:
-        id: What the tracker knows the run by; given to it again when the run goes on.
+        id: The id of the run in the tracker; a resumed run continues with the same id.
     """
 
     id: str
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes values at a step of the run; steps never go back."""
+        """Logs values at a step of the run; steps never decrease."""
         ...
 
     def log_image(self, step: int, path: Path) -> None:
-        """Takes a PNG file, to be called as the file is."""
+        """Logs a PNG file under the name of the file."""
         ...
 
     def close(self, *, finished: bool) -> None:
-        """Sends all that is left; the run is over, or was only stopped."""
+        """Sends the remaining data, and marks the run as finished or stopped."""
         ...
 
 
 def scalars(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """The numbers in a line of metrics, named by where they are: `train/rates/head`; no texts, no lists."""
+    """Returns the numbers of a metrics line by path, such as `train/rates/head`, without texts and lists."""
     return dict(_scalars(values, prefix))
 
 

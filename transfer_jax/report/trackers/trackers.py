@@ -1,4 +1,4 @@
-"""All trackers of a run, of which none can end it."""
+"""The trackers of a run, whose errors do not stop it."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from transfer_jax.storage.atomic_write import write_text
 _LOG = logging.getLogger(__name__)
 
 Opener = Callable[[Path, Mapping[str, Any], str | None], Tracker]
-"""From the workdir, the config and the run's id, None for a new run."""
+"""A function that opens a run, given the workdir, the config, and the id of the run (None for a new run)."""
 
 TRACKERS: dict[str, tuple[str, Opener]] = {
     "tensorboard": ("tensorboardX", tensorboard_run.open_run),
@@ -23,14 +23,14 @@ TRACKERS: dict[str, tuple[str, Opener]] = {
     "mlflow": ("mlflow", mlflow_run.open_run),
     "trackio": ("trackio", trackio_run.open_run),
 }
-"""By name: the package that must be there, and what opens a run."""
+"""For each tracker its package, and the function that opens a run."""
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Checks that the packages of trackers are there, without loading them.
+    """Checks that the packages of trackers are installed, without importing them.
 
     Raises:
-        ModuleNotFoundError: If one is not; says how to install it.
+        ModuleNotFoundError: If a package is missing. The message has the command that installs it.
     """
     for name in names:
         package, _ = TRACKERS[name]
@@ -43,17 +43,17 @@ def check_installed(names: Sequence[str]) -> None:
 class Trackers:
     """The trackers of a run.
 
-    One that fails is warned of, once, and told nothing more. What a run that goes on does again, its trackers
-    are not told again.
+    A tracker that fails is disabled, with one warning. Lines that a resumed run writes again are not logged
+    twice.
 
     Args:
-        names: Which, of `TRACKERS`.
-        workdir: The run's folder.
-        config: What the run was asked for, as JSON values.
-        resumed: Whether the run goes on; then a tracker that cannot be reached is only warned of.
+        names: The names of the trackers, keys of `TRACKERS`.
+        workdir: The workdir of the run.
+        config: The config of the run, as JSON values.
+        resumed: Whether the run is resumed. If so, a tracker that fails to open only causes a warning.
 
     Raises:
-        ConnectionError: If a tracker cannot be opened at the start of a run.
+        ConnectionError: If a tracker fails to open for a new run.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Trackers:
     ) -> None:
         self._open: dict[str, Tracker] = {}
         self._new: list[str] = []
-        self._told: set[tuple[Any, ...]] = set()
-        known = _known(workdir)
+        self._logged: set[tuple[Any, ...]] = set()
+        known = _read_ids(workdir)
         for name in names:
             try:
                 self._open[name] = TRACKERS[name][1](workdir, config, known.get(name))
             except Exception as error:
                 if not resumed:
                     raise ConnectionError(
-                        f"the tracker {name!r} cannot be opened: {error or type(error).__name__}"
+                        f"the tracker {name!r} failed to open: {error or type(error).__name__}"
                     ) from error
                 self._warn(name, error)
         self._new = [name for name in self._open if name not in known]
@@ -78,51 +78,51 @@ class Trackers:
             write_text(workdir / workdir_files.TRACKERS, json.dumps({**known, **ids}, indent=1))
 
     def catch_up(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Takes the lines of metrics that are there from before; trackers new to the run are told them."""
+        """Registers the existing metrics lines of a resumed run, and logs them to its new trackers."""
         for line in lines:
-            self._told.add(_key(line))
-            self._tell(self._new, line)
+            self._logged.add(_key(line))
+            self._log(self._new, line)
         self._new = []
 
-    def line(self, line: Mapping[str, Any]) -> None:
-        """Tells a line of metrics, if it is not one that was told before."""
-        if _key(line) not in self._told:
-            self._tell([*self._open], line)
+    def log_line(self, line: Mapping[str, Any]) -> None:
+        """Logs a metrics line, unless it was logged before."""
+        if _key(line) not in self._logged:
+            self._log([*self._open], line)
 
-    def finish(self, step: int, scores: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-        """Tells the scores at the end, as `final/…`, and shows the pictures."""
+    def finish(self, step: int, scores: Mapping[str, Any], images: Sequence[Path]) -> None:
+        """Logs the final scores, as `final/…`, and the images."""
         values = scalars(scores, "final")
         for name in [*self._open]:
             self._try(name, lambda tracker: tracker.log(step, values))
-            for path in pictures:
+            for path in images:
                 self._try(name, lambda tracker, path=path: tracker.log_image(step, path))
 
     def close(self, *, finished: bool) -> None:
-        """Lets each send what is left."""
+        """Closes all trackers, which send their remaining data."""
         for name in [*self._open]:
             self._try(name, lambda tracker: tracker.close(finished=finished))
         self._open = {}
 
-    def _tell(self, names: Sequence[str], line: Mapping[str, Any]) -> None:
+    def _log(self, names: Sequence[str], line: Mapping[str, Any]) -> None:
         rest = {name: value for name, value in line.items() if name not in ("step", "kind")}
         values = scalars(rest, line["kind"])
         if values:
             for name in names:
                 self._try(name, lambda tracker: tracker.log(line["step"], values))
 
-    def _try(self, name: str, act: Callable[[Tracker], None]) -> None:
+    def _try(self, name: str, action: Callable[[Tracker], None]) -> None:
         tracker = self._open.get(name)
         if tracker is None:
             return
         try:
-            act(tracker)
-        except Exception as error:  # Whatever a tracker does wrong, the run is worth more.
+            action(tracker)
+        except Exception as error:  # The run is worth more than its trackers.
             del self._open[name]
             self._warn(name, error)
 
     def _warn(self, name: str, error: Exception) -> None:
         _LOG.warning(
-            "the tracker %s fails, and is told nothing more; the run goes on: %s",
+            "the tracker %s failed and is disabled; the run continues: %s",
             name,
             " ".join(str(error).split()) or type(error).__name__,
         )
@@ -132,8 +132,8 @@ def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
     return line["step"], line["kind"], line.get("phase")
 
 
-def _known(workdir: Path) -> dict[str, str]:
-    """The ids from before; none where the file is not there, or damaged."""
+def _read_ids(workdir: Path) -> dict[str, str]:
+    """Returns the ids of the run in its trackers; empty if the file is missing or damaged."""
     try:
         return json.loads((workdir / workdir_files.TRACKERS).read_text())
     except (FileNotFoundError, ValueError):

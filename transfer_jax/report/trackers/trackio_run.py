@@ -1,4 +1,4 @@
-"""Trackio: a local database, or a Space of Hugging Face; its `TRACKIO_…` variables count."""
+"""Trackio, with a local database or a Hugging Face Space; it reads its `TRACKIO_…` environment variables."""
 
 import contextlib
 import secrets
@@ -11,11 +11,11 @@ from transfer_jax.report.trackers.tracker import PROJECT
 
 
 class Trackio:
-    """A run at Trackio, which knows it by its name.
+    """A run in Trackio. The id of a run is its name.
 
     Args:
-        run: What `trackio.init` gave.
-        name: The run's name.
+        run: The run that `trackio.init` returned.
+        name: The name of the run.
     """
 
     def __init__(self, run: Any, name: str) -> None:
@@ -31,15 +31,15 @@ class Trackio:
         self._run.log({path.stem: trackio.Image(str(path))}, step=step)
 
     def close(self, *, finished: bool) -> None:
-        with contextlib.redirect_stdout(sys.stderr):  # It prints.
+        with contextlib.redirect_stdout(sys.stderr):  # Trackio prints.
             self._run.finish()
 
 
-def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> Trackio:
-    """Begins a run, or goes on with the one known."""
+def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> Trackio:
+    """Starts a run, or continues the run with a known id."""
     import trackio
 
-    name = known or f"{workdir.resolve().name}-{secrets.token_hex(3)}"
-    with contextlib.redirect_stdout(sys.stderr):  # It prints.
+    name = run_id or f"{workdir.resolve().name}-{secrets.token_hex(3)}"
+    with contextlib.redirect_stdout(sys.stderr):  # Trackio prints.
         run = trackio.init(project=PROJECT, name=name, config=dict(config), resume="allow")
     return Trackio(run, name)

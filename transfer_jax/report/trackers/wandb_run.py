@@ -1,4 +1,4 @@
-"""Weights & Biases; `WANDB_PROJECT`, `WANDB_MODE=offline` and its other variables count."""
+"""Weights & Biases; it reads `WANDB_PROJECT`, `WANDB_MODE` and its other environment variables."""
 
 import os
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from transfer_jax.report.trackers.tracker import PROJECT
 
 
 class WeightsAndBiases:
-    """A run at Weights & Biases.
+    """A run in Weights & Biases.
 
     Args:
-        run: What `wandb.init` gave.
+        run: The run that `wandb.init` returned.
     """
 
     def __init__(self, run: Any) -> None:
@@ -31,17 +31,17 @@ class WeightsAndBiases:
         self._run.finish(exit_code=0 if finished else 1)
 
 
-def open_run(workdir: Path, config: Mapping[str, Any], known: str | None) -> WeightsAndBiases:
-    """Begins a run, or goes on with the one known."""
+def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> WeightsAndBiases:
+    """Starts a run, or continues the run with a known id."""
     import wandb
 
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         name=workdir.resolve().name,
-        id=known,
+        id=run_id,
         resume="allow",
         dir=str(workdir),
         config=dict(config),
-        settings=wandb.Settings(console="off"),  # Or else it copies every redrawn bar.
+        settings=wandb.Settings(console="off"),  # Otherwise it copies every redrawn progress bar.
     )
     return WeightsAndBiases(run)
