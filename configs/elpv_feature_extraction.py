@@ -1,4 +1,4 @@
-"""Way one: the base runs once over the solar cells, a dense classifier trains on what it saved.
+"""Feature extraction: the frozen base runs once over the solar cells, and a head trains on its features.
 
 transfer-jax train elpv_feature_extraction
 """

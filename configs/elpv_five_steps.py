@@ -1,4 +1,4 @@
-"""Fine-tuning in five steps: the head on cached features, then the last five blocks and the top with it.
+"""Fine-tuning in five steps: the head on cached features, then also the last five blocks and `top`.
 
 transfer-jax train elpv_five_steps
 """

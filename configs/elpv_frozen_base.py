@@ -1,4 +1,4 @@
-"""Way two: a new dense head on the frozen base, trained end to end with mirrored images.
+"""A new head on the frozen base, trained with mirrored images.
 
 transfer-jax train elpv_frozen_base
 """

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from transfer_jax.config import GROUPS, TrainConfig, groups, load_config, shipped_configs
+from transfer_jax.config import GROUPS, ComputeConfig, TrainConfig, groups, load_config, shipped_configs
 from transfer_jax.data import Augmentation
 from transfer_jax.freezing import Phase, Schedule, five_steps, frozen_base
 
@@ -132,7 +132,7 @@ def test_fields_are_flat_in_json():
 
 def test_a_group_checks_its_fields_alone():
     with pytest.raises(ValueError, match="fsdp must be at least 1, got 0"):
-        GROUPS["compute"](fsdp=0)
+        ComputeConfig(fsdp=0)
 
 
 def test_importing_configs_imports_no_jax():

@@ -24,7 +24,7 @@ def chosen(given=(), config=CONFIG, **facts):
     return config, {choice.field: choice for choice in choices}
 
 
-def test_every_choice_is_in_the_config_and_says_why():
+def test_every_choice_is_in_the_config_and_has_a_reason():
     config, choices = chosen(duplicates=7)
     assert [*choices] == [*ALL]
     for field in ALL:
@@ -35,7 +35,7 @@ def test_every_choice_is_in_the_config_and_says_why():
 
 
 @pytest.mark.parametrize("field", ALL)
-def test_what_was_given_stays(field):
+def test_given_fields_are_not_changed(field):
     given = {
         "eval_fraction": 0.4,
         "keep_together": False,
@@ -49,9 +49,9 @@ def test_what_was_given_stays(field):
 
 
 @pytest.mark.parametrize(
-    ("counts", "fraction", "said"),
+    ("counts", "fraction", "reason"),
     [
-        ((100, 100), 0.25, "50 of 200 images held out, 25 or more of a class"),
+        ((100, 100), 0.25, "50 of 200 images for validation, at least 25 of each class"),
         ((4, 4, 4), 0.25, "3 of 12"),
         ((2, 2, 2), 0.5, "3 of 6"),
         ((2, 2, 2, 2, 2), 0.5, "5 of 10"),
@@ -61,27 +61,27 @@ def test_what_was_given_stays(field):
         ((1_000,) * 1000, 0.05, "50,000 of 1,000,000"),
     ],
 )
-def test_how_many_are_held_out(counts, fraction, said):
+def test_the_number_of_validation_images(counts, fraction, reason):
     config, choices = chosen(counts=counts)
     assert config.eval_fraction == fraction
-    assert said in choices["eval_fraction"].why
+    assert reason in choices["eval_fraction"].why
 
 
-def test_the_sureness_of_a_score_is_that_of_a_binomial_proportion():
-    assert "to 11.1 points either way" in chosen()[1]["eval_fraction"].why  # 1.96 sqrt(0.8 0.2 / 50)
-    assert "to 1.5 points either way" in chosen(counts=(10_000, 10_000))[1]["eval_fraction"].why
+def test_the_interval_is_that_of_a_binomial_proportion():
+    assert "80 ± 11.1 %" in chosen()[1]["eval_fraction"].why  # 1.96 sqrt(0.8 0.2 / 50)
+    assert "80 ± 1.5 %" in chosen(counts=(10_000, 10_000))[1]["eval_fraction"].why
 
 
-def test_a_split_of_the_folders_own():
+def test_a_folder_with_its_own_split():
     config, choices = chosen(own_split=(150, 50), duplicates=9)
     assert config.eval_fraction == CONFIG.eval_fraction
     assert config.keep_together is False
-    assert choices["split"].why.startswith("150 images to train and 50 to evaluate on")
+    assert choices["split"].why.startswith("150 training and 50 validation images")
     assert "eval_fraction" not in choices
 
 
 @pytest.mark.parametrize(
-    ("counts", "accelerator", "schedule", "said"),
+    ("counts", "accelerator", "schedule", "reason"),
     [
         ((12, 12), False, feature_extraction(), "9 training images a class are too few"),
         ((40, 40), False, five_steps("top(2)", epochs=14, views=4), "30 training images a class are few"),
@@ -102,13 +102,13 @@ def test_a_split_of_the_folders_own():
         ),
     ],
 )
-def test_the_schedule_follows_the_number_of_images(counts, accelerator, schedule, said):
+def test_the_schedule_follows_the_number_of_images(counts, accelerator, schedule, reason):
     config, choices = chosen(counts=counts, accelerator=accelerator)
     assert config.schedule == schedule
-    assert said in choices["schedule"].why
+    assert reason in choices["schedule"].why
 
 
-def test_what_is_given_of_the_split_counts_for_the_schedule():
+def test_the_schedule_depends_on_the_split():
     config = dataclasses.replace(CONFIG, eval_fraction=0.95)
     assert chosen(["eval_fraction"], config, counts=(100, 100))[0].schedule == feature_extraction()
     assert chosen(own_split=(12, 188))[0].schedule == feature_extraction()
@@ -121,7 +121,7 @@ def test_small_sets_have_small_batches(images, batch):
     assert chosen(counts=(images // 2, images // 2))[0].batch_size == batch
 
 
-def test_a_batch_that_is_divided_is_the_users():
+def test_accumulate_keeps_the_batch_size_of_the_user():
     assert (
         "batch_size"
         not in chosen(["accumulate"], dataclasses.replace(CONFIG, accumulate=4), counts=(9, 9))[1]
@@ -129,10 +129,7 @@ def test_a_batch_that_is_divided_is_the_users():
 
 
 def test_images_that_are_enlarged():
-    assert (
-        chosen(pixels=48)[1]["image_size"].why
-        == "what the weights expect; your images have 48 pixels, and are enlarged"
-    )
+    assert chosen(pixels=48)[1]["image_size"].why.endswith("have 48 pixels, so they are enlarged")
     assert "enlarged" not in chosen()[1]["image_size"].why
 
 

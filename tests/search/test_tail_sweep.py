@@ -9,7 +9,7 @@ from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
 from transfer_jax.search.heads_sweep import Examples, Grid
-from transfer_jax.search.tail_sweep import sweep_suffixes
+from transfer_jax.search.tail_sweep import sweep_tails
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
@@ -35,7 +35,7 @@ def examples(run: Run, dataset: ImageDataset) -> Examples:
 def sweep(run: Run, grid: Grid = GRID, **settings):
     train, validation = (examples(run, part) for part in (run.train, run.evaluation))
     limits = {"epochs": EPOCHS, "patience": EPOCHS, **settings}
-    return sweep_suffixes(run, run.parts(0), train, validation, grid, progress=Silent(), **limits)
+    return sweep_tails(run, run.parts(0), train, validation, grid, progress=Silent(), **limits)
 
 
 def candidate(found, like: Grid):

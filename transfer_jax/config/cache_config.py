@@ -21,8 +21,8 @@ class CacheConfig:
             computed in; `float16`, `bfloat16` or `int8` take less space, and their error is logged.
         feature_gigabytes: Disk space for all caches in the folder, in units of 10^9 bytes; the least
             recently used caches are dropped.
-        feature_tier: The storage of cached features while a phase trains on them: `disk` (memory-mapped),
-            `memory` or `device`; `auto` takes the fastest one with enough space.
+        feature_tier: The storage of cached features while a phase trains on them: `disk`, memory-mapped, or
+            in `memory`, or on the `device`; `auto` takes the fastest one with enough space.
     """
 
     feature_dir: str | None = None

@@ -23,9 +23,9 @@ class ComputeConfig:
             cached features; `auto` takes `precision`.
         remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
             It takes less memory and one more forward pass.
-        strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all devices;
-            `pmap` does the same with `jax.pmap`; `auto` takes a mesh if there are several accelerators or
-            processes, else one device.
+        strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all
+            devices; `pmap` does the same with `jax.pmap`; `auto` takes a mesh if there are several
+            accelerators or processes, else one device.
         fsdp: Number of devices that parameters and optimizer state are sharded over; a larger `mesh`
             replicates them.
         tensor: Number of devices that the matrices of a transformer are sharded over.
@@ -33,8 +33,8 @@ class ComputeConfig:
             of one device; `per_device` normalizes by the shard on each device, which saves communication.
         compile_ahead: Whether the next phase is compiled while the current one trains; None does so with
             more than two CPU cores.
-        compiler_options: XLA options of the compiled training step, as `name=value`, such as
-            `xla_tpu_enable_latency_hiding_scheduler=true`.
+        compiler_options: XLA options of the training step, as `name=value`, for example
+            xla_tpu_enable_latency_hiding_scheduler=true.
         threads: Number of threads that read images.
     """
 

@@ -14,8 +14,8 @@ class DataConfig:
     """The images, their split, and how they are cropped and augmented.
 
     Attributes:
-        images: The source of the images: a folder with one subfolder for each class, `csv:FILE`, `tfds:NAME`,
-            `elpv`, `elpv:likely`, `elpv:sure` or `elpv:confidence`.
+        images: The source of the images: a folder with one subfolder for each class, or `csv:FILE`,
+            or `tfds:NAME`, or one of `elpv`, `elpv:likely`, `elpv:sure` and `elpv:confidence`.
         data_dir: Folder of prepared datasets; None takes the default.
         on_bad_image: `error` stops at an image that cannot be decoded; `skip` leaves such images out and
             lists them in the workdir.

@@ -19,8 +19,8 @@ class LoggingConfig:
         measure_every: Number of steps between measurements of gradients, updates and distances by depth; 0
             turns them off.
         checkpoint_seconds: Seconds between checkpoints; one is also written at the end of each phase.
-        trackers: Experiment trackers to log to, in addition to the workdir: `tensorboard`, `wandb`, `mlflow`,
-            `trackio`.
+        trackers: Experiment trackers to log to, in addition to the workdir: `tensorboard`, `wandb`, `mlflow`
+            and `trackio`.
     """
 
     eval_every: int = 0

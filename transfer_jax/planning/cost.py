@@ -1,7 +1,7 @@
-"""What a schedule will cost: sizes from XLA, and seconds from a short calibration.
+"""The estimated cost of a schedule: sizes from XLA, and seconds from a short calibration.
 
-Each phase is compiled and takes a few steps on a few of the images, at a rate of zero, in a folder of its
-own. What a controller will freeze later is not foreseen: its phases are counted as they begin.
+Each phase is compiled and takes a few steps on a few of the images, at a learning rate of zero, in a
+temporary folder. A phase with a controller is estimated with the blocks that are frozen at its start.
 """
 
 import dataclasses
@@ -27,35 +27,36 @@ from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import Run
 
 _EXTRACTED = 8 * EXTRACTION_BATCH
-"""Images that the prefix is timed on."""
+"""Number of images on which the frozen prefix is timed."""
 _WARM_UP = 2
 _LEAST_STEPS, _MOST_STEPS = 5, 200
 _STEP_SECONDS = 2.0
-"""Steps are timed for so long."""
+"""Steps are timed for this many seconds, within the limits above."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseCost:
-    """What one phase will cost.
+    """The estimated cost of one phase.
 
     Attributes:
-        name: Its name.
-        boundary: Where its cached features are taken; None if it trains on images.
-        reason: Why there.
-        tier: Where they are kept while it trains; None if it trains on images.
-        cache_bytes: Disk that they take.
-        rows: Rows of features to compute: those that no earlier phase has computed.
-        break_even: Epochs after which the cache has saved as much as it cost; None without one.
-        step_flops: Operations of a training step: two for each multiply-add of its convolutions and matrix
+        name: Name of the phase.
+        boundary: The block whose cached features the phase trains on; None if it trains on images.
+        reason: The reason for the choice of the boundary.
+        tier: The storage of the features while the phase trains; None if it trains on images.
+        cache_bytes: Disk space of the cached features, in bytes.
+        rows: Number of rows of features to compute: those that no earlier phase has computed.
+        break_even: Number of epochs after which the cache has saved as much as it cost; None without a cache.
+        step_flops: FLOPs of a training step: two for each multiply-add of its convolutions and matrix
             products.
-        step_bytes: Memory that a step reads and writes, as XLA counts it; None where that leaves out most of
-            a loop.
-        peak_bytes: Memory that a step needs, as XLA plans it: arguments, results and what is between them.
-        optimizer_bytes: Size of the optimizer's state.
+        step_bytes: Bytes that a step reads and writes, as counted by XLA; None if the count omits most of a
+            loop.
+        peak_bytes: Bytes of memory that a step needs, as planned by XLA: arguments, results and temporary
+            arrays; None if unknown.
+        optimizer_bytes: Size of the optimizer state in bytes.
         programs: Number of programs to compile.
-        compile_seconds: Compiling them; less when they are in the compilation cache.
-        extract_seconds: Computing features.
-        train_seconds: Training steps, with the wait for their input.
+        compile_seconds: Seconds to compile them; fewer if they are in the compilation cache.
+        extract_seconds: Seconds to compute features.
+        train_seconds: Seconds of training steps, with the wait for their input.
     """
 
     name: str
@@ -101,14 +102,14 @@ def estimate_costs(run: Run, progress: Progress) -> tuple[PhaseCost, ...]:
 
 
 def _with_few_images(run: Run) -> Run:
-    """The run on as many images as it is timed on."""
+    """Returns the run with only the images that it is timed on."""
 
     def few(dataset: ImageDataset, count: int) -> ImageDataset:
         return dataset.subset(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
 
     return dataclasses.replace(
         run,
-        # Some classes may have no image; a class weighs the same time whatever it weighs.
+        # Some classes may have no image, and class weights do not change the time of a step.
         config=dataclasses.replace(run.config, class_weights="none", shared_features=False),
         train=few(run.train, max(run.batch_size, _EXTRACTED)),
         evaluation=few(run.evaluation, EXTRACTION_BATCH),
@@ -116,7 +117,7 @@ def _with_few_images(run: Run) -> Run:
 
 
 def _new_rows(run: Run, caching: Caching, phases: list[PhaseSplit], computed: set[tuple]) -> int:
-    """Rows that the last of the phases must compute, which are noted in `computed`."""
+    """Returns the number of rows that the last of the phases must compute, and adds them to `computed`."""
     if caching.boundary is None:
         return 0
     parts = phases[-1]
@@ -127,10 +128,10 @@ def _new_rows(run: Run, caching: Caching, phases: list[PhaseSplit], computed: se
         if any(label != FROZEN and block_of(path) in below for path, label in each.labels.items())
     )
     varied = (parts.phase.views, parts.index) if parts.phase.augment else None
-    held_out = len(run.evaluation)
+    validation = len(run.evaluation)
     rows = 0
-    for what, count in ((("train", varied), caching.rows - held_out), (("held out",), held_out)):
-        key = (caching.boundary, changed, *what)
+    for images, count in ((("train", varied), caching.rows - validation), (("validation",), validation)):
+        key = (caching.boundary, changed, *images)
         if key not in computed:
             computed.add(key)
             rows += count
@@ -138,13 +139,13 @@ def _new_rows(run: Run, caching: Caching, phases: list[PhaseSplit], computed: se
 
 
 def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) -> PhaseCost:
-    """Calibrates a phase."""
+    """Returns the cost of a phase, from a calibration."""
     cached = caching.boundary is not None
     tier = tier_of(run, caching.bytes) if cached else None
     phase = dataclasses.replace(
         parts.phase, cache="require" if cached else "off", views=min(parts.phase.views, 1)
     )
-    features = run.workdir / f"features-{parts.index}"  # Its own, or else there would be nothing to time.
+    features = run.workdir / f"features-{parts.index}"  # A new folder, so that the extraction is timed.
     config = dataclasses.replace(few.config, feature_dir=str(features), feature_tier=tier or "auto")
     few = dataclasses.replace(few, config=config)
     trainer = PhaseTrainer(few, dataclasses.replace(parts, phase=phase), run.arrays, Silent())
@@ -174,7 +175,7 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
 
 
 def _train_seconds(trainer: PhaseTrainer) -> float:
-    """Times some steps, and says what all of them will take."""
+    """Returns the estimated seconds of all steps of a phase, from the time of some steps."""
     parts, batches = trainer.parts, iter(trainer.data.train)
     scale, measured = None, 0.0
     if parts.phase.statistic != "none":

@@ -1,15 +1,16 @@
-"""What a run is given where its user says nothing: split, image size, schedule and batch, each with a reason.
+"""Defaults that are chosen from the images: split, image size, schedule and batch size, each with a reason.
 
-The rules are few. Where they come from:
+The rules and their sources:
 
-* A quarter is held out, as those who published the solar cells did (Deitsch et al. 2019). Beyond `ENOUGH`
-  images more of them hardly make the score surer: its 95 % interval is 2 points either way at most.
-* Few images a class train the head alone: a linear probe keeps the pretrained features, which fine-tuning
-  distorts (Kumar et al. 2022, arXiv:2202.10054).
-* More images train the top blocks behind the head, from cached features of four views of each image: on the
-  solar cells as good as the whole network for as many epochs, at a third of the cost (docs/schedules.md).
-  With an accelerator the whole network is worth it: `layer_decay` was the best there.
-* Epochs become fewer where images are many, so that about as many images are seen as in these measurements.
+* A quarter of the images is the validation set, as in the publication of the solar cells (Deitsch et al.
+  2019). More than `ENOUGH` validation images are rarely useful: the 95 % interval of an accuracy is then at
+  most 2 points on each side.
+* With few images a class, only the head trains: a linear probe keeps the pretrained features, which
+  fine-tuning distorts (Kumar et al. 2022, arXiv:2202.10054).
+* With more images, the top blocks train after the head, on cached features of four views of each image. On
+  the solar cells this is as accurate as the whole network for as many epochs, at a third of the cost
+  (docs/schedules.md). With an accelerator the whole network trains: `layer_decay` was the best recipe there.
+* With many images there are fewer epochs, so that a run sees about as many images as in these measurements.
 """
 
 import dataclasses
@@ -23,31 +24,32 @@ from transfer_jax.freezing.schedule import Schedule
 
 QUARTER = 0.25
 ENOUGH = 2500
-"""Held-out images; an accuracy of 50 % on so many has a 95 % interval of 2 points either way."""
+"""Number of validation images for which an accuracy of 50 % has a 95 % interval of 2 points on each side."""
 ENOUGH_OF_A_CLASS = 25
+"""Number of validation images per class; more classes need more images than `ENOUGH`."""
 PROBE = 10
-"""Training images a class below which only the head trains."""
+"""Number of training images a class below which only the head trains."""
 SHALLOW = 50
-"""Training images a class below which the top two blocks train, and a third of all from there on."""
+"""Number of training images a class below which the top two blocks train; above it, a third of all blocks."""
 _WHOLE = 1000
-"""Training images from which on an accelerator trains the whole network."""
+"""Number of training images from which the whole network trains on an accelerator."""
 _VIEWS = 4
 _BATCH, _LEAST_BATCH, _STEPS = 32, 8, 8
-"""The batch of all measurements; the least; and steps that an epoch should have."""
+"""The batch size of all measurements, the smallest batch size, and the wanted number of steps in an epoch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known before anything is chosen.
+    """The facts about images, network and machine that defaults are chosen from.
 
     Attributes:
-        counts: Images of each class that has any.
-        own_split: Images to train and to evaluate on where the source is split already; None where it is not.
-        pixels: Median of the images' shorter sides.
-        expected: Side of the input that the weights expect, in pixels.
+        counts: Number of images of each class that has any.
+        own_split: Numbers of training and validation images if the source has its own split, else None.
+        pixels: Median of the images' shorter sides, in pixels.
+        expected: Height and width of the input that the weights expect, in pixels.
         blocks: Number of blocks of the network that have parameters.
         accelerator: Whether there is a GPU or TPU.
-        duplicates: Images in groups of near duplicates; None where nobody looked.
+        duplicates: Number of images in groups of near duplicates; None if the images were not scanned.
     """
 
     counts: tuple[int, ...]
@@ -61,12 +63,12 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One choice.
+    """A default that was chosen, with the reason.
 
     Attributes:
-        field: The field of the config that it is about, or what else is chosen.
-        value: What was chosen.
-        why: Why, with figures.
+        field: The field of the config, or `split` or `cache`.
+        value: The chosen value.
+        why: The reason, with figures.
     """
 
     field: str
@@ -77,26 +79,26 @@ class Choice:
         return f"{self.field.replace('_', ' ')}: {self.value}; {self.why}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Returns the choice as JSON values."""
         return dataclasses.asdict(self)
 
 
 def choose(
     facts: Facts, config: TrainConfig, given: Collection[str]
 ) -> tuple[TrainConfig, tuple[Choice, ...]]:
-    """Chooses what was not given.
+    """Chooses defaults for the fields that the user did not set.
 
     Args:
-        facts: What is known of the images, the network and the machine.
-        config: What was given, and defaults.
-        given: Names of the fields that were given; they stay as they are.
+        facts: The facts about images, network and machine.
+        config: The config, with the values that the user set.
+        given: Names of the fields that the user set; they stay as they are.
 
     Returns:
-        The config to train, and the choices in the order of a run.
+        The config with the chosen values, and the choices in the order of a run.
     """
     images = sum(facts.counts)
-    held_out, choices = _split(facts, config, given)
-    train = facts.own_split[0] if facts.own_split else images - held_out
+    validation, choices = _split(facts, config, given)
+    train = facts.own_split[0] if facts.own_split else images - validation
     settings: dict[str, Any] = {choice.field: choice.value for choice in choices if choice.field != "split"}
     if "keep_together" not in given and facts.duplicates and not facts.own_split:
         settings["keep_together"] = True
@@ -106,7 +108,7 @@ def choose(
         choices.append(Choice("keep_together", True, why))
     if "image_size" not in given:
         settings["image_size"] = facts.expected
-        choices.append(Choice("image_size", facts.expected, _about_pixels(facts)))
+        choices.append(Choice("image_size", facts.expected, _image_size_reason(facts)))
     if "schedule" not in given:
         settings["schedule"], why = _schedule(facts, train)
         choices.append(Choice("schedule", str(settings["schedule"]), why))
@@ -117,43 +119,42 @@ def choose(
 
 
 def _split(facts: Facts, config: TrainConfig, given: Collection[str]) -> tuple[int, list[Choice]]:
-    """How many images are held out, and the choice that says why, if it is one."""
+    """Returns the number of validation images and the choice of the split; no choice if the user set it."""
     images, classes = sum(facts.counts), len(facts.counts)
     if facts.own_split is not None:
-        train, held_out = facts.own_split
-        why = f"{train:,} images to train and {held_out:,} to evaluate on; {_sureness(held_out)}"
-        return held_out, [Choice("split", "the folder's own", why)]
+        train, validation = facts.own_split
+        why = f"{train:,} training and {validation:,} validation images; {_interval(validation)}"
+        return validation, [Choice("split", "the folder's own", why)]
     if "eval_fraction" in given:
         return math.ceil(config.eval_fraction * images), []
     enough = max(ENOUGH, ENOUGH_OF_A_CLASS * classes)
     fraction = min(QUARTER, max(math.ceil(100 * enough / images) / 100, 0.05))
     if math.ceil(fraction * images) < classes:  # At least one of each class.
         fraction = min(0.5, math.ceil(100 * classes / images) / 100)
-    held_out = math.ceil(fraction * images)
+    validation = math.ceil(fraction * images)
     each = max(int(fraction * min(facts.counts)), 1)
-    about = "about " if facts.duplicates else ""  # Near duplicates are drawn as one.
-    what = f"{about}{held_out:,} of {images:,} images held out, {each:,} or more of a class"
-    return held_out, [Choice("eval_fraction", fraction, f"{what}; {_sureness(held_out)}")]
+    about = "about " if facts.duplicates else ""  # A group of near duplicates is drawn as one image.
+    what = f"{about}{validation:,} of {images:,} images for validation, at least {each:,} of each class"
+    return validation, [Choice("eval_fraction", fraction, f"{what}; {_interval(validation)}")]
 
 
-def _sureness(held_out: int) -> str:
-    """The 95 % interval of an accuracy of 80 %, by the normal approximation."""
-    points = 196 * math.sqrt(0.16 / max(held_out, 1))
-    return f"an accuracy of 80 % on them is known to {points:.1f} points either way"
+def _interval(validation: int) -> str:
+    """Returns the 95 % interval of an accuracy of 80 %, by the normal approximation."""
+    points = 196 * math.sqrt(0.16 / max(validation, 1))
+    return f"the 95 % interval of an accuracy of 80 % on them is 80 ± {points:.1f} %"
 
 
-def _about_pixels(facts: Facts) -> str:
-    if facts.pixels * 2 <= facts.expected:
-        return f"what the weights expect; your images have {facts.pixels} pixels, and are enlarged"
-    return f"what the weights expect; your images have {facts.pixels} pixels"
+def _image_size_reason(facts: Facts) -> str:
+    enlarged = ", so they are enlarged" if facts.pixels * 2 <= facts.expected else ""
+    return f"the size of the weights; the shorter sides of your images have {facts.pixels} pixels{enlarged}"
 
 
 def _schedule(facts: Facts, train: int) -> tuple[Schedule, str]:
-    """A schedule and why; `train` is the number of training images."""
+    """Returns a schedule and the reason; `train` is the number of training images."""
     each = train // len(facts.counts)
     if each < PROBE:
         images = f"{each} training image" + "s" * (each != 1)
-        why = f"the head alone: {images} a class are too few to change the network by"
+        why = f"only the head: {images} a class are too few to fine-tune the network"
         return feature_extraction(), why
     if facts.accelerator and train >= _WHOLE:
         epochs = _epochs(train, most=20)
@@ -166,18 +167,18 @@ def _schedule(facts: Facts, train: int) -> tuple[Schedule, str]:
     if each < SHALLOW:
         return (
             schedule,
-            f"{what}: {each} training images a class are few, and more blocks learn them by heart",
+            f"{what}: {each} training images a class are few, and more blocks would overfit",
         )
-    return schedule, f"{what}: as good as all of them for as many epochs, at a third of the cost"
+    return schedule, f"{what}: as accurate as all blocks for as many epochs, at a third of the cost"
 
 
 def _epochs(train: int, most: int) -> int:
-    """Fewer where images are many: 14 times 2,000 images were seen in the measurements."""
+    """Returns fewer epochs for more images; the measurements saw 14 times 2,000 images."""
     return min(most, max(2000 * most // train, 3))
 
 
 def _batch(train: int) -> tuple[int, str]:
     if train >= _BATCH * _STEPS:
-        return _BATCH, "what the learning rates of the recipes were tried with"
+        return _BATCH, "the batch size that the learning rates of the recipes were tested with"
     batch = max(_LEAST_BATCH, 2 ** int(math.log2(max(train / _STEPS, 1))))
-    return batch, f"of {train:,} training images, for more than a few steps an epoch"
+    return batch, f"{train:,} training images give more than a few steps an epoch"

@@ -1,4 +1,4 @@
-"""What a schedule will do to a network, before anything is trained."""
+"""The plan of a run: which parameters each phase trains, and at which rates."""
 
 import dataclasses
 import functools
@@ -16,11 +16,11 @@ from transfer_jax.training.phase_split import PhaseSplit
 
 @dataclasses.dataclass(frozen=True)
 class BlockPlan:
-    """What one phase does with one block.
+    """The plan of one block in one phase.
 
     Attributes:
-        trainable: Parameters of it that train.
-        rate: The highest learning rate that it has in the phase; 0 if it is frozen.
+        trainable: Number of its trainable parameters.
+        rate: Its highest learning rate in the phase; 0 if it is frozen.
     """
 
     trainable: int
@@ -29,11 +29,11 @@ class BlockPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a schedule will do.
+    """The plan of a schedule.
 
     Attributes:
-        phases: Its phases, split.
-        sizes: By path, the number of parameters.
+        phases: The phases, split.
+        sizes: The number of parameters by path.
     """
 
     phases: tuple[PhaseSplit, ...]
@@ -45,11 +45,11 @@ class Plan:
         return (*self.phases[0].blocks, "head")
 
     def parameters(self, block: str) -> int:
-        """Number of parameters of a block."""
+        """Returns the number of parameters of a block."""
         return sum(size for path, size in self.sizes.items() if block_of(path) == block)
 
     def of_block(self, index: int, block: str) -> BlockPlan:
-        """What the phase at a position does with a block."""
+        """Returns the plan of a block in the phase at a position of the schedule."""
         parts = self.phases[index]
         trainable = [
             path for path, label in parts.labels.items() if label != FROZEN and block_of(path) == block
@@ -60,13 +60,13 @@ class Plan:
 
     @functools.cached_property
     def _highest(self) -> tuple[dict[str, float], ...]:
-        """By phase, the highest rate of each block that trains."""
+        """The highest rate of each trainable block, by phase."""
         return tuple(_highest_rates(parts) for parts in self.phases)
 
     def timeline(self) -> Timeline:
-        """The mean rate of every block in every epoch.
+        """Returns the mean rate of every block in every epoch.
 
-        A statistic scales the rates of tensors further, and a controller freezes more, as they find.
+        During training a statistic scales the rates of tensors further, and a controller freezes more blocks.
         """
         return planned_timeline(self.phases)
 
@@ -78,7 +78,7 @@ def plan(resolved: ResolvedRun) -> Plan:
 
 
 def planned_timeline(phases: Sequence[PhaseSplit]) -> Timeline:
-    """The timeline of phases, as `Plan.timeline`."""
+    """Returns the timeline of phases; see `Plan.timeline`."""
     epochs = []
     for parts in phases:
         for epoch in range(parts.phase.epochs):

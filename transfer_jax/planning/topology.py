@@ -1,8 +1,8 @@
-"""What a schedule will need of each chip of a TPU pod, from the real compiler, on a machine without a TPU.
+"""Memory and time of a schedule's steps on each chip of a TPU pod, from the TPU compiler, without a TPU.
 
 Each phase's training step is compiled for the pod ahead of time, which needs the package `libtpu`; nothing
-runs. The time of a step is a bound, a roofline over the chip's published peaks (Williams et al. 2009): no
-step is faster, and how near to it one comes depends on the network.
+runs. The time of a step is a lower bound, a roofline over the chip's published peaks (Williams et al. 2009).
+The difference between it and the measured time depends on the network.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from transfer_jax.training.compile import Compiled
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Published peaks of one chip.
+    """The published peaks of one chip.
 
     Attributes:
-        flops: Operations a second in bfloat16.
+        flops: FLOPs per second in bfloat16.
         memory: Bytes of high-bandwidth memory.
-        bandwidth: Bytes a second between it and the chip.
-        link: Bytes a second to other chips, in one direction, over all links.
+        bandwidth: Bytes per second between the memory and the chip.
+        link: Bytes per second to other chips, in one direction, over all links.
     """
 
     flops: float
@@ -51,25 +51,25 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodCost:
-    """What a training step of one phase needs, a chip.
+    """The memory and time of a training step of one phase, on each chip.
 
     Attributes:
-        name: The phase.
+        name: Name of the phase.
         train: Its selector.
-        boundary: Where its cached features are taken; None if it trains on images.
-        chips: Chips of the pod.
-        images: Images a chip and step.
+        boundary: The block whose cached features the phase trains on; None if it trains on images.
+        chips: Number of chips of the pod.
+        images: Number of images for each chip and step.
         memory: Bytes of memory: parameters, optimizer state, activations.
-        fits: Whether that is less than the chip has.
-        arguments: Bytes of what stays there between steps: parameters, optimizer state, the batch.
-        flops: Operations.
-        bytes: Bytes to and from the memory.
+        fits: Whether the chip has that much memory.
+        arguments: Bytes that stay in memory between steps: parameters, optimizer state, the batch.
+        flops: FLOPs of the step.
+        bytes: Bytes read from and written to the memory.
         exchanged: Bytes sent to other chips.
-        compute_seconds: Least time for the operations.
-        memory_seconds: Least time for those bytes.
-        exchange_seconds: Least time for the exchange.
-        compile_seconds: What compiling took here.
-        reason: What the compiler says of a step that does not fit; else empty.
+        compute_seconds: Lower bound of the seconds for the FLOPs.
+        memory_seconds: Lower bound of the seconds for reading and writing the memory.
+        exchange_seconds: Lower bound of the seconds for the exchange between chips.
+        compile_seconds: Seconds to compile the step on this machine.
+        reason: The compiler's message for a step that does not fit; else empty.
     """
 
     name: str
@@ -91,12 +91,12 @@ class PodCost:
 
     @property
     def seconds(self) -> float:
-        """The roofline: no step is faster."""
+        """The lower bound of the seconds of a step: the roofline."""
         return max(self.compute_seconds, self.memory_seconds, self.exchange_seconds)
 
     @property
     def bound(self) -> str:
-        """What bounds it."""
+        """The slowest of `compute`, `memory` and `exchange`; empty if the step does not fit."""
         times = {
             "compute": self.compute_seconds,
             "memory": self.memory_seconds,
@@ -106,14 +106,14 @@ class PodCost:
 
 
 def without_tpu() -> None:
-    """Lets JAX compute on the CPU, and `libtpu` not look for a TPU; to be called before devices are used."""
+    """Makes JAX use the CPU, and `libtpu` not look for a TPU. Call it before any device is used."""
     jax.config.update("jax_platforms", "cpu")
     quiet = {
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-8",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_STDERR_LOG_LEVEL": "3",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Or else two processes that compile at once are an error.
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Otherwise two compiling processes are an error.
     }
     os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
 
@@ -126,17 +126,17 @@ def pod_costs(
     images: int | None = None,
     train: Sequence[str] = (),
 ) -> Iterator[PodCost]:
-    """Compiles each phase for a pod, and says what it needs; yields as it goes.
+    """Compiles each phase for a pod, and yields its cost.
 
     Args:
         resolved: The run. Its strategy is a mesh.
-        topology: Such as `v5e:16x16`.
-        progress: Where to report to.
-        images: Images a chip and step; None takes the config's `batch_size` over all chips.
-        train: Selectors, a phase each, instead of the schedule's; all else of them is its last phase's.
+        topology: The topology of the pod, such as `v5e:16x16`.
+        progress: Receives the progress of the compilation.
+        images: Number of images for each chip and step; None splits the config's `batch_size` over all chips.
+        train: Selectors to compare instead of the phases; each takes its other settings from the last phase.
 
     Raises:
-        ValueError: If there is no such topology, or the batch cannot be split over it.
+        ValueError: If there is no such topology, or if the batch cannot be split over it.
         ImportError: If `libtpu` is not installed.
     """
     chip, devices = _devices(topology)
@@ -173,7 +173,7 @@ def _devices(topology: str) -> tuple[Chip, list[Any]]:
     kind = topology.split(":")[0]
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)
-        raise ValueError(f"topology must be like v5e:16x16, of {known}, got {topology!r}")
+        raise ValueError(f"topology must be like v5e:16x16, with one of {known}, got {topology!r}")
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError("compiling for a pod needs libtpu: pip install 'transfer-jax[pods]'")
     try:
@@ -216,10 +216,10 @@ _AXIS = re.compile(r"'(\w+)'=(\d+)")
 
 
 def exchanged_bytes(program: str) -> float:
-    """Bytes that one chip sends to others in a compiled program, its collectives by rings.
+    """Returns the bytes that one chip sends to others in a compiled program, with ring collectives.
 
     Args:
-        program: Its text (HLO); the body of a loop counts once.
+        program: The text of the program (HLO). The body of a loop is counted once.
     """
     total = 0.0
     for line in program.splitlines():
@@ -228,7 +228,7 @@ def exchanged_bytes(program: str) -> float:
             continue
         sizes = [_bytes(*array) for array in _ARRAY.findall(found["shape"])]
         if found["start"] and found["kind"] != "all-reduce":
-            sizes = sizes[len(sizes) // 2 :]  # The operands come first in its tuple.
+            sizes = sizes[len(sizes) // 2 :]  # The tuple has the operands first.
         size = sum(sizes)
         if found["kind"] == "collective-permute":
             total += size
@@ -251,7 +251,7 @@ def _bytes(kind: str, dimensions: str) -> int:
 def _group_size(line: str) -> int:
     found = _GROUPS.search(line)
     if found is None:
-        raise ValueError(f"a collective without groups: {line.strip()[:200]}")
+        raise ValueError(f"the program has a collective without groups: {line.strip()[:200]}")
     if found["size"]:
         return int(found["size"])
     if found["first"]:

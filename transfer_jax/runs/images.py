@@ -24,7 +24,7 @@ from transfer_jax.training.run import Run
 
 
 def run_images(config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None) -> ImageDataset:
-    """Returns all images of a run, with the bad ones skipped and near duplicates in groups, as it is configured.
+    """Returns all images of a run: without skipped ones, and with near duplicates in groups if configured.
 
     Args:
         config: The config.

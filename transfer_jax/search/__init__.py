@@ -1,1 +1,1 @@
-"""Searches: heads, tails and learning rates."""
+"""Searches for heads, tails and learning rates."""

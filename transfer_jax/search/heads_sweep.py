@@ -1,4 +1,4 @@
-"""Many heads at once: one program trains a grid of them on features that were extracted once."""
+"""A sweep over heads: one program trains a grid of them on features that were extracted once."""
 
 import dataclasses
 import functools
@@ -21,9 +21,10 @@ class Examples:
     """Features with their classes.
 
     Attributes:
-        features: `(images, channels)`, or maps for a suffix.
-        labels: `(images,)`, int32.
-        weights: `(images,)`, how much each counts; None for all alike.
+        features: Features `(images, channels)`, or feature maps `(images, height, width, channels)` for a
+            tail.
+        labels: Classes `(images,)`, int32.
+        weights: Weight of each image in the loss and the scores, `(images,)`; None weights all equally.
     """
 
     features: np.ndarray
@@ -31,7 +32,7 @@ class Examples:
     weights: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The three as float32, int32 and float32 arrays."""
+        """Returns features, labels and weights as float32, int32 and float32 arrays."""
         weights = np.ones(len(self.labels)) if self.weights is None else self.weights
         return {
             "features": np.asarray(self.features, np.float32),
@@ -42,17 +43,17 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What was trained at one point of a grid, as it was in its best epoch.
+    """A trained head or tail of a grid, in its best epoch.
 
     Attributes:
         learning_rate: As in `Grid`.
         weight_decay: As in `Grid`.
         label_smoothing: As in `Grid`.
         seed: As in `Grid`.
-        epoch: The epoch that was best on the validation images, from 1.
-        accuracy: Share of these that were right then, by weight.
-        log_loss: Mean negative log likelihood then, by weight.
-        arrays: What trained, by path.
+        epoch: The epoch with the best scores on the validation images, from 1.
+        accuracy: Weighted fraction of the validation images that it classified correctly.
+        log_loss: Weighted mean of the negative log likelihood of the validation images.
+        arrays: The trained arrays by path.
     """
 
     learning_rate: float
@@ -67,12 +68,12 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
-        candidates: All, best first: by accuracy on the validation images, then by log loss.
-        epochs: Epochs until the last candidate had stopped.
-        compile_seconds: Time to compile.
+        candidates: All candidates, best first: by accuracy on the validation images, then by log loss.
+        epochs: Number of epochs until the last candidate stopped.
+        compile_seconds: Seconds to compile.
     """
 
     candidates: tuple[Candidate, ...]
@@ -83,13 +84,13 @@ class Sweep:
     def of(
         cls, grid: Grid, best: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **others: Any
     ) -> "Sweep":
-        """From arrays that begin with an axis of the seeds and one of the settings.
+        """Returns a sweep from arrays whose first two axes are the seeds and the settings.
 
         Args:
             grid: The candidates.
-            best: `epoch`, `accuracy` and `log_loss` of each.
-            arrays: What trained, by path.
-            **others: The attributes besides.
+            best: `epoch`, `accuracy` and `log_loss` of each candidate, `(seeds, settings)`.
+            arrays: The trained arrays by path, `(seeds, settings, …)`.
+            **others: The other attributes.
         """
         found = [
             Candidate(
@@ -118,28 +119,31 @@ def sweep_heads(
     patience: int = 10,
     dropout: float = 0.0,
 ) -> Sweep:
-    """Trains every head of a grid, each until it no longer gets better.
+    """Trains every head of a grid, each until it no longer improves.
 
-    The heads of one seed are given the same batches, so that a step is one matrix product for all of them;
-    the seeds are a batch axis of it. A head that has not become better for `patience` epochs stands still,
-    and the program ends with the last.
+    The heads of one seed get the same batches, so that a step is one matrix product for all of them; the
+    seeds are its batch axis. A head that has not improved for `patience` epochs is no longer updated, and the
+    program ends when the last head stops.
 
     Args:
-        train: What they learn from.
-        validation: What decides which epoch of a head, and which head, is best.
+        train: The examples to train on.
+        validation: The examples that select the best epoch of each head, and the best head.
         num_classes: Number of classes.
         grid: The heads.
-        epochs: Epochs at most.
-        batch_size: Images in a step; at most all of them.
-        patience: Epochs without a gain after which a head stops.
-        dropout: Share of the features that a training step leaves out, drawn for each seed.
+        epochs: Largest number of epochs.
+        batch_size: Number of images in a step; at most all training images.
+        patience: Number of epochs without improvement after which a head stops.
+        dropout: Dropout rate of the features in a training step, drawn for each seed.
+
+    Returns:
+        All heads, with `KERNEL` `(channels, classes)` and `BIAS` `(classes,)`.
 
     Raises:
-        ValueError: If the features do not fit each other.
+        ValueError: If the features are not pooled, or have different numbers of channels.
     """
     if train.features.ndim != 2 or train.features.shape[1:] != validation.features.shape[1:]:
         raise ValueError(
-            "heads are trained on pooled features `(images, channels)` of one width, got "
+            "heads need pooled features `(images, channels)` with the same number of channels, got "
             f"{train.features.shape} and {validation.features.shape}"
         )
     settings = np.asarray(grid.settings(), np.float32)
@@ -170,7 +174,7 @@ def _train(
     patience: int,
     dropout: float,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The whole sweep: the best state of all heads `(seeds, settings)`, and the epochs it took."""
+    """Runs the sweep; returns the best state of all heads `(seeds, settings)`, and the number of epochs."""
     rates, decays, smoothings = settings.T
     count, (images, width) = len(settings), train["features"].shape
     steps = images // batch_size
@@ -179,7 +183,7 @@ def _train(
     zeros = {name: jnp.zeros((len(seeds), *each)) for name, each in shape.items()}
 
     def logits(head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """`(images, settings, classes)`, in one matrix product."""
+        """Returns the logits `(images, settings, classes)`, by one matrix product."""
         flat = x @ head["kernel"].reshape(width, -1)
         return flat.reshape(-1, count, num_classes) + head["bias"]
 
@@ -187,7 +191,7 @@ def _train(
         smooth = smoothings[:, None]
         wanted = targets[:, None] * (1 - smooth) + smooth / num_classes
         losses = -(wanted * jax.nn.log_softmax(logits(head, x))).sum(-1)
-        return (losses * weights[:, None]).mean(0).sum()  # The heads do not meet, so a sum will do.
+        return (losses * weights[:, None]).mean(0).sum()  # Each head has its own term of the sum.
 
     def epoch_of_seed(head: Any, moments: Any, seed: jax.Array, epoch: jax.Array, active: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), epoch)
@@ -224,7 +228,7 @@ def _train(
         return head, moments
 
     def scores(head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Accuracy and log loss on the validation images `(settings,)`."""
+        """Returns accuracy and log loss on the validation images, both `(settings,)`."""
         share = (validation["weights"] / validation["weights"].sum())[:, None]
         found = jax.nn.log_softmax(logits(head, validation["features"]))
         correct = found.argmax(-1) == validation["labels"][:, None]
@@ -248,7 +252,7 @@ def _train(
         }
         return epoch + 1, head, moments, best
 
-    def goes_on(carry: Any) -> jax.Array:
+    def unfinished(carry: Any) -> jax.Array:
         epoch, _, _, best = carry
         return (epoch < epochs) & jnp.any(epoch - best["epoch"] < patience)
 
@@ -260,5 +264,5 @@ def _train(
         **zeros,
     }
     start = (jnp.zeros((), jnp.int32), zeros, (zeros, zeros), best)
-    last, _, _, best = jax.lax.while_loop(goes_on, one_epoch, start)
+    last, _, _, best = jax.lax.while_loop(unfinished, one_epoch, start)
     return best, last

@@ -1,7 +1,6 @@
-"""Finds a learning rate for a phase: the loss along an exponential ramp of rates.
+"""A learning-rate finder for a phase: the loss along rates that grow exponentially.
 
-Source: Smith 2015, arXiv:1506.01186. The steps are taken on a copy of everything, so that a run goes on as if
-nothing had been asked.
+Source: Smith 2015, arXiv:1506.01186. The steps use copies of all arrays, so that a run is not changed.
 """
 
 import dataclasses
@@ -29,12 +28,12 @@ _DIVERGED = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class RateCurve:
-    """What the loss did along a ramp of rates.
+    """The loss along rates that grow exponentially.
 
     Attributes:
         phase: Name of the phase.
         rates: The head's learning rate in each step.
-        losses: The loss in each step, exponentially smoothed.
+        losses: The exponentially smoothed loss in each step.
     """
 
     phase: str
@@ -43,23 +42,23 @@ class RateCurve:
 
     @property
     def lowest(self) -> float:
-        """The rate at which the loss was lowest; one tenth of it is a common choice."""
+        """The rate with the lowest loss. One tenth of it is a common choice."""
         return self.rates[int(np.argmin(self.losses))]
 
     @property
     def steepest(self) -> float:
-        """The rate at which the loss fell fastest; a cautious choice."""
-        fell = np.gradient(np.asarray(self.losses), np.log(self.rates))
-        return self.rates[int(np.argmin(fell))]
+        """The rate at which the loss fell fastest. It is a cautious choice."""
+        slopes = np.gradient(np.asarray(self.losses), np.log(self.rates))
+        return self.rates[int(np.argmin(slopes))]
 
     def to_json(self) -> str:
-        """The curve and both suggestions."""
-        found = {**dataclasses.asdict(self), "steepest": self.steepest, "lowest": self.lowest}
-        return json.dumps(found, indent=1)
+        """Returns the curve and both suggestions as a JSON text."""
+        values = {**dataclasses.asdict(self), "steepest": self.steepest, "lowest": self.lowest}
+        return json.dumps(values, indent=1)
 
 
 def find_rate(
-    run: TrainConfig | ResolvedRun,
+    config: TrainConfig | ResolvedRun,
     phase: str | None = None,
     *,
     workdir: Path | None = None,
@@ -68,35 +67,38 @@ def find_rate(
     highest: float = 1.0,
     steps: int = 100,
 ) -> RateCurve:
-    """Trains a phase for some steps at rates that grow exponentially; writes nothing.
+    """Trains a phase for some steps at rates that grow exponentially; nothing is written.
 
     Args:
-        config: The config.
-        phase: Name of the phase; None for the first.
-        workdir: A run of the config that has come to the phase, for any but the first.
-        progress: Where to report to.
-        lowest: The head's first rate; other blocks have theirs by the phase's depth scale.
-        highest: The last rate.
-        steps: Number of rates; it ends earlier where the loss diverges.
+        config: A config, or the result of `resolve`.
+        phase: Name of the phase; None takes the first one.
+        workdir: A run of the config that has reached the phase; needed for all phases but the first.
+        progress: Receives the progress of extraction and training.
+        lowest: The head's first learning rate; those of other blocks follow from the phase's depth scale.
+        highest: The head's last learning rate.
+        steps: Number of rates. The search ends earlier if the loss diverges.
+
+    Returns:
+        The rates and the losses.
 
     Raises:
-        ValueError: If there is no such phase, or no run has come to it; or if the rates are no range.
+        ValueError: If there is no such phase, if no run has reached it, or if the rates do not grow.
     """
-    config = run.config if isinstance(run, ResolvedRun) else run
-    names = [each.name for each in config.schedule.phases]
+    own = config.config if isinstance(config, ResolvedRun) else config
+    names = [each.name for each in own.schedule.phases]
     phase = phase or names[0]
     if phase not in names:
         raise ValueError(f"no phase {phase!r}; the phases are {', '.join(names)}")
     if not 0 < lowest < highest or steps < 3:
         raise ValueError(
-            f"rates from {lowest} to {highest} in {steps} steps: they must grow, in 3 steps at least"
+            f"invalid rates from {lowest} to {highest} in {steps} steps: they must grow, in at least 3 steps"
         )
     index = names.index(phase)
     with tempfile.TemporaryDirectory() as scratch:
         features = Path(scratch, "features")
         features.mkdir()
-        run = prepare(resolve_with(run, progress, feature_dir=str(features)), Path(scratch))
-        _borrow(_feature_root(config, workdir), features)
+        run = prepare(resolve_with(config, progress, feature_dir=str(features)), Path(scratch))
+        _link_caches(_feature_root(own, workdir), features)
         arrays = arrays_at(run, workdir, index, Path(scratch))
         trainer = PhaseTrainer(run, run.parts(index), arrays, progress)
         return _ramp(run, trainer, np.geomspace(lowest, highest, steps), progress)
@@ -130,8 +132,8 @@ def _feature_root(config: TrainConfig, workdir: Path | None) -> Path | None:
     return None if workdir is None else workdir / workdir_files.FEATURES
 
 
-def _borrow(root: Path | None, folder: Path) -> None:
-    """Links to complete features, so that they are used and others stay where they vanish."""
+def _link_caches(root: Path | None, folder: Path) -> None:
+    """Links complete caches into a temporary folder, so that they are used and new caches are deleted."""
     for path in sorted(root.iterdir()) if root is not None and root.is_dir() else ():
         try:
             FeatureCache(path)

@@ -1,4 +1,4 @@
-"""Many suffixes at once: one program trains a grid of them on the cached features of their boundary."""
+"""A sweep over tails, the top blocks with the head: one program trains a grid of them on cached features."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,43 +21,47 @@ from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState
 from transfer_jax.training.step import make_train_step
 
-SUFFIX_GRID = Grid(
+TAIL_GRID = Grid(
     learning_rates=(1e-4, 3e-4, 1e-3), weight_decays=(0.0, 0.01), label_smoothings=(0.0,), seeds=(0, 1)
 )
-"""What is tried if nothing is said: twelve suffixes."""
+"""The default candidates: twelve tails."""
 
 Settings = Mapping[str, jax.Array]
 
 
-def sweep_suffixes(
+def sweep_tails(
     run: Run,
     parts: PhaseSplit,
     train: Examples,
     validation: Examples,
-    grid: Grid = SUFFIX_GRID,
+    grid: Grid = TAIL_GRID,
     *,
     epochs: int = 30,
     patience: int = 5,
     progress: Progress,
 ) -> Sweep:
-    """Trains what a phase trains at every point of a grid, each until it no longer gets better.
+    """Trains the trainable parameters of a phase with every setting of a grid, each until it stops improving.
 
-    One step trains all of them, by the package's own step under `jax.vmap`; those of one seed are given the
-    same batches. A candidate that has not become better for `patience` epochs stands still. Parameters,
-    moments and activations of all are in memory at once.
+    One step trains all candidates: it is the package's training step under `jax.vmap`. The candidates of one
+    seed get the same batches. A candidate that has not improved for `patience` epochs is no longer updated.
+    Parameters, moments and activations of all candidates are in memory at once.
 
     Args:
-        run: Network, batch size and precision.
-        parts: The phase, which must train on cached features; its rate, decay and smoothing are the grid's.
-        train: What they learn from, `(images, *features at the boundary)`.
-        validation: What decides which epoch, and which candidate, is best.
+        run: The network, the batch size and the precision.
+        parts: The phase, which must train on cached features. The grid replaces its learning rate, weight
+            decay and label smoothing.
+        train: The examples to train on, with features `(images, …)` at the boundary.
+        validation: The examples that select the best epoch of each candidate, and the best candidate.
         grid: The candidates.
-        epochs: Epochs at most.
-        patience: Epochs without a gain after which a candidate stops.
-        progress: Where to report to.
+        epochs: Largest number of epochs.
+        patience: Number of epochs without improvement after which a candidate stops.
+        progress: Receives the progress of training.
+
+    Returns:
+        All candidates, with their trained arrays.
     """
     size = min(run.batch_size, len(train.labels))
-    # With any decay, or else there would be no place for it in the optimizer's state.
+    # Any weight decay, so that the optimizer applies the one of each candidate.
     parts = dataclasses.replace(parts, phase=dataclasses.replace(parts.phase, weight_decay=1.0))
     programs = PhasePrograms(run, parts)
     rates, decays, smoothings = np.asarray(grid.settings(), np.float32).T
@@ -71,21 +75,21 @@ def sweep_suffixes(
         "log_loss": np.full(shape, np.inf, np.float32),
         "arrays": jax.tree.map(jnp.zeros_like, states.evaluated()),
     }
-    examples, held_out = jax.device_put((train.arrays(), _in_batches(validation, size)))
+    examples, batches = jax.device_put((train.arrays(), _in_batches(validation, size)))
     active, steps = np.ones(shape, np.float32), len(train.labels) // size
     step = compile_function(
         _make_step(programs, parts),
         *(states, frozen, examples, np.zeros((shape[0], size), np.int32), settings, active),
         donate=(0,),
     )
-    score = compile_function(_make_score(programs), states, best, frozen, held_out, active, np.int32(0))
-    progress.start(f"training {active.size} suffixes", epochs)
+    score = compile_function(_make_score(programs), states, best, frozen, batches, active, np.int32(0))
+    progress.start(f"training {active.size} tails", epochs)
     epoch = 0
     while epoch < epochs and active.any():
         for rows in _orders(grid, epoch, len(train.labels), steps, size):
             states = step(states, frozen, examples, rows, settings, active)
         epoch += 1
-        best = score(states, best, frozen, held_out, active, np.int32(epoch))
+        best = score(states, best, frozen, batches, active, np.int32(epoch))
         active = (epoch - np.asarray(best["epoch"]) < patience).astype(np.float32)
         progress.advance(1, accuracy=float(np.max(best["accuracy"])))
     progress.finish()
@@ -95,7 +99,7 @@ def sweep_suffixes(
 
 
 def _repeated(state: TrainState, grid: Grid) -> TrainState:
-    """The state of every candidate, on axes of the seeds and the settings."""
+    """Returns the state of every candidate, with leading axes `(seeds, settings)`."""
     shape = (len(grid.seeds), len(grid.settings()))
     states = jax.tree.map(lambda leaf: jnp.tile(leaf, (*shape, *(1,) * leaf.ndim)), state)
     seeds = np.tile(np.asarray(grid.seeds, np.uint32)[:, None], (1, shape[1]))
@@ -103,14 +107,14 @@ def _repeated(state: TrainState, grid: Grid) -> TrainState:
 
 
 def _orders(grid: Grid, epoch: int, images: int, steps: int, size: int) -> np.ndarray:
-    """Rows of the batches of an epoch, `(steps, seeds, size)`."""
+    """Returns the rows of the batches of an epoch, `(steps, seeds, size)`."""
     orders = [np.random.default_rng((seed, epoch)).permutation(images) for seed in grid.seeds]
     rows = np.stack(orders)[:, : steps * size].reshape(len(grid.seeds), steps, size)
     return rows.transpose(1, 0, 2).astype(np.int32)
 
 
 def _in_batches(examples: Examples, size: int) -> dict[str, np.ndarray]:
-    """Examples in equal batches, the last one filled up by such as weigh nothing."""
+    """Returns examples in batches of one size; examples of weight zero fill the last batch."""
     arrays = examples.arrays()
     arrays["weights"] = arrays["weights"] / arrays["weights"].sum()
     missing = -len(examples.labels) % size
@@ -123,7 +127,7 @@ def _in_batches(examples: Examples, size: int) -> dict[str, np.ndarray]:
 
 
 def _make_step(programs: PhasePrograms, parts: PhaseSplit) -> Any:
-    """A step of all candidates: `(states, frozen, examples, rows, settings, active) -> states`."""
+    """Returns a step of all candidates: `(states, frozen, examples, rows, settings, active) -> states`."""
     blocks = trainable_blocks(parts.labels)
 
     def step(
@@ -155,19 +159,19 @@ def _make_step(programs: PhasePrograms, parts: PhaseSplit) -> Any:
 
 
 def _make_score(programs: PhasePrograms) -> Any:
-    """The best of all candidates so far: `(states, best, frozen, held_out, active, epoch) -> best`."""
+    """Returns an update of the best states: `(states, best, frozen, batches, active, epoch) -> best`."""
     evaluate = programs.functions["evaluate"]
 
     def score(
         states: TrainState,
         best: dict[str, Any],
         frozen: Arrays,
-        held_out: Arrays,
+        batches: Arrays,
         active: jax.Array,
         epoch: jax.Array,
     ) -> dict[str, Any]:
         def scored(batch: Arrays) -> tuple[jax.Array, jax.Array]:
-            """Accuracy and log loss `(seeds, settings)`, of a batch's share."""
+            """Returns the terms of accuracy and log loss of one batch, both `(seeds, settings)`."""
 
             def logits(state: TrainState) -> jax.Array:
                 return evaluate({**frozen, **state.evaluated()}, {"features": batch["features"]})
@@ -177,11 +181,11 @@ def _make_score(programs: PhasePrograms) -> Any:
             likely = (found * jax.nn.one_hot(batch["labels"], found.shape[-1])).sum(-1)
             return (correct * batch["weights"]).sum(-1), -(likely * batch["weights"]).sum(-1)
 
-        accuracy, log_loss = (each.sum(0) for each in jax.lax.map(scored, held_out))
-        gained = (accuracy > best["accuracy"]) | (
+        accuracy, log_loss = (each.sum(0) for each in jax.lax.map(scored, batches))
+        improved = (accuracy > best["accuracy"]) | (
             (accuracy == best["accuracy"]) & (log_loss < best["log_loss"])
         )
-        gained &= active > 0
+        improved &= active > 0
         now = {
             "epoch": jnp.full_like(best["epoch"], epoch),
             "accuracy": accuracy,
@@ -190,7 +194,7 @@ def _make_score(programs: PhasePrograms) -> Any:
         }
 
         def better(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(gained.reshape(*gained.shape, *(1,) * (new.ndim - 2)), new, old)
+            return jnp.where(improved.reshape(*improved.shape, *(1,) * (new.ndim - 2)), new, old)
 
         return jax.tree.map(better, now, best)
 

@@ -181,5 +181,5 @@ class Run:
 
 
 def batch_size(config: TrainConfig, images: int) -> int:
-    """Returns the number of images in a training step: that of the config, or all images if there are fewer."""
+    """Returns the number of images in a training step: the config's, or all images if there are fewer."""
     return min(config.batch_size, images // config.accumulate * config.accumulate)
