@@ -21,7 +21,7 @@ from contest import report
 
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.report.console import BARS
-from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.runs.prepare import prepare
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.gradient_statistics import by_block

@@ -7,7 +7,7 @@ import pytest
 from transfer_jax.cli import main
 from transfer_jax.data import load_dataset
 from transfer_jax.diagnostics import DIAGNOSTIC_NAMES, Diagnostics, SampleSizes, diagnose
-from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage.workdir_files import DIAGNOSTICS
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.report.run_figures import write_figures
 
 

@@ -251,7 +251,7 @@ def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
 
 
 def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_path, capsys):
-    """Nothing is trained: the table, the sentences and what few seeds cannot show are computed again."""
+    """Nothing is trained: the table, the sentences and the notes are computed again."""
     file = tmp_path / "colours.py"
     names = "Augmentation, Phase, Schedule, TrainConfig"
     file.write_text(f"from transfer_jax import {names}\n\nconfig = {config!r}\n")

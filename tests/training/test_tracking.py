@@ -7,7 +7,7 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
-from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.progress import Silent
 from transfer_jax.report.trackers import TRACKERS
 from transfer_jax.runs import fit

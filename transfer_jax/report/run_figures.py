@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.save_figure import save_figure
 from transfer_jax.storage import workdir_files
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from transfer_jax.freezing.controllers import Measured, needs_plasticity, next_frozen_depth
-from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, by_block, multipliers
 from transfer_jax.training.phase_measurements import measure_gradients, measure_plasticity, measure_similarity

@@ -14,7 +14,7 @@ from transfer_jax.distributed import processes
 from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import Arrays
-from transfer_jax.report.metrics import MetricsLog
+from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
 from transfer_jax.runs.adaptive import AdaptiveControl

@@ -19,7 +19,7 @@ from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.nn.flops import multiply_adds
 from transfer_jax.planning.network import expected_input
-from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import PhaseResult, Result, fit

@@ -3,7 +3,7 @@ from typing import ClassVar
 
 import pytest
 
-from transfer_jax.report.metrics import MetricsLog, read_metrics
+from transfer_jax.report.metrics_log import MetricsLog, read_metrics
 from transfer_jax.report.trackers import TRACKERS, Trackers, check_installed, scalars, trackers
 
 

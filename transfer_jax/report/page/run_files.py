@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.report.metrics import read_metrics
+from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
 

@@ -1,6 +1,6 @@
 import json
 
-from transfer_jax.report.metrics import MetricsLog, read_metrics
+from transfer_jax.report.metrics_log import MetricsLog, read_metrics
 
 
 def test_a_line_is_an_object(tmp_path):
