@@ -5,7 +5,7 @@ from transfer_jax.data import from_arrays
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,)])
-def test_images_come_back_as_rgb(cat, shape):
+def test_images_are_read_as_rgb(cat, shape):
     images = np.stack([cat[:9, :7], cat[9:18, :7]])
     images = images[..., 0] if shape == () else images[..., : shape[0]]
     dataset = from_arrays(images, [0, 1])
@@ -30,7 +30,7 @@ def test_labels_and_class_names(labels, class_names, expected_names, expected_la
     assert dataset.labels.dtype == np.int32
 
 
-def test_the_fingerprint_covers_pixels_labels_and_classes(cat):
+def test_fingerprint_depends_on_pixels_labels_and_classes(cat):
     images = np.stack([cat[:4, :6], cat[4:8, :6]])
     changed = images.copy()
     changed[1, 3, 5, 2] ^= 1

@@ -7,7 +7,7 @@ from transfer_jax.data.stratified_shuffle import stratified_shuffle
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 @pytest.mark.parametrize(("items", "groups", "fraction"), [(40, 4, 0.25), (333, 7, 0.1), (1000, 90, 0.37)])
-def test_it_is_that_of_scikit_learn(items, groups, fraction, seed):
+def test_equals_the_split_of_scikit_learn(items, groups, fraction, seed):
     rng = np.random.default_rng(items)
     names = np.concatenate([np.repeat(np.arange(groups), 2), rng.geometric(0.2, items).clip(1, groups) - 1])
     names = rng.permutation(names)

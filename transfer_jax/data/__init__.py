@@ -1,4 +1,4 @@
-"""Where images come from: sources, splits, transforms and batches."""
+"""Data: sources, splits, scans, transforms, augmentation and batches of images."""
 
 from typing import TYPE_CHECKING
 

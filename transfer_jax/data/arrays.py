@@ -16,7 +16,7 @@ def from_arrays(
     """Returns a dataset of images in an array.
 
     Example:
-        dataset = from_arrays(np.zeros((20, 32, 32, 3), np.uint8), ["cat", "dog"] * 10)
+        >>> dataset = from_arrays(np.zeros((20, 32, 32, 3), np.uint8), ["cat", "dog"] * 10)
 
     Args:
         images: uint8 `(n, height, width)`, `(n, height, width, 1)` or `(n, height, width, 3)` RGB.

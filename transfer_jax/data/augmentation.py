@@ -8,8 +8,8 @@ class Augmentation:
     """The random augmentation of training images. The operations are applied in the order of the fields.
 
     Example:
-        Augmentation()  # random crops and horizontal flips
-        Augmentation(crop_scale=None, flip_vertical=True, rotate90=True)  # the eight symmetries of a square
+        >>> Augmentation()  # random crops and horizontal flips
+        >>> Augmentation(crop_scale=None, flip_vertical=True, rotate90=True)  # the symmetries of a square
 
     Attributes:
         crop_scale: Range of the area of the random crop, as a fraction of the image's area (Szegedy et al.

@@ -62,8 +62,8 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     The result is cached under the dataset's fingerprint in the folder `surveys` of `default_data_dir()`.
 
     Example:
-        scan = scan_images(dataset)
-        dataset = drop_images(dataset, np.flatnonzero(scan.bad))
+        >>> scan = scan_images(dataset)
+        >>> dataset = drop_images(dataset, np.flatnonzero(scan.bad))
 
     Args:
         dataset: The images.

@@ -27,7 +27,7 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
       default split is `train`
 
     Example:
-        dataset = load_dataset("folder:photos")
+        >>> dataset = load_dataset("folder:photos")
 
     Args:
         source: One of the forms above.

@@ -17,7 +17,7 @@ def stratified_split(
     split of its own (`held_out`) keeps it, and `eval_fraction` has no effect.
 
     Example:
-        train, validation = stratified_split(dataset, eval_fraction=0.25, seed=0)
+        >>> train, validation = stratified_split(dataset, eval_fraction=0.25, seed=0)
 
     Args:
         dataset: The dataset.

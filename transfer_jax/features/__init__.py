@@ -1,4 +1,4 @@
-"""The frozen prefix, run once."""
+"""Caches of features: the frozen prefix, its extraction to disk, and the placement of features."""
 
 from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
 from transfer_jax.features.extraction import Extraction, Layout, RowRanges, extract

@@ -106,11 +106,11 @@ def extract(
             pull(directory)
             _prepare(key, layout, labels, cache_dir, directory)
             push(directory)
-        processes.wait("features listed")
+        processes.wait("manifest written")
         pull(directory)
         manifest = Manifest.read(directory)
         missing = [name for name in manifest.shards() if name not in manifest.files]
-        processes.wait("features begun")
+        processes.wait("manifest read")
         _Writer(directory, manifest, advance).complete(missing, batches)
         processes.wait("features written")
         if processes.is_first() and missing:

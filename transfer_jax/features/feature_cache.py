@@ -14,8 +14,8 @@ class FeatureCache:
     """A complete cache of features. It is memory-mapped until `read` is called.
 
     Example:
-        cache = FeatureCache(Path("features/0123456789abcdef0123"))
-        rows = cache.gather(np.arange(32))  # (32, *row_shape)
+        >>> cache = FeatureCache(Path("features/0123456789abcdef0123"))
+        >>> rows = cache.gather(np.arange(32))  # (32, *row_shape)
 
     Args:
         directory: A folder that `extract` wrote.

@@ -61,9 +61,9 @@ def controller(function: Controller | None = None, *, plasticity: bool = False) 
     `Phase(controller=name)`.
 
     Example:
-        @controller
-        def halfway(history):
-            return len(history[-1].blocks) // 2 if history[-1].epoch >= 3 else 0
+        >>> @controller
+        ... def halfway(history):
+        ...     return len(history[-1].blocks) // 2 if history[-1].epoch >= 3 else 0
 
     Args:
         function: The controller: it takes the list of `Measured`, newest last, and returns the next frozen

@@ -17,9 +17,8 @@ def array_hashes(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     """Returns the SHA-256 of each array's dtype, shape and bytes, by path.
 
     Example:
-        before = array_hashes(frozen)
-        ...  # train
-        check_unchanged(before, array_hashes(frozen))
+        >>> before = array_hashes(frozen)  # then train
+        >>> check_unchanged(before, array_hashes(frozen))
     """
     return {path: _hash_array(to_host(array)) for path, array in sorted(arrays.items())}
 

@@ -122,10 +122,10 @@ def multi_transform(
     gradients and no moments are computed for frozen parameters.
 
     Example:
-        found = labels(params, top(1), model.backbone.block_names)
-        trainable, frozen = partition(params, found)
-        optimizer = multi_transform({"top": optax.sgd(1e-3), "head": optax.adam(1e-2)}, found)
-        state = optimizer.init(trainable)
+        >>> found = labels(params, top(1), model.backbone.block_names)
+        >>> trainable, frozen = partition(params, found)
+        >>> optimizer = multi_transform({"top": optax.sgd(1e-3), "head": optax.adam(1e-2)}, found)
+        >>> state = optimizer.init(trainable)
 
     Args:
         transforms: One transformation for each label except `frozen`.

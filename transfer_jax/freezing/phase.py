@@ -36,8 +36,8 @@ class Phase:
     arguments of the step, so that changing them compiles nothing.
 
     Example:
-        >>> Phase(name="head", train="head", epochs=10, learning_rate=3e-3, cache="require")
-        >>> Phase(name="top", train="top(2)", epochs=5, learning_rate=1e-4, warmup=0.1, augment=True, views=4)
+        >>> head = Phase(name="head", train="head", epochs=10, learning_rate=3e-3, cache="require")
+        >>> top = Phase(name="top", train="top(2)", epochs=5, learning_rate=1e-4, augment=True, views=4)
 
     Attributes:
         name: Name of the phase in logs and checkpoints, unique in a schedule.

@@ -247,7 +247,7 @@ def parse(text: str) -> Selector:
     """Reads a selector from its expression. No code is executed.
 
     Example:
-        >>> parse("from_('blocks.6') & ~role('norm') | head")
+        >>> selector = parse("from_('blocks.6') & ~role('norm') | head")
 
     Args:
         text: The expression, made of the functions of this module, `head`, `|`, `&`, `~` and parentheses.
