@@ -59,7 +59,7 @@ def test_rates_below_a_ten_thousandth_of_the_highest_have_the_lightest_shade():
 
 @pytest.mark.parametrize("name", ["plan.png", "plan.svg"])
 def test_pictures(tmp_path, name):
-    draw_timelines({"planned": TIMELINE, "carried out": TIMELINE}, tmp_path / name)
+    draw_timelines({"planned": TIMELINE, "executed": TIMELINE}, tmp_path / name)
     content = (tmp_path / name).read_bytes()
     if name.endswith("png"):
         with Image.open(tmp_path / name) as picture:

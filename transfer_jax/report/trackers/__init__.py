@@ -1,4 +1,4 @@
-"""Trackers of experiments that a run may report to besides its own files, a file each."""
+"""Experiment trackers that a run can report to, in addition to its own files."""
 
 from transfer_jax.report.trackers.tracker import Tracker, scalars
 from transfer_jax.report.trackers.trackers import TRACKERS, Trackers, check_installed
