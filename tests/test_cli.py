@@ -1,23 +1,122 @@
-"""Mistakes on the command line: one line that names what is wrong, before anything is read or computed."""
+"""The command line: its help, and its errors, which are one line and raised before anything is computed."""
 
+import functools
+import inspect
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import pytest
 
+import transfer_jax
 from transfer_jax import cli
 
 TINY = ("--model", "efficientnet_lite_tiny", "--weights", "none")
+
+
+HELP = """
+import io, sys
+from contextlib import redirect_stdout
+from transfer_jax import cli
+for arguments in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
+    with redirect_stdout(io.StringIO()) as out:
+        try:
+            cli.main(arguments)
+        except SystemExit as left:
+            assert not left.code, arguments
+    assert out.getvalue().startswith("usage: transfer-jax " + arguments[0].replace("--help", "")), arguments
+print(*{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def test_help_imports_no_heavy_library() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, check=True, timeout=600
+    )
+    heavy = {
+        "jax",
+        "flax",
+        "optax",
+        "scipy",
+        "sklearn",
+        "pyarrow",
+        "matplotlib",
+        "jinja2",
+        "tensorflow_datasets",
+    }
+    assert not heavy & set(done.stdout.split())
+
+
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, command in cli.COMMANDS.items():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert command.summary.startswith(line.split(maxsplit=1)[1])
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_summary_is_the_first_line_of_the_docstring(name: str) -> None:
+    command = cli.COMMANDS[name]
+    assert (inspect.getdoc(command.load()) or "").splitlines()[0] == command.summary
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_example_of_a_command_can_be_parsed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = cli.COMMANDS[name]
+    called = []
+
+    @functools.wraps(command.load())
+    def idle(**values: object) -> None:
+        called.append(values)
+
+    monkeypatch.setattr(cli.Command, "load", lambda self: idle)
+    first, *options = shlex.split(command.example)
+    assert first == name
+    assert cli.main([name, *options]) == 0
+    assert len(called) == 1
+
+
+def test_help_groups_the_fields_of_a_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    out = capsys.readouterr().out
+    places = [out.index(f" {name} options ") for name in ("data", "model", "optimization", "compute")]
+    assert places == sorted(places)
+    assert places[0] < out.index("--images STR") < places[1] < out.index("--weights STR") < places[2]
+    assert "Example: transfer-jax train --images photos" in out
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"transfer_jax {transfer_jax.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["models", "--match", "*lite_tiny"]])
+def test_output_in_ascii(arguments: list[str]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "transfer_jax.cli", *arguments],
+        env={**environment, "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=True,
+        timeout=600,
+    )
+    assert done.stdout.isascii()
+    assert len(done.stdout) > 100
 
 
 @pytest.fixture
 def fails(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Runs a command that has to fail before it reads an image, runs a network or writes; gives its line.
+    """Runs a command that fails before it reads an image, runs a network or writes; returns its error line.
 
-    The folder of its images is not even there.
+    The folder of its images does not exist.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -45,7 +144,7 @@ def fails(
         ),
         (
             ("--model", "efficientnet_lite_tiny", "--weights", "efficientnet_lite0"),
-            ("are of 'efficientnet_lite0', not of 'efficientnet_lite_tiny'",),
+            ("belong to 'efficientnet_lite0', not to 'efficientnet_lite_tiny'",),
         ),
         (
             (*TINY, "--schedule.phases.1.train", "from_('blocks.99')"),
@@ -76,7 +175,7 @@ def test_bad_option(options: tuple, parts: tuple, fails: Callable, monkeypatch: 
 
 
 def test_unreadable_selector(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Options that cannot be read are explained by the parser, in a box."""
+    """The parser explains invalid options in a box."""
     with pytest.raises(SystemExit) as left:
         cli.main(["train", "--images", str(tmp_path), "--schedule.phases.0.train", "top(2"])
     assert left.value.code == 2
@@ -126,6 +225,11 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown dataset 'nowhere'" in err
 
 
+def test_an_unknown_command(fails: Callable) -> None:
+    line = fails("trian", "--images", "photos")
+    assert "unknown command 'trian'; did you mean train? The commands are demo, train, launch" in line
+
+
 def test_an_error_gives_the_terminal_back(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,23 +237,22 @@ def test_an_error_gives_the_terminal_back(
     shown = []
     monkeypatch.setattr(cli.CONSOLE, "show_cursor", shown.append)
     monkeypatch.setattr(cli.CONSOLE, "_force_terminal", True)
-    monkeypatch.setattr("transfer_jax.commands.config_options.resolve", _begins_and_fails)
+    monkeypatch.setattr("transfer_jax.runs.resolve.resolve", _starts_and_fails)
     assert cli.main(["extract", "--images", "nowhere", *TINY]) == 2
     assert shown == [False, True]
 
 
-def _begins_and_fails(config, *, progress, **settings):
+def _starts_and_fails(config, *, progress, **settings):
     progress.start("reading", 10)
     raise ValueError("broken")
 
 
 @pytest.fixture(autouse=True)
 def _no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong is found before anything is compiled for images."""
+    """Makes sure that errors are raised before anything is compiled for images."""
 
-    def compile_function(*args: object, **options: object) -> None:
-        raise AssertionError("a mistake was found too late")
+    def compile_too_late(*args: object, **options: object) -> None:
+        raise AssertionError("the error was raised too late")
 
-    monkeypatch.setattr("transfer_jax.training.phase_data.compile_function", compile_function)
-    monkeypatch.setattr("transfer_jax.training.phase_programs.compile_function", compile_function)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_too_late)
     assert jax.default_backend() == "cpu"

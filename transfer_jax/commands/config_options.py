@@ -1,7 +1,6 @@
 """The options of commands that take a config, the defaults of commands, and their descriptions."""
 
 import dataclasses
-import functools
 import inspect
 import shutil
 import textwrap
@@ -54,10 +53,10 @@ def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any
     ]
     parameters = [_grouped(each) if each.name == "config" else each for each in parameters]
 
-    @functools.wraps(command)
     def changed(**values: Any) -> Any:
         return command(**values)
 
+    changed.__doc__ = command.__doc__
     setattr(changed, "__signature__", signature.replace(parameters=parameters))  # noqa: B010
     changed.__annotations__ = {each.name: each.annotation for each in parameters}
     return changed
@@ -68,7 +67,9 @@ def description(command: Callable[..., Any], example: str) -> str:
     width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     text = inspect.getdoc(command) or ""
     paragraphs = text.split("\nArgs:")[0].strip().split("\n\n")
-    wrapped = [textwrap.fill(" ".join(each.split()), width, break_on_hyphens=False) for each in paragraphs]
+    # Without the indent tyro would join the lines of a paragraph.
+    options = {"subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
+    wrapped = [textwrap.fill(" ".join(each.split()), width, **options) for each in paragraphs]
     return "\n\n".join([*wrapped, f"Example: transfer-jax {example}"])
 
 

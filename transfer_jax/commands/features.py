@@ -61,7 +61,7 @@ def heads(
 
     All heads train in one program on features that are extracted once. With `--train` a dozen tails of
     the network train instead. It takes the same configs and options as `train`; the schedule is not used.
-    `predict` and `export` take the result.
+    The commands `predict` and `export` take the result.
 
     Args:
         config: The images, the network and the preprocessing.

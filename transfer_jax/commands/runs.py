@@ -50,20 +50,20 @@ def train(
 ) -> None:
     """Trains a schedule, or resumes it.
 
-    `transfer-jax train --images DIR` fine-tunes a network on a folder with one subfolder for each class.
-    Defaults that you do not set are chosen from the images, and printed with their reasons. Every field of
-    the config is an option.
+    With `--images DIR` it fine-tunes a network on a folder with one subfolder for each class. Settings that
+    you leave out are chosen from the images, and printed with their reasons. Every field of the config is an
+    option.
 
-    `transfer-jax train CONFIG` trains a config: a Python file, or the name of a shipped one.
-    `transfer-jax train RUN/config.json` trains the config of a run again.
+    With a config, `transfer-jax train CONFIG`, it trains that: a Python file, the name of a shipped config,
+    or the `config.json` of a run.
 
     The same command resumes a run that was stopped.
 
     Args:
         config: The config.
         workdir: Folder of the run; by default `runs/` and the name of the images.
-        force_config: Whether to resume a run that was started with another config; finished epochs stay as
-            they are.
+        force_config: Whether to resume a run that was started with another config; its finished epochs do
+            not change.
         profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         check: Whether to check all images first, as `transfer-jax check` does.
         given: The fields that options set.

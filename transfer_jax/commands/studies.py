@@ -32,9 +32,9 @@ def study(
 ) -> None:
     """Answers a question with many runs, such as how many blocks to unfreeze.
 
-    `transfer-jax study unfreeze_depth --images DIR` trains every depth with five seeds, on small images;
-    `transfer-jax study NAME CONFIG` starts from a config. The runs differ in the last phase of the schedule.
-    The same command resumes a study that was stopped; more seeds may be added.
+    For example, `transfer-jax study unfreeze_depth --images DIR` trains every depth with five seeds, on small
+    images; `transfer-jax study NAME CONFIG` starts from a config. The runs differ in the last phase of the
+    schedule. The same command resumes a study that was stopped; more seeds may be added.
 
     Args:
         name: The question.
@@ -74,8 +74,8 @@ def study(
 def work(folder: Annotated[Path, tyro.conf.Positional], name: str = "by hand") -> None:
     """Works on the trials of a study that no other worker has.
 
-    `transfer-jax study` starts workers, on this machine or on a cluster. You may start more of them, on any
-    machine that has the folder.
+    A study starts its workers, on this machine or on a cluster. You may start more of them, on any machine
+    that has the folder.
 
     Args:
         folder: Folder of the study.
