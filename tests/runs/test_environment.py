@@ -10,7 +10,7 @@ from transfer_jax.distributed import processes
 from transfer_jax.runs.environment import environment, write_environment
 
 
-def test_it_tells_software_machine_and_command(tmp_path, monkeypatch):
+def test_environment_has_software_machine_and_command(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     write_environment(tmp_path, ("transfer-jax", "train", "mine.py"), images_given=True)
     found = json.loads((tmp_path / "environment.json").read_text())
@@ -26,6 +26,6 @@ def test_it_tells_software_machine_and_command(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["HOME", "AWS_SECRET_ACCESS_KEY"])
-def test_it_tells_nothing_else_of_the_environment(monkeypatch, name):
+def test_environment_has_no_other_variables(monkeypatch, name):
     monkeypatch.setenv(name, "a secret")
     assert "a secret" not in json.dumps(environment())

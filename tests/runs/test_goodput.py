@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""The wall time of a run by activity."""
 
 import contextlib
 import gzip
@@ -15,7 +15,7 @@ from transfer_jax.runs.goodput import PARTS, Goodput
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """A clock that stands still until it is told."""
+    """Replaces the time by values that only the test changes."""
     now = {"monotonic": 100.0, "time": 5000.0}
     monkeypatch.setattr(module.time, "monotonic", lambda: now["monotonic"])
     monkeypatch.setattr(module.time, "time", lambda: now["time"])
@@ -27,7 +27,7 @@ def pass_time(clock: dict, seconds: float) -> None:
         clock[name] += seconds
 
 
-def test_time_counts_where_it_is_spent(clock):
+def test_seconds_by_activity(clock):
     goodput = Goodput()
     pass_time(clock, 3)
     with goodput.on("step"):
@@ -56,25 +56,25 @@ def test_time_counts_where_it_is_spent(clock):
         ({}, 0.0, "compute-bound"),
     ],
 )
-def test_one_plain_verdict(seconds, exchange, verdict):
+def test_verdict(seconds, exchange, verdict):
     assert Goodput(seconds, exchange=exchange).verdict.startswith(f"{verdict}: ")
 
 
-def test_what_is_done_again_is_lost(clock, tmp_path: Path):
+def test_repeated_steps_are_lost_time(clock, tmp_path: Path):
     goodput = Goodput({"step": 50.0}, saved=clock["time"])
     pass_time(clock, 7)
-    goodput.save(tmp_path)  # A sign of life; then it is killed.
+    goodput.save(tmp_path)  # The last write before a kill.
     pass_time(clock, 1000)
     again = Goodput({"step": 50.0}, saved=goodput.saved)
     again.lose(tmp_path)
     assert again.seconds["lost"] == 7
-    stopped = Goodput({"step": 50.0}, saved=clock["time"])  # It was saved behind its last sign of life.
+    stopped = Goodput({"step": 50.0}, saved=clock["time"])  # The checkpoint is newer than the last write.
     stopped.lose(tmp_path)
     assert stopped.seconds["lost"] == 0
     Goodput().lose(tmp_path / "nothing there")
 
 
-def test_signs_of_life_are_rare(clock, tmp_path: Path):
+def test_goodput_is_written_every_few_seconds(clock, tmp_path: Path):
     goodput = Goodput()
     goodput.save(tmp_path, now=False)
     first = json.loads((tmp_path / module.FILE).read_text())["alive"]
@@ -88,7 +88,7 @@ def test_signs_of_life_are_rare(clock, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A run with a profile, and the time it took."""
+    """Returns the result of a run with a profile, and its seconds."""
     phases = (
         Phase(name="head", train="head", epochs=4, learning_rate=0.01),
         Phase(name="all", train="all_()", epochs=2, learning_rate=0.001, augment=True),
@@ -106,7 +106,7 @@ def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     return result, time.monotonic() - began
 
 
-def test_all_of_the_time_is_accounted_for(finished):
+def test_the_seconds_add_up_to_the_time_of_the_run(finished):
     result, seconds = finished
     found = result.goodput
     assert found["seconds"].keys() == PARTS.keys()
@@ -117,7 +117,7 @@ def test_all_of_the_time_is_accounted_for(finished):
     assert min(found["seconds"].values()) >= 0
 
 
-def test_a_profile_that_viewers_open(finished):
+def test_profile_files(finished):
     result, _ = finished
     (trace,) = (result.workdir / "profile").rglob("perfetto_trace.json.gz")
     names = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}

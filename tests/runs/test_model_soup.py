@@ -18,13 +18,13 @@ PREPROCESSING = Preprocessing(
 @pytest.mark.parametrize(
     ("values", "goal", "kept", "mean"),
     [
-        ([0.0, 3.0, 5.0], 4.0, (1, 2), 4.0),  # 3 and 5 are as good; their mean is better
+        ([0.0, 3.0, 5.0], 4.0, (1, 2), 4.0),  # 3 and 5 have the same score; their mean is better.
         ([4.0, 0.0], 4.0, (0,), 4.0),
         ([1.0, 2.0, 9.0], 2.0, (1,), 2.0),
         ([2.0, 2.0], 2.0, (0, 1), 2.0),
     ],
 )
-def test_a_model_is_kept_while_the_average_does_not_get_worse(values, goal, kept, mean):
+def test_a_model_is_kept_if_it_does_not_lower_the_score(values, goal, kept, mean):
     candidates = [{"w": jnp.full(3, value)} for value in values]
     arrays, found = greedy_soup(candidates, lambda arrays: -abs(float(arrays["w"][0]) - goal))
     assert found == kept
@@ -50,7 +50,7 @@ def test_a_soup_of_runs_is_a_model(image_folder, tmp_path):
     assert found >= max(alone)
 
 
-def test_runs_must_be_alike(image_folder, tmp_path):
+def test_runs_of_different_networks_are_refused(image_folder, tmp_path):
     one, other = write(tmp_path / "1", 1), write(tmp_path / "2", 2, ("a", "b"))
     images = from_folder(image_folder)
     with pytest.raises(ValueError, match=r"2 differs from .* in network, classes or preprocessing"):

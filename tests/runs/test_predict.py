@@ -61,7 +61,7 @@ def test_files_and_folders(image_folder, tmp_path):
     assert len(image_files([image_folder])) == 48
 
 
-def test_nothing_to_classify_is_named(tmp_path):
+def test_paths_without_images_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no images under {tmp_path}"):
         image_files([tmp_path])
     with pytest.raises(FileNotFoundError, match=r"no image or folder at nowhere\.png"):

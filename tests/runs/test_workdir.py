@@ -24,7 +24,7 @@ def test_a_new_folder_becomes_the_workdir(tmp_path):
     "change",
     [{"checkpoint_seconds": 1.0}, {"threads": 7}, {"eval_every": 3}, {"data_dir": "d"}, {"feature_dir": "f"}],
 )
-def test_what_does_not_change_the_result_may_differ(tmp_path, change):
+def test_fields_that_do_not_change_the_result_may_differ(tmp_path, change):
     claim(CONFIG, tmp_path)
     assert check_workdir(dataclasses.replace(CONFIG, **change), tmp_path) is True
 
@@ -37,14 +37,14 @@ def test_what_does_not_change_the_result_may_differ(tmp_path, change):
         ({"schedule": five_steps("top(3)")}, r"schedule\.phases\.1\.train was 'top\(2\)', now 'top\(3\)'"),
     ],
 )
-def test_another_config_is_refused_and_the_difference_named(tmp_path, change, message):
+def test_another_config_is_refused_and_differences_are_named(tmp_path, change, message):
     claim(CONFIG, tmp_path)
     with pytest.raises(ValueError, match=message):
         check_workdir(dataclasses.replace(CONFIG, **change), tmp_path)
     assert read_config(tmp_path) == CONFIG
 
 
-def test_a_field_that_came_later_has_its_default(tmp_path):
+def test_a_field_that_an_older_config_lacks_has_its_default(tmp_path):
     claim(CONFIG, tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     del values["taps"], values["schedule"]["phases"][0]["keep"]
@@ -54,7 +54,7 @@ def test_a_field_that_came_later_has_its_default(tmp_path):
         check_workdir(dataclasses.replace(CONFIG, taps=True), tmp_path)
 
 
-def test_another_config_is_taken_by_force(tmp_path):
+def test_force_accepts_another_config(tmp_path):
     claim(CONFIG, tmp_path)
     other = dataclasses.replace(CONFIG, seed=1)
     assert check_workdir(other, tmp_path, force=True) is True
@@ -95,7 +95,7 @@ def test_a_config_of_another_version_is_named(tmp_path):
         read_config(tmp_path)
 
 
-def test_places_that_cannot_be(tmp_path):
+def test_unusable_workdirs(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match=r"run cannot be created: .*file is a file"):
         check_workdir(CONFIG, tmp_path / "file" / "run")

@@ -21,7 +21,7 @@ from transfer_jax.training.step import Forward, StepOptions, make_train_step
 
 @pytest.fixture(scope="session")
 def batch() -> dict[str, np.ndarray]:
-    """Twelve random images of 16 pixels."""
+    """Returns a batch of twelve random images of 16 pixels."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (12, 16, 16, 3), np.uint8),
@@ -31,7 +31,7 @@ def batch() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def sgd() -> Callable[..., Phase]:
-    """Makes a phase of one epoch of plain gradient descent at a rate of 1."""
+    """Returns a function that makes a phase of one epoch of gradient descent with learning rate 1."""
 
     def make(train: str, **changes) -> Phase:
         settings = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "shape": "constant", **changes}
@@ -42,7 +42,7 @@ def sgd() -> Callable[..., Phase]:
 
 @pytest.fixture(scope="session")
 def logged() -> Callable[[Path, str], list[dict]]:
-    """Reads the lines of one kind from the log in a workdir."""
+    """Returns a function that reads the lines of one kind from the log in a workdir."""
 
     def read(workdir: Path, kind: str) -> list[dict]:
         found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -53,7 +53,7 @@ def logged() -> Callable[[Path, str], list[dict]]:
 
 @pytest.fixture(scope="session")
 def make_step() -> Callable[..., SimpleNamespace]:
-    """Makes a training step of a network, and all that it is called with but the batch."""
+    """Returns a function that makes a training step of a network, with all arguments but the batch."""
 
     def make(
         model: Classifier,

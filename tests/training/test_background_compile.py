@@ -22,7 +22,7 @@ PHASES = {
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts of the programs that are compiled from here on."""
+    """Returns a list that receives the text of each program compiled from now on."""
     texts, compile = [], jax.stages.Lowered.compile
 
     def recorded(self, *args, **kwargs):
@@ -36,7 +36,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("name", PHASES)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_nothing_is_left_to_compile(make_run, compiled, name, precision):
+def test_a_phase_compiled_ahead_compiles_nothing_more(make_run, compiled, name, precision):
     run = make_run(FIRST, PHASES[name], ema_decay=0.9, precision=precision)
     parts = run.parts(1)
     compile_phase(run, parts)
@@ -50,18 +50,18 @@ def test_nothing_is_left_to_compile(make_run, compiled, name, precision):
     assert len(compiled) == ahead
 
 
-def test_it_compiles_in_a_thread_where_it_is_wanted(make_run, compiled):
+def test_the_config_enables_the_background_compiler(make_run, compiled):
     run = make_run(FIRST, PHASES["features"])
-    for wish in (False, True):
+    for enabled in (False, True):
         ahead = BackgroundCompiler(
-            dataclasses.replace(run, config=dataclasses.replace(run.config, compile_ahead=wish))
+            dataclasses.replace(run, config=dataclasses.replace(run.config, compile_ahead=enabled))
         )
         ahead.start(run.parts(1))
         ahead.wait()
-        assert bool(compiled) == wish
+        assert bool(compiled) == enabled
 
 
-def test_what_fails_is_left_to_the_phase(make_run, monkeypatch):
+def test_an_error_in_the_background_is_suppressed(make_run, monkeypatch):
     def broken(*_):
         raise RuntimeError("no memory")
 

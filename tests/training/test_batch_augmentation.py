@@ -9,11 +9,11 @@ from transfer_jax.training.batch_augmentation import brighten, flip, mix
 
 VALUES = jnp.array([0.0, 1.0, 10.0, 100.0])
 IMAGES = jnp.broadcast_to(VALUES[:, None, None, None], (4, 32, 32, 3))
-TARGETS = jnp.eye(4)  # a class an image, so that mixed targets tell who was mixed with whom
+TARGETS = jnp.eye(4)  # One class per image, so that mixed targets show which images were mixed.
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 5, 6), (4, 9, 6)])
-def test_each_channel_of_each_image_is_shifted_by_a_share_of_its_range(shape):
+def test_each_channel_of_each_image_is_shifted_by_a_fraction_of_its_range(shape):
     features = jax.random.normal(jax.random.key(0), shape)
     moved = np.asarray(brighten(jax.random.key(1), features, 0.3) - features)
     places = tuple(range(1, len(shape) - 1))
@@ -35,7 +35,7 @@ def test_pooled_features_have_the_range_of_all_their_channels():
 
 
 @pytest.mark.parametrize(("flips", "count"), [("horizontal", 2), ("both", 4), ("turns", 8)])
-def test_every_symmetry_is_met(flips, count):
+def test_every_symmetry_occurs(flips, count):
     one = np.arange(3 * 3 * 2, dtype=np.float32).reshape(3, 3, 2)
     turned = [np.rot90(one, quarters) for quarters in range(4)]
     symmetries = [*turned, *(each[:, ::-1] for each in turned)]

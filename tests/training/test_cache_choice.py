@@ -52,7 +52,7 @@ def test_which_phases_train_on_features(changes, boundary, cached, reason):
         ({"epochs": 1}, 0, 120, 120),
     ],
 )
-def test_what_the_frozen_prefix_sees(changes, eval_every, rows, live):
+def test_passes_of_the_frozen_prefix(changes, eval_every, rows, live):
     found = choose(config(changed(**changes), eval_every=eval_every))
     assert (found.rows, found.bytes, found.passes) == (rows, rows * ROW_BYTES, (rows, live))
     assert found.boundary == "top"
@@ -62,7 +62,7 @@ def test_what_the_frozen_prefix_sees(changes, eval_every, rows, live):
     ("stored", "bytes_a_row"),
     [("bfloat16", 7 * 7 * 32 * 2), ("float16", 7 * 7 * 32 * 2), ("int8", 7 * 7 * 32 + 32 * 4)],
 )
-def test_what_other_forms_take(stored, bytes_a_row):
+def test_bytes_of_stored_precisions(stored, bytes_a_row):
     assert choose(config(), stored=stored).bytes == 120 * bytes_a_row
 
 
@@ -87,7 +87,7 @@ def test_a_budget_that_is_too_small():
         ),
     ],
 )
-def test_a_cache_that_cannot_be_is_an_error_where_it_is_required(changes, boundary, message):
+def test_an_impossible_cache_is_an_error_if_it_is_required(changes, boundary, message):
     phase = changed(cache="require", **changes)
     with pytest.raises(ValueError, match=message):
         forbidden(config(phase), phase, boundary)
@@ -100,7 +100,7 @@ def test_mixing_trains_on_images():
 
 
 @pytest.mark.parametrize(("boundary", "cached"), [("pre_logits", True), ("top", False)])
-def test_a_head_on_all_blocks_needs_what_is_behind_them(boundary, cached):
+def test_a_head_on_all_blocks_is_cached_at_the_last_boundary_only(boundary, cached):
     assert (choose(config(taps=True), boundary).boundary is not None) == cached
 
 

@@ -16,7 +16,7 @@ def test_a_matrix_product_by_hand():
     assert compiled.seconds > 0
 
 
-def test_the_memory_of_donated_arguments_is_given_away():
+def test_the_memory_of_donated_arguments_is_reused():
     a, b = jnp.ones(1000), jnp.ones(1000)
     compiled = compile_function(lambda a, b: a + b, a, b, donate=(0,))
     np.testing.assert_array_equal(compiled(a, b), np.full(1000, 2))
@@ -30,7 +30,7 @@ def test_other_shapes_are_refused():
         compiled(jnp.ones(4))
 
 
-def test_options_of_xla_are_for_one_program(compilations):
+def test_xla_options_apply_to_one_program(compilations):
     a = np.linspace(0, 1, 8, dtype=np.float32)  # not compiled
     plain, other = (
         compile_function(jnp.exp, a, options=options)
@@ -47,14 +47,14 @@ def test_options_of_xla_are_for_one_program(compilations):
         ("xla_backend_optimization_level=much", "'much' is not a valid int32 value"),
     ],
 )
-def test_options_that_xla_does_not_know_are_named(option, message):
+def test_unsupported_xla_options_are_named(option, message):
     with pytest.raises(ValueError, match=rf"compiler_options=\('{option}',\): .*{message}"):
         compile_function(lambda a: a + 1, jnp.ones(3), options=(option,))
 
 
 @pytest.fixture
 def compilations() -> Iterator[list[str]]:
-    """What XLA compiles from here on."""
+    """Returns a list that receives each program that XLA compiles from now on."""
     found: list[str] = []
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
@@ -80,9 +80,9 @@ def test_the_same_program_is_compiled_once(compilations):
         np.testing.assert_array_equal(compiled(tree)["out"], value)
 
 
-def test_programs_of_other_arguments_are_not_taken_for_one_another():
+def test_programs_of_different_arguments_are_kept_apart():
     tree = {"a": jnp.ones(7), "b": jnp.full(7, 2.0)}
-    for name, value in (("a", 1), ("b", 2)):  # their programs are alike but for this
+    for name, value in (("a", 1), ("b", 2)):  # Their programs differ only in this name.
         np.testing.assert_array_equal(compile_function(lambda tree, name=name: tree[name], tree)(tree), value)
     for name in ("x", "y"):
         assert set(compile_function(lambda tree, name=name: {name: tree["a"]}, tree)(tree)) == {name}

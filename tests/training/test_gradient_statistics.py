@@ -54,7 +54,7 @@ def test_several_batches_are_averaged(trainer):
     assert one != three
 
 
-def test_measuring_leaves_no_trace(trainer):
+def test_measurements_do_not_change_the_state(trainer):
     before = array_hashes(named_leaves(trainer.state)), array_hashes(trainer.frozen)
     first = measure_gradients(trainer, trainer.rates, 2), measure_plasticity(trainer)
     assert (measure_gradients(trainer, trainer.rates, 2), measure_plasticity(trainer)) == first

@@ -29,7 +29,7 @@ def phase(**changes) -> Phase:
 
 
 def updates(steps: int = 1, **changes) -> dict[str, float]:
-    """The last of some updates by the same gradients."""
+    """Returns the last of several updates with the same gradients."""
     optimizer: Any = make_optimizer(phase(**changes), LABELS)
     state, found = optimizer.init(PARAMS), {}
     for _ in range(steps):

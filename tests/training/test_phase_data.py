@@ -45,7 +45,7 @@ def features_of(run, boundary: str, images: np.ndarray) -> np.ndarray:
         ({"cache": "off"}, "pre_logits", None),
     ],
 )
-def test_features_where_they_can_be_else_images(make_run, changes, boundary, start):
+def test_features_if_the_phase_can_use_them_else_images(make_run, changes, boundary, start):
     run = make_run(phase(**changes))
     inputs = inputs_of(run, boundary)
     assert inputs.start == start
@@ -59,7 +59,7 @@ def test_features_where_they_can_be_else_images(make_run, changes, boundary, sta
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_an_epoch_is_every_image_once(make_run, cache):
+def test_an_epoch_has_every_image_once(make_run, cache):
     inputs = inputs_of(make_run(phase(cache=cache)))
     epochs = [np.concatenate([batch["index"] for batch in take(inputs, 6)])[i : i + 36] for i in (0, 36)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(36))] * 2
@@ -93,12 +93,12 @@ def test_cached_views_are_drawn_from_all_views_of_their_image(make_run):
     assert seen == {0, 1, 2}
 
 
-def test_the_second_time_nothing_is_computed(make_run):
+def test_cached_features_are_not_computed_again(make_run):
     run = make_run(phase())
     first, second = (
         inputs_of(run),
         inputs_of(run, seed=7),
-    )  # the seed of order does not matter to plain images
+    )  # The seed of the order does not change plain images.
     assert (first.extracted, second.extracted) == (48, 0)
     assert first.compile_seconds > 0
     assert second.compile_seconds == 0
@@ -195,7 +195,7 @@ def test_shared_features_are_of_all_images_whatever_the_split(make_run, tier):
                 np.testing.assert_allclose(cached["features"], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_shared_features_do_not_depend_on_what_else_is_there(make_run):
+def test_shared_features_do_not_depend_on_other_caches(make_run):
     run = make_run(phase(), shared_features=True)
     FeatureExtractor(run, "stem", run.arrays).features(run.train, Silent(), "")
     found = FeatureExtractor(run, "top", run.arrays).features(run.evaluation, Silent(), "")

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import Augmentation
+from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing import FrozenChangedError, Phase
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 
-CASES = [  # selector, norm, blocks whose statistics move
+CASES = [  # selector, norm, blocks whose statistics change
     ("head", "frozen", set()),
     ("head", "train", set()),
     ("top(1)", "frozen", set()),
@@ -42,7 +43,7 @@ def trained(run) -> tuple[PhaseTrainer, list[dict[str, float]]]:
 
 
 @pytest.mark.parametrize(("train", "norm", "moving"), CASES)
-def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(make_run, train, norm, moving):
+def test_frozen_arrays_stay_bit_identical_and_all_others_change(make_run, train, norm, moving):
     run = make_run(phase(train, norm=norm, weight_decay=0.1), ema_decay=0.5)
     parts = run.parts(0)
     before = array_hashes(run.arrays)
@@ -54,7 +55,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves(make_run, train, nor
     expected = chosen | {path for path in stats if block_of(path) in moving}
     assert {path for path in before if before[path] != after[path]} == expected == parts.changes
     assert set(trainer.evaluated_arrays()) == set(run.arrays)
-    # the state, which is what a checkpoint and the optimizer hold, has the trainable part only
+    # The state, which checkpoints and the optimizer store, has the trainable part only.
     trainable_bytes = sum(run.arrays[path].nbytes for path in chosen)
     counters = 4 * len({block_of(path) for path in chosen})
     assert trainer.optimizer_bytes == 2 * trainable_bytes + counters
@@ -82,7 +83,7 @@ def test_the_arrays_of_the_run_survive_the_donated_state(make_run):
     ("train", "norm", "boundary"),
     [("head", "train", "pre_logits"), ("top(2)", "frozen", "blocks.1"), ("role('norm')", "train", None)],
 )
-def test_parts(make_run, train, norm, boundary):
+def test_split_of_a_phase(make_run, train, norm, boundary):
     parts = make_run(phase("head"), phase(train, name="second", norm=norm, epochs=4)).parts(1)
     assert (parts.index, parts.phase.name, parts.boundary) == (1, "second", boundary)
     assert (parts.steps_per_epoch, parts.steps) == (36 // 12, 4 * 3)
@@ -147,7 +148,7 @@ def test_the_rate_of_the_head_is_reported(make_run):
     assert set(metrics[0]) == {"loss", "accuracy", "grad_norm", "learning_rate"}
 
 
-def test_a_phase_goes_on_in_the_middle(make_run):
+def test_a_phase_resumes_in_the_middle(make_run):
     run = make_run(phase("top(1)", epochs=2, norm="train"), ema_decay=0.9)
     whole, metrics = trained(run)
     trainer = trainer_of(run)
@@ -220,3 +221,17 @@ def test_phases_of_the_same_structure_share_a_program(make_run):
         programs.append(trainer.programs.compiled("step").run)
     assert programs[0] is programs[1]
     assert programs[1] is not programs[2]
+
+
+@pytest.mark.parametrize(("raised_at", "read_after"), [(0, 3), (2, 5)])
+def test_all_metrics_are_read_before_the_next_step_once_a_flag_is_raised(make_run, raised_at, read_after):
+    trainer = trainer_of(make_run(phase("head", epochs=4)))
+    reads = iter(range(100))
+    agreement = FlagAgreement(lambda: {"stop": next(reads) == raised_at})
+    unread = []
+    for _ in trainer.train(iter(trainer.data.train), 0, agreement=agreement, needs_state=lambda step: False):
+        unread.append((trainer.unread, agreement.agreed["stop"]))
+    assert len(unread) == trainer.parts.steps == 12
+    assert [count for count, _ in unread[:raised_at]] == [2] * raised_at
+    assert unread[raised_at] == (2, True)
+    assert unread.index((0, False)) + 1 == read_after

@@ -10,7 +10,7 @@ from transfer_jax.training.regularizers import (
 )
 
 
-def test_the_pull_is_the_gradient_of_the_penalty():
+def test_l2_sp_is_the_gradient_of_its_penalty():
     params = {"backbone/a/kernel": jnp.array([3.0, 1.0]), "head/kernel": jnp.array([5.0])}
     anchor = {"backbone/a/kernel": jnp.array([1.0, 1.0])}
 
@@ -32,7 +32,7 @@ HEAD = {
 }
 
 
-def test_the_lasso_is_the_gradient_of_the_sum_of_norms():
+def test_the_group_lasso_is_the_gradient_of_its_penalty():
     def penalty(params):
         return 0.5 * jnp.sum(
             jnp.sqrt(jnp.sum(params["head/classifier/kernel"] ** 2, 1)[jnp.array([0, 1, 3])])

@@ -37,7 +37,7 @@ def test_whole_blocks_are_chosen(make_toy):
         chosen_blocks(make_toy(), "from_('blocks.2')")
 
 
-def test_a_run_begins_with_random_blocks_of_its_seed(image_folder, tmp_path):
+def test_a_run_starts_with_random_blocks_of_its_seed(image_folder, tmp_path):
     config = TrainConfig(
         images=str(image_folder), model="efficientnet_lite_tiny", weights="none", reinitialize="from_('top')"
     )
@@ -45,7 +45,7 @@ def test_a_run_begins_with_random_blocks_of_its_seed(image_folder, tmp_path):
         prepare(resolve(dataclasses.replace(config, reinitialize=what)), tmp_path).arrays
         for what in ("", "from_('top')", "from_('top')")
     )
-    # Without weights all blocks are those of the seed anyway.
+    # Without weights all blocks are random values of the seed.
     for path in plain:
         np.testing.assert_array_equal(random[path], again[path])
         np.testing.assert_array_equal(random[path], plain[path])

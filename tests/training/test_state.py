@@ -34,7 +34,7 @@ def test_evaluation_uses_the_moving_average_where_there_is_one(ema):
         np.testing.assert_array_equal(found[path], array if ema else array + 5)
 
 
-def test_leaves_have_names_of_their_own_and_come_back():
+def test_named_leaves_are_unique_and_can_be_restored():
     template = TrainState.create(TRAINABLE, STATS, ADAM, ema=True)
     state = jax.tree.map(lambda x: x + 1, template)
     leaves = named_leaves(state)
@@ -52,7 +52,7 @@ def test_leaves_of_another_state_are_refused():
 
 
 def state_of(paths: list[str], *, value: float = 0.0, ema: bool = True, **changes) -> TrainState:
-    """A state of AdamW, a step of which was taken for every unit of `value`."""
+    """Returns a state of AdamW after `value` steps."""
     phase = Phase(name="p", train="all_()", epochs=1, learning_rate=1.0, **changes)
     arrays = {path: jnp.ones((2, 3)) for path in paths}
     optimizer = make_optimizer(phase, {path: path.split("/")[-2] for path in paths})
@@ -69,13 +69,13 @@ A, B, C = "backbone/a/kernel", "backbone/b/kernel", "backbone/b/bias"
         ([B], [B], {B}),
         ([B], [A, B], {B}),  # a block is unfrozen
         ([A, B], [B], {B}),  # and frozen again
-        ([B], [B, C], set()),  # more of a block trains: it begins afresh
+        ([B], [B, C], set()),  # More parameters of a block train, so its moments start again.
         ([B, C], [B], {B}),
         ([A], [B], set()),
     ],
 )
 @pytest.mark.parametrize("moments", [True, False])
-def test_what_goes_on_from_phase_to_phase(before, now, kept, moments):
+def test_blocks_that_keep_their_moments(before, now, kept, moments):
     earlier, fresh = state_of(before, value=7.0), state_of(now)
     found = carry(earlier, fresh, moments=moments)
     assert int(found.step) == 0
@@ -87,7 +87,7 @@ def test_what_goes_on_from_phase_to_phase(before, now, kept, moments):
         np.testing.assert_array_equal(state.nu[path], 7.0 * goes_on)
         assert int(state.count) == 7 * goes_on
         np.testing.assert_array_equal(found.trainable[path], 1.0)
-        # an average goes on wherever there was one
+        # Every moving average is kept.
         np.testing.assert_array_equal(found.ema[path], 8.0 if path in before else 1.0)
 
 

@@ -101,7 +101,7 @@ def test_running_statistics_by_hand(make_toy, make_step, batch, sgd):
     np.testing.assert_allclose(var, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
 
 
-def test_running_statistics_move_in_bfloat16_too(make_toy, make_step, batch, sgd):
+def test_running_statistics_are_updated_in_bfloat16(make_toy, make_step, batch, sgd):
     made = [
         make_step(make_toy(), sgd("top(1)", norm="train"), dtype=dtype)
         for dtype in (jnp.float32, jnp.bfloat16)
@@ -172,7 +172,7 @@ def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, tr
 
 
 @pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
-def test_a_live_prefix_apart_changes_nothing(make_toy, make_step, batch, train, sgd):
+def test_a_separate_prefix_changes_no_number(make_toy, make_step, batch, train, sgd):
     model = make_toy()
     together, apart = (make_step(model, sgd(train), sliced=sliced) for sliced in (False, True))
     results = [run(together, batch), run(apart, batch)]
@@ -187,7 +187,7 @@ def test_a_live_prefix_apart_changes_nothing(make_toy, make_step, batch, train, 
     assert loops == {"cpu": True, "cuda": False, "tpu": False}
 
 
-def test_computing_blocks_anew_saves_memory_and_changes_nothing(make_step, sgd):
+def test_rematerialization_saves_memory_and_changes_no_number(make_step, sgd):
     model = create_model("efficientnet_lite_tiny", 3, dropout=0.3, drop_path=0.2)
     rng = np.random.default_rng(0)
     images = {

@@ -1,4 +1,4 @@
-"""What a tracker is told of a run that is stopped in the middle and goes on."""
+"""Values that a tracker receives from a run that is stopped in the middle and resumed."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from transfer_jax.runs import fit
 
 
 class Book:
-    """A tracker that writes down what it is told."""
+    """A tracker that records the values it receives."""
 
     told: ClassVar[list[tuple[int, dict[str, float]]]] = []
     pictures: ClassVar[list[str]] = []
@@ -34,14 +34,14 @@ class Book:
 
 
 class Stop(Silent):
-    """Stops a run when its second phase has begun."""
+    """Stops a run at the start of its second phase."""
 
     def start(self, task: str, total: int, *, done: int = 0) -> None:
         if task == "training two":
             raise InterruptedError
 
 
-def test_a_run_that_is_stopped_and_goes_on(
+def test_trackers_of_a_run_that_is_stopped_and_resumed(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     opened: list[Any] = []
