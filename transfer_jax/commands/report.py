@@ -24,7 +24,7 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
     """
     from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
     from transfer_jax.storage import workdir_files
-    from transfer_jax.storage.remote import local_of, pull, push, shown
+    from transfer_jax.storage.remote import display_path, local_of, pull, push
 
     if not folders:
         raise ValueError("no folder given; name the folder of a run or of a study")
@@ -41,7 +41,7 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
     else:
         runs = [run for place in places for run in _runs(place)]
         written = write_comparison(runs, out or Path(workdir_files.REPORT))
-    print_line(OUT, f"Report: {shown(written)}")
+    print_line(OUT, f"Report: {display_path(written)}")
 
 
 def _runs(folder: Path) -> list[Path]:

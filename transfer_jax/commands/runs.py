@@ -193,17 +193,17 @@ def scores_table(scores: Mapping[str, Any]) -> RenderableType:
 
 def _show_result(result: "Result") -> None:
     """Prints the phases, the scores and the files of a run."""
-    from transfer_jax.storage.remote import shown
+    from transfer_jax.storage.remote import display_path
     from transfer_jax.studies.demo import COLUMNS, table_rows
 
     OUT.print(table("Phases", COLUMNS, table_rows(result.workdir.name, result)))
     OUT.print(scores_table(result.metrics))
     print_line(OUT, _goodput_line(result.goodput))
-    workdir = shown(result.workdir)
+    workdir = display_path(result.workdir)
     print_line(OUT, f"Model, predictions and freeze record: {workdir}")
     report = result.workdir / workdir_files.REPORT
     if report.exists():
-        print_line(OUT, f"Report: {shown(report)}")
+        print_line(OUT, f"Report: {display_path(report)}")
     print_line(OUT, f"Next: transfer-jax predict {workdir} IMAGE ...")
 
 
