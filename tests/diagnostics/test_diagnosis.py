@@ -112,9 +112,9 @@ def test_a_damaged_file_is_named(copy):
 def test_the_command(copy, capsys):
     assert main(["diagnose", str(copy), "--only", "cka", "calibration", "groups", "--probe", "12"]) == 0
     output = capsys.readouterr().out
-    assert re.search("against their (random|pretrained) start", output)
+    assert re.search("compared with their (random|pretrained) start", output)
     assert "Expected calibration error" in output
-    assert "Held-out images by group" in output
+    assert "Validation images by group" in output
     assert set(json.loads((copy / DIAGNOSTICS).read_text())) == {
         "start",
         "omitted",
@@ -125,8 +125,8 @@ def test_the_command(copy, capsys):
     }
     assert main(["diagnose", str(copy), "--maps", "1", "--points", "2"]) == 0
     output = capsys.readouterr().out
-    assert "From start to end" in output
-    assert "1 pictures of what it looked at" in output
+    assert "Between the weights at the start (0) and at the end (1)" in output
+    assert "1 saliency map by " in output
 
 
 def test_similarity_by_step_is_in_the_metrics(convolutional):
