@@ -44,6 +44,7 @@ def test_rates(value, text):
         (float("nan"), "number", ""),
         (True, "text", "yes"),
         (0.741, "percent", "74.1%"),
+        (-0.018, "points", "-1.8 points"),
         (3_413_024, "count", "3,413,024"),
         (0.69314, "number", "0.6931"),
         (12345.6, "number", "12,346"),

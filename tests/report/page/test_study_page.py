@@ -38,7 +38,7 @@ def test_comparisons_have_verdicts(make_study, tmp_path):
     assert names[:6] == ["first", "second", "difference", "low", "high", "verdict"]
     assert [row[0] for row in table.rows] == ["blocks.1", "stem"]
     assert [row[5] for row in table.rows] == ["no difference shown", "better"]
-    assert {column.name: column.format for column in table.columns}["difference"] == "percent"
+    assert {column.name: column.format for column in table.columns}["difference"] == "points"
 
 
 def test_trials_lead_to_their_reports(make_study, tmp_path):

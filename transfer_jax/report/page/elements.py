@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Literal
 
 Cell = str | int | float | bool | None
 """The value of a table cell; None is shown as an empty cell."""
-Format = Literal["text", "percent", "count", "number", "seconds", "bytes", "operations", "rate", "code"]
+Format = Literal[
+    "text", "percent", "points", "count", "number", "seconds", "bytes", "operations", "rate", "code"
+]
 
 
 @dataclasses.dataclass(frozen=True)

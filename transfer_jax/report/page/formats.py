@@ -11,6 +11,11 @@ def percent(value: float) -> str:
     return f"{value:.1%}"
 
 
+def points(value: float) -> str:
+    """Returns a difference of two fractions as text, such as +1.8 points."""
+    return f"{100 * value:+.1f} points"
+
+
 def count(value: float) -> str:
     """Returns a whole number as text, such as 3,413,024."""
     return f"{value:,.0f}"
@@ -59,6 +64,7 @@ def operations(value: float) -> str:
 
 _FORMATTERS: dict[Format, Callable[[float], str]] = {
     "percent": percent,
+    "points": points,
     "count": count,
     "number": number,
     "seconds": seconds,

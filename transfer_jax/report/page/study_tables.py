@@ -20,8 +20,11 @@ _FIRST = (
     "p_holm",
     "p",
 )
-_METRIC_VALUES = ("difference", "low", "high", "mean", "target")
-"""The columns with the format of their metric."""
+_METRIC_FORMATS: dict[str, Format] = {
+    **dict.fromkeys(("difference", "low", "high"), "points"),
+    **dict.fromkeys(("mean", "target"), "percent"),
+}
+"""The formats of columns whose metric is a percentage."""
 
 
 def comparison_parts(files: StudyFiles) -> list[Part]:
@@ -79,10 +82,9 @@ def _readable(files: StudyFiles, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _column(name: str, values: Sequence[Any], metrics: set[str]) -> Column:
     """Returns the column of some values."""
-    if name in _METRIC_VALUES and all(
-        FORMATS.get(metric.replace(" ", "_")) == "percent" for metric in metrics
-    ):
-        return Column(display_name(name), "percent")
+    formats = {FORMATS.get(metric.replace(" ", "_")) for metric in metrics}
+    if name in _METRIC_FORMATS and formats == {"percent"}:
+        return Column(display_name(name), _METRIC_FORMATS[name])
     return Column(display_name(name), format_of(name, values))
 
 
