@@ -1,6 +1,7 @@
 """A toy network, runs of it, and real photographs, for all tests."""
 
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ from PIL import Image
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
 from transfer_jax.freezing import Phase, Schedule
-from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
+from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model, registry
+from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.mbconv import MBConv, Style
 from transfer_jax.nn.initializers import NumpyRngs
@@ -69,21 +71,44 @@ def forget_programs() -> Iterator[None]:
         jax.clear_caches()
 
 
+def build_toy(shape: None, setting: Setting) -> Backbone:
+    """Builds the backbone of `make_toy`."""
+    rngs = setting.rngs
+    blocks = {
+        "stem": ConvNorm(setting.channels, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
+        "blocks.1": MBConv(8, 8, 3, 1, 16, style=STYLE, drop_path=setting.drop_path, rngs=rngs),
+        "blocks.11": ConvNorm(8, 12, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
+        "top": ConvNorm(12, 16, activation=jax.nn.relu6, rngs=rngs),
+        PRE_LOGITS: GlobalPool(),
+    }
+    return Backbone(blocks, 16)
+
+
+TOY = Family(
+    name="toy",
+    variants={"toy": Variant(shape=None, preprocessing=TOY_PREPROCESSING)},
+    build=build_toy,
+    layer_names={},
+)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[str]:
+    """The name of the toy network, registered for a module: `fit` and the command line in this process take it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._FAMILY_OF, "toy", TOY)
+        yield "toy"
+
+
 @pytest.fixture(scope="session")
 def make_toy() -> Callable[..., Classifier]:
     """Makes a network that compiles in a moment: `stem`, `blocks.1`, `blocks.11`, `top`, `pre_logits`."""
 
     def make(num_classes: int = 3, *, hidden: tuple[int, ...] = (), dropout: float = 0.0, seed: int = 0):
         rngs = NumpyRngs(seed)
-        blocks = {
-            "stem": ConvNorm(3, 8, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
-            "blocks.1": MBConv(8, 8, 3, 1, 16, style=STYLE, drop_path=0.5, rngs=rngs),
-            "blocks.11": ConvNorm(8, 12, 3, strides=2, activation=jax.nn.relu6, rngs=rngs),
-            "top": ConvNorm(12, 16, activation=jax.nn.relu6, rngs=rngs),
-            PRE_LOGITS: GlobalPool(),
-        }
+        backbone = build_toy(None, Setting(rngs=rngs, drop_path=0.5))
         head = Head(16, num_classes, hidden=hidden, dropout=dropout, rngs=rngs)
-        model = Classifier(Backbone(blocks, 16), head)
+        model = Classifier(backbone, head)
         model.eval()
         return model
 
@@ -134,6 +159,17 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory, toy_images: ImageData
         picture = Image.fromarray(toy_images.image(index))
         picture.save(root / toy_images.class_names[label] / f"{index:02}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def logged() -> Callable[[Path, str], list[dict]]:
+    """Returns a function that reads the lines of one kind from the log in a workdir."""
+
+    def read(workdir: Path, kind: str) -> list[dict]:
+        found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        return [line for line in found if line["kind"] == kind]
+
+    return read
 
 
 @pytest.fixture(scope="session")

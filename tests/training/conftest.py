@@ -1,8 +1,6 @@
 """Training steps of the toy network."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -38,17 +36,6 @@ def sgd() -> Callable[..., Phase]:
         return Phase(**{"name": "p", "train": train, "epochs": 1, **settings})
 
     return make
-
-
-@pytest.fixture(scope="session")
-def logged() -> Callable[[Path, str], list[dict]]:
-    """Returns a function that reads the lines of one kind from the log in a workdir."""
-
-    def read(workdir: Path, kind: str) -> list[dict]:
-        found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        return [line for line in found if line["kind"] == kind]
-
-    return read
 
 
 @pytest.fixture(scope="session")
