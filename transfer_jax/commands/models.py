@@ -71,7 +71,7 @@ def _weights_row(spec: "WeightsSpec") -> list[str]:
     from transfer_jax.weights import hub
 
     accuracy = "" if spec.accuracy is None else f"{spec.accuracy:.1f}"
-    place = "here" if spec.present() else hub.how_to_get(spec.address)
+    place = "here" if spec.present() else hub.install_hint(spec.address)
     return [spec.name, accuracy, str(spec.preprocessing.image_size), spec.licence or "unknown", place]
 
 
@@ -91,7 +91,7 @@ def inspect(
         entry: Name of the state dict to read if a PyTorch checkpoint has several.
         keys: Number of arrays to list; 0 lists all.
     """
-    from transfer_jax.weights.identify import matching_models, nearest_families
+    from transfer_jax.weights.identify import closest_families, matching_models
     from transfer_jax.weights.readers import read_weights
 
     infos = read_weights(file, format, entry=entry).infos
@@ -104,7 +104,7 @@ def inspect(
     if len(shown) < len(infos):
         print_line(OUT, f"and {len(infos) - len(shown):,} more; --keys 0 lists all")
     with CONSOLE.status("comparing with the known networks"):
-        nearest = nearest_families(infos)
+        nearest = closest_families(infos)
         shapes = {key: info.shape for key, info in infos.items()}
         fitting, library = matching_models(shapes, nearest)
     if fitting:
