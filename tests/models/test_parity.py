@@ -50,7 +50,7 @@ CASES = [
 ]
 # Keras's DenseNet pads as densenet121; the classifier of its VGG is for the native size only.
 NOT_ODD = [("keras_densenet121", "keras"), ("keras_vgg16", "keras")]
-# Each case is compared at one size: a network in one library at an odd size, in the others at its native size.
+# One size a case: a network is compared at an odd size in one library, at its native size in the others.
 ODD = [case for case in dict(CASES).items() if case not in NOT_ODD]
 SIZED = [(*case, int(case in ODD)) for case in CASES]
 
