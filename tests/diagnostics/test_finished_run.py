@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from transfer_jax.data import load_dataset
 from transfer_jax.diagnostics.finished_run import FinishedRun
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
 
 

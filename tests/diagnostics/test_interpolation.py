@@ -4,7 +4,7 @@ import pytest
 from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.diagnostics.interpolation import interpolate, interpolation
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.predict import make_predictor

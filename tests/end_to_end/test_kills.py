@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit
 from transfer_jax.freezing.freeze_check import array_hashes
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 
 SCRIPT = Path(__file__).with_name("stopped_run.py")
 

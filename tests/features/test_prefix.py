@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from transfer_jax.features import FeatureCacheDir, FeatureKey, Layout, extract, make_prefix, prefix_arrays
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights import find_spec
 

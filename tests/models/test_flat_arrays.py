@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from transfer_jax.models.flat_arrays import block_of, cast, merge, set_training, split, update, with_training
+from transfer_jax.models.flat_arrays import cast, merge, set_training, split, update, with_training
+from transfer_jax.models.paths import block_of
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
 NAMES = ("stem", "blocks.1", "blocks.11", "top", "head")

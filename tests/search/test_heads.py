@@ -6,7 +6,8 @@ import pytest
 from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import load_dataset, stratified_split
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.search.heads import logistic_regression, search_heads

@@ -8,7 +8,7 @@ from transfer_jax.data import Augmentation
 from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing import FrozenChangedError, Phase
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
-from transfer_jax.models.flat_arrays import block_of
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 

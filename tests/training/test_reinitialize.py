@@ -5,7 +5,8 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.selectors import SelectorError
-from transfer_jax.models.flat_arrays import block_of, split, update
+from transfer_jax.models.flat_arrays import split, update
+from transfer_jax.models.paths import block_of
 from transfer_jax.planning.network import check_config
 from transfer_jax.runs.prepare import prepare
 from transfer_jax.runs.resolve import resolve

@@ -10,7 +10,8 @@ import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, controller, create_model, fit
 from transfer_jax.freezing.recipes import egeria
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 from transfer_jax.weights.saved_model import SavedModel
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.freeze_check import array_hashes
-from transfer_jax.models.flat_arrays import Arrays, block_of, split
+from transfer_jax.models.flat_arrays import Arrays, split
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.images import run_images, split_images

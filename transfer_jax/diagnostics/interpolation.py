@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
-from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 from transfer_jax.training.scores import log_loss
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.models.flat_arrays import block_of, cast, merge
+from transfer_jax.models.flat_arrays import cast, merge
+from transfer_jax.models.paths import block_of
 from transfer_jax.models.preprocessing import Preprocessing
 
 Prefix = Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]

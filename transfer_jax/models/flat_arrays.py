@@ -10,7 +10,6 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import Classifier
-from transfer_jax.models.paths import block_of as block_of
 
 Arrays = dict[str, jax.Array]
 """The arrays of a model by path."""

@@ -15,7 +15,8 @@ from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import RECIPES
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 from transfer_jax.planning.network import abstract_model
 from transfer_jax.runs.images import split_images
 from transfer_jax.studies.study import Arm, Study

@@ -14,7 +14,8 @@ import optax
 
 from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.freezing.selectors import is_norm
-from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 from transfer_jax.training.state import TrainState
 from transfer_jax.training.step import Batch, Gradients
 

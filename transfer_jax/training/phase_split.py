@@ -11,7 +11,8 @@ from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError, parse
 from transfer_jax.models import Classifier
-from transfer_jax.models.flat_arrays import block_of, split
+from transfer_jax.models.flat_arrays import split
+from transfer_jax.models.paths import block_of
 from transfer_jax.training.regularizers import head_input
 
 

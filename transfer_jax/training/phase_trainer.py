@@ -13,7 +13,8 @@ import numpy as np
 from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.learning_rates import Rates
-from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.optimizer import make_optimizer

@@ -5,7 +5,8 @@ from collections.abc import Container, Mapping
 import jax
 import jax.numpy as jnp
 
-from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 
 
 def add_l2_sp(

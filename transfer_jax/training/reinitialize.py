@@ -3,7 +3,8 @@
 from transfer_jax.freezing.labels import FROZEN, labels
 from transfer_jax.freezing.selectors import parse
 from transfer_jax.models import Classifier
-from transfer_jax.models.flat_arrays import block_of, split, update
+from transfer_jax.models.flat_arrays import split, update
+from transfer_jax.models.paths import block_of
 
 
 def reinitialize(model: Classifier, fresh: Classifier, selector: str) -> None:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from transfer_jax.models.flat_arrays import Arrays, block_of
+from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 
 
 @jax.tree_util.register_dataclass
