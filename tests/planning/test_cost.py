@@ -70,7 +70,7 @@ def test_features_are_computed_once(image_folder):
     )
     plain = costs[0].rows
     train = plain * 3 // 4
-    # Phase c finds the images held out; for e all is new, for the top has trained.
+    # Phase c reuses the features of the validation images. Phase e reuses none, because d trained the top.
     assert [cost.rows for cost in costs] == [plain, 0, 2 * train, plain, plain]
     assert costs[0].break_even == pytest.approx(plain / train)
 

@@ -10,31 +10,32 @@ from transfer_jax.planning.plan import plan
 from transfer_jax.report.timeline import Timeline
 from transfer_jax.runs.resolve import resolve
 
-TINY, NANO = "efficientnet_lite_tiny", "vit_nano_patch8_32"
-BLOCKS = ("stem", *(f"blocks.{index}" for index in range(8)), "top")
+TOY, NANO = "toy", "vit_nano_patch8_32"
+BLOCKS = ("stem", "blocks.1", "blocks.11", "top")
 NANO_BLOCKS = ("embed", *(f"blocks.{index}" for index in range(3)), "norm")
 CONTROLLED = ("autofreeze", "pipetransformer", "egeria")
+pytestmark = pytest.mark.usefixtures("toy")
 ON_NANO = ("attention_only", "gradual_unfreezing", "head2toe", "lora", "bitfit")
 
 
 def config_of(folder, schedule, **changes) -> TrainConfig:
-    settings = {"model": TINY, "weights": "none", "batch_size": 12, "threads": 1, **changes}
+    settings = {"model": TOY, "weights": "none", "batch_size": 12, "threads": 1, **changes}
     return TrainConfig(images=str(folder), schedule=schedule, **settings)
 
 
-def test_a_plan_says_what_trains_by_block(image_folder):
+def test_a_plan_has_the_trainable_parameters_of_each_block(image_folder):
     found = plan(
         resolve(config_of(image_folder, five_steps("top(2)", head_epochs=4, epochs=2, learning_rate=1e-4)))
     )
     assert found.blocks == (*BLOCKS, "head")
     assert [parts.steps for parts in found.phases] == [4 * 3, 2 * 3]
-    sizes = {path: array.size for path, array in split(create_model(TINY, 3))[1].items()}
+    sizes = {path: array.size for path, array in split(create_model(TOY, 3))[1].items()}
     for block in found.blocks:
         whole = sum(size for path, size in sizes.items() if f"/{block}/" in f"/{path}")
         assert found.parameters(block) == whole
         first, second = (found.of_block(index, block) for index in (0, 1))
         assert first.trainable == (whole if block == "head" else 0)
-        assert second.trainable == (whole if block in ("blocks.7", "top", "head") else 0)
+        assert second.trainable == (whole if block in ("blocks.11", "top", "head") else 0)
         assert (second.rate > 0) == (second.trainable > 0)
     assert found.of_block(0, "head").rate == pytest.approx(3e-3, rel=0.01)
 
@@ -62,7 +63,7 @@ def short(name: str, blocks: tuple[str, ...]) -> Schedule:
     return RECIPES[name](**settings.get(name, two))
 
 
-def test_a_plan_needs_what_the_recipe_trains(image_folder):
+def test_a_network_without_the_parameters_of_a_recipe_is_an_error(image_folder):
     with pytest.raises(ValueError, match=r"phase 'part': role\('attention'\) matches none"):
         plan(resolve(config_of(image_folder, short("attention_only", BLOCKS))))
 
@@ -70,12 +71,12 @@ def test_a_plan_needs_what_the_recipe_trains(image_folder):
 @pytest.mark.parametrize(
     ("name", "network"),
     [
-        *((name, TINY) for name in RECIPES if name not in (*CONTROLLED, *ON_NANO)),
+        *((name, TOY) for name in RECIPES if name not in (*CONTROLLED, *ON_NANO)),
         *((name, NANO) for name in ON_NANO),
     ],
 )
-def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, network, logged):
-    schedule = short(name, BLOCKS if network == TINY else NANO_BLOCKS)
+def test_a_run_follows_its_plan(image_folder, tmp_path, name, network, logged):
+    schedule = short(name, BLOCKS if network == TOY else NANO_BLOCKS)
     config = config_of(image_folder, schedule, model=network, taps=name == "head2toe")
     planned = plan(resolve(config)).timeline()
     fit(config, tmp_path)
@@ -86,7 +87,7 @@ def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, n
     for found, wanted in zip(executed.epochs, planned.epochs, strict=True):
         if name not in ("auto_rgn", "auto_snr"):
             assert found.rates == pytest.approx(wanted.rates, rel=1e-6)
-        else:  # scaled by what is measured
+        else:  # The rates are scaled by measurements.
             assert found.rates.keys() == wanted.rates.keys()
             assert all(found.rates[block] <= wanted.rates[block] * 1.000001 for block in found.rates)
     losses = [line["loss"] for line in logged(tmp_path, "train")]
@@ -94,21 +95,21 @@ def test_what_is_carried_out_is_what_was_planned(image_folder, tmp_path, name, n
     assert (tmp_path / "timeline.png").stat().st_size > 5000
 
 
-def test_a_controller_freezes_more_than_was_planned(image_folder, tmp_path, logged):
+def test_a_controller_freezes_more_than_the_plan(image_folder, tmp_path, logged):
     config = config_of(image_folder, autofreeze(head_epochs=1, epochs=2, learning_rate=1e-3))
     planned = plan(resolve(config)).timeline()
     fit(config, tmp_path)
     cuts = [test["next_frozen_depth"] for test in logged(tmp_path, "test")]
-    assert len(cuts) == 5  # three steps an epoch are too few for four tests, and none at the very end
+    assert len(cuts) == 5  # Three steps an epoch are too few for four tests, and there is none at the end.
     last = Timeline.executed(tmp_path, planned.blocks).epochs[-1].rates
     frozen = min(cuts[-3:])
     assert set(last) <= set(planned.epochs[-1].rates)
     assert not {*BLOCKS[:frozen]} & {*last}
 
 
-def test_a_plan_checks_first(image_folder):
+def test_invalid_schedules_are_errors(image_folder):
     schedule = five_steps("from_('layer4')")
-    with pytest.raises(ValueError, match=r"matches no block; the blocks are stem, blocks\.0"):
+    with pytest.raises(ValueError, match=r"matches no block; the blocks are stem, blocks\.1"):
         plan(resolve(config_of(image_folder, schedule)))
     phase = dataclasses.replace(five_steps("top(1)").phases[0], controller="sideways")
     with pytest.raises(ValueError, match="unknown controller 'sideways'"):

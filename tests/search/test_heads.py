@@ -41,7 +41,7 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
 
 
-def test_the_folder_of_a_run_is_left_alone(image_folder, tmp_path):
+def test_the_folder_of_a_run_is_an_error(image_folder, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is the folder of a training run; choose another with --workdir"):
         search_heads(config(image_folder), tmp_path, GRID, progress=Silent())

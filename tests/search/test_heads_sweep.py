@@ -55,7 +55,7 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
     return head, accuracies
 
 
-def test_a_head_is_that_of_optax_in_its_best_epoch():
+def test_a_head_equals_that_of_optax_in_its_best_epoch():
     (head,) = sweep(ONE).candidates
     _, accuracies = by_hand(6)
     assert accuracies[head.epoch - 1] == pytest.approx(max(accuracies), abs=1e-6)
@@ -69,7 +69,7 @@ def test_a_head_is_that_of_optax_in_its_best_epoch():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_heads_do_not_see_each_other(dropout):
+def test_heads_train_independently(dropout):
     together, (alone,) = sweep(dropout=dropout).candidates, sweep(ONE, dropout=dropout).candidates
     (found,) = (
         head
@@ -82,7 +82,7 @@ def test_heads_do_not_see_each_other(dropout):
         np.testing.assert_allclose(found.arrays[path], alone.arrays[path], rtol=1e-4, atol=1e-6)
 
 
-def test_every_combination_is_there_best_first():
+def test_all_combinations_are_trained_and_sorted():
     heads = sweep().candidates
     assert len(heads) == 16
     assert len({dataclasses.astuple(head)[:4] for head in heads}) == 16
@@ -92,7 +92,7 @@ def test_every_combination_is_there_best_first():
     assert len(Grid().settings()) * len(Grid().seeds) == 256
 
 
-def test_a_head_stops_when_it_no_longer_gets_better():
+def test_a_head_stops_when_it_no_longer_improves():
     patient, hasty = (sweep(ONE, epochs=200, patience=patience) for patience in (1000, 4))
     assert patient.epochs == 200
     (head,) = hasty.candidates
@@ -100,8 +100,8 @@ def test_a_head_stops_when_it_no_longer_gets_better():
     assert sweep(ONE, epochs=hasty.epochs, patience=1000).candidates[0].epoch == head.epoch
 
 
-def test_a_head_that_stopped_stands_still_while_others_go_on():
-    """The best state of a head is the same whatever the others need."""
+def test_a_stopped_head_is_not_updated_while_others_train():
+    """The best state of a head does not depend on the number of epochs of the others."""
     grid = dataclasses.replace(ONE, learning_rates=(0.02, 1e-4))
     both, alone = sweep(grid, epochs=100, patience=4), sweep(ONE, epochs=100, patience=4)
     assert both.epochs > alone.epochs
@@ -115,7 +115,7 @@ def test_a_sweep_can_be_repeated():
         np.testing.assert_array_equal(one.arrays[KERNEL], other.arrays[KERNEL])
 
 
-def test_features_without_weights_count_alike():
+def test_missing_weights_are_equal_weights():
     equal = [
         sweep_heads(
             dataclasses.replace(TRAIN, weights=weights), VALIDATION, CLASSES, ONE, epochs=3, batch_size=12
@@ -137,7 +137,7 @@ def test_features_without_weights_count_alike():
         ({"seeds": ()}, r"seeds must be one or more numbers at least 0, got \(\)"),
     ],
 )
-def test_a_grid_that_cannot_be(changes, message):
+def test_an_invalid_grid_is_an_error(changes, message):
     with pytest.raises(ValueError, match=message):
         Grid(**changes)
 

@@ -18,7 +18,7 @@ SCHEDULE = Schedule(
 
 
 class Stopping(Silent):
-    """Ctrl-C after some steps of a task."""
+    """A progress that raises an error after some steps of a task."""
 
     def __init__(self, task: str, after: int) -> None:
         self.task, self.left, self.now = task, after, ""
@@ -69,7 +69,7 @@ def test_rates_of_the_first_phase(image_folder, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-def test_a_run_that_was_asked_goes_on_as_if_it_was_not(image_folder, tmp_path, steps):
+def test_finding_a_rate_does_not_change_a_run(image_folder, tmp_path, steps):
     config, asked, other = config_of(image_folder, ema_decay=0.9), tmp_path / "asked", tmp_path / "other"
     fit(config, other)
     with pytest.raises(RuntimeError):
@@ -89,15 +89,15 @@ def test_a_run_that_was_asked_goes_on_as_if_it_was_not(image_folder, tmp_path, s
         ({"phase": "tail"}, "no phase 'tail'; the phases are head, top"),
         ({"phase": "top"}, "starts from the result of the phases before it"),
         ({"lowest": 1.0, "highest": 0.1}, "they must grow"),
-        ({"steps": 2}, "in 3 steps at least"),
+        ({"steps": 2}, "in at least 3 steps"),
     ],
 )
-def test_what_cannot_be_asked(image_folder, settings, message):
+def test_invalid_arguments(image_folder, settings, message):
     with pytest.raises(ValueError, match=message):
         find_rate(config_of(image_folder), progress=Silent(), **settings)
 
 
-def test_a_run_that_is_elsewhere(image_folder, tmp_path):
+def test_a_run_that_has_not_reached_the_phase(image_folder, tmp_path):
     config = config_of(image_folder)
     fit(config, tmp_path)
     with pytest.raises(ValueError, match=r"is at its end, not at phase 'top'"):

@@ -25,7 +25,7 @@ def phase(**changes) -> Phase:
 
 
 def examples(run: Run, dataset: ImageDataset) -> Examples:
-    """Features below the blocks that train, every second image of half the weight."""
+    """Features below the blocks that train, with half the weight for every second image."""
     prefix = make_prefix(run.graphdef, "blocks.1", run.preprocessing, run.dtype)
     images = image_fetch(dataset, run.preprocessing)(np.arange(len(dataset)))["image"]
     features = np.asarray(jax.jit(prefix)(run.arrays, images))
@@ -45,7 +45,7 @@ def candidate(found, like: Grid):
     return one
 
 
-def test_each_is_trained_as_if_it_were_alone(make_run):
+def test_each_candidate_trains_independently(make_run):
     run = make_run(phase())
     together, alone = candidate(sweep(run), ONE), sweep(run, ONE).candidates[0]
     assert together.epoch == alone.epoch
@@ -87,7 +87,7 @@ def test_steps_and_scores_are_those_of_a_run(make_run):
         np.testing.assert_allclose(found.arrays[path], array, rtol=1e-3, atol=1e-5)
 
 
-def test_one_that_gets_no_better_stands_still(make_run):
+def test_a_candidate_without_improvement_is_not_updated(make_run):
     run = make_run(phase())
     grid = dataclasses.replace(ONE, learning_rates=(1e-12, 0.02))
     found = sweep(run, grid, epochs=30, patience=2)
@@ -98,7 +98,7 @@ def test_one_that_gets_no_better_stands_still(make_run):
         np.testing.assert_allclose(array, run.arrays[path], atol=1e-6)
 
 
-def test_the_best_come_first(make_run):
+def test_the_best_candidates_come_first(make_run):
     found = sweep(make_run(phase())).candidates
     assert len(found) == 16
     order = [(-each.accuracy, each.log_loss) for each in found]
