@@ -25,24 +25,24 @@ def mix(
     Returns:
         The mixed images and targets.
     """
-    coin, partner, *shares = jax.random.split(key, 5)
+    coin, partner, *keys = jax.random.split(key, 5)
     rows = len(images)
     other = jax.random.permutation(partner, global_rows(rows))[row_indices(rows)]
     other_images, other_targets = (gather_rows(x)[other] for x in (images, targets))
     choices = []
     if mixup:
-        share = jax.random.beta(shares[0], mixup, mixup)
-        choices.append((share * images + (1 - share) * other_images, share))
+        weight = jax.random.beta(keys[0], mixup, mixup)
+        choices.append((weight * images + (1 - weight) * other_images, weight))
     if cutmix:
         height, width = images.shape[1:3]
-        inside = _box(shares[1], shares[2], (height, width), cutmix)[None, :, :, None]
+        inside = _box(keys[1], keys[2], (height, width), cutmix)[None, :, :, None]
         choices.append((jnp.where(inside, other_images, images), 1 - inside.mean()))
     if not choices:
         return images, targets
     pick = jax.random.bernoulli(coin) if len(choices) == 2 else 0
     mixed = jnp.where(pick, choices[-1][0], choices[0][0])
-    share = jnp.where(pick, choices[-1][1], choices[0][1])
-    return mixed, share * targets + (1 - share) * other_targets
+    weight = jnp.where(pick, choices[-1][1], choices[0][1])
+    return mixed, weight * targets + (1 - weight) * other_targets
 
 
 def _box(size_key: jax.Array, place_key: jax.Array, shape: tuple[int, int], alpha: float) -> jax.Array:
