@@ -273,7 +273,7 @@ def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_pat
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--workers", "0"), "--workers must be at least 1, got 0"),
         (("--levels", "99"), "has no depth '99'"),
-        (("--on", "slurm", "--job", "partition"), "--job wants name=value, got 'partition'"),
+        (("--on", "slurm", "--job", "partition"), "--job takes name=value, got 'partition'"),
     ],
 )
 def test_invalid_options_are_one_line_errors(image_folder, tmp_path, options, error, capsys):
