@@ -26,7 +26,7 @@ class Book:
     def log(self, step, values):
         self.told.append((step, dict(values)))
 
-    def picture(self, step, path):
+    def log_image(self, step, path):
         self.pictures.append(path.name)
 
     def close(self, *, finished):
