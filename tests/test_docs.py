@@ -93,7 +93,16 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if code_of(page, "python")], ids=named)
+def extended(page: Path) -> pytest.MarkDecorator | tuple[()]:
+    """Marks the pages whose code is slow; `make test` runs the README's and that of other pages."""
+    return pytest.mark.extended if page.stem in ("models", "quickstart", "coming_from", "index") else ()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=extended(page)) for page in PAGES if code_of(page, "python")],
+    ids=named,
+)
 def test_code_of_a_page_runs(page: Path, reader: Path) -> None:
     namespace: dict = {"__name__": "page"}
     run(page, code_of(page, "python"), namespace)

@@ -270,6 +270,7 @@ cp -a "$DISK" "$COPIES/done"
 """
 
 
+@pytest.mark.extended
 def test_full_disk(images: Path, start: Callable, tmp_path: Path) -> None:
     """What was written stays valid, and with space the extraction goes on."""
     disk, copies = tmp_path / "disk", tmp_path / "copies"

@@ -58,6 +58,7 @@ def latest(workdir: Path) -> int:
     return max((int(path.stem) for path in (workdir / "checkpoints/records").glob("*.json")), default=0)
 
 
+@pytest.mark.extended
 def test_killed_in_every_phase(
     config: TrainConfig,
     uninterrupted: Path,

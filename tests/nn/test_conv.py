@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,13 @@ def example(kernel, size=(9, 8), dtype=np.float32):
     )
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("strides", "padding", "groups"))
+def outputs_and_gradients(convolution, x, weights, dy, **options):
+    """Returns the outputs, and the gradients for output gradients `dy`, in one program."""
+    outputs, pull = jax.vjp(lambda x, k: convolution(x, k, **options), x, weights)
+    return outputs, pull(dy)
+
+
 def on_cpu(function, *arguments):
     """Returns the program for CPUs, on any machine."""
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
@@ -47,11 +56,12 @@ def on_cpu(function, *arguments):
 def test_forward_and_gradients_match_xla(kernel, strides, padding):
     x, weights = example(kernel)
     options = {"strides": strides, "padding": padding, "groups": kernel[3]}
-    expected, pull_expected = jax.vjp(lambda x, k: reference(x, k, **options), x, weights)
-    found, pull_found = jax.vjp(lambda x, k: conv2d(x, k, **options), x, weights)
+    shape = jax.eval_shape(lambda x, k: reference(x, k, **options), x, weights).shape
+    dy = jnp.asarray(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    expected, expected_gradients = outputs_and_gradients(reference, x, weights, dy, **options)
+    found, gradients = outputs_and_gradients(conv2d, x, weights, dy, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    dy = jnp.asarray(np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32))
-    for ours, theirs in zip(pull_found(dy), pull_expected(dy), strict=True):
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

@@ -15,6 +15,8 @@ BLOCKS = ("stem", "blocks.1", "blocks.11", "top")
 NANO_BLOCKS = ("embed", *(f"blocks.{index}" for index in range(3)), "norm")
 CONTROLLED = ("autofreeze", "pipetransformer", "egeria")
 pytestmark = pytest.mark.usefixtures("toy")
+FIRST = ("feature_extraction", "five_steps", "freezeout", "auto_rgn", "lora", "head2toe")
+"""The recipes of `make test`."""
 ON_NANO = ("attention_only", "gradual_unfreezing", "head2toe", "lora", "bitfit")
 
 
@@ -71,8 +73,10 @@ def test_a_network_without_the_parameters_of_a_recipe_is_an_error(image_folder):
 @pytest.mark.parametrize(
     ("name", "network"),
     [
-        *((name, TOY) for name in RECIPES if name not in (*CONTROLLED, *ON_NANO)),
-        *((name, NANO) for name in ON_NANO),
+        pytest.param(name, network, marks=() if name in FIRST else pytest.mark.extended)
+        for network, names in ((TOY, [name for name in RECIPES if name not in ON_NANO]), (NANO, ON_NANO))
+        for name in names
+        if name not in CONTROLLED
     ],
 )
 def test_a_run_follows_its_plan(image_folder, tmp_path, name, network, logged):

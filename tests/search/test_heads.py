@@ -15,11 +15,12 @@ from transfer_jax.search.heads_sweep import Examples, Grid
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.weights.saved_model import SavedModel
 
+pytestmark = pytest.mark.usefixtures("toy")
 GRID = Grid(learning_rates=(1e-3, 1e-2), weight_decays=(0.0,), label_smoothings=(0.0, 0.1), seeds=(0, 1))
 
 
 def config(images, **changes) -> TrainConfig:
-    settings = {"model": "efficientnet_lite_tiny", "weights": "none", **changes}
+    settings = {"model": "toy", "weights": "none", **changes}
     return TrainConfig(images=str(images), **settings)
 
 
@@ -51,8 +52,8 @@ def test_the_folder_of_a_run_is_an_error(image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "train", "trained"),
     [
-        ({}, "from_('blocks.7')", {"blocks.7", "top", "head"}),
-        ({}, "blocks('blocks.7')", {"blocks.7"}),
+        ({}, "from_('blocks.11')", {"blocks.11", "top", "head"}),
+        ({}, "blocks('blocks.11')", {"blocks.11"}),
         ({"hidden": (8,)}, "head", {"head"}),
     ],
 )
@@ -95,7 +96,7 @@ def test_the_command(image_folder, tmp_path, capsys):
         "--images",
         str(image_folder),
         "--model",
-        "efficientnet_lite_tiny",
+        "toy",
         "--weights",
         "none",
     ]

@@ -39,6 +39,7 @@ def test_arrays_and_progress_come_back_exactly(opened):
         assert np.asarray(array).tobytes() == np.asarray(TREE[path]).tobytes()
 
 
+@pytest.mark.extended
 def test_arrays_of_other_devices_are_read_whole(opened, tmp_path):
     """Saved by four devices that share an array, read by one that knows nothing of it."""
     program = f"""

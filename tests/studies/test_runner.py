@@ -15,6 +15,7 @@ import pytest
 from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.models import create_model
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import fit
 from transfer_jax.storage import workdir_files
@@ -37,7 +38,7 @@ SCHEDULE = Schedule(
 def config(image_folder) -> TrainConfig:
     return TrainConfig(
         images=str(image_folder),
-        model="efficientnet_lite_tiny",
+        model="vit_nano_patch8_32",
         weights="none",
         schedule=SCHEDULE,
         batch_size=12,
@@ -72,7 +73,8 @@ def test_a_study_writes_a_table_an_analysis_and_its_runs(undisturbed, study):
         assert 0 < row["operations"] < row["operations_uncached"]
         assert 0 <= row["ece"] <= 1
     heads, tops = rows[:2], rows[2:]
-    assert {row["trainable_parameters"] for row in heads} == {1280 * 3 + 3}
+    features = create_model("vit_nano_patch8_32", 3, abstract_backbone=True).backbone.features
+    assert {row["trainable_parameters"] for row in heads} == {features * 3 + 3}
     assert tops[0]["trainable_parameters"] > heads[0]["trainable_parameters"]
     answer = json.loads((undisturbed / "answer.json").read_text())
     assert (answer["finished"], answer["failed"], len(answer["sentences"])) == (4, [], 3)
@@ -114,6 +116,7 @@ def test_a_trial_equals_a_run_of_its_config(undisturbed, study, tmp_path):
         assert own.read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+@pytest.mark.extended
 def test_a_killed_study_ends_with_the_same_table(undisturbed, study, tmp_path):
     """Killed five times: in an extraction, in a phase, and after trials, which are not repeated."""
     program = (
@@ -236,6 +239,7 @@ def test_ctrl_c_stops_all_workers(study, tmp_path):
     assert len(stopped) == 2
 
 
+@pytest.mark.extended
 def test_two_workers_share_the_trials(study, undisturbed, tmp_path):
     run_study(study, tmp_path, starter("local", 2, tmp_path, {}), Silent(), workers=2)
     assert len(without_times(tmp_path)) == 4
@@ -261,7 +265,7 @@ def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_pat
     out = " ".join(capsys.readouterr().out.split())
     for sentence in json.loads((undisturbed / "answer.json").read_text())["sentences"]:
         assert sentence in out
-    assert "from top" in out
+    assert "from norm" in out
     assert (undisturbed / "table.parquet").read_bytes() == before
     assert main([*command[:-1], "1", "--workdir", str(undisturbed)]) == 2
     assert "lacks 00-head-only-seed1" in " ".join(capsys.readouterr().err.split())

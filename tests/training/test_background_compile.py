@@ -35,7 +35,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PHASES)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.extended)])
 def test_a_phase_compiled_ahead_compiles_nothing_more(make_run, compiled, name, precision):
     run = make_run(FIRST, PHASES[name], ema_decay=0.9, precision=precision)
     parts = run.parts(1)

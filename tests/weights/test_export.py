@@ -10,8 +10,8 @@ import pytest
 from originals.keras_api import import_keras
 from safetensors.numpy import load_file
 
-from transfer_jax.models import create_model
-from transfer_jax.models.flat_arrays import merge, split
+from transfer_jax.models import Classifier, create_model
+from transfer_jax.models.flat_arrays import merge, split, update
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.export import export_model, suffix
 from transfer_jax.weights.key_mapping import KeyMap
@@ -19,22 +19,40 @@ from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved_model import SavedModel
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
-PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 224, 224, 3)).astype(np.float32)
 
 
-def trained(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> np.ndarray:
-    """Saves a network with a head of its own, as a run does; returns its logits."""
+def on_demand(*models: str) -> list:
+    """Returns models as parameters of extended tests."""
+    return [pytest.param(model, marks=pytest.mark.extended) for model in models]
+
+
+def pixels_for(model: str) -> np.ndarray:
+    """Returns three images of the size of a model."""
+    size = variant_of(model).preprocessing.image_size
+    return np.random.default_rng(0).uniform(0, 255, (3, size, size, 3)).astype(np.float32)
+
+
+def save(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> tuple[SavedModel, Classifier]:
+    """Saves a network with a new head, as a run does."""
     network = create_model(model, len(CLASSES), hidden=hidden)
     network.eval()
-    graphdef, params, stats = split(network)
+    _, params, stats = split(network)
     rng = np.random.default_rng(0)
     stats = {path: array * rng.uniform(0.8, 1.2, array.shape) for path, array in stats.items()}
+    update(network, stats)
     saved = SavedModel(
         model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=hidden
     )
     saved.save(folder / "model", {**params, **stats})
+    return saved, network
+
+
+def trained(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> np.ndarray:
+    """Saves a network with a new head, as a run does; returns its logits."""
+    saved, network = save(model, folder, hidden)
+    graphdef, params, stats = split(network)
     run = jax.jit(lambda arrays, x: merge(graphdef, arrays)(saved.preprocessing.normalize(x)))
-    return np.asarray(run({**params, **stats}, PIXELS))
+    return np.asarray(run({**params, **stats}, pixels_for(model)))
 
 
 @pytest.mark.extended
@@ -65,9 +83,9 @@ def test_a_trained_model_gives_the_same_logits_elsewhere(library, model, tmp_pat
 
         network = torchvision.models.get_model(model, weights=None, num_classes=len(CLASSES))
     network.load_state_dict(load_tensors(file), strict=True)
-    normalized = np.asarray(variant_of(model).preprocessing.normalize(jnp.array(PIXELS))).transpose(
-        0, 3, 1, 2
-    )
+    normalized = np.asarray(
+        variant_of(model).preprocessing.normalize(jnp.array(pixels_for(model)))
+    ).transpose(0, 3, 1, 2)
     with torch.inference_mode():
         found = network.eval()(torch.from_numpy(normalized.copy())).numpy()
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -95,7 +113,9 @@ def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes,
     )
     network.load_weights(file)
     pixels = (
-        PIXELS if normalizes else np.asarray(variant_of(model).preprocessing.normalize(jnp.array(PIXELS)))
+        pixels_for(model)
+        if normalizes
+        else np.asarray(variant_of(model).preprocessing.normalize(jnp.array(pixels_for(model))))
     )
     found = network.predict(pixels, verbose=0)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -130,7 +150,7 @@ def test_google_gets_its_npz(library, model, tmp_path):
 
 
 def test_our_own_names(tmp_path):
-    trained("efficientnet_lite_tiny", tmp_path)
+    save("efficientnet_lite_tiny", tmp_path)
     file = export_model(tmp_path, "safetensors", tmp_path / "ours.safetensors")
     assert load_file(file).keys() == load_file(tmp_path / "model" / "weights.safetensors").keys()
 
@@ -146,18 +166,23 @@ assert "transfer_jax" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("model", ["mobilenet_v2", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "model", ["efficientnet_lite_tiny", *on_demand("mobilenet_v2", "vit_tiny_patch16_224")]
+)
 def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
     expected = trained(model, tmp_path)
     program = export_model(tmp_path, "stablehlo", tmp_path / "net.stablehlo")
-    np.save(tmp_path / "pixels.npy", PIXELS)
+    np.save(tmp_path / "pixels.npy", pixels_for(model))
     arguments = [str(program), str(tmp_path / "pixels.npy"), str(tmp_path / "logits.npy")]
     subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True)
     found = np.load(tmp_path / "logits.npy")
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "model",
+    ["efficientnet_lite_tiny", *on_demand("efficientnet_lite0", "squeezenet1_1", "vit_tiny_patch16_224")],
+)
 def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -165,16 +190,17 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
     file = export_model(tmp_path, "onnx", tmp_path / "net.onnx")
     onnx.checker.check_model(file, full_check=True)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape == ["b", 224, 224, 3]
+    pixels = pixels_for(model)
+    assert session.get_inputs()[0].shape == ["b", *pixels.shape[1:]]
     assert session.get_outputs()[0].shape == ["b", len(CLASSES)]
     for batch in (1, 3):
-        (found,) = session.run(None, {"pixels": PIXELS[:batch]})
+        (found,) = session.run(None, {"pixels": pixels[:batch]})
         assert np.abs(np.asarray(found) - expected[:batch]).max() <= 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("target", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
 def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_path, monkeypatch):
-    trained("efficientnet_lite_tiny", tmp_path)
+    save("efficientnet_lite_tiny", tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=f"pip install {package}"):
         export_model(tmp_path, target, tmp_path / "net")
@@ -201,7 +227,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_
     ],
 )
 def test_unsupported_exports_are_refused(model, target, out, message, tmp_path):
-    trained(model, tmp_path)
+    save(model, tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         export_model(tmp_path, target, tmp_path / out)
     assert not (tmp_path / out).exists()

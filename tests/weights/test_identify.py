@@ -42,9 +42,17 @@ def named(family: Family, library: str) -> dict[str, dict[str, np.ndarray]]:
     return {model: published(model, library) for model in found.values()}
 
 
+FIRST = ("efficientnet_lite", "mobilenet", "resnet", "densenet", "convnext", "vit", "swin")
+"""The families of `make test`."""
+
+
 @pytest.mark.parametrize(
     ("family", "library"),
-    [(family, library) for family in FAMILIES for library in family.layer_names],
+    [
+        pytest.param(family, library, marks=pytest.mark.extended if index or family.name not in FIRST else ())
+        for family in FAMILIES
+        for index, library in enumerate(family.layer_names)
+    ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_every_family_is_recognized_in_every_naming(family, library):

@@ -1,5 +1,5 @@
-import builtins
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ SMALLEST = (
     *("keras_mobilenet_v2", "keras_mobilenet_v3_small", "tf_efficientnet_b0", "tf_efficientnetv2_b0"),
     "convnext_tiny",
 )
+
+FEW = ("keras_mobilenet_v3_small", "tf_efficientnet_b0")
+"""The networks of `make test`."""
 
 
 def made(name: str) -> tuple[SavedModel, Classifier]:
@@ -52,7 +55,9 @@ def written(name: str, folder: Path) -> tuple[Classifier, Path]:
     return model, path
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.extended) for name in SMALLEST]
+)
 def test_keras_files_are_read_bit_for_bit(name, tmp_path):
     model, path = written(name, tmp_path)
     again = create_model(name, CLASSES, hidden=made(name)[0].hidden, abstract_backbone=True)
@@ -107,13 +112,6 @@ def test_pixels_are_normalized_inside_as_they_are_ahead(tmp_path):
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
     saved, model = made("keras_mobilenet_v3_small")
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "h5py":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'needs h5py: pip install "transfer_jax\[keras\]"'):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"h5py is not installed; pip install 'transfer_jax\[keras\]'"):
         file_kind("keras").write(saved, model, "keras")
