@@ -56,7 +56,7 @@ def test_a_primitive_without_an_operator_is_named():
 
 
 def test_more_parameters_than_a_file_holds(monkeypatch):
-    monkeypatch.setattr(program, "LARGEST", 1000)
+    monkeypatch.setattr(program, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match=r"0\.0 GB of parameters, but"):
         program.onnx_program(lambda x: x + np.ones(300, np.float32), (300,))
 
