@@ -14,15 +14,6 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compiling is most of the work of these tests, and half of that is LLVM's optimization.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-# The compiler for TPUs, where there is none, is not to look for one; it tells of that on stderr.
-if not list(Path("/dev").glob("accel*")):
-    for name, value in (
-        ("TPU_SKIP_MDS_QUERY", "1"),
-        ("TPU_ACCELERATOR_TYPE", "v5litepod-8"),
-        ("TPU_WORKER_HOSTNAMES", "localhost"),
-        ("TPU_STDERR_LOG_LEVEL", "3"),
-    ):
-        os.environ.setdefault(name, value)
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -37,6 +28,7 @@ from PIL import Image
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
 from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.libtpu import quiet_without_tpu
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model, registry
 from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.flat_arrays import Arrays, merge, split
@@ -46,6 +38,7 @@ from transfer_jax.nn.layers import ConvNorm, GlobalPool
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 
+quiet_without_tpu()  # In subprocesses of tests too.
 FINISHED = itertools.count(1)
 """The tests of this process."""
 STYLE = Style(activation=jax.nn.relu6, epsilon=1e-3, same=True)

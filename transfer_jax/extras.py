@@ -79,5 +79,7 @@ def optional(output: str) -> Iterator[None]:
 
 
 def _message(module: str) -> str:
+    if module not in _OPTIONAL:
+        return f"{module} is not installed; pip install {module}"
     package, extra = _OPTIONAL[module]
     return f"{package} is not installed; pip install 'transfer_jax[{extra}]'"

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-_QUIET = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_STDERR_LOG_LEVEL": "3",
-}
+_QUIET = (
+    ("TPU_SKIP_MDS_QUERY", "1"),
+    ("TPU_ACCELERATOR_TYPE", "v5litepod-8"),
+    ("TPU_WORKER_HOSTNAMES", "localhost"),
+    ("TPU_STDERR_LOG_LEVEL", "3"),
+)
 
 
 def has_tpu() -> bool:
@@ -19,9 +19,17 @@ def has_tpu() -> bool:
 def quiet_without_tpu() -> None:
     """Keeps `libtpu` from printing errors if it is installed on a machine without a TPU.
 
-    It sets environment variables that are not set yet. Call it before JAX uses devices. Without it, `libtpu`
-    asks a metadata server for its TPU and prints that there is none.
+    JAX loads an installed `libtpu`, which then asks a metadata server for its TPU and prints that there is
+    none. Call this before JAX uses devices.
     """
     if not has_tpu():
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+        quiet_libtpu()
+
+
+def quiet_libtpu() -> None:
+    """Sets the environment variables that tell `libtpu` of a TPU, so that it does not look for one.
+
+    Variables that are already set keep their values.
+    """
+    for name, value in _QUIET:
+        os.environ.setdefault(name, value)

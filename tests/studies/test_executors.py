@@ -84,7 +84,8 @@ def test_tasks_of_ray(start, tmp_path, code):
 @pytest.mark.parametrize(("place", "package"), [("slurm", "submitit"), ("ray", "ray")])
 def test_a_missing_package_is_named(place, package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=f"need the package {package}: pip install {package}"):
+    message = rf"{package} is not installed; pip install 'transfer_jax\[{place}\]'"
+    with pytest.raises(ModuleNotFoundError, match=message):
         starter(place, 1, tmp_path, {})
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
+from transfer_jax.extras import optional
 from transfer_jax.report.console import BARS, OUT, print_line, table
+from transfer_jax.report.save_figure import check_suffix
 
 if TYPE_CHECKING:
     from transfer_jax.planning.cost import PhaseCost
@@ -56,7 +58,7 @@ def plan(
 
         without_tpu()
     if out is not None:
-        _check_figure(out)
+        check_suffix(out)
     resolved = resolved_run(config, given, workdir or default_workdir(config))
     _show_plan(resolved, blocks, out)
     if topology:
@@ -91,32 +93,23 @@ def find_rate(
     from transfer_jax.search.rate_finder import find_rate as find
     from transfer_jax.storage.atomic_write import write_text
 
-    _check_figure(out or Path("rates.png"))
-
-    from transfer_jax.report.timeline_figures import draw_rate_curve
-
+    if out is not None:
+        check_suffix(out)
     resolved = resolved_run(config, given, workdir or default_workdir(config))
     curve = find(resolved, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
     out = out or Path(f"rates-{curve.phase}.png")
-    draw_rate_curve(curve.rates, curve.losses, {"steepest": curve.steepest, "lowest": curve.lowest}, out)
+    marked = {"steepest": curve.steepest, "lowest": curve.lowest}
+    with optional(str(out)):
+        from transfer_jax.report.timeline_figures import draw_rate_curve
+
+        draw_rate_curve(curve.rates, curve.losses, marked, out)
     write_text(out.with_suffix(".json"), curve.to_json())
     rows = [
         ["where the loss falls fastest", f"{curve.steepest:.1e}"],
         ["a tenth of where the loss is lowest", f"{curve.lowest / 10:.1e}"],
     ]
     OUT.print(table(f"Learning rates for {curve.phase}", ("", "rate"), rows))
-    print_line(OUT, f"Curve: {out}")
-
-
-def _check_figure(path: Path) -> None:
-    """Checks that a figure can be written."""
-    from transfer_jax.extras import require
-
-    require("matplotlib")
-
-    from transfer_jax.report.save_figure import check_suffix
-
-    check_suffix(path)
+    print_line(OUT, f"Curve: {out if out.exists() else out.with_suffix('.json')}")
 
 
 def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
@@ -126,16 +119,16 @@ def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
 
     found = plan_run(resolved)
     timeline = found.timeline()
-    if out is not None:
-        from transfer_jax.report.timeline_figures import draw_timelines
-
-        draw_timelines({"planned": timeline}, out)
     OUT.print(_phases_table(found))
     if blocks:
         OUT.print(_blocks_table(found))
     OUT.print(timeline_text(timeline, OUT.width if OUT.is_terminal else _FILE_WIDTH))
     if out is not None:
-        print_line(OUT, f"Figure: {out}")
+        with optional(str(out)):
+            from transfer_jax.report.timeline_figures import draw_timelines
+
+            draw_timelines({"planned": timeline}, out)
+            print_line(OUT, f"Figure: {out}")
 
 
 def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:

@@ -6,7 +6,6 @@ The difference between it and the measured time depends on the network.
 """
 
 import dataclasses
-import importlib.util
 import math
 import os
 import re
@@ -17,7 +16,9 @@ import jax
 from jax.experimental import topologies
 
 from transfer_jax.distributed.sharding import Strategy
+from transfer_jax.extras import require
 from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.libtpu import quiet_libtpu
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.background_compile import compiled_step
@@ -106,16 +107,11 @@ class PodCost:
 
 
 def without_tpu() -> None:
-    """Makes JAX use the CPU, and `libtpu` not look for a TPU. Call it before any device is used."""
+    """Makes JAX use the CPU, and keeps `libtpu` from looking for a TPU. Call it before JAX uses devices."""
     jax.config.update("jax_platforms", "cpu")
-    quiet = {
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_STDERR_LOG_LEVEL": "3",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Otherwise two compiling processes are an error.
-    }
-    os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
+    quiet_libtpu()
+    # Without it, two processes that compile at the same time are an error.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 
 def pod_costs(
@@ -174,8 +170,7 @@ def _devices(topology: str) -> tuple[Chip, list[Any]]:
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)
         raise ValueError(f"topology must be like v5e:16x16, with one of {known}, got {topology!r}")
-    if importlib.util.find_spec("libtpu") is None:
-        raise ImportError("compiling for a pod needs libtpu: pip install 'transfer-jax[pods]'")
+    require("libtpu")
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except jax.errors.JaxRuntimeError as error:

@@ -1,6 +1,7 @@
 """The terminal: tables, messages and the progress of tasks."""
 
 import codecs
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -150,7 +151,7 @@ def replace_unencodable() -> None:
     """Makes stdout and stderr replace characters that their encoding lacks, such as `…` by `...`."""
     codecs.register_error("transfer_jax.replace", _replace)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="transfer_jax.replace")
 
 

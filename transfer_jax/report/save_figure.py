@@ -1,12 +1,12 @@
 """Figures saved as files, without a display."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-_CANVASES = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
+_SUFFIXES = (".png", ".svg")
 
 
 def check_suffix(path: Path) -> None:
@@ -15,15 +15,21 @@ def check_suffix(path: Path) -> None:
     Raises:
         ValueError: If the suffix is neither `.png` nor `.svg`.
     """
-    if path.suffix not in _CANVASES:
-        raise ValueError(f"{path} must end in {' or '.join(_CANVASES)}")
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"{path} must end in {' or '.join(_SUFFIXES)}")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a figure to a PNG or SVG file.
 
     Raises:
         ValueError: If the suffix is neither `.png` nor `.svg`.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     check_suffix(path)
-    getattr(_CANVASES[path.suffix](figure), f"print_{path.suffix[1:]}")(str(path))
+    if path.suffix == ".png":
+        FigureCanvasAgg(figure).print_png(str(path))
+    else:
+        FigureCanvasSVG(figure).print_svg(str(path))

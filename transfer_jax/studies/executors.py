@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from transfer_jax.distributed import processes
+from transfer_jax.extras import require
 
 Place = Literal["local", "slurm", "ray"]
 _THREAD_VARIABLES = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -91,10 +92,10 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 
 def _on_slurm(folder: Path, options: Mapping[str, Any]) -> Start:
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("SLURM jobs need the package submitit: pip install submitit") from error
+    require("submitit")
+
+    import submitit
+
     settings = {"name": "transfer-jax", "timeout_min": 24 * 60, **options}
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=settings.pop("cluster", None))
     executor.update_parameters(**settings)
@@ -125,10 +126,10 @@ class _SlurmJob:
 
 
 def _on_ray(options: Mapping[str, Any]) -> Start:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Ray tasks need the package ray: pip install ray") from error
+    require("ray")
+
+    import ray
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     run: Any = ray.remote(**{"num_cpus": 1, "max_retries": 0, **options})(subprocess.call)

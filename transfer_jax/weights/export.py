@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from safetensors.numpy import save
 
+from transfer_jax.extras import require
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import family_of, variant_of
@@ -106,10 +107,8 @@ def _program(target: str, saved: SavedModel, model: Classifier) -> bytes:
 
 
 def _stablehlo(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
-    try:
-        import flatbuffers  # noqa: F401
-    except ImportError as error:
-        raise ImportError("exporting as stablehlo needs flatbuffers: pip install flatbuffers") from error
+    require("flatbuffers")
+
     from jax import export
 
     (batch,) = export.symbolic_shape("b")
@@ -118,10 +117,8 @@ def _stablehlo(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...])
 
 
 def _onnx(logits: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise ImportError("exporting as onnx needs onnx: pip install onnx") from error
+    require("onnx")
+
     from transfer_jax.weights.onnx_program import onnx_program
 
     return onnx_program(logits, shape)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from safetensors.numpy import save
 
+from transfer_jax.extras import require
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.preprocessing import Preprocessing
@@ -56,10 +57,10 @@ def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
     Keras matches layers by order, not by name. The names of layers that Keras numbers automatically are
     therefore irrelevant, and a file loads regardless of the layers that the process created before.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError('exporting for Keras needs h5py: pip install "transfer_jax[keras]"') from None
+    require("h5py")
+
+    import h5py
+
     key_map = KeyMap(saved.model, library)
     arrays = to_library(saved.model, _in_keras_order(saved.model, model), library)
     normalization_layer = key_map.normalization

@@ -151,9 +151,7 @@ def test_an_unreachable_tracker_stops_only_a_new_run(tmp_path, calls, caplog):
 
 def test_a_missing_package_is_named_with_its_install_command():
     check_installed(["a", "b"])
-    with pytest.raises(
-        ModuleNotFoundError, match=r"'missing' needs .* pip install 'transfer_jax\[missing\]'"
-    ):
+    with pytest.raises(ModuleNotFoundError, match="is not installed; pip install"):
         check_installed(["a", "missing"])
 
 

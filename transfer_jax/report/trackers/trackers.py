@@ -1,12 +1,12 @@
 """The trackers of a run, whose errors do not stop it."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.extras import require
 from transfer_jax.report.trackers import mlflow_run, tensorboard_run, trackio_run, wandb_run
 from transfer_jax.report.trackers.tracker import Tracker, scalars
 from transfer_jax.storage import workdir_files
@@ -30,14 +30,10 @@ def check_installed(names: Sequence[str]) -> None:
     """Checks that the packages of trackers are installed, without importing them.
 
     Raises:
-        ModuleNotFoundError: If a package is missing. The message has the command that installs it.
+        MissingExtraError: If a package is missing.
     """
     for name in names:
-        package, _ = TRACKERS[name]
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(
-                f"the tracker {name!r} needs the package {package}: pip install 'transfer_jax[{name}]'"
-            )
+        require(TRACKERS[name][0])
 
 
 class Trackers:

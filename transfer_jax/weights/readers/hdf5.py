@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from transfer_jax.extras import require
 from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
@@ -33,15 +34,15 @@ class Hdf5:
         data: The bytes of the file.
 
     Raises:
-        ImportError: if h5py is not installed; the message has the command that installs it.
+        MissingExtraError: if h5py is not installed.
         CheckpointError: if the bytes are not an HDF5 file, or are damaged.
     """
 
     def __init__(self, data: memoryview) -> None:
-        try:
-            import h5py
-        except ImportError:
-            raise ImportError('reading Keras weights needs h5py: pip install "transfer_jax[keras]"') from None
+        require("h5py")
+
+        import h5py
+
         self._h5py: Any = h5py
         self._size = len(data)
         self._seen: set[int] = set()
