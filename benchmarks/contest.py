@@ -14,10 +14,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from transfer_jax.libtpu import quiet_without_tpu
+from transfer_jax.report.console import OUT, table
 from transfer_jax.storage.atomic_write import write_text
+
+quiet_without_tpu()  # All benchmarks import this module.
 
 Build = Callable[[], Callable[[], Any]]
 """A function that prepares a contender in its own process; it returns a call that waits for its results."""
@@ -95,13 +96,11 @@ def report(
 
 def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     """Prints rows as a table."""
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(rows[0]):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        values = [row[column] for column in rows[0]]
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
-    Console().print(table)
+    cells = [
+        [f"{value:.3g}" if isinstance(value, float) else str(value) for value in map(row.get, rows[0])]
+        for row in rows
+    ]
+    OUT.print(table(title, list(rows[0]), cells))
 
 
 def write_report(title: str, rows: list[dict[str, Any]], out: Path, *, packages: tuple[str, ...]) -> None:
