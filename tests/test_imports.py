@@ -1,6 +1,9 @@
 """Imports go one way: cli -> studies -> runs -> planning -> training -> features, freezing, data … -> nn."""
 
 import ast
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"storage"},
     {"distributed"},
     {"models"},
-    {"nn", "malloc", "lazy", "extras", "libtpu"},
+    {"nn", "malloc", "lazy", "extras", "libtpu", "libtpu"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("storage/checkpoints.py",),
@@ -69,6 +72,17 @@ def imports(path: Path) -> set[str]:
             assert node.module
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
+
+
+def lazy_imports(path: Path) -> list[str]:
+    """The names that an `__init__.py` imports for type checkers only."""
+    blocks = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
+    imported = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return [alias.asname or alias.name for node in imported for alias in node.names]
+
+
+LAZY = [path for path in FILES if path.name == "__init__.py" and "lazy_names(__name__" in path.read_text()]
+"""The packages whose names are imported when they are first used."""
 
 
 def part_of(module: str) -> str:
@@ -129,3 +143,37 @@ def test_every_part_has_its_layer():
 @pytest.mark.parametrize("name", transfer_jax.__all__)
 def test_public_names_are_there(name):
     assert getattr(transfer_jax, name) is not None
+
+
+@pytest.mark.parametrize("path", LAZY, ids=named)
+def test_lazy_names_are_public_and_not_those_of_modules(path):
+    package = importlib.import_module(".".join(["transfer_jax", *path.relative_to(ROOT).parent.parts]))
+    lazy = lazy_imports(path)
+    assert lazy
+    assert set(lazy) <= set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    modules = {each.stem for each in path.parent.iterdir()}
+    assert not set(lazy) & modules, "a module of the same name hides the name once it is imported"
+    with pytest.raises(AttributeError, match="has no attribute 'teapot'"):
+        getattr(package, "teapot")  # noqa: B009
+
+
+PROGRAM = """
+import sys
+import transfer_jax
+first = set(sys.modules)
+from transfer_jax import fit
+print(*{name.split(".")[0] for name in first}, "|", *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def test_importing_the_package_imports_no_heavy_library():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=600
+    )
+    first, with_fit = (set(part.split()) for part in done.stdout.split("|"))
+    heavy = {"pyarrow", "sklearn", "matplotlib", "jinja2", "tensorflow_datasets"}
+    assert not (heavy | {"jax", "scipy"}) & first
+    assert not heavy & with_fit
+    assert "jax" in with_fit
