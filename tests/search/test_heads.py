@@ -102,8 +102,8 @@ def test_the_command(image_folder, tmp_path, capsys):
     ]
     grid = ["--grid.learning-rates", "0.01", "--grid.seeds", "0", "--epochs", "2"]
     assert main([*arguments, *grid, "--workdir", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "of 8 on the validation images" in said
-    assert "Logistic regression (L-BFGS, C = " in said
+    output = capsys.readouterr().out
+    assert "of 8 on the validation part of the training images" in output
+    assert "Logistic regression (L-BFGS, C = " in output
     assert main(["predict", str(tmp_path), str(image_folder / "red"), "--out", str(tmp_path / "p.csv")]) == 0
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 17

@@ -145,6 +145,6 @@ def test_an_invalid_grid_is_an_error(changes, message):
 def test_features_that_are_not_pooled():
     maps = Examples(np.zeros((4, 2, 2, 8), np.float32), np.zeros(4, np.int32))
     with pytest.raises(
-        ValueError, match=r"pooled features `\(images, channels\)` of one width, got \(4, 2, 2, 8\)"
+        ValueError, match=r"pooled features `\(images, channels\)` with the same .* got \(4, 2, 2, 8\)"
     ):
         sweep_heads(maps, VALIDATION, CLASSES)
