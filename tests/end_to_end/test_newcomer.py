@@ -148,6 +148,7 @@ def test_a_tracker_that_is_not_installed(
     images: Path, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TRACKERS, "wandb", ("no_such_package", TRACKERS["wandb"][1]))
+    monkeypatch.setattr("transfer_jax.extras._OPTIONAL", {"no_such_package": ("wandb", "wandb")})
     done = run("train", "--images", images, *TINY, "--workdir", tmp_path / "run", "--trackers", "wandb")
     assert done.code == 2
     assert "pip install 'transfer_jax[wandb]'" in done.err
