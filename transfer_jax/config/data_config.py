@@ -50,5 +50,5 @@ class DataConfig:
 
     @property
     def mixes(self) -> bool:
-        """Whether training steps mix the images of a batch, by mixup or CutMix."""
+        """True if training steps mix the images of a batch, by mixup or CutMix."""
         return self.augmentation.mixup > 0 or self.augmentation.cutmix > 0

@@ -10,7 +10,7 @@ TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """How often a run validates, measures and saves, and which trackers it logs to.
+    """The intervals of validation, measurement and checkpoints, and the trackers of a run.
 
     Attributes:
         eval_every: Number of epochs between validations; 0 validates at the end of each phase only.

@@ -1,1 +1,1 @@
-"""What a run leaves to look at."""
+"""Logs, tables, figures and report pages of runs and studies."""

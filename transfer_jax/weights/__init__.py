@@ -1,4 +1,4 @@
-"""Where parameters come from and go to."""
+"""Pretrained weights: sources, file formats, loading and export."""
 
 from transfer_jax.weights.loading import LoadReport, WeightsMismatchError, load_pretrained
 from transfer_jax.weights.specs import WeightsSpec, find_spec, specs

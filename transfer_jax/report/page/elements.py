@@ -63,7 +63,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether the cells are numbers, which are aligned right and sorted by value."""
+        """True if the cells are numbers, which are aligned right and sorted by value."""
         return self.format not in ("text", "code")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.report.metrics_log import read_metrics
-from transfer_jax.report.timeline import Epoch, Timeline
+from transfer_jax.report.rate_timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
 
 _BLOCK_LINES = ("depth", "measure")
@@ -95,7 +95,7 @@ class RunFiles:
 
     @property
     def finished(self) -> bool:
-        """Whether the last phase is evaluated after its last epoch."""
+        """True if the last phase is evaluated after its last epoch."""
         last, end = self.schedule[-1], self.scores
         return bool(end) and end["phase"] == last["name"] and end["epoch"] >= last["epochs"]
 
@@ -152,7 +152,7 @@ class RunFiles:
 
     @property
     def frozen_unchanged(self) -> bool:
-        """Whether all frozen arrays of all finished phases have the same hash before and after."""
+        """True if all frozen arrays of all finished phases have the same hash before and after."""
         spans = [span for each in self.freeze_records for span in each["spans"]]
         return bool(spans) and all(
             span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"] for span in spans
