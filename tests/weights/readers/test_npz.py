@@ -95,7 +95,10 @@ def test_objects_are_refused_unread(write):
             described("'<f4'", "False", f"({'1, ' * 35})") + bytes(4),
             "35 dimensions, more than the 32",
         ),
-        (described("'<f4'", "False", "(1,)").replace(b"'<f4'", b"'<f4'" + b" " * 5000, 1), "bytes|does not describe"),
+        (
+            described("'<f4'", "False", "(1,)").replace(b"'<f4'", b"'<f4'" + b" " * 5000, 1),
+            "bytes|does not describe",
+        ),
         (b"\x93NUMPY\x02\x00" + b"\xff" * 4 + b" " * 99, r"header of array 'w' has 4294967307 bytes"),
         (b"\x93NUMPY\x09\x00" + bytes(99), "does not begin with the header"),
         (b"\x93NUM", "does not begin with the header"),
