@@ -97,7 +97,7 @@ def test_killed_in_every_phase(
     # Ctrl-C in the third writes a checkpoint behind the next step.
     stopped = stop("training third", 7, signal.SIGINT)
     assert stopped.code == 130
-    assert stopped.said == ["Stopped; nothing is lost. The same command goes on from here."]
+    assert stopped.said == ["Stopped; nothing is lost. The same command resumes from here."]
     assert latest(workdir) == 33
 
     finished = start("-m", "transfer_jax.cli", *command)

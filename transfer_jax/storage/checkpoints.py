@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
@@ -80,7 +79,7 @@ class Checkpoints:
             if processes.is_first():
                 _write_arrays(self._steps / str(step), content)
         else:
-            ocp.save_checkpointables(str(self._steps / str(step)), content, overwrite=True)
+            _orbax().save_checkpointables(str(self._steps / str(step)), content, overwrite=True)
         if processes.is_first():
             hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
             write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
@@ -107,7 +106,7 @@ class Checkpoints:
         folder = self._steps / str(step)
         if self._mirrored:
             return set(_read_arrays(folder, name))
-        found: Any = ocp.checkpointables_metadata(str(folder)).metadata
+        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
         return set(found.get(name) or ())
 
     def arrays(
@@ -133,7 +132,7 @@ class Checkpoints:
         folder = self._steps / str(step)
         if not self._mirrored:
             template = _local_template(folder, name) if template is None else template
-            return ocp.load_checkpointables(str(folder), {name: template})[name] if template else {}
+            return _orbax().load_checkpointables(str(folder), {name: template})[name] if template else {}
         found = _read_arrays(folder, name)
         return (
             found if template is None else {key: _placed_like(found[key], template[key]) for key in template}
@@ -170,10 +169,17 @@ class Checkpoints:
         return self._records / f"{step}.json"
 
 
+def _orbax() -> Any:
+    """Returns the API of Orbax, which is imported when it is first used: the import takes a while."""
+    from orbax.checkpoint import v1
+
+    return v1
+
+
 def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns templates of the saved arrays of a group, for loading them onto one local device."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    saved: Any = ocp.checkpointables_metadata(str(folder)).metadata
+    saved: Any = _orbax().checkpointables_metadata(str(folder)).metadata
     return {
         key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
         for key, like in (saved.get(name) or {}).items()

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.special import softmax
 
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.scores import class_scores, confusion_matrix, log_loss, roc_auc
@@ -25,7 +24,9 @@ def predict(eval_step: EvalStep, arrays: Arrays, batches: Iterable[Mapping[str, 
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         logits = np.asarray(jax.device_get(eval_step(arrays, inputs)))
         found.append(logits[np.asarray(batch["mask"])])
-    return softmax(np.concatenate(found).astype(np.float64), axis=-1)
+    logits = np.concatenate(found).astype(np.float64)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def evaluation_metrics(

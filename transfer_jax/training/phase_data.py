@@ -100,7 +100,7 @@ def _cached(
     else:
         views = extractor.extract(run.train, progress, task, augmentation, phase.views, seed)
         train = CachedFeatures(views.cache, np.arange(len(run.train)))
-    validation = extractor.features(run.evaluation, progress, "extracting evaluation features")
+    validation = extractor.features(run.evaluation, progress, "extracting validation features")
     images, tier = len(run.train), tier_of(run, train.cache.manifest.bytes)
     if tier == "memory":
         train.cache.read()
