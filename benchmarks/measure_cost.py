@@ -22,7 +22,7 @@ from contest import report
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.report.console import BARS
 from transfer_jax.report.metrics_log import MetricsLog
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.gradient_statistics import by_block
 from transfer_jax.training.phase_measurements import measure_gradients
@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = TrainConfig(images="elpv", schedule=Schedule(tuple(PHASES.values())))
     with tempfile.TemporaryDirectory() as scratch:
-        run, log = prepare(resolve(config), Path(scratch)), MetricsLog(Path(scratch, "metrics.jsonl"))
+        run, log = load_network(resolve(config), Path(scratch)), MetricsLog(Path(scratch, "metrics.jsonl"))
         rows = [
             row(name, run, index, log, arguments.every, arguments.rounds) for index, name in enumerate(PHASES)
         ]

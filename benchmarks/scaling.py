@@ -44,7 +44,7 @@ def spread(
     from transfer_jax.data import from_arrays
     from transfer_jax.malloc import keep_freed_memory
     from transfer_jax.report.progress import Silent
-    from transfer_jax.runs.prepare import prepare
+    from transfer_jax.runs.load_network import load_network
     from transfer_jax.runs.resolve import resolve
     from transfer_jax.training.phase_trainer import PhaseTrainer
     from transfer_jax.training.step import INPUTS
@@ -66,7 +66,7 @@ def spread(
         fsdp=devices if strategy == "fsdp" else 1,
         eval_fraction=0.25,
     )
-    run = prepare(resolve(config, dataset=dataset), Path())
+    run = load_network(resolve(config, dataset=dataset), Path())
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
     read = next(iter(trainer.data.train))
     given = run.strategy.batch({name: read[name] for name in (*INPUTS, "label") if name in read})

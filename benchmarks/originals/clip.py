@@ -48,8 +48,7 @@ def _module(name: str, block: str) -> str:
 ORIGINALS = {
     **{(name, "timm"): Original(timm_network_of_size, _timm) for name in _VARIANTS},
     **{
-        (name, "transformers"): Original(_network, _module, ignore="^visual_projection")
-        for name in _VARIANTS
+        (name, "transformers"): Original(_network, _module, ignore="^visual_projection") for name in _VARIANTS
     },
     **{(name, "transformers-base"): Original(_base_network, _base) for name in _VARIANTS},
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from transfer_jax.models.registry import variant_of
 from transfer_jax.weights.key_mapping import to_library
 
 CLASSES = ("blue", "green", "red")
+_PROGRESS = re.compile(r"[a-z].*: [\d,]+/[\d,]+(, |$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Outcome:
 
     @property
     def said(self) -> list[str]:
-        """The lines on stderr, without the progress bars."""
-        return [line for line in self.err.splitlines() if line.strip() and "━" not in line]
+        """The lines on stderr, without those that show progress, such as `training head: 80/80, 4.9/s`."""
+        lines = [line for line in self.err.splitlines() if line.strip() and "━" not in line]
+        return [line for line in lines if not _PROGRESS.match(line)]
 
 
 @pytest.fixture(scope="session")

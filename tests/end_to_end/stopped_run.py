@@ -10,12 +10,12 @@ import os
 import sys
 
 from transfer_jax import cli
-from transfer_jax.features import extraction
+from transfer_jax.features import shard_writer
 from transfer_jax.report.console import Bars
 
 
 def main(task: str, count: int, number: int, command: list[str]) -> int:
-    extraction._SHARD_BYTES = 1
+    shard_writer._SHARD_BYTES = 1
     begin, go_on = Bars.start, Bars.advance
     task_now, advanced = "", 0
 

@@ -12,7 +12,7 @@ from PIL import Image
 from transfer_jax import fit
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 from transfer_jax.report.trackers import TRACKERS
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.workdir import read_config
 
@@ -62,7 +62,7 @@ def test_images_alone_are_enough(photographs: Path, run: Callable, tmp_path: Pat
 
     config = read_config(workdir)
     assert (config.image_size, config.batch_size, config.keep_together) == (32, 8, True)
-    made = prepare(resolve(config), workdir)
+    made = load_network(resolve(config), workdir)
     for index in range(4):
         copy = f"{'coffee' if index == 3 else 'cat'}/copy {index}.jpg"
         assert (copy in made.train.names) == (f"cat/{index:02}.png" in made.train.names)

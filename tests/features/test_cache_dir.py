@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureBudgetError, FeatureCacheDir, FeatureKey, Layout, extract
+from transfer_jax.features import FeatureBudgetError, FeatureCacheDir, FeatureKey, Layout, write_shards
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
 LAYOUT = Layout(rows=8, batch_size=2, row_shape=(5,))
@@ -23,7 +23,7 @@ def put(store: FeatureCacheDir, key: FeatureKey, value: float = 0.0, layout: Lay
     """Extracts features that all have the same value."""
     batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
     batches = lambda pieces: (batch for a, b in pieces for _ in range(a, b, layout.batch_size))  # noqa: E731
-    return extract(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
+    return write_shards(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
 
 
 def exists(store: FeatureCacheDir, *numbers: int) -> list[bool]:
@@ -54,7 +54,9 @@ def test_features_larger_than_the_budget_raise_before_extraction(tmp_path):
     store = FeatureCacheDir(tmp_path, BYTES - 1)
     wanted = r"need 1.6e-07 GB, more than the budget of 1.59e-07 GB of .*; raise feature_gigabytes, or choose"
     with pytest.raises(FeatureBudgetError, match=wanted):
-        extract(numbered(2), LAYOUT, lambda pieces: pytest.fail("computed"), np.zeros(8, np.int32), store)
+        write_shards(
+            numbered(2), LAYOUT, lambda pieces: pytest.fail("computed"), np.zeros(8, np.int32), store
+        )
     assert exists(store, 1, 2) == [True, False]
 
 
@@ -176,7 +178,7 @@ def _extract_slowly(root: Path, log: Path, value: float, barrier: Any) -> None:
     lines: list[str] = []
     barrier.wait()
     store = FeatureCacheDir(root)
-    cache = extract(KEY, LAYOUT, batches, np.zeros(8, np.int32), store, log=lines.append).cache
+    cache = write_shards(KEY, LAYOUT, batches, np.zeros(8, np.int32), store, log=lines.append).cache
     assert len({*cache.gather(np.arange(8)).flat}) == 1
     if lines:
         with log.open("a") as file:

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureCacheDir, FeatureKey, Layout, extract, make_prefix, prefix_arrays
+from transfer_jax.features import (
+    FeatureCacheDir,
+    FeatureKey,
+    Layout,
+    make_prefix,
+    prefix_arrays,
+    write_shards,
+)
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.training.step import Forward, make_eval_step
@@ -72,7 +79,7 @@ def test_cached_features_and_images_give_the_same_logits(lite0, photographs, tmp
     def batches(pieces):
         return (np.asarray(prefix(arrays, images[i : i + 2])) for a, b in pieces for i in range(a, b, 2))
 
-    cache = extract(key, layout, batches, np.zeros(4, np.int32), FeatureCacheDir(tmp_path)).cache
+    cache = write_shards(key, layout, batches, np.zeros(4, np.int32), FeatureCacheDir(tmp_path)).cache
     logits = [
         jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(
             arrays, batch

@@ -8,7 +8,7 @@ from transfer_jax.planning.cost import PhaseCost
 from transfer_jax.planning.cost import estimate_costs as estimate
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.checkpointing import finished_phases
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 
 TOP = "from_('blocks.7')"
@@ -26,7 +26,7 @@ def config_of(folder, *phases, **changes) -> TrainConfig:
 
 
 def estimate_costs(config: TrainConfig) -> tuple[PhaseCost, ...]:
-    return estimate(prepare(resolve(config), Path("nowhere")), Silent())
+    return estimate(load_network(resolve(config), Path("nowhere")), Silent())
 
 
 def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):

@@ -7,7 +7,7 @@ from transfer_jax.freezing import Schedule, five_steps
 from transfer_jax.freezing.recipes import RECIPES, autofreeze
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.planning.plan import plan
-from transfer_jax.report.timeline import Timeline
+from transfer_jax.report.rate_timeline import Timeline
 from transfer_jax.runs.resolve import resolve
 
 TOY, NANO = "toy", "vit_nano_patch8_32"

@@ -146,7 +146,7 @@ def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
         ("transfer_jax.planning.network", "find_spec"),
         ("transfer_jax.planning.network", "row_shapes"),
         ("transfer_jax.training.run", "row_shapes"),
-        ("transfer_jax.runs.prepare", "create_model"),
+        ("transfer_jax.runs.load_network", "create_model"),
     ):
         counted(monkeypatch, calls, module, name)
 

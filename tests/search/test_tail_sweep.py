@@ -8,7 +8,7 @@ from transfer_jax.data import ImageDataset, image_fetch
 from transfer_jax.features import make_prefix
 from transfer_jax.freezing import Phase
 from transfer_jax.report.progress import Silent
-from transfer_jax.search.heads_sweep import Examples, Grid
+from transfer_jax.search.head_sweep import Examples, Grid
 from transfer_jax.search.tail_sweep import sweep_tails
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_trainer import fresh_state

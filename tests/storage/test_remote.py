@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.runs.predict import classify
 from transfer_jax.storage import remote
-from transfer_jax.storage.remote import display_path, is_remote, local_of, pull, push, remove
+from transfer_jax.storage.remote import display_path, is_remote, local_path, pull, push, remove
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -123,7 +123,7 @@ def test_remote_addresses(place, remote):
 
 
 def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
-    here = local_of(bucket.address("trip/"))
+    here = local_path(bucket.address("trip/"))
     (here / "a").mkdir()
     (here / "a/one.txt").write_text("one")
     (here / "two.txt").write_text("two")
@@ -133,7 +133,7 @@ def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
     assert display_path(here / "a") == bucket.address("trip/a")
 
     elsewhere(monkeypatch, tmp_path / "other")
-    there = local_of(Path(bucket.address("trip")))
+    there = local_path(Path(bucket.address("trip")))
     pull(there)
     assert (there / "a/one.txt").read_text() == "one"
     (there / "two.txt").write_text("changed")
@@ -142,7 +142,7 @@ def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
     assert bucket.objects("trip/") == {"trip/two.txt": b"changed"}
 
     elsewhere(monkeypatch, tmp_path / "mirrors")
-    here = local_of(bucket.address("trip"))
+    here = local_path(bucket.address("trip"))
     (here / "mine.txt").write_text("not there yet")
     pull(here)
     assert {path.name for path in here.rglob("*.txt")} == {"two.txt", "mine.txt"}
@@ -153,7 +153,7 @@ def test_a_folder_goes_there_and_back(bucket, tmp_path, monkeypatch):
 
 
 def test_only_what_changed_goes(bucket, monkeypatch):
-    here = local_of(bucket.address("still"))
+    here = local_path(bucket.address("still"))
     (here / "one.txt").write_text("one")
     push(here)
     system = remote._mirrors[here].system
@@ -164,7 +164,7 @@ def test_only_what_changed_goes(bucket, monkeypatch):
 
 
 def test_files_that_declare_others_complete_are_uploaded_last(bucket, monkeypatch):
-    here, order = local_of(bucket.address("order")), []
+    here, order = local_path(bucket.address("order")), []
     system = remote._mirrors[here].system
     put, rm = system.put_file, system.rm_file
     monkeypatch.setattr(system, "put_file", lambda file, to: (order.append(to), put(file, to)), raising=False)
@@ -182,7 +182,7 @@ def test_files_that_declare_others_complete_are_uploaded_last(bucket, monkeypatc
 
 def test_local_paths_stand_for_themselves(tmp_path):
     (tmp_path / "x").mkdir()
-    assert local_of(tmp_path) == tmp_path
+    assert local_path(tmp_path) == tmp_path
     pull(tmp_path)
     push(tmp_path)
     remove(tmp_path / "x")
@@ -272,7 +272,7 @@ def test_two_processes_share_a_bucket(config, bucket, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert bucket.address("both") in done.stdout
     elsewhere(monkeypatch, tmp_path / "other")
-    workdir = local_of(bucket.address("both"))
+    workdir = local_path(bucket.address("both"))
     pull(workdir)
     expected, found = (load_file(each / "model/weights.safetensors") for each in (local.workdir, workdir))
     for path, array in expected.items():

@@ -8,7 +8,7 @@ from transfer_jax.freezing.selectors import SelectorError
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.network import check_config
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.reinitialize import chosen_blocks, reinitialize
 
@@ -43,7 +43,7 @@ def test_a_run_starts_with_random_blocks_of_its_seed(image_folder, tmp_path):
         images=str(image_folder), model="efficientnet_lite_tiny", weights="none", reinitialize="from_('top')"
     )
     plain, random, again = (
-        prepare(resolve(dataclasses.replace(config, reinitialize=what)), tmp_path).arrays
+        load_network(resolve(dataclasses.replace(config, reinitialize=what)), tmp_path).arrays
         for what in ("", "from_('top')", "from_('top')")
     )
     # Without weights all blocks are random values of the seed.

@@ -20,7 +20,7 @@ def test_they_are_those_of_scikit_learn(predictions):
     classes, predicted = np.arange(probabilities.shape[1]), probabilities.argmax(-1)
     confusion = confusion_matrix(labels, predicted, len(classes))
     np.testing.assert_array_equal(confusion, metrics.confusion_matrix(labels, predicted, labels=classes))
-    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)  # pyright: ignore[reportArgumentType]
     for found, known in zip(class_scores(confusion), expected, strict=True):
         np.testing.assert_allclose(found, known, rtol=1e-15)
     assert log_loss(labels, probabilities) == pytest.approx(

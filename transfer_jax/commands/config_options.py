@@ -101,9 +101,9 @@ def resolved_run(
         scan: Whether to check all images.
     """
     from transfer_jax.runs.resolve import resolve
-    from transfer_jax.storage.remote import local_of, pull
+    from transfer_jax.storage.remote import local_path, pull
 
-    folder = local_of(workdir)
+    folder = local_path(workdir)
     pull(folder, skip=("features",))
     resolved = resolve(config, given=given, workdir=folder, progress=BARS, scan=scan)
     if resolved.defaults:
@@ -125,9 +125,9 @@ def resumed_or_resolved_run(
     Nothing is loaded for a run that has started: it may be finished.
     """
     from transfer_jax.runs.resolve import resumed_config
-    from transfer_jax.storage.remote import local_of, pull
+    from transfer_jax.storage.remote import local_path, pull
 
-    folder = local_of(workdir)
+    folder = local_path(workdir)
     pull(folder, skip=("features",))
     return resumed_config(config, given, folder) or resolved_run(config, given, workdir, scan=scan)
 

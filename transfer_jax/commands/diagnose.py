@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from transfer_jax.diagnostics.settings import DiagnosticName, SampleSizes
+from transfer_jax.diagnostics.sample_sizes import DiagnosticName, SampleSizes
 from transfer_jax.report.console import BARS, OUT, counted, print_line, table
 
 if TYPE_CHECKING:

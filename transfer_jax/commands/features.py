@@ -8,7 +8,7 @@ from transfer_jax.report.console import BARS, OUT, print_line, table
 from transfer_jax.search.grid import Grid
 
 if TYPE_CHECKING:
-    from transfer_jax.search.heads import HeadSearch
+    from transfer_jax.search.head_search import HeadSearch
 
 _GRID = Grid()
 
@@ -28,15 +28,15 @@ def extract(
         given: The fields that options set.
     """
     from transfer_jax.models.registry import create_model
-    from transfer_jax.runs.prepare import prepare
+    from transfer_jax.runs.load_network import load_network
     from transfer_jax.runs.workdir import check_place
-    from transfer_jax.storage.remote import local_of
+    from transfer_jax.storage.remote import local_path
     from transfer_jax.training.feature_extractor import FeatureExtractor
 
-    folder = local_of(workdir or default_workdir(config))
+    folder = local_path(workdir or default_workdir(config))
     check_place(config, folder)
     create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(None, boundary)
-    run = prepare(resolved_run(config, given, folder), folder)
+    run = load_network(resolved_run(config, given, folder), folder)
     extractor = FeatureExtractor(run, boundary, run.arrays)
     rows = []
     for part, dataset in (("training", run.train), ("validation", run.evaluation)):
@@ -73,7 +73,7 @@ def heads(
         workdir: Folder of the result; by default `runs/`, the name of the images and `-heads`.
         given: The fields that options set.
     """
-    from transfer_jax.search.heads import search_heads
+    from transfer_jax.search.head_search import search_heads
 
     default_folder = default_workdir(config)
     folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")

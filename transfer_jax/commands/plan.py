@@ -100,7 +100,7 @@ def find_rate(
     out = out or Path(f"rates-{curve.phase}.png")
     marked = {"steepest": curve.steepest, "lowest": curve.lowest}
     with optional(str(out)):
-        from transfer_jax.report.timeline_figures import draw_rate_curve
+        from transfer_jax.report.rate_figures import draw_rate_curve
 
         draw_rate_curve(curve.rates, curve.losses, marked, out)
     write_text(out.with_suffix(".json"), curve.to_json())
@@ -115,7 +115,7 @@ def find_rate(
 def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
     """Prints what a schedule trains, by phase and, if requested, by block, and draws it."""
     from transfer_jax.planning.plan import plan as plan_run
-    from transfer_jax.report.timeline import timeline_text
+    from transfer_jax.report.rate_timeline import timeline_text
 
     found = plan_run(resolved)
     timeline = found.timeline()
@@ -125,7 +125,7 @@ def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
     OUT.print(timeline_text(timeline, OUT.width if OUT.is_terminal else _FILE_WIDTH))
     if out is not None:
         with optional(str(out)):
-            from transfer_jax.report.timeline_figures import draw_timelines
+            from transfer_jax.report.rate_figures import draw_timelines
 
             draw_timelines({"planned": timeline}, out)
             print_line(OUT, f"Figure: {out}")
@@ -135,9 +135,9 @@ def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:
     """Prints the estimated cost of each phase, and the measured one of the finished phases of a run."""
     from transfer_jax.planning.cost import estimate_costs
     from transfer_jax.runs.checkpointing import finished_phases
-    from transfer_jax.runs.prepare import prepare
+    from transfer_jax.runs.load_network import load_network
 
-    costs = estimate_costs(prepare(resolved, Path()), BARS)
+    costs = estimate_costs(load_network(resolved, Path()), BARS)
     OUT.print(_costs_table(costs))
     for cost in costs:
         if cost.boundary is None:

@@ -24,13 +24,13 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
     """
     from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
     from transfer_jax.storage import workdir_files
-    from transfer_jax.storage.remote import display_path, local_of, pull, push
+    from transfer_jax.storage.remote import display_path, local_path, pull, push
 
     if not folders:
         raise ValueError("no folder given; name the folder of a run or of a study")
     if out is not None and out.suffix not in (".html", ".htm"):
         raise ValueError(f"--out must end in .html, got {out}")
-    places = [local_of(folder) for folder in folders]
+    places = [local_path(folder) for folder in folders]
     for place in places:
         pull(place, skip=_UNREAD)
     if len(places) == 1:

@@ -117,11 +117,11 @@ def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None 
     from transfer_jax.runs.images import run_images, split_images
     from transfer_jax.runs.predict import predict_dataset
     from transfer_jax.runs.workdir import read_config
-    from transfer_jax.storage.remote import local_of, pull
+    from transfer_jax.storage.remote import local_path, pull
     from transfer_jax.training.evaluation import evaluation_metrics
     from transfer_jax.weights.saved_model import SavedModel
 
-    workdir = local_of(workdir)
+    workdir = local_path(workdir)
     pull(workdir, skip=("features",))
     saved = SavedModel.describe(workdir)
     if images is None:

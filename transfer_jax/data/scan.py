@@ -11,7 +11,7 @@ import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset, summarize_images
 from transfer_jax.data.decode import FORMATS, BadImageError, ImageSummary
-from transfer_jax.data.duplicates import SIDE, connected_groups, near_duplicates, sketch
+from transfer_jax.data.near_duplicates import SIDE, connected_groups, near_duplicates, sketch
 from transfer_jax.data.tfds import default_data_dir
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_atomically

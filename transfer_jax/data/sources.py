@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.elpv import TARGETS, from_elpv
-from transfer_jax.data.image_folder import from_csv, from_folder
+from transfer_jax.data.image_files import from_csv, from_folder
 from transfer_jax.data.tfds import from_tfds
-from transfer_jax.storage.remote import is_remote, local_of, pull
+from transfer_jax.storage.remote import is_remote, local_path, pull
 
 KINDS = ("elpv", "folder", "csv", "tfds")
 """The kinds of sources, the first part of the string."""
@@ -58,7 +58,7 @@ def _local(place: str) -> Path:
     """Returns a local path, or that of a local copy of a remote folder, since images are read many times."""
     if not is_remote(place):
         return Path(place).expanduser()
-    path = local_of(place, shared=True)
+    path = local_path(place, shared=True)
     pull(path)
     return path
 

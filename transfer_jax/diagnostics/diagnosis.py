@@ -15,13 +15,13 @@ from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.diagnostics.group_scores import group_scores
 from transfer_jax.diagnostics.interpolation import interpolation
 from transfer_jax.diagnostics.saliency_maps import write_maps
+from transfer_jax.diagnostics.sample_sizes import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
-from transfer_jax.diagnostics.settings import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
 from transfer_jax.extras import MissingExtraError
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
-from transfer_jax.storage.remote import local_of, pull, push
+from transfer_jax.storage.remote import local_path, pull, push
 from transfer_jax.training.evaluation import evaluation_metrics
 
 _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
@@ -113,7 +113,7 @@ def diagnose(
         raise ValueError(
             f"unknown diagnostic {unknown[0]!r}; the diagnostics are {', '.join(DIAGNOSTIC_NAMES)}"
         )
-    workdir, progress = local_of(workdir), progress or Silent()
+    workdir, progress = local_path(workdir), progress or Silent()
     pull(workdir, skip=_UNUSED)
     finished = FinishedRun(workdir, progress, dataset)
     found = _existing(finished)

@@ -15,7 +15,7 @@ from transfer_jax.models.paths import block_of
 from transfer_jax.report.predictions import Predictions, read_predictions
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.images import run_images, split_images
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
@@ -88,7 +88,7 @@ class FinishedRun:
         """
         _ = self.images  # Checks the images.
         good = dataclasses.replace(self.config, on_bad_image="error")  # The bad images were already left out.
-        run = prepare(resolve(good, dataset=self._all_images), self.workdir)
+        run = load_network(resolve(good, dataset=self._all_images), self.workdir)
         _check_start(self.workdir, run.arrays)
         return run
 

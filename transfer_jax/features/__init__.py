@@ -1,12 +1,12 @@
 """Caches of features: the frozen prefix, its extraction to disk, and the placement of features."""
 
 from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
-from transfer_jax.features.extraction import Extraction, Layout, RowRanges, extract
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.placement import DeviceFeatureCache, Tier, choose_tier
 from transfer_jax.features.prefix import in_slices, make_prefix, prefix_arrays, row_shapes
 from transfer_jax.features.row_format import RowFormat, decode
+from transfer_jax.features.shard_writer import Extraction, Layout, RowRanges, write_shards
 
 __all__ = [
     "CorruptFeaturesError",
@@ -23,9 +23,9 @@ __all__ = [
     "Tier",
     "choose_tier",
     "decode",
-    "extract",
     "in_slices",
     "make_prefix",
     "prefix_arrays",
     "row_shapes",
+    "write_shards",
 ]

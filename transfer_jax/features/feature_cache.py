@@ -18,7 +18,7 @@ class FeatureCache:
         >>> rows = cache.gather(np.arange(32))  # (32, *row_shape)
 
     Args:
-        directory: A folder that `extract` wrote.
+        directory: A folder that `write_shards` wrote.
         check: True reads every file and compares its checksum.
 
     Raises:

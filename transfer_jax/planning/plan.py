@@ -10,7 +10,7 @@ from transfer_jax.freezing.labels import FROZEN
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.resolved_run import ResolvedRun
-from transfer_jax.report.timeline import Epoch, Timeline
+from transfer_jax.report.rate_timeline import Epoch, Timeline
 from transfer_jax.training.phase_split import PhaseSplit
 
 

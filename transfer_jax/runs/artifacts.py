@@ -13,7 +13,7 @@ from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
 from transfer_jax.report.misclassified import write_misclassified
 from transfer_jax.report.predictions import write_predictions
-from transfer_jax.report.timeline import Timeline
+from transfer_jax.report.rate_timeline import Timeline
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
@@ -55,8 +55,8 @@ def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: n
     executed = Timeline.executed(run.workdir, planned.blocks)
     write_text(path, json.dumps({**content, "executed": executed.to_json()}))
     with optional("plots"):
+        from transfer_jax.report.rate_figures import draw_timelines
         from transfer_jax.report.run_figures import write_figures
-        from transfer_jax.report.timeline_figures import draw_timelines
 
         write_figures(run.workdir, probabilities, validation.labels, validation.class_names)
         draw_timelines({"planned": planned, "executed": executed}, run.workdir / workdir_files.TIMELINE_PLOT)

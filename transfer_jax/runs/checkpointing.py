@@ -12,7 +12,7 @@ from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.goodput import Goodput
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
-from transfer_jax.runs.workdir import LAZY, check_workdir
+from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints
 from transfer_jax.storage.remote import push
@@ -174,4 +174,4 @@ class Saver:
         goodput.saved = self._position.saved
         goodput.save(self._run.workdir)
         if processes.is_first():
-            push(self._run.workdir, skip=LAZY)
+            push(self._run.workdir, skip=NOT_MIRRORED)

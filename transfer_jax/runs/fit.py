@@ -13,14 +13,14 @@ from transfer_jax.runs.artifacts import report, write_plan
 from transfer_jax.runs.checkpointing import latest_progress
 from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.goodput import Goodput, Trace
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.loop import Loop
-from transfer_jax.runs.prepare import prepare
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
-from transfer_jax.runs.workdir import LAZY, check_workdir, claim
+from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints
-from transfer_jax.storage.remote import local_of, pull, push
+from transfer_jax.storage.remote import local_path, pull, push
 
 
 def fit(
@@ -59,15 +59,15 @@ def fit(
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If a frozen array changed.
     """
-    workdir, progress, goodput = local_of(workdir), progress or Silent(), Goodput()
+    workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None
     config = config.config if isinstance(config, ResolvedRun) else config
-    pull(workdir, skip=LAZY)
+    pull(workdir, skip=NOT_MIRRORED)
     resumed = check_workdir(config, workdir, force=force)
     run, notes = None, {}
     if not resumed:
         resolved = resolved or resolve(config, progress=progress, dataset=dataset)
-        run, notes = prepare(resolved, workdir), resolved.notes
+        run, notes = load_network(resolved, workdir), resolved.notes
     processes.wait("checked")  # Until all processes have checked the workdir, none of them changes it.
     claim(config, workdir, notes)
     checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
@@ -77,7 +77,7 @@ def fit(
         if unfinished:
             if run is None:
                 resolved = resolved or resolve(config, progress=progress, dataset=dataset)
-                run = prepare(resolved, workdir)
+                run = load_network(resolved, workdir)
             goodput.seconds, goodput.saved = dict(position.seconds), position.saved
             goodput.lose(workdir)
             write_environment(workdir, command, images_given=dataset is not None)
@@ -87,9 +87,9 @@ def fit(
         report(workdir, overwrite=unfinished)
     finally:
         if processes.is_first():
-            push(workdir, skip=LAZY)
+            push(workdir, skip=NOT_MIRRORED)
     processes.wait("finished")
-    pull(workdir, skip=LAZY)
+    pull(workdir, skip=NOT_MIRRORED)
     phases = tuple(PhaseResult(**result) for result in position.results)
     return Result(workdir=workdir, phases=phases)
 

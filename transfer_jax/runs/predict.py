@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
-from transfer_jax.data.image_folder import EXTENSIONS
+from transfer_jax.data.image_files import EXTENSIONS
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent

@@ -29,7 +29,7 @@ _INDIFFERENT = (
     "trackers",
 )
 """Fields that do not change the result, so that a run may resume with other values."""
-LAZY = (workdir_files.FEATURES,)
+NOT_MIRRORED = (workdir_files.FEATURES,)
 """Folders of a workdir that are recomputed when needed, and not mirrored to object storage."""
 
 

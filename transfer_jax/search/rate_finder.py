@@ -15,10 +15,10 @@ from transfer_jax.features import FeatureCache
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.checkpointing import arrays_at
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import local_of
+from transfer_jax.storage.remote import local_path
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 from transfer_jax.training.run import Run
 
@@ -97,7 +97,7 @@ def find_rate(
     with tempfile.TemporaryDirectory() as scratch:
         features = Path(scratch, "features")
         features.mkdir()
-        run = prepare(resolve_with(config, progress, feature_dir=str(features)), Path(scratch))
+        run = load_network(resolve_with(config, progress, feature_dir=str(features)), Path(scratch))
         _link_caches(_feature_root(own, workdir), features)
         arrays = arrays_at(run, workdir, index, Path(scratch))
         trainer = PhaseTrainer(run, run.parts(index), arrays, progress)
@@ -128,7 +128,7 @@ def _ramp(run: Run, trainer: PhaseTrainer, rates: np.ndarray, progress: Progress
 
 def _feature_root(config: TrainConfig, workdir: Path | None) -> Path | None:
     if config.feature_dir:
-        return local_of(config.feature_dir)
+        return local_path(config.feature_dir)
     return None if workdir is None else workdir / workdir_files.FEATURES
 
 

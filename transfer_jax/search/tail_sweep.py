@@ -11,7 +11,7 @@ import numpy as np
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.progress import Progress
-from transfer_jax.search.heads_sweep import Examples, Grid, Sweep
+from transfer_jax.search.head_sweep import Examples, Grid, Sweep
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_programs import PhasePrograms

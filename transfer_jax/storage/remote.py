@@ -1,6 +1,6 @@
 """Folders in object storage (`gs://…`, `s3://…`), mirrored by local copies.
 
-All code works on local paths. `local_of` returns the local copy of an address. `pull` downloads new files
+All code works on local paths. `local_path` returns the local copy of an address. `pull` downloads new files
 from the address into the copy and deletes local files that are deleted there; `push` does the same in the
 other direction. Both do nothing for paths that are not copies. Objects are complete or missing, and `push`
 uploads files that declare others complete last.
@@ -35,7 +35,7 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return _REMOTE.match(os.fspath(place)) is not None
 
 
-def local_of(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
+def local_path(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     """Returns the local copy of an address in object storage; a local path is returned unchanged.
 
     Args:

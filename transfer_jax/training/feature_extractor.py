@@ -14,9 +14,9 @@ from transfer_jax.features import (
     FeatureKey,
     Layout,
     RowRanges,
-    extract,
     make_prefix,
     prefix_arrays,
+    write_shards,
 )
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
 from transfer_jax.models.flat_arrays import Arrays
@@ -145,7 +145,7 @@ class FeatureExtractor:
                 yield batch["features"]
 
         progress.start(task, rows)
-        extraction = extract(
+        extraction = write_shards(
             key,
             Layout(rows, EXTRACTION_BATCH, run.row_shapes[self._boundary], start),
             features,

@@ -19,7 +19,7 @@ from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import local_of
+from transfer_jax.storage.remote import local_path
 from transfer_jax.training.cache_choice import Caching, choose_caching
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.phase_split import PhaseSplit, split_phase
@@ -111,7 +111,9 @@ class Run:
         """The folder of feature caches."""
         folder = self.config.feature_dir
         budget = int(self.config.feature_gigabytes * 1e9)
-        return FeatureCacheDir(local_of(folder) if folder else self.workdir / workdir_files.FEATURES, budget)
+        return FeatureCacheDir(
+            local_path(folder) if folder else self.workdir / workdir_files.FEATURES, budget
+        )
 
     @property
     def stored(self) -> str | None:

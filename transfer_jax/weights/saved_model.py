@@ -15,7 +15,7 @@ from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.storage.atomic_write import sha256, write_text
-from transfer_jax.storage.remote import local_of, pull
+from transfer_jax.storage.remote import local_path, pull
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
@@ -122,7 +122,7 @@ def _description(folder: Path) -> dict[str, Any]:
 
 def _model_folder(directory: Path) -> Path:
     """Returns the local folder of the model: `directory` itself, or `model` inside a workdir."""
-    directory = local_of(directory)
+    directory = local_path(directory)
     pull(directory, skip=("features", "checkpoints"))
     for folder in (directory, directory / "model"):
         if (folder / _MODEL).is_file():

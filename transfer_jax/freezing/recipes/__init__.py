@@ -9,6 +9,7 @@ from transfer_jax.freezing.recipes.adaptive import (
     pipetransformer,
 )
 from transfer_jax.freezing.recipes.cached_features import frofa, head2toe
+from transfer_jax.freezing.recipes.chollet import feature_extraction, five_steps, frozen_base
 from transfer_jax.freezing.recipes.full_network import (
     gradual_unfreezing,
     l2_sp,
@@ -24,7 +25,6 @@ from transfer_jax.freezing.recipes.partial import (
     surgical,
     top_k,
 )
-from transfer_jax.freezing.recipes.textbook import feature_extraction, five_steps, frozen_base
 
 RECIPES = {
     recipe.__name__: recipe

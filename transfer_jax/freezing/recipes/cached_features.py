@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from transfer_jax.freezing.recipes.textbook import head_only
+from transfer_jax.freezing.recipes.chollet import head_only
 from transfer_jax.freezing.schedule import Schedule
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.freezing.recipes.textbook import feature_extraction
+from transfer_jax.freezing.recipes.chollet import feature_extraction
 from transfer_jax.freezing.schedule import Schedule
 
 

@@ -9,7 +9,7 @@ from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, heat_map
 from transfer_jax.report.page.elements import Chart, Charts, Column, Part, Table, Text
 from transfer_jax.report.page.formats import plural, rate
 from transfer_jax.report.page.run_files import RunFiles
-from transfer_jax.report.timeline import Timeline
+from transfer_jax.report.rate_timeline import Timeline
 
 
 def schedule_parts(run: RunFiles) -> list[Part]:

@@ -18,10 +18,10 @@ from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
-from transfer_jax.runs.prepare import prepare
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.runs.workdir import check_place
-from transfer_jax.search.heads_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
+from transfer_jax.search.head_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
 from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -91,7 +91,7 @@ def search_heads(
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
-    run = prepare(resolve_with(config, progress, schedule=Schedule((phase,)), **one_device), workdir)
+    run = load_network(resolve_with(config, progress, schedule=Schedule((phase,)), **one_device), workdir)
     parts = run.parts(0)
     assert parts.boundary is not None  # The required cache has one.
     extractor = FeatureExtractor(run, parts.boundary, run.arrays)

@@ -9,8 +9,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from transfer_jax.report.rate_timeline import Timeline, rate_span
 from transfer_jax.report.save_figure import save_figure
-from transfer_jax.report.timeline import Timeline, rate_span
 
 
 def draw_timelines(timelines: Mapping[str, Timeline], path: Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.report.timeline import Epoch, Timeline, timeline_text
-from transfer_jax.report.timeline_figures import draw_rate_curve, draw_timelines
+from transfer_jax.report.rate_figures import draw_rate_curve, draw_timelines
+from transfer_jax.report.rate_timeline import Epoch, Timeline, timeline_text
 
 BLOCKS = ("stem", "blocks.1", "head")
 TIMELINE = Timeline(

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 from transfer_jax.data import from_elpv
 from transfer_jax.data.decode import summarize_image
-from transfer_jax.data.duplicates import ALIKE, connected_groups, near_duplicates, sketch
+from transfer_jax.data.near_duplicates import ALIKE, connected_groups, near_duplicates, sketch
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

@@ -10,8 +10,8 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.predict import predict_dataset
-from transfer_jax.search.heads import logistic_regression, search_heads
-from transfer_jax.search.heads_sweep import Examples, Grid
+from transfer_jax.search.head_search import logistic_regression, search_heads
+from transfer_jax.search.head_sweep import Examples, Grid
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.weights.saved_model import SavedModel
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from transfer_jax.search.heads_sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
+from transfer_jax.search.head_sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
 from transfer_jax.training.loss import cross_entropy, soft_targets
 
 CLASSES = 3

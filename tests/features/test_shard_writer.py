@@ -13,9 +13,9 @@ from transfer_jax.features import (
     FeatureCacheDir,
     FeatureKey,
     Layout,
-    extract,
+    write_shards,
 )
-from transfer_jax.features import extraction as module
+from transfer_jax.features import shard_writer as module
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
 ROWS, BATCH, SHAPE = 23, 4, (3, 5)
@@ -49,7 +49,7 @@ def run(
     root, source: Any = None, key: FeatureKey = KEY, *, labels=LABELS, advance=lambda rows: None, **changes
 ):
     layout = dataclasses.replace(Layout(ROWS, BATCH, SHAPE), **changes)
-    return extract(key, layout, source or Source(), labels, FeatureCacheDir(root), advance=advance)
+    return write_shards(key, layout, source or Source(), labels, FeatureCacheDir(root), advance=advance)
 
 
 def contents(folder) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from transfer_jax.training.run import Run
 from transfer_jax.weights import load_pretrained
 
 
-def prepare(resolved: ResolvedRun, workdir: Path) -> Run:
+def load_network(resolved: ResolvedRun, workdir: Path) -> Run:
     """Loads the weights of a run; nothing is trained and nothing is written.
 
     Args:

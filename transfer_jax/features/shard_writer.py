@@ -70,7 +70,7 @@ RowRanges = Sequence[tuple[int, int]]
 """Ranges of rows, each from its first row to its last (exclusive)."""
 
 
-def extract(
+def write_shards(
     key: FeatureKey,
     layout: Layout,
     batches: Callable[[RowRanges], Iterable[np.ndarray]],
