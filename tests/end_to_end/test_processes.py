@@ -121,7 +121,7 @@ def assert_alike(found: Path, expected: Path) -> None:
         np.testing.assert_allclose(arrays(found)[path], array, rtol=0, atol=1e-4, err_msg=path)
 
 
-@pytest.mark.parametrize("options", ["--strategy mesh --fsdp 4", "--strategy pmap"])
+@pytest.mark.parametrize("options", ["--strategy mesh --fsdp 4"])
 def test_eight_devices_do_what_one_does(
     command: list[str], alone: Path, tmp_path: Path, options: str
 ) -> None:
@@ -150,7 +150,7 @@ def stopped(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return workdir
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 8)])
+@pytest.mark.parametrize(("processes", "devices"), [(1, 8)])
 def test_a_run_goes_on_with_other_devices(
     command: list[str], alone: Path, stopped: Path, tmp_path: Path, processes: int, devices: int
 ) -> None:

@@ -43,10 +43,40 @@ SMALLEST_IN_KERAS = [
     )
 ]
 NOT_SMALLEST = [("tf_efficientnetv2_s", "keras")]  # Keras has smaller networks
+ONLY_IN = {  # networks whose other libraries are compared by a smaller network of the family
+    "vgg11_bn": "torchvision",
+    "resnet50": "torchvision",
+    "resnext50_32x4d": "timm",
+    "regnet_x_400mf": "torchvision",
+    "regnetx_002": "timm",
+    "keras_mobilenet_v2_035": "transformers",
+    "vit_base_patch32_224": "torchvision",
+    "vit_base_patch16_224.mae": "transformers",
+    "vit_small_patch8_224.dino": "timm",
+    "deit_tiny_patch16_224": "transformers",
+    "dinov2_with_registers_small": "transformers",
+    "vit_base_patch32_clip_quickgelu_224": "timm",
+}
+# The networks without a classifier of transformers, one of each family.
+WITHOUT_CLASSIFIER = (
+    *(
+        "resnet18",
+        "resnetv2_50x1_bit",
+        "regnet_y_800mf",
+        "mobilenet_v2",
+        "tf_efficientnet_b0",
+        "convnext_tiny",
+    ),
+    *("vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_base_patch32_clip_224"),
+    *("siglip_base_patch16_224", "swin_tiny_patch4_window7_224"),
+)
 CASES = [
-    case
-    for case in ORIGINALS
-    if (case[0] in SMALLEST or case in SMALLEST_IN_KERAS) and case not in NOT_SMALLEST
+    (name, library)
+    for name, library in ORIGINALS
+    if (name in SMALLEST or (name, library) in SMALLEST_IN_KERAS)
+    and (name, library) not in NOT_SMALLEST
+    and library == ONLY_IN.get(name, library)
+    and (library != "transformers-base" or name in WITHOUT_CLASSIFIER)
 ]
 # Keras's DenseNet pads as densenet121; the classifier of its VGG is for the native size only.
 NOT_ODD = [("keras_densenet121", "keras"), ("keras_vgg16", "keras")]
