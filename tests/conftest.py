@@ -87,7 +87,7 @@ TOY = Family(
 
 @pytest.fixture(scope="module")
 def toy() -> Iterator[str]:
-    """The name of the toy network, registered for a module: `fit` and the command line in this process take it."""
+    """The name of the toy network, registered for a module, so that `fit` and `cli.main` accept it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._FAMILY_OF, "toy", TOY)
         yield "toy"

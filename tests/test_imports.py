@@ -81,9 +81,7 @@ def lazy_imports(path: Path) -> list[str]:
     return [alias.asname or alias.name for node in imported for alias in node.names]
 
 
-NOT_MIRRORED = [
-    path for path in FILES if path.name == "__init__.py" and "lazy_names(__name__" in path.read_text()
-]
+LAZY = [path for path in FILES if path.name == "__init__.py" and "lazy_names(__name__" in path.read_text()]
 """The packages whose names are imported when they are first used."""
 
 
@@ -147,7 +145,7 @@ def test_public_names_are_there(name):
     assert getattr(transfer_jax, name) is not None
 
 
-@pytest.mark.parametrize("path", NOT_MIRRORED, ids=named)
+@pytest.mark.parametrize("path", LAZY, ids=named)
 def test_lazy_names_are_public_and_not_those_of_modules(path):
     package = importlib.import_module(".".join(["transfer_jax", *path.relative_to(ROOT).parent.parts]))
     lazy = lazy_imports(path)
