@@ -71,7 +71,7 @@ class Elpv(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(package_folder())}
 
     def _generate_examples(self, folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        for key, line in enumerate((folder / "labels.csv").read_text().splitlines()):
+        for key, line in enumerate((folder / "labels.csv").read_text(encoding="utf-8").splitlines()):
             path, probability, kind = line.split()
             example = {
                 "image": (folder / path).read_bytes(),

@@ -74,7 +74,7 @@ class Diagnostics:
         """
         path = workdir / workdir_files.DIAGNOSTICS
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is damaged or from another version: {error}; delete it to compute it again"

@@ -132,7 +132,7 @@ class FinishedRun:
 def _check_start(workdir: Path, arrays: Arrays) -> None:
     """Checks arrays against the freeze record of the first phase, which has hashes of the frozen arrays."""
     for file in (workdir / workdir_files.FREEZE_RECORDS).glob("01-*.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         known = content["frozen"] if len(content["spans"]) == 1 else {}
         found = array_hashes({path: arrays[path] for path in known if path in arrays})
         if wrong := [path for path in known if found.get(path) != known[path]]:

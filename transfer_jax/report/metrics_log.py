@@ -35,7 +35,7 @@ class MetricsLog:
         """Appends a line to the file, and sends it to the trackers."""
         if processes.is_first():
             line = {"step": step, "kind": kind, **values}
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             if self._trackers is not None:
                 self._trackers.log_line(line)
@@ -44,7 +44,7 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Returns the lines of a log; an incomplete last line, left by a killed process, is skipped."""
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:

@@ -36,7 +36,7 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         ValueError: If the file is damaged or has no predictions of labelled images.
     """
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), list(reader.fieldnames or ())
     classes = tuple(name[2:-1] for name in columns[3:])

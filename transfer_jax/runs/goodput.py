@@ -83,7 +83,7 @@ class Goodput:
     def lose(self, workdir: Path) -> None:
         """Counts the time between the last checkpoint and the last write of `goodput.json` as lost."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-            alive = json.loads((workdir / FILE).read_text())["alive"]
+            alive = json.loads((workdir / FILE).read_text(encoding="utf-8"))["alive"]
             self.seconds["lost"] = self.seconds.get("lost", 0.0) + max(alive - self.saved, 0.0)
 
     def save(self, workdir: Path, *, now: bool = True) -> None:

@@ -55,7 +55,7 @@ class Result:
     @property
     def goodput(self) -> dict[str, Any]:
         """The wall time by activity, and a verdict on it, as in `goodput.json`."""
-        return json.loads((self.workdir / GOODPUT).read_text())
+        return json.loads((self.workdir / GOODPUT).read_text(encoding="utf-8"))
 
     @property
     def metrics(self) -> dict[str, Any]:

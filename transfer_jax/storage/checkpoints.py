@@ -141,7 +141,7 @@ class Checkpoints:
     def _verified_record(self, step: int) -> dict[str, Any]:
         """Returns the record of a step, after checking the checksums of all its files."""
         try:
-            record = json.loads(self._record(step).read_text())
+            record = json.loads(self._record(step).read_text(encoding="utf-8"))
             expected, progress = record["sha256"], record["progress"]
         except (ValueError, KeyError):
             raise CorruptCheckpointError(
@@ -204,7 +204,7 @@ def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]])
 def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
     if not (folder / f"{name}.json").is_file():
         return {}
-    types = json.loads((folder / f"{name}.json").read_text())
+    types = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(folder / f"{name}.npz") as file:
         return {
             key: file[f"array_{index}"].view(jnp.dtype(kind))

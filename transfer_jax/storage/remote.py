@@ -201,7 +201,7 @@ class _Mirror:
     def _index(self) -> dict[str, Any]:
         file = self.root / _INDEX
         try:
-            return json.loads(file.read_text())
+            return json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}
 

@@ -117,7 +117,7 @@ class SavedModel:
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / _MODEL).read_text())
+    return json.loads((folder / _MODEL).read_text(encoding="utf-8"))
 
 
 def _model_folder(directory: Path) -> Path:

@@ -48,7 +48,7 @@ class WeightsSpec:
 @functools.cache
 def _catalogue() -> dict[str, WeightsSpec]:
     """Returns the specs of the package by name. Specs of files in Python packages come first."""
-    lines = Path(__file__).with_name("catalogue.csv").read_text().splitlines()
+    lines = Path(__file__).with_name("catalogue.csv").read_text(encoding="utf-8").splitlines()
     return {row["name"]: _spec(row) for row in csv.DictReader(lines)}
 
 

@@ -50,4 +50,4 @@ def _environment() -> jinja2.Environment:
 
 def _asset(name: str) -> Markup:
     """Returns the unescaped content of a file in `templates`."""
-    return Markup(resources.files(__package__ or "").joinpath("templates", name).read_text())
+    return Markup(resources.files(__package__ or "").joinpath("templates", name).read_text(encoding="utf-8"))

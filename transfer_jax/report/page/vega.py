@@ -26,7 +26,7 @@ def compressed_vega() -> str:
     path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     path = path / "transfer_jax" / f"vega-{version}.gz.b64"
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
     with contextlib.suppress(OSError):  # Without a writable cache the bundle is made again each time.

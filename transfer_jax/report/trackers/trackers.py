@@ -131,6 +131,6 @@ def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def _read_ids(workdir: Path) -> dict[str, str]:
     """Returns the ids of the run in its trackers; empty if the file is missing or damaged."""
     try:
-        return json.loads((workdir / workdir_files.TRACKERS).read_text())
+        return json.loads((workdir / workdir_files.TRACKERS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
