@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.libtpu import quiet_without_tpu
+from transfer_jax.quiet_libtpu import quiet_without_tpu
 from transfer_jax.report.console import OUT, table
 from transfer_jax.storage.atomic_write import write_text
 

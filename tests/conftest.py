@@ -28,13 +28,13 @@ from PIL import Image
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, eval_transform, from_arrays, stratified_split
 from transfer_jax.freezing import Phase, Schedule
-from transfer_jax.libtpu import quiet_without_tpu
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model, registry
 from transfer_jax.models.family import Family, Setting, Variant
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.models.mbconv import MBConv, Style
 from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import ConvNorm, GlobalPool
+from transfer_jax.quiet_libtpu import quiet_without_tpu
 from transfer_jax.training.run import Run
 from transfer_jax.weights import find_spec, load_pretrained
 

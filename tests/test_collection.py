@@ -30,7 +30,9 @@ def installed(extra: str, project: dict) -> set[str]:
     """Returns the modules of the packages of an extra, and of the extras in it."""
     found = set()
     for requirement in project["optional-dependencies"].get(extra, ()) if extra else project["dependencies"]:
-        name, extras = re.match(r"([\w.-]+)(?:\[([^\]]*)\])?", requirement).groups()
+        found_name = re.match(r"([\w.-]+)(?:\[([^\]]*)\])?", requirement)
+        assert found_name, requirement
+        name, extras = found_name.groups()
         if name.replace("-", "_") == "transfer_jax":
             for inner in extras.split(","):
                 found |= installed(inner, project)

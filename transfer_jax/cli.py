@@ -157,8 +157,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_prepared(name: str, options: list[str]) -> int:
     """Runs a command after the settings of this process that JAX needs."""
-    from transfer_jax.libtpu import quiet_without_tpu
     from transfer_jax.malloc import keep_freed_memory
+    from transfer_jax.quiet_libtpu import quiet_without_tpu
 
     logging.basicConfig(format="%(message)s", handlers=[LogHandler(CONSOLE)])
     keep_freed_memory()

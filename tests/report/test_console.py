@@ -50,7 +50,7 @@ def test_a_new_task_ends_the_one_before(terminal):
     bars.advance(2)
     bars.finish()
     bars.advance(1)
-    bars.say("done")
+    bars.log("done")
     assert written(terminal).rstrip().endswith("done")
     assert "2/2" in written(terminal)
     assert "0/2" in written(terminal)

@@ -26,7 +26,7 @@ def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> Non
         workdir: Folder of the runs; by default `runs/demo`, or `runs/demo-quick`.
         seed: Seed of the split and of the training.
     """
-    from transfer_jax.studies.demo import COLUMNS, run_demo, table_rows
+    from transfer_jax.runs.demo import COLUMNS, run_demo, table_rows
 
     folder = workdir or Path("runs", "demo-quick" if quick else "demo")
     rows = []
@@ -193,8 +193,8 @@ def scores_table(scores: Mapping[str, Any]) -> RenderableType:
 
 def _show_result(result: "Result") -> None:
     """Prints the phases, the scores and the files of a run."""
+    from transfer_jax.runs.demo import COLUMNS, table_rows
     from transfer_jax.storage.remote import display_path
-    from transfer_jax.studies.demo import COLUMNS, table_rows
 
     OUT.print(table("Phases", COLUMNS, table_rows(result.workdir.name, result)))
     OUT.print(scores_table(result.metrics))

@@ -128,12 +128,12 @@ def diagnose(
             except NotApplicable as reason:
                 if only:
                     raise
-                progress.say(f"No {part}: {reason}")
+                progress.log(f"No {part}: {reason}")
                 changes, omitted = {}, {**omitted, part: str(reason)}
             except MissingExtraError as error:
                 if only:
                     raise
-                progress.say(f"No {part}: {error}")
+                progress.log(f"No {part}: {error}")
                 continue
             found = dataclasses.replace(found, omitted=omitted, **changes)
             write_text(workdir / workdir_files.DIAGNOSTICS, found.to_json())

@@ -18,8 +18,8 @@ from jax.experimental import topologies
 from transfer_jax.distributed.sharding import Strategy
 from transfer_jax.extras import require
 from transfer_jax.freezing.schedule import Schedule
-from transfer_jax.libtpu import quiet_libtpu
 from transfer_jax.planning.resolved_run import ResolvedRun
+from transfer_jax.quiet_libtpu import quiet_libtpu
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.background_compile import compiled_step
 from transfer_jax.training.compile import Compiled

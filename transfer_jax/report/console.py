@@ -101,7 +101,7 @@ class Bars:
             self._bar.stop()
         self._bar = self._meter = None
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         print_line(self._console, message)
 
     def _print_line(self, state: str) -> None:

@@ -87,7 +87,7 @@ def resolve(
     if config.on_bad_image == "skip" and scanned is not None:
         skipped = tuple(scanned.reasons)
         if skipped:
-            progress.say(f"{len(skipped)} bad images are skipped; {workdir_files.SKIPPED_IMAGES} lists them")
+            progress.log(f"{len(skipped)} bad images are skipped; {workdir_files.SKIPPED_IMAGES} lists them")
     findings = None
     if scan and scanned is not None:
         findings = check_quality(config, dataset, scanned, network.preprocessing.image_size)

@@ -109,7 +109,7 @@ def search_heads(
     grid = grid or (Grid() if linear else TAIL_GRID)
     count = len(grid.settings()) * len(grid.seeds)
     what = "heads" if linear else "tails"
-    progress.say(
+    progress.log(
         f"training {count} {what} on {len(fitted.labels)} images; {len(scored.labels)} select the best"
     )
     limits = {"epochs": epochs, "patience": patience}

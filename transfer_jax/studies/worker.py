@@ -111,14 +111,14 @@ def _train_trial(study: Study, trial: Trial, folder: Path, name: str, progress: 
     workdir = trial.workdir(folder)
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(workdir / workdir_files.TRIAL_CLAIM, json.dumps({"worker": name}))
-    progress.say(trial.name)
+    progress.log(trial.name)
     trial = dataclasses.replace(trial, config=_with_shared_features(trial.config, folder))
     try:
         run_trial(trial, workdir, folder / workdir_files.SHARED_PHASES, progress, keep=study.keep)
     except Exception as error:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         record_failure(workdir, line, traceback.format_exc())
-        progress.say(f"{trial.name} failed: {line}")
+        progress.log(f"{trial.name} failed: {line}")
         return False
     return True
 

@@ -152,12 +152,12 @@ class FeatureExtractor:
             np.tile(dataset.labels, views or 1),
             run.features,
             advance=progress.advance,
-            log=progress.say,
+            log=progress.log,
         )
         progress.finish()
         self._extractions.append(extraction)
         if extraction.rows and extraction.cache.error:
-            progress.say(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
+            progress.log(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
         return extraction
 
     def _fingerprint(self, boundary: str) -> str:

@@ -69,7 +69,7 @@ def make_phase_data(
     if caching.boundary is not None:
         return _cached(run, phase, caching.boundary, arrays, seed, progress)
     if caching.bytes and phase.cache == "auto":
-        progress.say(f"phase {phase.name!r} trains on images: {caching.reason}")
+        progress.log(f"phase {phase.name!r} trains on images: {caching.reason}")
     return _images(run, phase, seed)
 
 

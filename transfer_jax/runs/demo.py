@@ -52,7 +52,7 @@ def run_demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> It
             seed=seed,
             feature_dir=str(workdir / workdir_files.FEATURES),
         )
-        progress.say(f"{name}: {config.schedule}")
+        progress.log(f"{name}: {config.schedule}")
         yield name, fit(config, workdir / experiment, progress=progress)
 
 

@@ -3,9 +3,9 @@ import pytest
 from transfer_jax.commands import runs
 from transfer_jax.config import load_config
 from transfer_jax.report.progress import Silent
+from transfer_jax.runs import demo
+from transfer_jax.runs.demo import COLUMNS, QUICK_PIXELS, WAYS, run_demo, shorten, table_rows
 from transfer_jax.runs.result import PhaseResult, Result
-from transfer_jax.studies import demo
-from transfer_jax.studies.demo import COLUMNS, QUICK_PIXELS, WAYS, run_demo, shorten, table_rows
 
 
 @pytest.fixture
