@@ -76,23 +76,28 @@ def test_the_last_spatial_block(shapes, block):
     assert last_spatial_block(shapes) == block
 
 
+OTHERS = (
+    "efficientnet_b0",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "squeezenet1_1",
+    "vgg11",
+    "resnetv2_50",
+    "regnet_y_400mf",
+    "inception_v3",
+    "xception",
+    "convnext_tiny",
+    "mixer_s32_224",
+)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "efficientnet_lite0",
-        "efficientnet_b0",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "squeezenet1_1",
-        "vgg11",
         "resnet18",
-        "resnetv2_50",
-        "regnet_y_400mf",
-        "inception_v3",
-        "xception",
-        "convnext_tiny",
         "swin_tiny_patch4_window7_224",
-        "mixer_s32_224",
+        *(pytest.param(name, marks=pytest.mark.extended) for name in OTHERS),
     ],
 )
 def test_a_network_of_each_family(name):

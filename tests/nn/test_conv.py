@@ -70,13 +70,14 @@ def test_forward_and_gradients_match_xla(kernel, strides, padding):
 def test_many_channels_take_fewer_multiplications(size, padding):
     x, weights = example(MANY_CHANNELS, size)
     x = jnp.concatenate([x] * 3)
-    expected, pull_expected = jax.vjp(
-        lambda x, k: reference(x, k, strides=1, padding=padding, groups=1), x, weights
+    shape = jax.eval_shape(lambda x, k: conv2d(x, k, padding=padding), x, weights).shape
+    dy = jnp.asarray(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    expected, theirs_all = outputs_and_gradients(
+        reference, x, weights, dy, strides=1, padding=padding, groups=1
     )
-    found, pull_found = jax.vjp(lambda x, k: conv2d(x, k, padding=padding), x, weights)
+    found, ours_all = outputs_and_gradients(conv2d, x, weights, dy, padding=padding)
     np.testing.assert_allclose(found, expected, atol=3e-6 * np.abs(expected).max())
-    dy = jnp.asarray(np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32))
-    for ours, theirs in zip(pull_found(dy), pull_expected(dy), strict=True):
+    for ours, theirs in zip(ours_all, theirs_all, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
     assert "stablehlo.convolution" not in on_cpu(lambda x, k: conv2d(x, k, padding=padding), x, weights)
 
@@ -103,7 +104,7 @@ def test_half_precision_gradients_stay_half_and_are_close(kernel, strides):
             y = convolution(x, k, strides=strides, padding="SAME", groups=kernel[3])
             return (y.astype(jnp.float32) ** 2).sum()
 
-        return jax.grad(loss, argnums=(0, 1))(x.astype(dtype), weights.astype(dtype))
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))(x.astype(dtype), weights.astype(dtype))
 
     for found, expected in zip(
         gradients(conv2d, jnp.bfloat16), gradients(reference, jnp.float32), strict=True

@@ -11,12 +11,13 @@ from transfer_jax.runs.checkpointing import finished_phases
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 
-TOP = "from_('blocks.7')"
+pytestmark = pytest.mark.usefixtures("toy")
+TOP = "from_('blocks.11')"
 
 
 def config_of(folder, *phases, **changes) -> TrainConfig:
     settings = {
-        "model": "efficientnet_lite_tiny",
+        "model": "toy",
         "weights": "none",
         "batch_size": 12,
         "threads": 1,

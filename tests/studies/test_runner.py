@@ -266,7 +266,7 @@ def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_pat
     assert "from norm" in out
     assert (undisturbed / "table.parquet").read_bytes() == before
     assert main([*command[:-1], "1", "--workdir", str(undisturbed)]) == 2
-    assert "lacks 00-head-only-seed1" in " ".join(capsys.readouterr().err.split())
+    assert "lacks 0-head-only-seed1" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,9 @@ def test_a_separate_prefix_changes_no_number(make_toy, make_step, batch, train, 
     assert loops == {"cpu": True, "cuda": False, "tpu": False}
 
 
-def test_rematerialization_saves_memory_and_changes_no_number(make_step, sgd):
-    model = create_model("efficientnet_lite_tiny", 3, dropout=0.3, drop_path=0.2)
+@pytest.mark.parametrize("name", ["toy", pytest.param("efficientnet_lite_tiny", marks=pytest.mark.extended)])
+def test_rematerialization_saves_memory_and_changes_no_number(toy, make_step, sgd, name):
+    model = create_model(name, 3, dropout=0.3, drop_path=0.2)
     rng = np.random.default_rng(0)
     images = {
         "image": rng.integers(0, 256, (8, 64, 64, 3), np.uint8),
@@ -204,7 +205,10 @@ def test_rematerialization_saves_memory_and_changes_no_number(make_step, sgd):
             assert np.linalg.norm(other[path] - one[path]) <= 1e-2 * moved + 1e-6, path
     plain, dear = (compile_function(each.step, each.state, each.frozen, images, each.rates) for each in made)
     assert dear.multiply_adds > 1.2 * plain.multiply_adds
-    if jax.__version_info__ >= (0, 12):  # Before, XLA for CPUs merges what is computed twice.
+    if name != "toy" and jax.__version_info__ >= (
+        0,
+        12,
+    ):  # Before, XLA for CPUs merges what is computed twice.
         assert plain.peak_bytes
         assert dear.peak_bytes
         assert dear.peak_bytes < 0.8 * plain.peak_bytes
