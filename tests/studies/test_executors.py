@@ -8,7 +8,16 @@ from transfer_jax.distributed import processes
 from transfer_jax.studies import executors
 from transfer_jax.studies.executors import Worker, starter
 
-PROGRAM = "import os, sys, time; print(os.environ.get('NPROC')); time.sleep(float(sys.argv[1])); sys.exit({})"
+PROGRAM = """
+import os, pathlib, sys, time
+print(os.environ.get("NPROC"))
+running = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else pathlib.Path.cwd()
+running.exists() or running.touch()
+end = time.monotonic() + float(sys.argv[1])
+while running.exists() and time.monotonic() < end:
+    time.sleep(0.02)
+sys.exit({})
+"""
 
 
 @pytest.fixture
@@ -64,10 +73,16 @@ def test_jobs_of_submitit(start, tmp_path, code):
 def test_a_job_is_cancelled(start, tmp_path):
     pytest.importorskip("submitit")
     start()
-    job = starter("slurm", 1, tmp_path, {"cluster": "local"})(["600"], tmp_path / "log")
-    assert job.poll() is None
+    running = tmp_path / "running"
+    job = starter("slurm", 1, tmp_path, {"cluster": "local"})(["600", str(running)], tmp_path / "log")
+    deadline = time.monotonic() + 600
+    while not running.exists():  # submitit ignores a signal that comes while it starts
+        assert job.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     job.stop()
     assert end_of(job) == 1
+    running.unlink()  # ends the program, which submitit leaves running
 
 
 @pytest.mark.extended
