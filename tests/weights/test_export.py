@@ -198,11 +198,14 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
         assert np.abs(np.asarray(found) - expected[:batch]).max() <= 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("target", "package"), [("stablehlo", "flatbuffers"), ("onnx", "onnx")])
-def test_a_missing_package_is_named_with_how_to_install_it(target, package, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("target", "package", "extra"), [("stablehlo", "flatbuffers", "export"), ("onnx", "onnx", "onnx")]
+)
+def test_a_missing_package_is_named_with_its_extra(target, package, extra, tmp_path, monkeypatch):
     save("efficientnet_lite_tiny", tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=f"pip install {package}"):
+    message = rf"{package} is not installed; pip install 'transfer_jax\[{extra}\]'"
+    with pytest.raises(ImportError, match=message):
         export_model(tmp_path, target, tmp_path / "net")
 
 

@@ -244,7 +244,7 @@ def test_mutations_allocate_nothing_large(craft_h5):
 def test_a_missing_h5py_is_named_with_its_command(craft_h5, monkeypatch):
     path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r'pip install "transfer_jax\[keras\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'transfer_jax\[keras\]'"):
         read_weights(path)
 
 
