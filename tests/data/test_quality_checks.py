@@ -129,7 +129,7 @@ def test_files_that_identify_their_class():
     gray = np.repeat([True, False], [20, 30])
     found = problems({"cat": 20, "dog": 30}, gray=gray)
     assert "all images of 'cat' are gray" in found["shortcut"].text
-    assert found["mixed"].text == "20 images of 50 are gray, the others in colour"
+    assert found["mixed"].text == "some images are gray (20 of 50), the others in colour"
 
 
 def test_small_images():

@@ -144,8 +144,8 @@ def _copies(data: CheckInput) -> Iterator[Finding]:
     pairs = data.scan.pairs
     yield Finding(
         kind="copies",
-        text=f"{_images_text(spare)} of {len(data.dataset):,} are near duplicates of others, "
-        f"in {len(several):,} groups, such as {_pair_text(data, pairs[0])}",
+        text=f"{_groups_text(len(several))} of near duplicates with {_images_text(spare)} too many, "
+        f"of {len(data.dataset):,} in all, such as {_pair_text(data, pairs[0])}",
         advice="remove them if possible: they add little to training and count several times in the score",
         figures={"images": spare, "groups": len(several), "largest": int(sizes.max())},
         examples=data.names(pairs),
@@ -295,7 +295,7 @@ def _mixed(data: CheckInput) -> Iterator[Finding]:
     if 0 < share < 1:
         yield Finding(
             kind="mixed",
-            text=f"{_images_text(int(gray.sum()))} of {len(gray):,} are gray, the others in colour",
+            text=f"some images are gray ({int(gray.sum()):,} of {len(gray):,}), the others in colour",
             advice="acceptable if new images are mixed likewise; otherwise convert all images to gray",
             figures={"gray": int(gray.sum()), "share": share},
         )
@@ -318,6 +318,10 @@ CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
 
 def _images_text(count: int) -> str:
     return f"{count:,} image" + "s" * (count != 1)
+
+
+def _groups_text(count: int) -> str:
+    return f"{count:,} group" + "s" * (count != 1)
 
 
 def _classes_text(count: int) -> str:
