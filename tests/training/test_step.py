@@ -196,22 +196,20 @@ def test_rematerialization_saves_memory_and_changes_no_number(toy, make_step, sg
         "label": (np.arange(8) % 3).astype(np.int32),
     }
     made = [make_step(model, sgd("all_()", norm="train"), remat=remat) for remat in (False, True)]
-    (kept, metrics), (anew, again) = (run(each, images) for each in made)
+    (kept, metrics), (recomputed, again) = (run(each, images) for each in made)
     assert again[0] == pytest.approx(metrics[0], rel=1e-4)
-    for name in ("trainable", "stats"):
-        before, one, other = (getattr(state, name) for state in (made[0].state, kept, anew))
+    for part in ("trainable", "stats"):
+        before, one, other = (getattr(state, part) for state in (made[0].state, kept, recomputed))
         for path in before:
-            moved = np.linalg.norm(one[path] - before[path])
-            assert np.linalg.norm(other[path] - one[path]) <= 1e-2 * moved + 1e-6, path
-    plain, dear = (compile_function(each.step, each.state, each.frozen, images, each.rates) for each in made)
-    assert dear.multiply_adds > 1.2 * plain.multiply_adds
-    if name != "toy" and jax.__version_info__ >= (
-        0,
-        12,
-    ):  # Before, XLA for CPUs merges what is computed twice.
+            change = np.linalg.norm(one[path] - before[path])
+            assert np.linalg.norm(other[path] - one[path]) <= 1e-2 * change + 1e-6, path
+    plain, remat = (compile_function(each.step, each.state, each.frozen, images, each.rates) for each in made)
+    assert remat.multiply_adds > 1.2 * plain.multiply_adds
+    # XLA for CPUs merges repeated computations before jax 0.12, and the toy network has little to save.
+    if name != "toy" and jax.__version_info__ >= (0, 12, 0):
         assert plain.peak_bytes
-        assert dear.peak_bytes
-        assert dear.peak_bytes < 0.8 * plain.peak_bytes
+        assert remat.peak_bytes
+        assert remat.peak_bytes < 0.8 * plain.peak_bytes
 
 
 @pytest.mark.parametrize("prefix", [None, "blocks.11", "pre_logits"])
