@@ -180,12 +180,16 @@ class Loop:
         agreement = FlagAgreement(
             lambda: {**stop_flags(request), "save": time.monotonic() - saved >= config.checkpoint_seconds}
         )
+
+        def needs_state(step: int) -> bool:
+            return self._adaptive.needs_state(parts, step, config.measure_every)
+
         steps = trainer.train(
             batches,
             first,
             multipliers=functools.partial(self._adaptive.multipliers, trainer),
             agreement=agreement,
-            needs_state=lambda step: self._adaptive.needs_state(parts, step, config.measure_every),
+            needs_state=needs_state,
         )
         stopping, save_due, frozen_depth = None, False, None
         for step, metrics in enumerate(self._timed(trainer, steps), first + 1):
@@ -199,9 +203,10 @@ class Loop:
             save_due = save_due or flags["save"] or stopping is not None
             if step % parts.steps_per_epoch == 0:
                 self._end_epoch(trainer, step // parts.steps_per_epoch, epoch)
-            with self._on("other", trainer):
-                self._adaptive.log(trainer, step, config.measure_every)
-                frozen_depth = self._adaptive.next_frozen_depth(trainer, step)
+            if needs_state(step):
+                with self._on("other", trainer):
+                    self._adaptive.log(trainer, step, config.measure_every)
+                    frozen_depth = self._adaptive.next_frozen_depth(trainer, step)
             if frozen_depth is not None:
                 break
             if save_due and not trainer.unread and step < parts.steps:
