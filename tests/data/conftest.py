@@ -49,3 +49,20 @@ def elpv_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     from_elpv(data_dir=folder)
     return folder
+
+
+@pytest.fixture
+def animals(tmp_path, cat, encode):
+    """A folder of two classes with five images and unrelated files."""
+    root = tmp_path / "animals"
+    for i, name in enumerate(["dog/b.png", "dog/a.JPG", "cat/x.png", "cat/deep/er/y.png", "cat/z.webp"]):
+        kind = "PNG" if name.endswith("png") else "JPEG" if name.endswith("JPG") else "WEBP"
+        _write(root / name, encode(cat[i : i + 20, :30], kind))
+    for name in ["cat/.hidden.png", "cat/.cache/h.png", ".git/a.png", "cat/notes.txt", "readme.md"]:
+        _write(root / name, b"x")
+    return root
+
+
+def _write(path: Path, content: bytes = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from transfer_jax.data.decode import BadImageError, decode_image
     from transfer_jax.data.elpv import from_elpv
     from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
-    from transfer_jax.data.image_files import from_csv, from_folder
+    from transfer_jax.data.image_folder import from_folder
+    from transfer_jax.data.image_table import from_csv
     from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
     from transfer_jax.data.quality_checks import Finding, find_problems
     from transfer_jax.data.scan import ImageScan, scan_images

@@ -34,6 +34,8 @@ class ImageDataset:
             split. None lets a split separate all images.
         groups: Strings `(n,)`, the kind of each image apart from its class, such as its camera; diagnostics
             score each group. They affect neither training nor splits nor the fingerprint. None for no groups.
+        notes: Sentences about how the source was read that a user should know, such as the number of files
+            of each kind that were left out. Commands print them.
         parent: The dataset that a split divided, if this is a part of it; otherwise None.
         rows: int `(n,)`, the positions of the images in `parent`; None if there is no parent.
 
@@ -51,6 +53,7 @@ class ImageDataset:
     held_out: np.ndarray | None = None
     together: np.ndarray | None = None
     groups: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
     parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
 

@@ -34,19 +34,19 @@ class Finding:
     Attributes:
         kind: The check that found it, one of the keys of `CHECKS`.
         text: A description in one line, with figures.
-        advice: The recommended action.
+        advice: The recommended action; empty if there is none.
         figures: The figures by name.
         examples: Names of affected images or classes, at most five entries.
     """
 
     kind: str
     text: str
-    advice: str
+    advice: str = ""
     figures: dict[str, float] = dataclasses.field(default_factory=dict)
     examples: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.text}. To do: {self.advice}"
+        return f"{self.text}. To do: {self.advice}" if self.advice else self.text
 
     def to_json(self) -> dict[str, Any]:
         """Returns the finding as plain JSON values."""
@@ -301,7 +301,13 @@ def _mixed(data: CheckInput) -> Iterator[Finding]:
         )
 
 
+def _source_notes(data: CheckInput) -> Iterator[Finding]:
+    for note in data.dataset.notes:
+        yield Finding(kind="source", text=note)
+
+
 CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
+    "source": _source_notes,
     "bad": _bad,
     "leak": _leak,
     "two_labels": _two_labels,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.elpv import TARGETS, from_elpv
-from transfer_jax.data.image_files import from_csv, from_folder
+from transfer_jax.data.image_folder import from_folder
+from transfer_jax.data.image_table import from_csv
 from transfer_jax.data.tfds import from_tfds
 from transfer_jax.storage.remote import is_remote, local_path, pull
 

@@ -70,6 +70,9 @@ def resolve(
     if dataset is None:
         dataset = load_dataset(config.images, config.data_dir)
     scanned = scan_with_progress(dataset, progress) if scan or needs_scan(config) else None
+    if not scan:  # Otherwise they are among the findings.
+        for note in dataset.notes:
+            progress.log(note)
     if scan and scanned is not None:
         _check_readable(config, scanned)
     set_classes(network.model, len(dataset.class_names))
