@@ -34,6 +34,7 @@ class ImageDataset:
             split. None lets a split separate all images.
         groups: Strings `(n,)`, the kind of each image apart from its class, such as its camera; diagnostics
             score each group. They affect neither training nor splits nor the fingerprint. None for no groups.
+        sizes: int64 `(n,)`, the size of each file in bytes; None if there are no files.
         notes: Sentences about how the source was read that a user should know, such as the number of files
             of each kind that were left out. Commands print them.
         parent: The dataset that a split divided, if this is a part of it; otherwise None.
@@ -53,6 +54,7 @@ class ImageDataset:
     held_out: np.ndarray | None = None
     together: np.ndarray | None = None
     groups: np.ndarray | None = None
+    sizes: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
@@ -70,7 +72,7 @@ class ImageDataset:
             )
         if len(self.names) != len(labels):
             raise ValueError(f"got {len(self.names)} names for {len(labels)} labels")
-        for name in ("strata", "held_out", "together", "groups"):
+        for name in ("strata", "held_out", "together", "groups", "sizes"):
             values = getattr(self, name)
             if values is not None and values.shape != labels.shape:
                 raise ValueError(f"{name} must have shape {labels.shape} like the labels, got {values.shape}")
@@ -148,6 +150,7 @@ class ImageDataset:
             held_out=of_chosen(self.held_out),
             together=of_chosen(self.together),
             groups=of_chosen(self.groups),
+            sizes=of_chosen(self.sizes),
             rows=of_chosen(self.rows),
         )
 

@@ -24,15 +24,17 @@ def from_files(
         labels: The position of each image's class in `class_names`.
         class_names: The classes.
     """
-    lines = []
+    lines, sizes = [], []
     for file, name, label in zip(files, names, labels, strict=True):
         status = file.stat()
+        sizes.append(status.st_size)
         lines.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{class_names[label]}\n")
     return ImageDataset(
         read=lambda i: files[i].read_bytes(),
         labels=np.asarray(labels, dtype=np.int32),
         names=names,
         class_names=class_names,
+        sizes=np.asarray(sizes, dtype=np.int64),
         fingerprint=hashlib.sha256("".join(sorted(lines)).encode()).hexdigest(),
     )
 
