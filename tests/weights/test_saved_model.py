@@ -50,17 +50,19 @@ def test_nothing_there(tmp_path):
         SavedModel.load(tmp_path)
 
 
-def test_a_save_that_was_cut_off_is_no_model(tmp_path, model, monkeypatch):
+def test_a_save_that_fails_leaves_the_earlier_model(tmp_path, model, monkeypatch):
     SAVED.save(tmp_path, arrays_of(model))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transfer_jax.weights.saved_model.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as error:
         SAVED.save(tmp_path, arrays_of(model))
-    with pytest.raises(FileNotFoundError):
-        SavedModel.load(tmp_path)
+    assert error.value.filename == str(tmp_path / "weights.safetensors")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    SavedModel.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
-from transfer_jax.storage.atomic_write import sha256, write_text
+from transfer_jax.storage.atomic_write import replaced_atomically, sha256, write_text
 from transfer_jax.storage.remote import local_path, pull
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
@@ -40,7 +40,7 @@ class SavedModel:
     taps: bool = False
 
     def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
-        """Writes the model. `model.json` is written last, so that an incomplete model does not load.
+        """Writes the model atomically: if writing its arrays fails, an earlier model remains.
 
         Args:
             directory: The folder; it is created if needed.
@@ -50,12 +50,13 @@ class SavedModel:
             OSError: If writing fails.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / _MODEL).unlink(missing_ok=True)
-        try:
-            save_file({path: np.asarray(array) for path, array in arrays.items()}, directory / _WEIGHTS)
-        except SafetensorError as error:
-            raise OSError(f"writing {directory / _WEIGHTS} failed: {error}") from error
-        described = {**dataclasses.asdict(self), "sha256": sha256(directory / _WEIGHTS)}
+        with replaced_atomically(directory / _WEIGHTS) as unfinished:
+            try:
+                save_file({path: np.asarray(array) for path, array in arrays.items()}, unfinished)
+            except SafetensorError as error:
+                raise OSError(f"writing {directory / _WEIGHTS} failed: {error}") from error
+            described = {**dataclasses.asdict(self), "sha256": sha256(unfinished)}
+            (directory / _MODEL).unlink(missing_ok=True)
         write_text(directory / _MODEL, json.dumps(described, indent=1))
 
     @classmethod
