@@ -47,7 +47,8 @@ def test_an_optional_output_may_fail(caplog):
         with optional("nothing"):
             pass
     assert [record.getMessage() for record in caplog.records] == [
-        "No report.html: jinja2 is not installed; pip install 'transfer_jax[report]'",
+        "No report.html: jinja2 is not installed; pip install 'transfer_jax[report]'. "
+        "All other results are saved.",
         "No plots: ValueError: broken. All other results are saved.",
     ]
 

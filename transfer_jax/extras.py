@@ -29,6 +29,8 @@ _OPTIONAL = MappingProxyType(
     }
 )
 """The package and the extra of each optional module."""
+_MAX_REASON = 500
+"""The largest number of characters of a reason in a warning."""
 
 
 class MissingExtraError(ModuleNotFoundError):
@@ -49,7 +51,7 @@ def require(*modules: str) -> None:
             raise MissingExtraError(_message(name), name=name)
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """Returns the message of an error in one line; for a missing optional module, how to install it."""
     module = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if module in _OPTIONAL:
@@ -57,9 +59,22 @@ def explain(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class Attempt:
+    """The result of the code inside `optional`.
+
+    Attributes:
+        error: The error that was logged; None if there was none.
+    """
+
+    error: Exception | SystemExit | None = None
+
+
 @contextmanager
-def optional(output: str) -> Iterator[None]:
-    """Logs an error instead of raising it, for outputs that a run does not depend on.
+def optional(output: str, advice: str = "All other results are saved.") -> Iterator[Attempt]:
+    """Logs an error as one line instead of raising it, for all that a run does not depend on.
+
+    Plots, reports and trackers are used inside of this context only, so that none of them ends a run.
+    Ctrl-C and SIGTERM are raised.
 
     Example:
         with optional("report.html"):
@@ -67,15 +82,16 @@ def optional(output: str) -> Iterator[None]:
 
     Args:
         output: Name of the output that is missing after an error.
+        advice: A sentence for the user: the consequence of the error, or how to make the output again.
     """
+    attempt = Attempt()
     try:
-        yield
-    except ModuleNotFoundError as error:
-        _LOG.warning("No %s: %s", output, explain(error))
-    except Exception as error:
-        _LOG.warning(
-            "No %s: %s: %s. All other results are saved.", output, type(error).__name__, explain(error)
-        )
+        yield attempt
+    except (Exception, SystemExit) as error:
+        attempt.error = error
+        kind = "" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: "
+        reason = f"{kind}{explain(error)}".rstrip(".")
+        _LOG.warning("No %s: %s. %s", output, reason[:_MAX_REASON], advice)
 
 
 def _message(module: str) -> str:

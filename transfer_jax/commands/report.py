@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from transfer_jax.report.console import OUT, print_line
+from transfer_jax.report.console import BARS, OUT, print_line
 
 _UNREAD = ("features", "checkpoints", "model")
 """Folders of a workdir that a report does not read."""
@@ -16,7 +16,8 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
 
     The report is one file that opens from disk. `transfer-jax report RUN` writes `RUN/report.html`, whether
     the run is finished or not; `transfer-jax report STUDY` writes that of a study; `transfer-jax report RUN
-    RUN ...` compares runs.
+    RUN ...` compares runs. For a finished run, it also draws the plots again, and the images of misclassified
+    examples that are missing.
 
     Args:
         folders: Folders of runs or studies; among several, a study stands for all its runs.
@@ -34,14 +35,30 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
     for place in places:
         pull(place, skip=_UNREAD)
     if len(places) == 1:
-        write = write_study_report if is_study(places[0]) else write_run_report
-        written = write(places[0], out)
-        if out is None:
+        folder = places[0]
+        if is_study(folder):
+            written = write_study_report(folder, out)
             push(written)
+        else:
+            _draw_finished(folder)
+            written = write_run_report(folder, out)
+            push(folder, skip=_UNREAD)
     else:
         runs = [run for place in places for run in _runs(place)]
         written = write_comparison(runs, out or Path(workdir_files.REPORT))
     print_line(OUT, f"Report: {display_path(written)}")
+
+
+def _draw_finished(workdir: Path) -> None:
+    """Draws the plots of a run again, and the images of misclassified examples, if the run is finished."""
+    from transfer_jax.report.page.run_files import RunFiles
+
+    if not RunFiles.from_workdir(workdir).finished:
+        return
+    from transfer_jax.diagnostics.finished_run import FinishedRun
+    from transfer_jax.runs.decorations import draw_run
+
+    draw_run(workdir, lambda: FinishedRun(workdir, BARS).images[1], again=True)
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from transfer_jax.data import ImageDataset
 from transfer_jax.freezing.freeze_check import array_hashes
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.models.paths import block_of
-from transfer_jax.report.predictions import Predictions, read_predictions
+from transfer_jax.report.predictions import Predictions, read_predictions, stored_name
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.images import run_images, split_images
 from transfer_jax.runs.load_network import load_network
@@ -71,7 +71,10 @@ class FinishedRun:
         """
         train, validation = split_images(self._all_images, self.config)
         known = self.predictions
-        same = list(validation.names) == list(known.names) and validation.class_names == known.class_names
+        names, class_names = (
+            [*map(stored_name, each)] for each in (validation.names, validation.class_names)
+        )
+        same = names == [*known.names] and class_names == [*known.class_names]
         if not same or not np.array_equal(validation.labels, known.labels):
             raise ValueError(
                 f"{self.config.images!r} has different images or labels than when {self.workdir} was "

@@ -2,12 +2,14 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from transfer_jax.report.predictions import Predictions
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_atomically, write_text
 
@@ -17,14 +19,7 @@ MAX_SIDE = 200
 _JPEG_QUALITY = 82
 
 
-def write_misclassified(
-    workdir: Path,
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    class_names: Sequence[str],
-    image: Callable[[int], np.ndarray],
-) -> None:
+def write_misclassified(workdir: Path, predictions: Predictions, image: Callable[[int], np.ndarray]) -> None:
     """Writes `mistakes/` into a workdir: JPEG files, and `mistakes.json` with a record for each.
 
     The images are the misclassified validation images whose true class has the lowest probability, lowest
@@ -33,31 +28,45 @@ def write_misclassified(
 
     Args:
         workdir: The workdir of the run.
-        probabilities: The probabilities of the validation images, `(images, classes)`.
-        labels: The true classes of the validation images, `(images,)`.
-        names: The names of the validation images.
-        class_names: The names of the classes.
+        predictions: The predictions of the validation images.
         image: A function that returns a validation image, uint8 `(height, width, 3)`, by its index.
     """
     folder = workdir / workdir_files.MISCLASSIFIED
     folder.mkdir(parents=True, exist_ok=True)
-    records = []
-    for place, index in enumerate(worst_misclassified(probabilities, labels)[:MAX_IMAGES], 1):
+    records = _records(predictions)
+    for index, record in records.items():
         content = _jpeg(image(index))
-        file = f"{place:02}.jpg"
-        write_atomically(folder / file, lambda out, content=content: out.write(content))
+        write_atomically(folder / record["image"], lambda out, content=content: out.write(content))
+    text = json.dumps({"mistakes": list(records.values())}, indent=1)
+    write_text(folder / workdir_files.MISCLASSIFIED_LIST, text)
+
+
+def has_misclassified(workdir: Path, predictions: Predictions) -> bool:
+    """Returns whether a workdir has all files that `write_misclassified` writes for some predictions."""
+    folder, records = workdir / workdir_files.MISCLASSIFIED, list(_records(predictions).values())
+    try:
+        found = json.loads((folder / workdir_files.MISCLASSIFIED_LIST).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return found == {"mistakes": records} and all((folder / each["image"]).is_file() for each in records)
+
+
+def _records(predictions: Predictions) -> dict[int, dict[str, Any]]:
+    """Returns the records of the misclassified images to write, by the index of the image."""
+    probabilities, labels = predictions.probabilities, predictions.labels
+    class_names = predictions.class_names
+    records = {}
+    for place, index in enumerate(worst_misclassified(probabilities, labels)[:MAX_IMAGES], 1):
         predicted = int(probabilities[index].argmax())
-        records.append(
-            {
-                "image": file,
-                "name": names[index],
-                "label": class_names[labels[index]],
-                "predicted": class_names[predicted],
-                "probability": round(float(probabilities[index, predicted]), 6),
-                "truth": round(float(probabilities[index, labels[index]]), 6),
-            }
-        )
-    write_text(folder / workdir_files.MISCLASSIFIED_LIST, json.dumps({"mistakes": records}, indent=1))
+        records[index] = {
+            "image": f"{place:02}.jpg",
+            "name": predictions.names[index],
+            "label": class_names[labels[index]],
+            "predicted": class_names[predicted],
+            "probability": round(float(probabilities[index, predicted]), 6),
+            "truth": round(float(probabilities[index, labels[index]]), 6),
+        }
+    return records
 
 
 def worst_misclassified(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:

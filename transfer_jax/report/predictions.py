@@ -18,8 +18,8 @@ class Predictions:
     """The predictions of a model for labelled images.
 
     Attributes:
-        names: The name of each image.
-        class_names: The names of the classes, in the order of the columns.
+        names: The name of each image, as `stored_name` returns it.
+        class_names: The names of the classes, as `stored_name` returns them, in the order of the columns.
         labels: The indices of the true classes, int32 `(images,)`.
         probabilities: The probabilities, rounded to six decimals, `(images, classes)`.
     """
@@ -50,6 +50,15 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(tuple(row["image"] for row in rows), classes, labels, probabilities)
 
 
+def stored_name(name: str) -> str:
+    r"""Returns a name as files of predictions have it.
+
+    Names of files that are not UTF-8 have lone surrogates, which other programs cannot read; a file has
+    escapes such as `\udce9` in their place.
+    """
+    return name.encode(errors="backslashreplace").decode()
+
+
 def prediction_rows(
     names: Sequence[str],
     class_names: Sequence[str],
@@ -57,8 +66,9 @@ def prediction_rows(
     labels: np.ndarray | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yields a record for each image: `image`, `label` if known, `predicted`, and all probabilities."""
+    class_names = [stored_name(name) for name in class_names]
     for index, name in enumerate(names):
-        row: dict[str, Any] = {"image": name}
+        row: dict[str, Any] = {"image": stored_name(name)}
         if labels is not None:
             row["label"] = class_names[labels[index]]
         row["predicted"] = class_names[int(probabilities[index].argmax())]

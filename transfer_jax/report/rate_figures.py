@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from transfer_jax.report.figure_text import drawing, labels
 from transfer_jax.report.rate_timeline import Timeline, rate_span
 from transfer_jax.report.save_figure import save_figure
 
@@ -25,17 +26,18 @@ def draw_timelines(timelines: Mapping[str, Timeline], path: Path) -> None:
     """
     rows = max(len(timeline.blocks) for timeline in timelines.values())
     size = (5.5 * len(timelines) + 1, 1.5 + 0.22 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(timelines), squeeze=False)[0]
     found = np.concatenate([timeline.rates().ravel() for timeline in timelines.values()])
     low, high = rate_span(found)
     norm = LogNorm(low, high * 1.001)
-    shown = [
-        _draw(axes, title, timeline, norm)
-        for axes, (title, timeline) in zip(panels, timelines.items(), strict=True)
-    ]
-    figure.colorbar(shown[0], ax=panels.tolist(), label="learning rate")
-    save_figure(figure, path)
+    with drawing([name for timeline in timelines.values() for name in _names(timeline)]):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(timelines), squeeze=False)[0]
+        shown = [
+            _draw(axes, title, timeline, norm)
+            for axes, (title, timeline) in zip(panels, timelines.items(), strict=True)
+        ]
+        figure.colorbar(shown[0], ax=panels.tolist(), label="learning rate")
+        save_figure(figure, path)
 
 
 def draw_rate_curve(
@@ -52,14 +54,19 @@ def draw_rate_curve(
     Raises:
         ValueError: If the file has another suffix.
     """
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes: Axes = figure.subplots()
-    axes.plot(rates, losses)
-    for index, (name, rate) in enumerate(marked.items()):
-        axes.axvline(rate, color=f"C{index + 1}", linestyle=":", label=f"{name}: {rate:.1e}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
-    axes.legend()
-    save_figure(figure, path)
+    with drawing(list(marked)):
+        figure = Figure(figsize=(5, 3), layout="constrained")
+        axes: Axes = figure.subplots()
+        axes.plot(rates, losses)
+        for index, (name, rate) in enumerate(marked.items()):
+            axes.axvline(rate, color=f"C{index + 1}", linestyle=":", label=f"{labels([name])[0]}: {rate:.1e}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+        axes.legend()
+        save_figure(figure, path)
+
+
+def _names(timeline: Timeline) -> list[str]:
+    return [*timeline.blocks, *dict.fromkeys(epoch.phase for epoch in timeline.epochs)]
 
 
 def _draw(axes: Axes, title: str, timeline: Timeline, norm: LogNorm) -> AxesImage:
@@ -69,11 +76,12 @@ def _draw(axes: Axes, title: str, timeline: Timeline, norm: LogNorm) -> AxesImag
     )
     axes.set_facecolor("#e8e8e8")
     axes.set(title=title, xlabel="epoch", yticks=range(len(timeline.blocks)))
-    axes.set_yticklabels(timeline.blocks, fontsize=7)
+    axes.set_yticklabels(labels(timeline.blocks), fontsize=7)
     names = [epoch.phase for epoch in timeline.epochs]
     starts = [index for index, name in enumerate(names) if index == 0 or name != names[index - 1]]
     axes.set_xticks(starts)
-    first = [f"{start + 1}: {names[start]}" for start in starts]
+    short = labels([names[start] for start in starts])
+    first = [f"{start + 1}: {name}" for start, name in zip(starts, short, strict=True)]
     axes.set_xticklabels(first, fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
     for start in starts[1:]:
         axes.axvline(start - 0.5, color="white", linewidth=1.5)

@@ -7,34 +7,51 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from transfer_jax.report.figure_text import drawing, labels
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.save_figure import save_figure
-from transfer_jax.storage import workdir_files
+
+_MOST_NAMES = 60
+"""The largest number of class names at an axis; of more classes, every second or every n-th is named."""
 
 
-def write_figures(
-    workdir: Path,
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-) -> None:
-    """Draws `curves.png` and `confusion.png` into a workdir.
+def draw_curves(metrics: Path, path: Path) -> None:
+    """Draws loss, accuracy and learning rate over the steps of all phases.
 
     Args:
-        workdir: The workdir of the run, with `metrics.jsonl`.
-        probabilities: The probabilities of the validation images, `(images, classes)`.
-        labels: The true classes of the validation images, `(images,)`.
-        class_names: The names of the classes.
+        metrics: The metrics log of the run.
+        path: The file, `.png` or `.svg`.
     """
-    save_figure(_curves(workdir / workdir_files.METRICS), workdir / workdir_files.CURVES)
-    save_figure(_confusion(probabilities.argmax(-1), labels, class_names), workdir / workdir_files.CONFUSION)
+    lines = read_metrics(metrics)
+    with drawing([]):
+        save_figure(
+            _curves(
+                [line for line in lines if line["kind"] == "train"],
+                [line for line in lines if line["kind"] == "evaluation"],
+            ),
+            path,
+        )
 
 
-def _curves(path: Path) -> Figure:
-    """Returns a figure of loss, accuracy and learning rate over the steps of all phases."""
-    lines = read_metrics(path)
-    train = [line for line in lines if line["kind"] == "train"]
-    validation = [line for line in lines if line["kind"] == "evaluation"]
+def draw_confusion(metrics: Path, path: Path) -> None:
+    """Draws the confusion matrix of the last evaluation.
+
+    Args:
+        metrics: The metrics log of the run.
+        path: The file, `.png` or `.svg`.
+
+    Raises:
+        ValueError: If the log has no evaluation.
+    """
+    scores = [line for line in read_metrics(metrics) if line["kind"] == "evaluation"]
+    if not scores:
+        raise ValueError(f"{metrics} has no evaluation")
+    class_names = list(scores[-1]["per_class"])
+    with drawing(class_names):
+        save_figure(_confusion(np.array(scores[-1]["confusion"]), class_names), path)
+
+
+def _curves(train: list[dict], validation: list[dict]) -> Figure:
     figure = Figure(figsize=(10, 3), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     ends = {line["phase"]: line["step"] for line in train}
@@ -51,20 +68,19 @@ def _curves(path: Path) -> Figure:
     return figure
 
 
-def _confusion(predicted: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Returns a figure of the confusion matrix."""
+def _confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     count = len(class_names)
-    matrix = np.zeros((count, count), int)
-    np.add.at(matrix, (labels, predicted), 1)
     fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(2.5 + 0.5 * count, 14)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes: Axes = figure.subplots()
     image = axes.imshow(fraction, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, label="fraction of the true class")
-    axes.set(xlabel="predicted", ylabel="true", xticks=range(count), yticks=range(count))
-    axes.set_xticklabels(class_names, rotation=45, ha="right")
-    axes.set_yticklabels(class_names)
+    every = -(-count // _MOST_NAMES)
+    places, shown = range(0, count, every), labels(class_names)[::every]
+    axes.set(xlabel="predicted", ylabel="true", xticks=places, yticks=places)
+    axes.set_xticklabels(shown, rotation=45, ha="right")
+    axes.set_yticklabels(shown)
     if count <= 20:
         for row, column in np.ndindex(count, count):
             colour = "white" if fraction[row, column] > 0.5 else "black"

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transfer_jax.storage.atomic_write import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,7 +22,7 @@ def check_suffix(path: Path) -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a figure to a PNG or SVG file.
+    """Writes a figure to a PNG or SVG file; a file that exists is replaced at the end.
 
     Raises:
         ValueError: If the suffix is neither `.png` nor `.svg`.
@@ -30,6 +32,6 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
     check_suffix(path)
     if path.suffix == ".png":
-        FigureCanvasAgg(figure).print_png(str(path))
+        write_atomically(path, FigureCanvasAgg(figure).print_png)
     else:
-        FigureCanvasSVG(figure).print_svg(str(path))
+        write_atomically(path, FigureCanvasSVG(figure).print_svg)

@@ -1,4 +1,4 @@
-"""The results of a run: the trained model, its predictions of the validation images, plots and the report."""
+"""The results of a run: its plan, its phases, the trained model, and predictions of the validation images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.extras import optional
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
-from transfer_jax.report.misclassified import write_misclassified
 from transfer_jax.report.predictions import write_predictions
-from transfer_jax.report.rate_timeline import Timeline
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
@@ -21,9 +18,7 @@ from transfer_jax.weights.saved_model import SavedModel
 
 
 def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-    """Writes `model/`, `predictions.csv`, `mistakes/`, `timeline.json` and the plots into the workdir.
-
-    The timeline shows the schedule as planned and as executed.
+    """Writes `model/` and `predictions.csv` into the workdir.
 
     Args:
         run: The run.
@@ -46,27 +41,13 @@ def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: n
         probabilities,
         validation.labels,
     )
-    truth = (validation.labels, validation.names, validation.class_names)
-    with optional("images of misclassified examples"):
-        write_misclassified(run.workdir, probabilities, *truth, validation.image)
-    path = run.workdir / workdir_files.TIMELINE
-    content = json.loads(path.read_bytes())
-    planned = Timeline.from_json(content["blocks"], content["planned"])
-    executed = Timeline.executed(run.workdir, planned.blocks)
-    write_text(path, json.dumps({**content, "executed": executed.to_json()}))
-    with optional("plots"):
-        from transfer_jax.report.rate_figures import draw_timelines
-        from transfer_jax.report.run_figures import write_figures
-
-        write_figures(run.workdir, probabilities, validation.labels, validation.class_names)
-        draw_timelines({"planned": planned, "executed": executed}, run.workdir / workdir_files.TIMELINE_PLOT)
 
 
 def write_plan(run: Run) -> None:
     """Writes the planned schedule to `timeline.json` if this is the first process.
 
     The file has the `blocks`, input side first, the number of `parameters` of each, the number of `images`,
-    and the `planned` learning rates by epoch. `write_artifacts` adds the `executed` ones.
+    and the `planned` learning rates by epoch. `draw_run` adds the `executed` ones.
     """
     if not processes.is_first():
         return
@@ -92,17 +73,3 @@ def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """
     if processes.is_first():
         write_text(workdir / workdir_files.PHASES, json.dumps({"phases": results}, indent=1))
-
-
-def report(workdir: Path, *, overwrite: bool = True) -> None:
-    """Writes `report.html` if this is the first process; a failure is logged and does not fail the run.
-
-    Args:
-        workdir: The run's folder.
-        overwrite: Writes the report again if there is one.
-    """
-    if processes.is_first() and (overwrite or not (workdir / workdir_files.REPORT).exists()):
-        with optional(f"{workdir / workdir_files.REPORT}"):
-            from transfer_jax.report.page.run_page import write_run_report
-
-            write_run_report(workdir)

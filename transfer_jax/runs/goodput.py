@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from transfer_jax.distributed import processes
+from transfer_jax.extras import optional
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
@@ -140,12 +141,16 @@ class Trace:
             return
         self._steps += 1
         if self._steps == _WARM_UP:
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            with optional(workdir_files.PROFILE, "The run continues without a trace.") as attempt:
+                jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            if attempt.error is not None:
+                self._folder = None
         if self._steps == _WARM_UP + _TRACED:
             self.end()
 
     def end(self) -> None:
         """Writes the trace, if one was started."""
         if self._folder is not None and self._steps >= _WARM_UP:
-            jax.profiler.stop_trace()
             self._folder = None
+            with optional(workdir_files.PROFILE, "The run continues without a trace."):
+                jax.profiler.stop_trace()

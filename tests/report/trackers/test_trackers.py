@@ -95,7 +95,7 @@ def test_a_resumed_run_logs_nothing_twice(tmp_path, calls):
     log = MetricsLog(path, trackers=Trackers(["a"], tmp_path, {}))
     for step in (1, 2, 3):
         log.write(step, "train", loss=float(step))
-    log = MetricsLog(path, resume_step=1, trackers=Trackers(["a"], tmp_path, {}, resumed=True))
+    log = MetricsLog(path, resume_step=1, trackers=Trackers(["a"], tmp_path, {}))
     for step in (2, 3, 4):
         log.write(step, "train", loss=float(step))
     log.write(3, "evaluation", accuracy=0.5)
@@ -112,7 +112,7 @@ def test_a_new_tracker_gets_all_earlier_lines(tmp_path, calls):
     for step in (1, 2, 3):
         log.write(step, "train", loss=float(step))
     calls.clear()
-    log = MetricsLog(path, resume_step=2, trackers=Trackers(["a", "b"], tmp_path, {}, resumed=True))
+    log = MetricsLog(path, resume_step=2, trackers=Trackers(["a", "b"], tmp_path, {}))
     log.write(3, "train", loss=3.0)
     log.write(4, "train", loss=4.0)
     assert [(id, step) for id, step, _ in calls] == [("b1", 1), ("b1", 2), ("b1", 3), ("a1", 4), ("b1", 4)]
@@ -126,10 +126,7 @@ def test_a_failing_tracker_warns_once_and_the_others_continue(tmp_path, calls, c
     trackers_of_run.close(finished=True)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert (
-        "the tracker broken failed and is disabled; the run continues: the network is down"
-        in record.getMessage()
-    )
+    assert record.getMessage().startswith("No tracker broken: ConnectionResetError: the network is down.")
     assert [entry[:2] for entry in calls if entry[0] == "a1"] == [
         ("a1", 1),
         ("a1", 2),
@@ -140,13 +137,40 @@ def test_a_failing_tracker_warns_once_and_the_others_continue(tmp_path, calls, c
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
 
 
-def test_an_unreachable_tracker_stops_only_a_new_run(tmp_path, calls, caplog):
-    with pytest.raises(ConnectionError, match="the tracker 'far' failed to open: no answer"):
-        Trackers(["far"], tmp_path, {})
-    assert not list(tmp_path.iterdir())
-    Trackers(["far", "a"], tmp_path, {}, resumed=True).log_line({"step": 1, "kind": "train", "loss": 1.0})
+def test_an_unreachable_tracker_does_not_stop_a_run(tmp_path, calls, caplog):
+    Trackers(["far", "a"], tmp_path, {}).log_line({"step": 1, "kind": "train", "loss": 1.0})
     assert calls == [("a1", 1, {"train/loss": 1.0})]
-    assert len(caplog.records) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "No tracker far: TimeoutError: no answer. The run continues without it; its metrics are in "
+        "metrics.jsonl."
+    ]
+
+
+def test_a_tracker_that_exits_does_not_end_the_run(tmp_path, calls, caplog, monkeypatch):
+    def leave(workdir, config, known):
+        raise SystemExit("no key")
+
+    monkeypatch.setitem(trackers.TRACKERS, "far", ("json", leave))
+    Trackers(["far", "a"], tmp_path, {}).close(finished=True)
+    assert calls == [("a1", True)]
+    assert "SystemExit: no key" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"a": 3}'])
+def test_damaged_ids_start_new_runs(tmp_path, calls, content):
+    (tmp_path / "trackers.json").write_text(content)
+    Trackers(["a"], tmp_path, {}).log_line({"step": 1, "kind": "train", "loss": 1.0})
+    assert calls == [("a1", 1, {"train/loss": 1.0})]
+
+
+def test_a_full_disk_at_the_start_does_not_end_the_run(tmp_path, calls, caplog, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trackers, "write_text", full)
+    Trackers(["a"], tmp_path, {}).log_line({"step": 1, "kind": "train", "loss": 1.0})
+    assert calls == [("a1", 1, {"train/loss": 1.0})]
+    assert "No trackers.json: OSError: [Errno 28] No space left on device." in caplog.text
 
 
 def test_a_missing_package_is_named_with_its_install_command():

@@ -1,18 +1,17 @@
 """The trackers of a run, whose errors do not stop it."""
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.extras import require
+from transfer_jax.extras import optional, require
 from transfer_jax.report.trackers import mlflow_run, tensorboard_run, trackio_run, wandb_run
 from transfer_jax.report.trackers.tracker import Tracker, scalars
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
-_LOG = logging.getLogger(__name__)
+_ADVICE = "The run continues without it; its metrics are in metrics.jsonl."
 
 Opener = Callable[[Path, Mapping[str, Any], str | None], Tracker]
 """A function that opens a run, given the workdir, the config, and the id of the run (None for a new run)."""
@@ -39,39 +38,28 @@ def check_installed(names: Sequence[str]) -> None:
 class Trackers:
     """The trackers of a run.
 
-    A tracker that fails is disabled, with one warning. Lines that a resumed run writes again are not logged
-    twice.
+    A tracker that fails, when it is opened or later, is disabled with one warning. Lines that a resumed run
+    writes again are not logged twice.
 
     Args:
         names: The names of the trackers, keys of `TRACKERS`.
         workdir: The workdir of the run.
         config: The config of the run, as JSON values.
-        resumed: Whether the run is resumed. If so, a tracker that fails to open only causes a warning.
-
-    Raises:
-        ConnectionError: If a tracker fails to open for a new run.
     """
 
-    def __init__(
-        self, names: Sequence[str], workdir: Path, config: Mapping[str, Any], *, resumed: bool = False
-    ) -> None:
+    def __init__(self, names: Sequence[str], workdir: Path, config: Mapping[str, Any]) -> None:
         self._open: dict[str, Tracker] = {}
         self._new: list[str] = []
         self._logged: set[tuple[Any, ...]] = set()
         known = _read_ids(workdir)
         for name in names:
-            try:
+            with optional(f"tracker {name}", _ADVICE):
                 self._open[name] = TRACKERS[name][1](workdir, config, known.get(name))
-            except Exception as error:
-                if not resumed:
-                    raise ConnectionError(
-                        f"the tracker {name!r} failed to open: {error or type(error).__name__}"
-                    ) from error
-                self._warn(name, error)
         self._new = [name for name in self._open if name not in known]
         if self._new:
-            ids = {name: tracker.id for name, tracker in self._open.items()}
-            write_text(workdir / workdir_files.TRACKERS, json.dumps({**known, **ids}, indent=1))
+            with optional(workdir_files.TRACKERS, "A resumed run starts new runs in its trackers."):
+                ids = {name: tracker.id for name, tracker in self._open.items()}
+                write_text(workdir / workdir_files.TRACKERS, json.dumps({**known, **ids}, indent=1))
 
     def catch_up(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Registers the existing metrics lines of a resumed run, and logs them to its new trackers."""
@@ -110,18 +98,10 @@ class Trackers:
         tracker = self._open.get(name)
         if tracker is None:
             return
-        try:
+        with optional(f"tracker {name}", _ADVICE) as attempt:
             action(tracker)
-        except Exception as error:  # The run is worth more than its trackers.
+        if attempt.error is not None:
             del self._open[name]
-            self._warn(name, error)
-
-    def _warn(self, name: str, error: Exception) -> None:
-        _LOG.warning(
-            "the tracker %s failed and is disabled; the run continues: %s",
-            name,
-            " ".join(str(error).split()) or type(error).__name__,
-        )
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -131,6 +111,8 @@ def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def _read_ids(workdir: Path) -> dict[str, str]:
     """Returns the ids of the run in its trackers; empty if the file is missing or damaged."""
     try:
-        return json.loads((workdir / workdir_files.TRACKERS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        ids = json.loads((workdir / workdir_files.TRACKERS).read_bytes())
+    except (OSError, ValueError):
         return {}
+    known = ids.items() if isinstance(ids, dict) else ()
+    return {name: each for name, each in known if isinstance(each, str)}
