@@ -4,6 +4,7 @@ The extended tests use servers of S3 and of Google Cloud Storage on this machine
 """
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from safetensors.numpy import load_file
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.runs.predict import classify
 from transfer_jax.storage import remote
+from transfer_jax.storage.file_lock import InUseError
 from transfer_jax.storage.remote import display_path, is_remote, local_path, pull, push, remove
+from transfer_jax.storage.workdir_lock import workdir_lock
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -178,6 +181,40 @@ def test_files_that_declare_others_complete_are_uploaded_last(bucket, monkeypatc
     assert order == [f"bucket/order/{name}" for name in names] + [
         f"no bucket/order/{name}" for name in reversed(names)
     ]
+
+
+def test_the_newest_training_takes_over_and_the_earlier_one_changes_nothing_more(
+    bucket, tmp_path, monkeypatch, caplog
+):
+    first = local_path(bucket.address("two"))
+    with pytest.raises(InUseError, match="another training has taken over .*two: process"), workdir_lock(first):  # noqa: PT012
+        assert list(bucket.objects("two/")) == ["two/in_use.json"]
+        (first / "metrics.jsonl").write_text("first")
+        push(first)
+        mirrors = dict(remote._mirrors)
+        elsewhere(monkeypatch, tmp_path / "other")
+        monkeypatch.setattr("socket.gethostname", lambda: "other")
+        second = local_path(bucket.address("two"))
+        pull(second)
+        with caplog.at_level(logging.WARNING, "transfer_jax"), workdir_lock(second):
+            (second / "metrics.jsonl").write_text("second")
+            push(second)
+            remote._mirrors.update(mirrors)
+            (first / "metrics.jsonl").write_text("first again")
+            push(first)
+    assert "was in use by process" in caplog.text
+    assert bucket.objects("two/") == {"two/metrics.jsonl": b"second"}
+
+
+def test_a_reader_on_the_machine_of_a_training_leaves_its_copy_alone(bucket, monkeypatch):
+    here = local_path(bucket.address("read"))
+    (here / "metrics.jsonl").write_text("one line")
+    push(here)
+    (here / "metrics.jsonl").write_text("two lines")
+    monkeypatch.setattr(remote, "is_locked", lambda path: path == here / ".lock")
+    pull(here)
+    assert (here / "metrics.jsonl").read_text() == "two lines"
+    monkeypatch.undo()
 
 
 def test_local_paths_stand_for_themselves(tmp_path):

@@ -6,21 +6,23 @@ other direction. Both do nothing for paths that are not copies. Objects are comp
 uploads files that declare others complete last.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from filelock import FileLock
 
 from transfer_jax.distributed import processes
+from transfer_jax.storage import lock_owner, workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.file_lock import InUseError, file_lock, is_locked
 
 CACHE = "TRANSFER_JAX_MIRRORS"
 """The environment variable of the folder of the copies; the default is `~/.cache/transfer_jax/mirrors`."""
@@ -95,12 +97,43 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
+@contextlib.contextmanager
+def claimed(file: Path) -> Iterator[bytes | None]:
+    """Uploads a file that names the owner of a copy, and deletes it from object storage at the end.
+
+    Another machine takes over by replacing the object. `push` then raises `InUseError`, so that the earlier
+    owner changes nothing more.
+
+    Args:
+        file: The record of the owner, directly in a copy.
+
+    Yields:
+        The record that it replaces; None if there was none.
+    """
+    found = _find_mirror(file)
+    if found is None:
+        raise ValueError(f"{file} is not in a copy of object storage")
+    earlier = found.content(file)
+    found.push(file, frozenset())
+    _claims[found.root] = file
+    own = file.read_bytes()
+    try:
+        yield earlier
+    finally:
+        del _claims[found.root]
+        if found.content(file) == own:
+            file.unlink(missing_ok=True)
+            found.push(file, frozenset())
+
+
 def is_mirrored(path: Path) -> bool:
     """Returns whether a path is in the local copy of an address."""
     return _find_mirror(path) is not None
 
 
 _mirrors: dict[Path, "_Mirror"] = {}
+_claims: dict[Path, Path] = {}
+"""The files of `claimed`, by the folder of their copy."""
 
 
 def _find_mirror(path: Path) -> "_Mirror | None":
@@ -125,8 +158,18 @@ class _Mirror:
         """Returns the address of a path in the copy."""
         return self.system.unstrip_protocol(f"{self.path}/{self._name(path)}".rstrip("/"))
 
+    def content(self, file: Path) -> bytes | None:
+        """Returns the content of an object; None if it is missing."""
+        self.system.invalidate_cache()
+        try:
+            return self.system.cat_file(f"{self.path}/{self._name(file)}")
+        except FileNotFoundError:
+            return None
+
     def pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
-        with FileLock(self.root / _LOCK):
+        if is_locked(self.root / workdir_files.LOCK):
+            return  # The copy belongs to a training on this machine, and is newer than the objects.
+        with file_lock(self.root / _LOCK):
             self._pull(path, skip, only)
 
     def _pull(self, path: Path, skip: frozenset[str], only: str | None) -> None:
@@ -154,6 +197,20 @@ class _Mirror:
         self._write(index)
 
     def push(self, path: Path, skip: frozenset[str]) -> None:
+        self._check_claim()
+        with file_lock(self.root / _LOCK):
+            self._push(path, skip)
+
+    def _check_claim(self) -> None:
+        """Raises `InUseError` if this process has claimed the copy, and another one has taken it over."""
+        file = _claims.get(self.root)
+        if file is not None and (owner := self.content(file)) != file.read_bytes():
+            raise InUseError(
+                f"another training has taken over {self.address(self.root)}: {lock_owner.describe(owner)}; "
+                "this one ends, and its work since its last checkpoint is lost"
+            )
+
+    def _push(self, path: Path, skip: frozenset[str]) -> None:
         index = self._index()
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         names = {self._name(file): file for file in files if not file.name.startswith(".")}
@@ -175,10 +232,11 @@ class _Mirror:
         self._write(index)
 
     def remove(self, path: Path) -> None:
-        remote = self._remote_tags(path)
-        for name in sorted(remote, key=_order, reverse=True):
-            self.system.rm_file(f"{self.path}/{name}")
-        self._write({name: known for name, known in self._index().items() if name not in remote})
+        with file_lock(self.root / _LOCK):
+            remote = self._remote_tags(path)
+            for name in sorted(remote, key=_order, reverse=True):
+                self.system.rm_file(f"{self.path}/{name}")
+            self._write({name: known for name, known in self._index().items() if name not in remote})
 
     def _below(self, path: Path, index: dict[str, Any]) -> list[str]:
         """Returns the names in the index of a file, or of all files in a folder."""

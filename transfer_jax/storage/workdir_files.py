@@ -2,6 +2,12 @@
 
 CONFIG = "config.json"
 """The `TrainConfig` of the run."""
+EARLIER_CONFIGS = "earlier_configs.json"
+"""The configs before the last one of `--force-config`, each with the step until which it was used."""
+START = "start.json"
+"""The weights, the preprocessing and the images that the run started with."""
+LOCK, OWNER = ".lock", "in_use.json"
+"""The lock of a training, which remains, and its host, process and start while it trains."""
 CHECKPOINTS = "checkpoints"
 """A folder: the newest checkpoints."""
 FEATURES = "features"
