@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from transfer_jax.data import default_data_dir, from_tfds
+from transfer_jax.data import default_data_dir, from_tfds, load_dataset
 
 
 class TinyCats(tfds.core.GeneratorBasedBuilder):
@@ -124,7 +124,7 @@ def test_unprepared_dataset_raises(prepared_once, tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["validation", "train[:", "train[:200%]"])
 def test_unknown_split_raises(prepared_once, split):
     with pytest.raises(
-        ValueError, match=r"tiny_cats/1.2.0 has no split '.*its splits are \['test', 'train'\]"
+        ValueError, match=r"has no split '.*its splits are 'test' \(3 examples\), 'train' \(12 examples\)"
     ):
         from_tfds("tiny_cats", split, prepared_once)
 
@@ -143,12 +143,123 @@ def test_other_file_format_raises(prepared):
 
 
 @pytest.mark.parametrize(
-    ("feature", "message"), [("image", "one image feature"), ("label", "one class label")]
+    ("feature", "message"),
+    [
+        ("image", r"tiny_cats/1.2.0 has no image for each example; its features are 'column', 'label'"),
+        ("label", r"the label of tiny_cats/1.2.0 is one of 'column'; .* tfds:tiny_cats\?label=column"),
+    ],
 )
 def test_dataset_without_image_or_label_raises(prepared, feature, message):
     file = prepared / "tiny_cats" / "1.2.0" / "features.json"
     features = json.loads(file.read_text())
     del features["featuresDict"]["features"][feature]
     file.write_text(json.dumps(features))
-    with pytest.raises(ValueError, match=rf"must have {message}, got \[\] among"):
+    with pytest.raises(ValueError, match=message):
         from_tfds("tiny_cats", data_dir=prepared)
+
+
+@pytest.mark.parametrize(
+    ("split", "count"),
+    [
+        ("train[:3]+train[10:]", 5),
+        ("train[25%:50%]", 3),
+        ("train[-2:]", 2),
+        (tfds.even_splits("train", 5)[4], 2),
+    ],
+)
+def test_parts_of_splits(prepared_once, cat, split, count):
+    dataset = from_tfds("tiny_cats", split, prepared_once)
+    expected = columns(prepared_once, split)
+    assert len(dataset) == len(expected) == count
+    for i, column in enumerate(expected):
+        np.testing.assert_array_equal(dataset.image(i), cat[:16, column : column + 20])
+
+
+def test_an_empty_part_raises(prepared_once):
+    with pytest.raises(ValueError, match=r"split 'train\[:0\]' of tiny_cats/1.2.0 has no examples"):
+        from_tfds("tiny_cats", "train[:0]", prepared_once)
+
+
+def test_examples_without_a_label_are_left_out(prepared_once):
+    dataset = from_tfds("tiny_cats", "test[:2]+train+test[2:]", prepared_once)
+    assert dataset.notes == ("3 of 15 examples without a label are left out",)
+    assert dataset.labels.tolist() == from_tfds("tiny_cats", "train", prepared_once).labels.tolist()
+    assert dataset.names[0] == "tiny_cats test[:2]+train+test[2:] 2"
+
+
+def test_a_chosen_label(prepared_once):
+    dataset = load_dataset("tfds:tiny_cats:train[:6]?label=column&image=image", prepared_once)
+    expected = columns(prepared_once, "train[:6]")
+    assert [int(dataset.class_names[label]) for label in dataset.labels] == expected
+    assert dataset.fingerprint != from_tfds("tiny_cats", "train[:6]", prepared_once).fingerprint
+    with pytest.raises(ValueError, match=r"expected tfds:NAME\?image=KEY&label=KEY, got .*colour=red"):
+        load_dataset("tfds:tiny_cats?colour=red", prepared_once)
+
+
+def test_an_incomplete_or_damaged_dataset_raises(prepared):
+    folder = prepared / "tiny_cats" / "1.2.0"
+    (file,) = folder.glob("*train*record*")
+    file.rename(folder / "elsewhere")
+    with pytest.raises(ValueError, match=r"tiny_cats/1.2.0 is incomplete: .*train.* missing"):
+        from_tfds("tiny_cats", data_dir=prepared)
+    (folder / "features.json").write_text("{")
+    with pytest.raises(ValueError, match=r"no prepared dataset that tensorflow-datasets .* can read"):
+        from_tfds("tiny_cats", data_dir=prepared)
+
+
+def test_a_dataset_in_the_folder_of_tensorflow_datasets(prepared_once, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared_once))
+    with pytest.raises(
+        ValueError, match=rf"It is prepared in '{prepared_once}'; set data_dir to this folder"
+    ):
+        from_tfds("tiny_cats", data_dir=tmp_path)
+
+
+class Pairs(tfds.core.GeneratorBasedBuilder):
+    """Four examples of two photographs, a damaged mask and a dictionary."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = None
+
+    def __init__(self, *, pictures: list[bytes], **options):
+        self.pictures = pictures
+        super().__init__(**options)
+
+    def _info(self):
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        features = {
+            "left": image,
+            "right": image,
+            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            "about": {"breed": tfds.features.ClassLabel(names=["x", "y"]), "place": tfds.features.Text()},
+            "boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(4):
+            about = {"breed": i % 2, "place": "ÅB"[i // 2]}
+            box = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
+            pictures = {"left": self.pictures[0], "right": self.pictures[1], "mask": b"no image"}
+            yield i, {**pictures, "about": about, "boxes": [box]}
+
+
+def test_only_the_chosen_features_are_decoded(cat, encode, tmp_path):
+    patches = [cat[:8, :9].copy(), cat[8:16, :9].copy()]
+    builder = Pairs(pictures=[*map(encode, patches)], data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    with pytest.raises(
+        ValueError, match=r"the image of pairs/1.0.0 is one of 'left', 'mask', 'right'; choose"
+    ):
+        from_tfds("pairs", data_dir=tmp_path)
+    dataset = from_tfds("pairs", data_dir=tmp_path, image="right")
+    np.testing.assert_array_equal(dataset.image(3), patches[1])
+    assert dataset.class_names == ("x", "y")
+    assert dataset.notes == ()
+    named = from_tfds("pairs", data_dir=tmp_path, image="left", label="about/place")
+    np.testing.assert_array_equal(named.image(3), patches[0])
+    assert named.class_names == ("B", "Å")
+    assert named.counts() == {"B": 2, "Å": 2}

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
-from transfer_jax.data.tfds import default_data_dir, open_records
+from transfer_jax.data.tfds import default_data_dir
+from transfer_jax.data.tfds_records import open_records
 
 TARGETS = ("any", "likely", "sure", "confidence")
 """The definitions of a defective cell; see `from_elpv`."""
@@ -46,12 +47,12 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     records = open_records(prepare_elpv(data_dir), "train")
-    columns = records.columns()
+    columns = records.columns("probability", "type", "name")
     probability = np.asarray(columns["probability"])
     silicon = np.asarray(columns["type"], dtype=np.int32)
     defective = probability >= 0.5 if target == "likely" else probability > 0
     dataset = ImageDataset(
-        read=records.read,
+        read=records.reader("image"),
         labels=defective.astype(np.int32),
         names=[name.decode() for name in columns["name"]],
         class_names=CLASS_NAMES,
@@ -88,7 +89,7 @@ def prepare_elpv(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     from transfer_jax.data import elpv_builder  # Imports tensorflow-datasets.
 
-    root = Path(data_dir or default_data_dir())
+    root = Path(data_dir or default_data_dir()).expanduser()
     final = root / "elpv" / str(elpv_builder.Elpv.VERSION)
     if final.is_dir():
         return final

@@ -14,7 +14,10 @@ from transfer_jax.storage.remote import is_remote, local_path, pull
 
 KINDS = ("elpv", "folder", "csv", "tfds")
 """The kinds of sources, the first part of the string."""
-_FORMS = "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT], or the path of a folder"
+_FORMS = (
+    "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT][?image=KEY&label=KEY], "
+    "or the path of a folder"
+)
 
 
 def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
@@ -24,8 +27,8 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
     - `folder:PATH`, or the path of a folder: one subfolder for each class, see `from_folder`
     - `gs://PATH`, `s3://PATH`: the same in object storage, copied to this machine first
     - `csv:PATH`: a table of paths and labels, see `from_csv`
-    - `tfds:NAME[:VERSION][:SPLIT]`: a dataset that tensorflow-datasets has prepared, see `from_tfds`; the
-      default split is `train`
+    - `tfds:NAME[:VERSION][:SPLIT][?image=KEY&label=KEY]`: a dataset that tensorflow-datasets has prepared,
+      see `from_tfds`; the default split is `train`
 
     Example:
         >>> dataset = load_dataset("folder:photos")
@@ -46,8 +49,9 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
         table = _local(str(Path(rest).parent) if is_remote(rest) else rest)
         return from_csv(table / Path(rest).name if is_remote(rest) else table)
     if kind == "tfds" and rest:
+        rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
-        return from_tfds(name, split, data_dir)
+        return from_tfds(name, split, data_dir, **_keys(choices))
     if is_remote(source) or (source and Path(source).expanduser().is_dir()):
         return from_folder(_local(source))
     nearest = difflib.get_close_matches(kind, KINDS, n=1)
@@ -70,3 +74,11 @@ def _name_and_split(text: str) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"expected tfds:NAME[:VERSION][:SPLIT], got 'tfds:{text}'")
     return match[1], match[2] or "train"
+
+
+def _keys(text: str) -> dict[str, str]:
+    """Returns the features that `image=KEY&label=KEY` chooses."""
+    pairs = [part.partition("=") for part in text.split("&")] if text else []
+    if not all(kind in ("image", "label") and key for kind, _, key in pairs):
+        raise ValueError(f"expected tfds:NAME?image=KEY&label=KEY, got 'tfds:...?{text}'")
+    return {kind: key for kind, _, key in pairs}

@@ -1,16 +1,18 @@
 """Datasets that tensorflow-datasets has prepared as array_record files. They are read without TensorFlow."""
 
-import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from transfer_jax.data.class_labels import class_labels
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.image_files import abridged
+from transfer_jax.data.tfds_features import Chosen, choose_image, choose_label
+from transfer_jax.data.tfds_records import open_records
 
 DATA_DIR_VARIABLE = "TRANSFER_JAX_DATA"
 """Environment variable of the folder of prepared datasets."""
@@ -22,115 +24,75 @@ def default_data_dir() -> Path:
     return Path(os.environ.get(DATA_DIR_VARIABLE) or "~/.cache/transfer_jax/data").expanduser()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Records:
-    """One split of a prepared dataset.
-
-    Attributes:
-        info: The `tfds.core.DatasetInfo`.
-        image_key: Name of the feature that contains the image.
-        source: Examples as dictionaries, with random access; images are encoded.
-        fingerprint: SHA-256 of name, version, split, number of examples, and the files' sizes and times.
-    """
-
-    info: Any
-    image_key: str
-    source: Sequence[dict[str, Any]]
-    fingerprint: str
-
-    def read(self, index: int) -> bytes:
-        """Returns the encoded image of one example."""
-        return self.source[index][self.image_key]
-
-    def columns(self) -> dict[str, list]:
-        """Returns the values of all features except the image for all examples, by name."""
-        columns = {key: [] for key in self.info.features if key != self.image_key}
-        for example in self.source:
-            for key, values in columns.items():
-                values.append(example[key])
-        return columns
-
-
-def open_records(folder: Path, split: str) -> Records:
-    """Opens one split of a prepared dataset.
-
-    Args:
-        folder: The folder of a version: `.../NAME/[CONFIG/]VERSION`.
-        split: A split in the notation of tensorflow-datasets: `train`, `test`, `train[:75%]`.
-
-    Raises:
-        ValueError: If the files are not array_record, the split does not exist, or the number of image
-            features is not one.
-    """
-    import tensorflow_datasets as tfds
-
-    builder: Any = tfds.builder_from_directory(folder)  # The type annotations are incomplete.
-    info = builder.info
-    file_format = info.file_format.value if info.file_format else "an unknown format"
-    if file_format != "array_record":
-        raise ValueError(
-            f"{info.full_name} in {str(folder)!r} is prepared as {file_format}, "
-            "which needs TensorFlow; prepare it again with file_format='array_record'"
-        )
-    images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
-    if len(images) != 1:
-        raise ValueError(
-            f"{info.full_name} must have one image feature, got {images} among {list(info.features)}"
-        )
-    try:
-        chosen = info.splits[split]
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{info.full_name} has no split {split!r}; its splits are {sorted(info.splits)}, "
-            "and a part of a split is written as 'train[:75%]'"
-        ) from error
-    digest = hashlib.sha256(repr((info.full_name, split, chosen.num_examples)).encode())
-    for file in sorted({os.fspath(path) for path in chosen.filepaths}):
-        status = os.stat(file)
-        digest.update(repr((os.path.basename(file), status.st_size, status.st_mtime_ns)).encode())
-    source = builder.as_data_source(split, decoders={images[0]: tfds.decode.SkipDecoding()})
-    return Records(info=info, image_key=images[0], source=source, fingerprint=digest.hexdigest())
-
-
 def from_tfds(
-    name: str, split: str = "train", data_dir: str | os.PathLike[str] | None = None
+    name: str,
+    split: Any = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    image: str | None = None,
+    label: str | None = None,
 ) -> ImageDataset:
     """Reads a dataset that tensorflow-datasets has prepared with `file_format="array_record"`.
 
-    All labels are read at once (tens of thousands a second), the images one at a time.
+    All labels are read at once (tens of thousands a second), the images one at a time. No other features are
+    decoded.
 
     Args:
         name: `NAME` or `NAME/CONFIG`, optionally with `:VERSION`; without a version, the newest prepared one
             is used.
-        split: A split in the notation of tensorflow-datasets: `train`, `test`, `train[:75%]`.
+        split: A split in the notation of tensorflow-datasets: `train`, `train+test`, `train[:75%]`,
+            `train[100:200]`; or one of `tfds.even_splits`.
         data_dir: The folder of the prepared dataset; None for `default_data_dir()`.
+        image: Name of the feature with the images, `OUTER/INNER` in a dictionary; None takes that of
+            `supervised_keys`, or `image`, or the only one that is no mask.
+        label: Name of the feature with the labels; None takes that of `supervised_keys`, or `label`, or the
+            only class label.
 
     Returns:
-        The dataset in the order of the records. Names consist of dataset, split and position.
+        The dataset in the order of the records. Names consist of dataset, split and position. Examples
+        without a label are left out; the notes count them.
 
     Raises:
         ValueError: If the dataset is not prepared in the folder, is not array_record, has no such split, has
-            not exactly one image and one class label, or has examples without a label.
+            no images or labels, has several that are equally likely, or has no labels in the split.
     """
-    import tensorflow_datasets as tfds
-
-    records = open_records(_prepared_folder(name, Path(data_dir or default_data_dir())), split)
-    features = records.info.features
-    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    if "label" in labels:
-        labels = ["label"]
-    if len(labels) != 1:
-        raise ValueError(f"{name} must have one class label, got {labels} among {list(features)}")
-    values = np.asarray(records.columns()[labels[0]], dtype=np.int32)
-    if len(values) and values.min() < 0:
-        raise ValueError(f"split {split!r} of {name} has {(values < 0).sum()} examples without a label")
-    return ImageDataset(
-        read=records.read,
-        labels=values,
-        names=[f"{name} {split} {i}" for i in range(len(values))],
-        class_names=tuple(features[labels[0]].names),
-        fingerprint=records.fingerprint,
+    records = open_records(_prepared_folder(name, Path(data_dir or default_data_dir()).expanduser()), split)
+    images, labels = choose_image(records.info, image), choose_label(records.info, label)
+    values = records.columns(labels.name)[labels.name]
+    names = getattr(labels.feature, "names", None)
+    if names is None:
+        positions, names = class_labels(values)
+    else:
+        positions = np.asarray(values, dtype=np.int32)
+    kept = np.flatnonzero(positions >= 0)
+    unlabelled = len(positions) - len(kept)
+    if not len(kept):
+        raise ValueError(
+            f"split {split!r} of {name} has {unlabelled} examples without a label; "
+            f"choose another split among {', '.join(sorted(records.info.splits))}"
+        )
+    notes = [_note("image", images)] if images.others and image is None else []
+    notes += [_note("label", labels)] if labels.others and label is None else []
+    if unlabelled:
+        notes.append(f"{unlabelled:,} of {len(positions):,} examples without a label are left out")
+    read = records.reader(images.name)
+    fingerprint = records.fingerprint
+    if image or label or images.others or labels.others:
+        fingerprint = hashlib.sha256(f"{fingerprint} {images.name} {labels.name}".encode()).hexdigest()
+    dataset = ImageDataset(
+        read=read,
+        labels=np.maximum(positions, 0),
+        names=[f"{name} {split} {i}" for i in range(len(positions))],
+        class_names=tuple(names),
+        fingerprint=fingerprint,
+        notes=tuple(notes),
     )
+    return dataset.subset(kept) if unlabelled else dataset
+
+
+def _note(kind: str, chosen: Chosen) -> str:
+    others = abridged(chosen.others)
+    return f"the {kind} of an example is its feature {chosen.name!r}, not {others} (choose with ?{kind}=NAME)"
 
 
 def _prepared_folder(name: str, data_dir: Path) -> Path:
@@ -150,10 +112,21 @@ def _prepared_folder(name: str, data_dir: Path) -> Path:
         available = sorted(f"{full}:{folder.name}" for folder, full in prepared.items())
         raise ValueError(
             f"{name!r} is not prepared in {str(data_dir)!r} "
-            f"(prepared there: {', '.join(available) or 'nothing'}). "
-            f"Prepare it once with tfds.builder({name!r}, data_dir=..., file_format='array_record')"
-            ".download_and_prepare(), or set data_dir to its folder"
+            f"(prepared there: {', '.join(available[:20]) or 'nothing'}{', ...' * (len(available) > 20)}). "
+            f"{_remedy(name, data_dir)}"
         )
     if len(configs := sorted(set(matches.values()))) > 1:
         raise ValueError(f"{name!r} is prepared in several configs; choose one of {', '.join(configs)}")
     return max(matches, key=lambda folder: tuple(map(int, folder.name.split("."))))
+
+
+def _remedy(name: str, data_dir: Path) -> str:
+    """Returns how to get a dataset that is not prepared in a folder."""
+    wanted, _, version = name.partition(":")
+    other = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if any((other / wanted).glob(f"**/{version or '*'}/dataset_info.json")):
+        return f"It is prepared in {str(other)!r}; set data_dir to this folder"
+    return (
+        f"Prepare it once with tfds.builder({name!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
+        ".download_and_prepare(), or set data_dir to its folder"
+    )

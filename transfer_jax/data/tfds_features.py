@@ -1,0 +1,175 @@
+"""The features of a tensorflow-datasets dataset: which one is the image, and which one the label."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from transfer_jax.data.image_files import abridged
+
+_MASK_WORDS = ("mask", "segment", "depth", "annotation", "label")
+"""Parts of names of images that belong to the image of an example."""
+_LABEL_NAMES = ("label", "labels", "class", "category", "target")
+"""Names of labels whose feature has no class names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A feature that is the image or the label of an example.
+
+    Attributes:
+        name: The key of the feature; `OUTER/INNER` for a feature in a dictionary.
+        feature: The `tfds.features.FeatureConnector`.
+        others: The names of the other features that could be chosen.
+    """
+
+    name: str
+    feature: Any
+    others: tuple[str, ...]
+
+
+def flat_features(features: Any) -> dict[str, Any]:
+    """Returns the features of an example by name, with `OUTER/INNER` for those in dictionaries."""
+    import tensorflow_datasets as tfds
+
+    if not isinstance(features, tfds.features.FeaturesDict):
+        return {}
+    flat = {}
+    for key, feature in features.items():
+        inner = flat_features(feature)
+        flat.update({f"{key}/{name}": each for name, each in inner.items()} if inner else {key: feature})
+    return dict(sorted(flat.items()))
+
+
+def choose_image(info: Any, wanted: str | None = None) -> Chosen:
+    """Returns the feature with the images.
+
+    It is the one that `supervised_keys` names, or `image`, or the only one that is no mask.
+
+    Args:
+        info: The `tfds.core.DatasetInfo`.
+        wanted: The name of the feature; None chooses one.
+
+    Raises:
+        ValueError: If there is none, or several that are equally likely; the message lists them.
+    """
+    import tensorflow_datasets as tfds
+
+    flat = flat_features(info.features)
+    images = {
+        name: feature
+        for name, feature in flat.items()
+        if isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)
+    } or {
+        name: feature
+        for name, feature in flat.items()
+        if isinstance(feature, tfds.features.Tensor)
+        and feature.np_dtype == np.uint8
+        and _is_picture(feature.shape)
+    }
+    pictures = [
+        name
+        for name, feature in images.items()
+        if not isinstance(feature, tfds.features.LabeledImage)
+        and not any(word in name.lower() for word in _MASK_WORDS)
+    ]
+    choices = (
+        _supervised(info, 0),
+        "image",
+        _only(_leaves(images, ("image",))),
+        _only(pictures),
+        _only(images),
+    )
+    return _chosen(info, "image", wanted, choices, images)
+
+
+def choose_label(info: Any, wanted: str | None = None) -> Chosen:
+    """Returns the feature with the labels.
+
+    It is the one that `supervised_keys` names, or `label`, or the only class label. Numbers and texts without
+    class names are labels if they are named so.
+
+    Args:
+        info: The `tfds.core.DatasetInfo`.
+        wanted: The name of the feature; None chooses one.
+
+    Raises:
+        ValueError: If there is none, or several that are equally likely; the message lists them.
+    """
+    import tensorflow_datasets as tfds
+
+    flat = flat_features(info.features)
+    values = {name: feature for name, feature in flat.items() if _is_value(feature)}
+    classes = {
+        name: feature for name, feature in values.items() if isinstance(feature, tfds.features.ClassLabel)
+    }
+    if wanted is not None or _supervised(info, 1) in values:
+        likely = values
+    else:
+        likely = classes or {name: values[name] for name in _leaves(values, _LABEL_NAMES)}
+    choices = (_supervised(info, 1), "label", _only(_leaves(likely, ("label",))), _only(likely))
+    return _chosen(info, "label", wanted, choices, likely, {**classes, **values})
+
+
+def _chosen(
+    info: Any,
+    kind: str,
+    wanted: str | None,
+    choices: Iterable[str | None],
+    likely: Mapping[str, Any],
+    possible: Mapping[str, Any] | None = None,
+) -> Chosen:
+    """Returns the wanted feature, or the first choice that exists."""
+    possible = likely if possible is None else possible
+    if wanted is not None and wanted not in possible:
+        raise ValueError(
+            f"{info.full_name} has no feature {wanted!r} with one {kind} for each example; "
+            f"choose one of {abridged([*possible], 20)}"
+        )
+    name = wanted or next((choice for choice in choices if choice in likely), None)
+    if name is None and not possible:
+        raise ValueError(
+            f"{info.full_name} has no {kind} for each example; its features are "
+            f"{abridged([*flat_features(info.features)], 20)}"
+        )
+    if name is None:
+        example = next(iter(likely or possible))
+        raise ValueError(
+            f"the {kind} of {info.full_name} is one of {abridged([*(likely or possible)], 20)}; choose it, "
+            f"for example with tfds:{info.full_name.rsplit('/', 1)[0]}?{kind}={example}"
+        )
+    others = tuple(other for other in likely if other != name)
+    return Chosen(name, possible[name], others)
+
+
+def _supervised(info: Any, position: int) -> str | None:
+    """Returns the input or the target of the pair `supervised_keys`, if it is one feature."""
+    keys = info.supervised_keys
+    key = keys[position] if isinstance(keys, tuple) and len(keys) > position else None
+    return key if isinstance(key, str) else None
+
+
+def _is_picture(shape: Any) -> bool:
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
+def _is_value(feature: Any) -> bool:
+    """Returns whether a feature is one whole number, boolean or text for each example."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Text):
+        return True
+    scalar = isinstance(feature, tfds.features.Tensor | tfds.features.ClassLabel) and feature.shape == ()
+    dtype: Any = feature.np_dtype if scalar else None
+    return scalar and np.dtype(dtype).kind in "biuO"
+
+
+def _leaves(names: Iterable[str], wanted: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name.rsplit("/", 1)[-1].lower() in wanted]
+
+
+def _only(names: Iterable[str]) -> str | None:
+    """Returns the name if there is one only."""
+    found = [*names]
+    return found[0] if len(found) == 1 else None
