@@ -187,7 +187,8 @@ def test_the_newest_training_takes_over_and_the_earlier_one_changes_nothing_more
     bucket, tmp_path, monkeypatch, caplog
 ):
     first = local_path(bucket.address("two"))
-    with pytest.raises(InUseError, match="another training has taken over .*two: process"), workdir_lock(first):  # noqa: PT012
+    taken = r"another training has taken over .*two: process"
+    with pytest.raises(InUseError, match=taken), workdir_lock(first):  # noqa: PT012
         assert list(bucket.objects("two/")) == ["two/in_use.json"]
         (first / "metrics.jsonl").write_text("first")
         push(first)

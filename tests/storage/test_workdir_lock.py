@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from transfer_jax.storage import lock_owner, workdir_lock as module
+from transfer_jax.storage import lock_owner
+from transfer_jax.storage import workdir_lock as module
 from transfer_jax.storage.file_lock import InUseError, file_lock
 from transfer_jax.storage.workdir_lock import workdir_lock
 

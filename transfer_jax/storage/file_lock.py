@@ -1,4 +1,4 @@
-"""Locks between processes, which the system releases when the process that holds them ends, also if it is killed.
+"""Locks between processes. The system releases them when their process ends, also if it is killed.
 
 On disks of a network they hold between machines, if the disk supports locks. On a disk without locks, or one
 that is read-only, a warning is logged and the work continues without a lock.
