@@ -1,6 +1,8 @@
 """Real photographs, and ELPV prepared once a session."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,24 @@ def encode() -> Callable[..., bytes]:
         return file.getvalue()
 
     return encode
+
+
+@pytest.fixture(scope="session")
+def png_file() -> Callable[..., bytes]:
+    """Makes a PNG file of one row from its size, bit depth, colour type, bytes of pixels and other chunks."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def make(
+        size: tuple[int, int], bits: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes]
+    ) -> bytes:
+        header = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0)
+        others = b"".join(chunk(kind, body) for kind, body in chunks)
+        pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + others + pixels + chunk(b"IEND", b"")
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
+import struct
+
 import numpy as np
 import pytest
+import skimage.color
 from PIL import Image
 
 from transfer_jax.data.decode import THUMBNAIL, BadImageError, decode_image, summarize_image, to_pil
@@ -154,21 +157,134 @@ def test_flipped_byte_of_a_png_never_gives_wrong_pixels(cat, encode, mode):
     assert all(position >= len(encoded) - 12 for position in unnoticed)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [11, 40])
-def test_decompression_bombs_raise(encode, monkeypatch, side):
-    encoded = encode(np.zeros((side, side), np.uint8))
+def test_images_above_half_of_the_limit_are_read_without_a_warning(encode, monkeypatch):
+    encoded = encode(np.zeros((11, 11), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadImageError, match=r"^bomb: .* limit of [12]00"):
-        decode_image(encoded, "bomb")
+    assert decode_image(encoded, "large").shape == (11, 11, 3)
+    assert summarize_image(encoded, "large").width == 11
 
 
-@pytest.mark.parametrize(("mode", "pixels"), [("F", "floating-point"), ("I", "32-bit integer")])
-def test_pixels_without_an_agreed_range_raise(encode, mode, pixels):
-    with pytest.raises(
-        BadImageError, match=f"^x: {pixels} pixels .*; convert the image to 8 or 16 bits first$"
-    ):
-        decode_image(encode(Image.new(mode, (4, 4)), "TIFF"), "x")
+@pytest.mark.parametrize("how", [decode_image, summarize_image])
+def test_decompression_bombs_raise(encode, monkeypatch, how):
+    encoded = encode(np.zeros((40, 40), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImageError, match=r"^bomb: too large .*1600 .* limit of 200 .*make it smaller"):
+        how(encoded, "bomb")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+def test_other_colour_spaces_of_tiff(encode, cat, mode):
+    patch = cat[100:140, 100:160]
+    if mode == "LAB":  # TIFF stores a and b as signed bytes.
+        lab = skimage.color.rgb2lab(patch)
+        stored = np.rint(lab * [2.55, 1, 1]).astype(int) % 256
+        image = Image.frombytes("LAB", (60, 40), stored.astype(np.uint8).tobytes())
+    else:
+        image = Image.fromarray(patch).convert(mode)
+    decoded = decode_image(encode(image, "TIFF"), "x").astype(int)
+    assert np.abs(decoded - patch).max() <= (12 if mode == "LAB" else 3)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_gray_of_few_bits_with_a_transparent_value(png_file, bits):
+    value = {1: 0b10, 2: 0b0110, 4: 0x5A}[bits] << (8 - 2 * bits)  # Two pixels in the upper bits.
+    first, second = {1: (255, 0), 2: (85, 170), 4: (85, 170)}[bits]
+    row = bytes([value])
+    assert decode_image(png_file((2, 1), bits, 0, row), "x").tolist() == [[[first] * 3, [second] * 3]]
+    level = second * (2**bits - 1) // 255
+    transparent = png_file((2, 1), bits, 0, row, (b"tRNS", bytes([0, level])))
+    assert decode_image(transparent, "x").tolist() == [[[first] * 3, [255] * 3]]
+
+
+def test_palette_of_two_bits_with_transparency_of_some(png_file):
+    chunks = (b"PLTE", bytes(range(12))), (b"tRNS", b"\xff\0")
+    decoded = decode_image(png_file((4, 1), 2, 3, b"\x1b", *chunks), "x")
+    assert decoded.tolist() == [[[0, 1, 2], [255, 255, 255], [6, 7, 8], [9, 10, 11]]]
+
+
+def test_16_bit_colour_keeps_the_upper_byte(png_file):
+    row = np.array([0, 129, 257, 32768, 65407, 65535], ">u2").tobytes()
+    assert decode_image(png_file((2, 1), 16, 2, row), "x").tolist() == [[[0, 0, 1], [128, 255, 255]]]
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, [30, 20, 10]), (128, [142, 137, 132])])
+def test_unused_alpha_of_bmp_is_ignored(alpha, expected):
+    header = struct.pack("<IiiHHIIiiII", 108, 1, 1, 1, 32, 3, 4, 2835, 2835, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    encoded = b"BM" + struct.pack("<IHHI", 126, 0, 0, 122) + header + bytes([10, 20, 30, alpha])
+    assert decode_image(encoded, "x").tolist() == [[expected]]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_first_image_of_several(encode, cat, kind):
+    first, second = Image.fromarray(cat[:40, :60]), Image.fromarray(cat[200:240, 200:260])
+    options = {"lossless": True} if kind == "WEBP" else {}
+    encoded = encode(first, kind, save_all=True, append_images=[second], **options)
+    alone = encode(first, "JPEG" if kind == "MPO" else kind, **options)
+    np.testing.assert_array_equal(decode_image(encoded, "x"), decode_image(alone, "x"))
+    summary = summarize_image(encoded, "x")
+    assert (summary.width, summary.height) == (60, 40)
+    assert summary.kind == ("JPEG" if kind == "MPO" else kind)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (b"P1\n# comment\n3 1\n0 1 0\n", [255, 0, 255]),
+        (b"P2\n3 1\n15\n0 5 15\n", [0, 85, 255]),
+        (b"P4\n3 1\n\x40", [255, 0, 255]),
+    ],
+)
+def test_portable_bitmaps(encoded, expected):
+    np.testing.assert_array_equal(decode_image(encoded, "x"), rgb([expected]))
+
+
+@pytest.mark.parametrize("most", [65535, 4095, 7])
+@pytest.mark.parametrize("plain", [True, False])
+def test_portable_pixmaps_are_scaled_by_their_largest_value(most, plain):
+    values = np.array([0, most // 2, most])
+    if plain:
+        encoded = b"P3\n1 1\n%d\n%d %d %d\n" % (most, *values)
+    else:
+        encoded = b"P6\n1 1\n%d\n" % most + values.astype(">u2" if most > 255 else "u1").tobytes()
+    expected = np.rint(values / most * 255)
+    assert np.abs(decode_image(encoded, "x")[0, 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_tiny_and_thin_images(encode, kind, size):
+    encoded = encode(Image.new("RGB", size, "white"), kind)
+    assert decode_image(encoded, "x").shape == (*size[::-1], 3)
+    summary = summarize_image(encoded, "x")
+    assert (summary.width, summary.height) == size
+    assert (summary.thumbnail == 255).all()
+
+
+def test_bytes_after_a_jpeg_are_ignored(cat, encode):
+    encoded = encode(cat, "JPEG")
+    np.testing.assert_array_equal(decode_image(encoded + b"junk" * 50, "x"), decode_image(encoded, "x"))
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile" * 20, bytes(300_000)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_colour_profiles_are_ignored(cat, encode, kind, profile):
+    encoded = encode(cat[:40, :60], kind, icc_profile=profile)
+    np.testing.assert_array_equal(decode_image(encoded, "x"), decode_image(encode(cat[:40, :60], kind), "x"))
+
+
+@pytest.mark.parametrize(
+    ("encoded", "kind"),
+    [
+        (b"\n<!DOCTYPE html><html>not found</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC image, convert it"),
+        (b"%PDF-1.7", "a PDF document"),
+    ],
+)
+def test_other_files_are_named(encoded, kind):
+    with pytest.raises(BadImageError, match=rf"^x: not an image of a known format .*; it is {kind}"):
+        decode_image(encoded, "x")
 
 
 @pytest.mark.parametrize(

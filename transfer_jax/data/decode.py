@@ -1,29 +1,38 @@
 """Decoding of image files."""
 
+import contextlib
 import dataclasses
 import io
+import warnings
 
 import numpy as np
 from PIL import Image
 
+from transfer_jax.data.bit_depth import is_deep, to_8_bits
+from transfer_jax.data.orientation import orientation, swaps_sides, upright
+from transfer_jax.data.strip_metadata import without_metadata
+
 # Pillow reads dozens of formats, some by starting other programs. These are the formats of photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """The formats of image files that are read."""
-
-# The operation that undoes each value of the EXIF tag "Orientation"; 1 is upright.
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_NO_AGREED_RANGE = {"F": "floating-point", "I": "32-bit integer"}
+_OTHER_FILES = (
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML file"),
+    (b"%pdf", "a PDF document"),
+    (b"version https://git-lfs", "a pointer of Git LFS; run `git lfs pull`"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"8bps", "a Photoshop document"),
+    (b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image"),
+    (b"\x89png", "a damaged PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image that is damaged or of an unsupported type"),
+)
+"""Starts of files, in lower case, that people take for images."""
 THUMBNAIL = 32
 """Side of the thumbnail of an `ImageSummary`, in pixels."""
+_PNG_BITS = 24
+"""Position of the bit depth in a PNG file."""
 _DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
 _GRAY_LEVELS = 4
 """Largest difference between the channels of a gray image: JPEG rounds each channel."""
@@ -36,9 +45,10 @@ class BadImageError(ValueError):
 def decode_image(encoded: bytes, name: str) -> np.ndarray:
     """Decodes one image file to RGB.
 
-    Gray becomes three equal channels, 16-bit gray is scaled to 8 bits, transparency is blended onto white,
-    CMYK is converted, and an EXIF orientation is applied. A malformed EXIF block is ignored, as viewers do.
-    The first image of an animation or a multi-page file is used.
+    Gray becomes three equal channels, 16-bit gray and floating-point values are scaled to 8 bits (see
+    `to_8_bits`), transparency is blended onto white, CMYK and LAB are converted, and an EXIF orientation is
+    applied. Color profiles and malformed metadata are ignored. The first image of an animation or a
+    multi-page file is used.
 
     PNG files have checksums, so that any damage of the pixels raises an error. JPEG files have none: a
     truncated file raises an error, but a changed byte in the middle may only give wrong pixels.
@@ -51,8 +61,8 @@ def decode_image(encoded: bytes, name: str) -> np.ndarray:
         uint8 pixels `(height, width, 3)`.
 
     Raises:
-        BadImageError: If the file is empty, damaged, truncated, of an unknown format, too large
-            (Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
+        BadImageError: If the file is empty, damaged, truncated, of an unknown format, too large (twice
+            Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
     """
     return to_rgb_array(_decoded(encoded, name)[0])
 
@@ -107,7 +117,7 @@ class ImageSummary:
 def summarize_image(content: bytes | np.ndarray, name: str) -> ImageSummary:
     """Returns size, format and thumbnail of an image file, or of pixels.
 
-    It raises the same errors as `decode_image`, and is faster for JPEG.
+    It raises the same errors as `decode_image`, and is faster for JPEG. Stereo images (MPO) count as JPEG.
 
     Args:
         content: The contents of the file, or uint8 `(height, width)` or `(height, width, 3)`.
@@ -129,66 +139,90 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.I
     """Returns the upright image, its size and its format; a `draft` image may be smaller than its size."""
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
+    _ignore_warnings_of_pillow()
     try:
-        image = _open(encoded)
-        width, height = image.size
-        kind = image.format or ""
-        if draft:
-            image.draft(image.mode, _DRAFT)
-        turned = _orientation(image) >= 5
-        return _upright(image), (height, width) if turned else (width, height), kind
-    except BadImageError as error:
-        raise BadImageError(f"{name}: {error}") from None
+        return _upright(encoded, draft)
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
+        for bare in without_metadata(encoded):
+            with contextlib.suppress(Exception):
+                return _upright(bare, draft)
+        if isinstance(error, BadImageError):
+            raise BadImageError(f"{name}: {error}") from None
+        if isinstance(error, Image.DecompressionBombError):
+            advice = "make it smaller, or increase PIL.Image.MAX_IMAGE_PIXELS in Python"
+            raise BadImageError(f"{name}: too large ({error}); {advice}") from None
         raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _upright(encoded: bytes, draft: bool) -> tuple[Image.Image, tuple[int, int], str]:
+    """Returns what `_decoded` returns, without a second attempt."""
+    image = _open(encoded)
+    kind, (width, height) = image.format or "", image.size
+    smaller = draft and image.draft(image.mode, _DRAFT) is not None
+    image.load()
+    number = orientation(image)
+    pixels = upright(_gray_or_rgb(image), number)
+    if not smaller:
+        width, height = pixels.size
+    elif swaps_sides(number):
+        width, height = height, width
+    return pixels, (width, height), "JPEG" if kind == "MPO" else kind
+
+
+def _ignore_warnings_of_pillow() -> None:
+    """Ignores Pillow's warnings of malformed metadata and of large images: the image is read all the same.
+
+    The filter stays: `warnings.catch_warnings` would affect the threads that decode other images.
+    """
+    if warnings.filters[:1] != _PILLOW_FILTER:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        _PILLOW_FILTER[:] = warnings.filters[:1]
+
+
+_PILLOW_FILTER: list[tuple] = []
 
 
 def _open(encoded: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise BadImageError(
-            f"{image.width} x {image.height} pixels exceed the limit of {limit}; "
-            "increase PIL.Image.MAX_IMAGE_PIXELS if the image is valid"
-        )
+        start = encoded[:40].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+        likely = next((f"; it is {kind}" for prefix, kind in _OTHER_FILES if start.startswith(prefix)), "")
+        if encoded[4:8] == b"ftyp" and encoded[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+            likely = "; it is a HEIC image, convert it to JPEG or PNG"
+        raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)}){likely}") from None
     if image.format == "PNG":
         image.verify()  # Decoding does not compare the checksums of the pixel data.
         image = Image.open(io.BytesIO(encoded), formats=["PNG"])
+        bits, transparent = encoded[_PNG_BITS], image.info.get("transparency")
+        if image.mode in ("1", "L") and bits < 8 and isinstance(transparent, int):
+            image.info["transparency"] = transparent * 255 // (2**bits - 1)  # Pillow scales the pixels only.
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Returns the upright image in mode L if it is gray, otherwise RGB."""
-    image.load()
-    orientation = _orientation(image)
-    if image.mode in _NO_AGREED_RANGE:
-        raise BadImageError(
-            f"{_NO_AGREED_RANGE[image.mode]} pixels have no agreed range; "
-            "convert the image to 8 or 16 bits first"
-        )
-    if image.mode.startswith("I;16"):
-        image = _gray_8_bit(image)
-    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image = _in(image, "L" if image.mode in ("1", "L") else "RGB")
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+def _gray_or_rgb(image: Image.Image) -> Image.Image:
+    """Returns a loaded image in mode L if it is gray, otherwise RGB."""
+    if is_deep(image):
+        try:
+            return to_8_bits(image)
+        except ValueError as error:
+            raise BadImageError(str(error)) from None
+    if image.mode in _PREMULTIPLIED:
+        image = image.convert(_PREMULTIPLIED[image.mode])
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = _on_white(image)
+    return _in(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
-def _orientation(image: Image.Image) -> int:
+_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Blends an image onto white."""
     try:
-        return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # A malformed block does not affect the pixels.
-        return 1
-
-
-def _gray_8_bit(image: Image.Image) -> Image.Image:
-    """Scales 0..65535 to 0..255 with rounding; Pillow's conversion clips at 255 instead."""
-    values = np.asarray(image).astype(np.uint32)
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    if (transparent := image.info.get("transparency")) is not None:
-        gray[values == transparent] = 255
-    return Image.fromarray(gray)
+        rgba = image.convert("RGBA")
+    except (TypeError, ValueError, OverflowError):  # The transparent color is invalid, so nothing has it.
+        return image
+    if image.format == "BMP" and rgba.getchannel("A").getextrema() == (0, 0):  # The fourth byte is unused.
+        return rgba.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
