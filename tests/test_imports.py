@@ -13,7 +13,7 @@ import transfer_jax
 ROOT = Path(transfer_jax.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "configs" not in path.relative_to(ROOT).parts)
 LAYERS = [  # each part may import those in lower lines, and its own modules
-    {"__init__"},
+    {"__init__", "__main__"},
     {"cli"},
     {"commands"},
     {"studies"},

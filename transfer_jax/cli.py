@@ -4,6 +4,7 @@ A command's module is imported when the command is called, so that `--help` need
 """
 
 import difflib
+import functools
 import importlib
 import logging
 import os
@@ -172,7 +173,7 @@ def _run_prepared(name: str, options: list[str]) -> int:
     try:
         with terminable():
             if name in ("train", "extract"):
-                processes.join()
+                processes.join(functools.partial(print_line, CONSOLE))
                 CONSOLE.quiet = OUT.quiet = _has_other_processes() and not processes.is_first()
             elif name == "work":
                 processes.end_with_launcher()

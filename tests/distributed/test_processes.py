@@ -1,18 +1,36 @@
 """Connection of processes."""
 
 import os
+import threading
 
 import pytest
 
 from transfer_jax.distributed import processes
+
+STEP = {
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NODELIST": "node[1-4]",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_JOB_ID": "7",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+}
+JAX = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"}
 
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The connections that are made, which here are none."""
     made: list[dict] = []
-    for name in (*processes._TASK_COUNTS, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(
+            ("SLURM_", "OMPI_", "PMI_", "TPU_", "MEGASCALE_", "JAX_COORD", "TRANSFER_JAX_LAUNCH")
+        ):
+            monkeypatch.delenv(name)
     monkeypatch.setattr(processes.jax.distributed, "is_initialized", lambda: False)
     monkeypatch.setattr(processes.jax.distributed, "initialize", lambda **options: made.append(options))
     monkeypatch.setattr(processes, "_on_tpu", lambda: False)
@@ -25,14 +43,13 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         ({}, None),
         ({"SLURM_NTASKS": "1"}, None),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
-        ({"SLURM_NTASKS": "16"}, {}),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, {}),
+        (STEP, {}),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "4", "PMI_SIZE": "4", "PMI_RANK": "0"}, {}),
+        (OPEN_MPI, {}),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, {}),
         ({"MEGASCALE_NUM_SLICES": "2"}, {}),
-        (
-            {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"},
-            {"num_processes": 4, "process_id": 0},
-        ),
+        (JAX, {"num_processes": 4, "process_id": 0}),
+        ({**JAX, "SLURM_NTASKS": "4"}, {"num_processes": 4, "process_id": 0}),
     ],
 )
 def test_processes_are_configured_or_found(connected, monkeypatch, variables, expected):
@@ -43,16 +60,95 @@ def test_processes_are_configured_or_found(connected, monkeypatch, variables, ex
     assert connected == ([] if expected is None else [{**expected, "heartbeat_timeout_seconds": 7}])
 
 
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        (
+            {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"},
+            "SLURM names 4 processes (SLURM_NTASKS), but srun has not",
+        ),
+        ({**STEP, "SLURM_STEP_NODELIST": ""}, "srun has not started this process"),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1"}, "the step has one task"),
+        ({**STEP, "SLURM_PTY_PORT": "4711"}, "this is an interactive shell"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_RANK is not set"),
+    ],
+)
+def test_a_process_that_no_scheduler_started_trains_alone(connected, monkeypatch, variables, reason):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    lines: list[str] = []
+    processes.join(lines.append)
+    assert connected == []
+    (line,) = lines
+    assert reason in line
+    assert "trains alone. Start all of them with: " in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"SLURM_NTASKS": "four"}, "variable SLURM_NTASKS must be a whole number, got 'four'"),
+        ({**JAX, "JAX_PROCESS_ID": "-1"}, "variable JAX_PROCESS_ID must be a whole number, got '-1'"),
+        ({**JAX, "TRANSFER_JAX_HEARTBEAT": "1s"}, "variable TRANSFER_JAX_HEARTBEAT must be"),
+        ({"PMI_SIZE": "4", "PMI_RANK": "0"}, r"MPI has started 4 processes .*set JAX_COORDINATOR_ADDRESS"),
+    ],
+)
+def test_invalid_variables_are_an_error(connected, monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        processes.join()
+    assert connected == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({**STEP, "SLURM_PROCID": "0"}, "Process 0 waits for 3 other processes of SLURM (node[1-4])"),
+        (JAX, "Process 0 waits for 3 other processes of JAX_COORDINATOR_ADDRESS (host:1)"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "Process 0 waits for others of TPU (a,b)"),
+    ],
+)
+def test_a_line_says_for_whom_a_process_waits(connected, monkeypatch, variables, expected):
+    printed = threading.Event()
+    lines: list[str] = []
+
+    def log(line: str) -> None:
+        lines.append(line)
+        printed.set()
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "_PATIENCE_OF_FIRST", 0.0)
+    monkeypatch.setattr(processes.jax.distributed, "initialize", lambda **options: printed.wait(60))
+    processes.join(log)
+    (line,) = lines
+    assert line.startswith(expected)
+    assert "To train alone, unset " in line
+
+
+def test_processes_that_do_not_connect_are_named(connected, monkeypatch):
+    def late(**options) -> None:
+        raise RuntimeError("DEADLINE_EXCEEDED")
+
+    for name, value in STEP.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes.jax.distributed, "initialize", late)
+    with pytest.raises(
+        RuntimeError, match=r"SLURM \(node\[1-4\]\) connected .*unset SLURM_NTASKS to train alone"
+    ):
+        processes.join()
+
+
 @pytest.mark.parametrize("missing", ["JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
 def test_incomplete_variables_are_an_error(connected, monkeypatch, missing):
-    settings = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "0"}
-    for name in settings.keys() - {missing}:
-        monkeypatch.setenv(name, settings[name])
+    for name in JAX.keys() - {missing}:
+        monkeypatch.setenv(name, JAX[name])
     with pytest.raises(ValueError, match=f"^{missing} must be set too"):
         processes.join()
 
 
-@pytest.mark.parametrize("variables", [{}, {"SLURM_NTASKS": "2"}])
+@pytest.mark.parametrize("variables", [{}, STEP])
 def test_a_tpu_without_metadata(connected, monkeypatch, variables):
     def unknown(**options) -> None:
         raise ValueError("coordinator_address should be defined.")
@@ -64,7 +160,7 @@ def test_a_tpu_without_metadata(connected, monkeypatch, variables):
     if not variables:
         processes.join()
         return
-    with pytest.raises(ValueError, match="coordinator_address"):
+    with pytest.raises(ValueError, match=r"JAX finds no SLURM on this machine; .* unset SLURM_NTASKS"):
         processes.join()
 
 

@@ -4,17 +4,22 @@ All functions work the same with one process. Decisions of a run are taken from 
 processes, and the first process writes the files of the run.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from transfer_jax.distributed.schedulers import Group, number, started_group
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 LAUNCHER = "TRANSFER_JAX_LAUNCHER"
@@ -23,19 +28,25 @@ HEARTBEAT = "TRANSFER_JAX_HEARTBEAT"
 
 All other processes then end too. The default is 60.
 """
-_TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+_PATIENCE_OF_FIRST, _PATIENCE = 5.0, 30.0
+"""Seconds of waiting after which the first process, and each other one, prints a line."""
 _PR_SET_PDEATHSIG = 1
 
 
-def join() -> None:
+def join(log: Callable[[str], None] = print) -> None:
     """Connects this process to the others of its run, if there are any. Call it before devices are used.
 
     The processes are configured by `JAX_COORDINATOR_ADDRESS` (`host:port` of the first process),
     `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, which `transfer-jax launch` sets. On TPU VMs, on GKE, under
-    SLURM and under Open MPI, JAX finds them.
+    SLURM and under Open MPI, JAX finds them. In a shell of an allocation that one process runs, nothing is
+    connected.
+
+    Args:
+        log: A function that is called with each line to print, such as the processes that this one waits for.
 
     Raises:
-        ValueError: If only some of the three variables are set.
+        ValueError: If only some of the three variables are set, or a variable is invalid.
+        RuntimeError: If other processes do not connect in time.
     """
     end_with_launcher()
     if jax.distributed.is_initialized():
@@ -45,25 +56,73 @@ def join() -> None:
         missing = ", ".join(name for name, value in settings.items() if not value)
         present = " and ".join(name for name, value in settings.items() if value)
         raise ValueError(f"{missing} must be set too, because {present} is set; set all three or none")
-    options: dict[str, Any] = {"heartbeat_timeout_seconds": int(os.environ.get(HEARTBEAT, 60))}
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": number(HEARTBEAT, 60)}
     if all(settings.values()):
-        options["num_processes"], options["process_id"] = int(settings[COUNT] or 0), int(settings[INDEX] or 0)
-    elif not (_in_cluster() or _on_tpu()):
+        group = Group(
+            "JAX_COORDINATOR_ADDRESS",
+            number(COUNT),
+            number(INDEX),
+            place=settings[COORDINATOR] or "",
+            unset=COUNT,
+        )
+        options |= {"num_processes": group.count, "process_id": group.index}
+        if LAUNCHER in os.environ:  # Otherwise JAX asks a scheduler for the devices of this process.
+            options["cluster_detection_method"] = "deactivate"
+    else:
+        group = started_group()
+    if group is None and not _on_tpu():
+        return
+    if group is not None and group.alone:
+        log(
+            f"{group.scheduler} names {group.count} processes ({group.unset}), but {group.alone}: "
+            f"this process trains alone. Start all of them with: {group.start}"
+        )
         return
     # Otherwise JAX handles SIGTERM, and a process ignores it until training starts.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**options)
-    except ValueError:
-        if all(settings.values()) or _in_cluster():
-            raise  # Otherwise it is a TPU without further metadata, such as in a notebook: one process.
+        with _waiting(group, log):
+            jax.distributed.initialize(**options)
+    except ValueError as error:
+        if group is None:
+            return  # A TPU without further metadata, such as in a notebook: one process.
+        if "coordinator_address" not in str(error):
+            raise
+        raise ValueError(
+            f"{group.unset} names several processes, but JAX finds no {group.scheduler} on this machine; "
+            f"install 'transfer_jax[pods]' on a TPU, or unset {group.unset} to train alone"
+        ) from error
+    except RuntimeError as error:
+        if group is None:
+            raise
+        raise RuntimeError(
+            f"not all processes of {_described(group)} connected ({error}); check that all of them started, "
+            f"or unset {group.unset} to train alone"
+        ) from error
 
 
-def _in_cluster() -> bool:
-    """Returns whether a scheduler has started several processes."""
-    several = any(int(os.environ.get(name) or 1) > 1 for name in _TASK_COUNTS)
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
-    return several or workers or "MEGASCALE_NUM_SLICES" in os.environ
+@contextlib.contextmanager
+def _waiting(group: Group | None, log: Callable[[str], None]) -> Iterator[None]:
+    """Prints a line about the other processes if they do not connect within some seconds."""
+    if group is None or LAUNCHER in os.environ:
+        yield
+        return
+    others = f"{group.count - 1} other process{'' if group.count == 2 else 'es'}" if group.count else "others"
+    line = (
+        f"Process {group.index} waits for {others} of {_described(group)}, up to 5 minutes. "
+        f"To train alone, unset {group.unset}."
+    )
+    timer = threading.Timer(_PATIENCE_OF_FIRST if group.index == 0 else _PATIENCE, log, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _described(group: Group) -> str:
+    return f"{group.scheduler} ({group.place})" if group.place else group.scheduler
 
 
 def _on_tpu() -> bool:
@@ -115,7 +174,7 @@ def wait(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def to_host(array: jax.Array) -> np.ndarray:
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """Returns a whole array in each process, even if its shards are on devices of several processes."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
