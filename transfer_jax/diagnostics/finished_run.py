@@ -17,6 +17,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs.images import run_images, split_images
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
+from transfer_jax.runs.run_start import RunStart, check_images, read_start
 from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.training.run import Run
@@ -67,9 +68,11 @@ class FinishedRun:
         """The training images and the validation images.
 
         Raises:
-            ValueError: If the validation images or their labels differ from those of the predictions.
+            ValueError: If the images differ from those that the run started with, or the validation images or
+                their labels from those of the predictions.
         """
         train, validation = split_images(self._all_images, self.config)
+        check_images(self.workdir, self.config.images, {"training": train, "validation": validation})
         known = self.predictions
         names, class_names = (
             [*map(stored_name, each)] for each in (validation.names, validation.class_names)
@@ -91,8 +94,11 @@ class FinishedRun:
         """
         _ = self.images  # Checks the images.
         good = dataclasses.replace(self.config, on_bad_image="error")  # The bad images were already left out.
-        run = load_network(resolve(good, dataset=self._all_images), self.workdir)
-        _check_start(self.workdir, run.arrays)
+        run = load_network(resolve(good, workdir=self.workdir, dataset=self._all_images), self.workdir)
+        if (start := read_start(self.workdir)) is not None:
+            start.check(RunStart.of(run), self.config.images, self.workdir)
+        else:
+            _check_start(self.workdir, run.arrays)
         return run
 
     @property

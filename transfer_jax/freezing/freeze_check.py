@@ -13,7 +13,7 @@ class FrozenChangedError(RuntimeError):
     """A frozen parameter or statistic changed."""
 
 
-def array_hashes(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
+def array_hashes(arrays: Mapping[str, jax.Array | np.ndarray]) -> dict[str, str]:
     """Returns the SHA-256 of each array's dtype, shape and bytes, by path.
 
     Example:

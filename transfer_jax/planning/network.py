@@ -33,6 +33,19 @@ class Network:
     preprocessing: Preprocessing
     model: Classifier
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about a preprocessing that was read from a file, and about what the config changes in it."""
+        if self.spec is None or not self.spec.notes:
+            return ()
+        before, after = dataclasses.asdict(self.spec.preprocessing), dataclasses.asdict(self.preprocessing)
+        changed = [
+            f"{name}={after[name]} of the config replaces {before[name]} of the weights"
+            for name in before
+            if before[name] != after[name]
+        ]
+        return (*self.spec.notes, *changed)
+
     @functools.cached_property
     def row_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one image's features at every boundary."""
@@ -41,12 +54,14 @@ class Network:
         return row_shapes(graphdef, {**params, **stats}, self.preprocessing.image_size)
 
 
-def check_config(config: TrainConfig, *, schedule: bool = True) -> Network:
+def check_config(config: TrainConfig, *, schedule: bool = True, started_with: str | None = None) -> Network:
     """Checks a config as far as is possible before any image is read, and returns its network.
 
     Args:
         config: The config.
         schedule: Whether to check the schedule as well.
+        started_with: Name of the set of weights that `auto` stands for, because the run started with it; None
+            chooses one.
 
     Returns:
         The network, with two classes.
@@ -59,12 +74,12 @@ def check_config(config: TrainConfig, *, schedule: bool = True) -> Network:
     """
     check_installed(config.trackers)
     variant_of(config.model)
-    spec, preprocessing = _weights_and_input(config)
+    spec, preprocessing = _weights_and_input(config, started_with)
     model = abstract_model(config, 2, image_size=preprocessing.image_size)
     if config.reinitialize:
         chosen_blocks(model, config.reinitialize)
     if spec is not None:
-        spec.path()
+        _check_present(config, spec)
     if schedule:
         check_schedule(config, model)
     return Network(spec, preprocessing, model)
@@ -129,7 +144,22 @@ def override(
     return dataclasses.replace(preprocessing, **{k: v for k, v in changes.items() if v is not None})
 
 
-def _weights_and_input(config: TrainConfig) -> tuple[WeightsSpec | None, Preprocessing]:
-    spec = None if config.weights == "none" else find_spec(config.model, config.weights)
+def _weights_and_input(
+    config: TrainConfig, started_with: str | None = None
+) -> tuple[WeightsSpec | None, Preprocessing]:
+    name = started_with if config.weights == "auto" and started_with else config.weights
+    spec = None if name == "none" else find_spec(config.model, name, config.weights_entry)
     preprocessing = (spec or variant_of(config.model)).preprocessing
     return spec, override(preprocessing, config.image_size, config.crop_fraction)
+
+
+def _check_present(config: TrainConfig, spec: WeightsSpec) -> None:
+    """Checks that the weights are on this machine, or downloads them."""
+    try:
+        spec.path()
+    except (FileNotFoundError, ConnectionError) as error:
+        if config.weights != "auto" or (chosen := find_spec(config.model).name) == spec.name:
+            raise
+        raise type(error)(
+            f"the run started with the weights {spec.name!r}, and 'auto' is {chosen!r} now: {error}"
+        ) from error

@@ -14,7 +14,7 @@ from transfer_jax.report.predictions import write_predictions
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
-from transfer_jax.weights.saved_model import SavedModel
+from transfer_jax.weights.saved_model import SavedModel, model_checksum
 
 
 def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
@@ -64,12 +64,16 @@ def write_plan(run: Run) -> None:
     write_text(run.workdir / workdir_files.TIMELINE, json.dumps(content))
 
 
-def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]], *, finished: bool) -> None:
     """Writes the results of the finished phases to `phases.json` if this is the first process.
 
     Args:
         workdir: The run's folder.
         results: The fields of each phase's `PhaseResult`.
+        finished: Whether the model is written; the file then has its checksum.
     """
     if processes.is_first():
-        write_text(workdir / workdir_files.PHASES, json.dumps({"phases": results}, indent=1))
+        content: dict[str, Any] = {"phases": results}
+        if finished:
+            content["model"] = model_checksum(workdir / workdir_files.MODEL)
+        write_text(workdir / workdir_files.PHASES, json.dumps(content, indent=1))

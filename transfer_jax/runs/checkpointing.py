@@ -1,7 +1,6 @@
 """Checkpoints of a run: saving them, and restoring the arrays of a model anywhere in its schedule."""
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
 from transfer_jax.storage.remote import push
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer, fresh_state
 from transfer_jax.training.run import Run
@@ -71,27 +70,27 @@ def restored_state(checkpoints: Checkpoints, step: int, name: str, template: Tra
 
 def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
     """Returns the results of the finished phases of a workdir, which is only read."""
-    if not (workdir / workdir_files.CHECKPOINTS).is_dir():
-        return ()
-    checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
-    _, position = latest_progress(checkpoints)
-    return tuple(PhaseResult(**result) for result in position.results)
+    return tuple(PhaseResult(**result) for result in read_progress(workdir)[1].results)
+
+
+def read_progress(workdir: Path) -> tuple[int | None, RunProgress]:
+    """Returns what `latest_progress` returns of a workdir, which need not exist and is only read."""
+    return latest_progress(Checkpoints(workdir / workdir_files.CHECKPOINTS))
 
 
 def latest_progress(checkpoints: Checkpoints) -> tuple[int | None, RunProgress]:
     """Returns the step of the newest checkpoint, None if there is none, and the progress in it."""
-    latest = checkpoints.latest()
-    return latest, RunProgress() if latest is None else RunProgress.from_json(checkpoints.progress(latest))
+    found = checkpoints.read_newest(lambda step: (step, RunProgress.from_json(checkpoints.progress(step))))
+    return found or (None, RunProgress())
 
 
-def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arrays:
+def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
     """Returns all arrays of the model of a run that is at the start of a phase, or inside it.
 
     Args:
         run: The run.
         workdir: Its folder, which is only read; None if it has not started.
         index: Position of the phase.
-        scratch: A folder that the checkpoints are copied to.
 
     Raises:
         ValueError: If the run is at another phase, or the workdir is of another config.
@@ -104,19 +103,25 @@ def arrays_at(run: Run, workdir: Path | None, index: int, scratch: Path) -> Arra
             f"phase {phase!r} starts from the result of the phases before it; give the workdir of a run "
             "that has reached it"
         )
-    shutil.copytree(workdir / workdir_files.CHECKPOINTS, scratch / workdir_files.CHECKPOINTS)
-    checkpoints = Checkpoints(scratch / workdir_files.CHECKPOINTS)
-    latest, position = latest_progress(checkpoints)
-    if latest is None or position.phase != index:
-        at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
-        where = repr(at[0].name) if at else "its end"
-        raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
-    arrays = restored_arrays(run, checkpoints, latest, position)
-    if position.data is None:
-        return arrays
-    state = fresh_state(run, run.parts(index, position.frozen_depth), arrays)[0]
-    state = restored_state(checkpoints, latest, "state", state)
-    return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
+    checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
+
+    def read(step: int) -> Arrays:
+        position = RunProgress.from_json(checkpoints.progress(step))
+        if position.phase != index:
+            at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
+            where = repr(at[0].name) if at else "its end"
+            raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
+        arrays = restored_arrays(run, checkpoints, step, position)
+        if position.data is None:
+            return arrays
+        state = fresh_state(run, run.parts(index, position.frozen_depth), arrays)[0]
+        state = restored_state(checkpoints, step, "state", state)
+        return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
+
+    arrays = checkpoints.read_newest(read)
+    if arrays is None:
+        raise ValueError(f"the run in {workdir} has no checkpoint yet; phase {phase!r} starts from one")
+    return arrays
 
 
 class Saver:
@@ -129,7 +134,9 @@ class Saver:
         goodput: The run's clock.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, position: RunProgress, goodput: Goodput) -> None:
+    def __init__(
+        self, run: Run, checkpoints: SavedCheckpoints, position: RunProgress, goodput: Goodput
+    ) -> None:
         self._run = run
         self._checkpoints = checkpoints
         self._position = position

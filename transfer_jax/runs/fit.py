@@ -1,5 +1,7 @@
 """The function `fit`, which trains a schedule and resumes it, and its shortcut `fine_tune`."""
 
+import contextlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,22 @@ from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
-from transfer_jax.runs.artifacts import report, write_plan
-from transfer_jax.runs.checkpointing import latest_progress
+from transfer_jax.runs.artifacts import write_plan
+from transfer_jax.runs.checkpointing import read_progress
+from transfer_jax.runs.config_changes import check_changes, check_steps, record_change
 from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
-from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim
+from transfer_jax.runs.run_start import check_start
+from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim, read_config
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
+from transfer_jax.storage.file_lock import InUseError
 from transfer_jax.storage.remote import local_path, pull, push
+from transfer_jax.storage.workdir_lock import workdir_lock
 
 
 def fit(
@@ -54,6 +60,7 @@ def fit(
     Raises:
         ValueError: If the config is invalid, or is not the one that the workdir was started with. Nothing is
             written then.
+        InUseError: If another process trains in the workdir.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written; its subclass `Terminated` after
             SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
@@ -63,31 +70,39 @@ def fit(
     resolved = config if isinstance(config, ResolvedRun) else None
     config = config.config if isinstance(config, ResolvedRun) else config
     pull(workdir, skip=NOT_MIRRORED)
-    resumed = check_workdir(config, workdir, force=force)
+    started = read_config(workdir) if check_workdir(config, workdir, force=True) else None
+    latest, position = read_progress(workdir)
+    if started is not None:
+        check_changes(started, config, position, workdir, force=force)
     run, notes = None, {}
-    if not resumed:
-        resolved = resolved or resolve(config, progress=progress, dataset=dataset)
-        run, notes = load_network(resolved, workdir), resolved.notes
+    if position.phase < len(config.schedule.phases):
+        resolved = resolved or resolve(config, workdir=workdir, progress=progress, dataset=dataset)
+        run = load_network(resolved, workdir, progress)
+        start = check_start(run, position, resumed=latest is not None)
+        check_steps(run, latest, position)
+        notes = {} if started else resolved.notes
+        notes = {**notes, workdir_files.START: json.dumps(start.to_json(), indent=1)}
     processes.wait("checked")  # Until all processes have checked the workdir, none of them changes it.
-    claim(config, workdir, notes)
-    checkpoints = Checkpoints(workdir / workdir_files.CHECKPOINTS)
-    try:
-        latest, position = latest_progress(checkpoints)
-        unfinished = position.phase < len(config.schedule.phases)
-        if unfinished:
-            if run is None:
-                resolved = resolved or resolve(config, progress=progress, dataset=dataset)
-                run = load_network(resolved, workdir)
-            goodput.seconds, goodput.saved = dict(position.seconds), position.saved
-            goodput.lose(workdir)
-            write_environment(workdir, command, images_given=dataset is not None)
-            write_plan(run)
-            trace = Trace(workdir / workdir_files.PROFILE if profile else None)
-            Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
-        report(workdir, overwrite=unfinished)
-    finally:
-        if processes.is_first():
-            push(workdir, skip=NOT_MIRRORED)
+    with contextlib.ExitStack() as stack:
+        if run is not None:
+            stack.enter_context(workdir_lock(workdir))
+            if Checkpoints(workdir / workdir_files.CHECKPOINTS).latest() != latest:
+                raise InUseError(f"another training has just changed {workdir}; run the same command again")
+        try:
+            if run is not None:
+                if started is not None and processes.is_first():
+                    record_change(started, config, latest, workdir)
+                claim(config, workdir, notes)
+                checkpoints = SavedCheckpoints(workdir / workdir_files.CHECKPOINTS)
+                goodput.seconds, goodput.saved = dict(position.seconds), position.saved
+                goodput.lose(workdir)
+                write_environment(workdir, command, images_given=dataset is not None)
+                write_plan(run)
+                trace = Trace(workdir / workdir_files.PROFILE if profile else None)
+                Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
+        finally:
+            if processes.is_first():
+                push(workdir, skip=NOT_MIRRORED)
     processes.wait("finished")
     pull(workdir, skip=NOT_MIRRORED)
     phases = tuple(PhaseResult(**result) for result in position.results)

@@ -20,15 +20,15 @@ from transfer_jax.report.trackers import Trackers
 from transfer_jax.runs.adaptive import AdaptiveControl
 from transfer_jax.runs.artifacts import write_artifacts, write_phases
 from transfer_jax.runs.checkpointing import Saver, restored_arrays, restored_end, restored_state
+from transfer_jax.runs.decorations import draw_run, drawn_plots, write_report
 from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.freeze_record import span, write_freeze_record
 from transfer_jax.runs.goodput import Goodput, Trace
-from transfer_jax.runs.images import images_digest
 from transfer_jax.runs.interrupt import StopRequest, stop_exception, stop_flags, stop_requested
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.storage.checkpoints import SavedCheckpoints
 from transfer_jax.training.background_compile import BackgroundCompiler
 from transfer_jax.training.evaluation import evaluation_metrics
 from transfer_jax.training.phase_measurements import measure_exchange_seconds
@@ -47,28 +47,18 @@ class Loop:
         progress: Receives the progress of extraction and training.
         goodput: The run's clock.
         trace: The trace of some steps.
-
-    Raises:
-        ValueError: If the images are not those that the run started with.
     """
 
     def __init__(
         self,
         run: Run,
-        checkpoints: Checkpoints,
+        checkpoints: SavedCheckpoints,
         latest: int | None,
         position: RunProgress,
         progress: Progress,
         goodput: Goodput,
         trace: Trace,
     ) -> None:
-        images = images_digest(run)
-        if latest is not None and position.images != images:
-            raise ValueError(
-                f"{run.config.images!r} has other images than when {run.workdir} was started; "
-                "restore them, or use another workdir"
-            )
-        position.images = images
         self._run = run
         self._checkpoints = checkpoints
         self._latest = latest
@@ -83,7 +73,6 @@ class Loop:
             run.config.trackers if processes.is_first() else (),
             run.workdir,
             run.config.to_json(),
-            resumed=latest is not None,
         )
         self._log = MetricsLog(
             run.workdir / workdir_files.METRICS, resume_step=latest or 0, trackers=self._trackers
@@ -91,7 +80,10 @@ class Loop:
         self._adaptive = AdaptiveControl(position, self._log, self._global_step)
 
     def train(self) -> None:
-        """Trains every remaining phase, and writes the model and all other results after the last one."""
+        """Trains every remaining phase; after the last one, writes the model, then plots and the report.
+
+        The run is finished before the first plot is drawn.
+        """
         arrays, previous = self._run.arrays, None
         try:
             if self._latest is not None:
@@ -102,6 +94,8 @@ class Loop:
                 while self._position.phase < len(self._phases):
                     trainer = self._train_phase(arrays, previous)
                     arrays, previous = trainer.final_arrays(), trainer.end()
+            if processes.is_first():
+                self._decorate()
         finally:
             self._trace.end()
             self._background.wait()
@@ -264,7 +258,7 @@ class Loop:
         return probabilities, scores
 
     def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str]) -> None:
-        """Evaluates, records and checkpoints a phase; after the last one, writes the results of the run.
+        """Evaluates, records and checkpoints a phase; after the last one, writes the model before.
 
         Args:
             trainer: The phase at its end.
@@ -296,14 +290,20 @@ class Loop:
         if processes.is_first():
             write_freeze_record(run.workdir, trainer, position.spans, frozen)
         position.next_phase(dataclasses.asdict(result))
-        write_phases(run.workdir, position.results)
         if is_last:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
                 write_artifacts(run, model, probabilities)
-                plots = sorted(run.workdir.glob("*.png"))
-                self._trackers.finish(self._global_step(0), scores, plots)
+        write_phases(run.workdir, position.results, finished=is_last)
         self._saver.save_phase_end(trainer, self._global_step(0))
+
+    def _decorate(self) -> None:
+        """Draws the finished run; errors are warnings."""
+        workdir = self._run.workdir
+        draw_run(workdir, lambda: self._run.evaluation)
+        scores = self._position.results[-1]["metrics"]
+        self._trackers.finish(self._global_step(0), scores, drawn_plots(workdir))
+        write_report(workdir)
 
     def _global_step(self, step: int) -> int:
         """Returns the number of steps since the start of the run at a step of the current phase."""

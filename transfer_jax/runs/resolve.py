@@ -23,6 +23,7 @@ from transfer_jax.runs.images import (
     split_images,
     usable_images,
 )
+from transfer_jax.runs.run_start import read_start
 from transfer_jax.runs.workdir import check_place, read_config
 from transfer_jax.storage import workdir_files
 
@@ -43,7 +44,7 @@ def resolve(
 
     The config is checked before any image is read. The list of images is loaded once, and the abstract model
     is built once. In a workdir whose run has started, the config is that of `resumed_config`, no defaults are
-    chosen, and the images are not checked.
+    chosen, the images are not checked, and the weights `auto` are those that the run started with.
 
     Args:
         config: The config.
@@ -66,7 +67,10 @@ def resolve(
     elif workdir is not None:
         check_place(config, workdir)
     schedule_is_set = given is None or "schedule" in given
-    network = check_config(config, schedule=schedule_is_set)
+    started_with = None if workdir is None or resumed is None else _chosen_weights(workdir)
+    network = check_config(config, schedule=schedule_is_set, started_with=started_with)
+    for note in network.notes:
+        progress.log(note)
     if dataset is None:
         dataset = load_dataset(config.images, config.data_dir)
     scanned = scan_with_progress(dataset, progress) if scan or needs_scan(config) else None
@@ -135,6 +139,12 @@ def resumed_config(config: TrainConfig, given: Collection[str] | None, workdir: 
     if given is None:
         return config
     return dataclasses.replace(read_config(workdir), **{name: getattr(config, name) for name in given})
+
+
+def _chosen_weights(workdir: Path) -> str | None:
+    """Returns the set of weights that a run with the weights `auto` started with; None if it is not known."""
+    start = read_start(workdir)
+    return start.weights if start is not None and read_config(workdir).weights == "auto" else None
 
 
 def _check_readable(config: TrainConfig, scan: ImageScan) -> None:

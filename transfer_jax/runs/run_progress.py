@@ -15,7 +15,8 @@ class RunProgress:
     """The progress of a run: in the middle of a phase, or at the start of one if `data` is None.
 
     Attributes:
-        images: Hash of the training and validation images; a run resumes only with the same ones.
+        start: The fields of the `RunStart`; a run resumes only with the same one.
+        images: Hash of the training and validation images, in place of `start` in earlier versions.
         phase: Position of the current phase in the schedule.
         data: Position in the phase's training batches.
         frozen_depth: Number of blocks that the phase's controller keeps frozen.
@@ -32,6 +33,7 @@ class RunProgress:
         saved: Time when this was saved, in seconds since 1970.
     """
 
+    start: dict[str, Any] = dataclasses.field(default_factory=dict)
     images: str = ""
     phase: int = 0
     data: dict[str, Any] | None = None

@@ -21,6 +21,7 @@ from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_path
 from transfer_jax.training.cache_choice import Caching, choose_caching
+from transfer_jax.training.loaded_weights import LoadedWeights
 from transfer_jax.training.loss import balanced_weights
 from transfer_jax.training.phase_split import PhaseSplit, split_phase
 
@@ -40,6 +41,7 @@ class Run:
         params: Paths of all parameters.
         arrays: All parameters and statistics at the start of the run.
         strategy: The devices of a step.
+        weights: The source of the arrays; None if it is not known.
         known_row_shapes: The value of `row_shapes`, if it is known already; None computes it when needed.
     """
 
@@ -53,6 +55,7 @@ class Run:
     params: tuple[str, ...]
     arrays: Arrays
     strategy: Strategy = ONE_DEVICE
+    weights: LoadedWeights | None = None
     known_row_shapes: Mapping[str, tuple[int, ...]] | None = None
 
     @classmethod

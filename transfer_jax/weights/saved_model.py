@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
+from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import replaced_atomically, sha256, write_text
 from transfer_jax.storage.remote import local_path, pull
 from transfer_jax.weights.readers import CheckpointError, read_weights
@@ -73,10 +74,16 @@ class SavedModel:
 
         Raises:
             FileNotFoundError: If the folder contains no model.
-            CheckpointError: If the arrays are damaged, or do not match the network.
+            CheckpointError: If the arrays are damaged, or do not match the network, or if the model in a
+                workdir is not the one that its run wrote.
         """
-        saved, directory = cls.describe(directory), _model_folder(directory)
-        if sha256(directory / _WEIGHTS) != _description(directory)["sha256"]:
+        directory = _model_folder(directory)
+        described = _description(directory)
+        saved = cls._from_json(described)
+        if not (directory / _WEIGHTS).is_file():
+            raise FileNotFoundError(f"no trained model in {directory}: there is no {_WEIGHTS}")
+        # Models of the first versions have no checksum.
+        if described.get("sha256") not in (None, sha256(directory / _WEIGHTS)):
             raise CheckpointError(
                 f"{directory / _WEIGHTS} is damaged: it does not match the checksum in {_MODEL}; "
                 "restore both files or train again"
@@ -117,17 +124,52 @@ class SavedModel:
         )
 
 
+def model_checksum(folder: Path) -> str:
+    """Returns the SHA-256 of the description of a saved model, which has that of the arrays."""
+    return sha256(folder / _MODEL)
+
+
 def _description(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / _MODEL).read_text(encoding="utf-8"))
+    """Returns the content of `model.json`, with all values that are needed."""
+    try:
+        values = json.loads((folder / _MODEL).read_bytes())
+        SavedModel._from_json(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / _MODEL} is damaged ({type(error).__name__}: {error}); restore it or train again"
+        ) from None
+    return values
+
+
+def _check_written_by_run(workdir: Path) -> None:
+    """Checks that the model in a workdir is the one that its run wrote, if the run recorded its checksum.
+
+    Raises:
+        CheckpointError: If it is another one.
+    """
+    phases, folder = workdir / workdir_files.PHASES, workdir / workdir_files.MODEL
+    try:
+        recorded = json.loads(phases.read_bytes()).get("model")
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise CheckpointError(f"{phases} is damaged: {error}") from None
+    if recorded not in (None, model_checksum(folder)):
+        raise CheckpointError(
+            f"{folder} is not the model that the run in {workdir} wrote: {_MODEL} does not match the "
+            f"checksum in {workdir_files.PHASES}; restore it, or name {folder} itself to use it without the run"
+        )
 
 
 def _model_folder(directory: Path) -> Path:
     """Returns the local folder of the model: `directory` itself, or `model` inside a workdir."""
     directory = local_path(directory)
     pull(directory, skip=("features", "checkpoints"))
-    for folder in (directory, directory / "model"):
-        if (folder / _MODEL).is_file():
-            return folder
+    if (directory / _MODEL).is_file():
+        return directory
+    if (directory / workdir_files.MODEL / _MODEL).is_file():
+        _check_written_by_run(directory)
+        return directory / workdir_files.MODEL
     raise FileNotFoundError(
         f"no trained model in {directory}: there is no {_MODEL}; give the workdir of a finished run"
     )
