@@ -92,12 +92,13 @@ def find_rate(
     """
     from transfer_jax.search.rate_finder import find_rate as find
     from transfer_jax.storage.atomic_write import write_text
+    from transfer_jax.storage.file_names import file_name
 
     if out is not None:
         check_suffix(out)
     resolved = resolved_run(config, given, workdir or default_workdir(config))
     curve = find(resolved, phase, workdir=workdir, progress=BARS, lowest=lowest, highest=highest)
-    out = out or Path(f"rates-{curve.phase}.png")
+    out = out or Path(f"rates-{file_name(curve.phase)}.png")
     marked = {"steepest": curve.steepest, "lowest": curve.lowest}
     with optional(str(out)):
         from transfer_jax.report.rate_figures import draw_rate_curve

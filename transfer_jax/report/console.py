@@ -1,19 +1,22 @@
 """The terminal: tables, messages and the progress of tasks."""
 
 import codecs
+import contextlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleDimensions, Group
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from transfer_jax.report.names import visible
 from transfer_jax.report.progress import Meter
 
 LINE_SECONDS = 30.0
@@ -31,7 +34,30 @@ _ASCII = str.maketrans(
 
 
 class Terminal(Console):
-    """A console whose lines are wrapped to the width of a terminal, and never in a file or a pipe."""
+    """A console whose lines are wrapped to the width of a terminal, and never in a file or a pipe.
+
+    Nothing more is printed after the reader of a pipe is gone, and after any other error of stderr, such as a
+    full disk: a training needs none of its messages. Results that stdout does not accept are an error.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            if not self.stderr:
+                raise
+            self._give_up()
+
+    def on_broken_pipe(self) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Prints nothing from now on, and sends what the stream still has to the null device."""
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.file.fileno())
+            os.close(null)
 
     @property
     def size(self) -> ConsoleDimensions:
@@ -63,6 +89,7 @@ class Bars:
 
     def start(self, task: str, total: int, *, done: int = 0) -> None:
         self.finish()
+        task = visible(task)
         self._name, self._meter, self._values, self._line_at = task, Meter(total, done), "", LINE_SECONDS
         if self._console.is_terminal:
             self._bar = Progress(
@@ -123,7 +150,7 @@ class Bars:
 
 def print_line(console: Console, message: str) -> None:
     """Prints a message as it is, without markup and colors; a terminal wraps it, not this function."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
@@ -132,14 +159,19 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str
     Args:
         title: A line above the table, which may be wider than the table; None for none.
         columns: The names of the columns.
-        rows: The cells of each row.
+        rows: The cells of each row, each shown as `visible` returns it; an empty one stays empty.
     """
     found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, column in enumerate(columns):
-        found.add_column(escape(column), justify="right" if index else "left", overflow="fold")
+        found.add_column(_cell(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
-        found.add_row(*map(escape, row))
+        found.add_row(*map(_cell, row))
     return Group(found) if title is None else Group(Text(title, style="bold"), found)
+
+
+def _cell(text: str) -> Text:
+    """Returns the text of a cell, in which neither `[bold]` nor `:dog:` has a meaning."""
+    return Text(visible(text) if text else "")
 
 
 def counted(count: int, noun: str) -> str:

@@ -37,9 +37,7 @@ def labels(names: Sequence[object], width: int = LABEL_WIDTH) -> list[str]:
     missing = fonts(_letters_of(names))[1]
     numbers = [f" #{place}" if missing & {*str(name)} else "" for place, name in enumerate(names, 1)]
     shown = abridge(names, width)
-    return [
-        f"{name}{number}".replace("$", r"\$") for name, number in zip(shown, numbers, strict=True)
-    ]
+    return [f"{name}{number}".replace("$", r"\$") for name, number in zip(shown, numbers, strict=True)]
 
 
 @contextlib.contextmanager
@@ -53,7 +51,8 @@ def drawing(names: Sequence[object]) -> Iterator[None]:
     """
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
-    settings: dict[Any, Any] = {"text.usetex": False, "text.parse_math": True, "font.family": fonts(_letters_of(names))[0]}
+    settings: dict[Any, Any] = {"text.usetex": False, "text.parse_math": True}
+    settings["font.family"] = fonts(_letters_of(names))[0]
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+|.*missing from|constrained_layout not applied")
         log.setLevel(logging.ERROR)

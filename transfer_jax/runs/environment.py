@@ -15,6 +15,7 @@ import psutil
 
 import transfer_jax
 from transfer_jax.distributed import processes
+from transfer_jax.extras import optional
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
@@ -32,7 +33,7 @@ _VARIABLES = (
 
 
 def write_environment(workdir: Path, command: Sequence[str] = (), *, images_given: bool = False) -> None:
-    """Writes `environment.json` into a workdir if this is the first process.
+    """Writes `environment.json` into a workdir if this is the first process; a failure is a warning.
 
     A resumed run overwrites it, so that it describes the last start.
 
@@ -41,7 +42,9 @@ def write_environment(workdir: Path, command: Sequence[str] = (), *, images_give
         command: The command line, word by word; empty if the run was started from Python.
         images_given: True if the images were passed as a dataset instead of named in the config.
     """
-    if processes.is_first():
+    if not processes.is_first():
+        return
+    with optional(FILE, "The report will not describe the software and the machine."):
         content = {**environment(), "command": list(command), "images_given": images_given}
         write_text(workdir / FILE, json.dumps(content, indent=1))
 

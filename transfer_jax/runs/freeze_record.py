@@ -9,6 +9,7 @@ from transfer_jax.freezing.freeze_check import combined_hash
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.file_names import file_name
 from transfer_jax.training.phase_trainer import PhaseTrainer
 
 
@@ -50,7 +51,10 @@ def span(
 def write_freeze_record(
     workdir: Path, trainer: PhaseTrainer, spans: list[dict[str, Any]], frozen: Mapping[str, str]
 ) -> Path:
-    """Writes the freeze record of a finished phase, `certificates/NN-NAME.json`, and returns its path.
+    """Writes the freeze record of a finished phase, and returns its path.
+
+    The file is `certificates/NN-NAME.json`, with the number of the phase, from 1, and its name, as far as
+    file systems allow that name.
 
     Args:
         workdir: The run's folder.
@@ -61,7 +65,7 @@ def write_freeze_record(
     parts = trainer.parts
     folder = workdir / workdir_files.FREEZE_RECORDS
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{parts.index + 1:02}-{parts.phase.name}.json"
+    path = folder / f"{parts.index + 1:02}-{file_name(parts.phase.name)}.json"
     content = {"phase": parts.phase.name, "train": parts.phase.train, "spans": spans, "frozen": dict(frozen)}
     write_text(path, json.dumps(content, indent=1))
     return path

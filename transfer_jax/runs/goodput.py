@@ -54,7 +54,7 @@ class Goodput:
 
     def __post_init__(self) -> None:
         self._part, self._since = "start_up", time.monotonic()
-        self._alive = 0.0
+        self._alive, self._failed = 0.0, False
 
     @contextlib.contextmanager
     def on(self, part: str) -> Iterator[None]:
@@ -88,14 +88,14 @@ class Goodput:
             self.seconds["lost"] = self.seconds.get("lost", 0.0) + max(alive - self.saved, 0.0)
 
     def save(self, workdir: Path, *, now: bool = True) -> None:
-        """Writes `goodput.json` if this is the first process.
+        """Writes `goodput.json` if this is the first process; after a failure, which is a warning, no more.
 
         Args:
             workdir: The run's folder.
             now: Writes at once; if False, only when the last write is more than two seconds ago.
         """
         alive = time.time()
-        if not processes.is_first() or not (now or alive - self._alive > _ALIVE_SECONDS):
+        if self._failed or not processes.is_first() or not (now or alive - self._alive > _ALIVE_SECONDS):
             return
         self._switch(self._part)
         self._alive = alive
@@ -106,7 +106,9 @@ class Goodput:
             "verdict": self.verdict,
             "alive": alive,
         }
-        write_text(workdir / FILE, json.dumps(content, indent=1))
+        with optional(FILE, "The run continues without this file.") as attempt:
+            write_text(workdir / FILE, json.dumps(content, indent=1))
+        self._failed = attempt.error is not None
 
     @property
     def share(self) -> float:

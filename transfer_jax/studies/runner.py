@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from transfer_jax.extras import optional
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.remote import display_path
 from transfer_jax.studies.analysis import analyze_study
 from transfer_jax.studies.executors import Start, Worker
 from transfer_jax.studies.study import Study, Trial, create_study_folder
@@ -81,7 +83,8 @@ def write_analysis(study: Study, folder: Path) -> dict[str, Any]:
     analysis = analyze_study(study, read_rows(study, folder), folder)
     analysis["failed"] = failures(study, folder)
     write_text(folder / workdir_files.ANALYSIS, json.dumps(analysis, indent=1))
-    with optional(f"{folder / workdir_files.REPORT}"):
+    again = f"`transfer-jax report {shlex.quote(str(display_path(folder)))}` makes it again."
+    with optional(workdir_files.REPORT, f"The results are saved; {again}"):
         from transfer_jax.report.page.study_page import write_study_report
 
         write_study_report(folder)
@@ -117,7 +120,8 @@ class _ResultsWatcher:
     def _write_table(self) -> None:
         rows = read_rows(self._study, self._folder)
         if rows:
-            write_table(rows, self._folder)
+            with optional(workdir_files.TABLE, f"The rows are in {workdir_files.TRIALS}/*/row.json."):
+                write_table(rows, self._folder)
 
 
 class _WorkerPool:

@@ -10,6 +10,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.runs.workdir import check_place, differences
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.file_names import file_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Arm:
     """One way to train.
 
     Attributes:
-        name: The name in folders, such as `03-blocks.14`.
+        name: The name in folders, such as `03-blocks.14`, as far as file systems allow it.
         label: The name in tables and charts, such as `blocks.14`.
         factors: The level of each factor that the arms of the study differ in.
         config: The config of its runs; the study sets the seed.
@@ -100,7 +101,7 @@ class Study:
         """All runs, arm by arm."""
         return tuple(
             Trial(
-                name=f"{arm.name}-seed{seed}",
+                name=f"{file_name(arm.name)}-seed{seed}",
                 arm=arm.name,
                 label=arm.label,
                 factors={**arm.factors, "seed": seed},

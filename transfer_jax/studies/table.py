@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.report.predictions import stored_name
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.studies.study import Study
@@ -30,7 +31,7 @@ def write_table(rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
 
     kept = [{name: x for name, x in row.items() if name not in _NOT_IN_TABLE} for row in rows]
     names = list(dict.fromkeys(name for row in kept for name in row))
-    columns = {name: _column([row.get(name) for row in kept]) for name in names}
+    columns = {stored_name(name): _column([row.get(name) for row in kept]) for name in names}
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
     write_atomically(folder / workdir_files.TABLE, lambda file: file.write(buffer.getvalue()))
@@ -44,7 +45,10 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> list[dict[
 
 
 def _column(values: list[Any]) -> Any:
-    """Returns an array of one type; a column without any value is float64."""
+    """Returns an array of one type: of texts if the types differ, and of float64 if there are no values."""
     import pyarrow
 
+    if len({type(value) for value in values if value is not None} - {int, float}) > 1:
+        values = [None if value is None else str(value) for value in values]
+    values = [stored_name(value) if isinstance(value, str) else value for value in values]
     return pyarrow.array(values, pyarrow.float64() if all(value is None for value in values) else None)

@@ -23,6 +23,7 @@ from transfer_jax.planning.network import abstract_model
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.file_names import file_name
 from transfer_jax.studies.study import Study, Trial, read_study
 from transfer_jax.studies.trial import run_trial
 from transfer_jax.training.phase_split import split_schedule
@@ -88,7 +89,7 @@ def _try_lock(folder: Path, name: str) -> Iterator[bool]:
     """Tries to lock an arm or a trial, without waiting, and yields whether this worker has the lock."""
     locks = folder / workdir_files.TRIAL_LOCKS
     locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / name)
+    lock = FileLock(locks / file_name(name))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transfer_jax.report.names import abridge
 from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
 
 INK, MUTED, LINE, FROZEN, HEAT = (f"var(--{name})" for name in ("ink", "muted", "line", "frozen", "heat"))
@@ -18,6 +19,8 @@ Shapes and dashes also distinguish the series.
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 4], [3, 1])
 HEIGHT = 230
+_NAME_WIDTH = 30
+"""The largest width of a name at an axis and in a legend, in columns of a terminal."""
 
 CONFIG: dict[str, Any] = {
     "aria": False,  # The page has its own label and a table of the data.
@@ -105,10 +108,25 @@ def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
     ]
 
 
+def named(names: Sequence[str]) -> dict[str, Any]:
+    """Returns the properties of an axis or a legend with names: long ones are abridged, and stay distinct.
+
+    The data and the tooltips have the whole names.
+
+    Args:
+        names: All names.
+    """
+    shown = abridge(names, _NAME_WIDTH)
+    if shown == [*names]:
+        return {}
+    expression = f"{json.dumps(shown)}[indexof({json.dumps([*names])}, datum.value)]"
+    return {"labelExpr": expression, "labelLimit": 0}
+
+
 def by_series(names: Sequence[str], field: str = "series") -> dict[str, Any]:
     """Returns the colours, shapes and dashes of series, with one legend for all."""
     scale = {"domain": list(names)}
-    legend = {"title": None} if len(names) > 1 else None
+    legend = {"title": None, **named(names)} if len(names) > 1 else None
     dashes = [
         {"test": f"datum.{field} === {json.dumps(name)}", "value": dash}
         for name, dash in zip(names[1:], _cycled(DASHES, names)[1:], strict=True)

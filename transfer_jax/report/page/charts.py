@@ -13,6 +13,7 @@ from transfer_jax.report.page.chart_style import (
     axis,
     by_series,
     chart,
+    named,
     tooltips,
 )
 from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
@@ -269,8 +270,8 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
     spec = {
         "height": len(classes) * max(min(300 // max(len(classes), 1), 56), 12),
         "encoding": {
-            "x": {"field": "predicted", **sides, "axis": {"labelAngle": angle}},
-            "y": {"field": "true", **sides},
+            "x": {"field": "predicted", **sides, "axis": {"labelAngle": angle, **named(classes)}},
+            "y": {"field": "true", **sides, "axis": named(classes)},
         },
         "layer": layer,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.chart_style import axis, by_series, chart, tooltips
+from transfer_jax.report.page.chart_style import axis, by_series, chart, named, tooltips
 from transfer_jax.report.page.elements import Chart, Column, Format, Table
 from transfer_jax.report.page.run_files import RunFiles, thin_out
 from transfer_jax.storage import workdir_files
@@ -81,7 +81,8 @@ def _curves(runs: Sequence[RunFiles], title: str, kind: str, name: str, form: Fo
 def _colour(runs: Sequence[RunFiles]) -> dict[str, Any]:
     names = [run.name for run in runs]
     if len(names) <= _MAX_COLOURS:
-        return {"color": {**by_series(names, "run")["color"], "legend": {"title": None, "columns": 2}}}
+        legend = {"title": None, "columns": 2, **named(names)}
+        return {"color": {**by_series(names, "run")["color"], "legend": legend}}
     legend = {"gradientLength": 160, "gradientThickness": 10, "format": ".0%", "tickCount": 3}
     scale = {"scheme": "viridis", "zero": False}
     colour = {

@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
+from urllib.parse import quote
 
 Cell = str | int | float | bool | None
 """The value of a table cell; None is shown as an empty cell."""
@@ -78,6 +81,11 @@ class Link:
 
     text: str
     target: str
+
+    @property
+    def address(self) -> str:
+        """The target as a URL, in which `#`, `%`, `:` and `?` of folder names are escaped."""
+        return quote(os.fsencode(self.target))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +197,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """The id of the section, for links to it."""
-        return "-".join(self.title.lower().split())
+        return re.sub(r"[\W_]+", "-", self.title.lower()).strip("-")
 
 
 @dataclasses.dataclass(frozen=True)

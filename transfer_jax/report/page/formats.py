@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from transfer_jax.report.names import visible
 from transfer_jax.report.page.elements import Cell, Format
 
 
@@ -81,7 +82,7 @@ def format_cell(value: Cell, form: Format) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) or form not in _FORMATTERS:
-        return str(value)
+        return visible(value) if value != "" else ""
     return _FORMATTERS[form](value)
 
 

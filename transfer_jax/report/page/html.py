@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from transfer_jax.report.names import visible
 from transfer_jax.report.page.chart_style import CONFIG
 from transfer_jax.report.page.elements import Chart, Charts, Link, Page
 from transfer_jax.report.page.formats import format_cell
@@ -42,6 +43,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["format_cell"] = format_cell
+    environment.filters["visible"] = visible
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     environment.globals["asset"] = _asset
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}

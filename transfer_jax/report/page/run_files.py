@@ -142,7 +142,8 @@ class RunFiles:
     def freeze_records(self) -> list[dict[str, Any]]:
         """The freeze records of the finished phases, one for each phase."""
         folder = self.workdir / workdir_files.FREEZE_RECORDS
-        return [read_json(path) for path in sorted(folder.glob("*.json"))]
+        paths = folder.glob("[0-9][0-9]*-*.json")
+        return [read_json(path) for path in sorted(paths, key=lambda path: int(path.name.split("-")[0]))]
 
     @property
     def trained_parameters(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from scipy.stats import binomtest
 
+from transfer_jax.report.names import visible
 from transfer_jax.report.page.formats import count, percent, plural, seconds
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
@@ -41,7 +42,8 @@ def accuracy_paragraph(run: RunFiles) -> str:
     return (
         f"{start} classifies {count(correct)} of {plural(images, 'validation image')} correctly: "
         f"{percent(correct / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}). "
-        f"Always predicting the most common class, {most_common}, would give {percent(rates[most_common])}. "
+        f"Always predicting the most common class, {visible(most_common)}, would give "
+        f"{percent(rates[most_common])}. "
         f"The mean recall of the classes (balanced accuracy) is {percent(scores['balanced_accuracy'])}."
     )
 
@@ -51,7 +53,7 @@ def _progress(run: RunFiles) -> str:
         return "no epoch is finished"
     last = run.epochs[-1]
     epochs = {phase["name"]: phase["epochs"] for phase in run.schedule}
-    return f"epoch {last['epoch']} of {epochs[last['phase']]} of phase {last['phase']} is done"
+    return f"epoch {last['epoch']} of {epochs[last['phase']]} of phase {visible(last['phase'])} is done"
 
 
 def cost_paragraph(run: RunFiles) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer_jax.report.page.chart_style import COLOURS, INK, MUTED, axis, by_series, chart, tooltips
+from transfer_jax.report.page.chart_style import COLOURS, INK, MUTED, axis, by_series, chart, named, tooltips
 from transfer_jax.report.page.elements import Chart, Column
 from transfer_jax.report.page.study_files import StudyFiles, column, display_name
 
@@ -36,7 +36,8 @@ def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart
     across = bool(files.study.get("ordered", True))
     place = {"field": "level", "type": "ordinal", "sort": levels, "title": display_name(files.factor)}
     place |= {"scale": {"domain": levels}}
-    place |= {"axis": {"labelAngle": -40, "labelOverlap": True} if across else {"labelLimit": 150}}
+    style: dict[str, Any] = {"labelAngle": -40, "labelOverlap": True} if across else {"labelLimit": 150}
+    place |= {"axis": {**style, **named(levels)}}
     size = axis("mean", display_name(metric), form, scale={"zero": False})
     level, value = ("x", "y") if across else ("y", "x")
     marks = by_series(names)

@@ -10,6 +10,7 @@ import pyarrow.parquet
 
 from transfer_jax.report.page.elements import Column, Format, replace_nonfinite
 from transfer_jax.report.page.run_files import read_json
+from transfer_jax.report.predictions import stored_name
 from transfer_jax.storage import workdir_files
 
 FORMATS: dict[str, Format] = {
@@ -86,7 +87,9 @@ class StudyFiles:
         if not path.is_file():
             return []
         rows = replace_nonfinite(pyarrow.parquet.read_table(path).to_pylist())
+        factors = {stored_name(trial["name"]): trial["factors"] for trial in self.study["trials"]}
         for row in rows:
+            row |= factors.get(row["trial"], {})  # The table has texts where the types of levels differ.
             if "overfit_gap" not in row and row.get("train_accuracy") is not None:
                 row["overfit_gap"] = row["train_accuracy"] - row["accuracy"]
         return rows
