@@ -31,7 +31,7 @@ def test_the_first_training_is_named_to_the_second(tmp_path):
             pass
     message = str(error.value)
     owner = f"process {os.getpid()} on {known['host']}, since {known['started']}; wait until it ends, "
-    assert message.startswith(f"another training is using the workdir {workdir}: {owner}")
+    assert message.startswith(f"the workdir {workdir} is in use by another training: {owner}")
     assert "delete" not in message, "its process is known to live"
     assert names(workdir) == [".lock"]
     with workdir_lock(workdir):
@@ -52,7 +52,7 @@ def test_a_lock_without_a_readable_record(tmp_path, record):
         (tmp_path / "in_use.json").write_bytes(record)
     with (
         file_lock(tmp_path / ".lock"),
-        pytest.raises(InUseError, match="another process; wait"),
+        pytest.raises(InUseError, match="in use by another training: another process; wait"),
         workdir_lock(tmp_path),
     ):
         pass

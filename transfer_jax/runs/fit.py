@@ -48,7 +48,8 @@ def fit(
         workdir: The run's folder, which may be in object storage (`gs://…`, `s3://…`). It is created if it
             does not exist.
         progress: Receives the progress of the run; None shows none.
-        force: Whether to resume a run that was started with another config.
+        force: Whether to resume an unfinished run with another config, which may change what affects only the
+            steps to come. `earlier_configs.json` keeps the config before.
         profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         dataset: The images, such as those of `from_arrays`; the config's `images` is then only their name.
             None loads the images of the config.
@@ -58,8 +59,8 @@ def fit(
         The results of the phases.
 
     Raises:
-        ValueError: If the config is invalid, or is not the one that the workdir was started with. Nothing is
-            written then.
+        ValueError: If the config is invalid, or is not the one that the workdir was started with, or if the
+            weights, their preprocessing or the images are others than at the start. Nothing is written then.
         InUseError: If another process trains in the workdir.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written; its subclass `Terminated` after
             SIGTERM.

@@ -99,7 +99,7 @@ def find_rate(
         features.mkdir()
         run = load_network(resolve_with(config, progress, feature_dir=str(features)), Path(scratch))
         _link_caches(_feature_root(own, workdir), features)
-        arrays = arrays_at(run, workdir, index, Path(scratch))
+        arrays = arrays_at(run, workdir, index)
         trainer = PhaseTrainer(run, run.parts(index), arrays, progress)
         return _ramp(run, trainer, np.geomspace(lowest, highest, steps), progress)
 

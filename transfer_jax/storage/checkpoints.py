@@ -8,13 +8,17 @@ In object storage, of which each process has its own copy, the first process wri
 format: Orbax 0.12 does not write to `s3://`, and not from one process alone.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +26,14 @@ import numpy as np
 
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
+from transfer_jax.storage.foreign_files import is_foreign
 from transfer_jax.storage.remote import is_mirrored
 
+Result = TypeVar("Result")
 _PROGRESS = "progress"
+_STEP = re.compile(r"[0-9]+")
+_UNFINISHED_STEP = re.compile(r"[0-9]+(\.orbax-checkpoint-tmp.*)?")
+"""The names of the folders of steps, and of those that Orbax renames when they are complete."""
 _logger = logging.getLogger(__name__)
 
 
@@ -33,60 +42,38 @@ class CorruptCheckpointError(ValueError):
 
 
 class Checkpoints:
-    """The newest checkpoints of a run.
+    """The newest checkpoints of a run, which are only read.
 
-    A step without a record is incomplete, because the run ended while it was saved. It is deleted on opening.
+    A step without a record is incomplete, because the run ended while it was saved or is saving it; it does
+    not count. Files and folders of others, such as those of a file browser, are ignored. A run may save while
+    its checkpoints are read; see `read_newest`.
 
     Args:
-        directory: The folder of the checkpoints; it is created if needed.
-        keep: The number of the newest checkpoints to keep.
+        directory: The folder of the checkpoints, which need not exist.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+    def __init__(self, directory: Path) -> None:
         self._steps = directory.absolute() / "steps"
         self._records = directory.absolute() / "records"
-        self._keep = keep
         self._mirrored = is_mirrored(self._steps)
-        if processes.is_first() or self._mirrored:
-            self._steps.mkdir(parents=True, exist_ok=True)
-            self._records.mkdir(exist_ok=True)
-            for path in self._steps.iterdir():
-                if not (path.name.isdigit() and self._record(int(path.name)).is_file()):
-                    _logger.warning("deleting the incomplete checkpoint %s", path)
-                    shutil.rmtree(path)
-        processes.wait("checkpoints opened")
 
     def latest(self) -> int | None:
         """Returns the newest step, or None if there is no checkpoint."""
-        return max(self._steps_on_disk(), default=None)
+        return max(self._complete(), default=None)
 
-    def save(
-        self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
-    ) -> None:
-        """Saves a checkpoint and waits until it is on disk. Replaces an earlier checkpoint of the same step.
+    def read_newest(self, read: Callable[[int], Result]) -> Result | None:
+        """Returns the result of a function of the newest step, or None if there is no checkpoint.
 
-        Args:
-            step: Number of steps since the beginning of the run.
-            trees: Named groups of arrays by name. Empty groups are left out.
-            progress: The progress of the run, in JSON values.
+        The function is called again if the run deletes the step while it is read, because it has saved newer
+        ones.
         """
-        content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
-        record = self._record(step)
-        if processes.is_first():
-            record.unlink(missing_ok=True)
-        if self._mirrored:
-            content = jax.tree.map(processes.to_host, content)
-            if processes.is_first():
-                _write_arrays(self._steps / str(step), content)
-        else:
-            _orbax().save_checkpointables(str(self._steps / str(step)), content, overwrite=True)
-        if processes.is_first():
-            hashes = {**self._hashes(step), _PROGRESS: _hash(progress)}
-            write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
-            for old in sorted(self._steps_on_disk())[: -self._keep]:
-                self._record(old).unlink(missing_ok=True)
-                shutil.rmtree(self._steps / str(old))
-        processes.wait("checkpoint saved")
+        while (step := self.latest()) is not None:
+            try:
+                return read(step)
+            except Exception:
+                if self.latest() == step:
+                    raise
+        return None
 
     def progress(self, step: int) -> dict[str, Any]:
         """Returns the progress of the run at a step.
@@ -147,26 +134,94 @@ class Checkpoints:
             raise CorruptCheckpointError(
                 f"{self._record(step)} is damaged; delete it to continue from the previous checkpoint"
             ) from None
-        found = {**self._hashes(step), _PROGRESS: _hash(progress)}
-        for name in sorted({*expected, *found}):
-            if expected.get(name) != found.get(name):
+        folder = self._steps / str(step)
+        for name, digest in sorted(expected.items()):
+            if name == _PROGRESS:
+                matches = digest == _hash(progress)
+            elif is_foreign(name):  # Earlier versions recorded these.
+                continue
+            else:
+                matches = (folder / name).is_file() and digest == sha256(folder / name)
+            if not matches:
                 raise CorruptCheckpointError(
-                    f"{self._steps / str(step) / name} does not match its checksum; delete "
-                    f"{self._steps / str(step)} to continue from the previous checkpoint"
+                    f"{folder / name} does not match its checksum; delete {folder} to continue from the "
+                    "previous checkpoint"
                 )
         return record
 
-    def _steps_on_disk(self) -> list[int]:
-        """Returns the steps of all checkpoints, unsorted."""
-        return [int(path.name) for path in self._steps.iterdir() if path.name.isdigit()]
-
-    def _hashes(self, step: int) -> dict[str, str]:
-        root = self._steps / str(step)
-        paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
-        return {str(path.relative_to(root)): sha256(path) for path in paths}
+    def _complete(self) -> list[int]:
+        """Returns the steps that have a record, unsorted."""
+        found = self._steps.iterdir() if self._steps.is_dir() else ()
+        return [
+            int(path.name)
+            for path in found
+            if _STEP.fullmatch(path.name) and self._record(int(path.name)).is_file()
+        ]
 
     def _record(self, step: int) -> Path:
         return self._records / f"{step}.json"
+
+
+class SavedCheckpoints(Checkpoints):
+    """The checkpoints of a run that is training: `save` adds new ones and deletes old ones.
+
+    Only the training that holds the lock of the workdir may open them. Opening deletes incomplete steps.
+
+    Args:
+        directory: The folder of the checkpoints; it is created if needed.
+        keep: The number of the newest checkpoints to keep.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        super().__init__(directory)
+        self._keep = keep
+        if processes.is_first() or self._mirrored:
+            self._steps.mkdir(parents=True, exist_ok=True)
+            self._records.mkdir(exist_ok=True)
+            for path in self._steps.iterdir():
+                if self._is_incomplete(path):
+                    _logger.warning("deleting the incomplete checkpoint %s", path)
+                    shutil.rmtree(path, ignore_errors=True)
+        processes.wait("checkpoints opened")
+
+    def save(
+        self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
+    ) -> None:
+        """Saves a checkpoint and waits until it is on disk. Replaces an earlier checkpoint of the same step.
+
+        Args:
+            step: Number of steps since the beginning of the run.
+            trees: Named groups of arrays by name. Empty groups are left out.
+            progress: The progress of the run, in JSON values.
+
+        Raises:
+            OSError: If writing fails, as on a full disk. It names the folder; earlier checkpoints remain.
+        """
+        content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
+        record, folder = self._record(step), self._steps / str(step)
+        if processes.is_first():
+            record.unlink(missing_ok=True)
+        if self._mirrored:
+            content = jax.tree.map(processes.to_host, content)
+            if processes.is_first():
+                _write_arrays(folder, content)
+        else:
+            with _disk_errors_named(folder):
+                _orbax().save_checkpointables(str(folder), content, overwrite=True)
+        if processes.is_first():
+            hashes = {**_hashes(folder), _PROGRESS: _hash(progress)}
+            write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
+            for old in sorted(self._complete())[: -self._keep]:
+                self._record(old).unlink(missing_ok=True)
+                shutil.rmtree(self._steps / str(old), ignore_errors=True)
+        processes.wait("checkpoint saved")
+
+    def _is_incomplete(self, path: Path) -> bool:
+        """Returns whether a path is a step without a record, or a temporary folder of Orbax."""
+        found = _UNFINISHED_STEP.fullmatch(path.name)
+        if found is None or path.is_symlink() or not path.is_dir():
+            return False
+        return found[1] is not None or not self._record(int(path.name)).is_file()
 
 
 def _orbax() -> Any:
@@ -184,6 +239,24 @@ def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
         for key, like in (saved.get(name) or {}).items()
     }
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Returns the checksums of the files in the folder of a step, by their paths in it."""
+    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): sha256(folder / path) for path in paths if not is_foreign(path)}
+
+
+@contextlib.contextmanager
+def _disk_errors_named(folder: Path) -> Iterator[None]:
+    """Raises an `OSError` with the name of a folder for the errors of TensorStore on a full disk."""
+    try:
+        yield
+    except Exception as error:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error) or getattr(error, "errno", None) == number:
+                raise OSError(number, os.strerror(number), str(folder)) from error
+        raise
 
 
 def _hash(progress: Mapping[str, Any]) -> str:

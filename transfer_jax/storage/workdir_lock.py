@@ -42,7 +42,7 @@ def workdir_lock(workdir: Path) -> Iterator[None]:
             else:
                 refusal = _refusal(workdir)
         if processes.sum_over_processes(np.array([bool(refusal)], np.int32))[0]:
-            raise InUseError(refusal or f"another training is using the workdir {display_path(workdir)}")
+            raise InUseError(refusal or f"the workdir {display_path(workdir)} is in use by another training")
         yield
 
 
@@ -74,4 +74,4 @@ def _refusal(workdir: Path) -> str:
     if lock_owner.is_other_host(record):
         advice += f"; if it no longer runs, delete {workdir / workdir_files.LOCK}"
     owner = lock_owner.describe(record)
-    return f"another training is using the workdir {display_path(workdir)}: {owner}; {advice}"
+    return f"the workdir {display_path(workdir)} is in use by another training: {owner}; {advice}"
