@@ -66,6 +66,7 @@ def test_stated_range_of_16_bits(encode, tags, expected):
         ([-1.0, 0.0, 1.0], {SMIN: -1.0, SMAX: 1.0}, [0, 128, 255]),
         ([-500.0, 100.0, 3000.0], {SMIN: 0.0, SMAX: 200.0}, [0, 128, 255]),
         ([0.0, 0.5, 1.0], {SMAX: 2.0}, [0, 64, 128]),
+        ([0.0, 2.5, 251.0], {MAX: 255}, [0, 2, 251]),
     ],
 )
 def test_floating_point_values(encode, values, tags, expected):

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 
 import numpy as np
 import pytest
@@ -36,6 +37,9 @@ def test_all_kinds_of_images_become_rgb(cat, encode):
         (np.zeros(4, np.uint8), r"expected uint8 pixels, got uint8 of shape \(4,\)"),
         (np.zeros((4, 4, 4), np.uint8), r"expected 1 or 3 channels last, got shape \(4, 4, 4\)"),
         (b"no image", "not an image"),
+        (np.zeros((0, 4, 3), np.uint8), r"the image has no pixels, its shape is \(0, 4, 3\)"),
+        (None, "expected a file or an array of pixels, got NoneType"),
+        ("a.png", "expected a file or an array of pixels, got str"),
     ],
 )
 def test_bad_images_raise_with_their_name(content, reason):
@@ -50,6 +54,49 @@ def test_unreadable_file_raises():
     dataset = dataclasses.replace(dataset_of([b""]), read=read)
     with pytest.raises(BadImageError, match=r"^image 0: cannot be read \(gone\)"):
         dataset.image(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "I/O"), OSError(errno.ESTALE, "stale"), ConnectionResetError(), TimeoutError()],
+)
+def test_errors_that_pass_are_retried(cat, monkeypatch, error):
+    pauses, errors = [], [error, error]
+    monkeypatch.setattr("transfer_jax.data.dataset.time.sleep", pauses.append)
+
+    def read(index: int) -> np.ndarray:
+        if errors:
+            raise errors.pop()
+        return cat
+
+    np.testing.assert_array_equal(dataclasses.replace(dataset_of([b""]), read=read).image(0), cat)
+    assert pauses == [0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (FileNotFoundError(errno.ENOENT, "gone"), 1),
+        (PermissionError(errno.EACCES, "no"), 1),
+        (TimeoutError(), 4),
+    ],
+)
+def test_errors_that_stay_are_raised(monkeypatch, error, attempts):
+    calls = []
+    monkeypatch.setattr("transfer_jax.data.dataset.time.sleep", lambda seconds: None)
+
+    def read(index: int) -> bytes:
+        calls.append(index)
+        raise error
+
+    with pytest.raises(BadImageError, match=r"^image 0: cannot be read"):
+        dataclasses.replace(dataset_of([b""]), read=read).summary(0)
+    assert len(calls) == attempts
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_files_in_other_buffers(cat, encode, kind):
+    np.testing.assert_array_equal(dataset_of([kind(encode(cat))]).image(0), cat)
 
 
 def test_subset_selects_all_attributes(patches):

@@ -93,5 +93,21 @@ def test_bad_image_raises_in_threads(cat, encode, preprocessing, patches):
     with pytest.raises(BadImageError, match=r"^cats/9\.png: cannot be decoded"):
         for _ in zip(range(3), shuffled_batches(training, 12, batch_size=4, seed=0), strict=False):
             pass
-    with pytest.raises(BadImageError, match=r"^cats/9\.png: cannot be decoded"):
+    with pytest.raises(BadImageError, match=r"^cats/9\.png: .*; --on-bad-image skip leaves bad images out"):
         list(ordered_batches(image_fetch(dataset, preprocessing), 12, batch_size=4))
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_bad_images_are_collected(cat, encode, preprocessing, patches, threads):
+    contents = [encode(cat[:40, :40])] * 10
+    contents[4], contents[9] = b"", b"no image"
+    dataset = dataclasses.replace(patches.subset(range(10)), read=contents.__getitem__)
+    bad: dict[int, BadImageError] = {}
+    fetch = image_fetch(dataset, preprocessing, bad)
+    batches = [*ordered_batches(fetch, 10, batch_size=4, threads=threads)]
+    assert {index: str(error).split(" (")[0] for index, error in bad.items()} == {
+        4: "image 4: the file is empty",
+        9: "image 9: not an image of a known format",
+    }
+    images = np.concatenate([batch["image"] for batch in batches])[:10]
+    assert [index for index in range(10) if not images[index].any()] == [4, 9]

@@ -9,8 +9,8 @@ from PIL import Image
 
 # Tags of TIFF.
 _BITS, _PHOTOMETRIC, _MAX_SAMPLE, _SAMPLE_FORMAT, _SMIN_SAMPLE, _SMAX_SAMPLE = 258, 262, 281, 339, 340, 341
-_DEPTHS = {2**bits - 1 for bits in range(9, 17)}
-"""Largest values of 9 to 16 bits."""
+_DEPTHS = {2**bits - 1 for bits in range(8, 17)}
+"""Largest values of 8 to 16 bits."""
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -55,15 +55,14 @@ def _range(image: Image.Image, values: np.ndarray, tags: Mapping[int, Any]) -> t
     """Returns the values that become black and white."""
     if stated := _stated_range(tags):
         return stated
-    largest = float(values.max())
+    least, largest = float(values.min()), float(values.max())
+    most = _first(tags.get(_MAX_SAMPLE, 0))
+    if most in _DEPTHS and least >= 0 and largest <= most:
+        return 0.0, float(most)
     if image.mode.startswith("I;16"):
-        most = _first(tags.get(_MAX_SAMPLE, 0))
-        if most in _DEPTHS and most >= largest:
-            return 0.0, float(most)
         return 0.0, 2.0 ** _first(tags.get(_BITS, 16)) - 1
     if image.mode == "I" and image.format in ("PPM", "PNG"):  # Pillow scales the largest value to 65535.
         return 0.0, 65535.0
-    least = float(values.min())
     if image.mode == "F" and least >= 0 and largest <= 1:
         return 0.0, 1.0
     raise ValueError(

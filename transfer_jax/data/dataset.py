@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
+import errno
 import functools
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -110,17 +112,23 @@ class ImageDataset:
         """Returns the encoded file, or uint8 pixels `(height, width)` or `(height, width, 3)`."""
         name = self.names[index]
         try:
-            content = self.read(index)
+            content = _read_again(self.read, index)
         except OSError as error:
             raise BadImageError(f"{name}: cannot be read ({error})") from error
-        if isinstance(content, bytes):
-            return content
+        if isinstance(content, (bytes, bytearray, memoryview)):
+            return bytes(content)
+        if not isinstance(content, np.ndarray):
+            raise BadImageError(
+                f"{name}: expected a file or an array of pixels, got {type(content).__name__}"
+            )
         if content.dtype != np.uint8 or content.ndim not in (2, 3):
             raise BadImageError(
                 f"{name}: expected uint8 pixels, got {content.dtype} of shape {content.shape}"
             )
         if content.ndim == 3 and content.shape[-1] not in (1, 3):
             raise BadImageError(f"{name}: expected 1 or 3 channels last, got shape {content.shape}")
+        if content.size == 0:
+            raise BadImageError(f"{name}: the image has no pixels, its shape is {content.shape}")
         return content[..., 0] if content.ndim == 3 and content.shape[-1] == 1 else content
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
@@ -230,6 +238,27 @@ def drop_images(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> I
     """
     dropped = _checked(indices, len(dataset))
     return dataset.subset(np.setdiff1d(np.arange(len(dataset)), dropped))
+
+
+_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before each next attempt to read a file."""
+_PASSING = {
+    *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EMFILE, errno.ENFILE),
+    *(errno.ESTALE, errno.ENETDOWN, errno.ENETRESET, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO)),
+}
+"""Errors that network file systems raise for a moment."""
+
+
+def _read_again(read: Callable[[int], bytes | np.ndarray], index: int) -> bytes | np.ndarray:
+    """Reads an image, again after a pause if the error may pass; a missing file is no such error."""
+    for pause in _PAUSES:
+        try:
+            return read(index)
+        except OSError as error:
+            if error.errno not in _PASSING and not isinstance(error, (ConnectionError, TimeoutError)):
+                raise
+        time.sleep(pause)
+    return read(index)
 
 
 def _checked(indices: Sequence[int] | np.ndarray, size: int) -> np.ndarray:

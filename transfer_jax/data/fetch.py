@@ -8,6 +8,7 @@ from PIL import Image
 
 from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.pipeline import Batch, Fetch, RandomFetch
 from transfer_jax.data.transforms import eval_transform, train_transform
 
@@ -15,19 +16,25 @@ if TYPE_CHECKING:
     from transfer_jax.models.preprocessing import Preprocessing
 
 
-def image_fetch(dataset: ImageDataset, preprocessing: "Preprocessing") -> Fetch:
+def image_fetch(
+    dataset: ImageDataset, preprocessing: "Preprocessing", bad: dict[int, BadImageError] | None = None
+) -> Fetch:
     """Returns a function that reads batches of images as evaluation uses them.
 
     Args:
         dataset: The images.
         preprocessing: Size, crop and interpolation of the images.
+        bad: Receives the error of each bad image by its position; a black image takes its place. None raises
+            the error.
 
     Returns:
         A function from int indices `(batch,)` to a dictionary of `image`, uint8
         `(batch, image_size, image_size, 3)`, and the entries of `ImageDataset.labels_and_weights`. The
         compiled step normalizes the images with mean and std.
     """
-    return lambda indices: _batch(dataset, indices, lambda image, row: eval_transform(image, preprocessing))
+    return lambda indices: _batch(
+        dataset, indices, lambda image, row: eval_transform(image, preprocessing), bad
+    )
 
 
 def augmented_image_fetch(
@@ -93,8 +100,24 @@ def view_fetch(
 
 
 def _batch(
-    dataset: ImageDataset, indices: np.ndarray, transform: Callable[[Image.Image, int], np.ndarray]
+    dataset: ImageDataset,
+    indices: np.ndarray,
+    transform: Callable[[Image.Image, int], np.ndarray],
+    bad: dict[int, BadImageError] | None = None,
 ) -> Batch:
-    """Reads images and applies `transform(image, position in the batch)` to each."""
-    images = [transform(dataset.pil_image(int(index)), row) for row, index in enumerate(indices)]
+    """Reads images and applies `transform(image, position in the batch)` to each; `bad` as for `image_fetch`.
+
+    Raises:
+        BadImageError: If an image is bad and `bad` is None. The message names the option that skips it.
+    """
+    images = []
+    for row, index in enumerate(indices.tolist()):
+        try:
+            image = dataset.pil_image(index)
+        except BadImageError as error:
+            if bad is None:
+                raise BadImageError(f"{error}; --on-bad-image skip leaves bad images out") from error
+            bad[index] = error
+            image = Image.new("RGB", (1, 1))
+        images.append(transform(image, row))
     return {"image": np.stack(images), **dataset.labels_and_weights(indices)}
