@@ -6,7 +6,6 @@ from safetensors.numpy import save_file
 from transfer_jax.config import TrainConfig
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
-from transfer_jax.runs.images import images_digest
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.weights.key_mapping import to_library
@@ -57,7 +56,6 @@ def test_the_seed_decides_split_and_head(image_folder, tmp_path):
     path = "head/classifier/kernel"
     np.testing.assert_array_equal(first.arrays[path], again.arrays[path])
     assert not np.array_equal(first.arrays[path], other.arrays[path])
-    assert images_digest(first) == images_digest(again) != images_digest(other)
 
 
 def test_more_parts_than_images(image_folder, tmp_path):

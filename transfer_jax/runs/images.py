@@ -20,7 +20,6 @@ from transfer_jax.data import (
 )
 from transfer_jax.distributed import processes
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.run import Run
 
 
 def run_images(config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None) -> ImageDataset:
@@ -121,11 +120,11 @@ def scan_with_progress(dataset: ImageDataset, progress: Progress) -> ImageScan:
     return scan
 
 
-def images_digest(run: Run) -> str:
-    """Returns a hash of the names and classes of the training and the validation images of a run."""
+def images_digest(train: ImageDataset, evaluation: ImageDataset) -> str:
+    """Returns the hash of the names and classes of images that earlier versions stored in checkpoints."""
     digest = hashlib.sha256()
-    for dataset in (run.train, run.evaluation):
+    for dataset in (train, evaluation):
         for name, label in zip(dataset.names, dataset.labels.tolist(), strict=True):
-            digest.update(f"{name}\0{dataset.class_names[label]}\0".encode())
+            digest.update(f"{name}\0{dataset.class_names[label]}\0".encode("utf-8", "surrogateescape"))
         digest.update(b"\0")
     return digest.hexdigest()

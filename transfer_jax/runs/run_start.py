@@ -197,7 +197,7 @@ def check_start(run: Run, position: RunProgress, *, resumed: bool) -> RunStart:
     if resumed and (then := RunStart.from_json(position.start)) is not None:
         then.check(now, images, run.workdir)
         now = then
-    elif resumed and position.images != images_digest(run):
+    elif resumed and position.images != images_digest(run.train, run.evaluation):
         raise ValueError(
             f"{images!r} has other images than when {run.workdir} was started; "
             "restore them, or use another workdir"
