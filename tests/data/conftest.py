@@ -1,6 +1,7 @@
 """Real photographs, and ELPV prepared once a session."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -81,6 +82,26 @@ def animals(tmp_path, cat, encode):
     for name in ["cat/.hidden.png", "cat/.cache/h.png", ".git/a.png", "cat/notes.txt", "readme.md"]:
         _write(root / name, b"x")
     return root
+
+
+@pytest.fixture
+def tree(tmp_path: Path, cat: np.ndarray, encode: Callable[..., bytes]) -> Callable[..., Path]:
+    """Makes a folder: files of images, other files without contents, and folders, whose names end in `/`."""
+    image = encode(cat[:8, :8])
+
+    def make(*names: str | bytes) -> Path:
+        root = tmp_path / "tree"
+        root.mkdir(exist_ok=True)
+        for name in names:
+            path = root / os.fsdecode(name)
+            folder = os.fsdecode(name).endswith("/")
+            (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+            if not folder:
+                empty = path.suffix in (".txt", ".xml", ".csv", ".db", ".mp4", ".heic", ".tga")
+                path.write_bytes(b"" if empty else image)
+        return root
+
+    return make
 
 
 def _write(path: Path, content: bytes = b"") -> None:

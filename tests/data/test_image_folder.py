@@ -1,10 +1,13 @@
 import os
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from transfer_jax.data import from_folder
+from transfer_jax.data import BadImageError, from_folder
+from transfer_jax.data.folder_tree import Folder
 
 
 def write(path: Path, content: bytes = b"") -> None:
@@ -44,19 +47,23 @@ def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png", "b.png"], "no class folders: expected one subfolder a class, found 'a.png', 'b.png'"),
+        (["a.png", "b.png"], "no class folders .*expected one subfolder a class, found 'a.png', 'b.png'"),
         ([f"{i}.png" for i in range(8)], "found '0.png', .*'4.png' and 3 more"),
+        (["a.png", "labels.csv"], "if 'labels.csv' has the labels: --images csv:.*/labels.csv"),
         ([".git/x.png"], "no class folders"),
+        ([], "found nothing"),
         (["cat/a.png"], "only the class folder 'cat'"),
-        (["cat/a.png", "dog/a.txt"], r"class folder '.*dog' has no images \(.png .*found 'a.txt'"),
-        (["cat/a.png", "dog/.a.png"], "class folder '.*dog' has no images .*found nothing"),
+        (["cat/a.png", "dog/"], "only the class folder 'cat'.*folders without images: 'dog'"),
+        (
+            ["cat/a.png", "dog/a.png", "cow/1.heic", "cow/2.heic"],
+            "'.*cow' has no images .*2 .heic.*JPEG or PNG",
+        ),
+        (["cat/train/1.png", "cat/val/1.png", "dog/train/1.png"], "'train', 'val': a split inside of class"),
     ],
 )
-def test_invalid_folders_raise(tmp_path, files, message):
-    for name in files:
-        write(tmp_path / name)
+def test_invalid_folders_raise(tree, files, message):
     with pytest.raises(ValueError, match=message):
-        from_folder(tmp_path)
+        from_folder(tree(*files))
 
 
 @pytest.fixture
@@ -80,19 +87,7 @@ def test_folder_with_its_own_split(split_animals, cat):
     assert dataset.held_out is not None
     assert dataset.held_out.tolist() == [False, False, False, True, True]
     np.testing.assert_array_equal(dataset.image(3), cat[3:23, :30])
-    (split_animals / "val").rename(split_animals / "more.val")
-    assert from_folder(split_animals).class_names == ("Train", "more.val", "test")
-
-
-def test_part_without_class_folders_is_ignored(split_animals, cat, encode):
-    for part in ("val", "test"):
-        for folder in (split_animals / part).iterdir():
-            for file in folder.iterdir():
-                file.rename(split_animals / part / file.name)
-            folder.rmdir()
-    dataset = from_folder(split_animals)
-    assert dataset.names == ["Train/cat/a.png", "Train/cat/b.png", "Train/dog/a.png"]
-    assert dataset.held_out is None
+    assert dataset.notes == ("folders not read: 'test' (the validation images are in 'val')",)
 
 
 def test_classes_without_training_images_raise(split_animals, cat, encode):
@@ -101,12 +96,202 @@ def test_classes_without_training_images_raise(split_animals, cat, encode):
         from_folder(split_animals)
 
 
-def test_classes_named_train_and_test(tmp_path, cat, encode):
-    for name in ("train/a.png", "test/b.png"):
-        write(tmp_path / name, encode(cat, "PNG"))
-    assert from_folder(tmp_path).class_names == ("test", "train")
+@pytest.mark.parametrize(
+    ("files", "classes", "notes"),
+    [
+        (
+            ["a/1.png", "b/1.png", "x.png", "y.png"],
+            "a b",
+            ["images without a class folder .*: 2 directly in"],
+        ),
+        (
+            ["a/1.png", "b/1.png", "c/", "d/1.txt", "d/2.txt"],
+            "a b",
+            [r"folders without images: 'c', 'd' \(files left out: 2 .txt\)"],
+        ),
+        (
+            ["animal/cat/1.png", "animal/dog/1.png", "plant/1.png"],
+            "animal plant",
+            ["images in subfolders only: 'animal'; their subfolders 'cat', 'dog'"],
+        ),
+        (["__MACOSX/a/._1.png", "set/a/1.png", "set/b/1.png"], "a b", ["read from 'set'", "'__MACOSX'"]),
+        (["x/y/a/1.png", "x/y/b/1.png", "x/readme.txt", "docs/1.txt"], "a b", ["from 'x/y'"]),
+        (
+            ["train/set/a/1.png", "train/set/b/1.png", "val/set/a/1.png", "val/set/b/1.png"],
+            "a b",
+            ["read from 'set', .* in 'train'", "read from 'set', .* in 'val'"],
+        ),
+        (
+            ["train/a/1.png", "train/b/1.png", "train/c/1.png", "val/b/1.png", "val/x.png", "y.png"],
+            "a b c",
+            ["1 directly in 'tree'", "1 directly in 'val'", "without validation images: 'a', 'c'"],
+        ),
+        (
+            ["a/1.png", "a/1.txt", "a/@eaDir/1.png/T.jpg", "b/1.png", "b/Thumbs.db", "b/._1.png", "b/2.heic"],
+            "a b",
+            [
+                "images left out: 1 .heic",
+                "left out: 1 .txt, 2 hidden or system files",
+                "folders .*: '@eaDir'",
+            ],
+        ),
+    ],
+)
+def test_notes_count_what_is_left_out(tree, files, classes, notes):
+    dataset = from_folder(tree(*files))
+    assert dataset.class_names == tuple(classes.split())
+    assert len(dataset.notes) == len(notes)
+    for note, pattern in zip(dataset.notes, notes, strict=True):
+        assert re.search(pattern, note)
+
+
+def test_an_ordinary_folder_has_no_notes(tree):
+    dataset = from_folder(tree("a/1.png", "a/more/2.png", "b/1.JPG", "b/2.jfif"))
+    assert dataset.notes == ()
+    assert dataset.names == ["a/1.png", "a/more/2.png", "b/1.JPG", "b/2.jfif"]
+
+
+def test_unicode_forms_of_a_name_are_one_class(tree):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    root = tree(f"train/{decomposed}/1.png", "train/b/1.png", f"val/{composed}/2.png", "val/b/1.png")
+    dataset = from_folder(root)
+    assert dataset.class_names == ("b", composed)
+    assert dataset.labels.tolist() == [0, 1, 0, 1]
+    assert dataset.names[1] == f"train/{decomposed}/1.png"
+    assert dataset.notes == ()
+    dataset = from_folder(tree(f"train/{composed}/3.png"))
+    assert dataset.counts() == {"b": 2, composed: 3}
+    assert dataset.notes == (
+        r"folders read as one class, as their names have the same letters: "
+        r"'cafe\u0301', 'caf\xe9'",
+    )
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are UTF-8 there")
+def test_names_that_are_not_utf_8(tree, cat):
+    root = tree(b"a/\xe9.png", b"b\xe9/1.png", b"b\xe9/\xff.txt")
+    dataset = from_folder(root)
+    assert dataset.class_names == ("a", "b\\xe9")
+    assert [os.fsencode(name) for name in dataset.names] == [b"a/\xe9.png", b"b\xe9/1.png"]
+    np.testing.assert_array_equal(dataset.image(0), cat[:8, :8])
+    (root / os.fsdecode(b"a/\xe9.png")).rename(root / "a" / "e.png")
+    assert from_folder(root).fingerprint != dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "message"),
+    [
+        ("Cat", "cat", "class 'Cat' in training and 'cat' in validation; rename"),
+        ("red_fox", "Red Fox", "class 'red_fox' in training and 'Red Fox' in validation; rename"),
+        ("cat", "cow", "validation images but no training images: 'cow'"),
+    ],
+)
+def test_other_classes_in_validation_raise(tree, training, validation, message):
+    root = tree(f"train/{training}/1.png", "train/b/1.png", f"val/{validation}/1.png", "val/b/1.png")
+    with pytest.raises(ValueError, match=message):
+        from_folder(root)
+
+
+@pytest.fixture
+def linked(tree):
+    """Two classes, and a folder of other images beside them."""
+    root = tree("set/a/1.png", "set/b/1.png", "other/1.png", "other/2.png")
+    return root / "set"
+
+
+def test_links_are_followed(linked, cat):
+    (linked / "c").symlink_to("../other")
+    (linked / "a" / "more").symlink_to("../../other")
+    (linked / "b" / "2.png").symlink_to("../a/1.png")
+    dataset = from_folder(linked)
+    assert dataset.counts() == {"a": 3, "b": 2, "c": 2}
+    assert dataset.names[1] == "a/more/1.png"
+    np.testing.assert_array_equal(dataset.image(4), cat[:8, :8])
+    assert dataset.notes == ()
+
+
+def test_links_that_make_loops_end(linked):
+    (linked / "a" / "up").symlink_to(linked)
+    (linked / "a" / "b").symlink_to("../b")
+    (linked / "b" / "a").symlink_to("../a")
+    (linked / "self").symlink_to(".")
+    dataset = from_folder(linked)
+    assert dataset.names == ["a/1.png", "a/b/1.png", "b/1.png", "b/a/1.png"]
+    assert dataset.notes[0].endswith("left out: 'up' (2 times), 'a', 'b', 'self'")
+
+
+def test_broken_links_are_bad_images(linked):
+    (linked / "a" / "gone.png").symlink_to("../annex/1.png")
+    (linked / "a" / "self.jpg").symlink_to("self.jpg")
+    dataset = from_folder(linked)
+    assert dataset.names == ["a/1.png", "a/gone.png", "a/self.jpg", "b/1.png"]
+    with pytest.raises(BadImageError, match=r"a/gone.png.* link to '../annex/1.png', which does not exist"):
+        dataset.image(1)
+    with pytest.raises(BadImageError, match=r"a/self.jpg"):
+        dataset.image(2)
+
+
+def test_a_link_to_a_missing_class_folder_raises(linked):
+    (linked / "c").symlink_to("/mnt/nowhere")
+    with pytest.raises(FileNotFoundError, match=r"'.*c' leads to '/mnt/nowhere', which does not exist"):
+        from_folder(linked)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_pipes_are_left_out(linked):
+    os.mkfifo(linked / "a" / "pipe.png")
+    (linked / "a" / "link.png").symlink_to("pipe.png")
+    dataset = from_folder(linked)
+    assert dataset.names == ["a/1.png", "b/1.png"]
+    assert dataset.notes == ("files left out: 2 pipes, sockets or devices",)
+
+
+def test_a_folder_that_is_not_readable_is_named(linked, monkeypatch):
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match=r"the folder '.*/b' is not readable"):
+        from_folder(linked)
+
+
+def test_files_are_looked_at_once(linked, monkeypatch):
+    looked = []
+    with monkeypatch.context() as patch:
+        for name in ("stat", "lstat"):
+            patch.setattr(os, name, lambda *args, **_: looked.append(args))
+        files = Folder(str(linked)).images().files
+    assert len(files) == 2
+    assert looked == []  # Entries of `os.scandir` have been looked at.
 
 
 def test_missing_folder_raises(tmp_path):
     with pytest.raises(ValueError, match=r"the folder '.*nowhere' does not exist"):
         from_folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is empty"):
+        from_folder("")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pets.zip", "pets.zip' is an archive; unpack it"),
+        ("pets.tar.gz", "pets.tar.gz' is an archive; unpack it"),
+        ("table.csv", "table.csv' is a file, not a folder; for a table use csv:.*table.csv"),
+        ("cat.png", "cat.png' is a file; expected a folder"),
+    ],
+)
+def test_files_in_place_of_a_folder_raise(tree, name, message):
+    with pytest.raises(ValueError, match=message):
+        from_folder(tree(name) / name)
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="paths of Windows exist there")
+def test_separators_of_windows(tree, monkeypatch):
+    monkeypatch.chdir(tree("data/pets/a/1.png").parent)
+    with pytest.raises(ValueError, match=r"does not exist; did you mean 'tree/data/pets'\?"):
+        from_folder(r"tree\data\pets")

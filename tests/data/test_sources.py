@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,17 @@ def test_folders_and_tables(folder, cat, form, class_names, monkeypatch):
     np.testing.assert_array_equal(dataset.image(1), cat[:8, :8])
     monkeypatch.setenv("HOME", str(folder.parent))
     assert load_dataset(form.format("~/set")).fingerprint == dataset.fingerprint
+
+
+def test_a_path_is_a_folder(folder):
+    assert load_dataset(folder).fingerprint == load_dataset(f"{folder}/").fingerprint
+
+
+def test_a_file_in_place_of_a_folder(folder):
+    with pytest.raises(
+        ValueError, match=r"table.csv' is a file, not a folder; for a table use csv:.*table.csv"
+    ):
+        load_dataset(str(folder / "table.csv"))
 
 
 @pytest.mark.parametrize(("source", "size"), [("elpv", 2624), ("elpv:any", 2624), ("elpv:sure", 2223)])
@@ -49,7 +62,13 @@ def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
     [
         ("elvp", "unknown dataset 'elvp': expected elpv.*folder:PATH.* Did you mean 'elpv'"),
         ("foldr:x", "Did you mean 'folder'"),
-        ("data/pets", r"unknown dataset 'data/pets': .*, or the path of a folder\.$"),
+        ("pets", r"unknown dataset 'pets': .*, or the path of a folder\.$"),
+        ("data/pets", r"the folder 'data/pets' does not exist"),
+        ("~/no/such/folder", "no/such/folder' does not exist"),
+        (r"C:\data\pets", "pets' does not exist"),
+        ("foldr:data/pets", "Did you mean 'folder'"),
+        (Path("no/pets"), "the folder 'no/pets' does not exist"),
+        (["a", "b"], r"images must be one string such as folder:PATH, got \['a', 'b'\]"),
         ("folder:", "unknown dataset 'folder:'"),
         ("", "unknown dataset ''"),
         ("elpv:maybe", "one of any, likely, sure, confidence, got 'maybe'"),

@@ -7,7 +7,7 @@ from transfer_jax.data import eval_transform, from_folder
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import classify
-from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
+from transfer_jax.runs.predict import predict_dataset, unlabelled
 from transfer_jax.weights.saved_model import SavedModel
 
 TINY = "efficientnet_lite_tiny"
@@ -51,19 +51,3 @@ def test_classify_names_the_class_and_its_probability(saved, image_folder):
     assert [name for name, _, _ in found] == list(map(str, files))
     assert [choice for _, choice, _ in found] == [CLASSES[index] for index in probabilities.argmax(-1)]
     assert [share for *_, share in found] == pytest.approx(probabilities.max(-1).tolist())
-
-
-def test_files_and_folders(image_folder, tmp_path):
-    one = image_folder / "red" / "00.png"
-    (tmp_path / "deep").mkdir()
-    for name in ("deep/b.JPG", "a.png", "notes.txt", ".hidden.png"):
-        (tmp_path / name).write_bytes(one.read_bytes())
-    assert image_files([one, tmp_path]) == [one, tmp_path / "a.png", tmp_path / "deep" / "b.JPG"]
-    assert len(image_files([image_folder])) == 48
-
-
-def test_paths_without_images_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no images under {tmp_path}"):
-        image_files([tmp_path])
-    with pytest.raises(FileNotFoundError, match=r"no image or folder at nowhere\.png"):
-        image_files(["nowhere.png"])

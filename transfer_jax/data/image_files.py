@@ -1,56 +1,120 @@
-"""Image files on disk: which files are images, and a dataset of them."""
+"""Image files on disk: a dataset of them, and the files that paths name."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-"""Extensions of image files, in lower case."""
+from transfer_jax.data.file_endings import EXTENSIONS
+from transfer_jax.data.folder_tree import UNKNOWN, Folder
+from transfer_jax.data.left_out import LeftOut, left_out_notes
 
 
 def from_files(
-    files: Sequence[Path], names: Sequence[str], labels: Sequence[int], class_names: tuple[str, ...]
+    files: Sequence[str | os.PathLike[str]],
+    names: Sequence[str],
+    labels: Sequence[int],
+    class_names: tuple[str, ...],
+    stamps: Sequence[tuple[int, int]] | None = None,
 ) -> ImageDataset:
     """Returns a dataset of image files, which are read when they are needed.
+
+    A missing file is a bad image: reading it raises `BadImageError`.
 
     Args:
         files: The files, `n` of them.
         names: The name of each image.
         labels: The position of each image's class in `class_names`.
         class_names: The classes.
+        stamps: Size and time of modification of each file, as in `FoundImages`; None looks at the files.
     """
-    lines, sizes = [], []
-    for file, name, label in zip(files, names, labels, strict=True):
-        status = file.stat()
-        sizes.append(status.st_size)
-        lines.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{class_names[label]}\n")
+    if stamps is None:
+        stamps = [file_stamp(file) for file in files]
+    lines = [
+        f"{name}\0{size}\0{modified}\0{class_names[label]}\n"
+        for name, (size, modified), label in zip(names, stamps, labels, strict=True)
+    ]
     return ImageDataset(
-        read=lambda i: files[i].read_bytes(),
+        read=lambda i: read_file(files[i]),
         labels=np.asarray(labels, dtype=np.int32),
         names=names,
         class_names=class_names,
-        sizes=np.asarray(sizes, dtype=np.int64),
-        fingerprint=hashlib.sha256("".join(sorted(lines)).encode()).hexdigest(),
+        sizes=np.array([size for size, _ in stamps], dtype=np.int64),
+        fingerprint=hashlib.sha256("".join(sorted(lines)).encode(errors="surrogatepass")).hexdigest(),
     )
 
 
-def visible_folders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder, sorted by name, without hidden ones."""
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+def file_stamp(file: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns the size in bytes and the time of modification in nanoseconds; `UNKNOWN` for a missing file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return UNKNOWN
+    return status.st_size, status.st_mtime_ns
 
 
-def visible_files(folder: Path) -> list[Path]:
-    """Returns the files below a folder, sorted by path, without hidden files and folders."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(files)
+def read_file(file: str | os.PathLike[str]) -> bytes:
+    """Returns the contents of a file.
+
+    Raises:
+        FileNotFoundError: If it is missing; the message names the target of a link.
+        OSError: If it cannot be read.
+    """
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except FileNotFoundError:
+        if os.path.islink(file):
+            raise FileNotFoundError(f"a link to {os.readlink(file)!r}, which does not exist") from None
+        raise
+
+
+def image_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Returns the files among paths, and the images in the folders among them, those of each folder sorted.
+
+    The images in a folder are those that `from_folder` finds: at any depth, by their endings, or by their
+    contents if they have no ending; without hidden files and what systems leave in folders.
+
+    Args:
+        paths: Files and folders; a single path is a list of one.
+
+    Returns:
+        The files; and sentences about the files in the folders that are left out, with their numbers.
+
+    Raises:
+        ValueError: If there are no paths.
+        FileNotFoundError: If a path does not exist or is no file, or a folder has no images.
+    """
+    files: list[Path] = []
+    left_out: LeftOut = Counter()
+    listed = [paths] if isinstance(paths, str | os.PathLike) else [*paths]
+    if "" in listed:
+        raise ValueError("a path is empty; give the paths of image files or of folders")
+    for path in map(Path, listed):
+        if path.is_dir():
+            found = Folder(os.fspath(path)).images()
+            if not found.files:
+                notes = "; ".join(left_out_notes(found.left_out)) or "it is empty"
+                raise FileNotFoundError(
+                    f"no images in the folder {str(path)!r}: {notes} (images are {' '.join(EXTENSIONS)})"
+                )
+            files.extend(map(Path, found.files))
+            left_out.update(found.left_out)
+        elif path.is_file():
+            files.append(path)
+        elif path.exists():
+            raise FileNotFoundError(f"{str(path)!r} is neither a file nor a folder")
+        else:
+            raise FileNotFoundError(f"no image or folder at {str(path)!r}")
+    if not files:
+        raise ValueError("no image is given; give the paths of image files or of folders")
+    return files, left_out_notes(left_out)
 
 
 def abridged(items: Sequence[str], limit: int = 5) -> str:

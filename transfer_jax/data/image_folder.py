@@ -2,28 +2,38 @@
 
 import dataclasses
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
-from transfer_jax.data.image_files import EXTENSIONS, abridged, from_files, visible_files, visible_folders
+from transfer_jax.data.file_endings import UNREADABLE
+from transfer_jax.data.folder_tree import Folder, FoundImages
+from transfer_jax.data.image_files import abridged, from_files
+from transfer_jax.data.left_out import LeftOut, left_out_notes
+from transfer_jax.data.split_folders import find_split, part_of_split, table_hint
 
-TRAINING = ("train", "training")
-"""Names of the folder of training images in a dataset with a split of its own."""
-HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
-"""Names of the folder of validation images; if there are several, the first one in this order is used."""
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
 def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
     """Reads a folder with one subfolder for each class.
 
-    Images are found by extension at any depth below their class folder. Names that start with a dot are
-    ignored, and so are links to folders inside a class folder. Classes and images are sorted by name.
+    Images are found at any depth below their class folder, by the ending of their names, or by their contents
+    if they have no ending. Classes and images are sorted by name. Links are followed. Hidden files and
+    folders, and those that systems create (`__MACOSX`, `@eaDir`, `Thumbs.db`), are left out, and so are class
+    folders without images. `ImageDataset.notes` has the number of files of each kind that are left out.
 
-    A folder that contains `train` and one of `val`, `validation` and `test`, each with class folders, has a
-    split of its own: these are the training and the validation images. If both `val` and `test` exist, `test`
-    is not read. If only `train` has class folders, it is read alone.
+    A folder that contains a folder of training images (`train`, `training`, `train_set`, …) and one of
+    validation images (`val`, `validation`, `dev`, …), each with class folders, has a split of its own.
+    Without validation images, those of `test` take their place; otherwise `test` is not read.
+
+    A single folder in `path` that contains class folders, as zip files have, takes the place of `path`.
+
+    Names of classes are in the Unicode form NFC, so `é` from macOS and from other systems is the same class.
 
     Args:
         path: The folder of the class folders.
@@ -32,69 +42,222 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
         The dataset. The name of an image is its path relative to `path`.
 
     Raises:
-        ValueError: If the folder does not exist, has fewer than two class folders, a class folder has no
-            images, or a class has validation images but no training images. The message lists what was found.
+        ValueError: If the folder does not exist, has fewer than two classes, has folders of training or
+            validation images without labels, or has classes with validation images but no training images.
+            The message lists what was found.
+        OSError: If a folder is not readable, or a link to a class folder leads nowhere.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"the folder {str(root)!r} does not exist")
-    parts = own_split(root)
-    files, classes, held_out = [], [], []
-    for part, is_held_out in parts:
-        for folder in _class_folders(part):
-            images = _images_below(folder)
-            files += images
-            classes += [folder.name] * len(images)
-            held_out += [is_held_out] * len(images)
-    names = [file.relative_to(root).as_posix() for file in files]
-    class_names = tuple(sorted(set(classes)))
-    train_classes = {name for name, aside in zip(classes, held_out, strict=True) if not aside}
-    if unknown := sorted({*class_names} - train_classes):
-        raise ValueError(
-            f"{str(root)!r} has classes with validation images but no training images: {abridged(unknown)}"
-        )
-    labels = [class_names.index(name) for name in classes]
-    dataset = from_files(files, names, labels, class_names)
-    return dataclasses.replace(dataset, held_out=np.array(held_out)) if len(parts) > 1 else dataset
+    root = Folder(os.fspath(_existing(path)))
+    top, notes = _unwrapped(root)
+    split = find_split(top)
+    if split.training is not top:
+        notes += _images_without_class(top)
+    training, more = _unwrapped(split.training, part=True)
+    left_out: LeftOut = Counter()
+    for folder in {id(each): each for each in (root, top, split.training, training)}.values():
+        left_out.update(folder.left_out)
+    notes += [*split.notes, *more]
+    classes = _classes(training, notes)
+    if len(classes) < 2:
+        raise ValueError("; ".join((_too_few_classes(training, classes), *notes)))
+    parts = [(classes, False)]
+    if split.validation is not None:
+        validation = split.validation
+        if not {class_name(each.name) for each in validation.folders} & {*classes}:
+            validation, more = _unwrapped(validation, part=True)
+            notes += more
+        left_out.update(validation.left_out)
+        held_out = _classes(validation, notes)
+        notes += _compared(root.path, classes, held_out)
+        parts.append((held_out, True))
+    class_names = tuple(sorted(classes))
+    position = {name: label for label, name in enumerate(class_names)}
+    files, stamps, labels, aside = [], [], [], []
+    for images_of, is_held_out in parts:
+        for name, found in images_of.items():
+            files += found.files
+            stamps += found.stamps
+            labels += [position[name]] * len(found.files)
+            aside += [is_held_out] * len(found.files)
+            left_out.update(found.left_out)
+    start = len(os.path.join(root.path, ""))
+    names = [file[start:].replace(os.sep, "/") for file in files]
+    dataset = from_files(files, names, labels, class_names, stamps)
+    return dataclasses.replace(
+        dataset,
+        held_out=np.array(aside) if len(parts) > 1 else None,
+        notes=(*notes, *left_out_notes(left_out)),
+    )
 
 
-def own_split(root: Path) -> list[tuple[Path, bool]]:
-    """Returns the folders of class folders, each with True if its images are validation images.
+def class_name(folder_name: str) -> str:
+    """Returns the name of a class: in Unicode form NFC, with escapes for bytes that are not UTF-8."""
+    readable = folder_name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", readable)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of a folder.
+
+    Raises:
+        ValueError: If there is no such folder; the message says what to give.
+    """
+    if not os.fspath(path):
+        raise ValueError("the path of the folder of images is empty")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if not folder.exists():
+        turned = Path(str(folder).replace("\\", "/"))
+        hint = f"; did you mean {str(turned)!r}?" if turned.is_dir() else ""
+        raise ValueError(f"the folder {str(path)!r} does not exist{hint}")
+    if folder.suffix.lower() in (".csv", ".tsv", ".txt"):
+        raise ValueError(f"{str(path)!r} is a file, not a folder; for a table use csv:{path}")
+    if folder.suffix.lower() in _ARCHIVES:
+        raise ValueError(f"{str(path)!r} is an archive; unpack it and give the folder of its images")
+    raise ValueError(f"{str(path)!r} is a file; expected a folder with one subfolder for each class")
+
+
+def _unwrapped(folder: Folder, *, part: bool = False) -> tuple[Folder, list[str]]:
+    """Returns the folder that a single folder wraps, as zip files do, and a sentence about it.
 
     Args:
-        root: The folder of a dataset. It is the only result if the dataset has no split of its own.
+        folder: A folder.
+        part: True for a part of a split; others end at folders that are named like parts of a split.
     """
-    folders = {child.name.lower(): child for child in visible_folders(root)}
-    if not {*folders} <= {*TRAINING, *HELD_OUT}:
-        return [(root, False)]
-    with_classes = {name: folder for name, folder in folders.items() if visible_folders(folder)}
-    train = [with_classes[name] for name in TRAINING if name in with_classes]
-    held_out = [with_classes[name] for name in HELD_OUT if name in with_classes]
-    if not train:
-        return [(root, False)]
-    return [(train[0], False), *((part, True) for part in held_out[:1])]
+    inner = folder
+    while not inner.image_count:
+        if not part and any(part_of_split(each.name) for each in inner.folders):
+            break
+        with_images = [each for each in inner.folders if each.has_images()]
+        if len(with_images) != 1 or not with_images[0].folders:
+            break
+        inner = with_images[0]
+    if inner is folder:
+        return folder, []
+    below = os.path.relpath(inner.path, folder.path)
+    return inner, [f"class folders read from {below!r}, the only folder with images in {folder.name!r}"]
 
 
-def _class_folders(root: Path) -> list[Path]:
-    folders = visible_folders(root)
-    if not folders:
-        found = sorted(child.name for child in root.iterdir())
-        raise ValueError(
-            f"{str(root)!r} has no class folders: expected one subfolder a class, found {abridged(found)}"
+def _classes(part: Folder, notes: list[str]) -> dict[str, FoundImages]:
+    """Returns the images of each class in the order of the folders; adds sentences about what is unusual.
+
+    Raises:
+        ValueError: If the images of a class folder have formats that are not read, or are split in it.
+        FileNotFoundError: If a link to a class folder leads nowhere.
+    """
+    if part.dead_links:
+        link = os.path.join(part.path, part.dead_links[0])
+        raise FileNotFoundError(
+            f"the link {link!r} leads to {os.readlink(link)!r}, which does not exist; repair or delete it"
         )
-    if len(folders) == 1:
-        raise ValueError(
-            f"{str(root)!r} has only the class folder {folders[0].name!r}; at least two classes are needed"
-        )
-    return folders
+    notes += _images_without_class(part)
+    classes: dict[str, FoundImages] = {}
+    folders: dict[str, list[Folder]] = {}
+    empty: list[str] = []
+    in_empty: LeftOut = Counter()
+    for folder in part.folders:
+        found = folder.images()
+        if not found.files:
+            _check_unreadable(folder, found)
+            empty.append(folder.name)
+            in_empty.update(found.left_out)
+            continue
+        name = class_name(folder.name)
+        folders.setdefault(name, []).append(folder)
+        if name in classes:
+            _extend(classes[name], found)
+        else:
+            classes[name] = found
+    if empty:
+        contents = "; ".join(left_out_notes(in_empty))
+        notes.append(f"folders without images: {abridged(empty)}" + (f" ({contents})" if contents else ""))
+    for same in folders.values():
+        if len(same) > 1:
+            forms = ", ".join(ascii(each.name) for each in same)
+            notes.append(f"folders read as one class, as their names have the same letters: {forms}")
+    if len(classes) > 1:
+        notes += _nested([same[0] for same in folders.values()])
+    return classes
 
 
-def _images_below(folder: Path) -> list[Path]:
-    visible = visible_files(folder)
-    images = [file for file in visible if file.suffix.lower() in EXTENSIONS]
-    if not images:
-        found = sorted(file.name for file in visible)
+def _images_without_class(folder: Folder) -> list[str]:
+    if not (count := folder.image_count):
+        return []
+    return [f"images without a class folder left out: {count:,} directly in {folder.name!r}"]
+
+
+def _extend(found: FoundImages, more: FoundImages) -> None:
+    found.files.extend(more.files)
+    found.stamps.extend(more.stamps)
+    found.left_out.update(more.left_out)
+
+
+def _check_unreadable(folder: Folder, found: FoundImages) -> None:
+    """Raises `ValueError` if a folder has images of formats that are not read, and no others."""
+    endings = {ending for reason, ending in found.left_out if reason == "ending"}
+    if endings & UNREADABLE:
+        notes = "; ".join(left_out_notes(found.left_out))
+        raise ValueError(f"the class folder {folder.path!r} has no images that can be read: {notes}")
+
+
+def _nested(folders: Sequence[Folder]) -> list[str]:
+    """Returns a sentence about class folders that have only folders in them.
+
+    Raises:
+        ValueError: If these are the parts of a split in all class folders.
+    """
+    nested = [each for each in folders if not each.image_count]
+    if not nested:
+        return []
+    outer, below = (abridged(names) for names in ([each.name for each in nested], _names_in(nested)))
+    parts = {part_of_split(name) for name in _names_in(nested)}
+    if len(nested) == len(folders) and "training" in parts and len(parts - {None}) > 1:
         raise ValueError(
-            f"class folder {str(folder)!r} has no images ({' '.join(EXTENSIONS)}), found {abridged(found)}"
+            f"the class folders {outer} have the folders {below}: a split inside of class folders is not "
+            "supported; move the images to train/CLASS and val/CLASS"
         )
-    return images
+    return [f"class folders with images in subfolders only: {outer}; their subfolders {below} are no classes"]
+
+
+def _names_in(folders: Sequence[Folder]) -> list[str]:
+    return sorted({below.name for folder in folders for below in folder.folders})
+
+
+def _compared(root: str, training: Iterable[str], validation: Iterable[str]) -> list[str]:
+    """Returns a sentence about training classes without validation images.
+
+    Raises:
+        ValueError: If classes have validation images but no training images.
+    """
+    by_fold = {_fold(name): name for name in training}
+    unknown = sorted({*validation} - {*training})
+    for name in unknown:
+        if (similar := by_fold.get(_fold(name))) is not None:
+            raise ValueError(
+                f"{root!r} has the class {similar!r} in training and {name!r} in validation; rename one of "
+                "the folders if they are the same class"
+            )
+    if unknown:
+        raise ValueError(
+            f"{root!r} has classes with validation images but no training images: {abridged(unknown)}; "
+            "add training images of them, or move their validation images away"
+        )
+    missing = sorted({*training} - {*validation})
+    return [f"classes without validation images: {abridged(missing)}"] if missing else []
+
+
+def _fold(name: str) -> str:
+    """Returns a name without differences of case, spaces and punctuation."""
+    letters = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in letters if letter.isalnum()) or letters
+
+
+def _too_few_classes(folder: Folder, classes: Iterable[str]) -> str:
+    for name in classes:
+        return f"{folder.path!r} has only the class folder {name!r}; at least two classes are needed"
+    found = sorted(os.listdir(folder.path))
+    return (
+        f"{folder.path!r} has no class folders with images: expected one subfolder a class, "
+        f"found {abridged(found)}{table_hint(folder)}"
+    )

@@ -20,7 +20,9 @@ _FORMS = (
 )
 
 
-def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) -> ImageDataset:
+def load_dataset(
+    source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
+) -> ImageDataset:
     """Opens the dataset that a string names.
 
     - `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`: the ELPV solar cells, see `from_elpv`
@@ -34,12 +36,15 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
         >>> dataset = load_dataset("folder:photos")
 
     Args:
-        source: One of the forms above.
+        source: One of the forms above, or a `Path`.
         data_dir: Folder of prepared datasets; None for `default_data_dir()`.
 
     Raises:
         ValueError: If the string has none of these forms. The function of the source raises other errors.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"images must be one string such as folder:PATH, got {source!r}")
+    source = os.fspath(source)
     kind, _, rest = source.partition(":")
     if kind == "elpv":
         return from_elpv(rest or TARGETS[0], data_dir)
@@ -52,9 +57,9 @@ def load_dataset(source: str, data_dir: str | os.PathLike[str] | None = None) ->
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
         return from_tfds(name, split, data_dir, **_keys(choices))
-    if is_remote(source) or (source and Path(source).expanduser().is_dir()):
+    nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
+    if is_remote(source) or (_is_path(source) and not (rest and nearest)):
         return from_folder(_local(source))
-    nearest = difflib.get_close_matches(kind, KINDS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
 
@@ -66,6 +71,12 @@ def _local(place: str) -> Path:
     path = local_path(place, shared=True)
     pull(path)
     return path
+
+
+def _is_path(source: str) -> bool:
+    """Returns True for a path that exists, and for a text that can only be a path."""
+    written = source.startswith(("~", ".")) or "/" in source or "\\" in source
+    return bool(source) and (written or Path(source).expanduser().exists())
 
 
 def _name_and_split(text: str) -> tuple[str, str]:
