@@ -91,7 +91,7 @@ def optional(output: str, advice: str = "All other results are saved.") -> Itera
         attempt.error = error
         kind = "" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: "
         reason = f"{kind}{explain(error)}".rstrip(".")
-        _LOG.warning("No %s: %s. %s", output, reason[:_MAX_REASON], advice)
+        _LOG.warning("%s", f"No {output}: {reason[:_MAX_REASON]}. {advice}".rstrip())
 
 
 def _message(module: str) -> str:

@@ -26,10 +26,13 @@ def test_a_row_is_an_image(tmp_path, suffix, labels):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_read_again(tmp_path):
-    write_predictions(tmp_path / "predictions.csv", NAMES, CLASSES, PROBABILITIES, LABELS)
+@pytest.mark.parametrize(
+    "classes", [CLASSES, ("=1+1", "p(x)"), (" ", "  "), ("a\r\nb", "a\rb"), ("A", "a"), ("x" * 300, ';"\t')]
+)
+def test_read_again(tmp_path, classes):
+    write_predictions(tmp_path / "predictions.csv", NAMES, classes, PROBABILITIES, LABELS)
     found = read_predictions(tmp_path / "predictions.csv")
-    assert (found.names, found.class_names) == (tuple(NAMES), CLASSES)
+    assert (found.names, found.class_names) == (tuple(NAMES), classes)
     np.testing.assert_array_equal(found.labels, LABELS)
     np.testing.assert_array_equal(found.probabilities, PROBABILITIES.round(6))
 
@@ -43,3 +46,12 @@ def test_other_files_are_refused(tmp_path):
     path.write_text(path.read_text().replace("bee,bee", "wasp,bee"))
     with pytest.raises(ValueError, match=r"p\.csv is damaged"):
         read_predictions(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_names_that_are_not_utf_8_have_escapes(tmp_path, suffix):
+    path = tmp_path / f"p.{suffix}"
+    write_predictions(path, ["caf\udce9.png", *NAMES[1:]], ("ant\udcff", "bee"), PROBABILITIES)
+    text = path.read_bytes().decode("utf-8")
+    rows = json.loads(text) if suffix == "json" else [*csv.DictReader(text.splitlines())]
+    assert (rows[0]["image"], rows[0]["predicted"]) == (r"caf\udce9.png", r"ant\udcff")
