@@ -91,6 +91,16 @@ def test_tables(terminal):
     assert head.index("81.7%") == top.index("84.8%") > head.index("head")
 
 
+def test_cells_are_no_markup(pipe):
+    names = ["[bold]x", "[/]", ":dog:", "a\\", r"\[b]", "$_^", "two\nlines", "", " ", "caf\udce9", "日本"]
+    pipe.print(table("[i]title :dog:", ("[b]class", "F1"), [[name, "1"] for name in names]))
+    lines = [line.strip() for line in written(pipe).splitlines()]
+    assert lines[0] == "[i]title :dog:"
+    assert lines[2].split() == ["[b]class", "F1"]
+    shown = [*names[:6], r"two\nlines", "", "“ ”", r"caf\udce9", "日本"]
+    assert [line.removesuffix("1").strip() for line in lines[4 : 4 + len(names)]] == shown
+
+
 def test_a_table_in_a_pipe_is_as_wide_as_it_needs_to_be(pipe, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     cells = ["x" * 150, *(str(number) * 12 for number in range(8))]
@@ -109,7 +119,7 @@ def test_a_title_is_not_wrapped_to_a_narrow_table(terminal):
 
 
 def test_messages_are_printed_as_they_are(pipe, terminal):
-    message = "[bold]no markup[/bold] " * 20
+    message = "[bold]no markup[/bold] :dog: " * 20
     for console in (pipe, terminal):
         print_line(console, message)
         assert written(console) == message + "\n"
@@ -137,3 +147,36 @@ def test_log_records_are_lines(pipe):
     record = logging.LogRecord("name", logging.WARNING, "file", 1, "no %s", ("[report]",), None)
     LogHandler(pipe).emit(record)
     assert written(pipe) == "warning: no [report]\n"
+
+
+class Lost(io.StringIO):
+    """A stream that fails."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._error = error
+        self.calls = 0
+
+    def write(self, text: str) -> int:
+        self.calls += 1
+        raise self._error
+
+
+GONE, FULL = BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("error", "stderr"), [(GONE, True), (GONE, False), (FULL, True)])
+def test_lost_output_does_not_end_a_training(error, stderr):
+    console = Terminal(file=Lost(error), stderr=stderr)
+    bars = Bars(console)
+    bars.start("training", 1)
+    bars.advance(1)
+    bars.finish()
+    bars.log("done")
+    assert isinstance(console.file, Lost)
+    assert console.file.calls == 1
+
+
+def test_results_on_a_full_disk_are_an_error():
+    with pytest.raises(OSError, match="No space left"):
+        print_line(Terminal(file=Lost(FULL)), "done")

@@ -6,6 +6,7 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.storage import workdir_files
 from transfer_jax.studies.study import Arm, Study, create_study_folder, read_study
+from transfer_jax.studies.table import read_table, write_table
 
 
 def study_of(folder, *, names=("a", "b"), seeds=(0, 1), **changes) -> Study:
@@ -68,3 +69,24 @@ def test_invalid_studies(image_folder):
         study_of(image_folder, seeds=(1, 1))
     with pytest.raises(ValueError, match="has no trials"):
         study_of(image_folder, seeds=())
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "$1\n", "x" * 300, "CON", "caf\udce9"])
+def test_an_arm_has_any_name(image_folder, tmp_path, name):
+    study = study_of(image_folder, names=("a", name))
+    create_study_folder(study, tmp_path)
+    assert read_study(tmp_path) == study
+    assert study.arms[1].name == name
+    folders = [trial.workdir(tmp_path) for trial in study.trials]
+    for folder in folders:
+        folder.mkdir()
+        assert folder.parent == tmp_path / workdir_files.TRIALS
+    assert len({*folders}) == 4
+
+
+@pytest.mark.parametrize("values", [[1, "a"], ["caf\udce9", "b"], [1, 2.5, None], [None, None]])
+def test_a_table_has_levels_of_any_type(tmp_path, values):
+    write_table([{"trial": str(value), "level": value} for value in values], tmp_path)
+    found = [row["level"] for row in read_table(tmp_path)]
+    shown = {1: "1"} if "a" in values else {"caf\udce9": r"caf\udce9"}
+    assert found == [shown.get(value, value) for value in values]

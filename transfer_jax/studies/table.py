@@ -48,7 +48,8 @@ def _column(values: list[Any]) -> Any:
     """Returns an array of one type: of texts if the types differ, and of float64 if there are no values."""
     import pyarrow
 
-    if len({type(value) for value in values if value is not None} - {int, float}) > 1:
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) > 1 and kinds != {int, float}:
         values = [None if value is None else str(value) for value in values]
     values = [stored_name(value) if isinstance(value, str) else value for value in values]
     return pyarrow.array(values, pyarrow.float64() if all(value is None for value in values) else None)

@@ -1,4 +1,9 @@
+import html
+import json
+import re
+
 import pytest
+import vl_convert
 
 from transfer_jax.report.page.charts import color_limits, confusion, curves, heat_map
 from transfer_jax.report.page.elements import Column
@@ -41,3 +46,21 @@ def test_a_confusion_matrix_has_numbers_while_they_can_be_read(classes, layers):
     assert len(made.spec["layer"]) == layers
     assert [row[0] for row in made.table.rows] == names
     assert made.table.rows[0][1:3] == [3, 2]
+
+
+def test_names_stay_whole_in_the_data_and_distinct_at_the_axes():
+    names = ["a.b[c]\\d", "$1_$5", "<b>&'\"", "two\nlines", " ", "x" * 300, "x" * 299, "__proto__", "שלום"]
+    matrix = [[int(row == column) for column in range(len(names))] for row in range(len(names))]
+    made = confusion(names, matrix)
+    spec = json.loads(json.dumps(made.spec))
+    assert [row["true"] for row in spec["data"]["values"][:: len(names)]] == names
+    assert [row["predicted"] for row in spec["data"]["values"][: len(names)]] == names
+    svg = vl_convert.vegalite_to_svg(json.dumps({**spec, "width": 900, "height": 600}))
+    texts = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+    shown = ["a.b[c]\\d", "$1_$5", "<b>&'\"", r"two\nlines", "“ ”", "xxxxxxxxxxxxxxxxxx…xxxxxxxx #6"]
+    shown += ["xxxxxxxxxxxxxxxxxx…xxxxxxxx #7", "__proto__", "שלום"]
+    assert [text for text in texts if not text.isdigit()] == [*shown, "predicted", *shown, "true"]
+
+
+def test_usual_names_need_no_expression():
+    assert "labelExpr" not in json.dumps(confusion(["a", "b"], [[1, 0], [0, 1]]).spec)

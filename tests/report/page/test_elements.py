@@ -1,6 +1,6 @@
 import json
 
-from transfer_jax.report.page.elements import Column, Section, replace_nonfinite
+from transfer_jax.report.page.elements import Column, Link, Section, replace_nonfinite
 
 
 def test_nan_and_infinity_become_none():
@@ -17,6 +17,12 @@ def test_nan_and_infinity_become_none():
 
 def test_a_heading_becomes_an_anchor():
     assert Section("Frozen parameters", []).anchor == "frozen-parameters"
+    assert Section("Results by 50% #1", []).anchor == "results-by-50-1"
+
+
+def test_a_link_escapes_the_names_of_folders():
+    link = Link("a", "trials/50% #1?/javascript:x\udce9/report.html")
+    assert link.address == "trials/50%25%20%231%3F/javascript%3Ax%E9/report.html"
 
 
 def test_numeric_columns():

@@ -40,6 +40,25 @@ def test_names_are_no_markup(make_run, tmp_path):
     assert len(text) < 800_000
 
 
+def test_cells_show_every_character(make_run, tmp_path):
+    workdir = make_run(tmp_path)
+    log = workdir / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"red"', r'"two\n\udcff <i>"'))
+    text = write_run_report(workdir).read_text(encoding="utf-8")
+    assert r"two\n\udcff &lt;i&gt;" in text
+    assert "<i>" not in text.split("<script")[0]
+
+
+def test_foreign_files_are_no_freeze_records(make_run, tmp_path):
+    run = RunFiles.from_workdir(make_run(tmp_path))
+    phases = [record["phase"] for record in run.freeze_records]
+    for name in ("._01-head.json", ".DS_Store", "notes.json"):
+        (tmp_path / "certificates" / name).write_bytes(b"\0\5")
+    (tmp_path / "certificates" / "100-last.json").write_text('{"phase": "last", "spans": []}')
+    found = RunFiles.from_workdir(tmp_path).freeze_records
+    assert [record["phase"] for record in found] == [*phases, "last"]
+
+
 def test_the_schedule_planned_and_executed(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path))
     charts = charts_of(run, "Schedule")
