@@ -215,7 +215,7 @@ def test_no_such_run(fails: Callable) -> None:
 
 
 def test_brackets_are_no_markup(fails: Callable) -> None:
-    assert "unknown dataset '[old]/[/x]'" in fails("train", "--images", "[old]/[/x]", *TINY)
+    assert "the folder '[old]/[/x]' does not exist" in fails("train", "--images", "[old]/[/x]", *TINY)
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from transfer_jax.config import GROUPS, ComputeConfig, TrainConfig, groups, load_config, shipped_configs
@@ -51,6 +54,63 @@ def test_configs_survive_json(config):
 def test_configs_are_checked(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+PHASE = Phase(name="a", train="head", epochs=1, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"images": Path("a b", "%")}, "a b/%"),
+        ({"weights": Path("w.pt")}, "w.pt"),
+        ({"feature_dir": Path("features")}, "features"),
+        ({"trackers": "tensorboard"}, ("tensorboard",)),
+        ({"trackers": ["wandb", np.str_("mlflow")]}, ("wandb", "mlflow")),
+        ({"compiler_options": "xla_a=b"}, ("xla_a=b",)),
+        ({"hidden": 64}, (64,)),
+        ({"hidden": np.array([64, 32])}, (64, 32)),
+        ({"batch_size": np.int64(8)}, 8),
+        ({"batch_size": 8.0}, 8),
+        ({"seed": jnp.int32(3)}, 3),
+        ({"label_smoothing": np.float32(0.25)}, 0.25),
+        ({"taps": np.True_}, True),
+        ({"remat": 1}, True),
+        ({"schedule": PHASE}, Schedule((PHASE,))),
+        ({"schedule": [PHASE]}, Schedule((PHASE,))),
+    ],
+)
+def test_values_are_converted_and_survive_json(change, expected):
+    config = TrainConfig(**{"images": "x", **change})
+    found = getattr(config, *change)
+    assert found == expected
+    assert type(found) is type(expected)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"taps": "stages.2"}, "taps must be True or False, got 'stages.2'"),
+        ({"batch_size": "32"}, "batch_size must be a whole number, got '32'"),
+        ({"batch_size": 8.5}, "batch_size must be a whole number, got 8.5"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"label_smoothing": "0.1"}, "label_smoothing must be a number, got '0.1'"),
+        ({"crop_fraction": float("nan")}, "crop_fraction must be a number, got nan"),
+        ({"crop_fraction": 0}, r"crop_fraction must be in \(0, 1\], got 0"),
+        ({"image_size": 0}, "image_size must be at least 1, got 0"),
+        ({"hidden": [64, "32"]}, "hidden must be a whole number, got '32'"),
+        ({"trackers": "tensorboad"}, "got 'tensorboad'"),
+        ({"trackers": {"wandb"}}, "trackers must be a tuple or a list"),
+        ({"images": ["photos"]}, r"got list; a dataset in memory is given to fit\(\.\.\., dataset="),
+        ({"schedule": five_steps}, "schedule must be a Schedule, as `five_steps"),
+        ({"schedule": ["head"]}, r"or a list of phases, got \['head'\]"),
+        ({"augmentation": {"mixup": 0.2}}, "augmentation must be an Augmentation, got {'mixup': 0.2}"),
+    ],
+)
+def test_values_of_other_types_are_an_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**{"images": "x", **change})
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 0.2}, {"cutmix": 1.0}])

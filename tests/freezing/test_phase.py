@@ -15,7 +15,7 @@ TOP = Phase(name="top", train="top( 2 )", epochs=1, learning_rate=1e-4, augment=
     [
         ({"epochs": 0}, "phase 'head': epochs must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"learning_rate": math.nan}, "learning_rate must be above 0, got nan"),
+        ({"learning_rate": math.nan}, "learning_rate must be a number, got nan"),
         ({"warmup": 1.0}, r"warmup must be in \[0, 1\)"),
         ({"layer_decay": 0.0}, r"layer_decay must be in \(0, 1\]"),
         ({"layer_decay": 1.1}, r"layer_decay must be in \(0, 1\]"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
@@ -37,8 +38,11 @@ def default_config(name: str) -> TrainConfig:
     if name == "study":
         from transfer_jax.studies.default_config import default_config as study_config
 
-        return study_config(tyro.MISSING)
-    return TrainConfig(images=tyro.MISSING)
+        config = study_config("")
+    else:
+        config = TrainConfig(images="")
+    object.__setattr__(config, "images", tyro.MISSING)  # Not checked: tyro replaces it, or asks for it.
+    return config
 
 
 def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any]:
@@ -75,7 +79,10 @@ def description(command: Callable[..., Any], example: str) -> str:
 
 def default_workdir(config: TrainConfig) -> Path:
     """Returns the default workdir: `runs/` and the name of the images."""
-    return Path("runs", Path(config.images.replace(":", "-")).name)
+    name = config.images.replace(":", "-")
+    if name.startswith("tfds-"):  # The name of a dataset may contain that of its config, and of features.
+        name = re.sub(r"[^\w.+-]+", "-", name).strip("-")
+    return Path("runs", Path(name).name)
 
 
 def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:

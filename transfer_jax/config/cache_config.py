@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
+from transfer_jax.fields import convert_fields
 
 FeaturePrecision = Literal["auto", "float16", "bfloat16", "int8"]
 FeatureTier = Literal["auto", "disk", "memory", "device"]
@@ -32,5 +33,6 @@ class CacheConfig:
     feature_tier: FeatureTier = "auto"
 
     def __post_init__(self) -> None:
+        convert_fields(self, CacheConfig)
         check_choices(self, feature_precision=FeaturePrecision, feature_tier=FeatureTier)
         check_ranges(self, feature_gigabytes="more than 0")

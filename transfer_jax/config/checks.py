@@ -43,6 +43,7 @@ RANGES = {
     "at least 0": lambda value: value >= 0,
     "at least 1": lambda value: value >= 1,
     "more than 0": lambda value: value > 0,
+    "in (0, 1]": lambda value: 0 < value <= 1,
     "in (0, 1)": lambda value: 0 < value < 1,
     "in [0, 1)": lambda value: 0 <= value < 1,
 }

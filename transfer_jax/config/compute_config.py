@@ -5,6 +5,7 @@ import re
 from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
+from transfer_jax.fields import convert_fields
 
 Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16"]
@@ -50,6 +51,7 @@ class ComputeConfig:
     threads: int = 2
 
     def __post_init__(self) -> None:
+        convert_fields(self, ComputeConfig)
         check_choices(
             self,
             precision=Precision,

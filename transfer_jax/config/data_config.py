@@ -1,10 +1,12 @@
 """The fields of a config about images."""
 
 import dataclasses
+import os
 from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.data.augmentation import Augmentation
+from transfer_jax.fields import convert_fields
 
 OnBadImage = Literal["error", "skip"]
 
@@ -45,8 +47,23 @@ class DataConfig:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.images, str | os.PathLike):
+            raise ValueError(
+                "images must be a string or a path such as 'photos' or 'csv:FILE', "
+                f"got {type(self.images).__name__}; a dataset in memory is given to fit(..., dataset=...)"
+            )
+        convert_fields(self, DataConfig)
+        if not isinstance(self.augmentation, Augmentation):
+            raise ValueError(f"augmentation must be an Augmentation, got {self.augmentation!r}")
         check_choices(self, on_bad_image=OnBadImage)
-        check_ranges(self, eval_fraction="in (0, 1)", split_seed="at least 0", images_per_class="at least 1")
+        check_ranges(
+            self,
+            eval_fraction="in (0, 1)",
+            split_seed="at least 0",
+            images_per_class="at least 1",
+            image_size="at least 1",
+            crop_fraction="in (0, 1]",
+        )
 
     @property
     def mixes(self) -> bool:

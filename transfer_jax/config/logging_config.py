@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from transfer_jax.config.checks import check_ranges
+from transfer_jax.fields import convert_fields
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -30,6 +31,7 @@ class LoggingConfig:
     trackers: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
+        convert_fields(self, LoggingConfig)
         check_ranges(
             self, eval_every="at least 0", measure_every="at least 0", checkpoint_seconds="at least 0"
         )

@@ -3,6 +3,7 @@
 import dataclasses
 
 from transfer_jax.config.checks import check_ranges
+from transfer_jax.fields import convert_fields
 from transfer_jax.freezing.selectors import parse
 
 
@@ -12,7 +13,10 @@ class ModelConfig:
 
     Attributes:
         model: Name of the network (`transfer-jax models`).
-        weights: `auto` for the weights published for the network, a file, or `none` for random weights.
+        weights: `auto` for the weights published for the network, a file or a folder, or `none` for random
+            weights.
+        weights_entry: The part of the weight file to load, if it has several: the name of a state dict, such
+            as `state_dict_ema`, or the prefix of the keys, such as `teacher`. Empty for the only one.
         reinitialize: Selector of backbone blocks that start from random parameters instead of the
             pretrained ones, as whole blocks; empty for none.
         hidden: Widths of the hidden layers of the head; empty for a linear head.
@@ -24,6 +28,7 @@ class ModelConfig:
 
     model: str = "efficientnet_lite0"
     weights: str = "auto"
+    weights_entry: str = ""
     reinitialize: str = ""
     hidden: tuple[int, ...] = ()
     taps: bool = False
@@ -31,6 +36,7 @@ class ModelConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, drop_path="in [0, 1)")
+        convert_fields(self, ModelConfig)
+        check_ranges(self, dropout="in [0, 1)", drop_path="in [0, 1)")
         if self.reinitialize:
             object.__setattr__(self, "reinitialize", str(parse(self.reinitialize)))

@@ -4,6 +4,8 @@ import dataclasses
 from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
+from transfer_jax.fields import as_tuple, convert_fields
+from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import five_steps
 from transfer_jax.freezing.schedule import Schedule
 
@@ -34,6 +36,16 @@ class OptimizationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        convert_fields(self, OptimizationConfig)
+        if isinstance(self.schedule, Phase) or (
+            isinstance(self.schedule, list | tuple) and all(isinstance(each, Phase) for each in self.schedule)
+        ):
+            object.__setattr__(self, "schedule", Schedule(as_tuple(self.schedule)))
+        if not isinstance(self.schedule, Schedule):
+            raise ValueError(
+                f"schedule must be a Schedule, as `five_steps('top(2)')` returns, or a list of phases, "
+                f"got {self.schedule!r}"
+            )
         check_choices(self, class_weights=ClassWeights)
         check_ranges(
             self,

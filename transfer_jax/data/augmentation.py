@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from transfer_jax.fields import convert_fields
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -42,6 +44,7 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
+        convert_fields(self, Augmentation)
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(
                 f"crop_scale must be None or (low, high) with 0 < low <= high <= 1, got {self.crop_scale}"

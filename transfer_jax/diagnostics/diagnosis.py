@@ -18,6 +18,7 @@ from transfer_jax.diagnostics.saliency_maps import write_maps
 from transfer_jax.diagnostics.sample_sizes import DIAGNOSTIC_NAMES, DiagnosticName, SampleSizes
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.extras import MissingExtraError
+from transfer_jax.fields import as_tuple
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
@@ -109,6 +110,7 @@ def diagnose(
         ValueError: If the images or weights differ from those of the run, a name is unknown, or a diagnostic
             in `only` does not apply to the run.
     """
+    only = as_tuple(only)
     if unknown := [part for part in only if part not in DIAGNOSTIC_NAMES]:
         raise ValueError(
             f"unknown diagnostic {unknown[0]!r}; the diagnostics are {', '.join(DIAGNOSTIC_NAMES)}"

@@ -6,7 +6,8 @@ The trainable and frozen partitions and the optimizer are made from the same lab
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from transfer_jax.freezing.selectors import Selector, SelectorError
+from transfer_jax.fields import as_tuple
+from transfer_jax.freezing.selectors import Selector, SelectorError, parse
 from transfer_jax.models.paths import block_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def in_block_order(paths: Iterable[str], block_names: Sequence[str]) -> tuple[st
     return tuple(sorted(paths, key=lambda path: (position[block_of(path)], path)))
 
 
-def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]) -> dict[str, str]:
+def labels(params: Iterable[str], selector: Selector | str, block_names: Sequence[str]) -> dict[str, str]:
     """Labels every parameter of a model as frozen, or with the name of its block.
 
     Example:
@@ -39,7 +40,7 @@ def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]
 
     Args:
         params: Paths of all parameters of a model; a dictionary by path is accepted.
-        selector: Selector of the trainable parameters.
+        selector: Selector of the trainable parameters, or its expression such as `top(2)`.
         block_names: The backbone's blocks in order, input side first.
 
     Returns:
@@ -48,7 +49,8 @@ def labels(params: Iterable[str], selector: Selector, block_names: Sequence[str]
     Raises:
         SelectorError: If the selector does not fit the parameters, or selects none.
     """
-    ordered = in_block_order(params, block_names)
+    ordered = in_block_order(params, as_tuple(block_names))
+    selector = selector if isinstance(selector, Selector) else parse(selector)
     chosen = selector.select(ordered)
     if not chosen:
         raise SelectorError(f"{selector} leaves nothing to train")

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
+from transfer_jax.fields import convert_fields
 from transfer_jax.freezing.selectors import Selector, parse
 
 Optimizer = Literal["adamw", "sgd", "rmsprop", "lion"]
@@ -131,9 +132,12 @@ class Phase:
     cache: Cache = "auto"
 
     def __post_init__(self) -> None:
+        try:
+            convert_fields(self, Phase)
+        except ValueError as error:
+            raise ValueError(self._message(str(error))) from None
         object.__setattr__(self, "train", str(parse(self.train)))
         object.__setattr__(self, "lora", str(parse(self.lora)) if self.lora else "")
-        object.__setattr__(self, "groups", tuple(self.groups))
         for field, choices in _CHOICES.items():
             if getattr(self, field) not in get_args(choices):
                 raise ValueError(

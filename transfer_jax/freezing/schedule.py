@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from transfer_jax.fields import as_tuple
 from transfer_jax.freezing.phase import Phase
 
 
@@ -26,6 +27,9 @@ class Schedule:
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "phases", as_tuple(self.phases))
+        if other := [phase for phase in self.phases if not isinstance(phase, Phase)]:
+            raise ValueError(f"a schedule is made of phases, got {other[0]!r}")
         if not self.phases:
             raise ValueError("a schedule needs at least one phase")
         names = [phase.name for phase in self.phases]

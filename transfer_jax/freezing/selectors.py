@@ -5,9 +5,11 @@ the expression that makes it, and `parse` reads that expression.
 """
 
 import ast
+import operator
 import re
 from collections.abc import Callable, Iterable
 
+from transfer_jax.fields import as_tuple
 from transfer_jax.models.paths import block_of
 
 
@@ -92,8 +94,10 @@ def top(count: int) -> Selector:
     Raises:
         SelectorError: If `count` is no integer; while selecting, if the backbone has fewer blocks.
     """
-    if not isinstance(count, int):
-        raise SelectorError(f"top({count!r}): the number of blocks must be an integer")
+    try:
+        count = operator.index(count)  # NumPy's integers, too.
+    except TypeError:
+        raise SelectorError(f"top({count!r}): the number of blocks must be an integer") from None
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         if not 0 <= count < len(blocks):
@@ -163,21 +167,22 @@ def depth(low: float, high: float) -> Selector:
     return _of_blocks(text, choose)
 
 
-def blocks(*names: str) -> Selector:
+def blocks(*names: str | Iterable[str]) -> Selector:
     """Selects the named blocks or stages and nothing else.
 
     Args:
-        *names: Names of blocks or stages; `head` is allowed.
+        *names: Names of blocks or stages, or lists of them; `head` is allowed.
 
     Raises:
         SelectorError: While selecting, if no block has one of the names.
     """
-    text = f"blocks({', '.join(map(repr, names))})"
+    known = [name for each in names for name in as_tuple(each)]
+    text = f"blocks({', '.join(map(repr, known))})"
 
     def choose(present: tuple[str, ...]) -> Iterable[str]:
-        for name in names:
+        for name in known:
             first_block(present, name, text)
-        return [block for block in present if any(_is_in(block, name) for name in names)]
+        return [block for block in present if any(_is_in(block, name) for name in known)]
 
     return _of_blocks(text, choose)
 

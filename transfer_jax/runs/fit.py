@@ -9,6 +9,7 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
+from transfer_jax.fields import as_tuple
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.artifacts import write_plan
@@ -97,7 +98,7 @@ def fit(
                 checkpoints = SavedCheckpoints(workdir / workdir_files.CHECKPOINTS)
                 goodput.seconds, goodput.saved = dict(position.seconds), position.saved
                 goodput.lose(workdir)
-                write_environment(workdir, command, images_given=dataset is not None)
+                write_environment(workdir, as_tuple(command), images_given=dataset is not None)
                 write_plan(run)
                 trace = Trace(workdir / workdir_files.PROFILE if profile else None)
                 Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
@@ -127,4 +128,4 @@ def fine_tune(
     Returns:
         The results of the phases, with the scores on the validation images.
     """
-    return fit(TrainConfig(model=model, images=str(images), **settings), workdir, progress=progress)
+    return fit(TrainConfig(**{"model": model, "images": images, **settings}), workdir, progress=progress)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from transfer_jax.data import ImageDataset, load_dataset
+from transfer_jax.fields import as_tuple
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.predict import make_predictor
@@ -47,7 +48,7 @@ def average(candidates: Sequence[Arrays]) -> Arrays:
 
 def soup(
     workdirs: Sequence[str | Path],
-    images: str | ImageDataset,
+    images: str | Path | ImageDataset,
     out: str | Path,
     *,
     progress: Progress | None = None,
@@ -66,9 +67,11 @@ def soup(
     Raises:
         ValueError: If the runs differ in network, classes or preprocessing, or the images have other classes.
     """
-    progress = progress or Silent()
+    progress, workdirs = progress or Silent(), as_tuple(workdirs)
+    if not workdirs:
+        raise ValueError("a soup needs at least one run, got no workdirs")
     loaded = [SavedModel.load(Path(workdir)) for workdir in workdirs]
-    dataset = load_dataset(images) if isinstance(images, str) else images
+    dataset = images if isinstance(images, ImageDataset) else load_dataset(images)
     saved, model = loaded[0]
     for workdir, (other, _) in zip(workdirs, loaded, strict=True):
         if other != saved:

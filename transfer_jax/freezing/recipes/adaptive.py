@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from transfer_jax.fields import as_tuple
 from transfer_jax.freezing.freezeout import freezeout_ends
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes.full_network import lp_ft
@@ -57,6 +58,7 @@ def freezeout(
         first: Cube root of the fraction of the schedule after which the lowest block freezes, in (0, 1].
         **fields: Other fields of all phases.
     """
+    blocks = as_tuple(blocks)
     ends = freezeout_ends(first, (*blocks, "head"))
     last_epochs = {block: math.ceil(round(ends[block] * epochs, 9)) for block in blocks}
     times = sorted({0, epochs, *last_epochs.values()})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transfer_jax.fields import as_tuple
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes.chollet import feature_extraction
 from transfer_jax.freezing.schedule import Schedule
@@ -103,6 +104,7 @@ def gradual_unfreezing(
     Raises:
         ValueError: If `groups` is empty.
     """
+    groups = as_tuple(groups)
     if not groups:
         raise ValueError("gradual_unfreezing needs the first block of at least one group")
     stages = [("head", head_epochs)]
