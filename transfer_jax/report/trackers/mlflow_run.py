@@ -1,16 +1,18 @@
 """MLflow; it reads `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME` and its other environment variables."""
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.report.trackers.metric_keys import MetricKeys
 from transfer_jax.report.trackers.tracker import PROJECT
 
 _BATCH_SIZE = 100
 """The largest number of parameters or metrics in one request."""
+_LONGEST_KEY = 250
+"""The largest number of characters of a name of a parameter or metric."""
 _MAX_LENGTH = 500
 """The largest number of characters of a parameter's value."""
 
@@ -26,12 +28,13 @@ class MLflow:
     def __init__(self, client: Any, run_id: str) -> None:
         self.id = run_id
         self._client = client
+        self._key = MetricKeys(r"[^\w\-. /]", _LONGEST_KEY)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(_key(name), value, now, step) for name, value in values.items()]
+        metrics = [Metric(self._key(name), value, now, step) for name, value in values.items()]
         for batch in _batches(metrics):
             self._client.log_batch(self.id, metrics=batch)
 
@@ -42,7 +45,7 @@ class MLflow:
         """Logs the config of the run."""
         from mlflow.entities import Param
 
-        params = [Param(_key(name), str(value)[:_MAX_LENGTH]) for name, value in _flatten(config)]
+        params = [Param(self._key(name), str(value)[:_MAX_LENGTH]) for name, value in _flatten(config)]
         for batch in _batches(params):
             self._client.log_batch(self.id, params=batch)
 
@@ -65,11 +68,6 @@ def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> ML
     tracker = MLflow(client, run.info.run_id)
     tracker.log_config(config)
     return tracker
-
-
-def _key(name: str) -> str:
-    """Returns a name with only the characters that MLflow allows."""
-    return re.sub(r"[^\w\-. /]", "_", name)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.report.trackers.metric_keys import MetricKeys
 from transfer_jax.storage import workdir_files
 
+_LONGEST_KEY = 500
 _FLUSH_SECONDS = 1
 """The interval between flushes; a killed process loses at most this much."""
 
@@ -22,6 +24,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         self.id = folder.name
+        self._key = MetricKeys(r"[^-/\w.]", _LONGEST_KEY)
         files = (
             len(list(folder.glob("*"))) if folder.is_dir() else 0
         )  # Files of the same second need different names.
@@ -29,7 +32,7 @@ class TensorBoard:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._writer.add_scalar(self._key(name), value, step)
 
     def log_image(self, step: int, path: Path) -> None:
         from matplotlib.image import imread
