@@ -3,18 +3,24 @@ import pytest
 
 from transfer_jax.data import from_csv
 
+PAIRS = [("cat/x.png", "tabby"), ("dog/b.png", "poodle"), ("cat/deep/er/y.png", "tabby")]
+
+
+def write(folder, *rows, header="path,label", separator=","):
+    """Writes a table with a row for each tuple."""
+    lines = [separator.join(row) for row in rows]
+    (folder / "t.csv").write_text("\n".join([*([header] if header else []), *lines, ""]), encoding="utf-8")
+    return folder / "t.csv"
+
 
 @pytest.mark.parametrize("header", ["path,label", "label,path", "file,kind", "\ufefflabel,path"])
 def test_from_csv_reads_images_and_classes(animals, cat, header):
-    rows = [("cat/x.png", "tabby"), ("dog/b.png", "poodle"), ("cat/deep/er/y.png", "tabby")]
-    if "label,path" in header:
-        rows = [(label, path) for path, label in rows]
-    table = animals / "table.csv"
-    table.write_text("\n".join([header, *map(",".join, rows)]), encoding="utf-8")
-    dataset = from_csv(table)
+    rows = [row[::-1] if "label,path" in header else row for row in PAIRS]
+    dataset = from_csv(write(animals, *rows, header=header))
     assert dataset.class_names == ("poodle", "tabby")
     assert dataset.labels.tolist() == [1, 0, 1]
     assert dataset.names == ["cat/x.png", "dog/b.png", "cat/deep/er/y.png"]
+    assert dataset.notes == ()
     np.testing.assert_array_equal(dataset.image(1), cat[:20, :30])
 
 
@@ -55,6 +61,47 @@ def test_csv_fingerprint_depends_on_its_labels(animals):
     assert len(prints) == 2  # The order of the rows alone makes no difference.
 
 
+def test_a_table_without_a_header_keeps_its_first_image(animals):
+    dataset = from_csv(write(animals, *PAIRS, header=""))
+    assert dataset.names == [name for name, _ in PAIRS]
+    assert "no header: its first row is read as an image, 'cat/x.png'" in dataset.notes[0]
+
+
+def test_a_header_is_no_image_even_if_a_file_has_its_name(animals):
+    (animals / "path").write_bytes(b"x")
+    assert len(from_csv(write(animals, *PAIRS))) == 3
+
+
+def test_the_split_of_a_table_is_kept(animals):
+    parts = ("train", "val", "train", "test")
+    rows = [*PAIRS, ("dog/a.JPG", "")]
+    rows = [(*row, part) for row, part in zip(rows, parts, strict=True)]
+    dataset = from_csv(write(animals, *rows, ("cat/z.webp", "poodle", "Training"), header="path,label,Split"))
+    assert dataset.names == [*(name for name, _ in PAIRS), "cat/z.webp"]  # Test images need no label.
+    assert dataset.held_out is not None
+    assert dataset.held_out.tolist() == [False, True, False, False]
+    assert "3 training and 1 validation images; 1 test images are left out" in dataset.notes[0]
+
+
+def test_columns_that_are_not_used_are_noted(animals):
+    rows = [(name, label, "7") for name, label in PAIRS]
+    dataset = from_csv(write(animals, *rows, header="path,label,fold"))
+    assert dataset.held_out is None
+    assert "the class is read from 'label' and the image from 'path'; unused: 'fold'" in dataset.notes[0]
+
+
+def test_rows_that_repeat_an_image_are_read_once(animals):
+    dataset = from_csv(write(animals, *PAIRS, ("./cat//x.png", "tabby")))
+    assert dataset.names == [name for name, _ in PAIRS]
+    assert "1 rows repeat an image" in dataset.notes[0]
+
+
+def test_spaces_around_paths_are_removed(animals):
+    dataset = from_csv(write(animals, *((f" {name} ", label) for name, label in PAIRS)))
+    assert dataset.names == [name for name, _ in PAIRS]
+    assert "spaces around 3 paths are removed" in dataset.notes[0]
+
+
 @pytest.mark.parametrize(
     ("text", "options", "error", "message"),
     [
@@ -65,15 +112,39 @@ def test_csv_fingerprint_depends_on_its_labels(animals):
             "no column 'file'.*'path', 'label'",
         ),
         ("path,label\ncat/x.png,a\n", {"group_column": "site"}, ValueError, "no column 'site'"),
-        ("path\ncat/x.png\n", {}, ValueError, r"no column 'label'; its columns are \['path'\]"),
-        ("", {}, ValueError, r"no column 'path'; its columns are \[\]"),
-        ("path,label\ncat/x.png,\n", {}, ValueError, "line 2: empty 'label' column"),
-        ("path,label\ncat/x.png,a\ndog/b.png\n", {}, ValueError, "line 3: empty 'label' column"),
-        ("path,label\n,a\n", {}, ValueError, "line 2: empty 'path' column"),
-        ("path,label\ncat/x.png,a\ncat/x.png,b\n", {}, ValueError, "more than once: 'cat/x.png'"),
+        ("path\ncat/x.png\n", {}, ValueError, "no column 'label'; its columns are 'path'"),
+        ("", {}, ValueError, "is empty: it needs a header"),
+        ("path,label\ncat/x.png,\n", {}, ValueError, "column 'label': 1 of 1 row .* in line 2"),
+        ("path,label\ncat/x.png,a\ndog/b.png\n", {}, ValueError, "1 of 2 rows .* in line 3"),
+        ("path,label\n,a\n", {}, ValueError, "column 'path': no path in line 2"),
+        ("path,label\ncat/x.png,a\ndog/b.png,b,c\n", {}, ValueError, "line 3: 3 fields, but .* has 2"),
+        (
+            "path,label\ncat/x.png,a\n./cat/x.png,b\n",
+            {},
+            ValueError,
+            "'cat/x.png' more than once, with the labels 'a' in line 2 and 'b' in line 3",
+        ),
+        (
+            "path,label,set\ncat/x.png,a,train\ndog/b.png,b,train\ncat/x.png,a,val\n",
+            {},
+            ValueError,
+            "two parts of the split, in line 2 and in line 4",
+        ),
+        (
+            "path,label,is_valid\ncat/x.png,a,0\ndog/b.png,b,1\n",
+            {},
+            ValueError,
+            "classes with validation images but no training images: 'b'",
+        ),
         ("path,label\ncat/x.png,a\ndog/b.png,a\n", {}, ValueError, r"column 'label' has the classes \['a'\]"),
         ("path,label\n", {}, ValueError, r"has the classes \[\]"),
-        ("path,label\ncat/x.png,a\nno.png,b\n", {}, FileNotFoundError, "1 of 2 images .*: '.*no.png'"),
+        (
+            "path,label\ncat/x.png,a\nno.png,b\n",
+            {},
+            FileNotFoundError,
+            "1 of 2 images .*: 'no.png' in line 3",
+        ),
+        ("path,label\ncat/x.png,a\ndog,b\n", {}, FileNotFoundError, "'dog' is a folder, not an image"),
     ],
 )
 def test_invalid_tables_raise(animals, text, options, error, message):
@@ -85,3 +156,5 @@ def test_invalid_tables_raise(animals, text, options, error, message):
 def test_missing_table_raises(tmp_path):
     with pytest.raises(ValueError, match=r"the file '.*nowhere.csv' does not exist"):
         from_csv(tmp_path / "nowhere.csv")
+    with pytest.raises(ValueError, match="is a folder, not a table"):
+        from_csv(tmp_path)

@@ -57,6 +57,18 @@ def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
     assert load_dataset(source, "here") == arguments
 
 
+def test_columns_of_a_table(folder):
+    (folder / "table.csv").write_text("id,file,breed,sex\n1,a/1.png,x,m\n2,b/1.png,y,f\n")
+    dataset = load_dataset(f"csv:{folder / 'table.csv'}?image=file&label=sex&group=breed")
+    assert dataset.class_names == ("f", "m")
+    assert dataset.groups is not None
+    assert dataset.groups.tolist() == ["x", "y"]
+    with pytest.raises(
+        ValueError, match=r"expected csv:FILE\?image=KEY&label=KEY.*, got 'csv:\.\.\.\?lable=sex'"
+    ):
+        load_dataset(f"csv:{folder / 'table.csv'}?lable=sex")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

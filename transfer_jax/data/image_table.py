@@ -1,15 +1,17 @@
-"""Datasets of a CSV table of paths and labels."""
+"""Datasets of a table of paths and labels."""
 
-import collections
-import csv
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged, from_files
+from transfer_jax.data.image_paths import FoundFile, ImagePaths
+from transfer_jax.data.table_labels import read_labels
+from transfer_jax.data.table_rows import TableRows, read_rows
 
 
 def from_csv(
@@ -18,74 +20,140 @@ def from_csv(
     label_column: str | None = None,
     root: str | os.PathLike[str] | None = None,
     group_column: str | None = None,
+    split_column: str | None = None,
 ) -> ImageDataset:
-    """Reads a UTF-8, comma-separated table with a header row and one image in each row.
+    """Reads a table with one image in each row, such as a CSV or TSV file.
+
+    Encodings and separators are recognized; see `read_text_table`. Names of columns are compared without
+    case, spaces and punctuation. A table whose first row contains an image has no header. What is changed,
+    left out or decided is in the `notes` of the dataset.
 
     Args:
         path: The table.
-        image_column: Name of the column of image paths; None for `path`, or the first column if there is no
-            `path`.
-        label_column: Name of the column of class names; None for `label`, or the second column if there is no
-            `label`.
+        image_column: Name of the column of image paths; None for `path`, `file`, `image` and similar names,
+            or else the column that contains image files.
+        label_column: Name of the column of class names; None for `label`, `class`, `target` and similar
+            names, or else the only other column.
         root: Folder that relative image paths start from; None for the folder of the table.
         group_column: Name of the column of the groups of the images; None for `group` if there is such a
             column, otherwise no groups. The group of an empty field is `none`.
+        split_column: Name of the column that says which images are held out; None for `split`, `is_valid` and
+            similar names. Test images are left out if there are validation images.
 
     Returns:
         The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
         labels.
 
     Raises:
-        ValueError: If the table does not exist, a column or a label is missing, an image is listed twice, or
-            there are fewer than two classes.
+        ValueError: If the table does not exist or is damaged, a column or a label is missing, labels are no
+            classes, an image has two labels or is in two parts, or there are fewer than two classes.
         FileNotFoundError: If image files are missing. The message names the first ones.
     """
     table = Path(path)
-    if not table.is_file():
-        raise ValueError(f"the file {str(table)!r} does not exist")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or ())
-        image_column = _column(table, columns, image_column, "path", 0)
-        label_column = _column(table, columns, label_column, "label", 1)
-        if group_column is not None or "group" in {*columns} - {image_column, label_column}:
-            group_column = _column(table, columns, group_column, "group", len(columns))
-        rows = [
-            (reader.line_num, row[image_column], row[label_column], row.get(group_column) or "none")
-            for row in reader
-        ]
-    for line, name, label, _ in rows:
-        if not name or not label:
-            raise ValueError(
-                f"{str(table)!r}, line {line}: empty {label_column if name else image_column!r} column"
-            )
-    names = [name for _, name, _, _ in rows]
-    if repeated := [name for name, count in collections.Counter(names).items() if count > 1]:
-        raise ValueError(f"{str(table)!r} lists images more than once: {abridged(repeated)}")
-    class_names = tuple(sorted({label for _, _, label, _ in rows}))
-    if len(class_names) < 2:
-        raise ValueError(
-            f"{str(table)!r}: column {label_column!r} has the classes {list(class_names)}, needs two or more"
-        )
-    base = table.parent if root is None else Path(root)
-    files = [base / name for name in names]
-    if missing := [str(file) for file in files if not file.is_file()]:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(files)} images of {str(table)!r} do not exist: {abridged(missing)}"
-        )
+    where = repr(str(table))
+    finder = ImagePaths(table.parent if root is None else root)
+    wanted = {"image": image_column, "label": label_column, "group": group_column, "split": split_column}
+    rows, column_of, notes = read_rows(table, finder, wanted)
+    if rows.held_out is not None:
+        rows = rows.select([i for i, aside in enumerate(rows.held_out) if aside is not None])
+    images, others = _stripped(rows.images, rows.lines, column_of["image"])
+    labels, more = read_labels(rows.labels, rows.lines, column_of["label"])
+    rows, notes = dataclasses.replace(rows, images=images, labels=labels), [*notes, *others, *more]
+    files = _found(rows, finder, where, notes)
+    kept = _distinct(files, rows, where)
+    if len(kept) < len(files):
+        notes.append(f"{where}: {len(files) - len(kept):,} rows repeat an image and are ignored")
+    rows, files = rows.select(kept), [files[i] for i in kept]
+    class_names = _class_names(rows, column_of["label"])
     position = {name: i for i, name in enumerate(class_names)}
-    dataset = from_files(files, names, [position[label] for _, _, label, _ in rows], class_names)
-    if group_column is None:
-        return dataset
-    return dataclasses.replace(dataset, groups=np.array([group for *_, group in rows], dtype=np.str_))
+    dataset = from_files(
+        [file.path for file in files],
+        [file.name for file in files],
+        [position[label] for label in rows.labels],
+        class_names,
+        [(file.status.st_size, file.status.st_mtime_ns) for file in files],
+    )
+    return dataclasses.replace(
+        dataset,
+        groups=None if rows.groups is None else np.array(rows.groups, np.str_),
+        held_out=None if rows.held_out is None else np.array(rows.held_out, bool),
+        notes=(*notes, *finder.notes()),
+    )
 
 
-def _column(table: Path, columns: list[str], wanted: str | None, usual: str, position: int) -> str:
-    """Returns the wanted column if given, else the usual one, else the one at a position."""
-    if wanted is None and usual in columns:
-        return usual
-    if wanted is None and position < len(columns):
-        return columns[position]
-    if wanted is None or wanted not in columns:
-        raise ValueError(f"{str(table)!r} has no column {wanted or usual!r}; its columns are {columns}")
-    return wanted
+def _stripped(images: list[str], lines: Sequence[int], where: str) -> tuple[list[str], list[str]]:
+    """Returns paths without spaces around them, and a note if there were any."""
+    stripped = [image.strip() for image in images]
+    empty = [str(line) for line, image in zip(lines, stripped, strict=True) if not image]
+    if empty:
+        more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
+        raise ValueError(
+            f"{where}: no path in line {', '.join(empty[:5])}{more}. Fill it in or remove the row"
+        )
+    changed = sum(map(str.__ne__, images, stripped))
+    return stripped, [f"{where}: spaces around {changed:,} paths are removed"] if changed else []
+
+
+def _found(rows: TableRows, finder: ImagePaths, where: str, notes: Sequence[str]) -> list[FoundFile]:
+    """Returns the file of each row."""
+    files = [finder.find(image) for image in rows.images]
+    # A later path may have shown the folder that all paths start from.
+    files = [file or finder.find(image) for file, image in zip(files, rows.images, strict=True)]
+    missing = [i for i, file in enumerate(files) if file is None]
+    if missing:
+        first = rows.images[missing[0]]
+        shown = ", ".join(f"{rows.images[i]!r} in line {rows.lines[i]}" for i in missing[:3])
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        encoding = "".join(f" ({note})" for note in notes if "UTF-8" in note and not first.isascii())
+        raise FileNotFoundError(
+            f"{len(missing):,} of {len(files):,} images of {where} do not exist: {shown}{more}; "
+            f"{finder.explanation(first)}{encoding}"
+        )
+    return [file for file in files if file is not None]
+
+
+def _distinct(files: Sequence[FoundFile], rows: TableRows, where: str) -> list[int]:
+    """Returns the first row of each image.
+
+    Raises:
+        ValueError: If an image has two labels or is in two parts of the split.
+    """
+    first: dict[str, int] = {}
+    kept = []
+    conflicts: dict[str, tuple[int, int]] = {}
+    for i, file in enumerate(files):
+        key = os.path.normpath(file.path)
+        before = first.setdefault(key, i)
+        if before == i:
+            kept.append(i)
+        elif rows.labels[i] != rows.labels[before] or rows.part(i) != rows.part(before):
+            conflicts.setdefault(key, (before, i))
+    if conflicts:
+        one, two = next(iter(conflicts.values()))
+        is_label = rows.labels[one] != rows.labels[two]
+        what = (
+            f"the labels {rows.labels[one]!r} in line {rows.lines[one]} and {rows.labels[two]!r} in line "
+            if is_label
+            else f"two parts of the split, in line {rows.lines[one]} and in line "
+        )
+        more = f" ({len(conflicts):,} images in all have two)" if len(conflicts) > 1 else ""
+        raise ValueError(
+            f"{where} lists the image {rows.images[one]!r} more than once, with {what}{rows.lines[two]}"
+            f"{more}. Each image needs one row: remove the others"
+        )
+    return kept
+
+
+def _class_names(rows: TableRows, where: str) -> tuple[str, ...]:
+    """Returns the classes, sorted; raises ValueError if a training is impossible with them."""
+    class_names = tuple(sorted({*rows.labels}))
+    if len(class_names) < 2:
+        raise ValueError(f"{where} has the classes {list(class_names)}, needs two or more")
+    if rows.held_out is not None:
+        train = {label for label, aside in zip(rows.labels, rows.held_out, strict=True) if not aside}
+        if unknown := sorted({*class_names} - train):
+            raise ValueError(
+                f"{where} has classes with validation images but no training images: {abridged(unknown)}. "
+                "Remove their rows, or use some of them for training"
+            )
+    return class_names

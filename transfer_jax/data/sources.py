@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from transfer_jax.data.dataset import ImageDataset
@@ -15,9 +16,11 @@ from transfer_jax.storage.remote import is_remote, local_path, pull
 KINDS = ("elpv", "folder", "csv", "tfds")
 """The kinds of sources, the first part of the string."""
 _FORMS = (
-    "elpv[:any|:likely|:sure], folder:PATH, csv:PATH, tfds:NAME[:SPLIT][?image=KEY&label=KEY], "
-    "or the path of a folder"
+    "elpv[:any|:likely|:sure], folder:PATH, csv:PATH[?image=COLUMN&label=COLUMN], "
+    "tfds:NAME[:SPLIT][?image=KEY&label=KEY], or the path of a folder"
 )
+_COLUMNS = ("image", "label", "group", "split")
+"""The columns of a table that a string can name."""
 
 
 def load_dataset(
@@ -28,7 +31,8 @@ def load_dataset(
     - `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`: the ELPV solar cells, see `from_elpv`
     - `folder:PATH`, or the path of a folder: one subfolder for each class, see `from_folder`
     - `gs://PATH`, `s3://PATH`: the same in object storage, copied to this machine first
-    - `csv:PATH`: a table of paths and labels, see `from_csv`
+    - `csv:PATH[?image=COLUMN&label=COLUMN&group=COLUMN&split=COLUMN]`: a table of paths and labels, see
+      `from_csv`
     - `tfds:NAME[:VERSION][:SPLIT][?image=KEY&label=KEY]`: a dataset that tensorflow-datasets has prepared,
       see `from_tfds`; the default split is `train`
 
@@ -51,12 +55,14 @@ def load_dataset(
     if kind == "folder" and rest:
         return from_folder(_local(rest))
     if kind == "csv" and rest:
+        rest, _, choices = rest.partition("?")
+        columns = {f"{each}_column": name for each, name in _keys("csv:FILE", choices, _COLUMNS).items()}
         table = _local(str(Path(rest).parent) if is_remote(rest) else rest)
-        return from_csv(table / Path(rest).name if is_remote(rest) else table)
+        return from_csv(table / Path(rest).name if is_remote(rest) else table, **columns)
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
-        return from_tfds(name, split, data_dir, **_keys(choices))
+        return from_tfds(name, split, data_dir, **_keys("tfds:NAME", choices, ("image", "label")))
     nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
     if is_remote(source) or (_is_path(source) and not (rest and nearest)):
         return from_folder(_local(source))
@@ -87,9 +93,10 @@ def _name_and_split(text: str) -> tuple[str, str]:
     return match[1], match[2] or "train"
 
 
-def _keys(text: str) -> dict[str, str]:
-    """Returns the features that `image=KEY&label=KEY` chooses."""
+def _keys(source: str, text: str, kinds: Sequence[str]) -> dict[str, str]:
+    """Returns the features or columns that a text such as `image=KEY&label=KEY` chooses."""
     pairs = [part.partition("=") for part in text.split("&")] if text else []
-    if not all(kind in ("image", "label") and key for kind, _, key in pairs):
-        raise ValueError(f"expected tfds:NAME?image=KEY&label=KEY, got 'tfds:...?{text}'")
+    if not all(kind in kinds and key for kind, _, key in pairs):
+        form = "&".join(f"{kind}=KEY" for kind in kinds)
+        raise ValueError(f"expected {source}?{form}, got '{source.partition(':')[0]}:...?{text}'")
     return {kind: key for kind, _, key in pairs}

@@ -1,0 +1,113 @@
+"""The rows of a table of images: the columns that are used, and the header or its absence."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from transfer_jax.data.file_endings import has_image_ending
+from transfer_jax.data.image_files import abridged
+from transfer_jax.data.image_paths import ImagePaths
+from transfer_jax.data.table_columns import find_columns, is_header, normalized
+from transfer_jax.data.table_split import read_split
+from transfer_jax.data.table_text import read_text_table
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRows:
+    """The columns of a table that are used, each with one entry for each row.
+
+    Attributes:
+        lines: The number of the first line of each row.
+        images: The paths.
+        labels: The labels.
+        groups: The groups; None if there are none.
+        held_out: True for validation images, False for training images, None for images that are left out;
+            None if the table contains no split.
+    """
+
+    lines: list[int]
+    images: list[str]
+    labels: list[str]
+    groups: list[str] | None
+    held_out: list[bool | None] | None
+
+    def select(self, chosen: Sequence[int]) -> "TableRows":
+        """Returns some of the rows."""
+        if len(chosen) == len(self.lines):
+            return self
+        columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return TableRows(**{name: values and [values[i] for i in chosen] for name, values in columns.items()})
+
+    def part(self, row: int) -> bool | None:
+        """Returns True for a validation image, None if the table contains no split."""
+        return None if self.held_out is None else self.held_out[row]
+
+
+def read_rows(
+    table: Path, finder: ImagePaths, wanted: dict[str, str | None]
+) -> tuple[TableRows, dict[str, str], list[str]]:
+    """Reads the columns of a table that are used.
+
+    Args:
+        table: The table.
+        finder: Finds image files, by which the header and the column of images are recognized.
+        wanted: As for `find_columns`.
+
+    Returns:
+        The rows; the table and name of each used column, for messages; and sentences about how it was read.
+
+    Raises:
+        ValueError: As `read_text_table`, `find_columns` and `read_split`, or if a row has too many fields.
+    """
+    where, text = repr(str(table)), read_text_table(table)
+    notes, rows, lines = [*text.notes], text.rows, text.lines
+
+    def is_file(field: str) -> bool:
+        return has_image_ending(field) or finder.find(field) is not None
+
+    if not rows:
+        raise ValueError(
+            f"{where} is empty: it needs a header, such as 'path,label', and a row for each image"
+        )
+    if any(wanted.values()) or is_header(rows[0], is_file):
+        header, rows, lines = [name.strip().lstrip("#").strip() for name in rows[0]], rows[1:], lines[1:]
+        if rows and all(len(row) == len(header) + 1 and row[-1] for row in rows):
+            header = ["", *header]  # R leaves out the name of the column of row names.
+    else:
+        header = [f"column {i + 1}" for i in range(len(rows[0]))]
+        notes.append(f"{where} has no header: its first row is read as an image, {rows[0][0]!r}")
+    rows = _even(rows, lines, len(header), where)
+    columns = find_columns(header, rows, wanted, is_file, where)
+    finder.reset()
+    shown = {kind: f"{where}, column {header[i] or str(i + 1)!r}" for kind, i in columns.used.items()}
+    cells = {kind: [row[i] for row in rows] for kind, i in columns.used.items()}
+    held_out = None
+    if "split" in cells:
+        name = normalized(header[columns.used["split"]])
+        held_out, more = read_split(name, cells["split"], lines, shown["split"])
+        notes += more
+    unused = [header[i] or f"column {i + 1}" for i in columns.others]
+    if "split" in cells and held_out is None:
+        unused.append(header[columns.used["split"]])
+    if unused:
+        label, image = (header[columns.used[kind]] for kind in ("label", "image"))
+        notes.append(
+            f"{where}: the class is read from {label!r} and the image from {image!r}; "
+            f"unused: {abridged(unused)}"
+        )
+    groups = [cell.strip() or "none" for cell in cells["group"]] if "group" in cells else None
+    return TableRows(lines, cells["image"], cells["label"], groups, held_out), shown, notes
+
+
+def _even(rows: list[list[str]], lines: list[int], width: int, where: str) -> list[list[str]]:
+    """Returns rows with as many fields as the header: filled, or without empty fields at the end."""
+    for i, row in enumerate(rows):
+        if len(row) == width:
+            continue
+        if any(field.strip() for field in row[width:]):
+            raise ValueError(
+                f"{where}, line {lines[i]}: {len(row)} fields, but the first row has {width}. Quote fields "
+                'that contain the separator, such as "cat,dog"'
+            )
+        rows[i] = row[:width] + [""] * (width - len(row))
+    return rows
