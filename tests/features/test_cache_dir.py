@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -200,12 +202,59 @@ def test_concurrent_processes_extract_once(tmp_path):
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3", "waited"]
 
 
-def test_unfinished_files_of_a_killed_process_are_removed(tmp_path):
+@pytest.mark.parametrize("name", [".shard-00000.npy.k3j2_0ab", ".labels.npy.0123abcd.tmp"])
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path, name):
     store = FeatureCacheDir(tmp_path)
     folder = put(store, KEY).cache.directory
     (folder / "shard-00000.npy").unlink()
-    unfinished = folder / ".shard-00000.npy.k3j2"
-    unfinished.write_bytes(b"half")
+    (folder / name).write_bytes(b"half")
     assert put(store, KEY).rows == 8
-    assert not unfinished.exists()
     assert sorted(os.listdir(folder)) == ["labels.npy", "manifest.json", "shard-00000.npy"]
+
+
+FOREIGN = (
+    *(".DS_Store", "._manifest.json", "._shard-00000.npy", "._shard-00000.note.json", ".nfs0001"),
+    *("Thumbs.db", ".manifest.json.swp", "manifest.json~", "shard-00000 (copy).npy", "shard-00000.npy.bak", "notes.txt"),
+)
+
+
+def test_foreign_files_in_a_cache_are_ignored_and_remain(tmp_path):
+    store = FeatureCacheDir(tmp_path, BYTES)
+    folder = put(store, numbered(1)).cache.directory
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "manifest.json").write_bytes(b"\0")
+    for name in FOREIGN:
+        (folder / name).write_bytes(b"\0\1")
+    assert put(store, numbered(1)).rows == 0, "it is complete"
+    (folder / "shard-00000.npy").unlink()
+    assert put(store, numbered(1)).rows == 8, "it is extracted again"
+    put(store, numbered(2))  # Deletes the first.
+    assert exists(store, 1, 2) == [False, True]
+    assert sorted(os.listdir(folder)) == sorted((*FOREIGN, "@eaDir"))
+
+
+def test_copies_of_caches_under_other_names_are_neither_used_nor_deleted(tmp_path):
+    store = FeatureCacheDir(tmp_path, 2 * BYTES)
+    folder = put(store, at("a")).cache.directory
+    for name in (f"{folder.name} (copy)", "backup", f"._{folder.name}"):
+        shutil.copytree(folder, tmp_path / name)
+    store.drop_others(())
+    assert store.origin(KEY, **lower("a")) is None
+    for number in (1, 2, 3):
+        put(store, numbered(number))
+    assert exists(store, 1, 2, 3) == [False, True, True]
+    assert (tmp_path / "backup" / "shard-00000.npy").exists()
+    assert (tmp_path / f"{folder.name} (copy)" / "manifest.json").exists()
+
+
+def test_complete_features_on_a_read_only_disk_are_used(tmp_path, monkeypatch):
+    put(FeatureCacheDir(tmp_path), KEY, 3.0)
+
+    def read_only(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", read_only)
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    found = put(FeatureCacheDir(tmp_path), KEY)
+    assert found.rows == 0
+    assert (found.cache.gather(np.arange(8)) == 3.0).all()

@@ -4,17 +4,22 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from transfer_jax.distributed import processes
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import FILE, CorruptFeaturesError, FeatureKey, Manifest
-from transfer_jax.storage.remote import pull, remove
+from transfer_jax.storage.file_lock import file_lock, try_file_lock
+from transfer_jax.storage.remote import is_mirrored, pull, remove
 
 _LOCKS = ".locks"
+_CACHE = re.compile("[0-9a-f]{20}")
+"""The names of the folders of caches."""
+_NAME = r"(shard-[0-9]+|labels|manifest)(\.note)?\.(npy|json)"
+_FILE = re.compile(rf"{_NAME}|\.{_NAME}\.[a-z0-9_]{{8}}(\.tmp)?")
+"""The names of the files of a cache, and those of temporary files of this version and of earlier ones."""
 _logger = logging.getLogger(__name__)
 
 
@@ -54,16 +59,9 @@ class FeatureCacheDir:
         if not processes.is_first():  # The first process holds the lock for all processes of the run.
             yield directory
             return
-        lock = self._lock(directory.name)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log(f"waiting for another process that is extracting the features in {directory}")
-            lock.acquire()
-        try:
+        text = f"waiting for another process that is extracting the features in {directory}"
+        with file_lock(self._lock(directory.name), lambda: log(text)):
             yield directory
-        finally:
-            lock.release()
 
     def reserve(self, manifest: Manifest, directory: Path) -> None:
         """Makes room for a cache within the budget, and writes its manifest.
@@ -78,7 +76,7 @@ class FeatureCacheDir:
         Raises:
             FeatureBudgetError: If the cache alone needs more than the budget.
         """
-        with self._lock("budget"):
+        with file_lock(self._lock("budget")):
             if self.budget is not None:
                 pull(self.root, only=FILE)
                 self._make_room(manifest.bytes, self.budget, directory)
@@ -119,11 +117,16 @@ class FeatureCacheDir:
 
     def _complete(self) -> Iterator[tuple[Path, Manifest]]:
         """Yields the folder and the manifest of each complete cache."""
-        for path in sorted(self.root.glob(f"*/{FILE}")):
+        for path in self._caches():
             with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
-                manifest = Manifest.read(path.parent)
+                manifest = Manifest.read(path)
                 if manifest.complete():
-                    yield path.parent, manifest
+                    yield path, manifest
+
+    def _caches(self) -> list[Path]:
+        """Returns the folders of all caches, sorted, without copies that have other names."""
+        found = self.root.glob(f"*/{FILE}")
+        return sorted(path.parent for path in found if _CACHE.fullmatch(path.parent.name))
 
     def _make_room(self, needed: int, budget: int, keep: Path) -> None:
         """Deletes the least recently used caches except `keep` until `needed` bytes fit into the budget."""
@@ -133,9 +136,8 @@ class FeatureCacheDir:
                 f"{self.root}; raise feature_gigabytes, or choose a later boundary, fewer views or smaller "
                 "images"
             )
-        paths = [path.parent for path in self.root.glob(f"*/{FILE}")]
-        paths = [path for path in paths if path != keep and not path.is_symlink()]
-        paths.sort(key=lambda path: (path / FILE).stat().st_mtime_ns)
+        paths = [path for path in self._caches() if path != keep and not path.is_symlink()]
+        paths.sort(key=_last_use)
         others = [(path, _bytes(path)) for path in paths]
         total = sum(size for _, size in others)
         for path, size in others:
@@ -150,40 +152,59 @@ class FeatureCacheDir:
         Args:
             boundaries: Boundaries of the caches to keep.
         """
-        for path in sorted(self.root.glob(f"*/{FILE}")):
+        for path in self._caches():
             with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
-                if FeatureKey.from_json(Manifest.read(path.parent).key).boundary not in boundaries:
-                    self._drop(path.parent)
+                if FeatureKey.from_json(Manifest.read(path).key).boundary not in boundaries:
+                    self._drop(path)
 
     def _drop(self, directory: Path) -> bool:
         """Deletes a cache and returns True, unless a process is writing it."""
-        lock = self._lock(directory.name)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        try:
-            (directory / FILE).unlink()  # First: a folder without a manifest is no cache.
-            remove(directory)
-        finally:
-            lock.release()
+        with try_file_lock(self._lock(directory.name)) as locked:
+            if not locked:
+                return False
+            delete_cache(directory)
         _logger.info("deleted the features in %s", directory)
         return True
 
-    def _lock(self, name: str) -> FileLock:
-        folder = self.root / _LOCKS
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / name)
+    def _lock(self, name: str) -> Path:
+        return self.root / _LOCKS / name
+
+
+def delete_cache(directory: Path) -> None:
+    """Deletes the files of a cache, also in object storage, and the folder if it has no other files."""
+    (directory / FILE).unlink(missing_ok=True)  # First: a folder without a manifest is no cache.
+    if is_mirrored(directory):
+        remove(directory)
+        return
+    for path in cache_files(directory):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def cache_files(directory: Path) -> list[Path]:
+    """Returns the files of a cache, including temporary ones, without foreign files in its folder."""
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in found if _FILE.fullmatch(path.name))
 
 
 def _bytes(directory: Path) -> int:
     """Returns the size in bytes of a complete cache, or the present size of a damaged one."""
     try:
         return Manifest.read(directory).bytes
-    except CorruptFeaturesError:
-        return sum(path.stat().st_size for path in directory.iterdir())
+    except (CorruptFeaturesError, FileNotFoundError):
+        return sum(path.stat().st_size for path in cache_files(directory))
+
+
+def _last_use(directory: Path) -> int:
+    """Returns the time of last use of a cache in nanoseconds; 0 if another process is deleting it."""
+    try:
+        return (directory / FILE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def mark_used(directory: Path) -> None:
-    """Sets the time of last use of a cache to now."""
-    os.utime(directory / FILE)
+    """Sets the time of last use of a cache to now, unless its disk is read-only."""
+    with contextlib.suppress(OSError):
+        os.utime(directory / FILE)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ FILE = "manifest.json"
 """Name of the manifest in the folder of a cache."""
 LABELS = "labels.npy"
 """Name of the file of labels in the folder of a cache."""
-_NOTES = "*.note.json"
+_NOTE = re.compile(r"(shard-[0-9]+|labels)\.note\.json")
 
 
 class CorruptFeaturesError(ValueError):
@@ -117,8 +118,8 @@ class Manifest:
         content = dataclasses.asdict(self)
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
         write_text(directory / FILE, text)
-        for note in directory.glob(_NOTES):
-            note.unlink()
+        for note in _notes(directory):
+            note.unlink(missing_ok=True)
 
     def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> Path:
         """Writes a note that a file is complete, and returns its path.
@@ -139,7 +140,7 @@ class Manifest:
     def _with_notes(self, directory: Path) -> "Manifest":
         """Returns the manifest with the files of all valid notes in a folder."""
         files, errors, identity = dict(self.files), dict(self.errors), self.identity
-        for path in directory.glob(_NOTES):
+        for path in _notes(directory):
             try:
                 note = json.loads(path.read_bytes())
             except (FileNotFoundError, ValueError):
@@ -179,6 +180,11 @@ class Manifest:
         """Returns the paths of the listed files that are missing or do not match their checksums."""
         paths = {directory / name: sha for name, sha in self.files.items()}
         return [path for path, sha in paths.items() if not path.is_file() or sha256(path) != sha]
+
+
+def _notes(directory: Path) -> list[Path]:
+    """Returns the notes in a folder."""
+    return [path for path in directory.iterdir() if _NOTE.fullmatch(path.name)]
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

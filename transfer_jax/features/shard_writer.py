@@ -10,12 +10,12 @@ from typing import IO
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.features.cache_dir import FeatureCacheDir, mark_used
+from transfer_jax.features.cache_dir import FeatureCacheDir, cache_files, delete_cache, mark_used
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.row_format import RowFormat, squared_error
 from transfer_jax.storage.atomic_write import write_atomically
-from transfer_jax.storage.remote import pull, push, remove
+from transfer_jax.storage.remote import pull, push
 
 _SHARD_BYTES = 32 * 2**20
 _logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
         manifest = fresh
     except CorruptFeaturesError as error:
         _logger.warning("%s; all of its features are extracted again", error)
-        remove(directory)
+        delete_cache(directory)
         manifest = fresh
     damaged = manifest.damaged(directory)
     for path in damaged:
@@ -209,6 +209,7 @@ def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
     origin = manifest.origin if manifest.complete() else fresh.origin
     if dataclasses.replace(manifest, files={}, errors={}) != dataclasses.replace(fresh, origin=origin):
         manifest = fresh
-    for unfinished in directory.glob(".*"):  # Unfinished files of a process that was killed.
-        unfinished.unlink()
+    for path in cache_files(directory):
+        if path.name.startswith("."):  # A temporary file of a process that was killed.
+            path.unlink()
     return manifest

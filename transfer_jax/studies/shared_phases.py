@@ -11,13 +11,12 @@ import json
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
-
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
 from transfer_jax.storage import workdir_files
+from transfer_jax.storage.file_lock import file_lock
 
 _COPIED = (workdir_files.CHECKPOINTS, workdir_files.FREEZE_RECORDS, workdir_files.METRICS)
 
@@ -50,7 +49,7 @@ def copy_shared_phases(config: TrainConfig, workdir: Path, shared: Path, progres
         return
     source_run = shared / _digest(shared_config)
     source_run.mkdir(parents=True, exist_ok=True)
-    with FileLock(shared / f".{source_run.name}"):  # Waits for a worker that trains the same phases.
+    with file_lock(shared / f".{source_run.name}"):  # Waits for a worker that trains the same phases.
         fit(shared_config, source_run, progress=progress)
     for name in _COPIED:  # An interrupted copy is repeated: the trial has no config yet.
         source, target = source_run / name, workdir / name

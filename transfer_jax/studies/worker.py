@@ -9,12 +9,11 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
-from filelock import FileLock, Timeout
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.features import FeatureCacheDir
@@ -23,6 +22,7 @@ from transfer_jax.planning.network import abstract_model
 from transfer_jax.report.progress import Progress
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.file_lock import try_file_lock
 from transfer_jax.storage.file_names import file_name
 from transfer_jax.studies.study import Study, Trial, read_study
 from transfer_jax.studies.trial import run_trial
@@ -84,21 +84,9 @@ def ordered_trials(study: Study) -> list[tuple[Trial, Boundaries]]:
     return [(trial, by_arm[trial.arm][1]) for trial in trials]
 
 
-@contextmanager
-def _try_lock(folder: Path, name: str) -> Iterator[bool]:
-    """Tries to lock an arm or a trial, without waiting, and yields whether this worker has the lock."""
-    locks = folder / workdir_files.TRIAL_LOCKS
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / file_name(name))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+def _try_lock(folder: Path, name: str) -> AbstractContextManager[bool]:
+    """Tries to lock an arm or a trial, without waiting; the context has whether this worker has the lock."""
+    return try_file_lock(folder / workdir_files.TRIAL_LOCKS / file_name(name))
 
 
 def _is_pending(trial: Trial, folder: Path) -> bool:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from transfer_jax.storage import atomic_write
+from transfer_jax.storage.file_lock import file_lock
 
 _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))?/(?P<file>[\w.-]+)")
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
@@ -136,7 +137,6 @@ def _from_hub(hub_file: HubFile, *published: ExpectedHash) -> Path:
 
 
 def _from_web(url: str, *published: ExpectedHash) -> Path:
-    from filelock import FileLock
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
@@ -144,7 +144,7 @@ def _from_web(url: str, *published: ExpectedHash) -> Path:
     path = _download_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with FileLock(f"{path}.lock"):
+    with file_lock(path.with_name(f"{path.name}.lock")):
         if path.is_file():  # another process has downloaded it
             _check_hashes(path, *published)
             return path
