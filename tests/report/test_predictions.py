@@ -55,3 +55,18 @@ def test_names_that_are_not_utf_8_have_escapes(tmp_path, suffix):
     text = path.read_bytes().decode("utf-8")
     rows = json.loads(text) if suffix == "json" else [*csv.DictReader(text.splitlines())]
     assert (rows[0]["image"], rows[0]["predicted"]) == (r"caf\udce9.png", r"ant\udcff")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "JSON"])
+@pytest.mark.parametrize("errors", [{}, {1: "the file is empty"}])
+def test_bad_images_have_no_prediction(tmp_path, suffix, errors):
+    path = tmp_path / f"p.{suffix}"
+    write_predictions(
+        path, NAMES, CLASSES, np.where([[0], [errors != {}], [0]], np.nan, PROBABILITIES), errors=errors
+    )
+    empty, text = (None, path.read_text()) if suffix == "JSON" else ("", path.read_text())
+    rows = json.loads(text) if suffix == "JSON" else [*csv.DictReader(text.splitlines())]
+    assert [row["error"] for row in rows] == [empty, errors.get(1, empty), empty]
+    assert rows[1]["predicted"] == (empty if errors else "bee")
+    assert (rows[1]["p(ant)"] == empty) == bool(errors)
+    assert [row["predicted"] for row in (rows[0], rows[2])] == ["ant", "ant"]

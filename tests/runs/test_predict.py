@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.data import eval_transform, from_folder
+from transfer_jax.data import BadImageError, eval_transform, from_folder
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import classify
-from transfer_jax.runs.predict import predict_dataset, unlabelled
+from transfer_jax.runs.predict import predict_batches, predict_dataset, unlabelled
 from transfer_jax.weights.saved_model import SavedModel
 
 TINY = "efficientnet_lite_tiny"
@@ -51,3 +51,49 @@ def test_classify_names_the_class_and_its_probability(saved, image_folder):
     assert [name for name, _, _ in found] == list(map(str, files))
     assert [choice for _, choice, _ in found] == [CLASSES[index] for index in probabilities.argmax(-1)]
     assert [share for *_, share in found] == pytest.approx(probabilities.max(-1).tolist())
+
+
+@pytest.fixture
+def spoilt(tmp_path, image_folder):
+    """Seven image files, of which the second and the last are bad."""
+    files = []
+    for index, file in enumerate(sorted((image_folder / "red").iterdir())[:7]):
+        files.append(tmp_path / file.name)
+        files[-1].write_bytes({1: b"", 6: b"no image"}.get(index, file.read_bytes()))
+    return files
+
+
+def test_bad_images_do_not_affect_the_others(saved, spoilt):
+    good = [file for index, file in enumerate(spoilt) if index not in (1, 6)]
+    expected = predict_dataset(saved, unlabelled(good, CLASSES))
+    bad: dict[int, BadImageError] = {}
+    found = predict_dataset(saved, unlabelled(spoilt, CLASSES), batch_size=3, bad=bad)
+    assert sorted(bad) == [1, 6]
+    assert np.isnan(found[[1, 6]]).all()
+    np.testing.assert_allclose(np.delete(found, [1, 6], axis=0), expected, rtol=1e-5)
+    with pytest.raises(BadImageError, match=r": the file is empty; --on-bad-image skip"):
+        predict_dataset(saved, unlabelled(spoilt, CLASSES))
+
+
+def test_batches_before_a_failure_are_yielded(saved, spoilt):
+    batches = predict_batches(saved, unlabelled(spoilt[2:], CLASSES), batch_size=2, threads=0)
+    assert [next(batches).shape, next(batches).shape] == [(2, 3), (2, 3)]
+    with pytest.raises(BadImageError, match="not an image"):
+        next(batches)
+
+
+def test_classify_warns_of_bad_images(saved, spoilt):
+    with pytest.warns(UserWarning, match=r"^Bad images: 2 of 7, left without a class: .*is empty; "):
+        found = classify(saved, spoilt)
+    assert [name for name, _, _ in found] == list(map(str, spoilt))
+    assert [index for index, (_, choice, _) in enumerate(found) if not choice] == [1, 6]
+    assert [index for index, (*_, share) in enumerate(found) if np.isnan(share)] == [1, 6]
+
+
+def test_classify_may_stop_at_bad_images(saved, spoilt):
+    with pytest.raises(BadImageError, match="the file is empty"):
+        classify(saved, spoilt, on_bad_image="error")
+    with pytest.raises(BadImageError, match=r"no image can be read \(1 of 1 are bad\), such as .*is empty"):
+        classify(saved, spoilt[1])
+    with pytest.raises(ValueError, match=r"on_bad_image must be one of \('error', 'skip'\), got 'warn'"):
+        classify(saved, spoilt, on_bad_image="warn")  # pyright: ignore[reportArgumentType]

@@ -18,11 +18,13 @@ def check(config: Config, out: Path | None = None) -> None:
         config: The images, their split and the network.
         out: JSON file to write the findings to.
     """
+    from transfer_jax.commands.output_file import check_output_file
     from transfer_jax.data.sources import load_dataset
     from transfer_jax.planning.network import expected_input
     from transfer_jax.runs.images import check_quality, scan_with_progress
     from transfer_jax.storage.atomic_write import write_text
 
+    check_output_file(out, (".json",))
     dataset = load_dataset(config.images, config.data_dir)
     scan = scan_with_progress(dataset, BARS)
     found = check_quality(config, dataset, scan, expected_input(config).image_size)

@@ -1,6 +1,6 @@
 """The commands on runs and their models: `transfer-jax demo | train | launch | evaluate | predict`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +8,13 @@ import tyro
 from rich.console import RenderableType
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
+from transfer_jax.config import OnBadImage
 from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from transfer_jax.runs.result import Result
 
 
@@ -62,8 +65,8 @@ def train(
     Args:
         config: The config.
         workdir: Folder of the run; by default `runs/` and the name of the images.
-        force_config: Whether to resume a run that was started with another config; its finished epochs do
-            not change.
+        force_config: Whether to resume an unfinished run with another config. It may change what affects only
+            the steps to come; `earlier_configs.json` keeps the config before.
         profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         check: Whether to check all images first, as `transfer-jax check` does.
         given: The fields that options set.
@@ -104,18 +107,27 @@ def launch(
     return launch_processes(command, processes, **options, log=CONSOLE.print)
 
 
-def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None = None) -> None:
+def evaluate(
+    workdir: Annotated[Path, tyro.conf.Positional],
+    images: str | None = None,
+    on_bad_image: OnBadImage = "skip",
+) -> None:
     """Evaluates a trained model on labelled images.
 
     Args:
         workdir: Folder of a finished run.
         images: Labelled images, as for `train`; by default the validation images of the run. If they have
             their own split, only their validation part is used.
+        on_bad_image: `skip` leaves an image that cannot be read out of the scores, and prints its name;
+            `error` stops at it.
     """
+    import numpy as np
+
     from transfer_jax.data.sources import load_dataset
     from transfer_jax.data.split import has_own_split, stratified_split
     from transfer_jax.runs.images import run_images, split_images
-    from transfer_jax.runs.predict import predict_dataset
+    from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
+    from transfer_jax.runs.run_start import check_images
     from transfer_jax.runs.workdir import read_config
     from transfer_jax.storage.remote import local_path, pull
     from transfer_jax.training.evaluation import evaluation_metrics
@@ -127,8 +139,11 @@ def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None 
     if images is None:
         config = read_config(workdir)
         _, dataset = split_images(run_images(config, BARS), config)
+        check_images(workdir, config.images, {"validation": dataset})
     else:
         dataset = load_dataset(images)
+        for note in dataset.notes:
+            print_line(CONSOLE, note)
         if has_own_split(dataset):
             _, dataset = stratified_split(dataset, 0.5, 0)  # The fraction and the seed have no effect.
     if dataset.class_names != saved.class_names:
@@ -136,8 +151,16 @@ def evaluate(workdir: Annotated[Path, tyro.conf.Positional], images: str | None 
             f"the model has the classes {saved.class_names}, the images have {dataset.class_names}; "
             "evaluate on images of the same classes"
         )
-    probabilities = predict_dataset(workdir, dataset, progress=BARS)
-    scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
+    bad = {}
+    probabilities = predict_dataset(
+        workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None
+    )
+    check_some_good(bad, len(dataset))
+    if bad:
+        print_line(CONSOLE, bad_images_text(bad, len(dataset), "left out of the scores"))
+    good = np.isfinite(probabilities[:, 0])
+    weights = None if dataset.weights is None else dataset.weights[good]
+    scores = evaluation_metrics(probabilities[good], dataset.labels[good], dataset.class_names, weights)
     OUT.print(scores_table(scores))
 
 
@@ -145,35 +168,96 @@ def predict(
     workdir: Annotated[Path, tyro.conf.Positional],
     images: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path | None = None,
-) -> None:
+    on_bad_image: OnBadImage = "skip",
+) -> int:
     """Predicts the classes of image files.
+
+    If it is stopped or fails, the predictions until then are written or printed.
 
     Args:
         workdir: Folder of a finished run.
         images: Files and folders.
-        out: `.csv` or `.json` file to write; without it a table is printed.
+        out: `.csv` or `.json` file to write; without it a table is printed. An image that cannot be read has
+            no class, and its reason in `error`.
+        on_bad_image: `skip` predicts the other images if some cannot be read, and prints their names; the
+            exit code is 0 unless no image can be read. `error` stops at the first one, with exit code 2.
+
+    Returns:
+        The exit code.
     """
-    from transfer_jax.report.predictions import write_predictions
-    from transfer_jax.runs.predict import image_files, predict_dataset, unlabelled
+    from transfer_jax.commands.output_file import check_output_file
+    from transfer_jax.data.image_files import image_files
+    from transfer_jax.distributed.launch import PREEMPTED
+    from transfer_jax.runs.interrupt import Terminated
+    from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_batches, unlabelled
     from transfer_jax.weights.saved_model import SavedModel
 
-    files = image_files(images)
-    if out is not None and out.suffix not in (".csv", ".json"):
-        raise ValueError(f"--out must end in .csv or .json, got {out}")
-    if out is not None and not out.parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: the folder {out.parent} does not exist")
+    check_output_file(out, (".csv", ".json"))
+    files, notes = image_files(images)
+    for note in notes:
+        print_line(CONSOLE, note)
     saved = SavedModel.describe(workdir)
     dataset = unlabelled(files, saved.class_names)
-    probabilities = predict_dataset(workdir, dataset, progress=BARS)
+    bad, batches, failure = {}, [], None
+    try:
+        for batch in predict_batches(
+            workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None
+        ):
+            batches.append(batch)
+    except (Exception, KeyboardInterrupt) as error:  # What is predicted is not lost.
+        if not batches:
+            raise
+        failure = error
+    if failure is None:
+        check_some_good(bad, len(files))
+    _show_predictions(out, dataset.names, saved.class_names, batches, bad)
+    if bad:
+        print_line(CONSOLE, bad_images_text(bad, len(files), "left without a class"))
+    if isinstance(failure, KeyboardInterrupt):
+        print_line(CONSOLE, f"Stopped after {sum(map(len, batches)):,} of {counted(len(files), 'image')}")
+        return PREEMPTED if isinstance(failure, Terminated) else 130
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def _show_predictions(
+    out: Path | None,
+    names: Sequence[str],
+    class_names: Sequence[str],
+    batches: "Sequence[np.ndarray]",
+    bad: Mapping[int, Exception],
+) -> None:
+    """Writes the predictions of the first images to a file, or prints them."""
+    import numpy as np
+
+    from transfer_jax.report.predictions import write_predictions
+
+    probabilities = np.concatenate(batches)
+    names = names[: len(probabilities)]
+    errors = {
+        index: str(error).removeprefix(f"{names[index]}: ")
+        for index, error in bad.items()
+        if index < len(names)  # Later ones were read ahead.
+    }
+    failure = None
     if out is not None:
-        write_predictions(out, dataset.names, saved.class_names, probabilities)
-        print_line(OUT, f"{counted(len(files), 'prediction')}: {out}")
-        return
+        try:
+            write_predictions(out, names, class_names, probabilities, errors=errors)
+        except OSError as error:  # Such as a full disk; the predictions are printed then.
+            failure = error
+        else:
+            print_line(OUT, f"{counted(len(names) - len(errors), 'prediction')}: {out}")
+            return
     rows = [
-        [name, saved.class_names[int(row.argmax())], f"{row.max():.1%}"]
-        for name, row in zip(dataset.names, probabilities, strict=True)
+        [name, "", "cannot be read"]
+        if index in errors
+        else [name, class_names[int(row.argmax())], f"{row.max():.1%}"]
+        for index, (name, row) in enumerate(zip(names, probabilities, strict=True))
     ]
     OUT.print(table("Predictions", ("image", "class", "probability"), rows))
+    if failure is not None:
+        raise failure
 
 
 def scores_table(scores: Mapping[str, Any]) -> RenderableType:
@@ -204,6 +288,8 @@ def _show_result(result: "Result") -> None:
     report = result.workdir / workdir_files.REPORT
     if report.exists():
         print_line(OUT, f"Report: {display_path(report)}")
+    else:
+        print_line(OUT, f"There is no report yet: transfer-jax report {workdir}")
     print_line(OUT, f"Next: transfer-jax predict {workdir} IMAGE ...")
 
 

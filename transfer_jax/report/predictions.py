@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,29 @@ def prediction_rows(
     class_names: Sequence[str],
     probabilities: np.ndarray,
     labels: np.ndarray | None = None,
+    errors: Mapping[int, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yields a record for each image: `image`, `label` if known, `predicted`, and all probabilities."""
+    """Yields a record for each image: `image`, `label` if known, `predicted`, and all probabilities.
+
+    Args:
+        names: The name of each image.
+        class_names: The names of the classes, in the order of the columns.
+        probabilities: The probabilities, `(images, classes)`.
+        labels: The indices of the true classes, `(images,)`; None if they are unknown.
+        errors: The reasons of bad images by position. Their prediction and probabilities are None, and all
+            records have an entry `error`, which is None for good images. None adds no such entry.
+    """
     class_names = [stored_name(name) for name in class_names]
     for index, name in enumerate(names):
         row: dict[str, Any] = {"image": stored_name(name)}
         if labels is not None:
             row["label"] = class_names[labels[index]]
-        row["predicted"] = class_names[int(probabilities[index].argmax())]
+        bad = index in (errors or {})
+        row["predicted"] = None if bad else class_names[int(probabilities[index].argmax())]
         for column, class_name in enumerate(class_names):
-            row[f"p({class_name})"] = round(float(probabilities[index, column]), 6)
+            row[f"p({class_name})"] = None if bad else round(float(probabilities[index, column]), 6)
+        if errors is not None:
+            row["error"] = errors.get(index)
         yield row
 
 
@@ -83,10 +96,20 @@ def write_predictions(
     class_names: Sequence[str],
     probabilities: np.ndarray,
     labels: np.ndarray | None = None,
+    errors: Mapping[int, str] | None = None,
 ) -> None:
-    """Writes predictions as JSON if the path ends in `.json`, otherwise as CSV."""
-    rows = list(prediction_rows(names, class_names, probabilities, labels))
-    if path.suffix == ".json":
+    """Writes predictions as JSON if the path ends in `.json`, otherwise as CSV.
+
+    Args:
+        path: The file.
+        names: As for `prediction_rows`.
+        class_names: As for `prediction_rows`.
+        probabilities: As for `prediction_rows`.
+        labels: As for `prediction_rows`.
+        errors: As for `prediction_rows`; the cells of None are empty in CSV, and null in JSON.
+    """
+    rows = list(prediction_rows(names, class_names, probabilities, labels, errors))
+    if path.suffix.lower() == ".json":
         text = json.dumps(rows, indent=1)
     else:
         lines = io.StringIO(newline="")

@@ -1,14 +1,17 @@
 """Predictions of trained models for images."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
 from flax import nnx
 
-from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
-from transfer_jax.data.image_files import EXTENSIONS
+from transfer_jax.config import OnBadImage
+from transfer_jax.data import BadImageError, ImageDataset, image_fetch, ordered_batches
+from transfer_jax.data.image_files import image_files, read_file
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
@@ -16,37 +19,16 @@ from transfer_jax.training.evaluation import predict
 from transfer_jax.training.step import Forward, make_eval_step
 from transfer_jax.weights.saved_model import SavedModel
 
-
-def image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Returns the files among `paths`, and the images in the folders among them, those of each folder sorted.
-
-    Raises:
-        FileNotFoundError: If a path does not exist, or a folder has no images.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if _is_image(file, path))
-            if not found:
-                raise FileNotFoundError(f"no images under {path} (looked for {', '.join(EXTENSIONS)})")
-            files.extend(found)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f"no image or folder at {path}")
-    return files
-
-
-def _is_image(file: Path, root: Path) -> bool:
-    """Returns True if a file has the extension of an image and is not hidden, as in training."""
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.suffix.lower() in EXTENSIONS
+BadImages = dict[int, BadImageError]
+"""The errors of bad images by their positions."""
+_SHOWN = 3
+"""Largest number of bad images in a line."""
 
 
 def unlabelled(files: Sequence[Path], class_names: tuple[str, ...]) -> ImageDataset:
     """Returns a dataset of image files without known classes; all labels are 0."""
     return ImageDataset(
-        read=lambda index: files[index].read_bytes(),
+        read=lambda index: read_file(files[index]),
         labels=np.zeros(len(files), np.int32),
         names=[str(file) for file in files],
         class_names=class_names,
@@ -61,6 +43,7 @@ def predict_dataset(
     batch_size: int = 32,
     threads: int = 2,
     progress: Progress | None = None,
+    bad: BadImages | None = None,
 ) -> np.ndarray:
     """Returns the probabilities `(images, classes)` that a trained model predicts for images.
 
@@ -70,11 +53,41 @@ def predict_dataset(
         batch_size: Images per batch.
         threads: Number of threads that read images.
         progress: Receives the number of images predicted; None reports nothing.
+        bad: Receives the error of each bad image by its position; its probabilities are NaN. None raises the
+            first error.
+
+    Raises:
+        BadImageError: If an image is bad and `bad` is None.
+    """
+    options = {"batch_size": batch_size, "threads": threads, "progress": progress, "bad": bad}
+    return np.concatenate([*predict_batches(model_dir, dataset, **options)])
+
+
+def predict_batches(
+    model_dir: str | Path,
+    dataset: ImageDataset,
+    *,
+    batch_size: int = 32,
+    threads: int = 2,
+    progress: Progress | None = None,
+    bad: BadImages | None = None,
+) -> Iterator[np.ndarray]:
+    """Yields the probabilities `(images, classes)` of one batch of images after the other, in order.
+
+    A failure in a later batch does not lose the earlier ones.
+
+    Args:
+        model_dir: As for `predict_dataset`.
+        dataset: As for `predict_dataset`.
+        batch_size: As for `predict_dataset`.
+        threads: As for `predict_dataset`.
+        progress: As for `predict_dataset`.
+        bad: As for `predict_dataset`.
     """
     saved, model = SavedModel.load(Path(model_dir))
     graphdef, params, stats = split(model)
-    predictor = make_predictor(saved, graphdef, dataset, batch_size=batch_size, threads=threads)
-    return predictor({**params, **stats}, progress or Silent())
+    batches = _make_batches(saved, graphdef, dataset, batch_size=batch_size, threads=threads, bad=bad)
+    yield from batches({**params, **stats}, progress or Silent())
 
 
 def make_predictor(
@@ -94,47 +107,100 @@ def make_predictor(
         batch_size: Images per batch.
         threads: Number of threads that read images.
     """
+    batches = _make_batches(saved, graphdef, dataset, batch_size=batch_size, threads=threads, bad=None)
+    return lambda arrays, progress: np.concatenate([*batches(arrays, progress)])
+
+
+def _make_batches(
+    saved: SavedModel,
+    graphdef: nnx.GraphDef,
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    threads: int,
+    bad: BadImages | None,
+) -> Callable[[Arrays, Progress], Iterator[np.ndarray]]:
+    """Returns a function from a model's arrays to its probabilities in batches, compiled once."""
     forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
-    fetch = image_fetch(dataset, saved.preprocessing)
+    fetch = image_fetch(dataset, saved.preprocessing, bad)
 
-    def predictor(arrays: Arrays, progress: Progress) -> np.ndarray:
+    def predicted(arrays: Arrays, progress: Progress) -> Iterator[np.ndarray]:
         progress.start("predicting", len(dataset))
-
-        def batches():
-            for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
-                yield batch
-                progress.advance(int(batch["mask"].sum()))
-
-        probabilities = predict(step, arrays, batches())
+        done = 0
+        for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
+            probabilities = predict(step, arrays, [batch])
+            rows = range(done, done + len(probabilities))
+            probabilities[[index - done for index in bad or {} if index in rows]] = np.nan
+            done += len(probabilities)
+            progress.advance(len(probabilities))
+            yield probabilities
         progress.finish()
-        return probabilities
 
-    return predictor
+    return predicted
+
+
+def bad_images_text(bad: BadImages, total: int, consequence: str) -> str:
+    """Returns a line that names bad images.
+
+    Args:
+        bad: The error of each bad image.
+        total: The number of images.
+        consequence: What follows from it, such as "left without a class".
+    """
+    shown = "; ".join(str(bad[index]) for index in sorted(bad)[:_SHOWN])
+    more = f"; and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+    return f"Bad images: {len(bad):,} of {total:,}, {consequence}: {shown}{more}"
+
+
+def check_some_good(bad: BadImages, total: int) -> None:
+    """Raises `BadImageError` if all images are bad."""
+    if len(bad) == total:
+        raise BadImageError(f"no image can be read ({total:,} of {total:,} are bad), such as {bad[min(bad)]}")
 
 
 def classify(
-    model_dir: str | Path, images: Sequence[str | Path], *, progress: Progress | None = None
+    model_dir: str | Path,
+    images: str | Path | Iterable[str | Path],
+    *,
+    progress: Progress | None = None,
+    on_bad_image: OnBadImage = "skip",
 ) -> list[tuple[str, str, float]]:
     """Classifies image files.
 
     Args:
         model_dir: The workdir of a finished run, or its folder `model`.
-        images: Files and folders.
-        progress: Receives the number of images predicted; None reports nothing.
+        images: Files and folders, or one of them.
+        progress: Receives the number of images predicted, and the numbers of files in the folders that are
+            no images; None reports nothing.
+        on_bad_image: `skip` gives an image that cannot be read an empty class and the probability NaN, and
+            warns of it; `error` raises an error.
 
     Returns:
         For each image its path, its most probable class, and the probability of that class.
 
     Raises:
         FileNotFoundError: If a path does not exist, or a folder has no images.
+        BadImageError: If an image cannot be read and `on_bad_image` is `error`, or if no image can be read.
     """
-    files = image_files(images)
+    if on_bad_image not in get_args(OnBadImage):
+        raise ValueError(f"on_bad_image must be one of {get_args(OnBadImage)}, got {on_bad_image!r}")
+    files, notes = image_files(images)
+    for note in notes:
+        (progress or Silent()).log(note)
     saved = SavedModel.describe(Path(model_dir))
-    probabilities = predict_dataset(model_dir, unlabelled(files, saved.class_names), progress=progress)
-    best = probabilities.argmax(-1)
+    bad: BadImages = {}
+    probabilities = predict_dataset(
+        model_dir,
+        unlabelled(files, saved.class_names),
+        progress=progress,
+        bad=bad if on_bad_image == "skip" else None,
+    )
+    check_some_good(bad, len(files))
+    if bad:
+        warnings.warn(bad_images_text(bad, len(files), "left without a class"), stacklevel=2)
     return [
-        (str(file), saved.class_names[choice], float(row[choice]))
-        for file, choice, row in zip(files, best, probabilities, strict=True)
+        (str(file), "" if index in bad else saved.class_names[int(row.argmax())], float(row.max()))
+        for index, (file, row) in enumerate(zip(files, probabilities, strict=True))
     ]
