@@ -39,17 +39,34 @@ def test_the_images_are_those_of_the_run(convolutional):
     assert set(held_out.groups) == {"left", "right"}
 
 
-def test_different_images_are_errors(copy):
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("start.json", "has other images than when .* was started: "),
+        (None, "has different images or labels than when"),  # An earlier version trained the run.
+    ],
+)
+def test_different_images_are_errors(copy, start, message):
     dataset = load_dataset(json.loads((copy / "config.json").read_text())["images"])
+    if start is None:
+        (copy / "start.json").unlink()
     fewer = dataset.subset(np.arange(1, len(dataset)))
-    with pytest.raises(ValueError, match="has different images or labels than when"):
+    with pytest.raises(ValueError, match=message):
         _ = FinishedRun(copy, Silent(), fewer).images
     swapped = dataclasses.replace(dataset, labels=((dataset.labels + 1) % 3).astype(np.int32))
-    with pytest.raises(ValueError, match="has different images or labels than when"):
+    with pytest.raises(ValueError, match=message):
         _ = FinishedRun(copy, Silent(), swapped).images
 
 
-def test_a_different_start_is_an_error(copy):
+def test_other_weights_are_an_error(copy):
+    start = json.loads((copy / "start.json").read_text())
+    (copy / "start.json").write_text(json.dumps({**start, "weights": "a.npz", "sha256": "0" * 64}))
+    with pytest.raises(ValueError, match=r"'a\.npz' .* of SHA-256 0{12}…, but now they are '.*tiny\.saf"):
+        _ = FinishedRun(copy, Silent()).run
+
+
+def test_a_different_start_of_a_run_of_an_earlier_version_is_an_error(copy):
+    (copy / "start.json").unlink()
     (certificate,) = (copy / "certificates").glob("*.json")
     content = json.loads(certificate.read_text())
     path = min(content["frozen"])

@@ -7,7 +7,7 @@ import pytest
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.weights.readers import CheckpointError
-from transfer_jax.weights.saved_model import SavedModel
+from transfer_jax.weights.saved_model import SavedModel, model_checksum
 
 TINY = "efficientnet_lite_tiny"
 SAVED = SavedModel(
@@ -96,3 +96,56 @@ def test_a_byte_that_flipped_is_noticed(tmp_path, model):
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged: it does not match"):
         SavedModel.load(tmp_path)
+
+
+def test_a_model_of_the_first_versions_has_no_checksum(tmp_path, model):
+    SAVED.save(tmp_path, arrays_of(model))
+    described = json.loads((tmp_path / "model.json").read_text())
+    del described["sha256"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    assert SavedModel.load(tmp_path)[0] == SAVED
+
+
+@pytest.mark.parametrize("content", ["", '{"model": "efficien', "[]", '{"model": "efficientnet_lite_tiny"}'])
+def test_a_damaged_description_is_named(tmp_path, model, content):
+    SAVED.save(tmp_path, arrays_of(model))
+    (tmp_path / "model.json").write_text(content)
+    for read in (SavedModel.load, SavedModel.describe):
+        with pytest.raises(CheckpointError, match=r"model\.json is damaged \("):
+            read(tmp_path)
+
+
+def test_missing_arrays_are_named(tmp_path, model):
+    SAVED.save(tmp_path, arrays_of(model))
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no trained model in .*there is no weights\.safetensors"):
+        SavedModel.load(tmp_path)
+
+
+def other_arrays(folder, model):
+    SAVED.save(folder, {path: array + 1 for path, array in arrays_of(model).items()})
+
+
+def other_preprocessing(folder, model):
+    described = json.loads((folder / "model.json").read_text())
+    described["preprocessing"]["crop_fraction"] = 1.0
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+def other_classes(folder, model):
+    dataclasses.replace(SAVED, class_names=("ant", "wasp", "fly")).save(folder, arrays_of(model))
+
+
+@pytest.mark.parametrize("change", [other_arrays, other_preprocessing, other_classes])
+def test_a_workdir_has_the_model_that_its_run_wrote(tmp_path, model, change):
+    folder = tmp_path / "model"
+    SAVED.save(folder, arrays_of(model))
+    (tmp_path / "phases.json").write_text(json.dumps({"phases": [], "model": model_checksum(folder)}))
+    assert SavedModel.load(tmp_path)[0] == SAVED
+    change(folder, model)
+    for read in (SavedModel.load, SavedModel.describe):
+        with pytest.raises(
+            CheckpointError, match=r"model is not the model that the run in .* wrote: model\.json"
+        ):
+            read(tmp_path)
+        read(folder)

@@ -157,7 +157,7 @@ def _check_written_by_run(workdir: Path) -> None:
     if recorded not in (None, model_checksum(folder)):
         raise CheckpointError(
             f"{folder} is not the model that the run in {workdir} wrote: {_MODEL} does not match the "
-            f"checksum in {workdir_files.PHASES}; restore it, or name {folder} itself to use it without the run"
+            f"checksum in {workdir_files.PHASES}; restore it, or name {folder} to use it without the run"
         )
 
 
