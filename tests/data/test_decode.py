@@ -319,6 +319,12 @@ def test_summary_of_gray_images(cat, encode):
         assert summarize_image(content, "cat").gray
 
 
+@pytest.mark.parametrize(("most", "dark"), [(1023, True), (4095, True), (8191, False), (65535, False)])
+def test_deep_images_with_few_bits_are_dark(encode, most, dark):
+    values = np.linspace(0, most, 64 * 64).astype(np.uint16).reshape(64, 64)
+    assert summarize_image(encode(values), "x").dark == dark
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda file: b"", lambda file: b"no image", lambda file: file[: len(file) // 2]]
 )

@@ -30,6 +30,7 @@ def problems(
         **{
             "sizes": np.full((total, 2), 300, np.int32),
             "gray": np.zeros(total, bool),
+            "dark": np.zeros(total, bool),
             "kinds": np.ones(total, np.int32),
             "bad": np.zeros(total, bool),
             "pairs": np.array(pairs, np.int32).reshape(-1, 2),
@@ -45,6 +46,14 @@ def problems(
 
 def test_good_dataset_has_no_problems():
     assert problems({"cat": 60, "dog": 50}, held_out=[0, 70]) == {}
+
+
+def test_nearly_black_images():
+    found = problems({"cat": 60, "dog": 50}, dark=np.isin(np.arange(110), [3, 80]))
+    assert found["dark"].text == "nearly black: 2 images of 110, such as 3.png"
+    assert "16-bit files" in found["dark"].advice
+    assert found["dark"].examples == (("3.png",), ("80.png",))
+    assert "dark" in problems({"cat": 60, "dog": 50}, dark=np.arange(110) == 4)
 
 
 def test_validation_images_with_training_duplicates():

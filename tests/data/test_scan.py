@@ -47,6 +47,7 @@ def test_scan_of_a_folder(folder, data_dir):
         "WEBP",
     ]
     assert np.flatnonzero(found.gray).tolist() == [by_name["b/below.bmp"]]
+    assert not found.dark.any()
     assert np.flatnonzero(found.bad).tolist() == [by_name["b/broken.png"]]
     assert found.reasons[0].startswith("b/broken.png: not an image")
     pairs = [{dataset.names[i] for i in pair} for pair in found.pairs]
@@ -73,6 +74,11 @@ def test_scan_is_cached(folder, data_dir):
 def test_scan_works_without_a_writable_cache(folder, data_dir):
     data_dir.write_text("a file")
     assert len(scan_images(from_folder(folder))) == 6
+
+
+def test_nearly_black_images_are_found(cat):
+    images = np.stack([cat[:64, :64], cat[:64, :64] // 16, cat[100:164, 100:164]])
+    assert scan_images(from_arrays(images, ["x", "y", "y"])).dark.tolist() == [False, True, False]
 
 
 def test_arrays_have_no_format(cat):

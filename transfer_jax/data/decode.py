@@ -36,6 +36,8 @@ _PNG_BITS = 24
 _DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
 _GRAY_LEVELS = 4
 """Largest difference between the channels of a gray image: JPEG rounds each channel."""
+_DARK_LEVEL = 16
+"""Largest value of a nearly black image."""
 
 
 class BadImageError(ValueError):
@@ -112,6 +114,11 @@ class ImageSummary:
     def gray(self) -> bool:
         """True if the channels of the thumbnail are equal up to rounding."""
         return int(np.ptp(self.thumbnail.astype(np.int16), axis=-1).max()) <= _GRAY_LEVELS
+
+    @property
+    def dark(self) -> bool:
+        """True if no value of the thumbnail is above 16, the largest value of 12 bits in 16."""
+        return int(self.thumbnail.max()) <= _DARK_LEVEL
 
 
 def summarize_image(content: bytes | np.ndarray, name: str) -> ImageSummary:

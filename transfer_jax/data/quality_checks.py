@@ -12,6 +12,7 @@ import numpy as np
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.decode import FORMATS
 from transfer_jax.data.scan import ImageScan
+from transfer_jax.data.split import unevaluated_classes, unevaluated_text
 
 FEW = 10
 """Number of images of a class below which its training and its score are unreliable."""
@@ -111,6 +112,20 @@ def _bad(data: CheckInput) -> Iterator[Finding]:
         )
 
 
+def _dark(data: CheckInput) -> Iterator[Finding]:
+    """Finds nearly black images, such as 12-bit values in 16-bit files without a stated range."""
+    dark = np.flatnonzero(data.scan.dark)
+    if len(dark):
+        yield Finding(
+            kind="dark",
+            text=f"nearly black: {_images_text(len(dark))} of {len(data.dataset):,}, such as "
+            f"{data.dataset.names[int(dark[0])]}",
+            advice="inspect them; if they are 16-bit files with values of 12 bits, multiply the values by 16",
+            figures={"images": len(dark)},
+            examples=data.names(dark),
+        )
+
+
 def _leak(data: CheckInput) -> Iterator[Finding]:
     """Finds validation images with near duplicates, directly or through others, among the training images."""
     groups = data.scan.groups
@@ -132,6 +147,33 @@ def _leak(data: CheckInput) -> Iterator[Finding]:
         ),
         figures={"images": len(leaked), "share": share},
         examples=data.names(pairs),
+    )
+
+
+def _unevaluated(data: CheckInput) -> Iterator[Finding]:
+    """Finds classes that have training images but no validation images."""
+    labels, names = data.dataset.labels, data.dataset.class_names
+    classes = unevaluated_classes(names, labels[data.training], labels[data.held_out])
+    if not classes or not data.held_out.any():
+        return
+    pairs = np.unique(np.stack((labels, data.scan.groups), axis=1), axis=0)
+    groups = dict(zip(names, np.bincount(pairs[:, 0], minlength=len(names)), strict=True))
+    alike = [name for name in classes if groups[name] == 1 and data.counts[name] > 1]
+    if data.dataset.held_out is not None:
+        advice = "add validation images of them"
+    elif alike:
+        advice = (
+            f"add other images of {alike[0]!r}: all of its images are near duplicates, which stay on one side. "
+            "--no-keep-together divides them, but then the score is too high"
+        )
+    else:
+        advice = "add images of them"
+    yield Finding(
+        kind="unevaluated",
+        text=f"{unevaluated_text(classes)}, of {len(names):,} in all: trained, but in no score",
+        advice=advice,
+        figures={"classes": len(classes)},
+        examples=tuple((name,) for name in classes[:_EXAMPLES]),
     )
 
 
@@ -309,7 +351,9 @@ def _source_notes(data: CheckInput) -> Iterator[Finding]:
 CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
     "source": _source_notes,
     "bad": _bad,
+    "dark": _dark,
     "leak": _leak,
+    "unevaluated": _unevaluated,
     "two_labels": _two_labels,
     "copies": _copies,
     "few": _few,

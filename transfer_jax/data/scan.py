@@ -16,9 +16,9 @@ from transfer_jax.data.tfds import default_data_dir
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import write_atomically
 
-_VERSION = 1
+_VERSION = 2
 """Version of the cached results; increase it when their meaning changes."""
-_CACHED = ("sizes", "gray", "kinds", "bad", "pairs")
+_CACHED = ("sizes", "gray", "dark", "kinds", "bad", "pairs")
 """The attributes of `ImageScan` that are cached."""
 
 
@@ -29,6 +29,7 @@ class ImageScan:
     Attributes:
         sizes: int32 `(n, 2)`, width and height in pixels; 0 for bad images.
         gray: bool `(n,)`, True for images without colours.
+        dark: bool `(n,)`, True for nearly black images.
         kinds: int32 `(n,)`, positions in `FORMATS` of the file formats; -1 for images in memory.
         bad: bool `(n,)`, True for images that cannot be read.
         pairs: int32 `(pairs, 2)`, positions of near duplicates.
@@ -37,6 +38,7 @@ class ImageScan:
 
     sizes: np.ndarray
     gray: np.ndarray
+    dark: np.ndarray
     kinds: np.ndarray
     bad: np.ndarray
     pairs: np.ndarray
@@ -85,13 +87,15 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
 def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
     total = len(dataset)
     own = np.arange(processes.index(), total, processes.count())
-    sizes, gray = np.zeros((len(own), 2), np.int32), np.zeros(len(own), bool)
+    sizes = np.zeros((len(own), 2), np.int32)
+    gray, dark = np.zeros(len(own), bool), np.zeros(len(own), bool)
     kinds, bad = np.full(len(own), -1, np.int32), np.zeros(len(own), bool)
     digests = np.zeros((len(own), 16), np.uint8)
     sketches = np.zeros((len(own), SIDE * SIDE + 2), np.float16)
     for row, summary in enumerate(summarize_images(dataset, own)):
         if isinstance(summary, ImageSummary):
-            sizes[row], gray[row] = (summary.width, summary.height), summary.gray
+            sizes[row] = summary.width, summary.height
+            gray[row], dark[row] = summary.gray, summary.dark
             kinds[row] = FORMATS.index(summary.kind) if summary.kind in FORMATS else -1
             digests[row] = np.frombuffer(hashlib.sha256(summary.thumbnail.tobytes()).digest()[:16], np.uint8)
             sketches[row] = sketch(summary.thumbnail)
@@ -99,11 +103,12 @@ def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Imag
             bad[row] = True
         if progress is not None:
             progress(1)
-    sizes, gray, kinds, digests, bad, sketches = (
-        processes.gather_interleaved(rows, total) for rows in (sizes, gray, kinds, digests, bad, sketches)
+    sizes, gray, dark, kinds, digests, bad, sketches = (
+        processes.gather_interleaved(rows, total)
+        for rows in (sizes, gray, dark, kinds, digests, bad, sketches)
     )
     pairs = np.unique(np.concatenate((_equal_pairs(digests, bad), near_duplicates(sketches))), axis=0)
-    return ImageScan(sizes, gray, kinds, bad, pairs, _reasons(dataset, bad))
+    return ImageScan(sizes, gray, dark, kinds, bad, pairs, _reasons(dataset, bad))
 
 
 def _equal_pairs(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
