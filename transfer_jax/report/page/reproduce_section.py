@@ -12,12 +12,14 @@ from transfer_jax.storage import workdir_files
 
 
 def reproduce_section(run: RunFiles) -> Section:
-    """Returns the section with the commands, the environment and the config of a run."""
+    """Returns the section with the commands, the start, the environment and the config of a run."""
     found = run.json(workdir_files.ENVIRONMENT)
     return Section(
         "Reproduce",
         [
             *_commands(run, found),
+            *_earlier_configs(run),
+            *_start(run),
             *environment_parts(found),
             Code("Config, with all defaults", json.dumps(run.config, indent=1), folded=True),
         ],
@@ -40,6 +42,31 @@ def _commands(run: RunFiles, found: Mapping[str, Any]) -> list[Part]:
         return [Text([text]), Code("Python code", call)]
     line = shlex.join(["transfer-jax", "train", f"{folder}/{workdir_files.CONFIG}", "--workdir", again])
     return [*parts, Code("Command with the resolved config", line)]
+
+
+def _earlier_configs(run: RunFiles) -> list[Part]:
+    """Returns a text on the configs before `--force-config`; nothing if there was one config only."""
+    lines = [
+        f"Until step {each['until_step']:,}, the run had another config: {'; '.join(each['changes'])}."
+        for each in run.json(workdir_files.EARLIER_CONFIGS)
+    ]
+    return [Text([*lines, "The last config alone does not repeat the run."])] if lines else []
+
+
+def _start(run: RunFiles) -> list[Part]:
+    """Returns a table of the weights and the images in `start.json`; nothing if there is none."""
+    found = run.json(workdir_files.START)
+    if not found:
+        return []
+    rows = [
+        ["weights", found["weights"]],
+        ["file", found["file"] if found["file"] != found["weights"] else ""],
+        ["SHA-256 of the arrays", found["sha256"]],
+        ["SHA-256 of the training images", found["train"]["content"]],
+        ["SHA-256 of the validation images", found["evaluation"]["content"]],
+    ]
+    known = [row for row in rows if row[1]]
+    return [Table("Weights and images", [Column("item"), Column("value", "code")], known, sortable=False)]
 
 
 def environment_parts(found: Mapping[str, Any]) -> list[Part]:
