@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from transfer_jax.commands.config_options import given_fields
+from transfer_jax import TrainConfig
+from transfer_jax.commands.config_options import default_workdir, given_fields
 
 
 @pytest.mark.parametrize(
@@ -16,3 +19,19 @@ from transfer_jax.commands.config_options import given_fields
 )
 def test_fields_that_options_set(arguments, fields):
     assert given_fields(arguments.split()) == fields
+
+
+@pytest.mark.parametrize(
+    ("images", "workdir"),
+    [
+        ("photos/pets/", "runs/pets"),
+        ("elpv:sure", "runs/elpv-sure"),
+        (".", "runs/pets"),
+        ("..", "runs/photos"),
+        ("/", "runs/images"),
+    ],
+)
+def test_default_workdirs(images, workdir, tmp_path, monkeypatch):
+    (tmp_path / "photos" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "photos" / "pets")
+    assert default_workdir(TrainConfig(images=images)) == Path(workdir)

@@ -58,6 +58,10 @@ def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
             ["cat/a.png", "dog/a.png", "cow/1.heic", "cow/2.heic"],
             "'.*cow' has no images .*2 .heic.*JPEG or PNG",
         ),
+        (
+            ["cat/1.png", "dog/1.png", "all/cat/1.png", "all/dog/1.png"],
+            "all' has .*beside it, 'cat', 'dog'; move",
+        ),
         (["cat/train/1.png", "cat/val/1.png", "dog/train/1.png"], "'train', 'val': a split inside of class"),
     ],
 )
@@ -143,6 +147,22 @@ def test_notes_count_what_is_left_out(tree, files, classes, notes):
     assert len(dataset.notes) == len(notes)
     for note, pattern in zip(dataset.notes, notes, strict=True):
         assert re.search(pattern, note)
+
+
+def test_runs_are_no_classes(tree):
+    root = tree("a/1.png", "b/1.png", "runs/x/config.json", "runs/x/metrics.jsonl", "runs/x/curves.png")
+    dataset = from_folder(tree("runs/study/study.json", "runs/study/trials/1/mistakes/1.png"))
+    assert dataset.class_names == ("a", "b")
+    assert dataset.notes == (
+        "folders without images: 'runs' (folders of runs and studies left out: 'study', 'x')",
+    )
+    assert len(Folder(str(root / "runs" / "x")).images().files) == 1  # The folder itself is requested.
+
+
+def test_marks_of_downloads_are_left_out(tree):
+    dataset = from_folder(tree("a/1.jpg", "a/1.jpg:Zone.Identifier", "a/2.jpg?w=300", "b/1.jpg"))
+    assert dataset.names == ["a/1.jpg", "a/2.jpg?w=300", "b/1.jpg"]
+    assert dataset.notes == ("files left out: 1 hidden or system files",)
 
 
 def test_an_ordinary_folder_has_no_notes(tree):

@@ -123,7 +123,8 @@ def test_some_levels_and_more_images(base, image_folder):
     study = make_study("unfreeze_depth", base, (0,), levels=("10",))
     assert [arm.factors["depth"] for arm in study.arms] == [0, 10]
     other = f"folder:{image_folder}"
-    both = make_study("unfreeze_depth", base, (0,), levels=("10",), images=(other,))
+    both = make_study("unfreeze_depth", base, 0, levels="10", images=other)
+    assert both == make_study("unfreeze_depth", base, (0,), levels=("10",), images=(other,))
     assert [arm.factors["images"] for arm in both.arms] == [base.images, base.images, other, other]
     with pytest.raises(ValueError, match="has no depth '11'; it has 0, 1, 2"):
         make_study("unfreeze_depth", base, (0,), levels=("11",))

@@ -82,7 +82,9 @@ def default_workdir(config: TrainConfig) -> Path:
     name = config.images.replace(":", "-")
     if name.startswith("tfds-"):  # The name of a dataset may contain that of its config, and of features.
         name = re.sub(r"[^\w.+-]+", "-", name).strip("-")
-    return Path("runs", Path(name).name)
+    elif Path(name).name in ("", ".."):  # The current folder, or the one above it.
+        name = str(Path(name).resolve())
+    return Path("runs", Path(name).name or "images")
 
 
 def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:

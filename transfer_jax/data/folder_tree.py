@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from transfer_jax.data.file_endings import ending, has_image_content, has_image_ending
 from transfer_jax.data.left_out import LeftOut
+from transfer_jax.storage import workdir_files
 
 SYSTEM_FOLDERS = frozenset(
     (
@@ -19,8 +20,9 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 """Names of folders that systems create, in lower case; those with a dot in front are hidden anyway."""
-SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"))
-"""Names of files that systems create, in lower case."""
+SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", ":zone.identifier")
+"""Ends of the names of files that systems create, in lower case."""
+_RUN, _STUDY = {workdir_files.CONFIG, workdir_files.METRICS}, {workdir_files.STUDY, workdir_files.TRIALS}
 UNKNOWN = (-1, 0)
 """The stamp of a file that cannot be looked at."""
 
@@ -44,8 +46,8 @@ class FoundImages:
 class Folder:
     """A folder, read from disk when its contents are needed, and once.
 
-    Hidden files and folders, and those that systems create, are left out. Links are followed, except to a
-    folder that contains them.
+    Hidden files and folders, those that systems create, and the folders of runs are left out. Links are
+    followed, except to a folder that contains them.
 
     Attributes:
         path: Its path.
@@ -125,6 +127,10 @@ class Folder:
             raise PermissionError(
                 f"the folder {self.path!r} is not readable; change its permissions or move it away"
             ) from None
+        names = {entry.name for entry in ordered}
+        if self._above is not None and (names >= _RUN or names >= _STUDY):
+            left_out["run", self.name] += 1
+            return children, left_out, dead
         for entry in ordered:
             name, lower = entry.name, entry.name.lower()
             if _is_folder(entry):
@@ -135,10 +141,10 @@ class Folder:
                     left_out["link", name] += 1
                 else:
                     children.append(child)
-            elif lower.startswith(".") or lower in SYSTEM_FILES:
-                left_out["hidden", name] += 1
+            elif lower.startswith(".") or lower.endswith(SYSTEM_FILES):
+                left_out["hidden", ""] += 1
             elif _is_special(entry):
-                left_out["special", name] += 1
+                left_out["special", ""] += 1
             elif has_image_ending(name) or (not ending(name) and has_image_content(entry.path)):
                 children.append(entry)
             else:

@@ -12,6 +12,7 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.file_endings import EXTENSIONS
 from transfer_jax.data.folder_tree import UNKNOWN, Folder
 from transfer_jax.data.left_out import LeftOut, left_out_notes
+from transfer_jax.fields import as_tuple
 
 
 def from_files(
@@ -93,7 +94,7 @@ def image_files(
     """
     files: list[Path] = []
     left_out: LeftOut = Counter()
-    listed = [paths] if isinstance(paths, str | os.PathLike) else [*paths]
+    listed = as_tuple(paths)
     if "" in listed:
         raise ValueError("a path is empty; give the paths of image files or of folders")
     for path in map(Path, listed):

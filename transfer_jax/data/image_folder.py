@@ -205,11 +205,19 @@ def _nested(folders: Sequence[Folder]) -> list[str]:
     """Returns a sentence about class folders that have only folders in them.
 
     Raises:
-        ValueError: If these are the parts of a split in all class folders.
+        ValueError: If these are the parts of a split in all class folders, or the other classes again.
     """
     nested = [each for each in folders if not each.image_count]
     if not nested:
         return []
+    names = {each.name for each in folders}
+    for folder in nested:
+        again = [below.name for below in folder.folders if below.name in names]
+        if len(again) > 1:
+            raise ValueError(
+                f"{folder.path!r} has folders named like the classes beside it, {abridged(again)}: move it "
+                "away if it is a copy of them, otherwise rename them"
+            )
     outer, below = (abridged(names) for names in ([each.name for each in nested], _names_in(nested)))
     parts = {part_of_split(name) for name in _names_in(nested)}
     if len(nested) == len(folders) and "training" in parts and len(parts - {None}) > 1:

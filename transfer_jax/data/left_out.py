@@ -6,12 +6,17 @@ from typing import Literal
 
 from transfer_jax.data.file_endings import UNREADABLE
 
-Reason = Literal["ending", "hidden", "special", "folder", "link"]
+Reason = Literal["ending", "hidden", "special", "folder", "run", "link"]
 """Why an entry of a folder is not read: its ending is not that of an image; it is a hidden file or one that
-systems create; it is a pipe, a socket or a device; it is a hidden folder or one that systems create; it is a
-link to a folder that contains it or is read already."""
+systems create; it is a pipe, a socket or a device; it is a hidden folder or one that systems create; it is
+the folder of a run; it is a link to a folder that contains it or is read already."""
 LeftOut = Counter[tuple[Reason, str]]
-"""Numbers of entries by reason, and by ending for files (empty without one), otherwise by name."""
+"""Numbers of entries by reason, and by ending or by the name of a folder; an empty text where neither matters."""
+_FOLDERS: dict[Reason, str] = {
+    "folder": "hidden or system folders left out",
+    "run": "folders of runs and studies left out",
+    "link": "links to folders that contain them or are read already, left out",
+}
 _SHOWN = 8
 """Largest number of kinds that a sentence names."""
 
@@ -24,8 +29,6 @@ def left_out_notes(left_out: LeftOut) -> tuple[str, ...]:
     for reason, text in (("hidden", "hidden or system files"), ("special", "pipes, sockets or devices")):
         if count := sum(number for (why, _), number in left_out.items() if why == reason):
             parts.append(f"{count:,} {text}")
-    folders = _named(left_out, "folder")
-    links = _named(left_out, "link")
     notes = []
     if images:
         listed = ", ".join(_counted((count, name) for name, count in images.items()))
@@ -34,10 +37,9 @@ def left_out_notes(left_out: LeftOut) -> tuple[str, ...]:
         )
     if parts:
         notes.append(f"files left out: {', '.join(parts)}")
-    if folders:
-        notes.append(f"hidden or system folders left out: {', '.join(folders)}")
-    if links:
-        notes.append(f"links to folders that contain them or are read already, left out: {', '.join(links)}")
+    for reason, text in _FOLDERS.items():
+        if names := _named(left_out, reason):
+            notes.append(f"{text}: {', '.join(names)}")
     return tuple(notes)
 
 

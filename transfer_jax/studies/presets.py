@@ -10,6 +10,7 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import load_dataset
+from transfer_jax.fields import as_tuple
 from transfer_jax.freezing import recipes as published
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import RECIPES
@@ -190,10 +191,10 @@ PRESETS: Mapping[str, Callable[..., Study]] = {
 def make_study(
     name: str,
     config: TrainConfig,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     *,
-    images: Iterable[str] = (),
-    levels: Iterable[str] = (),
+    images: str | Iterable[str] = (),
+    levels: str | Iterable[str] = (),
 ) -> Study:
     """Returns a preset study whose trials share their features and record all scores of the table.
 
@@ -212,14 +213,15 @@ def make_study(
     base = dataclasses.replace(
         config, eval_every=config.eval_every or 1, score_training=True, shared_features=True
     )
-    sources = list(dict.fromkeys((config.images, *images)))
-    study = _only(PRESETS[name](base, tuple(seeds)), tuple(levels))
+    seeds, levels = as_tuple(seeds), as_tuple(levels)
+    sources = list(dict.fromkeys((config.images, *as_tuple(images))))
+    study = _only(PRESETS[name](base, seeds), levels)
     if len(sources) == 1:
         return study
     arms = []
     for number, source in enumerate(sources):
-        same = PRESETS[name](dataclasses.replace(base, images=source), tuple(seeds))
-        for arm in _only(same, tuple(levels)).arms:
+        same = PRESETS[name](dataclasses.replace(base, images=source), seeds)
+        for arm in _only(same, levels).arms:
             factors = {**arm.factors, "images": source}
             arms.append(dataclasses.replace(arm, name=f"{arm.name}-images{number}", factors=factors))
     question = study.question.replace(config.images, " and ".join(sources))
