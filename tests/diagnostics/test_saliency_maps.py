@@ -40,8 +40,12 @@ def test_files(finished):
             assert picture.format == "JPEG"
             assert picture.size == (384, 192)
         assert (folder / entry["image"]).stat().st_size < 60_000
+    foreign = [".DS_Store", "._01-right.jpg", "01-right (copy).jpg", "holiday.jpg"]
+    for name in foreign:
+        (folder / name).touch()
     fewer = write_maps(finished, 2)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(entry["image"] for entry in fewer)
+    wanted = [*foreign, *(entry["image"] for entry in fewer)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(wanted)
 
 
 def test_the_method_depends_on_the_network(convolutional, transformer):

@@ -23,7 +23,9 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         folders: Folders of runs or studies; among several, a study stands for all its runs.
         out: The file; by default `report.html` in the folder, or in the current folder for a comparison.
     """
+    from transfer_jax.diagnostics import redraw
     from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
+    from transfer_jax.report.page.run_files import RunFiles
     from transfer_jax.storage import workdir_files
     from transfer_jax.storage.remote import display_path, local_path, pull, push
 
@@ -38,33 +40,24 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         folder = places[0]
         if is_study(folder):
             written = write_study_report(folder, out)
-            push(written)
+        elif RunFiles.from_workdir(folder).finished:
+            written = redraw(folder, out=out, progress=BARS)
         else:
-            _draw_finished(folder)
             written = write_run_report(folder, out)
-            push(folder, skip=_UNREAD)
+        push(written)
     else:
         runs = [run for place in places for run in _runs(place)]
         written = write_comparison(runs, out or Path(workdir_files.REPORT))
     print_line(OUT, f"Report: {display_path(written)}")
 
 
-def _draw_finished(workdir: Path) -> None:
-    """Draws the plots of a run again, and the images of misclassified examples, if the run is finished."""
-    from transfer_jax.report.page.run_files import RunFiles
-
-    if not RunFiles.from_workdir(workdir).finished:
-        return
-    from transfer_jax.diagnostics.finished_run import FinishedRun
-    from transfer_jax.runs.decorations import draw_run
-
-    draw_run(workdir, lambda: FinishedRun(workdir, BARS).images[1], again=True)
-
-
 def _runs(folder: Path) -> list[Path]:
     """Returns the folders of the runs of a study, or the folder itself."""
     from transfer_jax.report.page import is_study
+    from transfer_jax.storage import workdir_files
+    from transfer_jax.studies.study import read_study
 
     if not is_study(folder):
         return [folder]
-    return sorted(path.parent for path in folder.glob("trials/*/config.json"))
+    workdirs = [trial.workdir(folder) for trial in read_study(folder).trials]
+    return sorted(workdir for workdir in workdirs if (workdir / workdir_files.CONFIG).is_file())

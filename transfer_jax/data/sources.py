@@ -11,6 +11,7 @@ from transfer_jax.data.elpv import TARGETS, from_elpv
 from transfer_jax.data.image_folder import from_folder
 from transfer_jax.data.image_table import from_csv
 from transfer_jax.data.tfds import from_tfds
+from transfer_jax.storage.absolute_path import absolute_path
 from transfer_jax.storage.remote import is_remote, local_path, pull
 
 KINDS = ("elpv", "folder", "csv", "tfds")
@@ -68,6 +69,18 @@ def load_dataset(
         return from_folder(_local(source))
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
+
+
+def absolute_source(source: str) -> str:
+    """Returns a source with its path written out, so that it means the same from any folder.
+
+    Names of datasets and addresses in object storage are not changed.
+    """
+    kind, _, rest = source.partition(":")
+    if kind in ("folder", "csv") and rest:
+        return f"{kind}:{absolute_path(rest)}"
+    is_path = kind not in KINDS and bool(source) and Path(source).expanduser().exists()
+    return absolute_path(source) if is_path else source
 
 
 def _local(place: str) -> Path:

@@ -1,5 +1,6 @@
 """Saliency maps of a finished run, for misclassified and for correctly classified validation images."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from transfer_jax.storage import workdir_files
 _MISTAKES = 2 / 3
 """The fraction of misclassified images among the maps, if there are enough."""
 _BATCH = 4
+_NAME = re.compile(r"[0-9]{2,}-(right|mistake)\.jpg")
+"""The names of the files of maps."""
 
 MapFunction = Callable[[jax.Array, jax.Array], jax.Array]
 """A function `(images, classes) -> maps`."""
@@ -98,7 +101,7 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     method, make_maps = map_function(finished)
     folder = finished.workdir / workdir_files.SALIENCY_MAPS
     folder.mkdir(exist_ok=True)
-    before = {*folder.glob("*.jpg")}
+    before = {path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     fetch = image_fetch(validation, finished.run.preprocessing)
     entries: list[dict[str, Any]] = []
     order = np.concatenate(groups)

@@ -9,6 +9,7 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.distributed import processes
+from transfer_jax.runs.absolute_paths import same_place, with_absolute_paths
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
@@ -29,6 +30,8 @@ _INDIFFERENT = (
     "trackers",
 )
 """Fields that do not change the result, so that a run may resume with other values."""
+_PLACES = ("images", "weights")
+"""Fields that may be paths."""
 NOT_MIRRORED = (workdir_files.FEATURES,)
 """Folders of a workdir that are recomputed when needed, and not mirrored to object storage."""
 
@@ -64,18 +67,27 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
 
 
 def differences(started: TrainConfig, given: TrainConfig) -> list[str]:
-    """Returns a phrase for each field that changes the result and differs between two configs."""
-    before, now = (dict(_flatten(each.to_json())) for each in (started, given))
-    names = [name for name in sorted({*before, *now}) if name.split(".")[0] not in _INDIFFERENT]
+    """Returns a phrase for each field that changes the result and differs between two configs.
+
+    A relative path is the same as its absolute form.
+    """
+    before, now = (dict(_flatten(with_absolute_paths(each).to_json())) for each in (started, given))
+    different = [
+        name
+        for name in sorted({*before, *now})
+        if name.split(".")[0] not in _INDIFFERENT and before.get(name) != now.get(name)
+    ]
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-        for name in names
-        if before.get(name) != now.get(name)
+        for name in different
+        if not (name in _PLACES and same_place(getattr(started, name), now[name]))
     ]
 
 
 def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
     """Writes the config into a folder, which makes it a workdir, if this is the first process.
+
+    Its paths are written as absolute ones.
 
     Args:
         config: The config.
@@ -89,7 +101,8 @@ def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = Mapping
         workdir.mkdir(parents=True, exist_ok=True)
         for name, text in notes.items():
             write_text(workdir / name, text)
-        write_text(workdir / workdir_files.CONFIG, json.dumps(config.to_json(), indent=1))
+        values = with_absolute_paths(config).to_json()
+        write_text(workdir / workdir_files.CONFIG, json.dumps(values, indent=1))
 
 
 def read_config(workdir: Path) -> TrainConfig:

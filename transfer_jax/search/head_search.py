@@ -25,6 +25,7 @@ from transfer_jax.search.head_sweep import Candidate, Examples, Grid, Sweep, swe
 from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.storage.workdir_lock import workdir_lock
 from transfer_jax.training.evaluation import evaluation_metrics, predict
 from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -120,10 +121,10 @@ def search_heads(
     else:
         sweep = sweep_tails(run, parts, fitted, scored, grid, progress=progress, **limits)
     seconds = time.perf_counter() - started - sweep.compile_seconds
-    workdir.mkdir(parents=True, exist_ok=True)  # With a `feature_dir` it does not exist yet.
-    write_text(workdir / "heads.csv", _csv(sweep))
     best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
-    _save(run, best)
+    with workdir_lock(workdir):
+        write_text(workdir / "heads.csv", _csv(sweep))
+        _save(run, best)
     evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
     batches = ordered_batches(lambda rows: {"features": final[rows]}, len(final), batch_size=run.batch_size)
     truth = run.evaluation

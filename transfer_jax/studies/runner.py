@@ -51,7 +51,7 @@ def run_study(
         RuntimeError: If a worker exits before it claims a trial. The message names the folder of its log.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, once all workers have saved and exited.
     """
-    create_study_folder(study, folder)
+    study = create_study_folder(study, folder)
     for trial in study.trials:
         (trial.workdir(folder) / workdir_files.TRIAL_ERROR).unlink(missing_ok=True)
     results = _ResultsWatcher(study, folder, progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.runs.absolute_paths import with_absolute_paths
 from transfer_jax.runs.workdir import check_place, differences
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -143,8 +144,11 @@ def read_study(folder: Path) -> Study:
         raise ValueError(f"{path} is not a study that this version can read: {error}") from error
 
 
-def create_study_folder(study: Study, folder: Path) -> None:
+def create_study_folder(study: Study, folder: Path) -> Study:
     """Creates the folder of a study, or adds new arms and seeds to the folder of an existing one.
+
+    Returns:
+        The study as it is in the folder, with absolute paths.
 
     Raises:
         ValueError: If the folder belongs to a training run, to another study, or to this study with other
@@ -157,7 +161,10 @@ def create_study_folder(study: Study, folder: Path) -> None:
     if (folder / workdir_files.STUDY).exists():
         _check_same(read_study(folder), study, folder)
     (folder / workdir_files.TRIALS).mkdir(parents=True, exist_ok=True)
+    arms = [dataclasses.replace(arm, config=with_absolute_paths(arm.config)) for arm in study.arms]
+    study = dataclasses.replace(study, arms=tuple(arms))
     write_text(folder / workdir_files.STUDY, json.dumps(study.to_json(), indent=1))
+    return study
 
 
 def _check_same(existing: Study, study: Study, folder: Path) -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from transfer_jax.report.page.elements import Chart, Charts, Code, Images, Table
@@ -54,6 +56,8 @@ def test_foreign_files_are_no_freeze_records(make_run, tmp_path):
     phases = [record["phase"] for record in run.freeze_records]
     for name in ("._01-head.json", ".DS_Store", "notes.json"):
         (tmp_path / "certificates" / name).write_bytes(b"\0\5")
+    for path in [*(tmp_path / "certificates").glob("01-*.json")]:
+        shutil.copy(path, path.with_stem(f"{path.stem} (copy)"))
     (tmp_path / "certificates" / "100-last.json").write_text('{"phase": "last", "spans": []}')
     found = RunFiles.from_workdir(tmp_path).freeze_records
     assert [record["phase"] for record in found] == [*phases, "last"]

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.rate_timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
 
+_FREEZE_RECORD = re.compile(r"([0-9]{2,})-.+\.json")
+"""The names of the freeze records, with the number of the phase."""
 _BLOCK_LINES = ("depth", "measure")
 """The kinds of metrics lines that have values by block."""
 
@@ -142,8 +145,11 @@ class RunFiles:
     def freeze_records(self) -> list[dict[str, Any]]:
         """The freeze records of the finished phases, one for each phase."""
         folder = self.workdir / workdir_files.FREEZE_RECORDS
-        paths = folder.glob("[0-9][0-9]*-*.json")
-        return [read_json(path) for path in sorted(paths, key=lambda path: int(path.name.split("-")[0]))]
+        by_phase = {}
+        for path in sorted(folder.glob("*.json"), key=lambda path: -len(path.name)):
+            if found := _FREEZE_RECORD.fullmatch(path.name):  # A copy that a person made has a longer name.
+                by_phase[int(found[1])] = path
+        return [read_json(by_phase[number]) for number in sorted(by_phase)]
 
     @property
     def trained_parameters(self) -> int | None:

@@ -1,0 +1,65 @@
+"""Paths in configs, written so that a run means the same from any folder."""
+
+import dataclasses
+from pathlib import Path, PurePath
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.data.sources import KINDS, absolute_source
+from transfer_jax.storage.absolute_path import absolute_path
+from transfer_jax.storage.remote import is_remote
+from transfer_jax.weights import hub
+from transfer_jax.weights.specs import specs
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Returns a config with absolute paths for relative ones and for those with `~`.
+
+    Addresses, names of datasets and names of sets of weights are not changed.
+    """
+    folders = {
+        name: absolute_path(place)
+        for name in ("data_dir", "feature_dir")
+        if (place := getattr(config, name)) is not None
+    }
+    return dataclasses.replace(
+        config, images=absolute_source(config.images), weights=_weights(config.weights), **folders
+    )
+
+
+def same_place(before: str, now: str) -> bool:
+    """Returns whether two values of `images` or `weights` may be the same file or folder.
+
+    Runs of earlier versions have relative paths, whose folder is not known. They are compared with the end of
+    the other path.
+
+    Args:
+        before: The value of the run so far.
+        now: The other value.
+    """
+    (kind, one), (other_kind, other) = _kind_and_path(before), _kind_and_path(now)
+    if kind != other_kind or _is_name(before) or _is_name(now):
+        return False
+    if one.is_absolute() == other.is_absolute():
+        return one == other
+    relative, absolute = (other, one) if one.is_absolute() else (one, other)
+    parts = [part for part in relative.parts if part not in ("~", "..")]
+    return bool(parts) and [*absolute.parts[-len(parts) :]] == parts
+
+
+def _kind_and_path(value: str) -> tuple[str, PurePath]:
+    """Returns `csv` or an empty text, and the path."""
+    if value.startswith("csv:"):
+        return "csv", PurePath(value.removeprefix("csv:"))
+    return "", PurePath(value.removeprefix("folder:"))
+
+
+def _is_name(value: str) -> bool:
+    """Returns whether a text names a dataset, a set of weights or an address, and no path."""
+    dataset = value.partition(":")[0] in {*KINDS} - {"folder", "csv"}
+    named = value in ("auto", "none") or hub.is_remote(value) or value in {spec.name for spec in specs()}
+    return dataset or named or is_remote(value)
+
+
+def _weights(weights: str) -> str:
+    is_path = not _is_name(weights) and Path(weights).expanduser().exists()
+    return absolute_path(weights) if is_path else weights
