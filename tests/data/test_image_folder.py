@@ -60,7 +60,7 @@ def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
         ),
         (
             ["cat/1.png", "dog/1.png", "all/cat/1.png", "all/dog/1.png"],
-            "all' has .*beside it, 'cat', 'dog'; move",
+            "all' has .*beside it, 'cat', 'dog': move",
         ),
         (["cat/train/1.png", "cat/val/1.png", "dog/train/1.png"], "'train', 'val': a split inside of class"),
     ],

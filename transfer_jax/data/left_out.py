@@ -11,7 +11,7 @@ Reason = Literal["ending", "hidden", "special", "folder", "run", "link"]
 systems create; it is a pipe, a socket or a device; it is a hidden folder or one that systems create; it is
 the folder of a run; it is a link to a folder that contains it or is read already."""
 LeftOut = Counter[tuple[Reason, str]]
-"""Numbers of entries by reason, and by ending or by the name of a folder; an empty text where neither matters."""
+"""Numbers of entries by reason, and by the ending of a file or the name of a folder (or an empty text)."""
 _FOLDERS: dict[Reason, str] = {
     "folder": "hidden or system folders left out",
     "run": "folders of runs and studies left out",
