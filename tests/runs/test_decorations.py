@@ -6,6 +6,7 @@ import pytest
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.commands.report import report
+from transfer_jax.diagnostics import redraw
 from transfer_jax.report.trackers import TRACKERS
 from transfer_jax.runs.decorations import draw_run, write_report
 
@@ -127,6 +128,18 @@ def test_missing_images_leave_the_other_outputs(finished, tmp_path, monkeypatch,
         "No images of misclassified examples: ValueError: two lines."
     ]
     (finished / "mistakes" / "mistakes.json").write_bytes(kept)
+
+
+def test_a_run_of_arrays_is_drawn_again_with_its_images(config, toy_images, tmp_path, caplog):
+    workdir = tmp_path / "run"
+    fit(TrainConfig.from_json({**config.to_json(), "images": "arrays"}), workdir, dataset=toy_images)
+    (workdir / "mistakes" / "mistakes.json").unlink()
+    report((workdir,))
+    (record,) = caplog.records
+    assert f"transfer_jax.diagnostics.redraw({str(workdir)!r}, dataset=images)" in record.getMessage()
+    assert redraw(workdir, dataset=toy_images) == workdir / "report.html"
+    assert (workdir / "mistakes" / "mistakes.json").is_file()
+    assert len(caplog.records) == 1
 
 
 def test_an_unfinished_run_gets_a_report_only(finished, tmp_path, caplog):

@@ -132,7 +132,7 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {**place, "color": best, "tooltip": tooltips(columns)},
             },
-            *_name_marks(place, middle),
+            *_name_marks(place, middle, [row["cost"] for row in named]),
         ],
     }
     title = f"{display_name(metric).capitalize()} against {display_name(cost)}"
@@ -140,10 +140,10 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
     return chart(title, about, rows, columns, spec)
 
 
-def _name_marks(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]:
+def _name_marks(place: Mapping[str, Any], middle: float, costs: Sequence[float]) -> list[dict[str, Any]]:
     """Returns the names of levels, on the side of each point that faces the middle of the costs."""
-    mark = {"type": "text", "baseline": "bottom", "dy": -4, "color": INK}
-    return [
+    mark = {"type": "text", "baseline": "bottom", "dy": -4, "color": INK, "limit": _WIDTH / 2}
+    marks = [
         {
             "transform": [{"filter": f"datum.named && datum.cost {side} {middle}"}],
             "mark": {**mark, "align": align, "dx": shift},
@@ -151,6 +151,8 @@ def _name_marks(place: Mapping[str, Any], middle: float) -> list[dict[str, Any]]
         }
         for side, align, shift in (("<=", "left", 6), (">", "right", -6))
     ]
+    sides = any(cost <= middle for cost in costs), any(cost > middle for cost in costs)
+    return [each for each, used in zip(marks, sides, strict=True) if used]
 
 
 def front_names(
