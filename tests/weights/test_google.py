@@ -15,7 +15,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.weights import find_spec, load_pretrained
-from transfer_jax.weights.key_mapping import KeyMap, detect, to_library
+from transfer_jax.weights.key_mapping import KeyMap, to_library
+from transfer_jax.weights.placement import find_network, shapes_of
 from transfer_jax.weights.readers import read_weights
 
 NAME, BIT, MIXER, SIGLIP = (
@@ -198,7 +199,7 @@ def test_arrays_go_there_and_come_back_bit_for_bit(name, library, tmp_path):
     np.savez(tmp_path / "weights.npz", allow_pickle=False, **theirs)
     read = read_weights(tmp_path / "weights.npz")
     assert {key: array.shape for key, array in theirs.items()} == {k: i.shape for k, i in read.infos.items()}
-    key_map = detect(name, arrays, read)
+    key_map = find_network(name, shapes_of(arrays), shapes_of(read), arrays).key_map
     assert key_map.library == library
     ours = {path: key_map.import_array(path, [read[key] for key in key_map.keys(path)]) for path in arrays}
     for path, array in arrays.items():
@@ -245,7 +246,7 @@ def test_positions_for_other_images_and_a_class_token_without(tmp_path):
 def test_our_own_names_are_a_library_too():
     arrays = random_arrays(224)
     assert to_library(NAME, arrays, "transfer_jax").keys() == arrays.keys()
-    assert detect(NAME, arrays, arrays).library == "transfer_jax"
+    assert find_network(NAME, shapes_of(arrays), shapes_of(arrays), arrays).key_map.library == "transfer_jax"
     key_map = KeyMap(NAME, "transfer_jax")
     for path, array in arrays.items():
         assert key_map.import_array(path, [array]) is array

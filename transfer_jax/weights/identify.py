@@ -1,8 +1,8 @@
 """Identification of the network of a weight file, from the names and shapes of its arrays alone."""
 
+import collections
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -11,9 +11,11 @@ from transfer_jax.models.family import Family
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import FAMILIES, create_model, family_of
 from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
+from transfer_jax.weights.other_parts import head_layers, other_parts
+from transfer_jax.weights.placement import find_network
+from transfer_jax.weights.readers import SeveralStateDictsError
+from transfer_jax.weights.readers.entries import suffixes
 
-_MAX_CLASSIFIER_ARRAYS = 6
-"""The largest number of arrays in a published classifier."""
 _NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
 _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
 """Numbers, and the names of networks, which Keras puts into the names of its layers."""
@@ -27,7 +29,7 @@ class FamilyMatch:
         family: The name of the family.
         library: The name of the library.
         similarity: The Jaccard index of the two sets of key patterns, in [0, 1]. A pattern is a key without
-            numbers and names of networks.
+            numbers and names of networks. Keys are compared without the prefix that fits best.
     """
 
     family: str
@@ -45,11 +47,17 @@ def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
         keys: The keys of a weight file.
         count: The number of families to return, at most.
     """
-    patterns, found = {_key_pattern(key) for key in keys}, []
+    prefixes: dict[str, set[str]] = collections.defaultdict(set)
+    patterns = {_key_pattern(key) for key in keys}
+    for pattern in patterns:
+        for prefix, name in suffixes(pattern):
+            prefixes[name].add(prefix)
+    found = []
     for family in FAMILIES:
         similarities = {
             library: max(
-                _similarity(patterns, _key_patterns(model, library)) for model in _distinct_structures(family)
+                _similarity(prefixes, len(patterns), _key_patterns(model, library))
+                for model in _distinct_structures(family)
             )
             for library in family.layer_names
         }
@@ -101,23 +109,19 @@ def _structure(shape: Any) -> Hashable:
 
 
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    key_map = KeyMap(model, library)
-    seen = 0
-    for path, shape in _backbone_shapes(model).items():
-        keys = key_map.keys(path)
-        if not keys or not all(key in shapes for key in keys):
-            return False
-        if path.endswith("/pos_embed"):  # its length depends on the size of the images
-            shape = (*shape[:-2], 0, shape[-1])
-            file_shapes = [(*shapes[key][:-2], 0, shapes[key][-1]) for key in keys]
-        else:
-            file_shapes = [shapes[key] for key in keys]
-        if sum(map(math.prod, file_shapes)) != math.prod(shape):
-            return False
-        seen += len(keys)
+    targets = _backbone_shapes(model)
+    try:
+        place = find_network(model, targets, shapes, targets, libraries=[library])
+    except SeveralStateDictsError as error:
+        return any(_fills(model, library, found) for found in error.shapes.values())
+    if not (place.complete and place.fits(targets, shapes)):
+        return False
     others = (BOOKKEEPING, *map(re.compile, family_of(model).ignored_keys))
-    arrays = sum(not any(pattern.search(key) for pattern in others) for key in shapes)
-    return arrays - seen <= _MAX_CLASSIFIER_ARRAYS
+    rest = {key.removeprefix(place.prefix): shapes[key] for key in shapes if key.startswith(place.prefix)}
+    used = {key.removeprefix(place.prefix) for key in place.keys(targets)}
+    rest = {key: shape for key, shape in rest.items() if key not in used}
+    rest = {key: shape for key, shape in rest.items() if not any(other.search(key) for other in others)}
+    return not rest.keys() - other_parts(rest, used, place.key_map, layers=head_layers(model))
 
 
 @functools.cache
@@ -132,8 +136,9 @@ def _key_patterns(model: str, library: str) -> frozenset[str]:
     return frozenset(_key_pattern(key) for path in _backbone_shapes(model) for key in key_map.keys(path))
 
 
-def _similarity(patterns: set[str], own: frozenset[str]) -> float:
-    return len(patterns & own) / max(len(patterns | own), 1)
+def _similarity(prefixes: Mapping[str, set[str]], total: int, own: frozenset[str]) -> float:
+    counts = collections.Counter(prefix for pattern in own for prefix in prefixes.get(pattern, ()))
+    return max((count / (total + len(own) - count) for count in counts.values()), default=0.0)
 
 
 def _key_pattern(key: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.layouts import OWN, layout_of
 
 BOOKKEEPING = re.compile(
-    r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state)$"
+    r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state|total_ops|total_params|n_averaged)$"
     r"|(^|/)normalization(_\d+)?/(mean|variance|count)$"
 )
-"""Keys of a file that no forward pass needs: counters, indices, parameters that only pretraining uses, and
-Keras's normalization of images, which is part of the spec in this package."""
+"""Keys of a file that no forward pass needs: counters (of profilers, too), indices, parameters that only
+pretraining uses, and Keras's normalization of images, which is part of the spec in this package."""
 
 
 class KeyMap:
@@ -126,21 +126,6 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
         for path, array in arrays.items()
         for key, converted in key_map.export_array(path, np.asarray(array)).items()
     }
-
-
-def detect(model: str, paths: Iterable[str], keys: Iterable[str]) -> KeyMap:
-    """Returns the key map of the library whose names match most parameters of a network in a file.
-
-    Args:
-        model: Name of the network.
-        paths: The paths of the parameters in this package.
-        keys: The keys of the file.
-    """
-    paths, keys = tuple(paths), frozenset(keys)
-    key_maps = [KeyMap(model, library) for library in layer_names_of(model)]
-    return max(
-        key_maps, key=lambda key_map: sum(keys.issuperset(key_map.keys(path) or ("",)) for path in paths)
-    )
 
 
 def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:

@@ -8,12 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from transfer_jax.fields import as_tuple
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import family_of, variant_of
-from transfer_jax.weights.identify import closest_families
-from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap, detect
-from transfer_jax.weights.readers import read_weights
+from transfer_jax.weights.identify import closest_families, matching_models
+from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
+from transfer_jax.weights.other_parts import head_layers, other_parts
+from transfer_jax.weights.placement import find_network, shapes_of
+from transfer_jax.weights.readers import LazyWeights, SeveralStateDictsError, error_prefix, read_weights
+from transfer_jax.weights.readers.entries import several
 from transfer_jax.weights.resize_params import resize_param
 from transfer_jax.weights.specs import WeightsSpec
 
@@ -33,6 +37,9 @@ class LoadReport:
         mismatched: One tuple (path, expected shape, key, shape in the file) for each array of another shape.
         adapted: One text for each array that was converted to another image size or number of channels.
         skipped: Paths and keys that match `skip`, that belong to the head, or that the family ignores.
+        unused: Keys of the file that are no part of the network's backbone, such as another head, a loss, or
+            an average of the weights beside them.
+        prefix: The prefix of the network's keys in the file, such as `module.`; "" if there is none.
     """
 
     loaded: tuple[str, ...]
@@ -41,6 +48,20 @@ class LoadReport:
     mismatched: tuple[tuple[str, tuple[int, ...], str, tuple[int, ...]], ...]
     adapted: tuple[str, ...]
     skipped: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about the choices that were made: arrays of the file that are not used, and a prefix."""
+        notes = []
+        if self.prefix:
+            notes.append(f"the network is below {self.prefix!r} in the file")
+        if self.unused:
+            count, verb = len(self.unused), "is" if len(self.unused) == 1 else "are"
+            kind = "array" if count == 1 else "arrays"
+            notes.append(f"{count} {kind} of the file {verb} not used: {_first_few(self.unused)}")
+        return tuple(notes)
 
     @property
     def complete(self) -> bool:
@@ -48,7 +69,7 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} loaded, {len(self.skipped)} skipped"]
+        lines = [f"{len(self.loaded)} loaded, {len(self.skipped)} skipped", *self.notes]
         lines += self.adapted
         if self.missing:
             lines.append(f"{len(self.missing)} missing in the file: {_first_few(self.missing)}")
@@ -78,12 +99,46 @@ def load_pretrained(
         The report, which is complete.
 
     Raises:
-        WeightsMismatchError: If the file lacks a parameter, has an unknown key, or has another shape.
+        WeightsMismatchError: If the file lacks a parameter, has more arrays in the backbone, or has another
+            shape.
+        SeveralStateDictsError: If the file has the network several times; `spec.entry` chooses one.
         FileNotFoundError: If the file does not exist, or downloads are off.
         ConnectionError: If the download fails.
-        CheckpointError: If the file is damaged, or holds anything but tensors.
+        CheckpointError: If the file is damaged, or has no such entry.
     """
-    return load_arrays(model, read_weights(spec.path()), spec, head=head, skip=skip)
+    path = spec.path()
+    with error_prefix(path):
+        source = open_network(spec, model)
+        return load_arrays(model, source, spec, head=head, skip=skip)
+
+
+def open_network(spec: WeightsSpec, model: Classifier) -> LazyWeights:
+    """Opens the file of a spec at its entry. Without one, it takes the only entry that has the network.
+
+    Raises:
+        SeveralStateDictsError: If several entries have the network, or none of several.
+    """
+    try:
+        return read_weights(spec.path(), entry=spec.entry or None)
+    except SeveralStateDictsError as error:
+        fitting = [name for name, shapes in error.shapes.items() if _has_network(spec.model, model, shapes)]
+        if not fitting:
+            raise
+        if len(fitting) > 1:
+            raise several({name: error.shapes[name] for name in fitting}) from None
+    return read_weights(spec.path(), entry=fitting[0])
+
+
+def _has_network(name: str, model: Classifier, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Returns whether arrays of these shapes fill the backbone of a network."""
+    _, params, stats = split(model)
+    backbone = {path: array for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
+    targets = shapes_of(backbone)
+    try:
+        place = find_network(name, targets, shapes, targets)
+    except SeveralStateDictsError:
+        return True
+    return place.complete and place.fits(targets, shapes)
 
 
 def load_arrays(
@@ -109,7 +164,7 @@ def load_arrays(
     Raises:
         WeightsMismatchError: If the arrays lack a parameter, have an unknown key, or have another shape.
     """
-    skipped_patterns = (*skip, *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
+    skipped_patterns = (*as_tuple(skip), *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
     patterns = [re.compile(pattern) for pattern in skipped_patterns]
 
     def is_skipped(*names: str) -> bool:
@@ -117,11 +172,14 @@ def load_arrays(
 
     _, params, stats = split(model)
     targets = {**params, **stats}
-    key_map = detect(spec.model, targets, source)
+    sizes, shapes = shapes_of(targets), shapes_of(source)
+    needed = [path for path in targets if path.startswith("backbone/") and not is_skipped(path)]
+    place = find_network(spec.model, sizes, shapes, needed)
+    key_map, prefix = place.key_map, place.prefix
     loaded, missing, mismatched, adapted, skipped, used = {}, [], [], [], [], set()
     for path, target in targets.items():
-        keys = key_map.keys(path)
-        if is_skipped(path, *keys):
+        keys = [prefix + key for key in key_map.keys(path)]
+        if is_skipped(path, *keys, *key_map.keys(path)):
             skipped.append(path)
             used.update(keys)
         elif not keys or not all(key in source for key in keys):
@@ -136,22 +194,31 @@ def load_arrays(
                 )
                 adapted += [done] if done else []
             if array is None:
-                mismatched += [(path, target.shape, key, source[key].shape) for key in keys]
+                mismatched += [(path, target.shape, key, shapes[key]) for key in keys]
             else:
                 loaded[path] = _on_device(array, target.dtype)
-    used |= _library_head_keys(spec.model, key_map, source) if not head else set()
     rest = [key for key in source if key not in used and not BOOKKEEPING.search(key)]
+    if not head:
+        own = {prefix + key for key in _library_head_keys(spec.model, key_map)}
+        rest = [key for key in rest if key not in own]
+    ignored = {key for key in rest if is_skipped(key, key.removeprefix(prefix))}
+    inside = [key for key in rest if key.startswith(prefix) and key not in ignored]
+    unused = {key for key in rest if not key.startswith(prefix)}
+    if not head:
+        unused |= _other_parts(spec.model, prefix, inside, shapes, needed, key_map)
     report = LoadReport(
         loaded=tuple(loaded),
         missing=tuple(missing),
-        unexpected=tuple(key for key in rest if not is_skipped(key)),
+        unexpected=tuple(key for key in inside if key not in unused),
         mismatched=tuple(mismatched),
         adapted=tuple(adapted),
-        skipped=(*skipped, *(key for key in rest if is_skipped(key))),
+        skipped=(*skipped, *(key for key in rest if key in ignored)),
+        unused=tuple(key for key in rest if key in unused),
+        prefix=prefix,
     )
     if not report.complete:
         raise WeightsMismatchError(
-            f"the weights {spec.name} do not match the network {spec.model}: {report}{_hint(report, source)}"
+            f"the weights {spec.name} do not match the network {spec.model}: {report}{_hint(report, shapes)}"
         )
     empty = [path for path in skipped if isinstance(targets.get(path), jax.ShapeDtypeStruct)]
     if empty:
@@ -175,17 +242,33 @@ def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
     return jax.device_put(array).block_until_ready()
 
 
-def _library_head_keys(model: str, key_map: KeyMap, source: Mapping[str, np.ndarray]) -> set[str]:
-    """Returns the keys of the published classifier, whose layers may differ from the model's own head."""
-    layers = ["classifier", *(f"hidden/{index}" for index in range(len(variant_of(model).hidden)))]
-    paths = [f"head/{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
-    return {key for path in paths for key in key_map.keys(path) if key in source}
+def _library_head_keys(model: str, key_map: KeyMap) -> set[str]:
+    """Returns the keys of the published classifier."""
+    paths = [f"{layer}/{leaf}" for layer in head_layers(model) for leaf in ("kernel", "bias")]
+    return {key for path in paths for key in key_map.keys(path)}
 
 
-def _hint(report: LoadReport, source: Iterable[str]) -> str:
-    """Returns a text with the most similar families, if most parameters are missing in the file."""
-    nearest = closest_families(source) if len(report.loaded) < len(report.missing) else []
-    return f"; the keys are most similar to {', '.join(map(str, nearest))}" if nearest else ""
+def _other_parts(
+    model: str,
+    prefix: str,
+    keys: Iterable[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    needed: Iterable[str],
+    key_map: KeyMap,
+) -> set[str]:
+    used = [key for path in needed for key in key_map.keys(path)]
+    rest = {key.removeprefix(prefix): shapes[key] for key in keys}
+    return {prefix + key for key in other_parts(rest, used, key_map, layers=head_layers(model))}
+
+
+def _hint(report: LoadReport, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Returns a text with the networks that the file fits, or with the most similar families."""
+    nearest = closest_families(shapes)
+    fitting, _ = matching_models(shapes, nearest[:1])
+    if fitting:
+        return f"; the file fits {_first_few(fitting)}"
+    few = nearest if len(report.loaded) < len(report.missing) else []
+    return f"; the keys are most similar to {', '.join(map(str, few))}" if few else ""
 
 
 def _first_few(names: Sequence[str], count: int = 3) -> str:

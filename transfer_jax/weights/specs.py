@@ -8,6 +8,7 @@ from pathlib import Path
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import hub
+from transfer_jax.weights.preprocessing_files import read_preprocessing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,9 @@ class WeightsSpec:
         preprocessing: The preprocessing of the input images.
         licence: SPDX identifier of the weights' licence; None if it is unknown.
         accuracy: Published top-1 accuracy on ImageNet, in percent; None if it is unknown.
+        entry: The part of the file to load: the name of a state dict in a checkpoint that has several, such
+            as `state_dict_ema`, or the prefix of the keys, such as `teacher`. Empty for the only one.
+        notes: Sentences about the preprocessing, if it was read from a file beside the weights.
     """
 
     name: str
@@ -35,6 +39,8 @@ class WeightsSpec:
     preprocessing: Preprocessing
     licence: str | None = None
     accuracy: float | None = None
+    entry: str = ""
+    notes: tuple[str, ...] = ()
 
     def present(self) -> bool:
         """Returns whether the file is on this machine."""
@@ -83,7 +89,7 @@ def specs() -> tuple[WeightsSpec, ...]:
     return tuple(_catalogue().values())
 
 
-def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
+def find_spec(model: str, weights: str = "auto", entry: str = "") -> WeightsSpec:
     """Returns the spec of a set of weights for a network.
 
     Args:
@@ -91,6 +97,7 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
         weights: `auto` takes the weights published for the network; if there are several sets, one that is on
             this machine, else the first. Otherwise the name of a spec, an address as in `hub`, or the path of
             a file or a folder.
+        entry: The part of the file to load; see `WeightsSpec.entry`.
 
     Raises:
         ValueError: If the spec or the file does not exist, or the spec belongs to another network.
@@ -103,7 +110,7 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
                 f"there are no published weights for {model!r}; give the path of a file, or choose a network "
                 f"with published weights: {_first_few({spec.model for spec in known.values()})}"
             )
-        return next((spec for spec in own if spec.present()), own[0])
+        return _with_entry(next((spec for spec in own if spec.present()), own[0]), entry)
     if weights in known:
         spec = known[weights]
         if spec.model != model:
@@ -111,13 +118,20 @@ def find_spec(model: str, weights: str = "auto") -> WeightsSpec:
                 f"the weights {weights!r} belong to {spec.model!r}, not to {model!r}; "
                 "choose weights of the same network"
             )
-        return spec
+        return _with_entry(spec, entry)
     if hub.is_remote(weights) or Path(weights).exists():
+        preprocessing, notes = variant_of(model).preprocessing, ()
+        if not hub.is_remote(weights):
+            preprocessing, notes = read_preprocessing(Path(weights), preprocessing)
         return WeightsSpec(
-            name=weights, model=model, address=weights, preprocessing=variant_of(model).preprocessing
+            name=weights, model=model, address=weights, preprocessing=preprocessing, entry=entry, notes=notes
         )
     names = f"one of {', '.join(spec.name for spec in own)}" if own else "a published set (there are none)"
     raise ValueError(f"no weights {weights!r} for {model!r}: neither an existing file nor {names}")
+
+
+def _with_entry(spec: WeightsSpec, entry: str) -> WeightsSpec:
+    return dataclasses.replace(spec, entry=entry) if entry else spec
 
 
 def _first_few(names: set[str], count: int = 8) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from transfer_jax.weights.readers import FORMATS, CheckpointError, UnsafeCheckpointError, read_weights
+from transfer_jax.weights.readers import FORMATS, CheckpointError, SeveralStateDictsError, read_weights
 
 ONE = np.array([1.5, 2.5], np.float32)
 
@@ -59,4 +59,4 @@ def test_wrong_format_is_refused(format, write):
 
 def test_errors_are_value_errors():
     assert issubclass(CheckpointError, ValueError)
-    assert issubclass(UnsafeCheckpointError, CheckpointError)
+    assert issubclass(SeveralStateDictsError, CheckpointError)

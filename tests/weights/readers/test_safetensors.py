@@ -37,9 +37,12 @@ def test_unsupported_dtype_is_named(write):
         read_weights(write(struct.pack("<Q", len(header)) + header + b"\0\0"))
 
 
-def test_entry_is_refused(write):
-    with pytest.raises(CheckpointError, match="no entries; leave out the entry 'model'"):
-        read_weights(write(save(ARRAYS)), entry="model")
+def test_an_entry_is_a_prefix_of_the_keys(write):
+    raw = save({"student.a": np.zeros(2), "student.b.c": np.ones(3), "students.d": np.ones(4)})
+    weights = read_weights(write(raw), entry="student")
+    assert {key: array.shape for key, array in weights.items()} == {"a": (2,), "b.c": (3,)}
+    with pytest.raises(CheckpointError, match="no entry 'model'; choose from 'student', 'students'"):
+        read_weights(write(raw), entry="model")
 
 
 def test_truncation(write):

@@ -36,10 +36,10 @@ def read_all(path) -> int:
 
 def test_small(small, write):
     weights = read_weights(write(small))
-    assert list(weights) == ["a.weight", "a.transposed", "a.bias", "steps"]
-    np.testing.assert_array_equal(weights["a.transposed"], weights["a.weight"].T)
-    assert weights["a.bias"].tolist() == [1, 4]
-    assert weights["steps"] == 5
+    assert list(weights) == ["module.a.weight", "module.a.transposed", "module.a.bias", "module.steps"]
+    np.testing.assert_array_equal(weights["module.a.transposed"], weights["module.a.weight"].T)
+    assert weights["module.a.bias"].tolist() == [1, 4]
+    assert weights["module.steps"] == 5
 
 
 def test_real_file():
@@ -63,7 +63,7 @@ def test_real_file():
 
 
 def test_arrays_outlive_the_mapping(small, write):
-    array = read_weights(write(small))["a.weight"]
+    array = read_weights(write(small))["module.a.weight"]
     assert array.sum() == 66
 
 
@@ -190,7 +190,10 @@ def test_module_saved_by_torch(protocol, save):
     net[1](torch.ones(1, 4, 2, 2)).sum().backward()
     optimizer.step()
     saved = {"state_dict": state, "optimizer": optimizer.state_dict(), "epoch": 3, "best": torch.tensor(0.5)}
-    assert_same(read_weights(save(saved, pickle_protocol=protocol)), net.state_dict())
+    assert_same(read_weights(save(saved, pickle_protocol=protocol)), state)
+    assert_same(
+        read_weights(save(saved, pickle_protocol=protocol), entry="state_dict.module"), net.state_dict()
+    )
     assert_same(read_weights(save(saved, pickle_protocol=protocol), entry=""), {"best": saved["best"]})
 
 
@@ -242,7 +245,32 @@ def test_views_saved_by_torch(save):
 
 
 @pytest.mark.extended
-def test_whole_module_is_refused(save):
+def test_whole_modules_are_read_as_their_state_dicts(save):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear|not describe a storage"):
-        read_weights(save(torch.nn.Linear(2, 2)))
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    assert_same(read_weights(save(net)), net.state_dict())
+    assert_same(read_weights(save({"epoch": 3, "model": net})), net.state_dict())
+
+
+@pytest.mark.extended
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_read_as_its_state_dict(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    torch.jit.save(torch.jit.script(net), tmp_path / "scripted.pt")
+    weights = read_weights(tmp_path / "scripted.pt")
+    assert set(weights) == set(net.state_dict())
+    for key, tensor in net.state_dict().items():
+        np.testing.assert_array_equal(weights[key], tensor.numpy())
+
+
+@pytest.mark.extended
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_and_sparse_tensors_are_named_when_they_are_read(save):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    quantized = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
+    weights = read_weights(save({"w": torch.ones(2), "q": quantized, "s": torch.eye(2).to_sparse()}))
+    assert weights["w"].tolist() == [1, 1]
+    for key, function in (("q", "_rebuild_qtensor"), ("s", "_rebuild_sparse_tensor")):
+        with pytest.raises(CheckpointError, match=rf"tensor {key!r} is built by torch\._utils\.{function}"):
+            weights[key]

@@ -1,25 +1,35 @@
+import argparse
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import os
+import pathlib
 import pickle
 import struct
 import tracemalloc
+import uuid
 
+import numpy as np
 import pytest
 
-from transfer_jax.weights.readers import CheckpointError, UnsafeCheckpointError, read_weights
+from transfer_jax.weights.readers import CheckpointError, read_weights
+from transfer_jax.weights.readers.allowed_globals import Global
+from transfer_jax.weights.readers.inert import Inert
 from transfer_jax.weights.readers.torch_pickle import PickleReader
 
 SHORT = b"\x8c"
 
-# Opcodes that run a shell command in an ordinary unpickler, and how the refusal names them.
+# Opcodes that run a shell command in an ordinary unpickler.
 ATTACKS = {
-    "reduce": (lambda c, cmd: c.call(c.name("os", "system"), c.text(cmd)), r"os\.system"),
-    "posix": (lambda c, cmd: c.call(c.name("posix", "system"), c.text(cmd)), r"posix\.system"),
-    "eval": (
-        lambda c, cmd: c.call(c.name("builtins", "eval"), c.text(f"__import__('os').system({cmd!r})")),
-        r"builtins\.eval",
-    ),
+    "reduce": (lambda c, cmd: c.call(c.name("os", "system"), c.text(cmd))),
+    "posix": (lambda c, cmd: c.call(c.name("posix", "system"), c.text(cmd))),
+    "eval": (lambda c, cmd: c.call(c.name("builtins", "eval"), c.text(f"__import__('os').system({cmd!r})"))),
     "python2 eval": (
-        lambda c, cmd: c.call(c.name("__builtin__", "eval"), c.text(f"__import__('os').system({cmd!r})")),
-        r"__builtin__\.eval",
+        lambda c, cmd: c.call(c.name("__builtin__", "eval"), c.text(f"__import__('os').system({cmd!r})"))
     ),
     "getattr": (
         lambda c, cmd: c.call(
@@ -29,34 +39,28 @@ ATTACKS = {
                 c.text("system"),
             ),
             c.text(cmd),
-        ),
-        r"builtins\.getattr",
+        )
     ),
     "inside an allowed call": (
         lambda c, cmd: c.call(
             c.name("collections", "OrderedDict"),
             c.listed(c.sequence(c.text("w"), c.call(c.name("os", "system"), c.text(cmd)))),
-        ),
-        r"os\.system",
+        )
     ),
     "stack global": (
-        lambda c, cmd: SHORT + b"\x02os" + SHORT + b"\x06system\x93" + c.sequence(c.text(cmd)) + b"R",
-        r"os\.system",
+        lambda c, cmd: SHORT + b"\x02os" + SHORT + b"\x06system\x93" + c.sequence(c.text(cmd)) + b"R"
     ),
     "dotted stack global": (
-        lambda c, cmd: c.text("shutil") + c.text("os.system") + b"\x93" + c.sequence(c.text(cmd)) + b"R",
-        r"shutil\.os\.system",
+        lambda c, cmd: c.text("shutil") + c.text("os.system") + b"\x93" + c.sequence(c.text(cmd)) + b"R"
     ),
     "memoized": (
-        lambda c, cmd: c.listed(c.name("os", "system") + b"q\0", b"h\0" + c.sequence(c.text(cmd)) + b"R"),
-        r"os\.system",
+        lambda c, cmd: c.listed(c.name("os", "system") + b"q\0", b"h\0" + c.sequence(c.text(cmd)) + b"R")
     ),
-    "inst": (lambda c, cmd: b"(" + c.text(cmd) + b"ios\nsystem\n", r"os\.system"),
+    "inst": (lambda c, cmd: b"(" + c.text(cmd) + b"ios\nsystem\n"),
     "obj": (
         lambda c, cmd: (
             b"(" + c.name("subprocess", "Popen") + c.sequence(c.text("sh"), c.text("-c"), c.text(cmd)) + b"o"
-        ),
-        r"subprocess\.Popen",
+        )
     ),
     "build": (
         lambda c, cmd: (
@@ -64,8 +68,7 @@ ATTACKS = {
             + b")\x81"
             + c.mapping({"x": c.call(c.name("os", "system"), c.text(cmd))})
             + b"b"
-        ),
-        r"doctest\._TestClass",
+        )
     ),
 }
 
@@ -73,8 +76,7 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_work_on_an_unpickler_and_not_here(attack, craft, write, tmp_path):
     marker = tmp_path / "executed"
-    make, named = ATTACKS[attack]
-    body = make(craft, f"touch {marker}")
+    body = ATTACKS[attack](craft, f"touch {marker}")
 
     result = pickle.loads(craft.pickled(body, 2 if "python2" in attack else 4))
     if hasattr(result, "wait"):
@@ -82,18 +84,16 @@ def test_attacks_work_on_an_unpickler_and_not_here(attack, craft, write, tmp_pat
     assert marker.exists(), "the attack is no attack"
     marker.unlink()
 
-    good = craft.tensor(craft.storage("0", 1), (1,), (1,))
-    hidden = craft.mapping({"w": good, "state": body})
-    files = {
-        "zip": craft.zip_file(hidden, {"0": bytes(4)}, protocol=4),
-        "legacy": craft.legacy_file(hidden, {"0": bytes(4)}),
-        "first pickle": craft.pickled(body, 4),
-        "key list": craft.HEADER + craft.pickled(b"}") + craft.pickled(body, 4),
-    }
-    for raw in files.values():
-        with pytest.raises(UnsafeCheckpointError, match=rf"weights\.pth: .*{named}\b.*Nothing was executed"):
+    hidden = craft.mapping({"w": craft.tensor(craft.storage("0", 1), (1,), (1,)), "state": body})
+    for raw in (
+        craft.zip_file(hidden, {"0": bytes(4)}, protocol=4),
+        craft.legacy_file(hidden, {"0": bytes(4)}),
+    ):
+        assert list(read_weights(write(raw))) == ["w"]
+    for raw in (craft.pickled(body, 4), craft.HEADER + craft.pickled(b"}") + craft.pickled(body, 4)):
+        with pytest.raises(CheckpointError):
             read_weights(write(raw))
-        assert not marker.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -121,17 +121,25 @@ def test_attacks_work_on_an_unpickler_and_not_here(attack, craft, write, tmp_pat
         ("transfer_jax.weights.readers.allowed_globals", "resolve"),
     ],
 )
-def test_look_alike_globals(module, name, craft, write, container):
+def test_look_alike_globals_are_inert(module, name, craft, write, container):
+    good = craft.tensor(craft.storage("0", 1), (1,), (1,))
     for opcodes in (craft.name(module, name), craft.text(module) + craft.text(name) + b"\x93"):
-        with pytest.raises(UnsafeCheckpointError) as caught:
-            read_weights(write(container(craft.mapping({"w": opcodes}), {})))
-        assert f"names {module}.{name}, which" in str(caught.value)
+        built = PickleReader(craft.pickled(craft.call(opcodes, craft.text("x")))).load()
+        assert (type(built), built.name, dict(built)) == (Inert, f"{module}.{name}", {})
+        body = craft.mapping({"w": good, "x": craft.call(opcodes, craft.text("x"))})
+        assert list(read_weights(write(container(body, {"0": bytes(4)})))) == ["w"]
 
 
-def test_a_refusal_is_one_printable_line(craft, write):
-    opcodes = craft.text("o\ns") + craft.text("sy\x1b[31m\nstem" + "x" * 10_000) + b"\x93"
-    with pytest.raises(UnsafeCheckpointError) as caught:
-        read_weights(write(craft.zip_file(opcodes, {})))
+def test_a_tensor_of_an_unknown_function_is_an_error_only_if_it_is_read(craft, write):
+    """The message is one printable line, whatever the name of the function."""
+    stored = craft.storage("0", 1)
+    function = craft.text("o\ns") + craft.text("sy\x1b[31m\nstem" + "x" * 10_000) + b"\x93"
+    body = craft.mapping({"w": craft.tensor(stored, (1,), (1,)), "q": craft.call(function, stored)})
+    weights = read_weights(write(craft.zip_file(body, {"0": bytes(4)})))
+    assert list(weights) == ["w", "q"]
+    assert weights["w"].tolist() == [0]
+    with pytest.raises(CheckpointError, match=r"tensor 'q' is built by o\\ns\.sy.*not supported") as caught:
+        weights["q"]
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
 
@@ -140,35 +148,91 @@ def test_a_refusal_is_one_printable_line(craft, write):
     ("body", "message"),
     [
         (lambda c: c.call(c.text("os.system")), "calls a str"),
-        (lambda c: c.call(c.name("torch", "FloatStorage"), b"K\x01"), r"calls torch\.FloatStorage"),
-        (lambda c: c.call(c.name("torch", "float32")), r"calls torch\.float32"),
-        (lambda c: c.name("torch", "float32") + b")\x81", r"calls torch\.float32"),
         (lambda c: c.call(b"}"), "calls a dict"),
         (lambda c: c.call(c.tensor(c.storage("0", 1), (), ())), "calls a TensorRef"),
-        (lambda c: c.name("torch", "FloatStorage") + c.mapping({"call": b"N"}) + b"b", "state of a Global"),
+        (lambda c: c.name("torch", "float32") + c.mapping({"call": b"N"}) + b"b", "state of a Global"),
         (
             lambda c: c.tensor(c.storage("0", 1), (), ()) + c.mapping({"shape": b"N"}) + b"b",
             "state of a TensorRef",
         ),
         (lambda c: c.storage("0", 1) + c.mapping({"nbytes": b"N"}) + b"b", "state of a Storage"),
-        (
-            lambda c: c.ordered({}) + c.sequence(b"N", c.mapping({"__class__": b"N"})) + b"b",
-            "state of a dict",
-        ),
-        (lambda c: b"]" + c.mapping({"append": b"N"}) + b"b", "state of a list"),
-        (lambda c: c.name("torch.nn.parameter", "Parameter") + b")\x81}b", "state of a LegacyParameter"),
-        (lambda c: b"(ctorch\nSize\n)o", "opcode OBJ"),
-        (lambda c: b"(itorch\nSize\n", "opcode INST"),
-        (lambda c: c.name("torch", "Size") + b")}\x92", "opcode NEWOBJ_EX"),
-        (lambda c: b"\x82\x01", "opcode EXT1"),
-        (lambda c: b"\x83\x01\x00", "opcode EXT2"),
-        (lambda c: b"\x84\x01\x00\x00\x00", "opcode EXT4"),
-        (lambda c: b"NN\x93", "a NoneType and a NoneType instead of a name"),
+        (lambda c: c.name("torch.nn.parameter", "Parameter") + b")\x81}b", "state of a parameter has no"),
+        (lambda c: b"(itorch\nSize\n", "has 0 arguments, expected 1"),
+        (lambda c: b"(o", "calls a NoneType"),
+        (lambda c: b"NN\x93", "a NoneType and a NoneType instead of the name"),
     ],
 )
 def test_calls_and_states_are_refused(body, message, craft, write):
-    with pytest.raises(UnsafeCheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(write(craft.zip_file(body(craft), {"0": bytes(4)})))
+
+
+@dataclasses.dataclass
+class Settings:
+    lr: float
+    names: list[str]
+
+
+class Kind(enum.Enum):
+    SMALL = 1
+
+
+class AttributeDict(dict):
+    pass
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        argparse.Namespace(lr=0.1, path=pathlib.PurePosixPath("a/b")),
+        pathlib.PureWindowsPath("C:/x"),
+        np.float64(0.5),
+        np.array(["a"], object),
+        np.arange(3),
+        np.dtype("int8"),
+        np.random.default_rng(0),
+        datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+        datetime.timedelta(1),
+        uuid.UUID(int=5),
+        decimal.Decimal("0.1"),
+        fractions.Fraction(1, 3),
+        functools.partial(int, base=2),
+        collections.deque([1, 2], maxlen=3),
+        {1, 2},
+        frozenset({"x"}),
+        bytearray(b"ab"),
+        1 + 2j,
+        Settings(0.1, ["a"]),
+        Kind.SMALL,
+        {Kind.SMALL: 1, (1, 2): 3, 0.5: 4},
+        range(3),
+        slice(1, 2),
+        os.path.join,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_settings_are_inert_and_do_not_hide_what_follows(value, protocol):
+    raw = pickle.dumps({"value": [value, value], "after": "x"}, protocol)
+    found = PickleReader(raw).load()
+    assert found["after"] == "x"
+    first, second = found["value"]
+    assert first is second
+    assert isinstance(first, Inert | dict | Global | bytes)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_dictionaries_of_unknown_classes_keep_their_items(protocol):
+    made = [collections.defaultdict(list, a=1), collections.Counter(a=1), AttributeDict(a=1)]
+    made[2].note = "x"
+    for found in PickleReader(pickle.dumps(made, protocol)).load():
+        assert dict(found) == {"a": 1}
+
+
+def test_keys_of_unusual_types_equal_no_other_key():
+    found = PickleReader(pickle.dumps({(1, 2): "a", 0.5: "b", 2**61: "c", "x": "d"}, 4)).load()
+    assert list(found.values()) == ["a", "b", "c", "d"]
+    assert [key for key in found if type(key) is not object] == ["x"]
 
 
 def test_attributes_of_an_ordered_dict_do_nothing(craft, write):
@@ -198,9 +262,7 @@ def test_attributes_of_an_ordered_dict_do_nothing(craft, write):
         (b"}(Nu", "a key without a value"),
         (b"(Nd", "a key without a value"),
         (b"}]Ns", "a list as a dictionary key"),
-        (b"})Ns", "a tuple as a dictionary key"),
-        (b"}G" + bytes(8) + b"Ns", "a float as a dictionary key"),
-        (b"}\x8a\x08" + b"\x7f" * 8 + b"Ns", "an? int as a dictionary key"),
+        (b"}}Ns", "a dict as a dictionary key"),
         (b"h\0", "no object at memo index 0"),
         (b"j\xff\xff\xff\xff", "no object at memo index 4294967295"),
         (b"X\x01\0\0\0\xff", "invalid text"),
@@ -211,7 +273,7 @@ def test_attributes_of_an_ordered_dict_do_nothing(craft, write):
         (b"\x8e" + b"\xff" * 7 + b"\x7f", "needs 9223372036854775807 bytes"),
         (b"ctorch", "no name of a global"),
         (b"c" + b"x" * 2000 + b"\nx\n", "no name of a global"),
-        (b"ctorch\nSize\nNR", r"torch.Size is called on a NoneType"),
+        (b"ctorch\nSize\nNR", "a call on a NoneType"),
         (b"\x80\x06N", "protocol 6"),
         (b"I1\n", "unsupported opcode 0x49"),
         (b"\xff", "unsupported opcode 0xff"),
@@ -220,9 +282,8 @@ def test_attributes_of_an_ordered_dict_do_nothing(craft, write):
     ],
 )
 def test_damaged_pickles(body, message, craft, write, container):
-    with pytest.raises(CheckpointError, match=rf"weights\.pth: .*{message}") as caught:
+    with pytest.raises(CheckpointError, match=rf"weights\.pth: .*{message}"):
         read_weights(write(container(body, {})))
-    assert not isinstance(caught.value, UnsafeCheckpointError)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -282,7 +343,7 @@ def test_doubling_takes_no_time(craft, write):
     doubled = b")q\0" + b"".join(b"h\0\x86q\0" for _ in range(60))
     body = craft.mapping({"w": craft.tensor(craft.storage("0", 1), (1,), (1,)), "bomb": doubled})
     assert list(read_weights(write(craft.zip_file(body, {"0": bytes(4)})))) == ["w"]
-    for use in (b"}" + doubled + b"Ns", doubled + b"Q", doubled + b"R", b"N" + doubled + b"b", doubled):
+    for use in (doubled + b"Q", doubled + b"R", b"N" + doubled + b"b", doubled, b"}" + doubled + b"Ns"):
         with pytest.raises(CheckpointError):
             read_weights(write(craft.zip_file(use, {})))
 

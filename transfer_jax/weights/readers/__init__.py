@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.errors import CheckpointError, SeveralStateDictsError, error_prefix
 from transfer_jax.weights.readers.keras import is_keras, read_keras
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
@@ -14,7 +14,15 @@ from transfer_jax.weights.readers.safetensors import find_safetensors, is_safete
 from transfer_jax.weights.readers.safetensors_index import find_index, is_index, read_index
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
-__all__ = ["FORMATS", "ArrayInfo", "CheckpointError", "LazyWeights", "UnsafeCheckpointError", "read_weights"]
+__all__ = [
+    "FORMATS",
+    "ArrayInfo",
+    "CheckpointError",
+    "LazyWeights",
+    "SeveralStateDictsError",
+    "error_prefix",
+    "read_weights",
+]
 
 
 def _find_nothing(folder: Path) -> None:
@@ -59,16 +67,15 @@ def read_weights(
         path: the file, or the folder of a model. The file's extension is ignored.
         format: one of `FORMATS`. None detects the format from the file's first bytes.
         entry: the part of the file to read, such as the state dict "model_ema" of a PyTorch checkpoint, the
-            keys below "params/img" of an `.npz` file, or a layer of a Keras model. None takes the only state
-            dict, the parameters, or all arrays, depending on the format.
+            keys that begin with "teacher." or "params/img/", or a layer of a Keras model. None takes the only
+            state dict, the parameters, or all arrays, depending on the format.
 
     Returns:
         The arrays by name, in the order of the file.
 
     Raises:
+        SeveralStateDictsError: if a checkpoint has several state dicts, and no entry chooses one.
         FileNotFoundError: if the file does not exist, or the folder contains no weight file.
-        UnsafeCheckpointError: if a pickle in the file names anything that tensors do not need. Nothing is
-            executed.
         CheckpointError: if the file is empty, of an unknown format, damaged, truncated or ambiguous.
         ValueError: if `format` is unknown.
     """

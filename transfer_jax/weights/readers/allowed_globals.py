@@ -1,8 +1,8 @@
-"""The globals that a PyTorch checkpoint may name, and the inert stand-ins that replace them.
+"""The globals that build the tensors of a PyTorch checkpoint, and the stand-ins that replace them.
 
-PyTorch is not imported, and no class that the file names is looked up. A global must be a key of `ALLOWED`;
-otherwise the file is refused. A stand-in is data (a dtype) or a function of this module that checks its
-arguments.
+PyTorch is not imported, and nothing that the file names is looked up or called. A stand-in of a global in
+`ALLOWED` is data (a dtype) or a function of this module that checks its arguments. A call of any other global
+gives an `Inert` object.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.inert import Inert
 
 _MAX_INT = 2**62
 _MAX_DIMENSIONS = 32
@@ -25,6 +26,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "float8_e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "float8_e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
 }
 
 _STORAGES = {
@@ -40,17 +43,20 @@ _STORAGES = {
     "BoolStorage": "bool",
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Global:
-    """An allowed global: a dtype, a storage type with its dtype, or a callable.
+    """A global: a dtype, a storage type with its dtype, a callable, or an unknown one.
 
     Attributes:
         name: The dotted name of the global.
-        dtype: The dtype, or that of the storage type; None for a callable.
-        call: The stand-in, called with a tuple of arguments; None for a dtype.
+        dtype: The dtype, or that of the storage type; None for others.
+        call: The stand-in, called with a tuple of arguments; None for a dtype and for an unknown global.
         is_storage: Whether the global is a storage type.
     """
 
@@ -104,17 +110,41 @@ def is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < _MAX_INT
 
 
-def check_key(key: object) -> None:
-    """Raises `CheckpointError` unless `key` may be a dictionary key.
+def as_key(key: object) -> object:
+    """Returns a key that is safe in a dictionary: text, bytes, None and small integers are unchanged.
 
-    Integers are bounded: larger ones can be chosen to collide, and access to a dictionary then takes linear
-    time.
+    Others, such as tuples, floats and enums, become objects that equal no other key: their hashes could take
+    long, or be chosen to collide.
+
+    Raises:
+        CheckpointError: if the key is a list or a dictionary, which are not keys in Python.
     """
-    if not (key is None or isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < 2**60)):
-        raise CheckpointError(
-            f"the pickle uses a {type(key).__name__} as a dictionary key; "
-            "allowed are None, text, bytes and integers below 2^60"
-        )
+    if key is None or isinstance(key, str | bytes) or (isinstance(key, int) and abs(key) < 2**60):
+        return key
+    if type(key) in (list, dict):
+        raise CheckpointError(f"damaged: the pickle uses a {type(key).__name__} as a dictionary key")
+    return object()
+
+
+def build(name: str, args: tuple[Any, ...]) -> Inert:
+    """Returns the result of calling an unknown global, which does nothing.
+
+    The items of a single dictionary are kept, as in `Counter({…})`.
+    """
+    built = Inert(name, of_tensors=any(map(_is_of_tensors, args)))
+    if len(args) == 1 and isinstance(args[0], dict):
+        built.update(args[0])
+    return built
+
+
+def _is_of_tensors(value: object) -> bool:
+    parts = value[:8] if isinstance(value, tuple) else (value,)
+    return any(
+        isinstance(part, Storage)
+        or as_tensor(part) is not None
+        or (isinstance(part, Inert) and part.of_tensors)
+        for part in parts
+    )
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, dtype: object = None) -> TensorRef:
@@ -175,7 +205,7 @@ def _rebuild_tensor_v2(args: tuple[Any, ...]) -> TensorRef:
     return _tensor(storage, offset, size, stride)
 
 
-def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
+def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef | Inert:
     storage, offset, size, stride, _, _, dtype, *rest = _check_arity(args, 7, 8)
     if rest and rest[0]:
         raise CheckpointError(
@@ -184,16 +214,32 @@ def _rebuild_tensor_v3(args: tuple[Any, ...]) -> TensorRef:
         )
     if dtype is None:
         raise CheckpointError("damaged: a tensor on an untyped storage has no dtype")
+    if isinstance(dtype, Global) and dtype.dtype is None:
+        return Inert(dtype.name, of_tensors=True)
     return _tensor(storage, offset, size, stride, dtype)
 
 
-def _rebuild_parameter(args: tuple[Any, ...]) -> TensorRef:
+def _rebuild_parameter(args: tuple[Any, ...]) -> TensorRef | Inert:
     tensor = as_tensor(_check_arity(args, 3, 4)[0])
+    if isinstance(args[0], Inert):
+        return args[0]
     if tensor is None:
         raise CheckpointError(
             f"damaged: a parameter is built on a {type(args[0]).__name__}, expected a tensor"
         )
     return tensor
+
+
+def _rebuild_from_type(args: tuple[Any, ...]) -> object:
+    """Returns the tensor of a subclass of `torch.Tensor`, or of a tensor with attributes, without them."""
+    function, _, inner, *_ = _check_arity(args, 4, 4)
+    call = function.call if isinstance(function, Global) else None
+    if call is not None and call in _REBUILD and isinstance(inner, tuple):
+        return call(inner)
+    return build("torch._tensor._rebuild_from_type_v2", (inner,))
+
+
+_REBUILD = (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_tensor_v3, _rebuild_parameter)
 
 
 def _legacy_parameter(args: tuple[Any, ...]) -> LegacyParameter:
@@ -212,9 +258,7 @@ def _ordered_dict(args: tuple[Any, ...]) -> dict[Any, Any]:
     pairs = _check_arity(args, 0, 1)[0] if args else []  # Python 2 passes the items
     if not (isinstance(pairs, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs)):
         raise CheckpointError("damaged: the argument of OrderedDict is not a list of pairs")
-    for key, _ in pairs:
-        check_key(key)
-    return dict(pairs)
+    return {as_key(key): value for key, value in pairs}
 
 
 def _allowed() -> dict[tuple[str, str], Global]:
@@ -226,6 +270,8 @@ def _allowed() -> dict[tuple[str, str], Global]:
         ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+        ("torch._tensor", "_rebuild_from_type"): _rebuild_from_type,
+        ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
         ("torch.nn.parameter", "Parameter"): _legacy_parameter,
     }
     table = {key: Global(".".join(key), call=call) for key, call in calls.items()}
@@ -243,19 +289,12 @@ ALLOWED = _allowed()
 
 
 def resolve(module: object, name: object) -> Global:
-    """Returns the stand-in of the global `module.name`.
+    """Returns the stand-in of the global `module.name`; nothing is looked up.
 
     Raises:
-        UnsafeCheckpointError: if the global is not in `ALLOWED`.
+        CheckpointError: if the module or the name is not a text.
     """
-    if isinstance(module, str) and isinstance(name, str):
-        found = ALLOWED.get((module, name))
-        if found is not None:
-            return found
-        shown = ascii(f"{module}.{name}"[:200])[1:-1]
-    else:
-        shown = f"a {type(module).__name__} and a {type(name).__name__} instead of a name"
-    raise UnsafeCheckpointError(
-        f"refused: the pickle names {shown}, which is not needed to rebuild tensors. Nothing was executed. "
-        "If you trust the file, load it in PyTorch, save only its state_dict() and use that file"
-    )
+    if not (isinstance(module, str) and isinstance(name, str)):
+        kinds = f"a {type(module).__name__} and a {type(name).__name__}"
+        raise CheckpointError(f"damaged: the pickle has {kinds} instead of the name of a global")
+    return ALLOWED.get((module, name)) or Global(ascii(f"{module}.{name}"[:200])[1:-1])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.entries import keys_below, unknown_entry
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 _WRAPPERS = ("opt/target/", "params/params/", "params/img/", "params/", "model/")
@@ -29,16 +29,11 @@ def parameter_keys(keys: Iterable[str], entry: str | None = None) -> dict[str, s
         CheckpointError: if no key begins with `entry`.
     """
     keys = list(keys)
-    if entry is not None:
-        prefix = f"{entry.rstrip('/')}/" if entry else ""
-    else:
-        prefix = next((p for p in _WRAPPERS if any(key.startswith(p) for key in keys)), "")
-    found = {key.removeprefix(prefix): key for key in keys if key.startswith(prefix) and key != prefix}
-    if entry is not None and not found:
-        first = ", ".join(
-            ascii(name[:100]) for name in list(dict.fromkeys(k.split("/")[0] for k in keys))[:8]
-        )
-        raise CheckpointError(f"the file has no keys below the entry {entry!r}; its keys begin with {first}")
+    if entry is None:
+        entry = next((p for p in _WRAPPERS if any(key.startswith(p) for key in keys)), "")
+    found = keys_below(keys, entry)
+    if keys and not found:
+        raise unknown_entry(entry, (), keys)
     return found
 
 

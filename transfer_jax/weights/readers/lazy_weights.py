@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from transfer_jax.weights.readers.entries import keys_below, unknown_entry
+
 
 class ArrayInfo(NamedTuple):
     """The shape and the name of the dtype of an array, without its values."""
@@ -36,6 +38,26 @@ class LazyWeights(Mapping[str, np.ndarray]):
         self.path = path
         self._loaders = dict(loaders)
         self.infos = dict(infos)
+
+    def below(self, entry: str | None) -> "LazyWeights":
+        """Returns the arrays whose keys begin with an entry, such as `teacher`, by the rest of their keys.
+
+        Args:
+            entry: The entry; None returns all arrays.
+
+        Raises:
+            CheckpointError: If no key begins with the entry.
+        """
+        if entry is None:
+            return self
+        found = keys_below(self, entry)
+        if not found:
+            raise unknown_entry(entry, (), self)
+        return LazyWeights(
+            self.path,
+            {key: self._loaders[full] for key, full in found.items()},
+            {key: self.infos[full] for key, full in found.items()},
+        )
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._loaders[name]()

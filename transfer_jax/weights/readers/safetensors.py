@@ -42,14 +42,12 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
 
     Args:
         path: the file.
-        entry: must be None, because the format has a single dictionary.
+        entry: the prefix of the keys to take, such as "teacher". None takes all arrays.
 
     Raises:
         CheckpointError: if the file is damaged, names an array twice, or has a dtype that NumPy lacks.
     """
     with error_prefix(path):
-        if entry is not None:
-            raise CheckpointError(f"a safetensors file has no entries; leave out the entry {entry!r}")
         data = map_file(path)
         length = int.from_bytes(data[:8], "little")
         if not 0 < length <= min(len(data) - 8, _MAX_HEADER):
@@ -80,11 +78,13 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
     dtypes = {name: _DTYPES[described["dtype"]] for name, described in in_order.items()}
     shapes = {name: tuple(described["shape"]) for name, described in in_order.items()}
     starts = {name: 8 + length + described["data_offsets"][0] for name, described in in_order.items()}
-    return LazyWeights(
+    weights = LazyWeights(
         path,
         {name: functools.partial(_read, data, starts[name], shapes[name], dtypes[name]) for name in in_order},
         {name: ArrayInfo(shapes[name], described["dtype"]) for name, described in in_order.items()},
     )
+    with error_prefix(path):
+        return weights.below(entry)
 
 
 def parse_json(raw: bytes) -> Any:

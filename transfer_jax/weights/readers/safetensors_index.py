@@ -30,14 +30,12 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
 
     Args:
         path: the index. The files are in the same folder.
-        entry: must be None, because the format has a single dictionary.
+        entry: the prefix of the keys to take, such as "teacher". None takes all arrays.
 
     Raises:
         CheckpointError: if the index is damaged, names a file in another folder, or does not match the files.
     """
     with error_prefix(path):
-        if entry is not None:
-            raise CheckpointError(f"a safetensors file has no entries; leave out the entry {entry!r}")
         if path.stat().st_size > _MAX_INDEX:
             raise CheckpointError(f"refused: the index has more than {_MAX_INDEX} bytes")
         index = parse_json(path.read_bytes())
@@ -76,9 +74,11 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
                         f"damaged: {key[:200]!r} is both in {name!r} and in {places[key]!r}"
                     )
     infos = {key: shards[name].infos[key] for key, name in places.items()}
-    return LazyWeights(
+    weights = LazyWeights(
         path, {key: functools.partial(_read, shards[name], key) for key, name in places.items()}, infos
     )
+    with error_prefix(path):
+        return weights.below(entry)
 
 
 def _read(shard: LazyWeights, key: str) -> np.ndarray:

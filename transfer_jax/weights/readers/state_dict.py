@@ -1,10 +1,13 @@
 """A search for the state dict, the mapping of names to tensors, in a checkpoint of a training script."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import itertools
+import re
+from collections.abc import Collection, Iterator, Mapping
 
 from transfer_jax.weights.readers.allowed_globals import TensorRef, as_tensor
+from transfer_jax.weights.readers.entries import keys_below, several, suffixes, unknown_entry
 from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.inert import Inert
 
 WRAPPERS = (
     "state_dict",
@@ -21,69 +24,106 @@ WRAPPERS = (
 )
 """Keys under which scripts save the state dict, next to the optimizer's state and other data."""
 
-_PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and by torch.compile
+StateDict = dict[str, TensorRef | Inert]
+"""Tensors by key; an inert object stands for a tensor that an unknown function builds."""
+
 _MAX_DEPTH = 8
-_MAX_LISTED = 8
+_OPTIMIZER = re.compile(r"optim|opt_state|scheduler|exp_avg|momentum|(^|\.)opt(\.|$)", re.IGNORECASE)
+"""Paths of the state of optimizers, which may have the keys of the network."""
 
 
-def find_state_dict(tree: object, entry: str | None = None) -> dict[str, TensorRef]:
-    """Returns the tensors of the checkpoint's state dict, without a prefix such as `module.` common to all.
+def find_state_dict(tree: object, entry: str | None = None) -> StateDict:
+    """Returns the tensors of the checkpoint's state dict.
 
     The search descends through keys in `WRAPPERS` while exactly one of them leads to tensors. Below, exactly
-    one dictionary may hold tensors. Everything else in the checkpoint is ignored.
+    one dictionary may hold tensors, and no dictionary elsewhere may hold the same keys, such as an average of
+    the weights. Everything else in the checkpoint is ignored. A module that was saved as a whole counts as
+    its state dict.
 
     Args:
         tree: the content of the checkpoint.
-        entry: the dotted path of the dictionary to take instead of searching; "" is the top level.
+        entry: the dotted path of the dictionary to take instead of searching, or the prefix of the keys to
+            take; "" is the top level.
 
     Raises:
-        CheckpointError: if there is no state dict, if there are several, or if `entry` is not one of them.
+        SeveralStateDictsError: if there are several.
+        CheckpointError: if there is no state dict, or if `entry` is not one of them.
     """
-    if not isinstance(tree, dict):
-        kind = "single tensor" if as_tensor(tree) is not None else type(tree).__name__
-        raise CheckpointError(
-            f"the checkpoint holds a {kind}, not a dictionary of named tensors; save the model's state_dict()"
-        )
-    if entry is None:
-        found = list(_candidates(*_unwrap(tree)))
-        if len(found) > 1:
-            raise CheckpointError(_ambiguous(name for name, _ in found))
-    else:
-        everything = list(_candidates(tree, ""))
-        found = [(name, tensors) for name, tensors in everything if name == entry]
-        if everything and not found:
-            names = _list_names(name for name, _ in everything)
-            raise CheckpointError(f"the checkpoint has no state dict {entry!r}; choose from {names}")
+    found = _unique(_candidates(tree, ""))
     if not found:
-        raise CheckpointError(
-            "the checkpoint holds no dictionary of named tensors; save the model's state_dict()"
-        )
-    return _without_prefixes(found[0][1])
+        kind = "a single tensor" if as_tensor(tree) is not None else f"a {type(tree).__name__}"
+        held = "no dictionary of named tensors" if isinstance(tree, dict | list | tuple) else kind
+        raise CheckpointError(f"the checkpoint holds {held}; save the model's state_dict()")
+    if entry is None:
+        return _only(tree, found)
+    if entry in found:
+        return found[entry]
+    for name in sorted(found, key=len, reverse=True):  # an entry may continue with a prefix of keys
+        if (not name or entry.startswith(f"{name}.")) and (
+            below := keys_below(found[name], entry[len(name) :].lstrip("."))
+        ):
+            return {key: found[name][full] for key, full in below.items()}
+    try:
+        below = keys_below(only := _only(tree, found), entry)
+    except CheckpointError:
+        below, only = {}, {}
+    if below:
+        return {key: only[full] for key, full in below.items()}
+    raise unknown_entry(entry, found, only or found.get("", ()))
 
 
-def _unwrap(tree: dict[Any, Any]) -> tuple[dict[Any, Any], str]:
-    """Descends while exactly one of `WRAPPERS` leads to tensors; returns that dictionary and its path."""
-    node, path = tree, ""
+def _only(tree: object, found: dict[str, StateDict]) -> StateDict:
+    """Returns the state dict that a checkpoint is about, or raises `SeveralStateDictsError`."""
+    path = _unwrap(tree, found)
+    names = [name for name in found if _is_at_or_below(name, path)]
+    if len(names) == 1:
+        (name,) = names
+        others = (other for other in found if other != name and not _OPTIMIZER.search(other))
+        names += [other for other in others if _has_keys_of(found[other], found[name])]
+    if len(names) > 1:
+        raise several({name: {key: _shape(value) for key, value in found[name].items()} for name in names})
+    return found[names[0]]
+
+
+def _unwrap(tree: object, found: Collection[str]) -> str:
+    """Returns the path to which keys in `WRAPPERS` lead, while exactly one of them leads to tensors."""
+    path = ""
     for _ in range(_MAX_DEPTH):
-        wrapped: dict[int, str] = {}
-        for key in WRAPPERS:
-            if _holds_tensors(node.get(key)):
-                wrapped.setdefault(id(node[key]), key)  # one dictionary under two keys counts once
-        if len(wrapped) > 1:
-            raise CheckpointError(_ambiguous(_join(path, key) for key in wrapped.values()))
-        if not wrapped:
+        node = {name for name in WRAPPERS if any(_is_at_or_below(each, _join(path, name)) for each in found)}
+        if len(node) != 1:
             break
-        (key,) = wrapped.values()
-        node, path = node[key], _join(path, key)
-    return node, path
+        path = _join(path, *node)
+    return path
 
 
-def _holds_tensors(value: object) -> bool:
-    return isinstance(value, dict) and next(_candidates(value, ""), None) is not None
+def _is_at_or_below(name: str, path: str) -> bool:
+    return not path or name == path or name.startswith(f"{path}.")
 
 
-def _candidates(tree: dict[Any, Any], path: str) -> Iterator[tuple[str, dict[str, TensorRef]]]:
-    """Yields the path and the tensors of each dictionary that directly holds named tensors.
+def _has_keys_of(other: Mapping[str, object], chosen: Mapping[str, object]) -> bool:
+    """Returns whether a dictionary holds all keys of another one, possibly with prefixes on either side."""
+    if 2 * len(other) < len(chosen):
+        return False
+    ends = {end for key in other for _, end in suffixes(key)}
+    return all(any(end in ends for _, end in suffixes(key)) for key in chosen)
+
+
+def _unique(candidates: Iterator[tuple[str, StateDict]]) -> dict[str, StateDict]:
+    """Returns the candidates by path; one that repeats the tensors of another one is left out."""
+    found: dict[str, StateDict] = {}
+    seen: set[tuple[object, ...]] = set()
+    for path, tensors in candidates:
+        identity = tuple(
+            (key, id(value) if isinstance(value, Inert) else value) for key, value in tensors.items()
+        )
+        if identity not in seen:
+            seen.add(identity)
+            found[path] = tensors
+    return found
+
+
+def _candidates(tree: object, path: str) -> Iterator[tuple[str, StateDict]]:
+    """Yields the path and the tensors of each dictionary that directly holds named tensors, and each module.
 
     Dictionaries in a malicious file may be shared or contain themselves, so each is visited once.
     """
@@ -91,32 +131,59 @@ def _candidates(tree: dict[Any, Any], path: str) -> Iterator[tuple[str, dict[str
     seen = {id(tree)}
     while pending:
         path, node, depth = pending.pop()
-        pairs = ((key, as_tensor(value)) for key, value in node.items())
-        tensors = {key: tensor for key, tensor in pairs if tensor is not None and isinstance(key, str)}
-        if tensors:
+        children = _children(node)
+        if isinstance(node, Inert) and node.is_module:
+            tensors, children = _module_tensors(node), []
+        else:
+            tensors = {
+                key: tensor
+                for key, value in (node.items() if isinstance(node, dict) else ())
+                if (tensor := _as_value(value)) is not None and isinstance(key, str)
+            }
+        if any(not isinstance(value, Inert) for value in tensors.values()):
             yield path, tensors
-        for key, value in reversed(list(node.items())):
-            if isinstance(value, dict) and id(value) not in seen and depth < _MAX_DEPTH:
+        for key, value in reversed(children):
+            if isinstance(value, dict | list | tuple) and id(value) not in seen and depth < _MAX_DEPTH:
                 seen.add(id(value))
                 pending.append((_join(path, key), value, depth + 1))
 
 
+def _children(node: object) -> list[tuple[object, object]]:
+    if isinstance(node, Inert):
+        return [*node.items(), *node.state.items()]
+    if isinstance(node, dict):
+        return list(node.items())
+    return list(enumerate(node)) if isinstance(node, list | tuple) else []
+
+
+def _module_tensors(module: Inert) -> StateDict:
+    """Returns the parameters and buffers of a module and of the modules inside it, as its `state_dict()`."""
+    tensors: StateDict = {}
+    pending: list[tuple[str, object]] = [("", module)]
+    seen: set[int] = set()
+    while pending:
+        path, node = pending.pop()
+        if not isinstance(node, Inert) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        parts = [node.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
+        scripted = parts[2] is None  # TorchScript has all of them as attributes
+        members = [node.state] if scripted else [part for part in parts if isinstance(part, dict)]
+        for name, value in reversed([*itertools.chain.from_iterable(map(dict.items, map(dict, members)))]):
+            if isinstance(name, str) and (tensor := as_tensor(value)) is not None:
+                tensors[_join(path, name)] = tensor
+            else:
+                pending.append((_join(path, name), value))
+    return dict(reversed(tensors.items()))
+
+
+def _as_value(value: object) -> TensorRef | Inert | None:
+    return value if isinstance(value, Inert) and value.of_tensors else as_tensor(value)
+
+
+def _shape(value: TensorRef | Inert) -> tuple[int, ...]:
+    return () if isinstance(value, Inert) else value.shape
+
+
 def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else f"{key}"
-
-
-def _ambiguous(names: Iterable[str]) -> str:
-    return f"the checkpoint holds several state dicts; choose one as the entry: {_list_names(names)}"
-
-
-def _list_names(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - _MAX_LISTED} more" if len(every) > _MAX_LISTED else ""
-    return ", ".join(ascii(name[:100]) for name in every[:_MAX_LISTED]) + more
-
-
-def _without_prefixes(tensors: dict[str, TensorRef]) -> dict[str, TensorRef]:
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) and name != prefix for name in tensors):
-            return _without_prefixes({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    return tensors

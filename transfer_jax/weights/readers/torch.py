@@ -1,14 +1,19 @@
 """A reader of PyTorch checkpoints (`.pth`, `.pt`, `.bin`) that needs no PyTorch and executes nothing."""
 
 import functools
+import mmap
 from pathlib import Path
 
+import numpy as np
+
 from transfer_jax.weights.readers import torch_legacy, torch_zip
+from transfer_jax.weights.readers.allowed_globals import TensorRef
 from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
+from transfer_jax.weights.readers.inert import Inert
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.memory_map import map_file
 from transfer_jax.weights.readers.state_dict import find_state_dict
-from transfer_jax.weights.readers.torch_storages import read_tensor
+from transfer_jax.weights.readers.torch_storages import Archive, read_tensor
 from transfer_jax.weights.readers.zip_members import MAGIC
 
 
@@ -23,14 +28,13 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
     """Reads the names of a checkpoint's tensors and checks that each is inside the file. Maps the arrays.
 
     Both containers are supported, the zip file and the older one. `allowed_globals.ALLOWED` lists the globals
-    that a checkpoint may name; `find_state_dict` describes the search for the tensors.
+    that build tensors; all others become inert. `find_state_dict` describes the search for the tensors.
 
     Args:
         path: the file.
         entry: the dictionary to take if the checkpoint holds several, such as "model_ema".
 
     Raises:
-        UnsafeCheckpointError: if the file names anything that tensors do not need.
         CheckpointError: if the file is damaged, truncated or compressed, or has no state dict or several.
     """
     with error_prefix(path), path.open("rb") as file:
@@ -39,12 +43,31 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
         archive = torch_zip.read_archive(file, data) if is_zip else torch_legacy.read_archive(data)
         tensors = find_state_dict(archive.tree, entry)
         for name, tensor in tensors.items():
-            if tensor.nbytes > len(data):  # strides of zero can repeat a byte any number of times
+            # Strides of zero can repeat a byte any number of times.
+            if isinstance(tensor, TensorRef) and tensor.nbytes > len(data):
                 raise CheckpointError(
                     f"damaged: tensor {name[:200]!r} takes {tensor.nbytes} bytes, more than the file"
                 )
     return LazyWeights(
         path,
-        {name: functools.partial(read_tensor, data, archive, tensor) for name, tensor in tensors.items()},
-        {name: ArrayInfo(tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()},
+        {
+            name: functools.partial(_read, path, name, data, archive, tensor)
+            for name, tensor in tensors.items()
+        },
+        {name: _info(tensor) for name, tensor in tensors.items()},
     )
+
+
+def _info(tensor: TensorRef | Inert) -> ArrayInfo:
+    if isinstance(tensor, Inert):
+        return ArrayInfo((), f"unsupported ({tensor.name})")
+    return ArrayInfo(tensor.shape, str(tensor.dtype))
+
+
+def _read(path: Path, name: str, data: mmap.mmap, archive: Archive, tensor: TensorRef | Inert) -> np.ndarray:
+    if isinstance(tensor, Inert):
+        raise CheckpointError(
+            f"{path}: tensor {name[:200]!r} is built by {tensor.name}, which is not supported (quantized, "
+            "sparse or of a class of its own); save an ordinary float tensor in PyTorch"
+        )
+    return read_tensor(data, archive, tensor)

@@ -20,7 +20,6 @@ def read_archive(data: mmap.mmap) -> Archive:
 
     Raises:
         CheckpointError: if the file is another kind of pickle, damaged or truncated.
-        UnsafeCheckpointError: if a pickle names anything that tensors do not need.
     """
     table = StorageTable()
     reader = PickleReader(data)

@@ -1,25 +1,31 @@
 """An interpreter of the pickles inside PyTorch checkpoints, which never unpickles.
 
-The interpreter implements the binary opcodes of protocols 2 to 5 that build tuples, lists, dictionaries and
-literals. A global becomes an inert stand-in from `allowed_globals`, or the file is refused. A call runs one
-of the functions there, which check their arguments. No attribute of any object is ever read or set by name.
+The interpreter implements the binary opcodes of protocols 2 to 5. A global becomes an inert stand-in from
+`allowed_globals`; nothing is imported. A call of a global that builds tensors runs one of the functions
+there, which check their arguments. Any other call gives an `Inert` object, and nothing is executed. No
+attribute of any object is ever read or set by name.
 """
 
 import mmap
 import struct
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from transfer_jax.weights.readers.allowed_globals import (
     Global,
     LegacyParameter,
+    Storage,
+    TensorRef,
+    as_key,
     as_tensor,
-    check_key,
+    build,
     resolve,
 )
-from transfer_jax.weights.readers.errors import CheckpointError, UnsafeCheckpointError
+from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.inert import Inert
 
 _MAX_OPCODES = 2_000_000  # bounds time and memory; a checkpoint has a few dozen for each tensor
+_INERT_STEPS = 3  # an inert object takes more memory than a literal
 _MAX_LINE = 1_000  # the length of the module's or the object's name of a global, in bytes
 
 
@@ -47,10 +53,9 @@ class PickleReader:
         self._budget = _MAX_OPCODES
 
     def load(self) -> Any:
-        """Returns the next pickle's object: tuples, lists, dicts, literals and stand-ins.
+        """Returns the next pickle's object: tuples, lists, dicts, literals, stand-ins and `Inert` objects.
 
         Raises:
-            UnsafeCheckpointError: if the pickle names or calls anything but the allowed globals.
             CheckpointError: if the pickle is truncated, malformed, too large or has an unsupported opcode.
         """
         self._stack, self._marks, self._memo = [], [], {}
@@ -117,7 +122,7 @@ class PickleReader:
     def _top(self, kind: type) -> Any:
         value = self._pop()
         self._stack.append(value)
-        if type(value) is not kind:
+        if type(value) is not kind and not isinstance(value, Inert):
             raise CheckpointError(
                 f"damaged pickle: items for a {type(value).__name__}, expected a {kind.__name__}"
             )
@@ -145,20 +150,19 @@ class PickleReader:
         self._stack.append(tuple(reversed(items)))
 
     def _append(self) -> None:
-        value = self._pop()
-        self._top(list).append(value)
+        self._extend([self._pop()])
 
-    def _appends(self) -> None:
-        items = self._pop_to_mark()
-        self._top(list).extend(items)
+    def _extend(self, items: list[Any]) -> None:
+        target = self._top(list)
+        if not isinstance(target, Inert):  # the items of unknown lists, sets and queues are dropped
+            target.extend(items)
 
     def _update(self, items: list[Any]) -> None:
         target = self._top(dict)
         if len(items) % 2:
             raise CheckpointError(f"damaged pickle: a key without a value before byte {self.pos}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            check_key(key)
-            target[key] = value
+            target[as_key(key)] = value
 
     def _setitem(self) -> None:
         value, key = self._pop(), self._pop()
@@ -179,7 +183,7 @@ class PickleReader:
             raise CheckpointError(f"damaged pickle: no object at memo index {index} before byte {self.pos}")
         self._stack.append(self._memo[index])
 
-    # Opcodes that run code in an unpickler.
+    # Opcodes that run code in an unpickler. Here, they only make objects.
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
@@ -187,39 +191,61 @@ class PickleReader:
 
     def _call(self) -> None:
         args, function = self._pop(), self._pop()
-        if not isinstance(function, Global) or function.call is None:
-            shown = function.name if isinstance(function, Global) else f"a {type(function).__name__}"
-            raise UnsafeCheckpointError(f"refused: the pickle calls {shown}. Nothing was executed")
         if not isinstance(args, tuple):
-            raise CheckpointError(f"damaged pickle: {function.name} is called on a {type(args).__name__}")
-        if args and isinstance(args[0], list | tuple):
+            raise CheckpointError(f"damaged pickle: a call on a {type(args).__name__}")
+        self._push_result(function, args)
+
+    def _push_result(self, function: Any, args: tuple[Any, ...]) -> None:
+        if not isinstance(function, Global | Inert):
+            raise CheckpointError(f"damaged pickle: it calls a {type(function).__name__}")
+        if args and isinstance(args[0], list | tuple | dict):
             self._spend(len(args[0]))
-        self._stack.append(function.call(args))
+        self._spend(_INERT_STEPS)
+        call = function.call if isinstance(function, Global) else None
+        self._stack.append(build(function.name, args) if call is None else call(args))
+
+    def _newobj_ex(self) -> None:
+        _, args, function = self._pop(), self._pop(), self._pop()
+        self._stack += [function, args]
+        self._call()
+
+    def _obj(self) -> None:
+        function, *args = self._pop_to_mark() or [None]
+        self._push_result(function, tuple(args))
+
+    def _inst(self) -> None:
+        function = resolve(self._line(), self._line())
+        self._push_result(function, tuple(self._pop_to_mark()))
+
+    def _frozenset(self) -> None:
+        self._pop_to_mark()
+        self._set("frozenset")
+
+    def _set(self, name: str) -> None:
+        self._spend(_INERT_STEPS)
+        self._stack.append(Inert(name))
 
     def _build(self) -> None:
         state, target = self._pop(), self._pop()
         self._stack.append(target)
-        if type(target) is dict and isinstance(state, dict):
-            return  # attributes of an OrderedDict, in practice `_metadata`, are dropped
-        tensor = as_tensor(state[0]) if isinstance(state, tuple) and state else None
-        if not isinstance(target, LegacyParameter) or tensor is None:
-            raise UnsafeCheckpointError(
-                f"refused: the pickle sets the state of a {type(target).__name__}. Nothing was executed"
-            )
-        target.tensor = tensor
+        if isinstance(target, Inert):
+            for part in state if isinstance(state, tuple) else (state,):
+                self._spend(len(part) if isinstance(part, dict) else 0)
+            target.set_state(state)
+            target.of_tensors = target.of_tensors or build("", (state,)).of_tensors
+        elif isinstance(target, LegacyParameter):
+            target.tensor = as_tensor(state[0]) if isinstance(state, tuple) and state else None
+            if target.tensor is None:
+                raise CheckpointError("damaged pickle: the state of a parameter has no tensor")
+        elif isinstance(target, Global | Storage | TensorRef):
+            raise CheckpointError(f"refused: the pickle sets the state of a {type(target).__name__}")
+        # Attributes of dictionaries and lists, in practice `_metadata` of a state dict, are dropped.
 
     def _persistent(self) -> None:
         identity = self._pop()
         if self.persistent is None:
             raise CheckpointError("damaged pickle: a reference to a storage outside the checkpoint's object")
         self._stack.append(self.persistent(identity))
-
-    def _inst(self) -> None:
-        resolve(self._line(), self._line())
-        self._refuse("INST")
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise UnsafeCheckpointError(f"refused: the pickle uses the opcode {name}. Nothing was executed")
 
     _OPERATIONS: ClassVar[dict[int, Callable[["PickleReader"], None]]] = {
         0x80: _proto,
@@ -241,6 +267,7 @@ class PickleReader:
         ord("B"): lambda self: self._sized("<I", bytes),
         ord("C"): lambda self: self._sized("<B", bytes),
         0x8E: lambda self: self._sized("<Q", bytes),
+        0x96: lambda self: self._sized("<Q", bytes),
         ord(")"): lambda self: self._tuple(0),
         0x85: lambda self: self._tuple(1),
         0x86: lambda self: self._tuple(2),
@@ -249,7 +276,10 @@ class PickleReader:
         ord("]"): lambda self: self._literal([]),
         ord("l"): lambda self: self._literal(self._pop_to_mark()),
         ord("a"): _append,
-        ord("e"): _appends,
+        ord("e"): lambda self: self._extend(self._pop_to_mark()),
+        0x8F: lambda self: self._set("set"),
+        0x90: lambda self: self._extend(self._pop_to_mark()),
+        0x91: _frozenset,
         ord("}"): lambda self: self._literal({}),
         ord("d"): _dict,
         ord("s"): _setitem,
@@ -266,11 +296,11 @@ class PickleReader:
         ord("b"): _build,
         ord("Q"): _persistent,
         ord("i"): _inst,
-        ord("o"): lambda self: self._refuse("OBJ"),
-        0x92: lambda self: self._refuse("NEWOBJ_EX"),
-        0x82: lambda self: self._refuse("EXT1"),
-        0x83: lambda self: self._refuse("EXT2"),
-        0x84: lambda self: self._refuse("EXT4"),
+        ord("o"): _obj,
+        0x92: _newobj_ex,
+        0x82: lambda self: self._literal(Global(f"extension {self._number('<B')}")),
+        0x83: lambda self: self._literal(Global(f"extension {self._number('<H')}")),
+        0x84: lambda self: self._literal(Global(f"extension {self._number('<i')}")),
     }
 
 

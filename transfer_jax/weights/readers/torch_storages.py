@@ -32,8 +32,10 @@ class StorageTable:
     def __init__(self):
         self.roots: dict[str, Storage] = {}
 
-    def __call__(self, identity: object) -> Storage:
+    def __call__(self, identity: object) -> Storage | Global:
         """Returns the storage of `("storage", type, key, location, numel[, view])`.
+
+        Older files describe a class as `("module", class, file, source)`; the result is the class.
 
         Raises:
             CheckpointError: if the id has another form or contradicts an earlier one.
@@ -43,6 +45,8 @@ class StorageTable:
                 view = None
             case ("storage", Global(is_storage=True, dtype=np.dtype() as dtype), str(key), str(), size, view):
                 pass
+            case ("module", Global() as cls, _, _):
+                return cls
             case _:
                 raise CheckpointError("damaged pickle: a persistent id does not describe a storage")
         if not is_count(size):

@@ -18,7 +18,6 @@ def read_archive(file: BinaryIO, data: mmap.mmap) -> Archive:
 
     Raises:
         CheckpointError: if the zip file is damaged or compressed, or does not have PyTorch's members.
-        UnsafeCheckpointError: if its pickle names anything that tensors do not need.
     """
     members = read_members(file)
     pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
