@@ -61,17 +61,37 @@ def test_verdict(seconds, exchange, verdict):
 
 
 def test_repeated_steps_are_lost_time(clock, tmp_path: Path):
-    goodput = Goodput({"step": 50.0}, saved=clock["time"])
+    goodput = Goodput({"step": 50.0})
     pass_time(clock, 7)
     goodput.save(tmp_path)  # The last write before a kill.
     pass_time(clock, 1000)
-    again = Goodput({"step": 50.0}, saved=goodput.saved)
+    again = Goodput({"step": 50.0})
     again.lose(tmp_path)
     assert again.seconds["lost"] == 7
-    stopped = Goodput({"step": 50.0}, saved=clock["time"])  # The checkpoint is newer than the last write.
+    stopped = Goodput({"step": 60.0})  # The checkpoint is newer than the last write.
     stopped.lose(tmp_path)
     assert stopped.seconds["lost"] == 0
     Goodput().lose(tmp_path / "nothing there")
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 1e9])
+def test_a_clock_that_is_set_changes_nothing(clock, tmp_path: Path, jump):
+    goodput = Goodput({"step": 50.0})
+    goodput.save(tmp_path)
+    pass_time(clock, 3)
+    clock["time"] += jump
+    goodput.save(tmp_path, now=False)
+    again = Goodput({"step": 50.0})
+    again.lose(tmp_path)
+    assert again.seconds["lost"] == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"seconds": 1}', '{"seconds": {"step": "x"}}'])
+def test_a_damaged_file_counts_nothing_as_lost(tmp_path: Path, content):
+    (tmp_path / module.FILE).write_text(content)
+    goodput = Goodput({"step": 50.0})
+    goodput.lose(tmp_path)
+    assert goodput.seconds == {"step": 50.0}
 
 
 def test_goodput_is_written_every_few_seconds(clock, tmp_path: Path):

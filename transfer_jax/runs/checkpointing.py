@@ -7,10 +7,12 @@ from typing import Any
 
 from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.runs.artifacts import finished_results
 from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.goodput import Goodput
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.run_start import check_start
 from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
@@ -74,8 +76,14 @@ def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:
 
 
 def read_progress(workdir: Path) -> tuple[int | None, RunProgress]:
-    """Returns what `latest_progress` returns of a workdir, which need not exist and is only read."""
-    return latest_progress(Checkpoints(workdir / workdir_files.CHECKPOINTS))
+    """Returns what `latest_progress` returns of a workdir, which need not exist and is only read.
+
+    A run whose model and results are complete is finished even if its checkpoints were deleted.
+    """
+    latest, position = latest_progress(Checkpoints(workdir / workdir_files.CHECKPOINTS))
+    if latest is None and (results := finished_results(workdir)):
+        position = RunProgress(phase=len(results), results=results)
+    return latest, position
 
 
 def latest_progress(checkpoints: Checkpoints) -> tuple[int | None, RunProgress]:
@@ -93,7 +101,8 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
         index: Position of the phase.
 
     Raises:
-        ValueError: If the run is at another phase, or the workdir is of another config.
+        ValueError: If the run is at another phase, the workdir is of another config, or the run started with
+            other weights or images.
     """
     if index == 0:
         return run.arrays
@@ -111,6 +120,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
             at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
             where = repr(at[0].name) if at else "its end"
             raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
+        check_start(run, position, resumed=True)
         arrays = restored_arrays(run, checkpoints, step, position)
         if position.data is None:
             return arrays
@@ -178,7 +188,6 @@ class Saver:
         self._position.seconds, self._position.saved = goodput.seconds, time.time()
         with goodput.on("checkpoint"):
             self._checkpoints.save(step, trees, dataclasses.asdict(self._position))
-        goodput.saved = self._position.saved
         goodput.save(self._run.workdir)
         if processes.is_first():
             push(self._run.workdir, skip=NOT_MIRRORED)

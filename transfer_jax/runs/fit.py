@@ -96,7 +96,7 @@ def fit(
                     record_change(started, config, latest, workdir)
                 claim(config, workdir, notes)
                 checkpoints = SavedCheckpoints(workdir / workdir_files.CHECKPOINTS)
-                goodput.seconds, goodput.saved = dict(position.seconds), position.saved
+                goodput.seconds = dict(position.seconds)
                 goodput.lose(workdir)
                 write_environment(workdir, as_tuple(command), images_given=dataset is not None)
                 write_plan(run)

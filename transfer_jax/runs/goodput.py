@@ -15,7 +15,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
 FILE = workdir_files.GOODPUT
-_ALIVE_SECONDS = 2.0
+_WRITE_SECONDS = 2.0
 _WARM_UP, _TRACED = 3, 10
 _LARGE, _EXCHANGE = 0.2, 0.3
 """Fraction of the time, and fraction of a step for the exchange, from which on an activity is the verdict."""
@@ -44,17 +44,16 @@ class Goodput:
     Attributes:
         seconds: Seconds by the names of `PARTS`, up to the last change of activity. `lost` is the time of
             steps that were repeated; the time between a kill and the next start is not counted.
-        saved: Time of the last checkpoint, in seconds since 1970; 0 if there is none.
         exchange: Fraction of a step that averaging its gradients over all devices takes, measured by itself.
     """
 
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    saved: float = 0.0
     exchange: float = 0.0
 
     def __post_init__(self) -> None:
         self._part, self._since = "start_up", time.monotonic()
-        self._alive, self._failed = 0.0, False
+        self._written: float | None = None
+        self._failed = False
 
     @contextlib.contextmanager
     def on(self, part: str) -> Iterator[None]:
@@ -82,10 +81,14 @@ class Goodput:
         return {part: self.seconds.get(part, 0.0) - start.get(part, 0.0) for part in PARTS}
 
     def lose(self, workdir: Path) -> None:
-        """Counts the time between the last checkpoint and the last write of `goodput.json` as lost."""
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-            alive = json.loads((workdir / FILE).read_text(encoding="utf-8"))["alive"]
-            self.seconds["lost"] = self.seconds.get("lost", 0.0) + max(alive - self.saved, 0.0)
+        """Counts the time between the last checkpoint and the last write of `goodput.json` as lost.
+
+        `seconds` has the times of that checkpoint.
+        """
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+            written = json.loads((workdir / FILE).read_text(encoding="utf-8"))["seconds"]
+            lost = sum(written.values()) - sum(self.seconds.values())
+            self.seconds["lost"] = self.seconds.get("lost", 0.0) + max(lost, 0.0)
 
     def save(self, workdir: Path, *, now: bool = True) -> None:
         """Writes `goodput.json` if this is the first process; after a failure, which is a warning, no more.
@@ -94,17 +97,18 @@ class Goodput:
             workdir: The run's folder.
             now: Writes at once; if False, only when the last write is more than two seconds ago.
         """
-        alive = time.time()
-        if self._failed or not processes.is_first() or not (now or alive - self._alive > _ALIVE_SECONDS):
+        clock = time.monotonic()
+        due = now or self._written is None or clock - self._written > _WRITE_SECONDS
+        if self._failed or not processes.is_first() or not due:
             return
         self._switch(self._part)
-        self._alive = alive
+        self._written = clock
         content = {
             "seconds": {part: round(self.seconds.get(part, 0.0), 3) for part in PARTS},
             "share": round(self.share, 4),
             "exchange": round(self.exchange, 4),
             "verdict": self.verdict,
-            "alive": alive,
+            "alive": time.time(),
         }
         with optional(FILE, "The run continues without this file.") as attempt:
             write_text(workdir / FILE, json.dumps(content, indent=1))
