@@ -164,9 +164,16 @@ def test_images_above_half_of_the_limit_are_read_without_a_warning(encode, monke
     assert summarize_image(encoded, "large").width == 11
 
 
+def test_large_photographs_are_read(cat, encode, monkeypatch):
+    encoded = encode(cat[:16, :16], "JPEG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode_image(encoded, "large").shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("how", [decode_image, summarize_image])
-def test_decompression_bombs_raise(encode, monkeypatch, how):
-    encoded = encode(np.zeros((40, 40), np.uint8))
+def test_decompression_bombs_raise(encode, monkeypatch, how, kind):
+    encoded = encode(np.zeros((40, 40), np.uint8), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match=r"^bomb: too large .*1600 .* limit of 200 .*make it smaller"):
         how(encoded, "bomb")

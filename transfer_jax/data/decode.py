@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import io
+import math
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from transfer_jax.data.bit_depth import is_deep, to_8_bits
 from transfer_jax.data.orientation import orientation, swaps_sides, upright
@@ -64,7 +65,8 @@ def decode_image(encoded: bytes, name: str) -> np.ndarray:
 
     Raises:
         BadImageError: If the file is empty, damaged, truncated, of an unknown format, too large (twice
-            Pillow's `MAX_IMAGE_PIXELS`), or of a pixel type without an agreed range.
+            Pillow's `MAX_IMAGE_PIXELS`; three times for JPEG, as telephones take photographs of 200 million
+            pixels), or of a pixel type without an agreed range.
     """
     return to_rgb_array(_decoded(encoded, name)[0])
 
@@ -198,6 +200,12 @@ def _open(encoded: bytes) -> Image.Image:
         if encoded[4:8] == b"ftyp" and encoded[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
             likely = "; it is a HEIC image, convert it to JPEG or PNG"
         raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)}){likely}") from None
+    except Image.DecompressionBombError:
+        if not encoded.startswith(b"\xff\xd8"):
+            raise
+        image = JpegImagePlugin.jpeg_factory(io.BytesIO(encoded))  # It has no limit.
+        if image.width * image.height > 3 * (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise
     if image.format == "PNG":
         image.verify()  # Decoding does not compare the checksums of the pixel data.
         image = Image.open(io.BytesIO(encoded), formats=["PNG"])
