@@ -12,7 +12,9 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import fit
+from transfer_jax.runs.checkpointing import arrays_at
 from transfer_jax.runs.images import images_digest
+from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 
 ONE = Phase(name="one", train="head", epochs=1, learning_rate=0.1)
@@ -85,6 +87,14 @@ def test_replaced_images_are_refused_and_nothing_is_written(config, stopped):
     assert len(fit(moved, stopped, force=True).phases) == 2
 
 
+def test_arrays_inside_a_schedule_are_those_of_the_same_start(config, stopped, tmp_path):
+    assert arrays_at(load_network(resolve(config), tmp_path), stopped, 1)
+    other = resolve(dataclasses.replace(config, split_seed=1))
+    run = dataclasses.replace(load_network(other, tmp_path), config=config)
+    with pytest.raises(ValueError, match=f"other images than when {stopped} was started"):
+        arrays_at(run, stopped, 1)
+
+
 def test_other_initial_values_are_refused(config, stopped, monkeypatch):
     monkeypatch.setattr("transfer_jax.nn.initializers._DEVIATION", 0.5)
     with pytest.raises(ValueError, match="random initial values of the network differ"):
@@ -140,6 +150,17 @@ def test_a_finished_run_is_only_read(config, tmp_path, force):
         with pytest.raises(ValueError, match=r"run is finished, .* Use another workdir\.$"):
             fit(other, workdir, force=force)
     assert files(workdir) == before
+
+
+def test_a_finished_run_is_finished_without_its_checkpoints_too(config, tmp_path):
+    workdir = tmp_path / "run"
+    first = fit(config, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    before = files(workdir)
+    assert fit(config, workdir).phases == first.phases
+    assert files(workdir) == before
+    shutil.rmtree(workdir / "model")
+    assert fit(config, workdir).phases != first.phases  # It was trained again: its times differ.
 
 
 def without_start(workdir: Path, images: str) -> None:

@@ -77,3 +77,12 @@ def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]], *, finishe
         if finished:
             content["model"] = model_checksum(workdir / workdir_files.MODEL)
         write_text(workdir / workdir_files.PHASES, json.dumps(content, indent=1))
+
+
+def finished_results(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the results of the phases of a run whose model is written and present; else an empty list."""
+    path = workdir / workdir_files.PHASES
+    if not (path.is_file() and (workdir / workdir_files.MODEL).is_dir()):
+        return []
+    content = json.loads(path.read_bytes())
+    return content["phases"] if "model" in content else []

@@ -120,7 +120,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
             at = [*run.config.schedule.phases[position.phase : position.phase + 1]]
             where = repr(at[0].name) if at else "its end"
             raise ValueError(f"the run in {workdir} is at {where}, not at phase {phase!r}")
-        check_start(run, position, resumed=True)
+        check_start(dataclasses.replace(run, workdir=workdir), position, resumed=True)
         arrays = restored_arrays(run, checkpoints, step, position)
         if position.data is None:
             return arrays
