@@ -69,6 +69,21 @@ def test_validation_images_with_training_duplicates():
     assert "leak" not in problems({"cat": 60, "dog": 50}, held_out=[0, 1], pairs=[(0, 1), (5, 9)])
 
 
+@pytest.mark.parametrize(
+    ("pairs", "advice"),
+    [
+        ([], "add images of them"),
+        ([(60, 61), (61, 62)], "add other images of 'dog': all that it has are near duplicates"),
+    ],
+)
+def test_classes_without_validation_images(pairs, advice):
+    found = problems({"cat": 60, "dog": 3}, held_out=[0, 1], pairs=pairs)["unevaluated"]
+    assert found.text.startswith("1 class without validation images ('dog'), of 2 in all: trained, but in no")
+    assert found.advice.startswith(advice)
+    assert found.figures == {"classes": 1}
+    assert "unevaluated" not in problems({"cat": 60, "dog": 3})  # The images are not split.
+
+
 def test_copy_of_a_copy_is_a_leak():
     found = problems({"cat": 60, "dog": 50}, held_out=[0, 1], pairs=[(0, 1), (1, 9)])
     assert found["leak"].figures["images"] == 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import ImageDataset, from_elpv, has_own_split, limit_per_class, stratified_split
+from transfer_jax.data.split import unevaluated_classes, unevaluated_text
 
 
 def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int = 2) -> ImageDataset:
@@ -15,6 +16,11 @@ def dataset_of(labels: list[int], strata: list[int] | None = None, classes: int 
         fingerprint="f",
         strata=None if strata is None else np.array(strata),
     )
+
+
+def together(labels: list[int], groups: list[int]) -> ImageDataset:
+    dataset = dataset_of(labels, classes=max(labels) + 1)
+    return dataclasses.replace(dataset, together=np.array(groups))
 
 
 def test_elpv_is_split_by_probability_and_type(elpv_data_dir):
@@ -73,6 +79,57 @@ def test_groups_of_one_image_do_not_change_the_split():
         assert sorted(one.counts().values()) == sorted(two.counts().values())
 
 
+@pytest.mark.parametrize(
+    ("dataset", "training", "validation"),
+    [
+        (dataset_of([0] * 8 + [1] * 8 + [2], classes=3), [6, 6, 1], [2, 2, 0]),
+        (together([0] * 8 + [1] * 8 + [2] * 8, [*range(16), *[16] * 8]), [6, 6, 8], [2, 2, 0]),
+        (together([0] * 8 + [1] * 8, [*range(8), *[9] * 8]), [6, 8], [2, 0]),
+        (together([0, 1, 0, 1], [5, 5, 6, 6]), [1, 1], [1, 1]),
+    ],
+)
+def test_classes_that_cannot_be_divided_stay_in_training(dataset, training, validation):
+    for seed in range(5):
+        parts = stratified_split(dataset, 0.25, seed)
+        assert [[*part.counts().values()] for part in parts] == [training, validation]
+
+
+def test_a_group_of_several_classes_does_not_hold_out_all_images_of_one():
+    dataset = together([0] * 8 + [1], [*range(8), 3])  # The image of class 1 is like one of class 0.
+    for seed in range(20):
+        train, validation = stratified_split(dataset, 0.25, seed)
+        assert train.counts()["class 1"] == 1
+        assert len(validation) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "training", "validation"), [(0.1, [89, 1], [9, 1]), (0.9, [9, 1], [89, 1])]
+)
+def test_rare_classes_are_on_both_sides(fraction, training, validation):
+    parts = stratified_split(dataset_of([0] * 98 + [1] * 2), fraction, seed=0)
+    assert [[*part.counts().values()] for part in parts] == [training, validation]
+
+
+@pytest.mark.parametrize("classes", [2, 1000])
+@pytest.mark.parametrize("each", [2, 3, 5])
+def test_fractions_of_messages_work(classes, each):
+    dataset = dataset_of([*range(classes)] * each + [0], classes=classes)
+    for impossible in (0.5 / each / classes, 1 - 0.5 / each / classes):
+        with pytest.raises(ValueError, match=r"\(--eval-fraction\) to") as error:
+            stratified_split(dataset, impossible, seed=0)
+        assert len(str(error.value)) < 250
+        fraction = float(str(error.value).split("(--eval-fraction) to ")[1].split(",")[0])
+        for part in stratified_split(dataset, fraction, seed=0):
+            assert min(part.counts().values()) >= 1
+
+
+def test_unevaluated_classes_are_those_without_validation_images():
+    training, validation = np.array([0, 0, 2, 3]), np.array([0, 1, 3])
+    assert unevaluated_classes(("a", "b", "c", "d"), training, validation) == ("c",)
+    assert unevaluated_text(("c",)) == "1 class without validation images ('c')"
+    assert len(unevaluated_text([f"class {i}" for i in range(3000)])) < 150
+
+
 def test_split_of_the_source_is_kept():
     held_out = np.arange(20) % 5 == 2
     dataset = dataclasses.replace(dataset_of([0, 1] * 10), held_out=held_out)
@@ -94,12 +151,14 @@ def test_fractions_out_of_range_raise(patches, fraction):
 @pytest.mark.parametrize(
     ("dataset", "fraction", "message"),
     [
-        (dataset_of([0] * 10), 0.5, "at least two classes, got {'class 0': 10, 'class 1': 0}"),
+        (dataset_of([0] * 10), 0.5, r"at least two classes, got 'class 0' \(10 images\)"),
         (dataset_of([]), 0.5, "at least two classes"),
-        (dataset_of([0] * 10 + [1]), 0.5, r"one image cannot be split: \['class 1'\]"),
-        (dataset_of([0, 1, 2], classes=3), 0.5, "one image cannot be split"),
-        (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 validation images for 3 classes"),
-        (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 training images for 3 classes"),
+        (dataset_of([0, 1, 2], classes=3), 0.5, "each class has a single image, so none is left"),
+        (dataset_of([0, 0, 1, 1]), 0.25, r"leaves 1 validation images for 2 .* \(--eval-fraction\) to 0.5,"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 validation images for 3 classes; .* to 0.25,"),
+        (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 training images for 3 classes; .* to 0.25,"),
+        (together([0, 0, 1, 1], [0, 0, 1, 1]), 0.5, "single group of near duplicates.*--no-keep-together"),
+        (together([0, 1, 0, 2], [5, 5, 6, 6]), 0.5, "connect the images of all classes.*--no-keep-together"),
     ],
 )
 def test_impossible_splits_raise(dataset, fraction, message):

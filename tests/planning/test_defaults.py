@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -65,6 +66,30 @@ def test_the_number_of_validation_images(counts, fraction, reason):
     config, choices = chosen(counts=counts)
     assert config.eval_fraction == fraction
     assert reason in choices["eval_fraction"].why
+
+
+@pytest.mark.parametrize(
+    ("counts", "units", "given", "fraction", "reason"),
+    [
+        (
+            (20, 20, 20),
+            (20, 20, 1),
+            [],
+            0.25,
+            "10 of 60 images for validation, at least 5 of each class apart",
+        ),
+        ((20, 20), (2, 2), [], 0.5, "about 20 of 40"),  # A quarter of four groups would be one.
+        ((20, 20), (2, 2), ["keep_together"], 0.25, "about 10 of 40"),
+        ((9, 9, 1, 1), None, [], 0.25, "5 of 20 .* of each class apart from 2 with one image"),
+        ((1, 1), None, [], 0.25, "0 of 2 images"),  # The split says why this is impossible.
+        ((3,) * 10_000, None, [], 0.34, "10,200 of 30,000"),
+    ],
+)
+def test_classes_that_cannot_be_divided_do_not_count(counts, units, given, fraction, reason):
+    duplicates = 20 if units else None
+    config, choices = chosen(given, counts=counts, units=units, duplicates=duplicates)
+    assert config.eval_fraction == fraction
+    assert re.search(reason, choices["eval_fraction"].why)
 
 
 def test_the_interval_is_that_of_a_binomial_proportion():

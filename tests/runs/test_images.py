@@ -1,9 +1,11 @@
+import shutil
+
 import pytest
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.data import BadImageError
+from transfer_jax.data import BadImageError, scan_images
 from transfer_jax.report.progress import Silent
-from transfer_jax.runs.images import run_images, split_images
+from transfer_jax.runs.images import check_quality, run_images, split_images
 from transfer_jax.runs.resolve import resolve
 
 TINY = "efficientnet_lite_tiny"
@@ -32,6 +34,16 @@ def test_bad_images(tmp_path, image_folder, choice):
         assert line.startswith("red/00.png: not an image")
 
 
+def test_images_that_cannot_be_split_are_a_finding(toy_images):
+    scan = scan_images(toy_images)
+    found = {
+        each.kind: each for each in check_quality(config("toy", eval_fraction=0.01), toy_images, scan, 32)
+    }
+    assert "set eval_fraction (--eval-fraction) to" in found["split"].text
+    assert "unevaluated" not in found
+    assert "split" not in {each.kind for each in check_quality(config("toy"), toy_images, scan, 32)}
+
+
 def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
     def names(**changes) -> list[list]:
         return [list(part.names) for part in split_images(toy_images, config("toy", **changes))]
@@ -44,3 +56,26 @@ def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
     assert {*few} < {*train}
     with pytest.raises(ValueError, match="images_per_class must be at least 1, got 0"):
         config("toy", images_per_class=0)
+
+
+@pytest.mark.parametrize("bad", [("red",), ("red", "green", "blue")])
+def test_classes_of_bad_images(tmp_path, image_folder, bad):
+    lines = []
+
+    class Log(Silent):
+        def log(self, message):
+            lines.append(message)
+
+    shutil.copytree(image_folder, tmp_path / "images")
+    for name in bad:
+        for file in (tmp_path / "images" / name).iterdir():
+            file.write_bytes(b"")
+    given = config(tmp_path / "images", on_bad_image="skip")
+    if len(bad) == 3:
+        with pytest.raises(
+            BadImageError, match=r"none of the 48 images can be read, such as .*the file is empty"
+        ):
+            resolve(given, scan=True)
+    else:
+        resolve(given, scan=True, progress=Log())
+        assert "classes without a readable image: 'red'; the model cannot learn them" in lines

@@ -50,7 +50,16 @@ def test_a_class_without_images_counts_for_nothing():
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
         assert scores[name] == pytest.approx(whole[name])
     assert scores["roc_auc"] is None
-    assert scores["per_class"]["ugly"]["images"] == 0
+    assert scores["per_class"]["ugly"] == {"precision": None, "recall": None, "f1": None, "images": 0}
+
+
+def test_a_class_without_images_that_is_predicted_has_no_scores_either():
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.2, 0.7, 0.1]])
+    scores = evaluation_metrics(probabilities, np.array([0, 0, 1]), ("good", "bad", "ugly"))
+    assert scores["per_class"]["ugly"]["precision"] is None
+    assert scores["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["confusion"][0] == [1, 0, 1]
 
 
 def test_a_class_that_is_never_predicted_has_no_precision():

@@ -262,8 +262,9 @@ def _show_predictions(
 
 def scores_table(scores: Mapping[str, Any]) -> RenderableType:
     """Returns a table of the scores of `evaluation_metrics` by class."""
+    kinds = ("precision", "recall", "f1")
     rows = [
-        [name, f"{row['precision']:.1%}", f"{row['recall']:.1%}", f"{row['f1']:.1%}", f"{row['images']:,}"]
+        [name, *(f"{row[kind]:.1%}" if row["images"] else "-" for kind in kinds), f"{row['images']:,}"]
         for name, row in scores["per_class"].items()
     ]
     auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
@@ -272,6 +273,8 @@ def scores_table(scores: Mapping[str, Any]) -> RenderableType:
         f"Validation images: accuracy {scores['accuracy']:.1%}{weighted}, "
         f"balanced {scores['balanced_accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}{auc}"
     )
+    if absent := sum(not row["images"] for row in scores["per_class"].values()):
+        title += f"; {absent:,} class{'es' * (absent != 1)} without images not evaluated"
     return table(title, ("class", "precision", "recall", "F1", "images"), rows)
 
 

@@ -163,7 +163,7 @@ def _unevaluated(data: CheckInput) -> Iterator[Finding]:
         advice = "add validation images of them"
     elif alike:
         advice = (
-            f"add other images of {alike[0]!r}: all of its images are near duplicates, which stay on one side. "
+            f"add other images of {alike[0]!r}: all that it has are near duplicates, which stay on one side; "
             "--no-keep-together divides them, but then the score is too high"
         )
     else:

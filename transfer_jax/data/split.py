@@ -1,10 +1,12 @@
 """Stratified splits of a dataset, and random subsets of it."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.image_files import abridged
 from transfer_jax.data.stratified_shuffle import stratified_shuffle
 
 
@@ -13,8 +15,10 @@ def stratified_split(
 ) -> tuple[ImageDataset, ImageDataset]:
     """Splits a dataset into training and validation images, with the proportions of every stratum.
 
-    The strata are `dataset.strata` if each of them can be divided, otherwise the classes. A dataset with a
-    split of its own (`held_out`) keeps it, and `eval_fraction` has no effect.
+    The strata are `dataset.strata` if each of them can be divided, otherwise the classes. Each class with two
+    images or more has at least one on each side. A class with one image, or with one group of
+    `dataset.together`, stays in training and has no validation image; see `unevaluated_classes`. A dataset
+    with a split of its own (`held_out`) keeps it, and `eval_fraction` has no effect.
 
     Example:
         >>> train, validation = stratified_split(dataset, eval_fraction=0.25, seed=0)
@@ -22,15 +26,17 @@ def stratified_split(
     Args:
         dataset: The dataset.
         eval_fraction: Fraction of validation images, between 0 and 1; their number is rounded up. If
-            `dataset.together` is set, it is the fraction of its groups.
+            `dataset.together` is set, it is the fraction of its groups. Classes that cannot be divided do not
+            count.
         seed: Random seed; the same seed gives the same split.
 
     Returns:
         The training and the validation images, each in the order of the dataset, which is their `parent`.
 
     Raises:
-        ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, a class has
-            only one image, or a part would have fewer images than there are classes.
+        ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, no class can
+            be divided, or a part would have fewer images than there are classes. The message names a fraction
+            that works.
     """
     train, validation = _indices(dataset, eval_fraction, seed)
     return dataset.part(train), dataset.part(validation)
@@ -43,11 +49,26 @@ def _indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np
     if has_own_split(dataset):
         assert dataset.held_out is not None
         return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
+    classes = np.unique(dataset.labels)
+    if len(classes) < 2:
+        found = abridged([dataset.class_names[label] for label in classes])
+        raise ValueError(f"a split needs images of at least two classes, got {found} ({len(dataset)} images)")
     if dataset.together is None:
-        return _drawn(dataset, eval_fraction, seed)
-    _, firsts, group = np.unique(dataset.together, return_index=True, return_inverse=True)
-    _, drawn = _drawn(dataset.subset(firsts), eval_fraction, seed)
-    held_out = np.isin(group, drawn)
+        held_out = _held_out(dataset.labels, dataset.strata, eval_fraction, seed, "image")
+    else:
+        firsts, group = _groups(dataset.together)
+        strata = None if dataset.strata is None else dataset.strata[firsts]
+        held_out = _held_out(dataset.labels[firsts], strata, eval_fraction, seed, "group of near duplicates")[
+            group
+        ]
+        # A group may contain images of several classes, and all that a class has.
+        untrained = np.setdiff1d(classes, dataset.labels[~held_out])
+        held_out &= ~np.isin(group, group[np.isin(dataset.labels, untrained)])
+        if not held_out.any():
+            raise ValueError(
+                "near duplicates connect the images of all classes, so none is left for validation. "
+                "Divide them with keep_together=False (--no-keep-together)"
+            )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -56,14 +77,91 @@ def has_own_split(dataset: ImageDataset) -> bool:
     return dataset.held_out is not None and bool(dataset.held_out.any() and not dataset.held_out.all())
 
 
-def _drawn(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    _check_classes(dataset)
-    groups = dataset.strata
-    if groups is None or _obstacle(groups, eval_fraction) is not None:
-        groups = dataset.labels
-    if (obstacle := _obstacle(groups, eval_fraction)) is not None:
-        raise ValueError(f"{obstacle}; classes: {dataset.counts()}")
-    return stratified_shuffle(groups, math.ceil(eval_fraction * len(groups)), seed)
+def divisible_counts(dataset: ImageDataset, together: np.ndarray | None) -> np.ndarray:
+    """Returns the number of images of each class that a split can divide, or of groups, int `(classes,)`.
+
+    Args:
+        dataset: The dataset.
+        together: The group of each image, `(n,)`; None if each image is on its own.
+    """
+    labels = dataset.labels if together is None else dataset.labels[_groups(together)[0]]
+    return np.bincount(labels, minlength=len(dataset.class_names))
+
+
+def unevaluated_classes(
+    class_names: Sequence[str], training: np.ndarray, validation: np.ndarray
+) -> tuple[str, ...]:
+    """Returns the classes that have training images but no validation images.
+
+    Args:
+        class_names: The classes.
+        training: Labels of the training images, `(m,)`.
+        validation: Labels of the validation images, `(k,)`.
+    """
+    return tuple(class_names[int(label)] for label in np.setdiff1d(training, validation))
+
+
+def unevaluated_text(classes: Sequence[str]) -> str:
+    """Returns the beginning of a sentence about classes without validation images."""
+    return (
+        f"{len(classes):,} class{'es' * (len(classes) != 1)} without validation images ({abridged(classes)})"
+    )
+
+
+def _groups(together: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the position of the first image of each group, and the group of each image."""
+    _, firsts, group = np.unique(together, return_index=True, return_inverse=True)
+    return firsts, group
+
+
+def _held_out(
+    labels: np.ndarray, strata: np.ndarray | None, eval_fraction: float, seed: int, unit: str
+) -> np.ndarray:
+    """Returns bool `(n,)`, True for the items that are held out.
+
+    Args:
+        labels: The class of each item, `(n,)`.
+        strata: The stratum of each item; None for classes.
+        eval_fraction: Fraction of the items that is held out.
+        seed: Random seed.
+        unit: The kind of the items, for messages.
+    """
+    divisible = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    if not len(divisible):
+        advice = "add images, or name them by a source with a split of its own"
+        if unit != "image":
+            advice = "add images, or divide near duplicates with keep_together=False (--no-keep-together)"
+        raise ValueError(f"each class has a single {unit}, so none is left for validation: {advice}")
+    strata = labels[divisible] if strata is None else strata[divisible]
+    if _obstacle(strata, eval_fraction, unit) is not None:
+        strata = labels[divisible]
+    if (obstacle := _obstacle(strata, eval_fraction, unit)) is not None:
+        raise ValueError(obstacle)
+    held_out = np.zeros(len(labels), bool)
+    held_out[divisible[stratified_shuffle(strata, math.ceil(eval_fraction * len(strata)), seed)[1]]] = True
+    _put_on_both_sides(labels, divisible, held_out, seed)
+    return held_out
+
+
+def _put_on_both_sides(labels: np.ndarray, divisible: np.ndarray, held_out: np.ndarray, seed: int) -> None:
+    """Exchanges items so that each class has one on each side; classes with few items may have none.
+
+    Args:
+        labels: The class of each item, `(n,)`.
+        divisible: Positions of the items of classes with two items or more.
+        held_out: bool `(n,)`, changed in place.
+        seed: Random seed.
+    """
+    rng = np.random.default_rng(seed)
+    classes = np.unique(labels[divisible])
+    for side in (True, False):
+        counts = np.bincount(labels[divisible], weights=held_out[divisible] == side)
+        for label in classes[counts[classes] == 0]:
+            donor = counts.argmax()
+            given = rng.choice(np.flatnonzero((labels == donor) & (held_out == side)))
+            taken = rng.choice(np.flatnonzero(labels == label))
+            held_out[given], held_out[taken] = not side, side
+            counts[donor], counts[label] = counts[donor] - 1, 1
 
 
 def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDataset:
@@ -81,23 +179,28 @@ def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDa
     return dataset.part(np.sort(np.concatenate(drawn)))
 
 
-def _check_classes(dataset: ImageDataset) -> None:
-    counts = {name: count for name, count in dataset.counts().items() if count}
-    if len(counts) < 2:
-        raise ValueError(f"a split needs images of at least two classes, got {dataset.counts()}")
-    if single := [name for name, count in counts.items() if count == 1]:
-        raise ValueError(f"a class with one image cannot be split: {single}; classes: {dataset.counts()}")
-
-
-def _obstacle(groups: np.ndarray, eval_fraction: float) -> str | None:
-    """Returns the reason why a split by groups is impossible, or None if it is possible."""
-    _, sizes = np.unique(groups, return_counts=True)
-    in_eval = math.ceil(eval_fraction * len(groups))
-    in_train = len(groups) - in_eval
+def _obstacle(strata: np.ndarray, eval_fraction: float, unit: str) -> str | None:
+    """Returns the reason why a split by strata is impossible, or None if it is possible."""
+    _, sizes = np.unique(strata, return_counts=True)
+    total, classes = len(strata), len(sizes)
     if sizes.min() < 2:
-        return "a group has a single image"
-    if in_eval < len(sizes):
-        return f"eval_fraction {eval_fraction} leaves {in_eval} validation images for {len(sizes)} classes"
-    if in_train < len(sizes):
-        return f"eval_fraction {eval_fraction} leaves {in_train} training images for {len(sizes)} classes"
+        return f"a stratum has a single {unit}"
+    in_eval = math.ceil(eval_fraction * total)
+    for count, side in ((in_eval, "validation"), (total - in_eval, "training")):
+        if count < classes:
+            units = unit.replace("image", "images").replace("group", "groups")
+            return (
+                f"eval_fraction {eval_fraction} leaves {count:,} {side} {units} for {classes:,} classes; set "
+                f"eval_fraction (--eval-fraction) to {_working_fraction(total, classes)}, so that each class "
+                "has one"
+            )
     return None
+
+
+def _working_fraction(total: int, classes: int) -> float:
+    """Returns the smallest fraction of few digits that leaves an item of each class on each side."""
+    for digits in range(2, 9):
+        fraction = math.ceil(10**digits * classes / total) / 10**digits
+        if classes <= math.ceil(fraction * total) <= total - classes:
+            return fraction
+    return classes / total

@@ -50,6 +50,8 @@ class Facts:
         blocks: Number of blocks of the network that have parameters.
         accelerator: Whether there is a GPU or TPU.
         duplicates: Number of images in groups of near duplicates; None if the images were not scanned.
+        units: Number of groups of near duplicates of each class, an image without duplicates being a group;
+            None if the images were not scanned.
     """
 
     counts: tuple[int, ...]
@@ -59,6 +61,7 @@ class Facts:
     blocks: int
     accelerator: bool
     duplicates: int | None
+    units: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +100,8 @@ def choose(
         The config with the chosen values, and the choices in the order of a run.
     """
     images = sum(facts.counts)
-    validation, choices = _split(facts, config, given)
+    together = config.keep_together if "keep_together" in given else bool(facts.duplicates)
+    validation, choices = _split(facts, config, given, together)
     train = facts.own_split[0] if facts.own_split else images - validation
     settings: dict[str, Any] = {choice.field: choice.value for choice in choices if choice.field != "split"}
     if "keep_together" not in given and facts.duplicates and not facts.own_split:
@@ -118,9 +122,21 @@ def choose(
     return dataclasses.replace(config, **settings), tuple(choices)
 
 
-def _split(facts: Facts, config: TrainConfig, given: Collection[str]) -> tuple[int, list[Choice]]:
-    """Returns the number of validation images and the choice of the split; no choice if the user set it."""
-    images, classes = sum(facts.counts), len(facts.counts)
+def _split(
+    facts: Facts, config: TrainConfig, given: Collection[str], together: bool
+) -> tuple[int, list[Choice]]:
+    """Returns the number of validation images and the choice of the split; no choice if the user set it.
+
+    Args:
+        facts: The facts about the images.
+        config: The config.
+        given: Names of the fields that the user set.
+        together: Whether near duplicates stay on one side of the split.
+    """
+    units = facts.units if together and facts.units is not None else facts.counts
+    # A class that cannot be divided stays in training.
+    divided = [count for count, size in zip(facts.counts, units, strict=True) if size > 1]
+    images, classes, total = sum(divided), len(divided), sum(size for size in units if size > 1)
     if facts.own_split is not None:
         train, validation = facts.own_split
         why = f"{train:,} training and {validation:,} validation images; {_interval(validation)}"
@@ -128,13 +144,17 @@ def _split(facts: Facts, config: TrainConfig, given: Collection[str]) -> tuple[i
     if "eval_fraction" in given:
         return math.ceil(config.eval_fraction * images), []
     enough = max(ENOUGH, ENOUGH_OF_A_CLASS * classes)
-    fraction = min(QUARTER, max(math.ceil(100 * enough / images) / 100, 0.05))
-    if math.ceil(fraction * images) < classes:  # At least one of each class.
-        fraction = min(0.5, math.ceil(100 * classes / images) / 100)
+    fraction = min(QUARTER, max(math.ceil(100 * enough / max(images, 1)) / 100, 0.05))
+    if math.ceil(fraction * total) < classes:  # At least one of each class.
+        fraction = min(0.5, math.ceil(100 * classes / total) / 100)
     validation = math.ceil(fraction * images)
-    each = max(int(fraction * min(facts.counts)), 1)
+    each = max(int(fraction * min(divided, default=0)), 1)
     about = "about " if facts.duplicates else ""  # A group of near duplicates is drawn as one image.
-    what = f"{about}{validation:,} of {images:,} images for validation, at least {each:,} of each class"
+    counted = f"{about}{validation:,} of {sum(facts.counts):,} images for validation"
+    what = f"{counted}, at least {each:,} of each class"
+    if whole := len(facts.counts) - classes:
+        single = "one image" if units is facts.counts else "one image or one group of near duplicates"
+        what += f" apart from {whole:,} with {single}"
     return validation, [Choice("eval_fraction", fraction, f"{what}; {_interval(validation)}")]
 
 

@@ -99,7 +99,12 @@ def check_quality(
         assert part.rows is not None  # A part of the usable images has rows.
         return np.isin(np.arange(len(dataset)), usable[part.rows])
 
-    train, evaluation = split_images(usable_images(config, dataset, scan), config)
+    try:
+        train, evaluation = split_images(usable_images(config, dataset, scan), config)
+    except ValueError as error:
+        problem = Finding(kind="split", text=f"the images cannot be split: {error}")
+        nothing = np.zeros(len(dataset), bool)
+        return (problem, *find_problems(dataset, scan, ~scan.bad, nothing, image_size))
     return find_problems(dataset, scan, mask(train), mask(evaluation), image_size)
 
 

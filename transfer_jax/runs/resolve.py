@@ -10,6 +10,8 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split, load_dataset
+from transfer_jax.data.image_files import abridged
+from transfer_jax.data.split import divisible_counts, unevaluated_classes, unevaluated_text
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.defaults import Choice, Facts, choose
@@ -86,6 +88,9 @@ def resolve(
         if not schedule_is_set:
             check_schedule(config, network.model)
     train, evaluation = split_images(usable_images(config, dataset, scanned), config)
+    unevaluated = unevaluated_classes(dataset.class_names, train.labels, evaluation.labels)
+    if unevaluated and not scan:
+        progress.log(f"{unevaluated_text(unevaluated)}: trained, but in no score")
     if len(train) < config.accumulate:
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
@@ -95,6 +100,11 @@ def resolve(
         skipped = tuple(scanned.reasons)
         if skipped:
             progress.log(f"{len(skipped)} bad images are skipped; {workdir_files.SKIPPED_IMAGES} lists them")
+            good = {*dataset.labels[~scanned.bad].tolist()}
+            if lost := [name for label, name in enumerate(dataset.class_names) if label not in good]:
+                progress.log(
+                    f"classes without a readable image: {abridged(lost)}; the model cannot learn them"
+                )
     findings = None
     if scan and scanned is not None:
         findings = check_quality(config, dataset, scanned, network.preprocessing.image_size)
@@ -148,7 +158,9 @@ def _chosen_weights(workdir: Path) -> str | None:
 
 
 def _check_readable(config: TrainConfig, scan: ImageScan) -> None:
-    """Raises `BadImageError` if there are bad images that are not to be skipped."""
+    """Raises `BadImageError` if there are bad images that are not to be skipped, or no others."""
+    if scan.bad.all():
+        raise BadImageError(f"none of the {len(scan):,} images can be read, such as {scan.reasons[0]}")
     if config.on_bad_image == "error" and scan.reasons:
         more = f" and {len(scan.reasons) - 1} more" if len(scan.reasons) > 1 else ""
         raise BadImageError(f"{scan.reasons[0]}{more}; --on-bad-image skip leaves such images out")
@@ -156,6 +168,7 @@ def _check_readable(config: TrainConfig, scan: ImageScan) -> None:
 
 def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, network: Network) -> Facts:
     own_split, duplicates = None, None
+    counts = divisible_counts(dataset, None)
     if has_own_split(dataset):
         train, evaluation = split_images(dataset, config)
         own_split = (len(train), len(evaluation))
@@ -164,13 +177,14 @@ def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, n
         duplicates = int(sizes[sizes > 1].sum())
     _, params, _ = split(network.model)
     return Facts(
-        counts=tuple(count for count in dataset.counts().values() if count),
+        counts=tuple(counts[counts > 0].tolist()),
         own_split=own_split,
         pixels=_shorter_side(dataset) if scan is None else int(np.median(scan.shorter_sides)),
         expected=network.preprocessing.image_size,
         blocks=len({block_of(path) for path in params} - {"head"}),
         accelerator=jax.default_backend() != "cpu",
         duplicates=duplicates,
+        units=None if scan is None else tuple(divisible_counts(dataset, scan.groups)[counts > 0].tolist()),
     )
 
 

@@ -47,7 +47,8 @@ def evaluation_metrics(
         `accuracy`, `balanced_accuracy` (mean recall over classes), `macro_f1`, `roc_auc` (one class against
         the rest, averaged; None if a class has no image), `log_loss`, `images`, `confusion` (rows are true
         classes) and `per_class` with precision, recall, F1 and number of images. With weights also
-        `weighted_accuracy`.
+        `weighted_accuracy`. A class without images is not evaluated: its scores are None, and it does not
+        count in the means.
     """
     predicted = probabilities.argmax(-1)
     confusion = confusion_matrix(labels, predicted, len(class_names))
@@ -66,9 +67,9 @@ def evaluation_metrics(
         "confusion": confusion.tolist(),
         "per_class": {
             name: {
-                "precision": float(each.precision[i]),
-                "recall": float(each.recall[i]),
-                "f1": float(each.f1[i]),
+                "precision": float(each.precision[i]) if present[i] else None,
+                "recall": float(each.recall[i]) if present[i] else None,
+                "f1": float(each.f1[i]) if present[i] else None,
                 "images": int(each.images[i]),
             }
             for i, name in enumerate(class_names)

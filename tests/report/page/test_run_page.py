@@ -51,6 +51,15 @@ def test_cells_show_every_character(make_run, tmp_path):
     assert "<i>" not in text.split("<script")[0]
 
 
+def test_classes_without_images_are_not_evaluated(make_run, tmp_path):
+    run = RunFiles.from_workdir(make_run(tmp_path))
+    name = next(iter(run.scores["per_class"]))
+    run.scores["per_class"][name] = {"precision": None, "recall": None, "f1": None, "images": 0}
+    _, table = parts_of(run, "Classes")
+    assert table.rows[0] == [name, "-", "-", "-", 0]
+    assert table.rows[1][4] > 0
+
+
 def test_foreign_files_are_no_freeze_records(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path))
     phases = [record["phase"] for record in run.freeze_records]

@@ -117,7 +117,11 @@ def _classes(run: RunFiles) -> Section | None:
     columns = [Column("class"), Column("precision", "percent"), Column("recall", "percent")]
     columns += [Column("F1", "percent"), Column("images", "count")]
     rows = [
-        [name, row["precision"], row["recall"], row["f1"], row["images"]]
+        [
+            name,
+            *(row[kind] if row["images"] else "-" for kind in ("precision", "recall", "f1")),
+            row["images"],
+        ]
         for name, row in scores["per_class"].items()
     ]
     table = Table("Scores by class, on validation images", columns, rows)
