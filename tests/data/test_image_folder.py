@@ -62,6 +62,12 @@ def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
             ["cat/1.png", "dog/1.png", "all/cat/1.png", "all/dog/1.png"],
             "all' has .*beside it, 'cat', 'dog': move",
         ),
+        (["images/1.png", "masks/1.png"], "images and their annotations, 'images', 'masks', but no class"),
+        (["train/images/1.png", "train/labels/1.png", "val/images/1.png"], "annotations, 'images', 'labels'"),
+        (
+            ["JPEGImages/1.jpg", "SegmentationClass/1.png", "Annotations/1.xml"],
+            "annotations, 'JPEGImages', 'Seg",
+        ),
         (["cat/train/1.png", "cat/val/1.png", "dog/train/1.png"], "'train', 'val': a split inside of class"),
     ],
 )

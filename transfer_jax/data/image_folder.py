@@ -4,14 +4,14 @@ import dataclasses
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from transfer_jax.data.class_folders import class_name, images_without_class, read_class_folders
 from transfer_jax.data.dataset import ImageDataset
-from transfer_jax.data.file_endings import UNREADABLE
-from transfer_jax.data.folder_tree import Folder, FoundImages
+from transfer_jax.data.folder_tree import Folder
 from transfer_jax.data.image_files import abridged, from_files
 from transfer_jax.data.left_out import LeftOut, left_out_notes
 from transfer_jax.data.split_folders import find_split, part_of_split, table_hint
@@ -51,13 +51,13 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
     top, notes = _unwrapped(root)
     split = find_split(top)
     if split.training is not top:
-        notes += _images_without_class(top)
+        notes += images_without_class(top)
     training, more = _unwrapped(split.training, part=True)
     left_out: LeftOut = Counter()
     for folder in {id(each): each for each in (root, top, split.training, training)}.values():
         left_out.update(folder.left_out)
     notes += [*split.notes, *more]
-    classes = _classes(training, notes)
+    classes = read_class_folders(training, notes)
     if len(classes) < 2:
         raise ValueError("; ".join((_too_few_classes(training, classes), *notes)))
     parts = [(classes, False)]
@@ -67,7 +67,7 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
             validation, more = _unwrapped(validation, part=True)
             notes += more
         left_out.update(validation.left_out)
-        held_out = _classes(validation, notes)
+        held_out = read_class_folders(validation, notes)
         notes += _compared(root.path, classes, held_out)
         parts.append((held_out, True))
     class_names = tuple(sorted(classes))
@@ -88,12 +88,6 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
         held_out=np.array(aside) if len(parts) > 1 else None,
         notes=(*notes, *left_out_notes(left_out)),
     )
-
-
-def class_name(folder_name: str) -> str:
-    """Returns the name of a class: in Unicode form NFC, with escapes for bytes that are not UTF-8."""
-    readable = folder_name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", readable)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -137,99 +131,6 @@ def _unwrapped(folder: Folder, *, part: bool = False) -> tuple[Folder, list[str]
         return folder, []
     below = os.path.relpath(inner.path, folder.path)
     return inner, [f"class folders read from {below!r}, the only folder with images in {folder.name!r}"]
-
-
-def _classes(part: Folder, notes: list[str]) -> dict[str, FoundImages]:
-    """Returns the images of each class in the order of the folders; adds sentences about what is unusual.
-
-    Raises:
-        ValueError: If the images of a class folder have formats that are not read, or are split in it.
-        FileNotFoundError: If a link to a class folder leads nowhere.
-    """
-    if part.dead_links:
-        link = os.path.join(part.path, part.dead_links[0])
-        raise FileNotFoundError(
-            f"the link {link!r} leads to {os.readlink(link)!r}, which does not exist; repair or delete it"
-        )
-    notes += _images_without_class(part)
-    classes: dict[str, FoundImages] = {}
-    folders: dict[str, list[Folder]] = {}
-    empty: list[str] = []
-    in_empty: LeftOut = Counter()
-    for folder in part.folders:
-        found = folder.images()
-        if not found.files:
-            _check_unreadable(folder, found)
-            empty.append(folder.name)
-            in_empty.update(found.left_out)
-            continue
-        name = class_name(folder.name)
-        folders.setdefault(name, []).append(folder)
-        if name in classes:
-            _extend(classes[name], found)
-        else:
-            classes[name] = found
-    if empty:
-        contents = "; ".join(left_out_notes(in_empty))
-        notes.append(f"folders without images: {abridged(empty)}" + (f" ({contents})" if contents else ""))
-    for same in folders.values():
-        if len(same) > 1:
-            forms = ", ".join(ascii(each.name) for each in same)
-            notes.append(f"folders read as one class, as their names have the same letters: {forms}")
-    if len(classes) > 1:
-        notes += _nested([same[0] for same in folders.values()])
-    return classes
-
-
-def _images_without_class(folder: Folder) -> list[str]:
-    if not (count := folder.image_count):
-        return []
-    return [f"images without a class folder left out: {count:,} directly in {folder.name!r}"]
-
-
-def _extend(found: FoundImages, more: FoundImages) -> None:
-    found.files.extend(more.files)
-    found.stamps.extend(more.stamps)
-    found.left_out.update(more.left_out)
-
-
-def _check_unreadable(folder: Folder, found: FoundImages) -> None:
-    """Raises `ValueError` if a folder has images of formats that are not read, and no others."""
-    endings = {ending for reason, ending in found.left_out if reason == "ending"}
-    if endings & UNREADABLE:
-        notes = "; ".join(left_out_notes(found.left_out))
-        raise ValueError(f"the class folder {folder.path!r} has no images that can be read: {notes}")
-
-
-def _nested(folders: Sequence[Folder]) -> list[str]:
-    """Returns a sentence about class folders that have only folders in them.
-
-    Raises:
-        ValueError: If these are the parts of a split in all class folders, or the other classes again.
-    """
-    nested = [each for each in folders if not each.image_count]
-    if not nested:
-        return []
-    names = {each.name for each in folders}
-    for folder in nested:
-        again = [below.name for below in folder.folders if below.name in names]
-        if len(again) > 1:
-            raise ValueError(
-                f"{folder.path!r} has folders named like the classes beside it, {abridged(again)}: move it "
-                "away if it is a copy of them, otherwise rename them"
-            )
-    outer, below = (abridged(names) for names in ([each.name for each in nested], _names_in(nested)))
-    parts = {part_of_split(name) for name in _names_in(nested)}
-    if len(nested) == len(folders) and "training" in parts and len(parts - {None}) > 1:
-        raise ValueError(
-            f"the class folders {outer} have the folders {below}: a split inside of class folders is not "
-            "supported; move the images to train/CLASS and val/CLASS"
-        )
-    return [f"class folders with images in subfolders only: {outer}; their subfolders {below} are no classes"]
-
-
-def _names_in(folders: Sequence[Folder]) -> list[str]:
-    return sorted({below.name for folder in folders for below in folder.folders})
 
 
 def _compared(root: str, training: Iterable[str], validation: Iterable[str]) -> list[str]:
