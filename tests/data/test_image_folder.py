@@ -1,13 +1,11 @@
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from transfer_jax.data import BadImageError, from_folder
-from transfer_jax.data.folder_tree import Folder
+from transfer_jax.data import from_folder
 
 
 def write(path: Path, content: bytes = b"") -> None:
@@ -155,53 +153,10 @@ def test_notes_count_what_is_left_out(tree, files, classes, notes):
         assert re.search(pattern, note)
 
 
-def test_runs_are_no_classes(tree):
-    root = tree("a/1.png", "b/1.png", "runs/x/config.json", "runs/x/metrics.jsonl", "runs/x/curves.png")
-    dataset = from_folder(tree("runs/study/study.json", "runs/study/trials/1/mistakes/1.png"))
-    assert dataset.class_names == ("a", "b")
-    assert dataset.notes == (
-        "folders without images: 'runs' (folders of runs and studies left out: 'study', 'x')",
-    )
-    assert len(Folder(str(root / "runs" / "x")).images().files) == 1  # The folder itself is requested.
-
-
-def test_marks_of_downloads_are_left_out(tree):
-    dataset = from_folder(tree("a/1.jpg", "a/1.jpg:Zone.Identifier", "a/2.jpg?w=300", "b/1.jpg"))
-    assert dataset.names == ["a/1.jpg", "a/2.jpg?w=300", "b/1.jpg"]
-    assert dataset.notes == ("files left out: 1 hidden or system files",)
-
-
 def test_an_ordinary_folder_has_no_notes(tree):
     dataset = from_folder(tree("a/1.png", "a/more/2.png", "b/1.JPG", "b/2.jfif"))
     assert dataset.notes == ()
     assert dataset.names == ["a/1.png", "a/more/2.png", "b/1.JPG", "b/2.jfif"]
-
-
-def test_unicode_forms_of_a_name_are_one_class(tree):
-    composed, decomposed = "caf\u00e9", "cafe\u0301"
-    root = tree(f"train/{decomposed}/1.png", "train/b/1.png", f"val/{composed}/2.png", "val/b/1.png")
-    dataset = from_folder(root)
-    assert dataset.class_names == ("b", composed)
-    assert dataset.labels.tolist() == [0, 1, 0, 1]
-    assert dataset.names[1] == f"train/{decomposed}/1.png"
-    assert dataset.notes == ()
-    dataset = from_folder(tree(f"train/{composed}/3.png"))
-    assert dataset.counts() == {"b": 2, composed: 3}
-    assert dataset.notes == (
-        r"folders read as one class, as their names have the same letters: "
-        r"'cafe\u0301', 'caf\xe9'",
-    )
-
-
-@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are UTF-8 there")
-def test_names_that_are_not_utf_8(tree, cat):
-    root = tree(b"a/\xe9.png", b"b\xe9/1.png", b"b\xe9/\xff.txt")
-    dataset = from_folder(root)
-    assert dataset.class_names == ("a", "b\\xe9")
-    assert [os.fsencode(name) for name in dataset.names] == [b"a/\xe9.png", b"b\xe9/1.png"]
-    np.testing.assert_array_equal(dataset.image(0), cat[:8, :8])
-    (root / os.fsdecode(b"a/\xe9.png")).rename(root / "a" / "e.png")
-    assert from_folder(root).fingerprint != dataset.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -216,83 +171,6 @@ def test_other_classes_in_validation_raise(tree, training, validation, message):
     root = tree(f"train/{training}/1.png", "train/b/1.png", f"val/{validation}/1.png", "val/b/1.png")
     with pytest.raises(ValueError, match=message):
         from_folder(root)
-
-
-@pytest.fixture
-def linked(tree):
-    """Two classes, and a folder of other images beside them."""
-    root = tree("set/a/1.png", "set/b/1.png", "other/1.png", "other/2.png")
-    return root / "set"
-
-
-def test_links_are_followed(linked, cat):
-    (linked / "c").symlink_to("../other")
-    (linked / "a" / "more").symlink_to("../../other")
-    (linked / "b" / "2.png").symlink_to("../a/1.png")
-    dataset = from_folder(linked)
-    assert dataset.counts() == {"a": 3, "b": 2, "c": 2}
-    assert dataset.names[1] == "a/more/1.png"
-    np.testing.assert_array_equal(dataset.image(4), cat[:8, :8])
-    assert dataset.notes == ()
-
-
-def test_links_that_make_loops_end(linked):
-    (linked / "a" / "up").symlink_to(linked)
-    (linked / "a" / "b").symlink_to("../b")
-    (linked / "b" / "a").symlink_to("../a")
-    (linked / "self").symlink_to(".")
-    dataset = from_folder(linked)
-    assert dataset.names == ["a/1.png", "a/b/1.png", "b/1.png", "b/a/1.png"]
-    assert dataset.notes[0].endswith("left out: 'up' (2 times), 'a', 'b', 'self'")
-
-
-def test_broken_links_are_bad_images(linked):
-    (linked / "a" / "gone.png").symlink_to("../annex/1.png")
-    (linked / "a" / "self.jpg").symlink_to("self.jpg")
-    dataset = from_folder(linked)
-    assert dataset.names == ["a/1.png", "a/gone.png", "a/self.jpg", "b/1.png"]
-    with pytest.raises(BadImageError, match=r"a/gone.png.* link to '../annex/1.png', which does not exist"):
-        dataset.image(1)
-    with pytest.raises(BadImageError, match=r"a/self.jpg"):
-        dataset.image(2)
-
-
-def test_a_link_to_a_missing_class_folder_raises(linked):
-    (linked / "c").symlink_to("/mnt/nowhere")
-    with pytest.raises(FileNotFoundError, match=r"'.*c' leads to '/mnt/nowhere', which does not exist"):
-        from_folder(linked)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_pipes_are_left_out(linked):
-    os.mkfifo(linked / "a" / "pipe.png")
-    (linked / "a" / "link.png").symlink_to("pipe.png")
-    dataset = from_folder(linked)
-    assert dataset.names == ["a/1.png", "b/1.png"]
-    assert dataset.notes == ("files left out: 2 pipes, sockets or devices",)
-
-
-def test_a_folder_that_is_not_readable_is_named(linked, monkeypatch):
-    scandir = os.scandir
-
-    def denied(path):
-        if str(path).endswith("/b"):
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", denied)
-    with pytest.raises(PermissionError, match=r"the folder '.*/b' is not readable"):
-        from_folder(linked)
-
-
-def test_files_are_looked_at_once(linked, monkeypatch):
-    looked = []
-    with monkeypatch.context() as patch:
-        for name in ("stat", "lstat"):
-            patch.setattr(os, name, lambda *args, **_: looked.append(args))
-        files = Folder(str(linked)).images().files
-    assert len(files) == 2
-    assert looked == []  # Entries of `os.scandir` have been looked at.
 
 
 def test_missing_folder_raises(tmp_path):
