@@ -1,6 +1,7 @@
 """TensorBoard: event files in `tensorboard` in the workdir, written by tensorboardX."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,42 +10,56 @@ from transfer_jax.report.trackers.metric_keys import MetricKeys
 from transfer_jax.storage import workdir_files
 
 _LONGEST_KEY = 500
-_FLUSH_SECONDS = 1
-"""The interval between flushes; a killed process loses at most this much."""
 
 
 class TensorBoard:
     """A run in TensorBoard; a resumed run adds a file.
 
+    Events are on the disk when a method returns. tensorboardX's `SummaryWriter` would write them in a thread,
+    which ends at the first error of the disk; then the calls wait for it forever.
+
     Args:
-        folder: The folder of the event files.
+        folder: The folder of the event files; it is created if needed.
     """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
+        folder.mkdir(parents=True, exist_ok=True)
+        files = len(list(folder.glob("*")))  # Files of the same second need different names.
         self.id = folder.name
         self._key = MetricKeys(r"[^-/\w.]", _LONGEST_KEY)
-        files = (
-            len(list(folder.glob("*"))) if folder.is_dir() else 0
-        )  # Files of the same second need different names.
-        self._writer = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS, filename_suffix=f".{files}")
+        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".{files}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        from tensorboardX.summary import scalar
+
         for name, value in values.items():
-            self._writer.add_scalar(self._key(name), value, step)
+            self._write(step, scalar(self._key(name), value))
+        self._writer.flush()
 
     def log_image(self, step: int, path: Path) -> None:
         from matplotlib.image import imread
+        from tensorboardX.summary import image
 
-        self._writer.add_image(path.stem, imread(path)[..., :3], step, dataformats="HWC")
+        self._write(step, image(path.stem, imread(path)[..., :3], dataformats="HWC"))
+        self._writer.flush()
 
     def log_text(self, name: str, text: str) -> None:
         """Logs a text."""
-        self._writer.add_text(name, text)
+        from tensorboardX import summary
+
+        self._write(0, summary.text(name, text))
+        self._writer.flush()
 
     def close(self, *, finished: bool) -> None:
         self._writer.close()
+
+    def _write(self, step: int, summary: Any) -> None:
+        from tensorboardX.proto import event_pb2
+
+        event = vars(event_pb2)["Event"](wall_time=time.time(), step=step, summary=summary)
+        self._writer.write_event(event)
 
 
 def open_run(workdir: Path, config: Mapping[str, Any], run_id: str | None) -> TensorBoard:
