@@ -287,6 +287,7 @@ def test_colour_profiles_are_ignored(cat, encode, kind, profile):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC image, convert it"),
         (b"%PDF-1.7", "a PDF document"),
+        (b"II*\0\x08\0\0\0", "a damaged TIFF image, or not 8-bit gray or RGB: convert it"),
     ],
 )
 def test_other_files_are_named(encoded, kind):

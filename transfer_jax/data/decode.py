@@ -16,6 +16,7 @@ from transfer_jax.data.strip_metadata import without_metadata
 # Pillow reads dozens of formats, some by starting other programs. These are the formats of photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """The formats of image files that are read."""
+_TIFF = (b"ii*\0", b"mm\0*", b"ii+\0", b"mm\0+")
 _OTHER_FILES = (
     (b"<!doctype html", "a web page"),
     (b"<html", "a web page"),
@@ -27,7 +28,10 @@ _OTHER_FILES = (
     (b"8bps", "a Photoshop document"),
     (b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image"),
     (b"\x89png", "a damaged PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image that is damaged or of an unsupported type"),
+    (b"gif8", "a damaged GIF image"),
+    (b"riff", "a damaged WebP image, or another RIFF file"),
+    (b"\xff\xd8\xff", "a damaged JPEG image, or not 8-bit: convert it"),
+    *((start, "a damaged TIFF image, or not 8-bit gray or RGB: convert it") for start in _TIFF),
 )
 """Starts of files, in lower case, that people take for images."""
 THUMBNAIL = 32
