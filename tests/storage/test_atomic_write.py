@@ -79,11 +79,12 @@ def test_a_missing_folder_is_reported_with_the_file(tmp_path):
 
 
 def test_temporary_files_of_killed_processes_are_deleted_and_others_are_not(tmp_path):
-    names = (".config.json.0123abcd.tmp", ".DS_Store", "._config.json", "x.tmp", ".x.tmp", ".~lock.csv#")
+    old = (".config.json.0123abcd.tmp", ".tmpjwChJF")
+    names = (*old, ".DS_Store", "._config.json", "x.tmp", ".x.tmp", ".~lock.csv#", ".tmp")
     for name in (*names, ".new.json.0123abcd.tmp"):
         (tmp_path / name).write_text("")
     for name in names:
         os.utime(tmp_path / name, (1e9, 1e9))
     delete_unfinished(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], ".new.json.0123abcd.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], ".new.json.0123abcd.tmp"}
     delete_unfinished(tmp_path / "missing")

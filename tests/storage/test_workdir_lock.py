@@ -66,6 +66,18 @@ def test_records_and_locks_of_dead_processes_do_not_matter(tmp_path):
     assert names(tmp_path) == [".lock"]
 
 
+def test_a_training_deletes_what_killed_ones_have_left(tmp_path):
+    names = ("model/.tmpAbCdEf", "checkpoints/records/.3.json.0123abcd.tmp", ".config.json.0123abcd.tmp")
+    kept = ("model/.DS_Store", "features/.labels.npy.0123abcd.tmp", "checkpoints/steps/3/.tmpAbCdEf")
+    for name in (*names, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9, 1e9))
+    with workdir_lock(tmp_path):
+        pass
+    assert [name for name in (*names, *kept) if (tmp_path / name).exists()] == [*kept]
+
+
 def train(workdir: Path, ready: Any) -> None:
     with workdir_lock(workdir):
         ready.set()

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
-"""The names of temporary files."""
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.tmp[A-Za-z0-9]{6}", re.DOTALL)
+"""The names of temporary files: those of this module, and those of safetensors."""
 _NAME_BYTES = 150
 """The largest number of bytes of a file's name that the name of its temporary file repeats."""
 _ABANDONED_SECONDS = 3600.0

@@ -15,6 +15,15 @@ from transfer_jax.storage.remote import claimed, display_path, is_mirrored
 
 _PATIENCE = 3.0
 """Seconds to wait for a training that is about to end, such as one that was killed."""
+_FOLDERS = (
+    "",
+    f"{workdir_files.CHECKPOINTS}/records",
+    workdir_files.FREEZE_RECORDS,
+    workdir_files.MISCLASSIFIED,
+    workdir_files.MODEL,
+    workdir_files.SALIENCY_MAPS,
+)
+"""The folders of a workdir in which a training that was killed may leave temporary files."""
 _logger = logging.getLogger(__name__)
 
 
@@ -37,7 +46,8 @@ def workdir_lock(workdir: Path) -> Iterator[None]:
         if processes.is_first():
             workdir.mkdir(parents=True, exist_ok=True)
             if stack.enter_context(try_file_lock(workdir / workdir_files.LOCK, _PATIENCE)):
-                delete_unfinished(workdir)
+                for folder in _FOLDERS:
+                    delete_unfinished(workdir / folder)
                 stack.enter_context(_owner_file(workdir))
             else:
                 refusal = _refusal(workdir)
