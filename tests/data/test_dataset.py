@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import BadImageError, ImageDataset, drop_images
-from transfer_jax.data.dataset import summarize_images
+from transfer_jax.data.dataset import summarize_images, with_classes
 from transfer_jax.data.decode import ImageSummary
 
 
@@ -19,6 +19,20 @@ def dataset_of(contents: list) -> ImageDataset:
         fingerprint="f",
         strata=np.arange(n),
     )
+
+
+def test_a_dataset_gets_the_classes_of_a_model():
+    dataset = dataset_of([b""] * 3)
+    found = with_classes(dataset, ("c", "b", "a"))
+    assert found.labels.tolist() == [2, 1, 2]
+    assert found.counts() == {"c": 0, "b": 1, "a": 2}
+    assert with_classes(dataset, ("a", "b")) is dataset
+    unused = dataclasses.replace(dataset, class_names=("a", "b", "x"))
+    assert with_classes(unused, ("a", "b")).class_names == ("a", "b")
+    with pytest.raises(
+        ValueError, match=r"classes that the model does not have: 'b'\. The classes of the model"
+    ):
+        with_classes(dataset, ("a", *(f"class {i}" for i in range(3000))))
 
 
 def test_all_kinds_of_images_become_rgb(cat, encode):

@@ -142,6 +142,12 @@ def test_split_of_the_source_is_kept():
     assert [len(part) for part in stratified_split(train, 0.25, seed=0)] == [12, 4]
 
 
+def test_classes_without_training_images_in_the_split_of_the_source_raise():
+    dataset = dataclasses.replace(dataset_of([0, 1] * 5), held_out=np.array([False, True] * 5))
+    with pytest.raises(ValueError, match="classes have validation images but no training images: 'class 1'"):
+        stratified_split(dataset, 0.25, seed=0)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 25])
 def test_fractions_out_of_range_raise(patches, fraction):
     with pytest.raises(ValueError, match=f"eval_fraction must be between 0 and 1, got {fraction}"):

@@ -123,6 +123,7 @@ def evaluate(
     """
     import numpy as np
 
+    from transfer_jax.data.dataset import with_classes
     from transfer_jax.data.sources import load_dataset
     from transfer_jax.data.split import has_own_split, stratified_split
     from transfer_jax.runs.images import run_images, split_images
@@ -146,11 +147,7 @@ def evaluate(
             print_line(CONSOLE, note)
         if has_own_split(dataset):
             _, dataset = stratified_split(dataset, 0.5, 0)  # The fraction and the seed have no effect.
-    if dataset.class_names != saved.class_names:
-        raise ValueError(
-            f"the model has the classes {saved.class_names}, the images have {dataset.class_names}; "
-            "evaluate on images of the same classes"
-        )
+    dataset = with_classes(dataset, saved.class_names)
     bad = {}
     probabilities = predict_dataset(
         workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None

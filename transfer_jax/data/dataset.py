@@ -261,6 +261,34 @@ def _read_again(read: Callable[[int], bytes | np.ndarray], index: int) -> bytes 
     return read(index)
 
 
+def with_classes(dataset: ImageDataset, class_names: tuple[str, ...]) -> ImageDataset:
+    """Returns a dataset with the classes of a model, which contain its own classes.
+
+    Args:
+        dataset: The dataset.
+        class_names: The classes of the model, in its order.
+
+    Raises:
+        ValueError: If the dataset has images of other classes.
+    """
+    if dataset.class_names == class_names:
+        return dataset
+    position = {name: label for label, name in enumerate(class_names)}
+    present = [name for name, count in dataset.counts().items() if count]
+    if unknown := sorted({*present} - {*class_names}):
+        raise ValueError(
+            f"the images have classes that the model does not have: {_names(unknown)}. The classes of the "
+            f"model are {_names(class_names)}; use images of these classes"
+        )
+    labels = np.array([position.get(name, 0) for name in dataset.class_names], np.int32)[dataset.labels]
+    return dataclasses.replace(dataset, labels=labels, class_names=class_names)
+
+
+def _names(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + more
+
+
 def _checked(indices: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
     checked = np.asarray(indices, dtype=np.int64)
     if np.any((checked < 0) | (checked >= size)):

@@ -35,8 +35,8 @@ def stratified_split(
 
     Raises:
         ValueError: If the fraction is not between 0 and 1, fewer than two classes have images, no class can
-            be divided, or a part would have fewer images than there are classes. The message names a fraction
-            that works.
+            be divided, a part would have fewer images than there are classes (the message names a fraction
+            that works), or the split of the dataset has classes without training images.
     """
     train, validation = _indices(dataset, eval_fraction, seed)
     return dataset.part(train), dataset.part(validation)
@@ -48,6 +48,12 @@ def _indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np
         raise ValueError(f"eval_fraction must be between 0 and 1, got {eval_fraction}")
     if has_own_split(dataset):
         assert dataset.held_out is not None
+        training, validation = dataset.labels[~dataset.held_out], dataset.labels[dataset.held_out]
+        if untrained := unevaluated_classes(dataset.class_names, validation, training):
+            raise ValueError(
+                f"classes have validation images but no training images: {abridged(untrained)}. Add training "
+                "images, or remove the validation images of these classes"
+            )
         return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
     classes = np.unique(dataset.labels)
     if len(classes) < 2:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from transfer_jax.data import ImageDataset, load_dataset
+from transfer_jax.data.dataset import with_classes
 from transfer_jax.fields import as_tuple
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
@@ -76,10 +77,7 @@ def soup(
     for workdir, (other, _) in zip(workdirs, loaded, strict=True):
         if other != saved:
             raise ValueError(f"{workdir} differs from {workdirs[0]} in network, classes or preprocessing")
-    if dataset.class_names != saved.class_names:
-        raise ValueError(
-            f"the models have the classes {saved.class_names}, but the images {dataset.class_names}"
-        )
+    dataset = with_classes(dataset, saved.class_names)
     graphdef, _, _ = split(model)
     candidates = [{**params, **stats} for _, params, stats in (split(each) for _, each in loaded)]
 
