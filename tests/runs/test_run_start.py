@@ -18,7 +18,7 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import run_start
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
-from transfer_jax.runs.run_start import PartStart, RunStart, check_images, read_start
+from transfer_jax.runs.run_start import PartStart, RunStart, check_images, count_trained, read_start
 from transfer_jax.runs.workdir import claim
 from transfer_jax.weights import find_spec
 from transfer_jax.weights.key_mapping import to_library
@@ -216,3 +216,14 @@ def test_the_images_of_a_workdir_are_checked(toy_images: ImageDataset, start, tm
     (tmp_path / "start.json").write_text(json.dumps(start.to_json()))
     with pytest.raises(ValueError, match="12 validation images then, 48 now"):
         check_images(tmp_path, "photos", {"validation": toy_images})
+
+
+def test_training_images_are_recognized_in_another_folder(folder, start, tmp_path):
+    config = TrainConfig(images="elsewhere", model=TINY, weights="none")
+    claim(config, tmp_path / "run", {"start.json": json.dumps(start.to_json())})
+    assert count_trained(tmp_path / "run", load_dataset(str(folder))) == 36
+    (folder / "red").rename(folder / "purple")
+    assert count_trained(tmp_path / "run", load_dataset(str(folder))) == 0
+    (folder / "blue/02.png").unlink()
+    assert count_trained(tmp_path / "run", load_dataset(str(folder))) == 0
+    assert count_trained(tmp_path, load_dataset(str(folder))) == 0

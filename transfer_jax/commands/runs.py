@@ -128,7 +128,7 @@ def evaluate(
     from transfer_jax.data.split import has_own_split, stratified_split
     from transfer_jax.runs.images import run_images, split_images
     from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
-    from transfer_jax.runs.run_start import check_images
+    from transfer_jax.runs.run_start import check_images, count_trained
     from transfer_jax.runs.workdir import read_config
     from transfer_jax.storage.remote import local_path, pull
     from transfer_jax.training.evaluation import evaluation_metrics
@@ -147,6 +147,12 @@ def evaluate(
             print_line(CONSOLE, note)
         if has_own_split(dataset):
             _, dataset = stratified_split(dataset, 0.5, 0)  # The fraction and the seed have no effect.
+        elif trained := count_trained(workdir, dataset):
+            print_line(
+                CONSOLE,
+                f"{trained:,} of these {len(dataset):,} images are the training images of the run, so the "
+                "scores are too high; without --images, its validation images are evaluated",
+            )
     dataset = with_classes(dataset, saved.class_names)
     bad = {}
     probabilities = predict_dataset(

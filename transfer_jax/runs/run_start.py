@@ -14,8 +14,9 @@ import numpy as np
 from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
-from transfer_jax.runs.images import images_digest
+from transfer_jax.runs.images import images_digest, split_images
 from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.training.run import Run
 
@@ -44,12 +45,11 @@ class PartStart:
     @classmethod
     def of(cls, dataset: ImageDataset) -> "PartStart":
         """Returns the identity of images; times and folders of the files do not matter."""
-        labels = [dataset.class_names[label] for label in dataset.labels.tolist()]
-        lines = [f"{name}\0{label}\n" for name, label in zip(dataset.names, labels, strict=True)]
+        lines = _lines(dataset)
         return cls(
             count=len(dataset),
-            files=_hash("".join(sorted(lines)).encode("utf-8", "surrogateescape")),
-            order=_hash("".join(lines).encode("utf-8", "surrogateescape")),
+            files=_hash(b"".join(sorted(lines))),
+            order=_hash(b"".join(lines)),
             sizes="" if dataset.sizes is None else _hash(dataset.sizes.astype("<i8").tobytes()),
             content=_content(dataset),
         )
@@ -221,6 +221,25 @@ def check_images(workdir: Path, images: str, parts: Mapping[str, ImageDataset]) 
         start.check_images({part: PartStart.of(each) for part, each in parts.items()}, images, workdir)
 
 
+def count_trained(workdir: Path, dataset: ImageDataset) -> int:
+    """Returns how many of some images are the training images of the run in a workdir.
+
+    It recognizes the images of the run by their names, also in another folder; of other images it returns 0.
+
+    Args:
+        workdir: The run's folder.
+        dataset: The images.
+    """
+    start = read_start(workdir)
+    if start is None or len(dataset) != start.train.count + start.evaluation.count:
+        return 0
+    try:
+        train, _ = split_images(dataset, read_config(workdir))
+    except ValueError:
+        return 0
+    return len(train) if _hash(b"".join(_lines(train))) == start.train.order else 0
+
+
 def read_start(workdir: Path) -> RunStart | None:
     """Returns the start of the run in a workdir; None if an earlier version started it, or nothing did.
 
@@ -268,6 +287,15 @@ def _image_hash(dataset: ImageDataset, index: int) -> tuple[int, bytes]:
     if isinstance(content, np.ndarray):
         content = f"{content.shape} ".encode() + np.ascontiguousarray(content).tobytes()
     return len(content), hashlib.sha256(content).digest()
+
+
+def _lines(dataset: ImageDataset) -> list[bytes]:
+    """Returns the name and the class of each image."""
+    labels = (dataset.class_names[label] for label in dataset.labels.tolist())
+    return [
+        f"{name}\0{label}\n".encode("utf-8", "surrogateescape")
+        for name, label in zip(dataset.names, labels, strict=True)
+    ]
 
 
 def _hash(content: bytes) -> str:
