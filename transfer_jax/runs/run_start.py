@@ -282,7 +282,7 @@ def _image_hash(dataset: ImageDataset, index: int) -> tuple[int, bytes]:
     """Returns the number of bytes of an image and a hash of them."""
     try:
         content = dataset.read(int(index))
-    except OSError:
+    except (OSError, ValueError):
         content = b""  # The run fails later, or leaves the image out.
     if isinstance(content, np.ndarray):
         content = f"{content.shape} ".encode() + np.ascontiguousarray(content).tobytes()
