@@ -5,7 +5,7 @@ from PIL import Image, TiffImagePlugin
 from transfer_jax.data.bit_depth import is_deep, to_8_bits
 from transfer_jax.data.decode import BadImageError, decode_image, summarize_image
 
-SMIN, SMAX, MAX = 340, 341, 281
+SMIN, SMAX, MAX, SAMPLE_FORMAT = 340, 341, 281, 339
 
 
 def tiff(encode, values: np.ndarray, tags: dict[int, float], photometric: int | None = None) -> bytes:
@@ -76,6 +76,14 @@ def test_floating_point_values(encode, values, tags, expected):
 def test_integers_with_a_stated_range(encode):
     values = np.array([[-1024, 0, 1024]], np.int32)
     assert gray(tiff(encode, values, {SMIN: -1024.0, SMAX: 1024.0})) == [0, 128, 255]
+
+
+def test_signed_bytes_need_a_stated_range(encode):
+    values = np.array([[-100, 0, 100]], np.int8).view(np.uint8)
+    encoded = tiff(encode, values, {SAMPLE_FORMAT: 2, SMIN: -100.0, SMAX: 100.0})
+    assert gray(encoded) == [0, 128, 255]
+    with pytest.raises(BadImageError, match=r"^x: signed 8-bit integer pixels from -100 to 100 have"):
+        decode_image(tiff(encode, values, {SAMPLE_FORMAT: 2}), "x")
 
 
 @pytest.mark.parametrize(

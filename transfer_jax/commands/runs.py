@@ -161,7 +161,7 @@ def evaluate(
     check_some_good(bad, len(dataset))
     if bad:
         print_line(CONSOLE, bad_images_text(bad, len(dataset), "left out of the scores"))
-    good = np.isfinite(probabilities[:, 0])
+    good = np.isin(np.arange(len(dataset)), [*bad], invert=True)
     weights = None if dataset.weights is None else dataset.weights[good]
     scores = evaluation_metrics(probabilities[good], dataset.labels[good], dataset.class_names, weights)
     OUT.print(scores_table(scores))

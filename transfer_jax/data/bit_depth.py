@@ -14,8 +14,13 @@ _DEPTHS = {2**bits - 1 for bits in range(8, 17)}
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Returns True if an image has one channel of more than 8 bits."""
-    return image.mode in ("F", "I") or image.mode.startswith("I;16")
+    """Returns True if an image has one channel of more than 8 bits, or of 8 bits with a sign."""
+    return image.mode in ("F", "I") or image.mode.startswith("I;16") or _has_signed_bytes(image)
+
+
+def _has_signed_bytes(image: Image.Image) -> bool:
+    """Returns True for a TIFF image of signed bytes, which Pillow opens as unsigned ones."""
+    return image.mode == "L" and _first(getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, 1)) == 2
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -37,6 +42,8 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     values = np.asarray(image)
+    if _has_signed_bytes(image):
+        values = values.view(np.int8)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("some pixels are not finite numbers; replace them, and convert the image to 8 bits")
     low, high = _range(image, values, tags)
