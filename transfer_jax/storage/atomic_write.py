@@ -28,11 +28,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> str:
         write: A function that writes to an open binary file.
 
     Returns:
-        The SHA-256 of the file, in hexadecimal digits.
+        The SHA-256 of the file, in hexadecimal digits; an empty text for a device or a pipe.
 
     Raises:
         OSError: If writing fails. It names the file.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # Such as /dev/stdout.
+        with path.open("wb") as file:
+            write(file)
+        return ""
     with replaced_atomically(path) as unfinished:
         with unfinished.open("wb") as file:
             write(file)

@@ -17,6 +17,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.file_lock import file_lock
+from transfer_jax.storage.foreign_files import is_foreign
 
 _COPIED = (workdir_files.CHECKPOINTS, workdir_files.FREEZE_RECORDS, workdir_files.METRICS)
 
@@ -55,9 +56,14 @@ def copy_shared_phases(config: TrainConfig, workdir: Path, shared: Path, progres
         source, target = source_run / name, workdir / name
         if source.is_dir():
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore=_foreign_names)
         else:
             shutil.copy(source, target)
+
+
+def _foreign_names(folder: str, names: list[str]) -> list[str]:
+    """Returns the names of files that systems create, and that may vanish while a folder is copied."""
+    return [name for name in names if is_foreign(name)]
 
 
 def _digest(config: TrainConfig) -> str:
