@@ -10,7 +10,7 @@ from transfer_jax.storage.foreign_files import is_foreign
     [
         *(".DS_Store", "._manifest.ocdbt", "Thumbs.db", "thumbs.DB", "Thumbs.db:encryptable", "desktop.ini"),
         *(".nfs000000000123", "@eaDir/x.png@SynoEAStream", "state/@eaDir", "#recycle/a", "Icon\r", "x~"),
-        *(".~lock.a.csv#", "~$report.docx", "#config.json#", ".config.json.swp", "__MACOSX/._x", "lost+found"),
+        *(".~lock.a.csv#", "~$report.docx", "#config.json#", ".config.swp", "__MACOSX/._x", "lost+found"),
         *("$RECYCLE.BIN/x", "System Volume Information/IndexerVolumeGuid", ".Trash-1000/files/a"),
     ],
 )
