@@ -232,6 +232,8 @@ def test_first_image_of_several(encode, cat, kind):
     summary = summarize_image(encoded, "x")
     assert (summary.width, summary.height) == (60, 40)
     assert summary.kind == ("JPEG" if kind == "MPO" else kind)
+    assert summary.paged == (kind != "MPO")
+    assert not summarize_image(alone, "x").paged
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def problems(
             "sizes": np.full((total, 2), 300, np.int32),
             "gray": np.zeros(total, bool),
             "dark": np.zeros(total, bool),
+            "paged": np.zeros(total, bool),
             "kinds": np.ones(total, np.int32),
             "bad": np.zeros(total, bool),
             "pairs": np.array(pairs, np.int32).reshape(-1, 2),
@@ -54,6 +55,13 @@ def test_nearly_black_images():
     assert "16-bit files" in found["dark"].advice
     assert found["dark"].examples == (("3.png",), ("80.png",))
     assert "dark" in problems({"cat": 60, "dog": 50}, dark=np.arange(110) == 4)
+
+
+def test_files_with_several_images():
+    found = problems({"cat": 60, "dog": 50}, paged=np.arange(110) == 7)
+    assert found["pages"].text == (
+        "only the first frame or page is used: 1 image of 110 with more, such as 7.png"
+    )
 
 
 def test_validation_images_with_training_duplicates():
@@ -81,6 +89,9 @@ def test_classes_without_validation_images(pairs, advice):
     assert found.text.startswith("1 class without validation images ('dog'), of 2 in all: trained, but in no")
     assert found.advice.startswith(advice)
     assert found.figures == {"classes": 1}
+    assert found.text.endswith("with 'cat' alone in them, scores mean nothing")
+    of_three = problems({"cat": 60, "dog": 3, "emu": 50}, held_out=[0, 70])["unevaluated"]
+    assert of_three.text.endswith("trained, but in no score")
     assert "unevaluated" not in problems({"cat": 60, "dog": 3})  # The images are not split.
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -72,7 +73,7 @@ def decode_image(encoded: bytes, name: str) -> np.ndarray:
             Pillow's `MAX_IMAGE_PIXELS`; three times for JPEG, as telephones take photographs of 200 million
             pixels), or of a pixel type without an agreed range.
     """
-    return to_rgb_array(_decoded(encoded, name)[0])
+    return to_rgb_array(_decoded(encoded, name).pixels)
 
 
 def to_pil(content: bytes | np.ndarray, name: str) -> Image.Image:
@@ -87,7 +88,7 @@ def to_pil(content: bytes | np.ndarray, name: str) -> Image.Image:
     Raises:
         BadImageError: As for `decode_image`.
     """
-    return _decoded(content, name)[0] if isinstance(content, bytes) else Image.fromarray(content)
+    return _decoded(content, name).pixels if isinstance(content, bytes) else Image.fromarray(content)
 
 
 def to_rgb_array(image: Image.Image) -> np.ndarray:
@@ -109,12 +110,14 @@ class ImageSummary:
         height: Height of the upright image, in pixels.
         kind: The format of the file, one of `FORMATS`; empty for an image in memory.
         thumbnail: uint8 `(THUMBNAIL, THUMBNAIL, 3)`, the whole image resized to a square.
+        paged: True if the file has more frames or pages, which are not used.
     """
 
     width: int
     height: int
     kind: str
     thumbnail: np.ndarray
+    paged: bool = False
 
     @property
     def gray(self) -> bool:
@@ -140,16 +143,26 @@ def summarize_image(content: bytes | np.ndarray, name: str) -> ImageSummary:
         BadImageError: As for `decode_image`.
     """
     if isinstance(content, bytes):
-        image, (width, height), kind = _decoded(content, name, draft=True)
+        image, width, height, kind, paged = _decoded(content, name, draft=True)
     else:
-        image, kind = Image.fromarray(content), ""
+        image, kind, paged = Image.fromarray(content), "", False
         width, height = image.size
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return ImageSummary(width, height, kind, to_rgb_array(small))
+    return ImageSummary(width, height, kind, to_rgb_array(small), paged)
 
 
-def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.Image, tuple[int, int], str]:
-    """Returns the upright image, its size and its format; a `draft` image may be smaller than its size."""
+class _Decoded(NamedTuple):
+    """An upright image and its file; a draft may be smaller than the size."""
+
+    pixels: Image.Image
+    width: int
+    height: int
+    kind: str
+    paged: bool
+
+
+def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> _Decoded:
+    """Decodes an image file; a second time without its metadata if they may be the reason of an error."""
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
     _ignore_warnings_of_pillow()
@@ -167,8 +180,8 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> tuple[Image.I
         raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def _upright(encoded: bytes, draft: bool) -> tuple[Image.Image, tuple[int, int], str]:
-    """Returns what `_decoded` returns, without a second attempt."""
+def _upright(encoded: bytes, draft: bool) -> _Decoded:
+    """Decodes an image file once."""
     image = _open(encoded)
     kind, (width, height) = image.format or "", image.size
     smaller = draft and image.draft(image.mode, _DRAFT) is not None
@@ -179,7 +192,15 @@ def _upright(encoded: bytes, draft: bool) -> tuple[Image.Image, tuple[int, int],
         width, height = pixels.size
     elif swaps_sides(number):
         width, height = height, width
-    return pixels, (width, height), "JPEG" if kind == "MPO" else kind
+    paged = draft and kind != "MPO" and _has_pages(image)  # MPO has another view of the same picture.
+    return _Decoded(pixels, width, height, "JPEG" if kind == "MPO" else kind, paged)
+
+
+def _has_pages(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # A later page is damaged.
+        return False
 
 
 def _ignore_warnings_of_pillow() -> None:

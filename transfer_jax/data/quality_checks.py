@@ -126,6 +126,20 @@ def _dark(data: CheckInput) -> Iterator[Finding]:
         )
 
 
+def _pages(data: CheckInput) -> Iterator[Finding]:
+    """Finds animations and files with several pages, of which only the first image is used."""
+    paged = np.flatnonzero(data.scan.paged)
+    if len(paged):
+        yield Finding(
+            kind="pages",
+            text=f"only the first frame or page is used: {_images_text(len(paged))} of {len(data.dataset):,} "
+            f"with more, such as {data.dataset.names[int(paged[0])]}",
+            advice="save the frames or pages as files if the others matter",
+            figures={"images": len(paged)},
+            examples=data.names(paged),
+        )
+
+
 def _leak(data: CheckInput) -> Iterator[Finding]:
     """Finds validation images with near duplicates, directly or through others, among the training images."""
     groups = data.scan.groups
@@ -156,6 +170,10 @@ def _unevaluated(data: CheckInput) -> Iterator[Finding]:
     classes = unevaluated_classes(names, labels[data.training], labels[data.held_out])
     if not classes or not data.held_out.any():
         return
+    evaluated = np.unique(labels[data.held_out])
+    alone = (
+        f"; with {names[evaluated[0]]!r} alone in them, scores mean nothing" if len(evaluated) == 1 else ""
+    )
     pairs = np.unique(np.stack((labels, data.scan.groups), axis=1), axis=0)
     groups = dict(zip(names, np.bincount(pairs[:, 0], minlength=len(names)), strict=True))
     alike = [name for name in classes if groups[name] == 1 and data.counts[name] > 1]
@@ -170,7 +188,7 @@ def _unevaluated(data: CheckInput) -> Iterator[Finding]:
         advice = "add images of them"
     yield Finding(
         kind="unevaluated",
-        text=f"{unevaluated_text(classes)}, of {len(names):,} in all: trained, but in no score",
+        text=f"{unevaluated_text(classes)}, of {len(names):,} in all: trained, but in no score" + alone,
         advice=advice,
         figures={"classes": len(classes)},
         examples=tuple((name,) for name in classes[:_EXAMPLES]),
@@ -352,6 +370,7 @@ CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
     "source": _source_notes,
     "bad": _bad,
     "dark": _dark,
+    "pages": _pages,
     "leak": _leak,
     "unevaluated": _unevaluated,
     "two_labels": _two_labels,

@@ -18,7 +18,7 @@ from transfer_jax.storage.atomic_write import write_atomically
 
 _VERSION = 2
 """Version of the cached results; increase it when their meaning changes."""
-_CACHED = ("sizes", "gray", "dark", "kinds", "bad", "pairs")
+_CACHED = ("sizes", "gray", "dark", "paged", "kinds", "bad", "pairs")
 """The attributes of `ImageScan` that are cached."""
 
 
@@ -30,6 +30,7 @@ class ImageScan:
         sizes: int32 `(n, 2)`, width and height in pixels; 0 for bad images.
         gray: bool `(n,)`, True for images without colours.
         dark: bool `(n,)`, True for nearly black images.
+        paged: bool `(n,)`, True for files with more frames or pages than the one that is used.
         kinds: int32 `(n,)`, positions in `FORMATS` of the file formats; -1 for images in memory.
         bad: bool `(n,)`, True for images that cannot be read.
         pairs: int32 `(pairs, 2)`, positions of near duplicates.
@@ -39,6 +40,7 @@ class ImageScan:
     sizes: np.ndarray
     gray: np.ndarray
     dark: np.ndarray
+    paged: np.ndarray
     kinds: np.ndarray
     bad: np.ndarray
     pairs: np.ndarray
@@ -88,14 +90,14 @@ def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Imag
     total = len(dataset)
     own = np.arange(processes.index(), total, processes.count())
     sizes = np.zeros((len(own), 2), np.int32)
-    gray, dark = np.zeros(len(own), bool), np.zeros(len(own), bool)
+    gray, dark, paged = (np.zeros(len(own), bool) for _ in range(3))
     kinds, bad = np.full(len(own), -1, np.int32), np.zeros(len(own), bool)
     digests = np.zeros((len(own), 16), np.uint8)
     sketches = np.zeros((len(own), SIDE * SIDE + 2), np.float16)
     for row, summary in enumerate(summarize_images(dataset, own)):
         if isinstance(summary, ImageSummary):
             sizes[row] = summary.width, summary.height
-            gray[row], dark[row] = summary.gray, summary.dark
+            gray[row], dark[row], paged[row] = summary.gray, summary.dark, summary.paged
             kinds[row] = FORMATS.index(summary.kind) if summary.kind in FORMATS else -1
             digests[row] = np.frombuffer(hashlib.sha256(summary.thumbnail.tobytes()).digest()[:16], np.uint8)
             sketches[row] = sketch(summary.thumbnail)
@@ -103,12 +105,12 @@ def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Imag
             bad[row] = True
         if progress is not None:
             progress(1)
-    sizes, gray, dark, kinds, digests, bad, sketches = (
+    sizes, gray, dark, paged, kinds, digests, bad, sketches = (
         processes.gather_interleaved(rows, total)
-        for rows in (sizes, gray, dark, kinds, digests, bad, sketches)
+        for rows in (sizes, gray, dark, paged, kinds, digests, bad, sketches)
     )
     pairs = np.unique(np.concatenate((_equal_pairs(digests, bad), near_duplicates(sketches))), axis=0)
-    return ImageScan(sizes, gray, dark, kinds, bad, pairs, _reasons(dataset, bad))
+    return ImageScan(sizes, gray, dark, paged, kinds, bad, pairs, _reasons(dataset, bad))
 
 
 def _equal_pairs(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:
