@@ -78,7 +78,7 @@ def _weights_row(spec: "WeightsSpec") -> list[str]:
 def inspect(
     file: Annotated[Path, tyro.conf.Positional],
     format: str | None = None,
-    entry: str | None = None,
+    weights_entry: Annotated[str | None, tyro.conf.arg(aliases=["--entry"])] = None,
     keys: int = 20,
 ) -> None:
     """Lists the arrays of a weight file and the networks that they fit.
@@ -86,15 +86,19 @@ def inspect(
     Nothing in the file is executed.
 
     Args:
-        file: The file.
+        file: The file, or a folder such as one of the Hugging Face hub.
         format: Its format; by default recognized by its first bytes.
-        entry: Name of the state dict to read if a PyTorch checkpoint has several.
+        weights_entry: The part of the file to read if it has several: the name of a state dict, such as
+            `state_dict_ema`, or the prefix of the keys, such as `teacher`.
         keys: Number of arrays to list; 0 lists all.
     """
     from transfer_jax.weights.identify import closest_families, matching_models
     from transfer_jax.weights.readers import read_weights
 
-    infos = read_weights(file, format, entry=entry).infos
+    weights = read_weights(file, format, entry=weights_entry)
+    for note in weights.notes:
+        print_line(OUT, note)
+    infos = weights.infos
     count = sum(math.prod(info.shape) for info in infos.values())
     dtypes = ", ".join(sorted({info.dtype for info in infos.values()}))
     shown = list(infos.items())[: keys or None]

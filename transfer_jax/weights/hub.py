@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from transfer_jax.storage import atomic_write
 from transfer_jax.storage.file_lock import file_lock
+from transfer_jax.user_cache import user_cache
 
 _HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+?))?/(?P<file>[\w.-]+)")
 _PACKAGE = re.compile(r"package:(?P<name>[\w.-]+)/(?P<file>.+)")
@@ -198,9 +199,9 @@ def _download_path(url: str) -> Path:
     name = PurePosixPath(parts.path).name
     if not name or not parts.netloc:
         raise ValueError(f"invalid address {url!r}; the form is https://HOST/FILE")
-    folder = os.environ.get("TRANSFER_JAX_CACHE") or Path.home() / ".cache" / "transfer_jax"
+    folder = os.environ.get("TRANSFER_JAX_CACHE")
     place = hashlib.sha256(url.encode()).hexdigest()[:12]
-    return Path(folder, "weights", place, name)
+    return (Path(folder, "weights") if folder else user_cache("weights")) / place / name
 
 
 def _check_hashes(path: Path, *published: ExpectedHash) -> None:

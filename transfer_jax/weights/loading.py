@@ -40,6 +40,7 @@ class LoadReport:
         unused: Keys of the file that are no part of the network's backbone, such as another head, a loss, or
             an average of the weights beside them.
         prefix: The prefix of the network's keys in the file, such as `module.`; "" if there is none.
+        choices: Sentences about the choice of the file in a folder.
     """
 
     loaded: tuple[str, ...]
@@ -50,11 +51,12 @@ class LoadReport:
     skipped: tuple[str, ...]
     unused: tuple[str, ...] = ()
     prefix: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about the choices that were made: arrays of the file that are not used, and a prefix."""
-        notes = []
+        """Sentences about the choices that were made: file, prefix, arrays that are not used."""
+        notes = [*self.choices]
         if self.prefix:
             notes.append(f"the network is below {self.prefix!r} in the file")
         if self.unused:
@@ -109,7 +111,8 @@ def load_pretrained(
     path = spec.path()
     with error_prefix(path):
         source = open_network(spec, model)
-        return load_arrays(model, source, spec, head=head, skip=skip)
+        report = load_arrays(model, source, spec, head=head, skip=skip)
+    return dataclasses.replace(report, choices=source.notes)
 
 
 def open_network(spec: WeightsSpec, model: Classifier) -> LazyWeights:

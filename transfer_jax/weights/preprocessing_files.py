@@ -224,6 +224,7 @@ _NAMES = {
 }
 _READERS = (
     ("model.json", _own),
+    ("model/model.json", _own),
     ("config.json", _timm),
     ("preprocessor_config.json", _transformers),
 )

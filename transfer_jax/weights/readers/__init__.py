@@ -5,13 +5,16 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from transfer_jax.weights.readers.entries import listed
 from transfer_jax.weights.readers.errors import CheckpointError, SeveralStateDictsError, error_prefix
+from transfer_jax.weights.readers.folder import find_weights
+from transfer_jax.weights.readers.foreign_files import describe_foreign
 from transfer_jax.weights.readers.keras import is_keras, read_keras
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
 from transfer_jax.weights.readers.orbax import find_orbax, read_orbax
-from transfer_jax.weights.readers.safetensors import find_safetensors, is_safetensors, read_safetensors
-from transfer_jax.weights.readers.safetensors_index import find_index, is_index, read_index
+from transfer_jax.weights.readers.safetensors import is_safetensors, read_safetensors
+from transfer_jax.weights.readers.safetensors_index import is_index, read_index
 from transfer_jax.weights.readers.torch import is_torch, read_torch
 
 __all__ = [
@@ -25,23 +28,18 @@ __all__ = [
 ]
 
 
-def _find_nothing(folder: Path) -> None:
-    """Returns None: the format has no files in folders."""
-
-
 class _Format(NamedTuple):
     matches: Callable[[bytes, int], bool]  # takes the file's first bytes and its size in bytes
     read: Callable[[Path, str | None], LazyWeights]
-    find: Callable[[Path], Path | None] = _find_nothing  # the path to read in a folder
 
 
 # To add a format, add a line. The first format that matches is used.
 _FORMATS = {
-    "safetensors": _Format(is_safetensors, read_safetensors, find_safetensors),
-    "safetensors-index": _Format(is_index, read_index, find_index),
+    "safetensors": _Format(is_safetensors, read_safetensors),
+    "safetensors-index": _Format(is_index, read_index),
     "keras": _Format(is_keras, read_keras),
     "npz": _Format(is_npz, read_npz),
-    "orbax": _Format(lambda head, size: False, read_orbax, find_orbax),
+    "orbax": _Format(lambda head, size: False, read_orbax),
     "torch": _Format(is_torch, read_torch),
 }
 
@@ -83,7 +81,17 @@ def read_weights(
     if format is not None and format not in _FORMATS:
         raise ValueError(f"unknown weight format {format!r}; choose from {', '.join(FORMATS)}")
     if path.is_dir():
-        return _read_folder(path, format, entry)
+        found, others = find_weights(path) if format != "orbax" else (find_orbax(path) or path, ())
+        weights = _read_file(found, "orbax" if found.is_dir() else format, entry)
+        if others:
+            weights.notes = (f"{found.name} of {path} is read, not {listed(other.name for other in others)}",)
+        return weights
+    return _read_file(path, format, entry)
+
+
+def _read_file(path: Path, format: str | None, entry: str | None) -> LazyWeights:
+    if format == "orbax":
+        return read_orbax(path, entry)
     if not path.is_file():
         raise FileNotFoundError(f"no weight file at {path}: the path does not exist")
     size = path.stat().st_size
@@ -94,21 +102,11 @@ def read_weights(
             head = file.read(1024)
         format = next((name for name, known in _FORMATS.items() if known.matches(head, size)), None)
         if format is None:
+            foreign = describe_foreign(path.name, head)
+            if foreign is not None:
+                raise CheckpointError(f"{path}: not a weight file. The file is {foreign}")
             raise CheckpointError(
                 f"{path}: not a weight file of a known format ({', '.join(FORMATS)}). The file begins with "
                 f"{head[:16]!r}; check that the download is complete"
             )
     return _FORMATS[format].read(path, entry)
-
-
-def _read_folder(folder: Path, format: str | None, entry: str | None) -> LazyWeights:
-    for name in FORMATS if format is None else (format,):
-        found = _FORMATS[name].find(folder)
-        if found is not None:
-            return _FORMATS[name].read(found, entry)
-    known = ", ".join(name for name, known in _FORMATS.items() if known.find is not _find_nothing)
-    requested = "" if format is None else f" of the format {format!r}"
-    raise FileNotFoundError(
-        f"no weight file at {folder}: the folder contains none{requested}. Formats that are found in "
-        f"folders: {known}. For another format, give the path of the file"
-    )

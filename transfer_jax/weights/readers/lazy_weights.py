@@ -26,6 +26,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
     Attributes:
         path: The path of the file, for messages.
         infos: The shape and dtype of each array by name.
+        notes: Sentences about the choice of the file.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
         self.path = path
         self._loaders = dict(loaders)
         self.infos = dict(infos)
+        self.notes: tuple[str, ...] = ()
 
     def below(self, entry: str | None) -> "LazyWeights":
         """Returns the arrays whose keys begin with an entry, such as `teacher`, by the rest of their keys.

@@ -23,18 +23,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "BOOL": np.dtype(np.bool_),
 }
-_IN_FOLDERS = ("model.safetensors", "weights.safetensors", "model/weights.safetensors")
-"""Names of the file in a folder of transformers, in that of a saved model and in a workdir."""
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
     """Returns whether a file of `size` bytes that begins with `head` has the length of a header and `{`."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= min(size - 8, _MAX_HEADER)
-
-
-def find_safetensors(folder: Path) -> Path | None:
-    """Returns the safetensors file of a saved model in a folder, or None if there is none."""
-    return next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
 
 
 def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:

@@ -1,4 +1,4 @@
-"""A reader of weights in several safetensors files, listed in an index `model.safetensors.index.json`."""
+"""A reader of weights in several files, listed in an index such as `model.safetensors.index.json`."""
 
 import functools
 from pathlib import Path
@@ -7,22 +7,16 @@ import numpy as np
 
 from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
 from transfer_jax.weights.readers.lazy_weights import LazyWeights
-from transfer_jax.weights.readers.safetensors import parse_json, read_safetensors
+from transfer_jax.weights.readers.safetensors import is_safetensors, parse_json, read_safetensors
+from transfer_jax.weights.readers.torch import is_torch, read_torch
 
 _MAX_INDEX = 100_000_000
 _MAX_SHARDS = 10_000
-_NAME = "model.safetensors.index.json"
 
 
 def is_index(head: bytes, size: int) -> bool:
     """Returns whether a file of `size` bytes that begins with `head` is a JSON object."""
     return head.lstrip().startswith(b"{") and size <= _MAX_INDEX
-
-
-def find_index(folder: Path) -> Path | None:
-    """Returns the index in a folder: that of transformers, or the only one; None if there is none."""
-    found = sorted(folder.glob("*.safetensors.index.json"))
-    return folder / _NAME if folder / _NAME in found else found[0] if len(found) == 1 else None
 
 
 def read_index(path: Path, entry: str | None = None) -> LazyWeights:
@@ -41,9 +35,7 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
         index = parse_json(path.read_bytes())
         places = index.get("weight_map") if isinstance(index, dict) else None
         if not (isinstance(places, dict) and places and all(isinstance(p, str) for p in places.values())):
-            raise CheckpointError(
-                "not an index of safetensors files: weight_map must name a file for each key"
-            )
+            raise CheckpointError("not an index of weight files: weight_map must name a file for each key")
         names = dict.fromkeys(places.values())
         if len(names) > _MAX_SHARDS:
             raise CheckpointError(f"the index names {len(names)} files, more than the {_MAX_SHARDS} allowed")
@@ -56,7 +48,7 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
                 raise CheckpointError(
                     f"the index names the file {name!r}, which is missing; download it into the same folder"
                 )
-    shards = {name: read_safetensors(path.parent / name) for name in names}
+    shards = {name: _open(path.parent / name) for name in names}
     with error_prefix(path):
         for key, name in places.items():
             if key not in shards[name]:
@@ -79,6 +71,17 @@ def read_index(path: Path, entry: str | None = None) -> LazyWeights:
     )
     with error_prefix(path):
         return weights.below(entry)
+
+
+def _open(shard: Path) -> LazyWeights:
+    with shard.open("rb") as file:
+        head = file.read(9)
+    size = shard.stat().st_size
+    return (
+        read_torch(shard)
+        if is_torch(head, size) and not is_safetensors(head, size)
+        else read_safetensors(shard)
+    )
 
 
 def _read(shard: LazyWeights, key: str) -> np.ndarray:
