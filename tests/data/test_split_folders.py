@@ -10,7 +10,10 @@ SPLIT = ("train/a/1.png", "train/b/1.png", "val/a/2.png", "val/b/2.png")
 @pytest.mark.parametrize(
     ("part", "names"),
     [
-        ("training", "train Train TRAINING train_set training-set trainset train2017 seg_train train_images"),
+        (
+            "training",
+            "train TRAINING train_set training-set trainset train2017 seg_train train_images trainval trainA",
+        ),
         ("validation", "val Valid validation dev eval val2017 dev_set holdout held_out validation_data"),
         ("test", "test Testing test1 test_set seg_test PublicTest public_test"),
         (
@@ -32,6 +35,11 @@ def test_names_of_parts(part, names):
         ),
         (["train/1.png", "test1/1.png", "__MACOSX/x.png"], "no class folders in 'train', 'test1'"),
         (["Train/1.png", "dev/1.png", "train.csv"], r"'Train', 'dev' \(if 'train.csv' .*csv:.*/train.csv\)"),
+        (["birds_train/1.png", "birds_test/1.png"], "no class folders in 'birds_train', 'birds_test'"),
+        (
+            ["trainA/1.png", "trainB/1.png", "testA/1.png", "testB/1.png"],
+            "'trainA', 'trainB', 'testA', 'testB'",
+        ),
         (["train_set/1.png"], "no class folders in 'train_set'"),
         (["set/training/1.png", "set/validation/1.png"], "no class folders in 'training', 'validation'"),
         ([*CLASSES, "test/1.png"], "'test' beside 'a', 'b': are these parts of a split, or classes"),
@@ -74,6 +82,18 @@ def test_unclear_splits_raise(tree, files, message):
             [*SPLIT[:2], "Test/a/1.png", "Test/b/1.png"],
             2,
             ["validation images read from 'Test', as there is no folder 'val'"],
+        ),
+        (
+            ["train-birds/a/1.png", "train-birds/b/1.png", "dev-birds/b/1.png", "dev-birds/a/1.png"],
+            ["train-birds/a/1.png", "train-birds/b/1.png", "dev-birds/a/1.png", "dev-birds/b/1.png"],
+            2,
+            [],
+        ),
+        (
+            ["freight-train/1.png", "freight-car/1.png"],
+            ["freight-car/1.png", "freight-train/1.png"],
+            None,
+            [],
         ),
         ([*SPLIT[:2], "val/a/"], SPLIT[:2], None, ["folders not read: 'val' (no class folders with images)"]),
         ([*SPLIT[:2], "labels/1.txt"], SPLIT[:2], None, ["folders not read: 'labels' (no part of a split)"]),

@@ -9,9 +9,9 @@ from transfer_jax.data.folder_tree import Folder
 from transfer_jax.data.image_files import abridged
 
 _PREFIX = r"(?:(?:seg|images?|imgs?|data|dataset|public|private|my)[ _.-]*)?"
-_SUFFIX = r"(?:[ _.-]*(?:sets?|data|dataset|images?|imgs?|folder|dir|split|mini|small|full))*[ _.-]*\d*"
+_SUFFIX = r"(?:[ _.-]*(?:sets?|data|dataset|images?|imgs?|folder|dir|split|mini|small|full))*[ _.-]*[ab]?\d*"
 _PARTS = {
-    "training": re.compile(rf"{_PREFIX}(?:train|training|trn){_SUFFIX}"),
+    "training": re.compile(rf"{_PREFIX}(?:train|training|trn|train[ _-]?val){_SUFFIX}"),
     "validation": re.compile(
         rf"{_PREFIX}(?:val|valid|validation|validate|dev|eval|evaluation|holdout|held[ _-]?out){_SUFFIX}"
     ),
@@ -58,8 +58,8 @@ def find_split(root: Folder) -> SplitFolders:
     """
     parts: dict[str, list[Folder]] = {part: [] for part in _PARTS}
     others = []
-    for folder in root.folders:
-        parts.get(part_of_split(folder.name) or "", others).append(folder)
+    for folder, part in zip(root.folders, _parts_of([each.name for each in root.folders]), strict=True):
+        parts.get(part or "", others).append(folder)
     if not any(parts.values()):
         return SplitFolders(root)
     with_classes = {part: [*filter(_has_class_folders, folders)] for part, folders in parts.items()}
@@ -88,6 +88,20 @@ def find_split(root: Folder) -> SplitFolders:
         if folders:
             notes.append(f"folders not read: {abridged([each.name for each in folders])} ({reason})")
     return SplitFolders(training, validation, tuple(notes))
+
+
+def _parts_of(names: Sequence[str]) -> list[str | None]:
+    """Returns the part of a split that each folder is named like, also in `birds_train` and `birds_test`."""
+    found = [part_of_split(name) for name in names]
+    if any(found) or len(names) < 2:
+        return found
+    words = [re.split("[ _.-]", name) for name in names]
+    for end in (0, -1):
+        while all(len(each) > 1 for each in words) and len({each[end] for each in words}) == 1:
+            for each in words:
+                each.pop(end)
+    shorter = [part_of_split(" ".join(each)) for each in words]
+    return shorter if "training" in shorter and len({*shorter} - {None}) > 1 else found
 
 
 def _has_class_folders(folder: Folder) -> bool:
