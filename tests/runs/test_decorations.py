@@ -66,6 +66,7 @@ def test_a_run_whose_decorations_fail_is_finished(config, tmp_path, monkeypatch,
         patch.setattr("transfer_jax.report.misclassified._jpeg", failing)
         patch.setattr("transfer_jax.report.page.run_page.write_run_report", failing)
         patch.setattr("transfer_jax.runs.environment.environment", failing)
+        patch.setattr("transfer_jax.runs.artifacts.planned_timeline", failing)
         changed = TrainConfig.from_json({**config.to_json(), "trackers": ["tensorboard", "wandb"]})
         result = fit(changed, workdir)
     assert [phase.name for phase in result.phases] == [*PHASES]
@@ -73,12 +74,12 @@ def test_a_run_whose_decorations_fail_is_finished(config, tmp_path, monkeypatch,
     assert (workdir / "predictions.csv").is_file()
     assert not any((workdir / name).is_file() for name in DRAWN)
     messages = [record.getMessage() for record in caplog.records]
-    failed = ["environment.json", "tracker wandb", "tracker tensorboard", "curves.png", "confusion.png"]
-    failed += ["timeline.png", "images of misclassified examples", "report.html"]
+    failed = ["environment.json", "timeline.json", "tracker wandb", "tracker tensorboard", "curves.png"]
+    failed += ["confusion.png", "timeline.png", "images of misclassified examples", "report.html"]
     assert [message.split(":")[0] for message in messages] == [f"No {name}" for name in failed]
-    assert all("ValueError: two lines. The run " in message for message in messages if "env" not in message)
+    assert all("ValueError: two lines. The run " in message for message in messages[2:])
     command = f"`transfer-jax report {workdir}` makes it again."
-    assert all(message.endswith(command) for message in messages[3:])
+    assert all(message.endswith(command) for message in messages[4:])
 
     before = files(workdir)
     assert fit(changed, workdir).metrics == result.metrics
@@ -128,6 +129,12 @@ def test_missing_images_leave_the_other_outputs(finished, tmp_path, monkeypatch,
         "No images of misclassified examples: ValueError: two lines."
     ]
     (finished / "mistakes" / "mistakes.json").write_bytes(kept)
+
+
+def test_a_run_that_is_not_finished_is_not_redrawn(finished, tmp_path):
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    with pytest.raises(ValueError, match="is not finished"):
+        redraw(tmp_path)
 
 
 def test_a_run_of_arrays_is_drawn_again_with_its_images(config, toy_images, tmp_path, caplog):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transfer_jax.data import ImageDataset
 from transfer_jax.diagnostics.finished_run import FinishedRun
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.decorations import draw_run
 from transfer_jax.storage import workdir_files
@@ -36,15 +37,16 @@ def redraw(
         The path of the report.
 
     Raises:
-        FileNotFoundError: If the run is not finished.
-        MissingExtraError: If a package that reports need is not installed.
+        FileNotFoundError: If the folder is not a workdir.
+        ValueError: If the run is not finished.
+        ModuleNotFoundError: If a package that reports need is not installed.
     """
     from transfer_jax.report.page.run_page import write_run_report
 
     workdir = local_path(workdir)
     pull(workdir, skip=_UNUSED)
-    finished = FinishedRun(workdir, progress or Silent(), dataset)
-    _ = finished.predictions_file  # Checks that the run is finished.
+    if not RunFiles.from_workdir(workdir).finished:
+        raise ValueError(f"the run in {workdir} is not finished; train it to its end first")
 
     def validation() -> ImageDataset:
         if dataset is None and _images_given(workdir):
@@ -52,7 +54,7 @@ def redraw(
                 "the images were passed from Python; pass them again: "
                 f"transfer_jax.diagnostics.redraw({str(workdir)!r}, dataset=images)"
             )
-        return finished.images[1]
+        return FinishedRun(workdir, progress or Silent(), dataset).images[1]
 
     draw_run(workdir, validation, again=True)
     written = write_run_report(workdir, out)

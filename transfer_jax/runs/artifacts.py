@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.distributed import processes
+from transfer_jax.extras import optional
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
 from transfer_jax.report.predictions import write_predictions
@@ -44,24 +45,25 @@ def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: n
 
 
 def write_plan(run: Run) -> None:
-    """Writes the planned schedule to `timeline.json` if this is the first process.
+    """Writes the planned schedule to `timeline.json` if this is the first process; a failure is a warning.
 
     The file has the `blocks`, input side first, the number of `parameters` of each, the number of `images`,
     and the `planned` learning rates by epoch. `draw_run` adds the `executed` ones.
     """
     if not processes.is_first():
         return
-    planned = planned_timeline([run.parts(index) for index in range(len(run.config.schedule.phases))])
-    sizes = dict.fromkeys(planned.blocks, 0)
-    for path in run.params:
-        sizes[block_of(path)] += run.arrays[path].size
-    content = {
-        "blocks": planned.blocks,
-        "parameters": sizes,
-        "images": {"train": len(run.train), "held_out": len(run.evaluation)},
-        "planned": planned.to_json(),
-    }
-    write_text(run.workdir / workdir_files.TIMELINE, json.dumps(content))
+    with optional(workdir_files.TIMELINE, "The report will not show the planned schedule."):
+        planned = planned_timeline([run.parts(index) for index in range(len(run.config.schedule.phases))])
+        sizes = dict.fromkeys(planned.blocks, 0)
+        for path in run.params:
+            sizes[block_of(path)] += run.arrays[path].size
+        content = {
+            "blocks": planned.blocks,
+            "parameters": sizes,
+            "images": {"train": len(run.train), "held_out": len(run.evaluation)},
+            "planned": planned.to_json(),
+        }
+        write_text(run.workdir / workdir_files.TIMELINE, json.dumps(content))
 
 
 def write_phases(workdir: Path, results: Sequence[Mapping[str, Any]], *, finished: bool) -> None:

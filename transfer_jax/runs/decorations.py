@@ -11,8 +11,8 @@ from pathlib import Path
 from transfer_jax.data import ImageDataset
 from transfer_jax.extras import optional, require
 from transfer_jax.report.misclassified import has_misclassified, write_misclassified
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.predictions import read_predictions
-from transfer_jax.report.rate_timeline import Timeline
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.remote import display_path
@@ -63,15 +63,17 @@ def write_report(workdir: Path) -> None:
 
 
 def _draw_timeline(workdir: Path) -> None:
-    """Adds the executed rates to `timeline.json`, and draws them beside the planned ones."""
+    """Adds the executed rates to `timeline.json`, and draws them beside the planned ones if it has these."""
     from transfer_jax.report.rate_figures import draw_timelines
 
-    path = workdir / workdir_files.TIMELINE
-    content = json.loads(path.read_bytes())
-    planned = Timeline.from_json(content["blocks"], content["planned"])
-    executed = Timeline.executed(workdir, planned.blocks)
-    write_text(path, json.dumps({**content, "executed": executed.to_json()}))
-    draw_timelines({"planned": planned, "executed": executed}, workdir / workdir_files.TIMELINE_PLOT)
+    files = RunFiles.from_workdir(workdir)
+    planned, executed = files.planned(), files.executed()
+    shown = {"executed": executed}
+    if planned is not None:
+        content = {**files.timeline, "executed": executed.to_json()}
+        write_text(workdir / workdir_files.TIMELINE, json.dumps(content))
+        shown = {"planned": planned, **shown}
+    draw_timelines(shown, workdir / workdir_files.TIMELINE_PLOT)
 
 
 def _advice(workdir: Path) -> str:
