@@ -91,11 +91,11 @@ def find_network(
     complete = [place for place in places if place.complete]
     if not complete:
         usual = [place for place in places if not place.prefix or place.found > len(targets) / 2]
-        return max(usual, key=lambda place: (place.found, -len(place.prefix)))
+        return max(usual, key=lambda place: (place.found, -len(place.prefix), place.prefix))
     wanted = {path: targets[path] for path in needed}
     fitting = [place for place in complete if place.fits(wanted, shapes)] or complete
     networks: dict[frozenset[str], Placement] = {}  # the keys of one network may be those of two libraries
-    for place in sorted(fitting, key=lambda place: (-place.found, len(place.prefix))):
+    for place in sorted(fitting, key=lambda place: (-place.found, len(place.prefix), place.prefix)):
         networks.setdefault(place.keys(needed), place)
     plain = [place for place in networks.values() if not place.prefix]
     if plain or len(networks) == 1:
@@ -103,7 +103,7 @@ def find_network(
     raise several(
         {
             place.prefix[:-1]: {key: shapes[key] for key in keys if key in shapes}
-            for keys, place in networks.items()
+            for keys, place in sorted(networks.items(), key=lambda item: item[1].prefix)
         }
     )
 
