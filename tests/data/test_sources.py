@@ -77,6 +77,7 @@ def test_columns_of_a_table(folder):
         ("pets", r"unknown dataset 'pets': .*, or the path of a folder\.$"),
         ("data/pets", r"the folder 'data/pets' does not exist"),
         ("~/no/such/folder", "no/such/folder' does not exist"),
+        ("~no-such-user/pets", "the folder '~no-such-user/pets' does not exist"),
         (r"C:\data\pets", "pets' does not exist"),
         ("foldr:data/pets", "Did you mean 'folder'"),
         (Path("no/pets"), "the folder 'no/pets' does not exist"),

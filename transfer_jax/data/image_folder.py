@@ -98,7 +98,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     """
     if not os.fspath(path):
         raise ValueError("the path of the folder of images is empty")
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         return folder
     if not folder.exists():

@@ -79,14 +79,14 @@ def absolute_source(source: str) -> str:
     kind, _, rest = source.partition(":")
     if kind in ("folder", "csv") and rest:
         return f"{kind}:{absolute_path(rest)}"
-    is_path = kind not in KINDS and bool(source) and Path(source).expanduser().exists()
+    is_path = kind not in KINDS and bool(source) and os.path.exists(os.path.expanduser(source))
     return absolute_path(source) if is_path else source
 
 
 def _local(place: str) -> Path:
     """Returns a local path, or that of a local copy of a remote folder, since images are read many times."""
     if not is_remote(place):
-        return Path(place).expanduser()
+        return Path(os.path.expanduser(place))
     path = local_path(place, shared=True)
     pull(path)
     return path
@@ -95,7 +95,7 @@ def _local(place: str) -> Path:
 def _is_path(source: str) -> bool:
     """Returns True for a path that exists, and for a text that can only be a path."""
     written = source.startswith(("~", ".")) or "/" in source or "\\" in source
-    return bool(source) and (written or Path(source).expanduser().exists())
+    return bool(source) and (written or os.path.exists(os.path.expanduser(source)))
 
 
 def _name_and_split(text: str) -> tuple[str, str]:

@@ -10,5 +10,5 @@ def absolute_path(place: str | os.PathLike[str]) -> str:
     """Returns a path with the current folder and the home folder written out; an address is not changed."""
     if is_remote(place):
         return os.fspath(place)
-    path = Path(place).expanduser().absolute()
+    path = Path(os.path.expanduser(place)).absolute()
     return str(path.resolve() if ".." in path.parts else path)
