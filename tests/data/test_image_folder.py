@@ -61,6 +61,10 @@ def test_folder_fingerprint_depends_on_its_files(animals, tmp_path):
             "all' has .*beside it, 'cat', 'dog': move",
         ),
         (["images/1.png", "masks/1.png"], "images and their annotations, 'images', 'masks', but no class"),
+        (
+            ["images/a/1.png", "images/b/1.png", "masks/a/1.png"],
+            "folders .if they are in '.*images': --images .*/images",
+        ),
         (["train/images/1.png", "train/labels/1.png", "val/images/1.png"], "annotations, 'images', 'labels'"),
         (
             ["JPEGImages/1.jpg", "SegmentationClass/1.png", "Annotations/1.xml"],

@@ -70,9 +70,11 @@ def read_class_folders(part: Folder, notes: list[str]) -> dict[str, FoundImages]
             notes.append(f"folders read as one class, as their names have the same letters: {forms}")
     if len(classes) > 1:
         if all(map(_NO_CLASSES.fullmatch, classes)):
+            inner = next((each[0].path for each in folders.values() if len(each[0].folders) > 1), None)
+            hint = f" (if they are in {inner!r}: --images {inner})" if inner else ""
             raise ValueError(
                 f"{part.path!r} has images and their annotations, {abridged([*classes])}, but no class "
-                "folders: expected one subfolder a class. If they are classes, rename them"
+                f"folders{hint}: expected one subfolder a class. If they are classes, rename them"
             )
         notes += _nested([same[0] for same in folders.values()])
     return classes
