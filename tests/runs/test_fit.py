@@ -12,10 +12,13 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import fit
-from transfer_jax.runs.checkpointing import arrays_at
+from transfer_jax.runs.checkpointing import arrays_at, finished_phases
 from transfer_jax.runs.images import images_digest
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
+from transfer_jax.runs.workdir import read_config
+from transfer_jax.storage import workdir_lock
+from transfer_jax.storage.file_lock import InUseError
 
 ONE = Phase(name="one", train="head", epochs=1, learning_rate=0.1)
 TWO = dataclasses.replace(ONE, name="two")
@@ -186,3 +189,41 @@ def test_checkpoints_of_earlier_versions_refuse_images_of_other_names(config, st
     without_start(stopped, "0" * 64)
     with pytest.raises(ValueError, match="has other images than when"):
         fit(config, stopped)
+
+
+def test_a_second_training_is_refused_and_changes_nothing(config, stopped, monkeypatch):
+    monkeypatch.setattr(workdir_lock, "_PATIENCE", 0.0)
+    with workdir_lock.workdir_lock(stopped):
+        before = files(stopped)
+        with pytest.raises(InUseError, match=f"{stopped} is in use by another training: process"):
+            fit(config, stopped)
+        assert [phase.name for phase in finished_phases(stopped)] == ["one"]
+        assert files(stopped) == before
+    assert len(fit(config, stopped).phases) == 2
+
+
+def test_a_training_that_ended_meanwhile_is_not_overwritten(config, stopped, monkeypatch):
+    """The second training waits for the lock, and the first one saves and ends."""
+    real = workdir_lock.workdir_lock
+
+    def late(workdir: Path):
+        monkeypatch.undo()
+        fit(config, stopped)
+        return real(workdir)
+
+    monkeypatch.setitem(fit.__globals__, "workdir_lock", late)  # The package has a function of the same name.
+    with pytest.raises(InUseError, match="run the same command again"):
+        fit(config, stopped)
+    assert len(fit(config, stopped).phases) == 2
+
+
+def test_a_run_means_the_same_from_any_folder(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = dataclasses.replace(config, images="images", feature_dir="features")
+    with pytest.raises(InterruptedError):
+        fit(relative, "run", progress=Stop())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result = fit(read_config(Path("../run")), "../run")
+    assert len(result.phases) == 2
+    assert list(Path().iterdir()) == []

@@ -18,6 +18,7 @@ from transfer_jax.planning.defaults import Choice, Facts, choose
 from transfer_jax.planning.network import Network, check_config, check_schedule, set_classes
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.runs.absolute_paths import with_absolute_paths
 from transfer_jax.runs.images import (
     check_quality,
     needs_scan,
@@ -68,6 +69,7 @@ def resolve(
         config, given, scan = resumed, None, False
     elif workdir is not None:
         check_place(config, workdir)
+    config = with_absolute_paths(config)
     schedule_is_set = given is None or "schedule" in given
     started_with = None if workdir is None or resumed is None else _chosen_weights(workdir)
     network = check_config(config, schedule=schedule_is_set, started_with=started_with)
