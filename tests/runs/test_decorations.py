@@ -67,6 +67,7 @@ def test_a_run_whose_decorations_fail_is_finished(config, tmp_path, monkeypatch,
         patch.setattr("transfer_jax.report.page.run_page.write_run_report", failing)
         patch.setattr("transfer_jax.runs.environment.environment", failing)
         patch.setattr("transfer_jax.runs.artifacts.planned_timeline", failing)
+        patch.setattr("transfer_jax.runs.loop.measure_exchange_seconds", failing)
         changed = TrainConfig.from_json({**config.to_json(), "trackers": ["tensorboard", "wandb"]})
         result = fit(changed, workdir)
     assert [phase.name for phase in result.phases] == [*PHASES]
@@ -75,11 +76,12 @@ def test_a_run_whose_decorations_fail_is_finished(config, tmp_path, monkeypatch,
     assert not any((workdir / name).is_file() for name in DRAWN)
     messages = [record.getMessage() for record in caplog.records]
     failed = ["environment.json", "timeline.json", "tracker wandb", "tracker tensorboard", "curves.png"]
+    failed[4:4] = ["time of the gradient exchange"] * 2  # For each phase.
     failed += ["confusion.png", "timeline.png", "images of misclassified examples", "report.html"]
     assert [message.split(":")[0] for message in messages] == [f"No {name}" for name in failed]
-    assert all("ValueError: two lines. The run " in message for message in messages[2:])
+    assert all("ValueError: two lines. The run " in message for message in messages[6:])
     command = f"`transfer-jax report {workdir}` makes it again."
-    assert all(message.endswith(command) for message in messages[4:])
+    assert all(message.endswith(command) for message in messages[6:])
 
     before = files(workdir)
     assert fit(changed, workdir).metrics == result.metrics

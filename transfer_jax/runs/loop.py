@@ -12,6 +12,7 @@ import numpy as np
 from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.distributed.agreement import FlagAgreement
+from transfer_jax.extras import optional
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics_log import MetricsLog
@@ -272,7 +273,8 @@ class Loop:
             self._score(trainer, parts.phase.epochs, "training_scores", run.train, predict)
         spent = self._goodput.since(position.clock_start)
         train_seconds = max(spent["step"] + spent["wait"], 1e-9)
-        self._goodput.exchange = measure_exchange_seconds(trainer) * parts.steps / train_seconds
+        with optional("time of the gradient exchange", f"{workdir_files.GOODPUT} will not have it."):
+            self._goodput.exchange = measure_exchange_seconds(trainer) * parts.steps / train_seconds
         result = PhaseResult(
             name=parts.phase.name,
             trainable_parameters=sum(array.size for array in trainer.state.trainable.values()),
