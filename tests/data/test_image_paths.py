@@ -69,11 +69,14 @@ def test_one_prefix_and_one_subfolder_are_removed_from_all_paths(tmp_path):
         ("5.webp", "its folder contains '5.jpg' and '5.png'"),
         ("same.png", "files of that name are in 'cat' and 'dog'"),
         ("beside.png", "it exists in"),
+        ("other.png", "write '../images/' before paths"),
         ("no.png", "paths are relative to the table's folder"),
     ],
 )
 def test_missing_files_are_explained(tmp_path, written, advice):
-    files(tmp_path, "beside.png", "t/5.jpg", "t/5.png", "t/cat/same.png", "t/dog/same.png")
+    files(
+        tmp_path, "beside.png", "images/other.png", "t/5.jpg", "t/5.png", "t/cat/same.png", "t/dog/same.png"
+    )
     finder = ImagePaths(tmp_path / "t")
     assert finder.find(written) is None
     assert advice in finder.explanation(written)

@@ -123,6 +123,11 @@ def test_fractions_of_messages_work(classes, each):
             assert min(part.counts().values()) >= 1
 
 
+def test_messages_name_the_setting_of_the_fraction():
+    with pytest.raises(ValueError, match=r"^share 0.25 leaves 1 .* set share \(--share\) to 0.5,"):
+        stratified_split(dataset_of([0, 0, 1, 1]), 0.25, 0, "share (--share)")
+
+
 def test_unevaluated_classes_are_those_without_validation_images():
     training, validation = np.array([0, 0, 2, 3]), np.array([0, 1, 3])
     assert unevaluated_classes(("a", "b", "c", "d"), training, validation) == ("c",)

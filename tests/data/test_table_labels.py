@@ -44,6 +44,12 @@ def test_labels_with_notes(written, names, note):
     assert note is None or re.search(note, notes[0])
 
 
+def test_many_whole_numbers_are_noted_unless_they_are_positions():
+    ages = [str(20 + i % 40) for i in range(400)]
+    assert "40 whole numbers from 20 to 59, and each is a class" in read(*ages)[1][0]
+    assert read(*(str(i % 40) for i in range(400)))[1] == []
+
+
 def test_words_and_places_are_not_several_labels():
     assert read("red apple", "green apple", "red pear")[1] == []
     assert read("Paris, France", "Rome, Italy", "Lyon, France")[1] == []

@@ -82,6 +82,7 @@ def test_quotes_that_do_not_close_raise_with_their_line(tmp_path, tail):
         (b"PK\x03\x04\0\0", "a workbook of a spreadsheet program, or a zip file"),
         (b"PAR1\0\0", "a Parquet file"),
         (b' [{"path": "a.png"}]', "a JSON file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"path,label\na.png,\0\xff\n", "contains zero bytes"),
     ],

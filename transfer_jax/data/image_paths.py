@@ -117,6 +117,9 @@ class ImagePaths:
         if inside := self._subfolders_with(parts):
             shown = " and ".join(repr(os.path.basename(folder)) for folder in inside[:3])
             return f"files of that name are in {shown}: write the folder into the paths"
+        above = os.path.dirname(os.path.abspath(self._base))
+        if beside := self._subfolders_with(parts, above):
+            return f"files of that name are in {beside[0]!r}: write '../{os.path.basename(beside[0])}/' before paths"
         folder = self._enter(self._base, parts[:-1])
         alike = self._listing(folder[0]).stems.get(_stem(parts[-1]), []) if folder else []
         if alike:
@@ -148,10 +151,11 @@ class ImagePaths:
                 return found[0], [*found[1], "prefix"]
         return None
 
-    def _subfolders_with(self, parts: list[str]) -> list[str]:
-        """Returns the folders in the table's folder that contain a file at a relative path."""
-        names = self._listing(self._base).exact
-        folders = [os.path.join(self._base, name) for name in sorted(names) if not name.startswith(".")]
+    def _subfolders_with(self, parts: list[str], folder: str | None = None) -> list[str]:
+        """Returns the folders in a folder, by default the table's, that contain a file at a relative path."""
+        folder = folder or self._base
+        names = self._listing(folder).exact
+        folders = [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
         return [folder for folder in folders if os.path.isdir(folder) and self._walk(folder, parts)]
 
     def _walk(self, start: str, parts: list[str]) -> tuple[str, list[str]] | None:

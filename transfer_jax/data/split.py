@@ -11,7 +11,7 @@ from transfer_jax.data.stratified_shuffle import stratified_shuffle
 
 
 def stratified_split(
-    dataset: ImageDataset, eval_fraction: float, seed: int
+    dataset: ImageDataset, eval_fraction: float, seed: int, option: str = "eval_fraction (--eval-fraction)"
 ) -> tuple[ImageDataset, ImageDataset]:
     """Splits a dataset into training and validation images, with the proportions of every stratum.
 
@@ -29,6 +29,7 @@ def stratified_split(
             `dataset.together` is set, it is the fraction of its groups. Classes that cannot be divided do not
             count.
         seed: Random seed; the same seed gives the same split.
+        option: The setting of the fraction, for messages.
 
     Returns:
         The training and the validation images, each in the order of the dataset, which is their `parent`.
@@ -38,14 +39,16 @@ def stratified_split(
             be divided, a part would have fewer images than there are classes (the message names a fraction
             that works), or the split of the dataset has classes without training images.
     """
-    train, validation = _indices(dataset, eval_fraction, seed)
+    train, validation = _indices(dataset, eval_fraction, seed, option)
     return dataset.part(train), dataset.part(validation)
 
 
-def _indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _indices(
+    dataset: ImageDataset, eval_fraction: float, seed: int, option: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of the training and of the validation images."""
     if not 0 < eval_fraction < 1:
-        raise ValueError(f"eval_fraction must be between 0 and 1, got {eval_fraction}")
+        raise ValueError(f"{option.split()[0]} must be between 0 and 1, got {eval_fraction}")
     if has_own_split(dataset):
         assert dataset.held_out is not None
         training, validation = dataset.labels[~dataset.held_out], dataset.labels[dataset.held_out]
@@ -60,13 +63,13 @@ def _indices(dataset: ImageDataset, eval_fraction: float, seed: int) -> tuple[np
         found = abridged([dataset.class_names[label] for label in classes])
         raise ValueError(f"a split needs images of at least two classes, got {found} ({len(dataset)} images)")
     if dataset.together is None:
-        held_out = _held_out(dataset.labels, dataset.strata, eval_fraction, seed, "image")
+        held_out = _held_out(dataset.labels, dataset.strata, eval_fraction, seed, "image", option)
     else:
         firsts, group = _groups(dataset.together)
         strata = None if dataset.strata is None else dataset.strata[firsts]
-        held_out = _held_out(dataset.labels[firsts], strata, eval_fraction, seed, "group of near duplicates")[
-            group
-        ]
+        held_out = _held_out(
+            dataset.labels[firsts], strata, eval_fraction, seed, "group of near duplicates", option
+        )[group]
         # A group may contain images of several classes, and all that a class has.
         untrained = np.setdiff1d(classes, dataset.labels[~held_out])
         held_out &= ~np.isin(group, group[np.isin(dataset.labels, untrained)])
@@ -121,7 +124,7 @@ def _groups(together: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _held_out(
-    labels: np.ndarray, strata: np.ndarray | None, eval_fraction: float, seed: int, unit: str
+    labels: np.ndarray, strata: np.ndarray | None, eval_fraction: float, seed: int, unit: str, option: str
 ) -> np.ndarray:
     """Returns bool `(n,)`, True for the items that are held out.
 
@@ -131,6 +134,7 @@ def _held_out(
         eval_fraction: Fraction of the items that is held out.
         seed: Random seed.
         unit: The kind of the items, for messages.
+        option: The setting of the fraction, for messages.
     """
     divisible = np.flatnonzero(np.bincount(labels)[labels] > 1)
     if not len(divisible):
@@ -139,9 +143,9 @@ def _held_out(
             advice = "add images, or divide near duplicates with keep_together=False (--no-keep-together)"
         raise ValueError(f"each class has a single {unit}, so none is left for validation: {advice}")
     strata = labels[divisible] if strata is None else strata[divisible]
-    if _obstacle(strata, eval_fraction, unit) is not None:
+    if _obstacle(strata, eval_fraction, unit, option) is not None:
         strata = labels[divisible]
-    if (obstacle := _obstacle(strata, eval_fraction, unit)) is not None:
+    if (obstacle := _obstacle(strata, eval_fraction, unit, option)) is not None:
         raise ValueError(obstacle)
     held_out = np.zeros(len(labels), bool)
     held_out[divisible[stratified_shuffle(strata, math.ceil(eval_fraction * len(strata)), seed)[1]]] = True
@@ -185,7 +189,7 @@ def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDa
     return dataset.part(np.sort(np.concatenate(drawn)))
 
 
-def _obstacle(strata: np.ndarray, eval_fraction: float, unit: str) -> str | None:
+def _obstacle(strata: np.ndarray, eval_fraction: float, unit: str, option: str) -> str | None:
     """Returns the reason why a split by strata is impossible, or None if it is possible."""
     _, sizes = np.unique(strata, return_counts=True)
     total, classes = len(strata), len(sizes)
@@ -195,11 +199,10 @@ def _obstacle(strata: np.ndarray, eval_fraction: float, unit: str) -> str | None
     for count, side in ((in_eval, "validation"), (total - in_eval, "training")):
         if count < classes:
             units = unit.replace("image", "images").replace("group", "groups")
-            return (
-                f"eval_fraction {eval_fraction} leaves {count:,} {side} {units} for {classes:,} classes; set "
-                f"eval_fraction (--eval-fraction) to {_working_fraction(total, classes)}, so that each class "
-                "has one"
-            )
+            left = f"leaves {count:,} {side} {units} for {classes:,} classes"
+            works = _working_fraction(total, classes)
+            name = option.split()[0]
+            return f"{name} {eval_fraction} {left}; set {option} to {works}, so that each class has one"
     return None
 
 

@@ -78,7 +78,7 @@ def read_labels(labels: Sequence[str], lines: Sequence[int], where: str) -> tupl
             "csv:FILE?label=COLUMN"
         )
     result = [names[label] for label in labels]
-    notes += [*_cases(counts, where), *_several(counts, result, lines, where)]
+    notes += [*_numbers(counts, where), *_cases(counts, where), *_several(counts, result, lines, where)]
     return result, notes
 
 
@@ -109,6 +109,19 @@ def _check_numbers(whole: Mapping[str, str | None], names: set[str], rows: int, 
             "are not classes. Is this a regression? Regression is not supported. For a classification, write "
             "a class name into each row, such as 'low' or 'high'"
         )
+
+
+def _numbers(counts: Mapping[str, int], where: str) -> list[str]:
+    """Returns a note if the labels are many whole numbers that are no positions of classes."""
+    if len(counts) <= 2 * _FEW or not all(re.fullmatch(r"[-+]?\d+", name) for name in counts):
+        return []
+    numbers = {int(name) for name in counts}
+    if numbers == {*range(len(numbers))}:
+        return []
+    return [
+        f"{where}: the labels are {len(numbers):,} whole numbers from {min(numbers)} to {max(numbers)}, and "
+        "each is a class. If they are measurements, such as ages, write classes, such as '20 to 29'"
+    ]
 
 
 def _cases(counts: Mapping[str, int], where: str) -> list[str]:

@@ -104,7 +104,9 @@ def search_heads(
     rows = {name: row for row, name in enumerate(run.train.names)}
     fitted, scored = (
         _examples(features[[rows[name] for name in part.names]], part)
-        for part in stratified_split(run.train, validation_fraction, run.config.seed)
+        for part in stratified_split(
+            run.train, validation_fraction, run.config.seed, "validation_fraction (--validation)"
+        )
     )
     linear = parts.boundary == PRE_LOGITS and not run.config.hidden
     grid = grid or (Grid() if linear else TAIL_GRID)
