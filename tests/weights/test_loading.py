@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import WeightsMismatchError, find_spec, load_pretrained
 from transfer_jax.weights.key_mapping import KeyMap, to_library
 from transfer_jax.weights.loading import load_arrays
+from transfer_jax.weights.readers import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers.entries import several
 from transfer_jax.weights.specs import WeightsSpec
 
 TINY = "efficientnet_lite_tiny"
@@ -209,3 +212,78 @@ def test_a_head_that_nothing_fills_is_an_error(source):
     model = create_model(TINY, 4, abstract_backbone=True, abstract_head=True)
     with pytest.raises(WeightsMismatchError, match="abstract model have no values: head/classifier/"):
         load_arrays(model, source, SPEC)
+
+
+def test_a_wrapped_network_with_other_arrays_beside_it_is_loaded_and_the_report_says_so(source):
+    wrapped = {f"model.net.{key}": value for key, value in source.items() if not key.startswith("_fc")}
+    beside = {
+        "loss_fn.weight": np.ones(3),
+        "model.net._fc.1.weight": np.ones((7, 9)),
+        "n_averaged": np.array(2),
+    }
+    profiled = {"model.net._blocks.0.total_ops": np.zeros(1)}
+    model = create_model(TINY, 4, abstract_backbone=True)
+    report = load_arrays(model, {**wrapped, **beside, **profiled}, SPEC)
+    assert report.complete
+    assert report.notes == (
+        "the network is below 'model.net.' in the file",
+        "2 arrays of the file are not used: loss_fn.weight, model.net._fc.1.weight",
+    )
+    np.testing.assert_array_equal(arrays_of(model)["backbone/stem/norm/var"], source["_bn0.running_var"])
+
+
+@pytest.mark.parametrize("entry", ["teacher", "teacher."])
+def test_an_entry_chooses_between_two_networks(tmp_path, source, entry):
+    path = tmp_path / "weights.safetensors"
+    both = {
+        f"{name}.{key}": np.asarray(value + n)
+        for n, name in enumerate(("student", "teacher"))
+        for key, value in source.items()
+    }
+    save_file(both, path)
+    model = create_model(TINY, 4, abstract_backbone=True)
+    with pytest.raises(
+        ValueError, match=r"weights\.safetensors: .*'student', 'teacher'.*--weights-entry student"
+    ):
+        load_pretrained(model, find_spec(TINY, str(path)))
+    load_pretrained(model, find_spec(TINY, str(path), entry))
+    np.testing.assert_array_equal(arrays_of(model)["backbone/stem/norm/var"], source["_bn0.running_var"] + 1)
+    with pytest.raises(ValueError, match="no entry 'ema'; choose from 'student', 'teacher'"):
+        load_pretrained(model, find_spec(TINY, str(path), "ema"))
+
+
+def test_of_several_entries_the_one_with_the_network_is_taken(monkeypatch, source, model):
+    shapes = {
+        "generator": {"up.weight": (3, 3)},
+        "encoder": {key: value.shape for key, value in source.items()},
+    }
+    weights = LazyWeights(
+        "x",
+        {key: value.copy for key, value in source.items()},
+        {key: ArrayInfo(value.shape, "float32") for key, value in source.items()},
+    )
+
+    def read(path, *, entry=None):
+        if entry is None:
+            raise several(shapes)
+        assert entry == "encoder"
+        return weights
+
+    monkeypatch.setattr("transfer_jax.weights.loading.read_weights", read)
+    monkeypatch.setattr(WeightsSpec, "path", lambda spec: Path("x"))
+    assert load_pretrained(model, SPEC).complete
+    shapes["ema"] = shapes["encoder"]
+    with pytest.raises(ValueError, match="several state dicts: 'encoder', 'ema'; choose one"):
+        load_pretrained(model, SPEC)
+
+
+def test_weights_of_a_larger_network_of_the_family_are_not_a_head():
+    arrays = {
+        key: np.asarray(value)
+        for key, value in to_library("resnet34", arrays_of(create_model("resnet34", 3))).items()
+    }
+    spec = dataclasses.replace(SPEC, model="resnet18")
+    with pytest.raises(
+        WeightsMismatchError, match=r"unexpected in the file: layer1\.2.*; the file fits resnet34$"
+    ):
+        load_arrays(create_model("resnet18", 3, abstract_backbone=True), arrays, spec)

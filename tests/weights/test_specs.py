@@ -134,3 +134,18 @@ def test_a_path_is_a_spec(spec):
 def test_unknown_weights_name_the_choices(model, weights, message):
     with pytest.raises(ValueError, match=message):
         find_spec(model, weights)
+
+
+def test_a_folder_gives_its_preprocessing_and_its_entry(tmp_path):
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"input_size": [3, 96, 96], "crop_pct": 1.0}}')
+    found = find_spec(LITE0, str(tmp_path), "ema")
+    assert (found.preprocessing.image_size, found.preprocessing.crop_fraction, found.entry) == (
+        96,
+        1.0,
+        "ema",
+    )
+    assert found.preprocessing.mean == variant_of(LITE0).preprocessing.mean
+    assert found.notes == (
+        f"preprocessing from {tmp_path / 'config.json'} (pretrained_cfg): image size 96, crop 1",
+    )
+    assert find_spec(LITE0, LITE0, "ema").entry == "ema"

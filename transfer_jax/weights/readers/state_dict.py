@@ -1,6 +1,5 @@
 """A search for the state dict, the mapping of names to tensors, in a checkpoint of a training script."""
 
-import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 
@@ -169,12 +168,14 @@ def _module_tensors(module: Inert) -> StateDict:
         parts = [node.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
         scripted = parts[2] is None  # TorchScript has all of them as attributes
         members = [node.state] if scripted else [part for part in parts if isinstance(part, dict)]
-        for name, value in reversed([*itertools.chain.from_iterable(map(dict.items, map(dict, members)))]):
+        children: list[tuple[str, object]] = []
+        for name, value in [item for member in members for item in member.items()]:
             if isinstance(name, str) and (tensor := as_tensor(value)) is not None:
                 tensors[_join(path, name)] = tensor
             else:
-                pending.append((_join(path, name), value))
-    return dict(reversed(tensors.items()))
+                children.append((_join(path, name), value))
+        pending += reversed(children)
+    return tensors
 
 
 def _as_value(value: object) -> TensorRef | Inert | None:
