@@ -88,19 +88,39 @@ def test_bad_images_are_skipped_on_demand(folder: Path, run: Callable, tmp_path:
     assert run("evaluate", workdir).code == 0
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there")
+@pytest.mark.extended
+def test_names_that_are_not_utf_8(folder: Path, run: Callable, tmp_path: Path) -> None:
+    images = folder.rename(tmp_path / "d\udce9r")
+    (images / "red").rename(images / "r\udce9d")
+    (images / "blue" / "n\udce9w.png").symlink_to("gone.png")
+    options = ("--images", images, "--workdir", tmp_path / "run", *TOY, *SHORT, "--on-bad-image", "skip")
+    for words in (
+        ("train", *options),
+        ("evaluate", tmp_path / "run"),
+        ("predict", tmp_path / "run", images, "--out", tmp_path / "out.csv"),
+        ("report", tmp_path / "run"),
+    ):
+        outcome = run(*words)
+        assert outcome.code == 0, outcome.err
+    assert len((tmp_path / "out.csv").read_text(errors="surrogateescape").splitlines()) == 1 + len(
+        list(images.rglob("*.png"))
+    )
+    assert r"r\xe9d" in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["class_names"]
+
+
 def _begun(workdir: Path) -> TrainConfig:
     return TrainConfig.from_json(json.loads((workdir / "config.json").read_text()))
 
 
 def test_folders_that_cannot_be_split(draw: Callable, run: Callable, tmp_path: Path) -> None:
     command = (*TOY, "--workdir", tmp_path / "run")
-    empty = draw(tmp_path / "empty", 4)
-    (empty / "void").mkdir()
-    fails(run("train", "--images", empty, *command), empty / "void", "has no images")
+    flat = draw(tmp_path / "flat", 4, classes=("train", "test"))
+    fails(run("train", "--images", flat, *command), flat, "no class folders in 'train', 'test'")
     single = draw(tmp_path / "single", 4, classes=("blue",))
     fails(run("train", "--images", single, *command), "only the class folder 'blue'")
     lonely = draw(tmp_path / "lonely", 1)
-    fails(run("train", "--images", lonely, *command), "a class with one image cannot be split")
+    fails(run("train", "--images", lonely, *command), "each class has a single image")
     fails(run("train", "--images", tmp_path / "nowhere", *command), tmp_path / "nowhere")
     few = draw(tmp_path / "few", 2)
     quarter = ("--eval-fraction", 0.25)  # Unless it is given, more are held out of so few.

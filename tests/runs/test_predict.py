@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from transfer_jax.data import BadImageError, eval_transform, from_folder
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
+from transfer_jax.report.progress import Silent
 from transfer_jax.runs import classify
 from transfer_jax.runs.predict import predict_batches, predict_dataset, unlabelled
 from transfer_jax.weights.saved_model import SavedModel
@@ -51,6 +54,24 @@ def test_classify_names_the_class_and_its_probability(saved, image_folder):
     assert [name for name, _, _ in found] == list(map(str, files))
     assert [choice for _, choice, _ in found] == [CLASSES[index] for index in probabilities.argmax(-1)]
     assert [share for *_, share in found] == pytest.approx(probabilities.max(-1).tolist())
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_classify_takes_one_path_and_logs_what_is_left_out(saved, image_folder, tmp_path, kind):
+    lines = []
+
+    class Log(Silent):
+        def log(self, message):
+            lines.append(message)
+
+    content = (image_folder / "red" / "00.png").read_bytes()
+    for name in ("b.png", "a"):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "notes.txt").touch()
+    found = classify(saved, kind(tmp_path), progress=Log())
+    assert [name for name, *_ in found] == [str(tmp_path / name) for name in ("a", "b.png")]
+    assert lines == ["files left out: 1 .txt"]
+    assert [name for name, *_ in classify(saved, kind(tmp_path / "a"))] == [str(tmp_path / "a")]
 
 
 @pytest.fixture
