@@ -230,6 +230,95 @@ def test_an_unknown_command(fails: Callable) -> None:
     assert "unknown command 'trian'; did you mean train? The commands are demo, train, launch" in line
 
 
+def test_a_deleted_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["train", "--images", "photos", *TINY]) == 2
+    assert capsys.readouterr().err == "error: the current folder was deleted; change to another one\n"
+
+
+def test_a_platform_without_devices(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(name: str, options: list[str]) -> int:
+        raise AssertionError
+
+    lacks.__code__ = lacks.__code__.replace(co_filename="jax/_src/xla_bridge.py")
+    monkeypatch.setattr(cli, "_main", lacks)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert cli.main(["train"]) == 2
+    assert "JAX finds no device for JAX_PLATFORMS=cuda; install its package" in capsys.readouterr().err
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(AssertionError):
+        cli.main(["train"])
+
+
+UNREAD = """
+import os, sys
+from transfer_jax import cli
+read, write = os.pipe()
+os.close(read)
+os.dup2(write, 1)
+sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+try:
+    code = cli.main(sys.argv[1:])
+except SystemExit as left:
+    code = left.code
+sys.stderr.write(f"code {code}")
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_the_reader_of_the_output_is_gone(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", UNREAD, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.stderr in ("code 141", "code 0")
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONOPTIMIZE": "2", "COLUMNS": "1", "TERM": "dumb"},
+        {
+            "PYTHONWARNINGS": "error",
+            "HOME": "/nonexistent",
+            "TMPDIR": "/nonexistent",
+            "LC_ALL": "xx_YY.nothing",
+        },
+        {"JAX_ENABLE_X64": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"},
+    ],
+)
+def test_unusual_environments(variables: dict[str, str], image_folder: Path, tmp_path: Path) -> None:
+    run = (
+        "train",
+        "--images",
+        str(image_folder),
+        *TINY,
+        "--schedule.phases.1.epochs",
+        "1",
+        "--workdir",
+        "run",
+    )
+    for arguments in (("train", "--help"), run):
+        done = subprocess.run(
+            [sys.executable, "-m", "transfer_jax", *arguments],
+            env={**os.environ, **variables},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stdout) > 100
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_an_error_gives_the_terminal_back(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

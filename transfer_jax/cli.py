@@ -19,6 +19,8 @@ from transfer_jax.config import load_config, shipped_configs
 from transfer_jax.extras import explain
 from transfer_jax.report.console import BARS, CONSOLE, OUT, LogHandler, print_line, replace_unencodable
 
+_BROKEN_PIPE = 141
+"""Exit code of a command whose reader is gone, as a shell reports it for other programs."""
 _STOPPED = "Stopped; nothing is lost. The same command resumes from here."
 
 
@@ -124,36 +126,49 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 after success; 1 if another process of the run was lost; 2 after a user error, whose
         message says what to fix; 75 after SIGTERM and 130 after Ctrl-C, in both cases with a checkpoint if a
-        training has started.
+        training has started; 141 if the reader of the output is gone.
     """
     replace_unencodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    name, *options = arguments or ["--help"]
+    name, *options = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    try:
+        return _main(name, options)
+    except KeyboardInterrupt:
+        print_line(CONSOLE, _STOPPED)
+        return 130
+    except AssertionError as error:
+        if debug or not _lacks_platform(error):
+            raise
+        platforms = os.environ["JAX_PLATFORMS"]
+        remedy = "install its package, such as 'jax[cuda13]', or unset the variable"
+        print_line(CONSOLE, f"error: JAX finds no device for JAX_PLATFORMS={platforms}; {remedy}")
+        return 2
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return _BROKEN_PIPE
+        if debug:
+            traceback.print_exc()
+        else:
+            CONSOLE.quiet = False
+            print_line(CONSOLE, f"error: {_explained(error)}")
+        return _leave_processes(error)
+
+
+def _main(name: str, options: list[str]) -> int:
+    """Runs a command, or shows a help."""
     if name in ("-h", "--help"):
         print_line(OUT, _help())
         return 0
     if name == "--version":
         print_line(OUT, f"transfer_jax {_version()}")
         return 0
-    try:
-        if name not in COMMANDS:
-            raise ValueError(_unknown(name))
-        if _asks_for_help(options):
-            _run(name, options)
-            return 0
-        return _run_prepared(name, options)
-    except KeyboardInterrupt:
-        print_line(CONSOLE, _STOPPED)
-        return 130
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
-        if debug:
-            traceback.print_exc()
-        else:
-            CONSOLE.quiet = False
-            print_line(CONSOLE, f"error: {explain(error)}")
-        return _leave_processes(error)
+    if name not in COMMANDS:
+        raise ValueError(_unknown(name))
+    if _asks_for_help(options):
+        _run(name, options)
+        return 0
+    return _run_prepared(name, options)
 
 
 def _run_prepared(name: str, options: list[str]) -> int:
@@ -164,7 +179,7 @@ def _run_prepared(name: str, options: list[str]) -> int:
     logging.basicConfig(format="%(message)s", handlers=[LogHandler(CONSOLE)])
     keep_freed_memory()
     quiet_without_tpu()
-    _use_compilation_cache()
+    _use_caches()
 
     from transfer_jax.distributed import processes
     from transfer_jax.distributed.launch import PREEMPTED
@@ -238,7 +253,7 @@ def _help() -> str:
     """Returns the help of `transfer-jax`."""
     import textwrap
 
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    width = max(min(shutil.get_terminal_size((100, 24)).columns, 110), 40)
     margin = max(map(len, COMMANDS)) + 4
     lines = ["usage: transfer-jax COMMAND [OPTIONS]", ""]
     lines += ["Transfer learning in JAX: pay only for what you unfreeze.", "", "commands:"]
@@ -294,13 +309,48 @@ def _leave_processes(error: Exception) -> int:
     return code
 
 
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the user has set a folder for them."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+def _use_caches() -> None:
+    """Keeps compiled programs and fonts between runs, unless the user has set folders for them."""
+    from transfer_jax.user_cache import can_create, user_cache
+
+    folder = user_cache("xla")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and can_create(folder):
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "transfer_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if not can_create(Path(os.path.expanduser("~/.config/matplotlib"))):
+        os.environ.setdefault("MPLCONFIGDIR", str(user_cache("matplotlib")))
+
+
+def _explained(error: Exception) -> str:
+    """Returns the message of an error in one line."""
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_current_folder():
+        return "the current folder was deleted; change to another one"
+    return explain(error)
+
+
+def _has_current_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
+
+
+def _lacks_platform(error: AssertionError) -> bool:
+    """Returns whether JAX found no devices; for some platforms it has no message of its own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(os.environ.get("JAX_PLATFORMS")) and frames[-1].filename.endswith("xla_bridge.py")
+
+
+def _reader_is_gone() -> bool:
+    """Returns whether stdout is a pipe without a reader, as in `... | head`, and prints nothing more then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        OUT.on_broken_pipe()
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """A config whose fields are options."""
 Given = Annotated[tuple[str, ...] | None, tyro.conf.Suppress]
 """The fields of the config that options set; None if a config was named, which sets all of them."""
+
+
+_NO_DOCSTRINGS = "Descriptions are missing, because Python runs without docstrings (PYTHONOPTIMIZE=2, -OO)."
 
 
 def takes_config(command: Callable[..., Any]) -> bool:
@@ -68,8 +72,8 @@ def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any
 
 def description(command: Callable[..., Any], example: str) -> str:
     """Returns the text of a command's help: its docstring without the arguments, and an example."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
-    text = inspect.getdoc(command) or ""
+    width = max(min(shutil.get_terminal_size((100, 24)).columns, 110), 40)
+    text = inspect.getdoc(command) or _NO_DOCSTRINGS
     paragraphs = text.split("\nArgs:")[0].strip().split("\n\n")
     # Without the indent tyro would join the lines of a paragraph.
     options = {"subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
@@ -173,5 +177,5 @@ def _options_of(group: type, config: TrainConfig) -> type:
         )
         for field in dataclasses.fields(group)
     ]
-    namespace = {"__doc__": group.__doc__}
+    namespace = {"__doc__": group.__doc__ if sys.flags.optimize < 2 else _NO_DOCSTRINGS}
     return dataclasses.make_dataclass(group.__name__, fields, namespace=namespace, kw_only=True)

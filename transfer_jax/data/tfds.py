@@ -13,6 +13,7 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.tfds_features import Chosen, choose_image, choose_label
 from transfer_jax.data.tfds_records import open_records
+from transfer_jax.user_cache import user_cache
 
 DATA_DIR_VARIABLE = "TRANSFER_JAX_DATA"
 """Environment variable of the folder of prepared datasets."""
@@ -21,7 +22,8 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 def default_data_dir() -> Path:
     """Returns the folder of prepared datasets: `$TRANSFER_JAX_DATA`, or `~/.cache/transfer_jax/data`."""
-    return Path(os.environ.get(DATA_DIR_VARIABLE) or "~/.cache/transfer_jax/data").expanduser()
+    folder = os.environ.get(DATA_DIR_VARIABLE)
+    return Path(folder).expanduser() if folder else user_cache("data")
 
 
 def from_tfds(
@@ -123,7 +125,7 @@ def _prepared_folder(name: str, data_dir: Path) -> Path:
 def _remedy(name: str, data_dir: Path) -> str:
     """Returns how to get a dataset that is not prepared in a folder."""
     wanted, _, version = name.partition(":")
-    other = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    other = Path(os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets"))
     if any((other / wanted).glob(f"**/{version or '*'}/dataset_info.json")):
         return f"It is prepared in {str(other)!r}; set data_dir to this folder"
     return (

@@ -31,6 +31,7 @@ All other processes then end too. The default is 60.
 _PATIENCE_OF_FIRST, _PATIENCE = 5.0, 30.0
 """Seconds of waiting after which the first process, and each other one, prints a line."""
 _PR_SET_PDEATHSIG = 1
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def join(log: Callable[[str], None] = print) -> None:
@@ -142,11 +143,37 @@ def end_with_launcher() -> None:
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use, as XLA does: `NPROC`, or its CPU affinity."""
+    """Returns the number of cores that this process may use.
+
+    It is `NPROC` if that is set, as for XLA; otherwise its CPU affinity, or a lower limit of its container.
+    """
     limit = os.environ.get("NPROC", "")
-    if limit.isdigit() and int(limit):
+    if limit.isdecimal() and int(limit):
         return int(limit)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([affinity, *_cgroup_limits()])
+
+
+def _cgroup_limits() -> list[int]:
+    """Returns the numbers of cores that the control groups of this process allow, rounded up."""
+    own = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        own = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    limits = []
+    folder = _CGROUPS / own
+    for each in (folder, *folder.parents[: len(Path(own).parts)], _CGROUPS / "cpu"):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            if each.name == "cpu":
+                text = [
+                    (each / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+                ]
+            else:
+                text = (each / "cpu.max").read_text(encoding="utf-8").split()
+            quota, period = map(int, text)  # `max` or -1 is no limit.
+            if quota > 0:
+                limits.append(-(-quota // period))
+    return limits
 
 
 def count() -> int:

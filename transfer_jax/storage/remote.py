@@ -23,6 +23,7 @@ from transfer_jax.distributed import processes
 from transfer_jax.storage import lock_owner, workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.file_lock import InUseError, file_lock, is_locked
+from transfer_jax.user_cache import user_cache
 
 CACHE = "TRANSFER_JAX_MIRRORS"
 """The environment variable of the folder of the copies; the default is `~/.cache/transfer_jax/mirrors`."""
@@ -38,7 +39,7 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
 
 
 def local_path(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
-    """Returns the local copy of an address in object storage; a local path is returned unchanged.
+    """Returns the local copy of an address in object storage, or a local path with `~/` written out.
 
     Args:
         place: A local path, or an address.
@@ -49,13 +50,13 @@ def local_path(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     """
     found = _REMOTE.match(os.fspath(place))
     if found is None:
-        return Path(place)
+        text = os.fspath(place)  # A shell leaves `~` as it is in `--workdir=~/run`.
+        return Path(text).expanduser() if text.startswith(("~/", "~\\")) else Path(place)
     kind, path = found[1], found[2].rstrip("/")
     address = f"{kind}://{path}"
-    cache = os.environ.get(CACHE) or "~/.cache/transfer_jax/mirrors"
     process = "" if shared else processes.index()
     own = hashlib.sha256(f"{address} {process}".encode()).hexdigest()[:20]
-    root = Path(cache).expanduser() / own
+    root = Path(os.environ.get(CACHE) or user_cache("mirrors")).expanduser() / own
     if root not in _mirrors:
         try:
             system = fsspec.filesystem(kind)

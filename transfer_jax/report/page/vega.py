@@ -11,6 +11,7 @@ from pathlib import Path
 import vl_convert
 
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.user_cache import user_cache
 
 
 @functools.cache
@@ -23,9 +24,9 @@ def compressed_vega() -> str:
     version = "-".join(
         (importlib.metadata.version("vl-convert-python"), vl_convert.get_vegalite_versions()[-1])
     )
-    path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    path = path / "transfer_jax" / f"vega-{version}.gz.b64"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    folder = os.environ.get("XDG_CACHE_HOME")
+    path = (Path(folder, "transfer_jax") if folder else user_cache("")) / f"vega-{version}.gz.b64"
+    with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8")
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
