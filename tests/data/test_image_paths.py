@@ -69,7 +69,7 @@ def test_one_prefix_and_one_subfolder_are_removed_from_all_paths(tmp_path):
         ("5.webp", "its folder contains '5.jpg' and '5.png'"),
         ("same.png", "files of that name are in 'cat' and 'dog'"),
         ("beside.png", "it exists in"),
-        ("other.png", "write '../images/' before paths"),
+        ("other.png", "write '../images/' before the paths"),
         ("no.png", "paths are relative to the table's folder"),
     ],
 )

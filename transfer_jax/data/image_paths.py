@@ -1,5 +1,6 @@
 """Image files that are found by paths as people and programs write them in tables."""
 
+import itertools
 import os
 import re
 import stat
@@ -12,6 +13,8 @@ from transfer_jax.data.file_endings import has_image_ending
 
 _ATTEMPTS = 20
 """Number of paths that are searched for in all subfolders."""
+_FOLDERS = 1000
+"""Largest number of folders that are searched."""
 
 
 class FoundFile(NamedTuple):
@@ -119,7 +122,8 @@ class ImagePaths:
             return f"files of that name are in {shown}: write the folder into the paths"
         above = os.path.dirname(os.path.abspath(self._base))
         if beside := self._subfolders_with(parts, above):
-            return f"files of that name are in {beside[0]!r}: write '../{os.path.basename(beside[0])}/' before paths"
+            name = os.path.basename(beside[0])
+            return f"files of that name are in {beside[0]!r}: write '../{name}/' before the paths"
         folder = self._enter(self._base, parts[:-1])
         alike = self._listing(folder[0]).stems.get(_stem(parts[-1]), []) if folder else []
         if alike:
@@ -155,8 +159,9 @@ class ImagePaths:
         """Returns the folders in a folder, by default the table's, that contain a file at a relative path."""
         folder = folder or self._base
         names = self._listing(folder).exact
-        folders = [os.path.join(folder, name) for name in sorted(names) if not name.startswith(".")]
-        return [folder for folder in folders if os.path.isdir(folder) and self._walk(folder, parts)]
+        paths = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        folders = itertools.islice((path for path in paths if os.path.isdir(path)), _FOLDERS)
+        return [path for path in folders if self._walk(path, parts)]
 
     def _walk(self, start: str, parts: list[str]) -> tuple[str, list[str]] | None:
         """Returns the path below a folder, and the kinds of differences; None if there is none."""
