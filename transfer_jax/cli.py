@@ -19,6 +19,8 @@ from transfer_jax.config import load_config, shipped_configs
 from transfer_jax.extras import explain
 from transfer_jax.report.console import BARS, CONSOLE, OUT, LogHandler, print_line, replace_unencodable
 
+_NARROWEST = 40
+"""Columns of the narrowest terminal that text is wrapped for."""
 _BROKEN_PIPE = 141
 """Exit code of a command whose reader is gone, as a shell reports it for other programs."""
 _STOPPED = "Stopped; nothing is lost. The same command resumes from here."
@@ -129,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
         training has started; 141 if the reader of the output is gone.
     """
     replace_unencodable()
+    if shutil.get_terminal_size().columns < _NARROWEST:  # Laying out the help for less may never end.
+        os.environ["COLUMNS"] = str(_NARROWEST)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     name, *options = [argument for argument in arguments if argument != "--debug"] or ["--help"]
@@ -253,7 +257,7 @@ def _help() -> str:
     """Returns the help of `transfer-jax`."""
     import textwrap
 
-    width = max(min(shutil.get_terminal_size((100, 24)).columns, 110), 40)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     margin = max(map(len, COMMANDS)) + 4
     lines = ["usage: transfer-jax COMMAND [OPTIONS]", ""]
     lines += ["Transfer learning in JAX: pay only for what you unfreeze.", "", "commands:"]

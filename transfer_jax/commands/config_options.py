@@ -72,7 +72,7 @@ def preset(command: Callable[..., Any], /, **defaults: Any) -> Callable[..., Any
 
 def description(command: Callable[..., Any], example: str) -> str:
     """Returns the text of a command's help: its docstring without the arguments, and an example."""
-    width = max(min(shutil.get_terminal_size((100, 24)).columns, 110), 40)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     text = inspect.getdoc(command) or _NO_DOCSTRINGS
     paragraphs = text.split("\nArgs:")[0].strip().split("\n\n")
     # Without the indent tyro would join the lines of a paragraph.
