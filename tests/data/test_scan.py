@@ -71,6 +71,21 @@ def test_scan_is_cached(folder, data_dir):
     assert not scan_images(dataset).bad.any()  # The dataset was opened before.
 
 
+def test_broken_links_are_bad_until_their_files_arrive(folder):
+    (folder / "a" / "link.png").symlink_to("../../store.png")
+    dataset = from_folder(folder)
+    found = scan_images(dataset)
+    names = [dataset.names[i] for i in np.flatnonzero(found.bad)]
+    assert names == ["a/link.png", "b/broken.png"]
+    assert found.reasons[0] == (
+        "a/link.png: cannot be read (a link to '../../store.png', which does not exist)"
+    )
+    Image.new("RGB", (9, 9)).save(folder.parent / "store.png")
+    arrived = from_folder(folder)
+    assert arrived.fingerprint != dataset.fingerprint
+    assert np.count_nonzero(scan_images(arrived).bad) == 1
+
+
 def test_scan_works_without_a_writable_cache(folder, data_dir):
     data_dir.write_text("a file")
     assert len(scan_images(from_folder(folder))) == 6
