@@ -159,14 +159,15 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str
     Args:
         title: A line above the table, which may be wider than the table; None for none.
         columns: The names of the columns.
-        rows: The cells of each row, each shown as `visible` returns it; an empty one stays empty.
+        rows: The cells of each row. They, the names and the title are shown as `visible` returns them; an
+            empty cell stays empty.
     """
     found = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for index, column in enumerate(columns):
         found.add_column(_cell(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
         found.add_row(*map(_cell, row))
-    return Group(found) if title is None else Group(Text(title, style="bold"), found)
+    return Group(found) if title is None else Group(Text(visible(title), style="bold"), found)
 
 
 def _cell(text: str) -> Text:

@@ -302,10 +302,13 @@ class Loop:
     def _decorate(self) -> None:
         """Draws the finished run; errors are warnings."""
         workdir = self._run.workdir
-        draw_run(workdir, lambda: self._run.evaluation)
-        scores = self._position.results[-1]["metrics"]
-        self._trackers.finish(self._global_step(0), scores, drawn_plots(workdir))
-        write_report(workdir)
+        with self._goodput.on("other"):
+            draw_run(workdir, lambda: self._run.evaluation)
+            scores = self._position.results[-1]["metrics"]
+            self._trackers.finish(self._global_step(0), scores, drawn_plots(workdir))
+            self._goodput.save(workdir)  # The report reads it.
+            write_report(workdir)
+        self._goodput.save(workdir)
 
     def _global_step(self, step: int) -> int:
         """Returns the number of steps since the start of the run at a step of the current phase."""
