@@ -59,6 +59,14 @@ def test_a_folder_without_weights_lists_what_it_has(tmp_path):
         read_weights(tmp_path)
 
 
+def test_a_folder_with_a_file_of_another_format_names_it(tmp_path):
+    (tmp_path / "flax_model.msgpack").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"flax_model\.msgpack is a Flax msgpack file; load it in Flax"
+    ):
+        read_weights(tmp_path)
+
+
 def test_several_files_of_one_kind_are_not_chosen_from(tmp_path, torch_file):
     for name in ("a.pth", "b.pth"):
         (tmp_path / name).write_bytes(torch_file(1))

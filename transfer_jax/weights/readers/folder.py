@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transfer_jax.weights.readers.entries import listed
 from transfer_jax.weights.readers.errors import CheckpointError
+from transfer_jax.weights.readers.foreign_files import describe_foreign
 from transfer_jax.weights.readers.orbax import find_orbax
 
 ORDER = (
@@ -48,9 +49,12 @@ def find_weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
             names = sorted(path.name for path in folder.iterdir())
         except OSError as error:
             names = [str(error)]
+        texts = ((name, describe_foreign(name, b"")) for name in names[:1000])
+        foreign = "".join(f" {name} is {text}." for name, text in texts if text is not None)
+        held = f"the folder contains {listed(names) or 'nothing'}.{foreign}"
         raise FileNotFoundError(
-            f"no weight file at {folder}: the folder contains {listed(names) or 'nothing'}. Names of weight "
-            f"files are {', '.join(ORDER)}; otherwise, give the path of the file"
+            f"no weight file at {folder}: {held} Names of weight files are {', '.join(ORDER)}; otherwise, give "
+            "the path of the file"
         )
     first, rest = groups[0], groups[1:]
     if len(first) > 1:

@@ -34,7 +34,7 @@ class Inert(dict[Any, Any]):
 
     @property
     def is_module(self) -> bool:
-        """Whether the object is a module: of `torch.save(model)`, or of TorchScript."""
+        """True for a module: of `torch.save(model)`, or of TorchScript."""
         return "_modules" in self.state or self.name.startswith("__torch__.")
 
     def set_state(self, state: object) -> None:

@@ -24,7 +24,10 @@ def read_archive(data: mmap.mmap) -> Archive:
     table = StorageTable()
     reader = PickleReader(data)
     if reader.load() != MAGIC:
-        raise CheckpointError("a pickle, but not of a PyTorch checkpoint: the magic number is missing")
+        raise CheckpointError(
+            "a pickle, but not of a PyTorch checkpoint: the magic number is missing; "
+            "save the arrays with numpy.savez or torch.save"
+        )
     version = reader.load()
     if version != PROTOCOL:
         raise CheckpointError(f"unsupported checkpoint: PyTorch's protocol version {PROTOCOL} is expected")

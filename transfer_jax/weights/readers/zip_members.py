@@ -29,7 +29,7 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
         OverflowError,
         OSError,
     ) as error:
-        raise CheckpointError(f"damaged or truncated zip file: {error}") from error
+        raise CheckpointError(f"damaged or truncated zip file: {error}; download or save it again") from error
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.orig_filename
