@@ -93,8 +93,7 @@ class Checkpoints:
         folder = self._steps / str(step)
         if self._mirrored:
             return set(_read_arrays(folder, name))
-        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
-        return set(found.get(name) or ())
+        return set(_metadata(folder, name))
 
     def arrays(
         self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
@@ -234,11 +233,22 @@ def _orbax() -> Any:
 def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns templates of the saved arrays of a group, for loading them onto one local device."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    saved: Any = _orbax().checkpointables_metadata(str(folder)).metadata
     return {
         key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
-        for key, like in (saved.get(name) or {}).items()
+        for key, like in _metadata(folder, name).items()
     }
+
+
+def _metadata(folder: Path, name: str) -> Mapping[str, Any]:
+    """Returns the shapes and dtypes of the arrays in a group, by name."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # Orbax warns of folders that it has not written.
+    try:
+        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
+    finally:
+        logger.setLevel(level)
+    return found.get(name) or {}
 
 
 def _hashes(folder: Path) -> dict[str, str]:
