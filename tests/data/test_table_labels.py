@@ -44,6 +44,12 @@ def test_labels_with_notes(written, names, note):
     assert note is None or re.search(note, notes[0])
 
 
+def test_words_in_a_column_of_tags_are_several_labels():
+    tags = ("haze primary", "clear primary", "clear water", "haze water")
+    assert "such as 'haze primary' in line 2" in read_labels(tags, range(2, 6), "t.csv", plural=True)[1][0]
+    assert read(*tags)[1] == []
+
+
 def test_many_whole_numbers_are_noted_unless_they_are_positions():
     ages = [str(20 + i % 40) for i in range(400)]
     assert "40 whole numbers from 20 to 59, and each is a class" in read(*ages)[1][0]

@@ -43,6 +43,13 @@ def test_other_encodings_are_read_with_a_note(tmp_path):
     assert "not UTF-8 (line 2) and is read as Windows-1252" in table.notes[0]
 
 
+def test_comments_and_empty_lines_are_left_out(tmp_path):
+    (tmp_path / "t").write_text("# made by me\n# 2020\npath,label\n  \na.png,x\n,\n")
+    table = read_text_table(tmp_path / "t")
+    assert table.rows == [["path", "label"], ["a.png", "x"]]
+    assert table.lines == [3, 5]
+
+
 def test_labels_with_other_separators_do_not_split_rows(tmp_path):
     (tmp_path / "t").write_text("a.png;0,5\nb.png;1,5\n")
     assert read_text_table(tmp_path / "t").rows == [["a.png", "0,5"], ["b.png", "1,5"]]

@@ -57,7 +57,10 @@ def from_csv(
     if rows.held_out is not None:
         rows = rows.select([i for i, aside in enumerate(rows.held_out) if aside is not None])
     images, others = _stripped(rows.images, rows.lines, column_of["image"])
-    labels, more = read_labels(rows.labels, rows.lines, column_of["label"])
+    plural = (
+        column_of["label"].lower().endswith(("tags'", "labels'", "classes'", "categories'", "attributes'"))
+    )
+    labels, more = read_labels(rows.labels, rows.lines, column_of["label"], plural)
     rows, notes = dataclasses.replace(rows, images=images, labels=labels), [*notes, *others, *more]
     files = _found(rows, finder, where, notes)
     kept = _distinct(files, rows, where)

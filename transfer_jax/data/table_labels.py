@@ -34,7 +34,9 @@ _FEW = 10
 """Number of classes up to which whole numbers and texts are never too many for the images."""
 
 
-def read_labels(labels: Sequence[str], lines: Sequence[int], where: str) -> tuple[list[str], list[str]]:
+def read_labels(
+    labels: Sequence[str], lines: Sequence[int], where: str, plural: bool = False
+) -> tuple[list[str], list[str]]:
     """Returns the class name of each row, and sentences about what a user should know.
 
     Spaces around labels are removed, Unicode is brought into one normal form (NFC), and whole numbers lose
@@ -44,6 +46,7 @@ def read_labels(labels: Sequence[str], lines: Sequence[int], where: str) -> tupl
         labels: The labels as they are written, `(rows,)`.
         lines: The line of each row.
         where: The table and the column, for messages.
+        plural: Whether the name of the column is in the plural, such as `tags`: words may then be labels.
 
     Raises:
         ValueError: If labels are missing or are numbers that are no classes, or if nearly all are different.
@@ -78,7 +81,11 @@ def read_labels(labels: Sequence[str], lines: Sequence[int], where: str) -> tupl
             "csv:FILE?label=COLUMN"
         )
     result = [names[label] for label in labels]
-    notes += [*_numbers(counts, where), *_cases(counts, where), *_several(counts, result, lines, where)]
+    notes += [
+        *_numbers(counts, where),
+        *_cases(counts, where),
+        *_several(counts, result, lines, where, plural),
+    ]
     return result, notes
 
 
@@ -140,8 +147,11 @@ def _cases(counts: Mapping[str, int], where: str) -> list[str]:
     ]
 
 
-def _several(counts: Mapping[str, int], labels: Sequence[str], lines: Sequence[int], where: str) -> list[str]:
+def _several(
+    counts: Mapping[str, int], labels: Sequence[str], lines: Sequence[int], where: str, plural: bool
+) -> list[str]:
     """Returns a note if cells contain several labels."""
+    lists = "|;, " if plural else "|;,"
     for separator in "|;,/+& ":
         parts = {name: _parts(name, separator) for name in counts}
         joined = {name: each for name, each in parts.items() if len(each) > 1}
@@ -150,8 +160,8 @@ def _several(counts: Mapping[str, int], labels: Sequence[str], lines: Sequence[i
             name
             for name, each in joined.items()
             if all(part in counts for part in each)
-            or (separator in "|;," and all(part in counts or uses[part] > 1 for part in each))
-            or (separator in "|;," and name.startswith("["))
+            or (separator in lists and all(part in counts or uses[part] > 1 for part in each))
+            or (separator in lists and name.startswith("["))
         }
         if found:
             rows = sum(counts[name] for name in found)

@@ -62,7 +62,7 @@ def read_text_table(path: Path) -> TextTable:
 
     The encoding is that of the byte-order mark, or UTF-8, or else Windows-1252, with a note. Fields are
     separated by commas, tabs, semicolons or bars, or by spaces if the first field of each row is an image
-    file. A first line `sep=;` names the separator.
+    file. A first line `sep=;` names the separator; lines above the header that begin with `#` are left out.
 
     Args:
         path: The file.
@@ -74,9 +74,11 @@ def read_text_table(path: Path) -> TextTable:
         what = "is a folder, not a table" if path.is_dir() else "does not exist"
         raise ValueError(f"the file {str(path)!r} {what}")
     text, notes = _decoded(_content(path), path)
-    first_line = 1
+    comments = re.match(r"(?:#[^,;|\t\r\n]*(?:\r\n|\r|\n))*", text)
+    start = comments.end() if comments else 0
+    first_line, text = 1 + len(text[:start].splitlines()), text[start:]
     if given := re.match(r"sep=(.)\s*?(\r\n|\r|\n)", text):
-        separator, first_line = given[1], 2
+        separator, first_line = given[1], first_line + 1
         text = text[given.end() :]
     else:
         separator = _separator(text)
@@ -164,7 +166,7 @@ def _parsed(text: str, separator: str, line: int, path: Path) -> tuple[list[list
     try:
         for row in reader:
             end = before + reader.line_num
-            if any(row):
+            if any(map(str.strip, row)):
                 rows.append(row)
                 lines.append(start)
                 if end > start and _swallows(row, len(rows[0]), separator):
