@@ -69,6 +69,13 @@ def test_a_copy_beside_the_plain_network_is_not_taken():
     assert (found.prefix, found.complete) == ("", True)
 
 
+@pytest.mark.parametrize("state", ["opt_state/mu/", "optimizer.exp_avg.", "opt/", "momentum_buffer."])
+def test_the_state_of_an_optimizer_is_no_copy(state):
+    shapes = theirs(TINY, "timm")
+    both = {prefix + key: shape for prefix in (state, "state/params/") for key, shape in shapes.items()}
+    assert place(TINY, both).prefix == "state/params/"
+
+
 def test_two_copies_with_prefixes_are_ambiguous():
     shapes = theirs(TINY, "timm")
     both = {

@@ -7,7 +7,9 @@ import pytest
 from transfer_jax.models import Preprocessing
 from transfer_jax.weights.preprocessing_files import read_preprocessing
 
-DEFAULT = Preprocessing(image_size=24, crop_fraction=0.9, mean=(127.0,) * 3, std=(128.0,) * 3)
+DEFAULT = Preprocessing(
+    image_size=24, crop_fraction=0.9, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)
+)
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 HF = {"image_mean": MEAN, "image_std": STD}

@@ -12,7 +12,7 @@ from typing import Any
 
 from transfer_jax.weights.key_mapping import KeyMap, layer_names_of
 from transfer_jax.weights.readers import LazyWeights
-from transfer_jax.weights.readers.entries import several, suffixes
+from transfer_jax.weights.readers.entries import of_optimizer, several, suffixes
 
 Shape = tuple[int, ...]
 _RESIZED = ("/pos_embed", "/relative_position_bias_table")
@@ -89,6 +89,7 @@ def find_network(
     """
     places = _places(model, targets, shapes, needed, libraries)
     complete = [place for place in places if place.complete]
+    complete = [place for place in complete if not of_optimizer(place.prefix)] or complete
     if not complete:
         usual = [place for place in places if not place.prefix or place.found > len(targets) / 2]
         return max(usual, key=lambda place: (place.found, -len(place.prefix), place.prefix))

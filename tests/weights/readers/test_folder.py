@@ -67,6 +67,12 @@ def test_a_folder_with_a_file_of_another_format_names_it(tmp_path):
         read_weights(tmp_path)
 
 
+def test_shards_without_their_index(tmp_path):
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=r"by their index, such as .*, which is missing"):
+        read_weights(tmp_path)
+
+
 def test_several_files_of_one_kind_are_not_chosen_from(tmp_path, torch_file):
     for name in ("a.pth", "b.pth"):
         (tmp_path / name).write_bytes(torch_file(1))

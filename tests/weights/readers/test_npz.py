@@ -70,6 +70,18 @@ def test_an_entry_is_taken(write):
         read_weights(path, entry="ema")
 
 
+def test_two_copies_of_the_parameters_are_ambiguous(write):
+    arrays = {"params/w": np.ones(2), "params/b/k": np.ones(1), "step": np.array(3)}
+    optimizer = {f"opt_state/mu/{key}": value for key, value in arrays.items()}
+    assert set(read_weights(write(saved({**arrays, **optimizer})))) == {"w", "b/k"}
+    path = write(saved({**arrays, "ema_params/w": np.zeros(2), "ema_params/b/k": np.zeros(1)}))
+    with pytest.raises(
+        CheckpointError, match=r"'params', 'ema_params'; choose one .* --weights-entry params"
+    ):
+        read_weights(path)
+    assert read_weights(path, entry="ema_params")["w"].tolist() == [0, 0]
+
+
 def test_objects_are_refused_unread(write):
     class Bomb:
         def __reduce__(self):

@@ -9,6 +9,14 @@ from transfer_jax.weights.readers.errors import CheckpointError, SeveralStateDic
 
 _SEPARATORS = "./"
 _MAX_LISTED = 8
+_OPTIMIZER = re.compile(
+    r"optim|opt_state|scheduler|exp_avg|momentum|(^|[./])(opt|mu|nu|trace)([./]|$)", re.IGNORECASE
+)
+
+
+def of_optimizer(path: str) -> bool:
+    """Returns whether a path is that of the state of an optimizer, which may have the keys of a network."""
+    return _OPTIMIZER.search(path) is not None
 
 
 def suffixes(key: str) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,13 @@
 """The parameters among the arrays that a Flax training script saved. Keys of the tree are joined by `/`."""
 
+import collections
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from transfer_jax.weights.readers.entries import keys_below, unknown_entry
+from transfer_jax.weights.readers.entries import keys_below, of_optimizer, several, suffixes, unknown_entry
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo
 
 _WRAPPERS = ("opt/target/", "params/params/", "params/img/", "params/", "model/")
@@ -26,15 +27,33 @@ def parameter_keys(keys: Iterable[str], entry: str | None = None) -> dict[str, s
             takes all keys.
 
     Raises:
+        SeveralStateDictsError: if the file has the same keys below another prefix, such as `ema_params/`.
         CheckpointError: if no key begins with `entry`.
     """
     keys = list(keys)
     if entry is None:
         entry = next((p for p in _WRAPPERS if any(key.startswith(p) for key in keys)), "")
+        _check_alone(keys, entry)
     found = keys_below(keys, entry)
     if keys and not found:
         raise unknown_entry(entry, (), keys)
     return found
+
+
+def _check_alone(keys: list[str], entry: str) -> None:
+    """Raises `SeveralStateDictsError` if another prefix, not of an optimizer, has all keys of an entry."""
+    found = keys_below(keys, entry)
+    taken = set(found.values())
+    counts = collections.Counter(
+        prefix
+        for key in keys
+        if key not in taken and not of_optimizer(key)
+        for prefix, name in suffixes(key)
+        if name in found
+    )
+    copies = [prefix.rstrip("/") for prefix, count in counts.items() if count == len(found)]
+    if entry and copies:
+        raise several({name: {} for name in (entry.rstrip("/"), *copies)})
 
 
 def split_scanned_blocks(

@@ -52,9 +52,11 @@ def find_weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         texts = ((name, describe_foreign(name, b"")) for name in names[:1000])
         foreign = "".join(f" {name} is {text}." for name, text in texts if text is not None)
         held = f"the folder contains {listed(names) or 'nothing'}.{foreign}"
+        if any(_SHARD.search(name) for name in names):
+            held += " Shards are read by their index, such as model.safetensors.index.json, which is missing."
         raise FileNotFoundError(
-            f"no weight file at {folder}: {held} Names of weight files are {', '.join(ORDER)}; otherwise, give "
-            "the path of the file"
+            f"no weight file at {folder}: {held} Names of weight files are {', '.join(ORDER)}; otherwise, "
+            "give the path of the file"
         )
     first, rest = groups[0], groups[1:]
     if len(first) > 1:

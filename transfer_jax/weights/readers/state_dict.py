@@ -1,10 +1,9 @@
 """A search for the state dict, the mapping of names to tensors, in a checkpoint of a training script."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 
 from transfer_jax.weights.readers.allowed_globals import TensorRef, as_tensor
-from transfer_jax.weights.readers.entries import keys_below, several, suffixes, unknown_entry
+from transfer_jax.weights.readers.entries import keys_below, of_optimizer, several, suffixes, unknown_entry
 from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.inert import Inert
 
@@ -27,8 +26,6 @@ StateDict = dict[str, TensorRef | Inert]
 """Tensors by key; an inert object stands for a tensor that an unknown function builds."""
 
 _MAX_DEPTH = 8
-_OPTIMIZER = re.compile(r"optim|opt_state|scheduler|exp_avg|momentum|(^|\.)opt(\.|$)", re.IGNORECASE)
-"""Paths of the state of optimizers, which may have the keys of the network."""
 
 
 def find_state_dict(tree: object, entry: str | None = None) -> StateDict:
@@ -77,7 +74,7 @@ def _only(tree: object, found: dict[str, StateDict]) -> StateDict:
     names = [name for name in found if _is_at_or_below(name, path)]
     if len(names) == 1:
         (name,) = names
-        others = (other for other in found if other != name and not _OPTIMIZER.search(other))
+        others = (other for other in found if other != name and not of_optimizer(other))
         names += [other for other in others if _has_keys_of(found[other], found[name])]
     if len(names) > 1:
         raise several({name: {key: _shape(value) for key, value in found[name].items()} for name in names})
