@@ -94,6 +94,14 @@ def test_classes_that_cannot_be_divided_stay_in_training(dataset, training, vali
         assert [[*part.counts().values()] for part in parts] == [training, validation]
 
 
+def test_a_group_with_most_images_of_a_class_stays_in_training():
+    dataset = together([0] * 20 + [1] * 20, [*[7] * 19, 8, *range(10, 30)])
+    for seed in range(10):
+        train, validation = stratified_split(dataset, 0.25, seed)
+        assert train.counts()["class 0"] == 19
+        assert validation.counts()["class 0"] == 1
+
+
 def test_a_group_of_several_classes_does_not_hold_out_all_images_of_one():
     dataset = together([0] * 8 + [1], [*range(8), 3])  # The image of class 1 is like one of class 0.
     for seed in range(20):

@@ -67,9 +67,10 @@ def _indices(
     else:
         firsts, group = _groups(dataset.together)
         strata = None if dataset.strata is None else dataset.strata[firsts]
-        held_out = _held_out(
-            dataset.labels[firsts], strata, eval_fraction, seed, "group of near duplicates", option
-        )[group]
+        labels = dataset.labels[firsts]
+        groups = _held_out(labels, strata, eval_fraction, seed, "group of near duplicates", option)
+        _keep_large_groups(labels, np.bincount(group), groups, seed)
+        held_out = groups[group]
         # A group may contain images of several classes, and all that a class has.
         untrained = np.setdiff1d(classes, dataset.labels[~held_out])
         held_out &= ~np.isin(group, group[np.isin(dataset.labels, untrained)])
@@ -151,6 +152,22 @@ def _held_out(
     held_out[divisible[stratified_shuffle(strata, math.ceil(eval_fraction * len(strata)), seed)[1]]] = True
     _put_on_both_sides(labels, divisible, held_out, seed)
     return held_out
+
+
+def _keep_large_groups(labels: np.ndarray, sizes: np.ndarray, held_out: np.ndarray, seed: int) -> None:
+    """Exchanges a held-out group with more than half of a class's images for another group of the class.
+
+    Args:
+        labels: The class of each group, `(groups,)`; a class with a held-out group has another one.
+        sizes: The number of images of each group, `(groups,)`.
+        held_out: bool `(groups,)`, changed in place.
+        seed: Random seed.
+    """
+    rng = np.random.default_rng(seed)
+    images = np.bincount(labels, weights=sizes)[labels]
+    for large in np.flatnonzero(held_out & (2 * sizes > images)):
+        other = rng.choice(np.flatnonzero((labels == labels[large]) & ~held_out))
+        held_out[large], held_out[other] = False, True
 
 
 def _put_on_both_sides(labels: np.ndarray, divisible: np.ndarray, held_out: np.ndarray, seed: int) -> None:

@@ -61,7 +61,7 @@ def usable_images(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | 
         if has_own_split(dataset):
             raise ValueError(
                 f"keep_together cannot move images of {config.images!r}, which has its own split: "
-                "turn it off, or move the files"
+                "turn it off (--no-keep-together), or move the files"
             )
         dataset = dataclasses.replace(dataset, together=scan.groups)
     return drop_images(dataset, np.flatnonzero(scan.bad)) if config.on_bad_image == "skip" else dataset
