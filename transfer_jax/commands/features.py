@@ -1,5 +1,6 @@
 """The commands on cached features: `transfer-jax extract | heads`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,4 +119,4 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
         print_line(OUT, f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
     OUT.print(scores_table(found.metrics))
     print_line(OUT, f"The best model, and all candidates in heads.csv: {folder}")
-    print_line(OUT, f"Next: transfer-jax predict {folder} IMAGE ...")
+    print_line(OUT, f"Next: transfer-jax predict {shlex.quote(str(folder))} IMAGE ...")

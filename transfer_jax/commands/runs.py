@@ -1,5 +1,6 @@
 """The commands on runs and their models: `transfer-jax demo | train | launch | evaluate | predict`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transfer_jax.runs.result import Result
+
+_MOST_CLASSES = 30
+"""The largest number of classes in a printed table of scores."""
 
 
 def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
@@ -264,12 +268,19 @@ def _show_predictions(
 
 
 def scores_table(scores: Mapping[str, Any]) -> RenderableType:
-    """Returns a table of the scores of `evaluation_metrics` by class."""
+    """Returns a table of the scores of `evaluation_metrics` by class; of many classes, the lowest scores."""
     kinds = ("precision", "recall", "f1")
+    classes = [*scores["per_class"].items()]
+    if hidden := max(len(classes) - _MOST_CLASSES, 0):
+        evaluated = sorted((item for item in classes if item[1]["images"]), key=lambda item: item[1]["f1"])
+        classes = evaluated[:_MOST_CLASSES]
+        hidden = len(scores["per_class"]) - len(classes)
     rows = [
         [name, *(f"{row[kind]:.1%}" if row["images"] else "-" for kind in kinds), f"{row['images']:,}"]
-        for name, row in scores["per_class"].items()
+        for name, row in classes
     ]
+    if hidden:
+        rows.append([f"… {hidden:,} more with a higher F1", "", "", "", ""])
     auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
     weighted = f" ({scores['weighted_accuracy']:.1%} weighted)" if "weighted_accuracy" in scores else ""
     title = (
@@ -295,8 +306,8 @@ def _show_result(result: "Result") -> None:
     if report.exists():
         print_line(OUT, f"Report: {display_path(report)}")
     else:
-        print_line(OUT, f"There is no report yet: transfer-jax report {workdir}")
-    print_line(OUT, f"Next: transfer-jax predict {workdir} IMAGE ...")
+        print_line(OUT, f"There is no report yet: transfer-jax report {shlex.quote(str(workdir))}")
+    print_line(OUT, f"Next: transfer-jax predict {shlex.quote(str(workdir))} IMAGE ...")
 
 
 def _goodput_line(goodput: dict) -> str:

@@ -2,6 +2,7 @@ import html
 import json
 import re
 
+import numpy as np
 import pytest
 import vl_convert
 
@@ -64,3 +65,14 @@ def test_names_stay_whole_in_the_data_and_distinct_at_the_axes():
 
 def test_usual_names_need_no_expression():
     assert "labelExpr" not in json.dumps(confusion(["a", "b"], [[1, 0], [0, 1]]).spec)
+
+
+def test_confusion_of_many_classes_shows_those_with_errors():
+    matrix = np.diag(np.full(300, 9))
+    matrix[7, 250] = matrix[250, 7] = 5
+    shown = confusion([f"class {index}" for index in range(300)], matrix.tolist())
+    assert shown.title == "Confusion matrix of 40 of 300 classes"
+    rows = shown.spec["data"]["values"]
+    assert len(rows) == 40 * 40
+    share = {(row["true"], row["predicted"]): row["share"] for row in rows}
+    assert share["class 7", "class 250"] == 5 / 14

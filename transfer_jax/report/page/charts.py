@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from transfer_jax.report.page.chart_style import (
     COLOURS,
     FROZEN,
@@ -20,6 +22,9 @@ from transfer_jax.report.page.elements import Chart, Column, Format, Table, repl
 
 MAX_COLUMNS = 150
 """The largest number of columns of a heat map; more epochs are averaged."""
+
+_MOST_CLASSES = 40
+"""The largest number of classes of a confusion matrix."""
 
 _COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
 
@@ -245,10 +250,21 @@ def bars(
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
-    """Returns a confusion matrix: the number of images, coloured by the fraction of the true class."""
+    """Returns a confusion matrix: the number of images, coloured by the fraction of the true class.
+
+    Of many classes, it shows those with the most misclassified images.
+    """
+    totals = [max(sum(line), 1) for line in matrix]
+    shown = _most_confused(matrix)
+    title, about = "Confusion matrix", "Each row is a true class and each column a predicted class."
+    if len(shown) < len(classes):
+        title += f" of {len(shown)} of {len(classes):,} classes"
+        about += " These classes have the most misclassified images."
+    classes, totals = [classes[index] for index in shown], [totals[index] for index in shown]
+    matrix = [[matrix[row][column] for column in shown] for row in shown]
     rows = [
-        {"true": true, "predicted": predicted, "images": images, "share": images / max(sum(line), 1)}
-        for true, line in zip(classes, matrix, strict=True)
+        {"true": true, "predicted": predicted, "images": images, "share": images / total}
+        for true, line, total in zip(classes, matrix, totals, strict=True)
         for predicted, images in zip(classes, line, strict=True)
     ]
     columns = {"true": Column("true"), "predicted": Column("predicted"), "images": Column("images", "count")}
@@ -280,5 +296,11 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
         [Column("true class"), *(Column(name, "count") for name in classes)],
         [[name, *line] for name, line in zip(classes, matrix, strict=True)],
     )
-    about = "Each row is a true class and each column a predicted class. The diagonal is correct."
-    return chart("Confusion matrix", about, rows, columns, spec, table=table)
+    return chart(title, f"{about} The diagonal is correct.", rows, columns, spec, table=table)
+
+
+def _most_confused(matrix: Sequence[Sequence[int]]) -> list[int]:
+    """Returns the positions of all classes, or, of many, of those with the most misclassified images."""
+    counts = np.array(matrix)
+    wrong = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
+    return sorted(np.argsort(-wrong, kind="stable")[:_MOST_CLASSES].tolist())
