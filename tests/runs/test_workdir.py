@@ -105,3 +105,12 @@ def test_unusable_workdirs(tmp_path):
         with pytest.raises(ValueError, match="is inside the folder of the images"):
             check_workdir(dataclasses.replace(CONFIG, images=source), images / "run")
     assert check_workdir(dataclasses.replace(CONFIG, images=str(images)), tmp_path / "run") is False
+
+
+def test_only_a_new_workdir_must_be_writable(tmp_path, monkeypatch):
+    """A finished run is only read."""
+    claim(CONFIG, tmp_path / "run")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert check_workdir(CONFIG, tmp_path / "run") is True
+    with pytest.raises(PermissionError, match="new is not writable"):
+        check_workdir(CONFIG, tmp_path / "new")

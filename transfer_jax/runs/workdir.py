@@ -49,12 +49,12 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
 
     Raises:
         ValueError: If the folder was started with another config (the message names the differences), or is
-            inside the folder of the images.
-        OSError: If the folder is not writable.
+            new and inside the folder of the images.
+        OSError: If the folder is new and not writable. That of a run may be read-only if the run is finished.
     """
-    check_place(config, workdir)
     path = workdir / workdir_files.CONFIG
     if not path.is_file():
+        check_place(config, workdir)
         return False
     changes = differences(read_config(workdir), config)
     if changes and not force:
