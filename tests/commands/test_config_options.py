@@ -29,6 +29,11 @@ def test_fields_that_options_set(arguments, fields):
         (".", "runs/pets"),
         ("..", "runs/photos"),
         ("/", "runs/images"),
+        ("csv:lists/cats.csv", "runs/cats.csv"),
+        (
+            "tfds:cats/big:1.0.0:train[:80%]?label=about/breed",
+            "runs/tfds-cats-big-1.0.0-train-80-label-about-breed",
+        ),
     ],
 )
 def test_default_workdirs(images, workdir, tmp_path, monkeypatch):
