@@ -85,7 +85,7 @@ def default_workdir(config: TrainConfig) -> Path:
     """Returns the default workdir: `runs/` and the name of the images."""
     name = config.images.replace(":", "-")
     if name.startswith("tfds-"):  # The name of a dataset may contain that of its config, and of features.
-        name = re.sub(r"[^\w.+-]+", "-", name).strip("-")
+        name = re.sub(r"[^\w.+]+", "-", name).strip("-")
     elif Path(name).name in ("", ".."):  # The current folder, or the one above it.
         name = str(Path(name).resolve())
     return Path("runs", Path(name).name or "images")
