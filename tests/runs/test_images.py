@@ -5,6 +5,7 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, scan_images
 from transfer_jax.report.progress import Silent
+from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.images import check_quality, run_images, split_images
 from transfer_jax.runs.resolve import resolve
 
@@ -79,3 +80,16 @@ def test_classes_of_bad_images(tmp_path, image_folder, bad):
     else:
         resolve(given, scan=True, progress=Log())
         assert "classes without a readable image: 'red'; the model cannot learn them" in lines
+
+
+def test_images_from_python_must_be_passed_again(tmp_path, image_folder):
+    write_environment(tmp_path, images_given=True)
+    given = config(image_folder)
+    with pytest.raises(
+        ValueError, match="was trained on images that were passed from Python; pass them again"
+    ):
+        run_images(given, Silent(), workdir=tmp_path)
+    dataset = run_images(given, Silent())
+    assert len(run_images(given, Silent(), dataset, workdir=tmp_path)) == 48
+    write_environment(tmp_path)
+    assert len(run_images(given, Silent(), workdir=tmp_path)) == 48

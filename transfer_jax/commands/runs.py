@@ -143,7 +143,7 @@ def evaluate(
     saved = SavedModel.describe(workdir)
     if images is None:
         config = read_config(workdir)
-        _, dataset = split_images(run_images(config, BARS), config)
+        _, dataset = split_images(run_images(config, BARS, workdir=workdir), config)
         check_images(workdir, config.images, {"validation": dataset})
     else:
         dataset = load_dataset(images)

@@ -135,7 +135,7 @@ class FinishedRun:
 
     @functools.cached_property
     def _all_images(self) -> ImageDataset:
-        return run_images(self.config, self.progress, self._dataset)
+        return run_images(self.config, self.progress, self._dataset, workdir=self.workdir)
 
 
 def _check_start(workdir: Path, arrays: Arrays) -> None:

@@ -1,6 +1,5 @@
 """The function `redraw`, which draws a finished run again."""
 
-import json
 from pathlib import Path
 
 from transfer_jax.data import ImageDataset
@@ -8,6 +7,7 @@ from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.decorations import draw_run
+from transfer_jax.runs.environment import images_given
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_path, pull, push
 
@@ -49,7 +49,7 @@ def redraw(
         raise ValueError(f"the run in {workdir} is not finished; train it to its end first")
 
     def validation() -> ImageDataset:
-        if dataset is None and _images_given(workdir):
+        if dataset is None and images_given(workdir):
             raise ValueError(
                 "the images were passed from Python; pass them again: "
                 f"transfer_jax.diagnostics.redraw({str(workdir)!r}, dataset=images)"
@@ -60,11 +60,3 @@ def redraw(
     written = write_run_report(workdir, out)
     push(workdir, skip=_UNUSED)
     return written
-
-
-def _images_given(workdir: Path) -> bool:
-    """Returns whether a run was trained on a dataset object."""
-    try:
-        return bool(json.loads((workdir / workdir_files.ENVIRONMENT).read_bytes()).get("images_given"))
-    except (OSError, ValueError):
-        return False

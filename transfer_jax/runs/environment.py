@@ -49,6 +49,14 @@ def write_environment(workdir: Path, command: Sequence[str] = (), *, images_give
         write_text(workdir / FILE, json.dumps(content, indent=1))
 
 
+def images_given(workdir: Path) -> bool:
+    """Returns whether a run was trained on a dataset object instead of the images that its config names."""
+    try:
+        return bool(json.loads((workdir / FILE).read_bytes()).get("images_given"))
+    except (OSError, ValueError):
+        return False
+
+
 def environment() -> dict[str, Any]:
     """Returns the versions, devices and machine of this process."""
     devices = Counter((device.platform, device.device_kind) for device in jax.devices())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
@@ -20,19 +21,33 @@ from transfer_jax.data import (
 )
 from transfer_jax.distributed import processes
 from transfer_jax.report.progress import Progress
+from transfer_jax.runs.environment import images_given
 
 
-def run_images(config: TrainConfig, progress: Progress, dataset: ImageDataset | None = None) -> ImageDataset:
+def run_images(
+    config: TrainConfig,
+    progress: Progress,
+    dataset: ImageDataset | None = None,
+    *,
+    workdir: Path | None = None,
+) -> ImageDataset:
     """Returns all images of a run: without skipped ones, and with near duplicates in groups if configured.
 
     Args:
         config: The config.
         progress: Receives the progress of the scan, if one is needed.
         dataset: All images; None loads those of the config.
+        workdir: The folder of the run, if it has started.
 
     Raises:
-        ValueError: As `usable_images` and `load_dataset`.
+        ValueError: As `usable_images` and `load_dataset`; or if the run was trained on images that were
+            passed from Python, and they are not passed again.
     """
+    if dataset is None and workdir is not None and images_given(workdir):
+        raise ValueError(
+            f"the run in {workdir} was trained on images that were passed from Python; pass them again as "
+            "`dataset`, or name other images"
+        )
     if dataset is None:
         dataset = load_dataset(config.images, config.data_dir)
     scan = scan_with_progress(dataset, progress) if needs_scan(config) else None
