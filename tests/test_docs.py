@@ -218,7 +218,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
 
     load = cli.Command.load
     monkeypatch.setattr(cli.Command, "load", lambda command: idle(load(command)))
-    monkeypatch.setattr(cli, "_use_compilation_cache", lambda: None)
+    monkeypatch.setattr(cli, "_use_caches", lambda: None)
     return cli.main
 
 

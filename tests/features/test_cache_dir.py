@@ -214,7 +214,8 @@ def test_unfinished_files_of_a_killed_process_are_removed(tmp_path, name):
 
 FOREIGN = (
     *(".DS_Store", "._manifest.json", "._shard-00000.npy", "._shard-00000.note.json", ".nfs0001"),
-    *("Thumbs.db", ".manifest.json.swp", "manifest.json~", "shard-00000 (copy).npy", "shard-00000.npy.bak", "notes.txt"),
+    *("Thumbs.db", ".manifest.json.swp", "manifest.json~"),
+    *("shard-00000 (copy).npy", "shard-00000.npy.bak", "notes.txt"),
 )
 
 

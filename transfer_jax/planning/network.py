@@ -35,7 +35,7 @@ class Network:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about a preprocessing that was read from a file, and about what the config changes in it."""
+        """Sentences about a preprocessing that was read from a file, and the changes by the config."""
         if self.spec is None or not self.spec.notes:
             return ()
         before, after = dataclasses.asdict(self.spec.preprocessing), dataclasses.asdict(self.preprocessing)
