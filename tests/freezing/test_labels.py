@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from transfer_jax.freezing import FROZEN, boundary, labels, multi_transform, partition
-from transfer_jax.freezing.labels import in_block_order, trainable_blocks
+from transfer_jax.freezing.block_groups import group_by_block
+from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.freezing.selectors import SelectorError, parse
 from transfer_jax.models.flat_arrays import split
 
@@ -40,7 +41,7 @@ def test_labels_cover_every_parameter(params, text, training, end):
     assert set(found) == set(params)
     assert trainable_blocks(found) == training
     assert boundary(found, NAMES) == end
-    chosen = parse(text).select(in_block_order(params, NAMES))
+    chosen = parse(text).select(group_by_block(params, NAMES))
     for path, label in found.items():
         block = "head" if path.startswith("head/") else path.split("/")[1]
         assert label == (block if path in chosen else FROZEN)
@@ -53,7 +54,7 @@ def test_labels_cover_every_parameter(params, text, training, end):
 def test_labels_are_in_block_order():
     paths = ["head/b", "head/a", "backbone/stem/k", "backbone/blocks.11/k", "backbone/blocks.1/k"]
     ordered = ("backbone/stem/k", "backbone/blocks.1/k", "backbone/blocks.11/k", "head/a", "head/b")
-    assert in_block_order(paths, NAMES) == ordered
+    assert tuple(group_by_block(paths, NAMES)) == ordered
     assert tuple(labels(paths, parse("all_()"), NAMES)) == ordered
 
 

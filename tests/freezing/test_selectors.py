@@ -1,5 +1,6 @@
 import pytest
 
+from transfer_jax.freezing.block_groups import group_by_block
 from transfer_jax.freezing.selectors import (
     Selector,
     SelectorError,
@@ -24,7 +25,7 @@ PATHS = tuple(
 
 
 def chosen(selector: Selector) -> set[str]:
-    return set(selector.select(PATHS))
+    return set(selector.select(group_by_block(PATHS, BLOCKS)))
 
 
 def of(*names: str) -> set[str]:
@@ -128,4 +129,4 @@ def test_invalid_arguments_raise(text, message):
 )
 def test_selectors_that_match_nothing_or_everything_raise(text, message):
     with pytest.raises(SelectorError, match=message):
-        parse(text).select(PATHS)
+        parse(text).select(group_by_block(PATHS, BLOCKS))

@@ -8,11 +8,12 @@ from transfer_jax.lazy import lazy_names
 if TYPE_CHECKING:
     from transfer_jax.freezing.controllers import Measured, controller
     from transfer_jax.freezing.freeze_check import FrozenChangedError
-    from transfer_jax.freezing.labels import FROZEN, boundary, multi_transform, partition
+    from transfer_jax.freezing.labels import boundary, multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
     from transfer_jax.freezing.schedule import Schedule
     from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
+    from transfer_jax.freezing.trees import FROZEN, combine, leaves_by_path, partition
 
 __all__ = [
     "FROZEN",
@@ -24,6 +25,7 @@ __all__ = [
     "between",
     "blocks",
     "boundary",
+    "combine",
     "controller",
     "depth",
     "feature_extraction",
@@ -32,6 +34,7 @@ __all__ = [
     "frozen_base",
     "head",
     "labels",
+    "leaves_by_path",
     "match",
     "multi_transform",
     "partition",

@@ -3,58 +3,58 @@
 The trainable and frozen partitions and the optimizer are made from the same labels, so they always agree.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from transfer_jax.fields import as_tuple
+from transfer_jax.freezing.block_groups import group_by_block
 from transfer_jax.freezing.selectors import Selector, SelectorError, parse
+from transfer_jax.freezing.trees import FROZEN, is_flat, leaves_by_path, map_by_path
 from transfer_jax.models.paths import block_of
 
 if TYPE_CHECKING:
     import optax
 
-FROZEN = "frozen"
-"""Label of a frozen parameter."""
-
-T = TypeVar("T")
+Blocks = Sequence[str] | Mapping[str, str] | str | None
+"""The blocks of a model: names in order, the block of each path, a regular expression, or None; see `labels`."""
 
 
-def in_block_order(paths: Iterable[str], block_names: Sequence[str]) -> tuple[str, ...]:
-    """Sorts paths by the position of their block, input side first and the head last.
-
-    Args:
-        paths: Paths of parameters.
-        block_names: The backbone's blocks in order.
-    """
-    position = {name: index for index, name in enumerate((*block_names, "head"))}
-    return tuple(sorted(paths, key=lambda path: (position[block_of(path)], path)))
-
-
-def labels(params: Iterable[str], selector: Selector | str, block_names: Sequence[str]) -> dict[str, str]:
+def labels(params: Any, selector: Selector | str, blocks: Blocks = None) -> Any:
     """Labels every parameter of a model as frozen, or with the name of its block.
 
     Example:
         >>> paths = ["backbone/stem/conv/kernel", "head/classifier/kernel"]
         >>> labels(paths, head, ["stem"])
         {'backbone/stem/conv/kernel': 'frozen', 'head/classifier/kernel': 'head'}
+        >>> labels({"body": {"kernel": 1}, "head": {"kernel": 2}}, head, ["body"])
+        {'body': {'kernel': 'frozen'}, 'head': {'kernel': 'head'}}
 
     Args:
-        params: Paths of all parameters of a model; a dictionary by path is accepted.
+        params: Any tree of parameters, such as nested dictionaries, `nnx.State` or an Equinox module; or paths.
         selector: Selector of the trainable parameters, or its expression such as `top(2)`.
-        block_names: The backbone's blocks in order, input side first.
+        blocks: The names of the blocks in order, input side first, each the first parts of the paths of its
+            parameters, and `head` last, which may be left out; or a regular expression whose first group is the
+            name; or the block of each path in order, as `blocks_by_depth` returns it. None takes the first parts
+            of a path up to the first one with a number, or all but the last; their order is unknown then.
 
     Returns:
-        The label of each path, in the order of the blocks: `frozen`, or the name of its block.
+        A tree of the same structure with the label of each parameter: `frozen`, or the name of its block. For
+        paths, or a dictionary by path, a dictionary by path in the order of the blocks.
 
     Raises:
         SelectorError: If the selector does not fit the parameters, or selects none.
     """
-    ordered = in_block_order(params, as_tuple(block_names))
     selector = selector if isinstance(selector, Selector) else parse(selector)
-    chosen = selector.select(ordered)
+    by_path = is_flat(params) or _are_paths(params)
+    groups = group_by_block(params if by_path else leaves_by_path(params), blocks)
+    chosen = selector.select(groups)
     if not chosen:
         raise SelectorError(f"{selector} leaves nothing to train")
-    return {path: block_of(path) if path in chosen else FROZEN for path in ordered}
+    found = {path: block if path in chosen else FROZEN for path, block in groups.items()}
+    return found if by_path else map_by_path(lambda path, _: found[path], params)
+
+
+def _are_paths(params: Any) -> bool:
+    return isinstance(params, (list, tuple)) and all(isinstance(path, str) for path in params)
 
 
 def freeze_first(labels: Mapping[str, str], frozen_depth: int) -> dict[str, str]:
@@ -75,21 +75,6 @@ def freeze_first(labels: Mapping[str, str], frozen_depth: int) -> dict[str, str]
             f"a frozen depth of {frozen_depth} of {len(blocks)} blocks leaves nothing to train"
         )
     return changed
-
-
-def partition(tree: Mapping[str, T], labels: Mapping[str, str]) -> tuple[dict[str, T], dict[str, T]]:
-    """Splits a dictionary by path into its trainable and its frozen part.
-
-    Args:
-        tree: Values by path, such as parameters; each path must have a label.
-        labels: Labels by path.
-
-    Returns:
-        The trainable values by path, and the frozen values by path.
-    """
-    trainable = {path: value for path, value in tree.items() if labels[path] != FROZEN}
-    frozen = {path: value for path, value in tree.items() if labels[path] == FROZEN}
-    return trainable, frozen
 
 
 def trainable_blocks(labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -116,7 +101,7 @@ def boundary(labels: Mapping[str, str], block_names: Sequence[str]) -> str | Non
 
 
 def multi_transform(
-    transforms: "Mapping[str, optax.GradientTransformation]", labels: Mapping[str, str]
+    transforms: "Mapping[str, optax.GradientTransformation]", labels: Any
 ) -> "optax.GradientTransformationExtraArgs":
     """Returns `optax.multi_transform` by label, with zero updates for `frozen` parameters.
 
@@ -131,11 +116,12 @@ def multi_transform(
 
     Args:
         transforms: One transformation for each label except `frozen`.
-        labels: Labels by path.
+        labels: The labels of the parameters: a tree with the same paths, or a dictionary by path.
     """
     import optax  # Imports JAX, which configs and the command line's help do without.
 
+    by_path = labels if is_flat(labels) else leaves_by_path(labels)
     return optax.multi_transform(
         {**transforms, FROZEN: optax.set_to_zero()},
-        lambda params: {path: labels[path] for path in params},
+        lambda params: map_by_path(lambda path, _: by_path[path], params),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from transfer_jax.freezing.selectors import Selector, SelectorError
 from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.paths import block_of
 
 _PARTS = {"qkv": (3, (0, 2))}
 """By name of layer: number of kernels side by side, and positions of those that are adapted."""
@@ -46,7 +47,7 @@ class LoraUpdates:
         Raises:
             SelectorError: If it selects no kernel.
         """
-        chosen = selector.select(paths)
+        chosen = selector.select({path: block_of(path) for path in paths})
         kernels = tuple(path for path in paths if path in chosen and path.endswith("/kernel"))
         if not kernels:
             raise SelectorError(

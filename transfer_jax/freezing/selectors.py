@@ -7,10 +7,9 @@ the expression that makes it, and `parse` reads that expression.
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from transfer_jax.fields import as_tuple
-from transfer_jax.models.paths import block_of
 
 
 class SelectorError(ValueError):
@@ -29,60 +28,80 @@ class Selector(str):
         True
 
     Attributes:
-        select: Function from the paths of all parameters, in the order of their blocks, to the selected
+        select: Function from the block of each parameter by path, in the order of the blocks, to the selected
             paths. It raises `SelectorError` if the selector does not fit the parameters.
     """
 
-    select: Callable[[tuple[str, ...]], frozenset[str]]
+    select: Callable[[Mapping[str, str]], frozenset[str]]
 
-    def __new__(cls, text: str, select: Callable[[tuple[str, ...]], frozenset[str]]) -> "Selector":
+    def __new__(cls, text: str, select: Callable[[Mapping[str, str]], frozenset[str]]) -> "Selector":
         self = super().__new__(cls, text)
         self.select = select
         return self
 
     def __or__(self, other: "Selector") -> "Selector":
-        return Selector(f"({self} | {other})", lambda paths: self.select(paths) | other.select(paths))
+        return Selector(f"({self} | {other})", lambda groups: self.select(groups) | other.select(groups))
 
     def __and__(self, other: "Selector") -> "Selector":
-        return Selector(f"({self} & {other})", lambda paths: self.select(paths) & other.select(paths))
+        return Selector(f"({self} & {other})", lambda groups: self.select(groups) & other.select(groups))
 
     def __invert__(self) -> "Selector":
-        def select(paths: tuple[str, ...]) -> frozenset[str]:
-            excluded = self.select(paths)
+        def select(groups: Mapping[str, str]) -> frozenset[str]:
+            excluded = self.select(groups)
             if not excluded:
                 raise SelectorError(
                     f"~{self} selects everything, because {self} selects nothing; use all_() instead"
                 )
-            return frozenset(paths) - excluded
+            return frozenset(groups) - excluded
 
         return Selector(f"~{self}", select)
 
 
-def _blocks(paths: Iterable[str]) -> tuple[str, ...]:
-    """Returns the names of the blocks with parameters, in order, `head` last."""
-    return tuple(dict.fromkeys(map(block_of, paths)))
+def _of_blocks(
+    text: str, choose: Callable[[tuple[str, ...]], Iterable[str]], *, by_position: bool = True
+) -> Selector:
+    """Returns a selector of whole blocks.
 
+    Args:
+        text: The expression of the selector.
+        choose: Function from the names of the blocks with parameters, in order, the head last.
+        by_position: Whether the choice depends on the order of the blocks.
+    """
 
-def _of_blocks(text: str, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> Selector:
-    def select(paths: tuple[str, ...]) -> frozenset[str]:
-        chosen = set(choose(_blocks(paths)))
-        return frozenset(path for path in paths if block_of(path) in chosen)
+    def select(groups: Mapping[str, str]) -> frozenset[str]:
+        if by_position and not getattr(groups, "ordered", True):
+            raise SelectorError(
+                f"{text} needs the order of the blocks; give their names in order, or `blocks_by_depth(…)`, as "
+                "`blocks`"
+            )
+        chosen = set(choose(tuple(dict.fromkeys(groups.values()))))
+        return frozenset(path for path, block in groups.items() if block in chosen)
 
     return Selector(text, select)
 
 
 def _is_in(block: str, name: str) -> bool:
     """Returns True if a block has the name, or is part of the stage of that name."""
-    return block == name or block.startswith(f"{name}.")
+    return block == name or block.startswith((f"{name}.", f"{name}/"))
 
 
-head = _of_blocks("head", lambda blocks: ["head"])
-"""Selector of the new classifier."""
+def _select_head(groups: Mapping[str, str]) -> frozenset[str]:
+    names = tuple(dict.fromkeys(groups.values()))
+    if "head" not in names and not getattr(groups, "ordered", True):
+        raise SelectorError(
+            "head needs a block of that name, or the order of the blocks; its blocks are the last"
+        )
+    chosen = "head" if "head" in names else names[-1]
+    return frozenset(path for path, block in groups.items() if block == chosen)
+
+
+head = Selector("head", _select_head)
+"""Selector of the head: the block of that name, or, in a model without one, the last block."""
 
 
 def all_() -> Selector:
     """Selects all parameters."""
-    return _of_blocks("all_()", lambda blocks: blocks)
+    return _of_blocks("all_()", lambda blocks: blocks, by_position=False)
 
 
 def top(count: int) -> Selector:
@@ -184,7 +203,7 @@ def blocks(*names: str | Iterable[str]) -> Selector:
             first_block(present, name, text)
         return [block for block in present if any(_is_in(block, name) for name in known)]
 
-    return _of_blocks(text, choose)
+    return _of_blocks(text, choose, by_position=False)
 
 
 def match(pattern: str) -> Selector:
@@ -201,7 +220,7 @@ def match(pattern: str) -> Selector:
         compiled = re.compile(pattern)
     except re.error as error:
         raise SelectorError(f"{text}: {error}") from None
-    return Selector(text, lambda paths: _search(text, compiled, paths))
+    return Selector(text, lambda groups: _search(text, compiled, tuple(groups)))
 
 
 _ROLES = {
@@ -228,7 +247,7 @@ def role(name: str) -> Selector:
     if name not in _ROLES:
         raise SelectorError(f"unknown role {name!r}; the roles are {', '.join(_ROLES)}")
     text, compiled = f"role({name!r})", re.compile(_ROLES[name])
-    return Selector(text, lambda paths: _search(text, compiled, paths))
+    return Selector(text, lambda groups: _search(text, compiled, tuple(groups)))
 
 
 def is_norm(path: str) -> bool:

@@ -1,0 +1,5 @@
+"""The split of any JAX function at the boundary between its frozen and its trainable part."""
+
+from transfer_jax.freezing.function_split.split import Cost, Feature, Split, split_frozen
+
+__all__ = ["Cost", "Feature", "Split", "split_frozen"]
