@@ -11,8 +11,8 @@ class BlockGroups(dict[str, str]):
     """The block of each parameter, by path.
 
     Attributes:
-        ordered: Whether the entries are in the order of the blocks, input side first. `top`, `from_`, `between`
-            and `depth` need that.
+        ordered: Whether the entries are in the order of the blocks, input side first. `top`, `from_`,
+            `between` and `depth` need that.
     """
 
     ordered: bool = True
@@ -26,9 +26,9 @@ def group_by_block(
     Args:
         paths: Paths of all parameters.
         blocks: The names of the blocks in order, input side first, each the first parts of the paths of its
-            parameters, and `head` last, which may be left out; or a regular expression whose first group is the
-            name; or the block of each path in order, as `blocks_by_depth` returns it. None takes the first parts
-            of a path up to the first one with a number, or all but the last.
+            parameters, and `head` last, which may be left out; or a regular expression whose first group is
+            the name; or the block of each path in order, as `blocks_by_depth` returns it. None takes the
+            first parts of a path up to the first one with a number, or all but the last.
 
     Raises:
         SelectorError: If a parameter is in no block.

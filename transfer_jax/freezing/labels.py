@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import optax
 
 Blocks = Sequence[str] | Mapping[str, str] | str | None
-"""The blocks of a model: names in order, the block of each path, a regular expression, or None; see `labels`."""
+"""The blocks of a model: names in order, the block of each path, a pattern, or None; see `labels`."""
 
 
 def labels(params: Any, selector: Selector | str, blocks: Blocks = None) -> Any:
@@ -29,12 +29,14 @@ def labels(params: Any, selector: Selector | str, blocks: Blocks = None) -> Any:
         {'body': {'kernel': 'frozen'}, 'head': {'kernel': 'head'}}
 
     Args:
-        params: Any tree of parameters, such as nested dictionaries, `nnx.State` or an Equinox module; or paths.
+        params: Any tree of parameters, such as nested dictionaries, `nnx.State` or an Equinox module; or
+            paths.
         selector: Selector of the trainable parameters, or its expression such as `top(2)`.
         blocks: The names of the blocks in order, input side first, each the first parts of the paths of its
-            parameters, and `head` last, which may be left out; or a regular expression whose first group is the
-            name; or the block of each path in order, as `blocks_by_depth` returns it. None takes the first parts
-            of a path up to the first one with a number, or all but the last; their order is unknown then.
+            parameters, and `head` last, which may be left out; or a regular expression whose first group is
+            the name; or the block of each path in order, as `blocks_by_depth` returns it. None takes the
+            first parts of a path up to the first one with a number, or all but the last; their order is
+            unknown then.
 
     Returns:
         A tree of the same structure with the label of each parameter: `frozen`, or the name of its block. For

@@ -71,8 +71,8 @@ def _of_blocks(
     def select(groups: Mapping[str, str]) -> frozenset[str]:
         if by_position and not getattr(groups, "ordered", True):
             raise SelectorError(
-                f"{text} needs the order of the blocks; give their names in order, or `blocks_by_depth(…)`, as "
-                "`blocks`"
+                f"{text} needs the order of the blocks; give their names in order, or `blocks_by_depth(…)`, "
+                "as `blocks`"
             )
         chosen = set(choose(tuple(dict.fromkeys(groups.values()))))
         return frozenset(path for path, block in groups.items() if block in chosen)

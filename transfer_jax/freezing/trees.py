@@ -1,7 +1,8 @@
 """Trees of parameters: the paths of their leaves, and their trainable and frozen parts.
 
-A tree is anything that JAX takes: nested dictionaries and lists, `nnx.State`, an Equinox module. A path joins the
-parts of `jax.tree_util.keystr` with `/`, such as `layers/0/kernel`. This module imports JAX when it is used.
+A tree is anything that JAX takes: nested dictionaries and lists, `nnx.State`, an Equinox module. A path
+joins the parts of `jax.tree_util.keystr` with `/`, such as `layers/0/kernel`. This module imports JAX when
+it is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,8 +42,9 @@ def _path(keys: tuple[Any, ...]) -> str:
 def partition(tree: Any, labels: Any) -> tuple[Any, Any]:
     """Splits a tree into its trainable and its frozen part.
 
-    A part of a dictionary has the entries of that part only. In a part of any other tree, such as `nnx.State` or
-    a list, None is in the place of each other leaf, which JAX and Optax treat as an empty tree.
+    A part of a dictionary has the entries of that part only. In a part of any other tree, such as
+    `nnx.State` or a list, None is in the place of each other leaf, which JAX and Optax treat as an empty
+    tree.
 
     Example:
         >>> trainable, frozen = partition(params, labels(params, match("head")))

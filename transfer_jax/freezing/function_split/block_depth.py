@@ -20,8 +20,9 @@ def blocks_by_depth(
 ) -> BlockGroups:
     """Returns the block of each parameter, in the order in which the function uses the blocks.
 
-    The depth of a parameter is the number of matrix products, convolutions and loops between the batch and its
-    first use. A block is as deep as its parameter that is nearest to the input, because backward has to reach it.
+    The depth of a parameter is the number of matrix products, convolutions and loops between the batch and
+    its first use. A block is as deep as its parameter that is nearest to the input, because backward has to
+    reach it.
 
     Example:
         >>> order = blocks_by_depth(function, params, batch)
@@ -36,7 +37,8 @@ def blocks_by_depth(
         blocks: The grouping, as for `labels`; only names are taken from it, not their order.
 
     Returns:
-        The block of each parameter by path, input side first, and `head` last if there is a block of that name.
+        The block of each parameter by path, input side first, and `head` last if there is a block of that
+        name.
 
     Raises:
         SelectorError: If a parameter is in no block.

@@ -10,8 +10,8 @@ from transfer_jax.freezing.function_split.sized_program import SizedProgram
 
 _SOURCE, _SINK = "source", "sink"
 _PER_BYTE = 64
-"""Capacity of an edge for each byte of a variable. An array costs one more, so that fewer arrays are preferred,
-and an array of the batch one less, so that a label is preferred to its copy."""
+"""Capacity of an edge for each byte of a variable. An array costs one more, so that fewer arrays are
+preferred, and an array of the batch one less, so that a label is preferred to its copy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _edges(
 ) -> Iterator[tuple[Hashable, Hashable, float]]:
     """Yields the edges of the graph.
 
-    A variable is a pair of nodes with an edge of its bytes per example. An edge from the source to an equation is
-    the price of repeating it.
+    A variable is a pair of nodes with an edge of its bytes per example. An edge from the source to an
+    equation is the price of repeating it.
     """
     for variable in program.inputs["batch"].values():
         yield _SOURCE, (variable, "in"), INFINITE

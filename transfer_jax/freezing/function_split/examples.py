@@ -1,8 +1,8 @@
 """The place of a batch's examples in a variable of a program: an abstract value for each variable.
 
-A variable is `PerExample` if each of its entries depends on one example at most, in a way that is the same for
-all examples; `Shared` if it depends on none; and `Mixed` otherwise. Only variables that are `PerExample` can be
-computed once for each example and cached.
+A variable is `PerExample` if each of its entries depends on one example at most, in a way that is the same
+for all examples; `Shared` if it depends on none; and `Mixed` otherwise. Only variables that are
+`PerExample` can be computed once for each example and cached.
 """
 
 import dataclasses
@@ -107,7 +107,7 @@ def reshaped(layout: PerExample, old: tuple[int, ...], new: tuple[int, ...], exa
 
 
 def joined(places: list[Place], shape: tuple[int, ...]) -> Place:
-    """Returns the place of a variable that is one of several, such as the result of a branch or an iteration."""
+    """Returns the place of a variable that is one of several, such as the result of a branch."""
     for place in places:
         if isinstance(place, Mixed):
             return place

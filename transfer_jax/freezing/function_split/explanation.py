@@ -1,4 +1,4 @@
-"""The text that explains a split: what is cached, why the boundary is where it is, and what else is possible."""
+"""The text that explains a split: the features, the reasons for the boundary, and other boundaries."""
 
 from typing import TYPE_CHECKING
 
@@ -15,19 +15,20 @@ def explain(split: "Split") -> str:
         lines.append("  nothing; each step starts from the batch")
     lines.append(f"Read from the batch in each step: {', '.join(split.inputs) or 'nothing'}")
     lines.append(
-        f"Operations for each example: {_flops(cost.prefix_flops)} once, {_flops(cost.suffix_flops)} in each step, "
-        f"instead of {_flops(cost.flops)} in each step"
+        f"Operations for each example: {_flops(cost.prefix_flops)} once, {_flops(cost.suffix_flops)} "
+        f"in each step, instead of {_flops(cost.flops)} in each step"
     )
     lines.append("In each step, because of:")
     lines += [f"  {cause.text}{_at(cause.source)}" for cause in split.causes()]
     if split.mixing:
         lines.append("Operations that mix examples:")
         lines += [f"  {cause.text}{_at(cause.source)}" for cause in split.mixing]
-    if split.alternatives:
+    alternatives = split.alternatives()
+    if alternatives:
         lines.append("Other boundaries:")
-        for price, features in split.alternatives:
-            described = "; ".join(map(_line, features))
-            lines.append(f"  {_bytes(price)}: {described}")
+        for features in alternatives:
+            total = _bytes(sum(feature.bytes for feature in features))
+            lines.append(f"  {total}: {'; '.join(map(_line, features))}")
     return "\n".join(lines)
 
 

@@ -24,7 +24,8 @@ class ModelFunction(NamedTuple):
 def nnx_function(model: nnx.Module, *inputs: str) -> ModelFunction:
     """Returns a Flax NNX model as a function.
 
-    Modes such as `model.eval()` are those that the model has now. Switch frozen blocks to inference mode first.
+    Modes such as `model.eval()` are those that the model has now. Switch frozen blocks to inference mode
+    first.
 
     Example:
         >>> model.eval()
@@ -47,7 +48,8 @@ def nnx_function(model: nnx.Module, *inputs: str) -> ModelFunction:
         if key is not None:
             _reseed(merged, key)
         outputs = merged(*(batch[name] for name in names))
-        return outputs, nnx.to_pure_dict(nnx.split(merged, nnx.Param, ...)[2])
+        _, _, after = nnx.split(merged, nnx.Param, ...)
+        return outputs, nnx.to_pure_dict(after)
 
     return ModelFunction(function, nnx.to_pure_dict(params), nnx.to_pure_dict(state))
 

@@ -4,7 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from transfer_jax.freezing.function_split import compute_rules, shape_rules  # noqa: F401  They register rules.
+from transfer_jax.freezing.function_split import (  # noqa: F401  They register rules.
+    compute_rules,
+    gather_rule,
+    shape_rules,
+)
 from transfer_jax.freezing.function_split.examples import Mixed, MixedError, PerExample, Place, Shared, joined
 from transfer_jax.freezing.function_split.jaxprs import (
     Equation,

@@ -1,7 +1,7 @@
 """Traced programs (jaxprs): the parts of JAX that this package uses without a promise of stability.
 
-All access to constructors, parameters of primitives and source positions that differ between versions of JAX is
-in this file, and `tests/freezing/function_split/test_jaxprs.py` tests each of its functions.
+All access to constructors, parameters of primitives and source positions that differ between versions of
+JAX is in this file, and `tests/freezing/function_split/test_jaxprs.py` tests each of its functions.
 """
 
 import math
@@ -12,10 +12,10 @@ import jax
 import jax.core
 import jax.extend.core as jex
 
-Var = jex.Var
-"""A variable of a jaxpr."""
-Equation = jex.JaxprEqn
-"""An equation of a jaxpr: a primitive with its parameters, operands and results."""
+Var = Any
+"""A variable of a jaxpr, `jax.extend.core.Var`."""
+Equation = Any
+"""An equation of a jaxpr, `jax.extend.core.JaxprEqn`: a primitive with parameters, operands and results."""
 Atom = Any
 """An operand of an equation: a variable, or a literal."""
 
@@ -119,7 +119,7 @@ def scan_counts(equation: Equation) -> tuple[int, int]:
     return len(list(constants)), len(list(carried))
 
 
-def without_names(equation: Equation, jaxpr: Any) -> Equation:
+def checkpointed_call(equation: Equation, jaxpr: Any) -> Equation:
     """Returns a checkpointed call (`jax.checkpoint`) of another jaxpr, whose operands are its inputs."""
     return equation.replace(
         invars=list(jaxpr.invars),
@@ -130,7 +130,9 @@ def without_names(equation: Equation, jaxpr: Any) -> Equation:
 
 def new_jaxpr(inputs: Sequence[Var], results: Sequence[Atom], equations: Sequence[Equation]) -> Any:
     """Returns a jaxpr without constants."""
-    return jex.Jaxpr((), list(inputs), list(results), list(equations))
+    names = ("",) * len(inputs), ("",) * len(results)
+    debug_info = jex.DebugInfo("split_frozen", "split_frozen", *names)
+    return jex.Jaxpr((), list(inputs), list(results), list(equations), debug_info=debug_info)
 
 
 def as_function(

@@ -1,4 +1,4 @@
-"""A traced function as one flat list of equations, with the reason why a variable must be computed in each step."""
+"""A traced function as one flat list of equations, with the reasons why some are part of each step."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,7 @@ from transfer_jax.freezing.function_split.jaxprs import (
     Atom,
     Equation,
     Var,
+    checkpointed_call,
     inner_jaxpr,
     is_literal,
     new_jaxpr,
@@ -16,7 +17,6 @@ from transfer_jax.freezing.function_split.jaxprs import (
     struct_of,
     trace,
     variable_like,
-    without_names,
 )
 from transfer_jax.freezing.function_split.stacked_layers import split_scan
 
@@ -39,9 +39,9 @@ class Cause:
 class Program:
     """A flat list of equations.
 
-    Calls of other functions are replaced by their equations where that changes nothing. A custom derivative stays
-    where a gradient passes it, a checkpointed call (`jax.checkpoint`) loses its frozen equations, and a scan over
-    stacked layers of which the first ones are frozen becomes two scans.
+    Calls of other functions are replaced by their equations where that changes nothing. A custom derivative
+    stays where a gradient passes it, a checkpointed call (`jax.checkpoint`) loses its frozen equations, and
+    a scan over stacked layers of which the first ones are frozen becomes two scans.
 
     Attributes:
         equations: The equations in order.
@@ -52,6 +52,9 @@ class Program:
         causes: The reason why a variable is computed in each step; variables that are frozen are missing.
     """
 
+    _caller: Equation | None = None
+    """The call whose equations are being added."""
+
     def __init__(self) -> None:
         self.equations: list[Equation] = []
         self.inputs: list[Var] = []
@@ -59,6 +62,7 @@ class Program:
         self.constants: dict[Var, Any] = {}
         self.makers: dict[Var, Equation] = {}
         self.causes: dict[Var, Cause] = {}
+        self._callers: dict[Var, Equation] = {}
 
     @classmethod
     def of_jaxpr(cls, jaxpr: Any, constants: Sequence[Any], causes: Sequence[Cause | None]) -> "Program":
@@ -77,8 +81,13 @@ class Program:
         program.outputs = program.inline(jaxpr, constants, program.inputs)
         return program
 
+    def source(self, equation: Equation) -> str:
+        """Returns file and line of an equation, or of the call that it belongs to."""
+        caller = self._callers.get(equation.outvars[0]) if equation.outvars else None
+        return source_of(equation) or (source_of(caller) if caller is not None else "")
+
     def cause(self, atoms: Iterable[Atom]) -> Cause | None:
-        """Returns the cause of the operands of an equation, a trainable parameter first; None if all are frozen."""
+        """Returns the cause of some operands, a trainable parameter first; None if all are frozen."""
         causes = [self.causes[atom] for atom in atoms if not is_literal(atom) and atom in self.causes]
         return next((cause for cause in causes if cause.trainable), causes[0] if causes else None)
 
@@ -106,7 +115,7 @@ class Program:
     def append(
         self, equation: Equation, operands: Sequence[Atom], results: Sequence[Var] | None = None
     ) -> list[Var]:
-        """Appends an equation with other operands, and returns its results, new variables unless they are given."""
+        """Appends an equation with other operands, and returns its results: new variables by default."""
         results = [variable_like(each) for each in equation.outvars] if results is None else [*results]
         new = equation.replace(invars=list(operands), outvars=results)
         self._append(new, self.cause(operands))
@@ -121,6 +130,8 @@ class Program:
         self.equations.append(equation)
         for result in equation.outvars:
             self.makers[result] = equation
+            if self._caller is not None:
+                self._callers[result] = self._caller
             if cause is not None:
                 self.causes[result] = cause
 
@@ -132,19 +143,29 @@ class Program:
                 return self._add_checkpointed(equation, *inner, operands)
             if name.startswith("custom") and not frozen:
                 return [*self.append(equation, operands)]
-            return self.inline(*inner, operands)
+            return self._add_call(equation, *inner, operands)
         if name == "scan" and not frozen:
             results = split_scan(self, equation, operands)
             if results is not None:
                 return results
         return [*self.append(equation, operands)]
 
+    def _add_call(
+        self, call: Equation, jaxpr: Any, constants: Sequence[Any], operands: list[Atom]
+    ) -> list[Atom]:
+        """Appends the equations of a call."""
+        outer = self._caller
+        self._caller = call if source_of(call) or outer is None else outer
+        results = self.inline(jaxpr, constants, operands)
+        self._caller = outer
+        return results
+
     def _add_checkpointed(
         self, call: Equation, jaxpr: Any, constants: Sequence[Any], operands: list[Atom]
     ) -> list[Atom]:
         """Appends the frozen equations of a checkpointed call, and a checkpointed call of the others."""
         first = len(self.equations)
-        outputs = self.inline(jaxpr, constants, operands)
+        outputs = self._add_call(call, jaxpr, constants, operands)
         body = self.equations[first:]
         others = [each for each in body if self.cause(each.outvars) is not None]
         self.equations[first:] = [each for each in body if self.cause(each.outvars) is None]
@@ -155,7 +176,7 @@ class Program:
         needed = [*dict.fromkeys(each for each in outputs if not is_literal(each) and each in made)]
         if not needed:
             return outputs
-        inner = without_names(call, new_jaxpr([*free], needed, others))
+        inner = checkpointed_call(call, new_jaxpr([*free], needed, others))
         self._append(inner, self.cause(free))
         renamed = dict(zip(needed, inner.outvars, strict=True))
         return [each if is_literal(each) else renamed.get(each, each) for each in outputs]
@@ -189,11 +210,11 @@ def differs(first: Equation, second: Equation) -> bool:
     if first.primitive.name != second.primitive.name:
         return True
     for one, other in zip(first.invars, second.invars, strict=True):
-        if is_literal(one) != is_literal(other) or (is_literal(one) and one.val != other.val):
+        if is_literal(one) != is_literal(other) or (is_literal(one) and not _same(one.val, other.val)):
             return True
     for name, value in first.params.items():
         other = second.params.get(name)
-        if isinstance(value, (bool, int, float)) and value != other:
+        if isinstance(value, (bool, int, float)) and not _same(value, other):
             return True
         for one, another in zip(_jaxprs(value), _jaxprs(other), strict=False):
             if len(one.eqns) != len(another.eqns) or any(map(differs, one.eqns, another.eqns)):
@@ -201,11 +222,10 @@ def differs(first: Equation, second: Equation) -> bool:
     return False
 
 
+def _same(one: Any, other: Any) -> bool:
+    return str(one) == str(other)  # Two NaN are the same number here.
+
+
 def _jaxprs(value: Any) -> list[Any]:
     values = value if isinstance(value, (tuple, list)) else (value,)
     return [opened(each)[0] for each in values if hasattr(each, "eqns")]
-
-
-def caused_by(equation: Equation, text: str) -> Cause:
-    """Returns the cause of an operation that mixes examples."""
-    return Cause(text, source_of(equation))

@@ -59,7 +59,21 @@ def _equal_axes_of_result(op: Operation, equal: list[set[int]]) -> set[int]:
         return _without(first, parameters["dimensions"])
     if op.name in ("reshape", "expand_dims"):
         return _reshaped_axes(first, op.shapes[0], op.results[0])
+    if op.name == "dot_general":
+        return _equal_axes_of_product(op, *equal)
     return set()
+
+
+def _equal_axes_of_product(op: Operation, left: set[int], right: set[int]) -> set[int]:
+    """Returns the constant axes of a product: batch axes, then the free axes of both operands."""
+    (left_contracted, right_contracted), (left_batch, right_batch) = op.parameters["dimension_numbers"]
+    axes = [one in left and other in right for one, other in zip(left_batch, right_batch, strict=True)]
+    for shape, equal, used in (
+        (op.shapes[0], left, {*left_contracted, *left_batch}),
+        (op.shapes[1], right, {*right_contracted, *right_batch}),
+    ):
+        axes += [axis in equal for axis in range(len(shape)) if axis not in used]
+    return {axis for axis, is_equal in enumerate(axes) if is_equal}
 
 
 def _without(axes: set[int], removed: tuple[int, ...]) -> set[int]:

@@ -1,10 +1,11 @@
 """The program of a function for one batch size, with the place of the examples in each frozen variable."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.freezing.function_split.examples import Mixed, PerExample, Place, Shared
@@ -15,10 +16,9 @@ from transfer_jax.freezing.function_split.jaxprs import (
     Var,
     is_literal,
     shape_of,
-    source_of,
     trace,
 )
-from transfer_jax.freezing.function_split.program import Cause, Program, caused_by, differs, live_equations
+from transfer_jax.freezing.function_split.program import Cause, Program, differs, live_equations
 from transfer_jax.freezing.trees import leaves_by_path
 
 _LARGEST_CONSTANT = 1 << 20
@@ -89,7 +89,7 @@ class SizedProgram:
         self.inputs, rest = {}, iter(self.program.inputs)
         for name, tree in arguments.items():
             self.inputs[name] = {path: next(rest) for path in leaves_by_path(tree)}
-        _check_effects(self.program.equations)
+        _check_effects(self.program)
         _check_constants(self.program.constants)
         self.equations = live_equations(self.program.equations, self.program.outputs)
         self.places: dict[Var, Place] = {}
@@ -140,7 +140,7 @@ class SizedProgram:
             mixed = next(
                 (unequal[each] for each in equation.invars if not is_literal(each) and each in unequal), None
             )
-        return (None if mixed is None else caused_by(equation, mixed)), results
+        return (None if mixed is None else Cause(mixed, self.program.source(equation))), results
 
     def is_per_example(self, atom: Atom) -> bool:
         """Returns True if a variable is frozen and has the examples apart, so that it can be cached."""
@@ -177,12 +177,12 @@ def _moving_leaves(state: Any, jaxpr: Any, arguments: Mapping[str, Any]) -> froz
     return frozenset(path for path, old, new in zip(paths, before, after, strict=True) if old is not new)
 
 
-def _check_effects(equations: Sequence[Equation]) -> None:
-    for equation in equations:
+def _check_effects(program: Program) -> None:
+    for equation in program.equations:
         if equation.effects:
             raise ValueError(
-                f"the function has a side effect: {equation.primitive.name} at {source_of(equation)}; remove it, "
-                "because cached features are computed once"
+                f"the function has a side effect: {equation.primitive.name} at {program.source(equation)}; "
+                "remove it, because cached features are computed once"
             )
 
 
@@ -191,8 +191,8 @@ def _check_constants(constants: Mapping[Var, Any]) -> None:
     if sum(sizes.values()) > _LARGEST_CONSTANT:
         shapes = sorted((shape_of(each) for each in constants), key=np.prod, reverse=True)[:3]
         raise ValueError(
-            f"the function closes over {sum(sizes.values()) / 1e6:.1f} MB of arrays, the largest of the shapes "
-            f"{shapes}; pass them in `params` or `state`"
+            f"the function closes over {sum(sizes.values()) / 1e6:.1f} MB of arrays, the largest of the "
+            f"shapes {shapes}; pass them in `params` or `state`"
         )
 
 
@@ -207,6 +207,6 @@ def _unequal_constants(one: SizedProgram, other: SizedProgram) -> dict[Var, str]
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
         one, other = jax.random.key_data(one), jax.random.key_data(other)
     return bool(np.array_equal(np.asarray(one), np.asarray(other)))

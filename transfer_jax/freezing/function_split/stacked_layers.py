@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def split_scan(program: "Program", scan: Equation, operands: list[Atom]) -> list[Atom] | None:
     """Appends two scans in place of one, the first over frozen layers only, and returns the results.
 
-    It applies where each stacked operand that trains is a concatenation of a frozen and a trainable part along
-    the layers, as `jnp.concatenate([frozen_layers, trainable_layers])` makes it.
+    It applies where each stacked operand that trains is a concatenation of a frozen and a trainable part
+    along the layers, as `jnp.concatenate([frozen_layers, trainable_layers])` makes it.
 
     Args:
         program: The program that the scans are appended to.
