@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
     from transfer_jax.freezing import labels
     from transfer_jax.freezing.controllers import Measured, controller
+    from transfer_jax.freezing.function_split import (
+        Split,
+        blocks_by_depth,
+        linen_function,
+        nnx_function,
+        split_frozen,
+    )
     from transfer_jax.freezing.labels import multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
     from transfer_jax.freezing.schedule import Schedule
     from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
+    from transfer_jax.freezing.trees import combine, partition
     from transfer_jax.models.registry import create_model, model_names
     from transfer_jax.runs import fit
     from transfer_jax.runs.fit import fine_tune
@@ -35,11 +43,14 @@ __all__ = [
     "Phase",
     "Result",
     "Schedule",
+    "Split",
     "TrainConfig",
     "all_",
     "between",
     "blocks",
+    "blocks_by_depth",
     "classify",
+    "combine",
     "controller",
     "create_model",
     "depth",
@@ -52,13 +63,17 @@ __all__ = [
     "frozen_base",
     "head",
     "labels",
+    "linen_function",
     "load_config",
     "load_pretrained",
     "match",
     "model_names",
     "multi_transform",
+    "nnx_function",
+    "partition",
     "role",
     "soup",
+    "split_frozen",
     "top",
 ]
 __getattr__, __dir__ = lazy_names(__name__, __file__)

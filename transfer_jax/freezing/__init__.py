@@ -8,6 +8,13 @@ from transfer_jax.lazy import lazy_names
 if TYPE_CHECKING:
     from transfer_jax.freezing.controllers import Measured, controller
     from transfer_jax.freezing.freeze_check import FrozenChangedError
+    from transfer_jax.freezing.function_split import (
+        Split,
+        blocks_by_depth,
+        linen_function,
+        nnx_function,
+        split_frozen,
+    )
     from transfer_jax.freezing.labels import boundary, multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
@@ -21,9 +28,11 @@ __all__ = [
     "Measured",
     "Phase",
     "Schedule",
+    "Split",
     "all_",
     "between",
     "blocks",
+    "blocks_by_depth",
     "boundary",
     "combine",
     "controller",
@@ -35,10 +44,13 @@ __all__ = [
     "head",
     "labels",
     "leaves_by_path",
+    "linen_function",
     "match",
     "multi_transform",
+    "nnx_function",
     "partition",
     "role",
+    "split_frozen",
     "top",
 ]
 __getattr__, __dir__ = lazy_names(__name__, __file__)
