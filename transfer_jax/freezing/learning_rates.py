@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from transfer_jax.freezing.freezeout import freezeout_factors
-from transfer_jax.freezing.labels import FROZEN, trainable_blocks
+from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.selectors import SelectorError, first_block, is_norm
+from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.paths import block_of
 
 Rates = dict[str, np.float32]

@@ -14,7 +14,7 @@ import numpy as np
 
 from transfer_jax.data import ImageDataset
 from transfer_jax.features import Tier
-from transfer_jax.freezing.labels import FROZEN
+from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.cache_choice import Caching

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from transfer_jax.freezing.labels import FROZEN
+from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.resolved_run import ResolvedRun

@@ -4,12 +4,13 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
-from transfer_jax.freezing.labels import FROZEN, boundary, freeze_first, labels, trainable_blocks
+from transfer_jax.freezing.labels import boundary, freeze_first, labels, trainable_blocks
 from transfer_jax.freezing.learning_rates import PhaseRates, Rates
 from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.freezing.selectors import SelectorError, parse
+from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models import Classifier
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of

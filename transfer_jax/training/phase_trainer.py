@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from transfer_jax.distributed.agreement import FlagAgreement
-from transfer_jax.freezing.labels import partition
 from transfer_jax.freezing.learning_rates import Rates
+from transfer_jax.freezing.trees import partition
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress

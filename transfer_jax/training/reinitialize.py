@@ -1,7 +1,8 @@
 """Reinitialization of pretrained blocks with random values."""
 
-from transfer_jax.freezing.labels import FROZEN, labels
+from transfer_jax.freezing.labels import labels
 from transfer_jax.freezing.selectors import parse
+from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models import Classifier
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.paths import block_of
