@@ -13,19 +13,14 @@ if TYPE_CHECKING:
     from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
     from transfer_jax.freezing import labels
     from transfer_jax.freezing.controllers import Measured, controller
-    from transfer_jax.freezing.function_split import (
-        Split,
-        blocks_by_depth,
-        linen_function,
-        nnx_function,
-        split_frozen,
-    )
+    from transfer_jax.freezing.function_split import Split, blocks_by_depth, split_frozen
     from transfer_jax.freezing.labels import multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
     from transfer_jax.freezing.schedule import Schedule
     from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
     from transfer_jax.freezing.trees import combine, partition
+    from transfer_jax.models.flax_functions import linen_function, nnx_function
     from transfer_jax.models.registry import create_model, model_names
     from transfer_jax.runs import fit
     from transfer_jax.runs.fit import fine_tune

@@ -8,13 +8,7 @@ from transfer_jax.lazy import lazy_names
 if TYPE_CHECKING:
     from transfer_jax.freezing.controllers import Measured, controller
     from transfer_jax.freezing.freeze_check import FrozenChangedError
-    from transfer_jax.freezing.function_split import (
-        Split,
-        blocks_by_depth,
-        linen_function,
-        nnx_function,
-        split_frozen,
-    )
+    from transfer_jax.freezing.function_split import Split, blocks_by_depth, split_frozen
     from transfer_jax.freezing.labels import boundary, multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
@@ -44,10 +38,8 @@ __all__ = [
     "head",
     "labels",
     "leaves_by_path",
-    "linen_function",
     "match",
     "multi_transform",
-    "nnx_function",
     "partition",
     "role",
     "split_frozen",

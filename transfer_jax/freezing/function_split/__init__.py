@@ -1,16 +1,12 @@
 """The split of any JAX function at the boundary between its frozen and its trainable part."""
 
 from transfer_jax.freezing.function_split.block_depth import blocks_by_depth
-from transfer_jax.freezing.function_split.flax_functions import ModelFunction, linen_function, nnx_function
 from transfer_jax.freezing.function_split.split import Cost, Feature, Split, split_frozen
 
 __all__ = [
     "Cost",
     "Feature",
-    "ModelFunction",
     "Split",
     "blocks_by_depth",
-    "linen_function",
-    "nnx_function",
     "split_frozen",
 ]

@@ -6,7 +6,8 @@ import pytest
 from flax import nnx
 
 from transfer_jax.freezing import labels, partition, top
-from transfer_jax.freezing.function_split import blocks_by_depth, linen_function, nnx_function, split_frozen
+from transfer_jax.freezing.function_split import blocks_by_depth, split_frozen
+from transfer_jax.models.flax_functions import linen_function, nnx_function
 
 IMAGES = {"image": jax.random.normal(jax.random.key(0), (4, 8, 8, 3))}
 
