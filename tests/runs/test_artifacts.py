@@ -8,7 +8,7 @@ from transfer_jax.freezing import Phase
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.runs.artifacts import write_artifacts
 
-CLASSES = ("a\nb,\"c", "=1+1", "caf\udce9")
+CLASSES = ('a\nb,"c', "=1+1", "caf\udce9")
 
 
 def test_names_of_any_kind_are_written(make_run):
