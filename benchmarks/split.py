@@ -74,7 +74,8 @@ def _computed(function, params, statistics, found, parts, like) -> dict[str, flo
     steps = {}
     for name, loss, given in (("features", on_features, features), ("images", on_images, batch)):
         compiled = jax.jit(jax.grad(loss)).lower(trainable, given).compile()
-        steps[name] = (compiled(trainable, given), compiled.cost_analysis()["flops"])
+        analysis: Any = compiled.cost_analysis()
+        steps[name] = (compiled(trainable, given), analysis["flops"])
     pairs = zip(jax.tree.leaves(steps["features"][0]), jax.tree.leaves(steps["images"][0]), strict=True)
     return {
         "difference": float(jnp.abs(outputs - whole).max()),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transfer_jax.data import from_folder
+from transfer_jax.data import from_folder, load_dataset
 
 
 def write(path: Path, content: bytes = b"") -> None:
@@ -203,3 +203,12 @@ def test_separators_of_windows(tree, monkeypatch):
     monkeypatch.chdir(tree("data/pets/a/1.png").parent)
     with pytest.raises(ValueError, match=r"does not exist; did you mean 'tree/data/pets'\?"):
         from_folder(r"tree\data\pets")
+
+
+def test_one_class_is_enough_to_evaluate(tmp_path, cat, encode):
+    write(tmp_path / "cat" / "a.png", encode(cat, "PNG"))
+    assert from_folder(tmp_path, least_classes=1).class_names == ("cat",)
+    assert load_dataset(str(tmp_path), least_classes=1).class_names == ("cat",)
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\ncat/a.png,cat\n")
+    assert load_dataset(f"csv:{table}", least_classes=1).class_names == ("cat",)

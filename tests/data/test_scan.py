@@ -75,7 +75,7 @@ def test_broken_links_are_bad_until_their_files_arrive(folder):
     (folder / "a" / "link.png").symlink_to("../../store.png")
     dataset = from_folder(folder)
     found = scan_images(dataset)
-    names = [dataset.names[i] for i in np.flatnonzero(found.bad)]
+    names = [dataset.names[i] for i in np.flatnonzero(found.bad).tolist()]
     assert names == ["a/link.png", "b/broken.png"]
     assert found.reasons[0] == (
         "a/link.png: cannot be read (a link to '../../store.png', which does not exist)"

@@ -146,7 +146,7 @@ def evaluate(
         _, dataset = split_images(run_images(config, BARS, workdir=workdir), config)
         check_images(workdir, config.images, {"validation": dataset})
     else:
-        dataset = load_dataset(images)
+        dataset = load_dataset(images, least_classes=1)
         for note in dataset.notes:
             print_line(CONSOLE, note)
         if has_own_split(dataset):

@@ -19,7 +19,7 @@ from transfer_jax.data.split_folders import find_split, part_of_split, table_hin
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
-def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
+def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2) -> ImageDataset:
     """Reads a folder with one subfolder for each class.
 
     Images are found at any depth below their class folder, by the ending of their names, or by their contents
@@ -37,12 +37,13 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
 
     Args:
         path: The folder of the class folders.
+        least_classes: The smallest number of classes: 2 to train on them, 1 to evaluate a model.
 
     Returns:
         The dataset. The name of an image is its path relative to `path`.
 
     Raises:
-        ValueError: If the folder does not exist, has fewer than two classes, has folders of training or
+        ValueError: If the folder does not exist, has too few classes, has folders of training or
             validation images without labels, or has classes with validation images but no training images.
             The message lists what was found.
         OSError: If a folder is not readable, or a link to a class folder leads nowhere.
@@ -58,7 +59,7 @@ def from_folder(path: str | os.PathLike[str]) -> ImageDataset:
         left_out.update(folder.left_out)
     notes += [*split.notes, *more]
     classes = read_class_folders(training, notes)
-    if len(classes) < 2:
+    if len(classes) < least_classes:
         raise ValueError("; ".join((_too_few_classes(training, classes), *notes)))
     parts = [(classes, False)]
     if split.validation is not None:

@@ -21,6 +21,8 @@ def from_csv(
     root: str | os.PathLike[str] | None = None,
     group_column: str | None = None,
     split_column: str | None = None,
+    *,
+    least_classes: int = 2,
 ) -> ImageDataset:
     """Reads a table with one image in each row, such as a CSV or TSV file.
 
@@ -39,6 +41,7 @@ def from_csv(
             column, otherwise no groups. The group of an empty field is `none`.
         split_column: Name of the column that says which images are held out; None for `split`, `is_valid` and
             similar names. Test images are left out if there are validation images.
+        least_classes: The smallest number of classes: 2 to train on them, 1 to evaluate a model.
 
     Returns:
         The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
@@ -46,7 +49,7 @@ def from_csv(
 
     Raises:
         ValueError: If the table does not exist or is damaged, a column or a label is missing, labels are no
-            classes, an image has two labels or is in two parts, or there are fewer than two classes.
+            classes, an image has two labels or is in two parts, or there are too few classes.
         FileNotFoundError: If image files are missing. The message names the first ones.
     """
     table = Path(path)
@@ -67,7 +70,7 @@ def from_csv(
     if len(kept) < len(files):
         notes.append(f"{where}: {len(files) - len(kept):,} rows repeat an image and are ignored")
     rows, files = rows.select(kept), [files[i] for i in kept]
-    class_names = _class_names(rows, column_of["label"])
+    class_names = _class_names(rows, column_of["label"], least_classes)
     position = {name: i for i, name in enumerate(class_names)}
     dataset = from_files(
         [file.path for file in files],
@@ -147,10 +150,10 @@ def _distinct(files: Sequence[FoundFile], rows: TableRows, where: str) -> list[i
     return kept
 
 
-def _class_names(rows: TableRows, where: str) -> tuple[str, ...]:
+def _class_names(rows: TableRows, where: str, least_classes: int) -> tuple[str, ...]:
     """Returns the classes, sorted; raises ValueError if a training is impossible with them."""
     class_names = tuple(sorted({*rows.labels}))
-    if len(class_names) < 2:
+    if len(class_names) < least_classes:
         raise ValueError(f"{where} has the classes {list(class_names)}, needs two or more")
     if rows.held_out is not None:
         train = {label for label, aside in zip(rows.labels, rows.held_out, strict=True) if not aside}

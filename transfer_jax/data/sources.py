@@ -25,7 +25,10 @@ _COLUMNS = ("image", "label", "group", "split")
 
 
 def load_dataset(
-    source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    least_classes: int = 2,
 ) -> ImageDataset:
     """Opens the dataset that a string names.
 
@@ -43,6 +46,8 @@ def load_dataset(
     Args:
         source: One of the forms above, or a `Path`.
         data_dir: Folder of prepared datasets; None for `default_data_dir()`.
+        least_classes: The smallest number of classes of a folder or table: 2 to train on them, 1 to evaluate a
+            model.
 
     Raises:
         ValueError: If the string has none of these forms. The function of the source raises other errors.
@@ -54,19 +59,20 @@ def load_dataset(
     if kind == "elpv":
         return from_elpv(rest or TARGETS[0], data_dir)
     if kind == "folder" and rest:
-        return from_folder(_local(rest))
+        return from_folder(_local(rest), least_classes=least_classes)
     if kind == "csv" and rest:
         rest, _, choices = rest.partition("?")
         columns = {f"{each}_column": name for each, name in _keys("csv:FILE", choices, _COLUMNS).items()}
         table = _local(str(Path(rest).parent) if is_remote(rest) else rest)
-        return from_csv(table / Path(rest).name if is_remote(rest) else table, **columns)
+        file = table / Path(rest).name if is_remote(rest) else table
+        return from_csv(file, **columns, least_classes=least_classes)
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
         return from_tfds(name, split, data_dir, **_keys("tfds:NAME", choices, ("image", "label")))
     nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
     if is_remote(source) or (_is_path(source) and not (rest and nearest)):
-        return from_folder(_local(source))
+        return from_folder(_local(source), least_classes=least_classes)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
 
