@@ -46,8 +46,8 @@ def load_dataset(
     Args:
         source: One of the forms above, or a `Path`.
         data_dir: Folder of prepared datasets; None for `default_data_dir()`.
-        least_classes: The smallest number of classes of a folder or table: 2 to train on them, 1 to evaluate a
-            model.
+        least_classes: The smallest number of classes of a folder or table: 2 to train on them, 1 to evaluate
+            a model.
 
     Raises:
         ValueError: If the string has none of these forms. The function of the source raises other errors.

@@ -25,7 +25,7 @@ def tar() -> bytes:
         ("resnet50.pth", b"\n<!DOCTYPE html><html>", "a web page.*download the file again"),
         ("resnet50.pth", b"\xef\xbb\xbf<?xml version='1.0'?><Error>", "a web page"),
         ("resnet50.pth", b"Entry not found", "an error message of a server"),
-        ("resnet50.pth.gz", gzip.compress(b"x"), "compressed by gzip; unpack it"),
+        ("resnet50.pth.gz", gzip.compress(b"x", mtime=0), "compressed by gzip; unpack it"),
         ("resnet50.pth.tar", tar(), "a tar archive; unpack it"),
         ("resnet50.pth", bytes(1000), "not complete: it begins with zeros"),
         ("array.npy", b"\x93NUMPY\1\0" + b" " * 100, r"a single array; .*numpy\.savez"),
