@@ -23,7 +23,7 @@ def encoded(separator=",", end="\n", encoding="utf-8"):
         encoded("|", "\r"),
         encoded(", "),
         b"sep=;\r\n" + encoded(";", "\r\n"),
-        gzip.compress(encoded()),
+        gzip.compress(encoded(), mtime=0),
         encoded() + b"\n\n",
     ],
 )
