@@ -163,3 +163,14 @@ def test_near_duplicates_are_kept_together(duplicates, together):
     config, choices = chosen(duplicates=duplicates)
     assert config.keep_together is together
     assert ("keep_together" in choices) is together
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "batch", "each"),
+    [((1000, 1000), 3, 8, "3 training"), ((1000, 4), 3, 8, "3 training"), ((9, 9), 99, 8, "6 training")],
+)
+def test_images_per_class_limits_the_training_images(counts, limit, batch, each):
+    config = dataclasses.replace(CONFIG, images_per_class=limit)
+    config, choices = chosen(given=("images_per_class",), config=config, counts=counts)
+    assert config.batch_size == batch
+    assert choices["schedule"].why.startswith(f"only the head: {each}")

@@ -13,6 +13,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, load_dataset
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 from transfer_jax.freezing import five_steps
+from transfer_jax.report.progress import Silent
 from transfer_jax.runs.images import split_images
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve, resumed_config
@@ -163,3 +164,12 @@ def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
         "create_model": 1,  # The second model has arrays.
         "row_shapes": 1,
     }
+
+
+@pytest.mark.parametrize(("limit", "printed"), [(1, 0), (12, 0), (1000, 1)])
+def test_a_limit_above_the_number_of_images_is_printed(config, limit, printed):
+    lines = []
+    progress = type("Log", (Silent,), {"log": lambda self, text: lines.append(text)})()
+    resolve(dataclasses.replace(config, images_per_class=limit), progress=progress)
+    text = "images_per_class 1,000: 3 of 3 classes have fewer training images and keep all of them"
+    assert lines.count(text) == len(lines) == printed

@@ -91,7 +91,7 @@ def test_a_config_of_another_version_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json is not a config that this version can read.*future"):
         read_config(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no config\.json"):
         read_config(tmp_path)
 
 

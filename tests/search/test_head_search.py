@@ -50,6 +50,22 @@ def test_the_folder_of_a_run_is_an_error(image_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("limit", "fraction", "message"),
+    [
+        (1, 0.25, "each class has a single training image, so none is left to select the best candidate"),
+        (2, 0.25, r"validation_fraction 0\.25 leaves .* set validation_fraction \(--validation\) to 0\.5,"),
+    ],
+)
+def test_too_few_images_are_found_before_features_are_extracted(
+    image_folder, tmp_path, limit, fraction, message
+):
+    given = config(image_folder, images_per_class=limit)
+    with pytest.raises(ValueError, match=message):
+        search_heads(given, tmp_path, GRID, validation_fraction=fraction, progress=Silent())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
     ("changes", "train", "trained"),
     [
         ({}, "from_('blocks.11')", {"blocks.11", "top", "head"}),

@@ -142,6 +142,8 @@ def evaluate(
     pull(workdir, skip=("features",))
     saved = SavedModel.describe(workdir)
     if images is None:
+        if not (workdir / workdir_files.CONFIG).exists():
+            raise ValueError(f"{workdir} has a model, but no images of a run: name some with --images")
         config = read_config(workdir)
         _, dataset = split_images(run_images(config, BARS, workdir=workdir), config)
         check_images(workdir, config.images, {"validation": dataset})

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from transfer_jax.commands.config_options import Config, default_workdir
+from transfer_jax.config import TrainConfig
 from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
 
@@ -29,7 +30,7 @@ def study(
     keep: bool = False,
     workdir: Path | None = None,
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
-) -> None:
+) -> int:
     """Answers a question with many runs, such as how many blocks to unfreeze.
 
     For example, `transfer-jax study unfreeze_depth --images DIR` trains every depth with five seeds, on small
@@ -50,6 +51,9 @@ def study(
         keep: Whether to keep the models and checkpoints of all runs.
         workdir: Folder of the study; by default `runs/`, the name of the images and that of the study.
         typed: The command line, word by word.
+
+    Returns:
+        The exit code: 1 if trials failed.
     """
     from transfer_jax.distributed import processes
     from transfer_jax.extras import require
@@ -64,11 +68,26 @@ def study(
     require("pyarrow")
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
     wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
+    if not (folder / workdir_files.STUDY).exists():
+        for source in (config.images, *more_images):
+            _check_images(dataclasses.replace(config, images=source))
     command = shlex.join(typed or ("transfer-jax", "study", name))
     count = workers or min(processes.cores(), _MOST_WORKERS)
     start = starter(on, count, folder, dict(_option(text) for text in job))
     wanted = dataclasses.replace(wanted, command=command, target=target, keep=keep)
-    _show(run_study(wanted, folder, start, BARS, workers=count), folder)
+    found = run_study(wanted, folder, start, BARS, workers=count)
+    _show(found, folder)
+    return 1 if found["failed"] else 0
+
+
+def _check_images(config: TrainConfig) -> None:
+    """Prints the notes of the images; raises the error of their split once, instead of in every trial."""
+    from transfer_jax.runs.images import run_images, split_images
+
+    dataset = run_images(config, BARS)
+    for note in dataset.notes:
+        print_line(CONSOLE, note)
+    split_images(dataset, config)
 
 
 def work(folder: Annotated[Path, tyro.conf.Positional], name: str = "by hand") -> None:

@@ -103,6 +103,8 @@ def choose(
     together = config.keep_together if "keep_together" in given else bool(facts.duplicates)
     validation, choices = _split(facts, config, given, together)
     train = facts.own_split[0] if facts.own_split else images - validation
+    if (limit := config.images_per_class) is not None and not facts.own_split:
+        train = sum(min(limit, max(round(count * train / images), 1)) for count in facts.counts)
     settings: dict[str, Any] = {choice.field: choice.value for choice in choices if choice.field != "split"}
     if "keep_together" not in given and facts.duplicates and not facts.own_split:
         settings["keep_together"] = True

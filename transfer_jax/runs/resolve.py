@@ -93,6 +93,13 @@ def resolve(
     unevaluated = unevaluated_classes(dataset.class_names, train.labels, evaluation.labels)
     if unevaluated and not scan:
         progress.log(f"{unevaluated_text(unevaluated)}: trained, but in no score")
+    if (limit := config.images_per_class) is not None:
+        counts = np.bincount(train.labels)
+        if fewer := int(((counts > 0) & (counts < limit)).sum()):
+            progress.log(
+                f"images_per_class {limit:,}: {fewer:,} of {len(dataset.class_names):,} classes have fewer "
+                "training images and keep all of them"
+            )
     if len(train) < config.accumulate:
         raise ValueError(
             f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
@@ -101,7 +108,8 @@ def resolve(
     if config.on_bad_image == "skip" and scanned is not None:
         skipped = tuple(scanned.reasons)
         if skipped:
-            progress.log(f"{len(skipped)} bad images are skipped; {workdir_files.SKIPPED_IMAGES} lists them")
+            count = f"{len(skipped):,} bad image" + (" is" if len(skipped) == 1 else "s are")
+            progress.log(f"{count} skipped; {workdir_files.SKIPPED_IMAGES} lists them")
             good = {*dataset.labels[~scanned.bad].tolist()}
             if lost := [name for label, name in enumerate(dataset.class_names) if label not in good]:
                 progress.log(

@@ -9,7 +9,7 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.distributed import processes
-from transfer_jax.runs.absolute_paths import same_place, with_absolute_paths
+from transfer_jax.runs.absolute_paths import are_paths, same_place, with_absolute_paths
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 
@@ -39,6 +39,8 @@ NOT_MIRRORED = (workdir_files.FEATURES,)
 def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) -> bool:
     """Checks that a folder can be the workdir of a config; writes nothing.
 
+    Images and weights may be in another place if `start.json` has their hashes, which the caller checks.
+
     Args:
         config: The config.
         workdir: The folder.
@@ -56,7 +58,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
     if not path.is_file():
         check_place(config, workdir)
         return False
-    changes = differences(read_config(workdir), config)
+    moved = (workdir / workdir_files.START).is_file()
+    changes = differences(read_config(workdir), config, moved=moved)
     if changes and not force:
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ValueError(
@@ -66,11 +69,17 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
     return True
 
 
-def differences(started: TrainConfig, given: TrainConfig) -> list[str]:
+def differences(started: TrainConfig, given: TrainConfig, *, moved: bool = False) -> list[str]:
     """Returns a phrase for each field that changes the result and differs between two configs.
 
     A relative path is the same as its absolute form.
+
+    Args:
+        started: The config of the run so far.
+        given: The other config.
+        moved: Whether images and weights may be in another place.
     """
+    same = are_paths if moved else same_place
     before, now = (dict(_flatten(with_absolute_paths(each).to_json())) for each in (started, given))
     different = [
         name
@@ -80,7 +89,7 @@ def differences(started: TrainConfig, given: TrainConfig) -> list[str]:
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in different
-        if not (name in _PLACES and same_place(getattr(started, name), now[name]))
+        if not (name in _PLACES and same(getattr(started, name), now[name]))
     ]
 
 
@@ -113,6 +122,8 @@ def read_config(workdir: Path) -> TrainConfig:
         ValueError: If the config is invalid; the message names the file.
     """
     path = workdir / workdir_files.CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} is not the folder of a run: it has no {workdir_files.CONFIG}")
     values = _read(path)
     try:
         return TrainConfig.from_json(values)

@@ -12,6 +12,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, ordered_batches, stratified_split
+from transfer_jax.data.split import divisible_counts
 from transfer_jax.extras import optional
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS
@@ -85,14 +86,17 @@ def search_heads(
         All candidates, and the scores of the best one.
 
     Raises:
-        ValueError: If the lowest block would train, or if the folder belongs to a training run.
+        ValueError: If the lowest block would train, the folder belongs to a training run, or the training
+            images are too few to select with a part of them.
     """
     check_place(config.config if isinstance(config, ResolvedRun) else config, workdir)
     if (workdir / workdir_files.CONFIG).exists():
         raise ValueError(f"{workdir} is the folder of a training run; choose another with --workdir")
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
-    run = load_network(resolve_with(config, progress, schedule=Schedule((phase,)), **one_device), workdir)
+    resolved = resolve_with(config, progress, schedule=Schedule((phase,)), **one_device)
+    divided = _divided(resolved.train, validation_fraction, resolved.config.seed)
+    run = load_network(resolved, workdir)
     parts = run.parts(0)
     assert parts.boundary is not None  # The required cache has one.
     extractor = FeatureExtractor(run, parts.boundary, run.arrays)
@@ -102,12 +106,7 @@ def search_heads(
     ]
     features, final = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)
     rows = {name: row for row, name in enumerate(run.train.names)}
-    fitted, scored = (
-        _examples(features[[rows[name] for name in part.names]], part)
-        for part in stratified_split(
-            run.train, validation_fraction, run.config.seed, "validation_fraction (--validation)"
-        )
-    )
+    fitted, scored = (_examples(features[[rows[name] for name in part.names]], part) for part in divided)
     linear = parts.boundary == PRE_LOGITS and not run.config.hidden
     grid = grid or (Grid() if linear else TAIL_GRID)
     count = len(grid.settings()) * len(grid.seeds)
@@ -157,6 +156,17 @@ def logistic_regression(train: Examples, validation: Examples) -> tuple[float, f
         found.append((float(model.score(scored, validation.labels, sample_weight=validation.weights)), c))
     accuracy, c = max(found)
     return c, accuracy
+
+
+def _divided(train: ImageDataset, fraction: float, seed: int) -> tuple[ImageDataset, ImageDataset]:
+    """Splits training images into those that train the candidates and those that select the best one."""
+    if divisible_counts(train, train.together).max() < 2:
+        kind = "image," if train.together is None else "image, or group of near duplicates,"
+        raise ValueError(
+            f"each class has a single training {kind} so none is left to select the best candidate: add "
+            "images, or increase images_per_class (--images-per-class) if it is set"
+        )
+    return stratified_split(train, fraction, seed, "validation_fraction (--validation)")
 
 
 def _examples(features: np.ndarray, dataset: ImageDataset) -> Examples:
