@@ -13,7 +13,7 @@ from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import fit
 from transfer_jax.runs.checkpointing import arrays_at, finished_phases
-from transfer_jax.runs.images import images_digest
+from transfer_jax.runs.images import images_digest, run_images
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.workdir import read_config
@@ -85,9 +85,7 @@ def test_replaced_images_are_refused_and_nothing_is_written(config, stopped):
         fit(dataclasses.replace(config, threads=2), stopped)
     assert files(stopped) == before
     moved = dataclasses.replace(config, images=str(folder.with_name("original")))
-    with pytest.raises(ValueError, match="images was "):
-        fit(moved, stopped)
-    assert len(fit(moved, stopped, force=True).phases) == 2
+    assert len(fit(moved, stopped).phases) == 2
 
 
 def test_arrays_inside_a_schedule_are_those_of_the_same_start(config, stopped, tmp_path):
@@ -153,6 +151,32 @@ def test_a_finished_run_is_only_read(config, tmp_path, force):
         with pytest.raises(ValueError, match=r"run is finished, .* Use another workdir\.$"):
             fit(other, workdir, force=force)
     assert files(workdir) == before
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_finished_run_and_its_images_may_move(config, tmp_path, checkpoints):
+    first = fit(config, tmp_path / "run")
+    folder = shutil.move(tmp_path / "images", tmp_path / "moved")
+    workdir = shutil.move(tmp_path / "run", tmp_path / "moved_run")
+    with pytest.raises(ValueError, match=r"if the images were moved, run `transfer-jax train --images PLACE"):
+        run_images(read_config(workdir), Silent(), workdir=workdir)
+    if not checkpoints:
+        shutil.rmtree(workdir / "checkpoints")
+    moved = dataclasses.replace(config, images=str(folder), threads=2)
+    assert fit(moved, workdir).phases == first.phases
+    assert read_config(workdir) == dataclasses.replace(config, images=str(folder))
+    image = next(folder.rglob("*.png"))
+    image.rename(image.with_name("other.png"))
+    with pytest.raises(ValueError, match="has other images than when"):
+        fit(dataclasses.replace(config, images=str(shutil.move(folder, tmp_path / "again"))), workdir)
+    assert read_config(workdir).images == str(folder)
+
+
+def test_an_unfinished_run_and_its_images_may_move(config, stopped, tmp_path):
+    folder = shutil.move(tmp_path / "images", tmp_path / "moved")
+    moved = dataclasses.replace(config, images=str(folder))
+    assert len(fit(moved, stopped).phases) == 2
+    assert read_config(stopped).images == str(folder)
 
 
 def test_a_finished_run_is_finished_without_its_checkpoints_too(config, tmp_path):

@@ -26,6 +26,11 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     )
 
 
+def are_paths(before: str, now: str) -> bool:
+    """Returns whether two values of `images` or `weights` are paths of the same kind, and no names."""
+    return _kind_and_path(before)[0] == _kind_and_path(now)[0] and not (_is_name(before) or _is_name(now))
+
+
 def same_place(before: str, now: str) -> bool:
     """Returns whether two values of `images` or `weights` may be the same file or folder.
 
@@ -36,9 +41,9 @@ def same_place(before: str, now: str) -> bool:
         before: The value of the run so far.
         now: The other value.
     """
-    (kind, one), (other_kind, other) = _kind_and_path(before), _kind_and_path(now)
-    if kind != other_kind or _is_name(before) or _is_name(now):
+    if not are_paths(before, now):
         return False
+    one, other = _kind_and_path(before)[1], _kind_and_path(now)[1]
     if one.is_absolute() == other.is_absolute():
         return one == other
     relative, absolute = (other, one) if one.is_absolute() else (one, other)

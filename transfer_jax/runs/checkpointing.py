@@ -12,7 +12,7 @@ from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.goodput import Goodput
 from transfer_jax.runs.result import PhaseResult
 from transfer_jax.runs.run_progress import RunProgress
-from transfer_jax.runs.run_start import check_start
+from transfer_jax.runs.run_start import check_start, read_start
 from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
@@ -82,7 +82,8 @@ def read_progress(workdir: Path) -> tuple[int | None, RunProgress]:
     """
     latest, position = latest_progress(Checkpoints(workdir / workdir_files.CHECKPOINTS))
     if latest is None and (results := finished_results(workdir)):
-        position = RunProgress(phase=len(results), results=results)
+        start = read_start(workdir)
+        position = RunProgress(phase=len(results), results=results, start=start.to_json() if start else {})
     return latest, position
 
 

@@ -53,6 +53,7 @@ def check_changes(
 
     A finished run cannot. Any other run keeps its network, its images and the phases that are finished;
     everything that only affects the steps to come may change. If nothing is trained, everything may change.
+    Images and weights may be in another place if their hashes are recorded, which `check_start` compares.
 
     Args:
         started: The config of the run so far.
@@ -64,7 +65,7 @@ def check_changes(
     Raises:
         ValueError: If a change is impossible; the message names the fields.
     """
-    changes = differences(started, given)
+    changes = differences(started, given, moved=bool(position.start))
     if not changes:
         return
     if position.phase >= len(started.schedule.phases):

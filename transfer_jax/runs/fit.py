@@ -1,6 +1,7 @@
 """The function `fit`, which trains a schedule and resumes it, and its shortcut `fine_tune`."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
+from transfer_jax.extras import optional
 from transfer_jax.fields import as_tuple
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
@@ -22,7 +24,7 @@ from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
 from transfer_jax.runs.run_start import check_start
-from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim, read_config
+from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim, differences, read_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
 from transfer_jax.storage.file_lock import InUseError
@@ -42,7 +44,8 @@ def fit(
 ) -> Result:
     """Trains a schedule, or resumes it if an earlier call was stopped or killed.
 
-    Ctrl-C or SIGTERM during training writes a checkpoint first. A finished run is only read.
+    Ctrl-C or SIGTERM during training writes a checkpoint first. A finished run is only read; if its images or
+    weights have moved, their new place is written into its config.
 
     Args:
         config: The config, or the result of `resolve`.
@@ -77,14 +80,21 @@ def fit(
     if started is not None:
         check_changes(started, config, position, workdir, force=force)
     run, notes = None, {}
-    if position.phase < len(config.schedule.phases):
+    finished = position.phase >= len(config.schedule.phases)
+    moved = finished and started is not None and bool(differences(started, config))
+    if not finished or moved:
         resolved = resolved or resolve(config, workdir=workdir, progress=progress, dataset=dataset)
         run = load_network(resolved, workdir, progress)
-        start = check_start(run, position, resumed=latest is not None)
-        check_steps(run, latest, position)
-        notes = {} if started else resolved.notes
-        notes = {**notes, workdir_files.START: json.dumps(start.to_json(), indent=1)}
+        start = check_start(run, position, resumed=finished or latest is not None)
+        if moved:
+            run = None
+        else:
+            check_steps(run, latest, position)
+            notes = {} if started else resolved.notes
+            notes = {**notes, workdir_files.START: json.dumps(start.to_json(), indent=1)}
     processes.wait("checked")  # Until all processes have checked the workdir, none of them changes it.
+    if moved:
+        _record_places(started or config, config, workdir)
     with contextlib.ExitStack() as stack:
         if run is not None:
             stack.enter_context(workdir_lock(workdir))
@@ -129,3 +139,9 @@ def fine_tune(
         The results of the phases, with the scores on the validation images.
     """
     return fit(TrainConfig(**{"model": model, "images": images, **settings}), workdir, progress=progress)
+
+
+def _record_places(started: TrainConfig, given: TrainConfig, workdir: Path) -> None:
+    """Writes the places of images and weights, which are compared, into the config of a finished run."""
+    with optional(workdir_files.CONFIG, "The run is finished; its images or weights are in another place."):
+        claim(dataclasses.replace(started, images=given.images, weights=given.weights), workdir)

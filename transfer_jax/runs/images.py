@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from transfer_jax.data import (
     scan_images,
     stratified_split,
 )
+from transfer_jax.data.sources import absolute_source
 from transfer_jax.distributed import processes
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.environment import images_given
+from transfer_jax.storage.remote import display_path
 
 
 def run_images(
@@ -49,9 +52,23 @@ def run_images(
             "`dataset`, or name other images"
         )
     if dataset is None:
-        dataset = load_dataset(config.images, config.data_dir)
+        dataset = _loaded(config, workdir)
     scan = scan_with_progress(dataset, progress) if needs_scan(config) else None
     return usable_images(config, dataset, scan)
+
+
+def _loaded(config: TrainConfig, workdir: Path | None) -> ImageDataset:
+    """Returns the images of a config; if they are gone, the error says how to name their new place."""
+    try:
+        return load_dataset(config.images, config.data_dir)
+    except ValueError as error:
+        place = absolute_source(config.images).removeprefix("folder:").removeprefix("csv:")
+        if workdir is None or not Path(place).is_absolute() or Path(place.partition("?")[0]).exists():
+            raise
+        raise ValueError(
+            f"{error}; if the images were moved, run `transfer-jax train --images PLACE --workdir "
+            f"{shlex.quote(str(display_path(workdir)))}` once, which compares them"
+        ) from error
 
 
 def needs_scan(config: TrainConfig) -> bool:
