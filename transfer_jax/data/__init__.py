@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from transfer_jax.data.decode import BadImageError, decode_image
     from transfer_jax.data.elpv import from_elpv
     from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
+    from transfer_jax.data.finding import Finding
     from transfer_jax.data.image_folder import from_folder
     from transfer_jax.data.image_table import from_csv
     from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
-    from transfer_jax.data.quality_checks import Finding, find_problems
+    from transfer_jax.data.quality_checks import find_problems
     from transfer_jax.data.scan import ImageScan, scan_images
     from transfer_jax.data.sources import load_dataset
     from transfer_jax.data.split import has_own_split, limit_per_class, stratified_split
