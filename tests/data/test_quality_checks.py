@@ -57,6 +57,14 @@ def test_nearly_black_images():
     assert "dark" in problems({"cat": 60, "dog": 50}, dark=np.arange(110) == 4)
 
 
+@pytest.mark.parametrize(("dogs", "end"), [(2, "a.png: damaged"), (3, "without a readable image: 'dog'")])
+def test_classes_without_a_readable_image(dogs, end):
+    bad = np.isin(np.arange(63), [5, *range(60, 60 + dogs)])
+    found = problems({"cat": 60, "dog": 3}, bad=bad, reasons=("a.png: damaged",) * (1 + dogs))
+    assert found["bad"].text.startswith(f"{1 + dogs} images of 63 cannot be read: a.png: damaged")
+    assert found["bad"].text.endswith(end)
+
+
 def test_files_with_several_images():
     found = problems({"cat": 60, "dog": 50}, paged=np.arange(110) == 7)
     assert found["pages"].text == (

@@ -112,7 +112,7 @@ def test_a_folder_that_is_split_already(photographs: Path, run: Callable, tmp_pa
     command = (*command, "--schedule.phases.1.epochs", 1, "--schedule.phases.1.views", 1)
     done = run(*command)
     assert done.code == 0, done.err
-    assert "split: the folder's own; 16 training and 6 validation images" in " ".join(done.err.split())
+    assert "split: that of the source; 16 training and 6 validation images" in " ".join(done.err.split())
     rows = (workdir / "predictions.csv").read_text().splitlines()[1:]
     assert len(rows) == 6
     assert all(row.startswith("val/") for row in rows)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from transfer_jax.data.finding import EXAMPLES, CheckInput, Finding
+from transfer_jax.data.image_files import abridged
 
 _ENLARGED = 2.0
 """Smallest enlargement of images to the network's input that is reported."""
@@ -14,9 +15,14 @@ def bad(data: CheckInput) -> Iterator[Finding]:
     """Finds images that cannot be read."""
     bad = np.flatnonzero(data.scan.bad)
     if len(bad):
+        labels = data.dataset.labels
+        lost = np.setdiff1d(labels, labels[~data.scan.bad])
+        classes = abridged([data.dataset.class_names[label] for label in lost])
+        without = f"; classes without a readable image: {classes}" if len(lost) else ""
         yield Finding(
             kind="bad",
-            text=f"{_images_text(len(bad))} of {len(data.dataset):,} cannot be read: {data.scan.reasons[0]}",
+            text=f"{_images_text(len(bad))} of {len(data.dataset):,} cannot be read: {data.scan.reasons[0]}"
+            + without,
             advice="fix or remove them, or skip them with --on-bad-image skip",
             figures={"images": len(bad)},
             examples=tuple((reason,) for reason in data.scan.reasons[:EXAMPLES]),

@@ -76,6 +76,8 @@ def read_rows(
     else:
         header = [f"column {i + 1}" for i in range(len(rows[0]))]
         notes.append(f"{where} has no header: its first row is read as an image, {rows[0][0]!r}")
+    if not rows:
+        raise ValueError(f"{where} has a header, but no rows: it needs a row for each image")
     rows = _even(rows, lines, len(header), where)
     columns = find_columns(header, rows, wanted, is_file, where)
     finder.reset()

@@ -68,7 +68,7 @@ def read_split(column: str, values: Sequence[str], lines: Sequence[int], where: 
         )
     counts = collections.Counter(map(part_of.get, values))
     if len(counts) == 1:
-        return TableSplit(None, [f"{where} contains only {values[0]!r}; the images are split at random"])
+        return TableSplit(None, [f"{where} contains only {values[0]!r}, so it gives no split"])
     if not counts["training"]:
         raise ValueError(f"{where} has no training images, only {abridged(known)}: add rows with 'train'")
     aside = "validation" if counts["validation"] else "test"

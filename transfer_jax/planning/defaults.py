@@ -142,7 +142,7 @@ def _split(
     if facts.own_split is not None:
         train, validation = facts.own_split
         why = f"{train:,} training and {validation:,} validation images; {_interval(validation)}"
-        return validation, [Choice("split", "the folder's own", why)]
+        return validation, [Choice("split", "that of the source", why)]
     if "eval_fraction" in given:
         return math.ceil(config.eval_fraction * images), []
     enough = max(ENOUGH, ENOUGH_OF_A_CLASS * classes)
