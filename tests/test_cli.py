@@ -271,6 +271,22 @@ sys.stderr.write(f"code {code}")
 """
 
 
+def test_a_broken_pipe_of_which_nothing_is_left_to_write(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str, options: list[str]) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(cli, "_main", fails)
+    monkeypatch.setattr(cli.OUT, "quiet", False)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert cli.main(["study", "--help"]) == 141
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_the_reader_of_the_output_is_gone(arguments: list[str]) -> None:
     command = [sys.executable, "-c", UNREAD, *arguments]

@@ -350,6 +350,7 @@ def _lacks_platform(error: AssertionError) -> bool:
 def _reader_is_gone() -> bool:
     """Returns whether stdout is a pipe without a reader, as in `... | head`, and prints nothing more then."""
     try:
+        sys.stdout.write("\n")  # What failed before may have left nothing to flush.
         sys.stdout.flush()
     except BrokenPipeError:
         OUT.on_broken_pipe()

@@ -1,3 +1,5 @@
+import enum
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +15,11 @@ class Column:
 
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         return self.values
+
+
+class Size(enum.IntEnum):
+    SMALL = 0
+    LARGE = 1
 
 
 class NAType:
@@ -54,6 +61,8 @@ def test_distinct_values_are_the_classes(labels, expected, names):
         ([7, -1], {-1: "a", 7: "b"}, [1, 0]),
         ([7, -1], {"a": np.int64(-1), "b": 7}, [1, 0]),
         (["b", "a"], {1: "b", 0: "a"}, [1, 0]),
+        ([10, 9], {"10": "b", "9": "a"}, [1, 0]),
+        ([Size.LARGE, Size.SMALL], ["a", "b"], [1, 0]),
     ],
 )
 def test_classes_are_given(labels, class_names, expected):

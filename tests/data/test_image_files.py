@@ -45,6 +45,12 @@ def test_invalid_paths_raise(tree):
         image_files("")
 
 
+@pytest.mark.parametrize("images", [None, b"a.png", {"a.png": 1}, np.zeros((2, 4, 4, 3), np.uint8), [3]])
+def test_what_is_no_path_raises(images):
+    with pytest.raises(ValueError, match=r"paths of image files or folders are needed, got .*from_arrays"):
+        image_files(images)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_pipe_is_no_image(tree):
     os.mkfifo(tree() / "pipe.png")

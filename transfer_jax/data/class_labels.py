@@ -1,5 +1,6 @@
 """Labels in Python: class names or numbers in lists, arrays, tensors and columns of tables."""
 
+import enum
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -85,9 +86,11 @@ def _names(given: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
         raise ValueError(f"class_names must be a list, as the order of the set {given!r} is arbitrary")
     numbers = None
     if isinstance(given, Mapping):
-        pairs = [(_plain(key), _plain(value)) for key, value in given.items()]
+        pairs: list[tuple[Any, Any]] = [(_plain(key), _plain(value)) for key, value in given.items()]
         if all(isinstance(value, int) for _, value in pairs):
             pairs = [(value, key) for key, value in pairs]
+        elif all(isinstance(key, str) and key.isdecimal() for key, _ in pairs):  # As in JSON.
+            pairs = [(int(key), value) for key, value in pairs]
         if not all(isinstance(number, int) for number, _ in pairs):
             raise ValueError(f"class_names must map whole numbers to names, or names to them, got {given!r}")
         pairs.sort(key=operator.itemgetter(0))
@@ -189,6 +192,8 @@ def _plain(value: Any) -> Any:
             raise ValueError(f"labels must be UTF-8 text, got {value!r}") from None
     if isinstance(value, str):
         return str(value)
+    if isinstance(value, enum.IntEnum):
+        return int(value)
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 

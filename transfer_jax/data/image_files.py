@@ -95,6 +95,11 @@ def image_files(
     files: list[Path] = []
     left_out: LeftOut = Counter()
     listed = as_tuple(paths)
+    if foreign := [path for path in listed if not isinstance(path, str | os.PathLike)]:
+        raise ValueError(
+            f"paths of image files or folders are needed, got {type(foreign[0]).__name__}; "
+            "for images in memory, make a dataset with from_arrays and call predict_dataset"
+        )
     if "" in listed:
         raise ValueError("a path is empty; give the paths of image files or of folders")
     for path in map(Path, listed):
