@@ -212,7 +212,7 @@ def test_malicious_checkpoint(images: Path, run: Callable, tmp_path: Path) -> No
     witness.unlink()
     command = ("--images", images, "--model", "toy", "--weights", file)
     workdir = tmp_path / "run"
-    fails(run("train", *command, "--workdir", workdir), file, "system")
+    fails(run("train", *command, "--workdir", workdir), file, "not of a PyTorch checkpoint")
     assert not witness.exists()
     assert not workdir.exists()
 
