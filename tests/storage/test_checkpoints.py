@@ -199,18 +199,20 @@ def test_errors_of_a_step_that_is_still_there_are_raised_to_readers(opened):
 
 
 @pytest.mark.parametrize("words", ["No space left on device", "Disk quota exceeded"])
-def test_a_full_disk_is_named_and_earlier_checkpoints_remain(opened, monkeypatch, words):
+def test_a_full_disk_is_named_and_earlier_checkpoints_remain(opened, monkeypatch, caplog, words):
     store = opened()
     store.save(1, {"state": TREE}, {"step": 1})
 
     class Full:
         def save_checkpointables(self, folder, content, overwrite):
+            logging.getLogger("absl").error("Orbax logs the traceback")
             raise ValueError(f"RESOURCE_EXHAUSTED: writing failed: {words} [source locations=…]")
 
     monkeypatch.setattr(module, "_orbax", Full)
     with pytest.raises(OSError, match=words) as error:
         store.save(2, {"state": TREE}, {"step": 2})
     assert error.value.filename == str(store._steps / "2")
+    assert "traceback" not in caplog.text
     monkeypatch.undo()
     assert opened().progress(1) == {"step": 1}
     assert opened().latest() == 1

@@ -205,7 +205,7 @@ class SavedCheckpoints(Checkpoints):
             if processes.is_first():
                 _write_arrays(folder, content)
         else:
-            with _disk_errors_named(folder):
+            with _disk_errors_named(folder), _logged_from(logging.CRITICAL):
                 _orbax().save_checkpointables(str(folder), content, overwrite=True)
         if processes.is_first():
             hashes = {**_hashes(folder), _PROGRESS: _hash(progress)}
@@ -241,14 +241,21 @@ def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _metadata(folder: Path, name: str) -> Mapping[str, Any]:
     """Returns the shapes and dtypes of the arrays in a group, by name."""
+    with _logged_from(logging.ERROR):  # Orbax warns of folders that it has not written.
+        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
+    return found.get(name) or {}
+
+
+@contextlib.contextmanager
+def _logged_from(least: int) -> Iterator[None]:
+    """Limits what Orbax logs to a level: it logs the tracebacks of errors that it also raises."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # Orbax warns of folders that it has not written.
+    logger.setLevel(least)
     try:
-        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
+        yield
     finally:
         logger.setLevel(level)
-    return found.get(name) or {}
 
 
 def _hashes(folder: Path) -> dict[str, str]:
