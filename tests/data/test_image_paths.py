@@ -25,6 +25,7 @@ def files(folder, *names):
         (unicodedata.normalize("NFD", "cat/é.png"), "cat/é.png", ["spelling"]),
         ("C:\\Users\\me\\cat\\1.png", "cat/1.png", ["backslash", "prefix"]),
         ("/no/such/folder/cat/1.png", "cat/1.png", ["prefix"]),
+        ("/cat/1.png", "cat/1.png", ["prefix"]),
         ("data/cat/1.png", "cat/1.png", ["prefix"]),
         ("3.png", "images/3.png", ["subfolder"]),
         ("3", "images/3.png", ["ending", "subfolder"]),

@@ -118,6 +118,7 @@ def test_spaces_around_paths_are_removed(animals):
         ("path,label\ncat/x.png,a\ndog/b.png\n", {}, ValueError, "1 of 2 rows .* in line 3"),
         ("path,label\n,a\n", {}, ValueError, "column 'path': no path in line 2"),
         ("path,label\ncat/x.png,a\ndog/b.png,b,c\n", {}, ValueError, "line 3: 3 fields, but .* has 2"),
+        ("path,label\ncat/x.png,a,c\ndog/b.png,b,c\n", {}, ValueError, "line 2: 3 fields, but .* has 2"),
         (
             "path,label\ncat/x.png,a\n./cat/x.png,b\n",
             {},

@@ -1,3 +1,4 @@
+import csv
 import gzip
 
 import pytest
@@ -34,6 +35,13 @@ def test_encodings_and_separators(tmp_path, content):
     assert table.notes == ()
     first = 2 if content.startswith(b"sep") else 1
     assert table.lines == [first, first + 1, first + 2]
+
+
+def test_cells_may_be_long(tmp_path):
+    limit, mask = csv.field_size_limit(), "1 2 " * 50_000
+    (tmp_path / "t").write_text(f"path,mask,label\na.png,{mask},cat\n")
+    assert read_text_table(tmp_path / "t").rows[1] == ["a.png", mask, "cat"]
+    assert csv.field_size_limit() == limit
 
 
 def test_other_encodings_are_read_with_a_note(tmp_path):

@@ -91,14 +91,14 @@ class ImagePaths:
 
     def notes(self) -> tuple[str, ...]:
         """Returns a sentence for each kind of difference between written paths and files."""
+        prefix = "/".join(self._prefix or []) or "/"
         texts = {
             "file": "begin with file://",
             "backslash": "have backslashes, which are read as slashes",
             "spelling": "differ from the names of files in case or Unicode normal form",
             "ending": "have no ending; the only image of that name is read",
             "subfolder": f"are found in the subfolder {os.path.basename(self._subfolder or '')!r}",
-            "prefix": f"begin with {'/'.join(self._prefix or [])!r}, which is not here; the rest is found in "
-            "the table's folder",
+            "prefix": f"begin with {prefix!r}, which is not here; the rest is found in the table's folder",
         }
         return tuple(
             f"{count:,} path{'s' * (count != 1)} in the table {texts[kind]}, such as {written!r} ({name!r})"
@@ -147,7 +147,7 @@ class ImagePaths:
             self._subfolder = inside[0] if len(inside) == 1 else None
         if not absolute and self._subfolder and (found := self._walk(self._subfolder, parts)):
             return found[0], [*found[1], "subfolder"]
-        for count in range(1, len(parts)):
+        for count in range(0 if absolute else 1, len(parts)):
             if self._prefix not in (None, parts[:count]):
                 continue
             if found := self._walk(self._base, parts[count:]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from transfer_jax.data.file_endings import has_image_ending
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.image_paths import ImagePaths
-from transfer_jax.data.table_columns import find_columns, is_header, normalized
+from transfer_jax.data.table_columns import IMAGE_COLUMNS, find_columns, is_header, normalized
 from transfer_jax.data.table_split import read_split
 from transfer_jax.data.table_text import read_text_table
 
@@ -71,7 +71,8 @@ def read_rows(
         )
     if any(wanted.values()) or is_header(rows[0], is_file):
         header, rows, lines = [name.strip().lstrip("#").strip() for name in rows[0]], rows[1:], lines[1:]
-        if rows and all(len(row) == len(header) + 1 and row[-1] for row in rows):
+        has_names = bool(rows) and all(len(row) == len(header) + 1 and row[-1] for row in rows)
+        if has_names and not (normalized(header[0]) in IMAGE_COLUMNS and is_file(rows[0][0].strip())):
             header = ["", *header]  # R leaves out the name of the column of row names.
     else:
         header = [f"column {i + 1}" for i in range(len(rows[0]))]

@@ -77,12 +77,16 @@ def read_text_table(path: Path) -> TextTable:
     comments = re.match(r"(?:#[^,;|\t\r\n]*(?:\r\n|\r|\n))*", text)
     start = comments.end() if comments else 0
     first_line, text = 1 + len(text[:start].splitlines()), text[start:]
-    if given := re.match(r"sep=(.)\s*?(\r\n|\r|\n)", text):
-        separator, first_line = given[1], first_line + 1
-        text = text[given.end() :]
-    else:
-        separator = _separator(text)
-    rows, lines = _parsed(text, separator, first_line, path)
+    limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # Masks in cells are long.
+    try:
+        if given := re.match(r"sep=(.)\s*?(\r\n|\r|\n)", text):
+            separator, first_line = given[1], first_line + 1
+            text = text[given.end() :]
+        else:
+            separator = _separator(text)
+        rows, lines = _parsed(text, separator, first_line, path)
+    finally:
+        csv.field_size_limit(limit)
     return TextTable(rows, lines, notes)
 
 
