@@ -1,13 +1,14 @@
 """The command `transfer-jax check`, which checks images."""
 
+import dataclasses
 import json
 from pathlib import Path
 
-from transfer_jax.commands.config_options import Config
+from transfer_jax.commands.config_options import Config, Given
 from transfer_jax.report.console import BARS, OUT, counted, print_line
 
 
-def check(config: Config, out: Path | None = None) -> None:
+def check(config: Config, out: Path | None = None, given: Given = None) -> None:
     """Checks all images for problems; nothing is trained.
 
     It finds files that cannot be decoded, near duplicates on both sides of the split or with two labels,
@@ -17,9 +18,12 @@ def check(config: Config, out: Path | None = None) -> None:
     Args:
         config: The images, their split and the network.
         out: JSON file to write the findings to.
+        given: The fields that options set.
     """
     from transfer_jax.commands.output_file import check_output_file
     from transfer_jax.data.sources import load_dataset
+    from transfer_jax.data.split import divisible_counts
+    from transfer_jax.planning.defaults import chosen_fraction
     from transfer_jax.planning.network import expected_input
     from transfer_jax.runs.images import check_quality, scan_with_progress
     from transfer_jax.storage.atomic_write import write_text
@@ -27,6 +31,11 @@ def check(config: Config, out: Path | None = None) -> None:
     check_output_file(out, (".json",))
     dataset = load_dataset(config.images, config.data_dir)
     scan = scan_with_progress(dataset, BARS)
+    if given is not None and "eval_fraction" not in given:  # The fraction that `train` chooses.
+        images = divisible_counts(dataset, None)
+        units = divisible_counts(dataset, scan.groups) if config.keep_together else images
+        fraction = chosen_fraction(images[units > 1].tolist(), int(units[units > 1].sum()))
+        config = dataclasses.replace(config, eval_fraction=fraction)
     found = check_quality(config, dataset, scan, expected_input(config).image_size)
     if out is not None:
         write_text(out, json.dumps([finding.to_json() for finding in found], indent=1))

@@ -15,7 +15,7 @@ The rules and their sources:
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from transfer_jax.config import TrainConfig
@@ -145,10 +145,7 @@ def _split(
         return validation, [Choice("split", "that of the source", why)]
     if "eval_fraction" in given:
         return math.ceil(config.eval_fraction * images), []
-    enough = max(ENOUGH, ENOUGH_OF_A_CLASS * classes)
-    fraction = min(QUARTER, max(math.ceil(100 * enough / max(images, 1)) / 100, 0.05))
-    if math.ceil(fraction * total) < classes:  # At least one of each class.
-        fraction = min(0.5, math.ceil(100 * classes / total) / 100)
+    fraction = chosen_fraction(divided, total)
     validation = math.ceil(fraction * images)
     each = max(int(fraction * min(divided, default=0)), 1)
     about = "about " if facts.duplicates else ""  # A group of near duplicates is drawn as one image.
@@ -158,6 +155,21 @@ def _split(
         single = "one image" if units is facts.counts else "one image or one group of near duplicates"
         what += f" apart from {whole:,} with {single}"
     return validation, [Choice("eval_fraction", fraction, f"{what}; {_interval(validation)}")]
+
+
+def chosen_fraction(images: Sequence[int], units: int) -> float:
+    """Returns the fraction of validation images that is chosen.
+
+    Args:
+        images: Number of images of each class that can be divided.
+        units: Number of images, or of groups of near duplicates, of these classes.
+    """
+    classes = len(images)
+    enough = max(ENOUGH, ENOUGH_OF_A_CLASS * classes)
+    fraction = min(QUARTER, max(math.ceil(100 * enough / max(sum(images), 1)) / 100, 0.05))
+    if math.ceil(fraction * units) < classes:  # At least one of each class.
+        return min(0.5, math.ceil(100 * classes / units) / 100)
+    return fraction
 
 
 def _interval(validation: int) -> str:
