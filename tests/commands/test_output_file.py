@@ -1,3 +1,4 @@
+import contextlib
 import os
 from pathlib import Path
 
@@ -34,3 +35,17 @@ def test_read_only_folders(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match=r"--out a\.csv: the folder \. is read-only"):
         check_output_file(Path("a.csv"), (".csv",))
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [("predictions.csv", True), ("start.json", True), ("model/model.json", True), ("mine.csv", False)],
+)
+def test_files_of_a_run_are_not_replaced(tmp_path, name, refused):
+    (tmp_path / "model").mkdir()
+    for each in ("config.json", "metrics.jsonl", name):
+        (tmp_path / each).touch()
+    with pytest.raises(ValueError, match="is a file of the run in") if refused else contextlib.nullcontext():
+        check_output_file(tmp_path / name, (".csv", ".json"))
+    (tmp_path / "config.json").unlink()  # Then it is no run.
+    check_output_file(tmp_path / name, (".csv", ".json"))

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from transfer_jax.storage.workdir_files import check_not_of_run
+
 
 def check_output_file(out: Path | None, endings: tuple[str, ...]) -> None:
     """Raises an error if a file cannot be written.
@@ -12,7 +14,7 @@ def check_output_file(out: Path | None, endings: tuple[str, ...]) -> None:
         endings: The allowed endings, in lower case.
 
     Raises:
-        ValueError: If the file has another ending.
+        ValueError: If the file has another ending, or is a file that a run is read from.
         OSError: If its folder is missing or read-only, or a folder has its name.
     """
     if out is None:
@@ -25,3 +27,4 @@ def check_output_file(out: Path | None, endings: tuple[str, ...]) -> None:
         raise FileNotFoundError(f"--out {out}: the folder {out.parent} does not exist")
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"--out {out}: the folder {out.parent} is read-only; choose another one")
+    check_not_of_run(out)

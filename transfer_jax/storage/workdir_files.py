@@ -1,5 +1,7 @@
 """The names of all files and folders in a workdir, and of those in the folder of a study."""
 
+from pathlib import Path
+
 CONFIG = "config.json"
 """The `TrainConfig` of the run."""
 EARLIER_CONFIGS = "earlier_configs.json"
@@ -65,3 +67,23 @@ TRIAL_LOCKS = ".locks"
 """A folder: a lock file for each arm and trial that a worker has claimed."""
 TRIAL_ROW, TRIAL_ERROR, TRIAL_CLAIM = "row.json", "error.json", "claim.json"
 """Files of a trial: its row of the table, the error it failed with, and the worker that last claimed it."""
+
+_NEEDED = (
+    *(CONFIG, EARLIER_CONFIGS, START, METRICS, PHASES, TIMELINE, GOODPUT, ENVIRONMENT, DEFAULTS, QUALITY),
+    *(SKIPPED_IMAGES, PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS, DIAGNOSTICS, TRACKERS),
+    *(STUDY, ANALYSIS, TABLE, TRIALS),
+)
+"""What a run or a study is read from."""
+
+
+def check_not_of_run(out: Path) -> None:
+    """Checks that a file to write does not replace a file that a run or a study is read from.
+
+    Raises:
+        ValueError: If it does.
+    """
+    path = out.resolve()
+    for folder in path.parents if path.is_file() else ():
+        is_run = (folder / CONFIG).is_file() and (folder / METRICS).is_file()
+        if (is_run or (folder / STUDY).is_file()) and path.relative_to(folder).parts[0] in _NEEDED:
+            raise ValueError(f"{out} is a file of the run in {folder}, which needs it; choose another name")

@@ -12,6 +12,7 @@ from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.storage.atomic_write import write_atomically
+from transfer_jax.storage.workdir_files import check_not_of_run
 from transfer_jax.weights.saved_model import SavedModel
 from transfer_jax.weights.writers import file_kind, host_arrays
 
@@ -49,7 +50,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
 
     Raises:
         ValueError: If the target is unsupported for the network; the message names the choices. Also if the
-            library does not read files with the name of `out`.
+            library does not read files with the name of `out`, or `out` is a file that a run is read from.
         ImportError: If a required package is not installed; the message has the command that installs it.
         FileNotFoundError: If there is no trained model, or if the folder of `out` does not exist.
     """
@@ -60,6 +61,7 @@ def export_model(directory: Path, target: str, out: Path) -> Path:
         )
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist; create it first")
+    check_not_of_run(out)
     if target in PROGRAMS:
         content = _program(target, saved, model)
     elif target == "safetensors":
