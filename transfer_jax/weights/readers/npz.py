@@ -1,8 +1,8 @@
 """A reader of NumPy's `.npz` files, the format of Google's vision_transformer and big_vision.
 
-Nothing is unpickled: arrays of objects are refused. An uncompressed array (`numpy.savez`) becomes a view of
-the mapped file. A compressed array (`numpy.savez_compressed`) is decompressed on access, to at most the size
-in its header.
+Nothing is unpickled: arrays of objects are left out, as are those of texts, dates and records. An
+uncompressed array (`numpy.savez`) becomes a view of the mapped file. A compressed array
+(`numpy.savez_compressed`) is decompressed on access, to at most the size in its header.
 """
 
 import functools
@@ -34,6 +34,8 @@ _HEADER = re.compile(
     r"\{'descr': '(?P<order>[<>|=]?)(?P<dtype>[a-zA-Z]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
     r"'shape': \((?P<shape>(?:\d{1,18}L?,? ?){0,40})\),? ?\} *\n?"
 )
+_NO_NUMBERS = re.compile(r"\{'descr': (?:\[|'[<>|=]?[OUSMm]\d*(?:\[|'))")
+"""The beginning of the header of objects, texts, dates or records, such as the settings of a training."""
 _DTYPES: dict[str, np.dtype[Any]] = {
     **{code: np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},
     **{code: np.dtype(code) for code in ("c8", "c16", "b1")},
@@ -86,7 +88,8 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
                     f"not an .npz file: the name of the zip member {name[:200]!r} does not end in .npy"
                 )
             key = name.removesuffix(".npy")
-            members[key] = _member(data, key, info)
+            if (member := _member(data, key, info)) is not None:
+                members[key] = member
         total = sum(member.nbytes for member in members.values())
         if total > _MAX_RATIO * len(data) + _SMALL:
             raise CheckpointError(
@@ -94,13 +97,17 @@ def read_npz(path: Path, entry: str | None = None) -> LazyWeights:
             )
         chosen = {key: members[full] for key, full in parameter_keys(members, entry).items()}
         if not chosen:
-            raise CheckpointError("the file holds no arrays")
+            raise CheckpointError(
+                "the file holds no arrays of numbers; save each parameter as an array: "
+                "numpy.savez(path, **arrays)"
+            )
     loaders = {key: functools.partial(_read, path, data, key, member) for key, member in chosen.items()}
     infos = {key: ArrayInfo(member.shape, str(member.dtype)) for key, member in chosen.items()}
     return LazyWeights(path, *split_scanned_blocks(loaders, infos))
 
 
-def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
+def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member | None:
+    """Returns the place of an array in the file, or None if it has no numbers."""
     start, stop = zip_members.locate(data, info, allow_deflate=True)
     compressed = info.compress_type != zipfile.ZIP_STORED
     begin = (
@@ -116,7 +123,10 @@ def _member(data: mmap.mmap, name: str, info: zipfile.ZipInfo) -> _Member:
         raise CheckpointError(
             f"damaged: the header of array {name[:200]!r} has {header} bytes, too many or truncated"
         )
-    found = _HEADER.fullmatch(begin[size_end:header].decode("latin-1"))
+    text = begin[size_end:header].decode("latin-1")
+    found = _HEADER.fullmatch(text)
+    if (found is None or found["dtype"] not in _DTYPES) and _NO_NUMBERS.match(text):
+        return None
     if found is None:
         raise CheckpointError(
             f"the header of array {name[:200]!r} does not describe an array of numbers; "
