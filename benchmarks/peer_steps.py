@@ -68,10 +68,11 @@ def flax_step(given: Given, selector: str) -> Callable[[], Any]:
     import optax
 
     from transfer_jax.freezing import Phase, labels, partition
-    from transfer_jax.models.flat_arrays import cast, merge, split
+    from transfer_jax.models.flat_arrays import Arrays, cast, merge, split
 
     keep_freed_memory()
     model = our_network(given, CLASSES)
+    params: Arrays
     graphdef, params, stats = split(model)
     phase = Phase(name="phase", train=selector, epochs=1, learning_rate=RATE)
     trained, _ = partition(params, labels(params, phase.selector, model.backbone.block_names))

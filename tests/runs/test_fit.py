@@ -156,8 +156,8 @@ def test_a_finished_run_is_only_read(config, tmp_path, force):
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_a_finished_run_and_its_images_may_move(config, tmp_path, checkpoints):
     first = fit(config, tmp_path / "run")
-    folder = shutil.move(tmp_path / "images", tmp_path / "moved")
-    workdir = shutil.move(tmp_path / "run", tmp_path / "moved_run")
+    folder = Path(shutil.move(tmp_path / "images", tmp_path / "moved"))
+    workdir = Path(shutil.move(tmp_path / "run", tmp_path / "moved_run"))
     with pytest.raises(ValueError, match=r"if the images were moved, run `transfer-jax train --images PLACE"):
         run_images(read_config(workdir), Silent(), workdir=workdir)
     if not checkpoints:
@@ -173,7 +173,7 @@ def test_a_finished_run_and_its_images_may_move(config, tmp_path, checkpoints):
 
 
 def test_an_unfinished_run_and_its_images_may_move(config, stopped, tmp_path):
-    folder = shutil.move(tmp_path / "images", tmp_path / "moved")
+    folder = Path(shutil.move(tmp_path / "images", tmp_path / "moved"))
     moved = dataclasses.replace(config, images=str(folder))
     assert len(fit(moved, stopped).phases) == 2
     assert read_config(stopped).images == str(folder)
