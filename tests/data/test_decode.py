@@ -127,6 +127,14 @@ def test_invalid_files_raise(content, reason):
         decode_image(content, "cats/one.png")
 
 
+def test_a_png_file_without_its_last_chunk_is_good(cat, encode):
+    whole = encode(cat, "PNG")
+    np.testing.assert_array_equal(decode_image(whole[:-12], "x"), decode_image(whole, "x"))
+    for cut in (13, 16, 17, 24, 60):
+        with pytest.raises(BadImageError):
+            decode_image(whole[:-cut], "x")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_truncated_files_raise(cat, encode, kind, share):

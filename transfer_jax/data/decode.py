@@ -39,6 +39,8 @@ THUMBNAIL = 32
 """Side of the thumbnail of an `ImageSummary`, in pixels."""
 _PNG_BITS = 24
 """Position of the bit depth in a PNG file."""
+_NO_END = "truncated PNG file"
+"""Pillow's error for a PNG file that ends between two chunks; decoding notices it if pixels are missing."""
 _DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
 _GRAY_LEVELS = 4
 """Largest difference between the channels of a gray image: JPEG rounds each channel."""
@@ -232,7 +234,11 @@ def _open(encoded: bytes) -> Image.Image:
         if image.width * image.height > 3 * (Image.MAX_IMAGE_PIXELS or math.inf):
             raise
     if image.format == "PNG":
-        image.verify()  # Decoding does not compare the checksums of the pixel data.
+        try:
+            image.verify()  # Decoding does not compare the checksums of the pixel data.
+        except OSError as error:
+            if str(error) != _NO_END:
+                raise
         image = Image.open(io.BytesIO(encoded), formats=["PNG"])
         bits, transparent = encoded[_PNG_BITS], image.info.get("transparency")
         if image.mode in ("1", "L") and bits < 8 and isinstance(transparent, int):
