@@ -47,6 +47,7 @@ def test_absolute_paths_and_urls_of_files(tmp_path):
         str(tmp_path / "a b/1.png"),
         f"file://{tmp_path}/a b/1.png",
         f"file://{tmp_path}/a%20b/1.png",
+        str(tmp_path / "a b/1.png").replace("/", "\\"),
     ):
         file = ImagePaths(tmp_path / "elsewhere").find(written)
         assert file is not None

@@ -137,7 +137,7 @@ class ImagePaths:
         if not parts:
             return None
         absolute = re.match(r"[\\/]|[A-Za-z]:", text) is not None
-        if absolute and text[0] == "/" and (found := self._walk(os.sep, parts)):
+        if absolute and text[0] in "/\\" and (found := self._walk(os.sep, parts)):
             return found
         if not absolute and (found := self._walk(self._base, parts)):
             return found
