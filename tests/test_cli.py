@@ -22,6 +22,7 @@ HELP = """
 import io, sys
 from contextlib import redirect_stdout
 from transfer_jax import cli
+from transfer_jax.user_cache import user_cache
 for arguments in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
     with redirect_stdout(io.StringIO()) as out:
         try:
@@ -254,6 +255,15 @@ def test_a_platform_without_devices(
     monkeypatch.delenv("JAX_PLATFORMS")
     with pytest.raises(AssertionError):
         cli.main(["train"])
+
+
+def test_matplotlib_has_a_folder_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "set")
+    monkeypatch.setenv("MPLCONFIGDIR", "set")
+    monkeypatch.delenv("MPLCONFIGDIR")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    cli._use_caches()
+    assert os.environ["MPLCONFIGDIR"] == str(user_cache("matplotlib"))
 
 
 UNREAD = """

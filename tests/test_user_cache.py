@@ -40,6 +40,17 @@ def test_a_read_only_home(monkeypatch, tmp_path, temporary):
     assert user_cache("data") == tmp_path / "home" / ".cache" / "transfer_jax" / "data"
 
 
+def test_a_home_of_another_user(monkeypatch, tmp_path, temporary):
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(module.Path, "stat", denied)
+    monkeypatch.setattr(module.Path, "is_dir", denied)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert user_cache("xla") == temporary / "xla"
+
+
 def test_a_file_in_place_of_a_folder(tmp_path):
     (tmp_path / "file").touch()
     assert not can_create(tmp_path / "file" / "folder")

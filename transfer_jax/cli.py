@@ -323,7 +323,8 @@ def _use_caches() -> None:
 
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if not can_create(Path(os.path.expanduser("~/.config/matplotlib"))):
+    settings = Path(os.path.expanduser("~/.config/matplotlib"))  # Without a home, "~" stays as it is.
+    if not settings.is_absolute() or not can_create(settings):
         os.environ.setdefault("MPLCONFIGDIR", str(user_cache("matplotlib")))
 
 

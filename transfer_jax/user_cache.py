@@ -8,8 +8,8 @@ from pathlib import Path
 def user_cache(name: str) -> Path:
     """Returns a folder in `~/.cache/transfer_jax`, or in the folder of temporary files without a usable home.
 
-    A container or a service may have no home, one that does not exist, one that is read-only, or a user id
-    without a name. Nothing is created.
+    A container or a service may have no home, one that does not exist, one that is read-only or of another
+    user, or a user id without a name. Nothing is created.
 
     Args:
         name: Name of the folder.
@@ -18,7 +18,7 @@ def user_cache(name: str) -> Path:
         folder = Path.home() / ".cache" / "transfer_jax" / name
     except RuntimeError:  # No variable HOME, and no entry for this user.
         return _temporary() / name
-    return folder if folder.is_dir() or can_create(folder) else _temporary() / name
+    return folder if os.path.isdir(folder) or can_create(folder) else _temporary() / name
 
 
 def can_create(path: Path) -> bool:
