@@ -11,6 +11,7 @@ import pytest
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.runs import goodput as module
 from transfer_jax.runs.goodput import PARTS, Goodput
+from transfer_jax.runs.result import Result
 
 
 @pytest.fixture
@@ -143,3 +144,11 @@ def test_profile_files(finished):
     names = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
     assert any("train_step" in str(name) or "Execut" in str(name) for name in names)
     assert list((result.workdir / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"seconds"', b"\xff"])
+def test_a_result_without_a_readable_file(tmp_path: Path, content):
+    result = Result(workdir=tmp_path, phases=())
+    assert result.goodput["seconds"] == {}
+    (tmp_path / "goodput.json").write_bytes(content)
+    assert result.goodput == {"seconds": {}, "verdict": "goodput.json is missing or damaged"}

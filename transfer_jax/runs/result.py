@@ -54,8 +54,11 @@ class Result:
 
     @property
     def goodput(self) -> dict[str, Any]:
-        """The wall time by activity, and a verdict on it, as in `goodput.json`."""
-        return json.loads((self.workdir / GOODPUT).read_text(encoding="utf-8"))
+        """The wall time by activity, and a verdict on it, as in `goodput.json`; empty if that is damaged."""
+        try:
+            return json.loads((self.workdir / GOODPUT).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {"seconds": {}, "verdict": f"{GOODPUT} is missing or damaged"}
 
     @property
     def metrics(self) -> dict[str, Any]:
