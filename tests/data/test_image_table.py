@@ -138,6 +138,7 @@ def test_spaces_around_paths_are_removed(animals):
             "classes with validation images but no training images: 'b'",
         ),
         ("path,label\ncat/x.png,a\ndog/b.png,a\n", {}, ValueError, r"column 'label' has the classes \['a'\]"),
+        ("path,is_valid\ncat/x.png,True\ndog/b.png,False\n", {}, ValueError, "has no column 'label'"),
         ("path,label\n", {}, ValueError, "has a header, but no rows: it needs a row for each image"),
         (
             "path,label\ncat/x.png,a\nno.png,b\n",

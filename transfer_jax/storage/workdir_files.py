@@ -73,7 +73,7 @@ _NEEDED = (
     *(SKIPPED_IMAGES, PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS, DIAGNOSTICS, TRACKERS),
     *(STUDY, ANALYSIS, TABLE, TRIALS),
 )
-"""What a run or a study is read from."""
+"""Files and folders that a run or a study is read from."""
 
 
 def check_not_of_run(out: Path) -> None:
