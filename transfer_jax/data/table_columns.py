@@ -100,7 +100,8 @@ def find_columns(
     if "image" not in taken:
         taken["image"] = next(iter([*filter(_has_files, free()), *free(), 0]))
     take("label", LABEL_COLUMNS)
-    if "label" not in taken and len(rest := free()) == 1 and names[rest[0]] not in (*SPLIT_COLUMNS, *TRUTH_COLUMNS):
+    splits = {*SPLIT_COLUMNS, *TRUTH_COLUMNS}
+    if "label" not in taken and len(rest := free()) == 1 and names[rest[0]] not in splits:
         taken["label"] = rest[0]
     take("group", ("group",))
     take("split", (*SPLIT_COLUMNS, *TRUTH_COLUMNS, *OTHER_COLUMNS))
