@@ -14,6 +14,7 @@ import pytest
 
 import transfer_jax
 from transfer_jax import cli
+from transfer_jax.user_cache import user_cache
 
 TINY = ("--model", "efficientnet_lite_tiny", "--weights", "none")
 
@@ -22,7 +23,6 @@ HELP = """
 import io, sys
 from contextlib import redirect_stdout
 from transfer_jax import cli
-from transfer_jax.user_cache import user_cache
 for arguments in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
     with redirect_stdout(io.StringIO()) as out:
         try:
