@@ -73,7 +73,9 @@ def _describe(
     try:
         if not file.is_file():
             return None
-        content = json.loads(file.read_text(encoding="utf-8-sig")) if file.stat().st_size < _MAX_BYTES else None
+        content = (
+            json.loads(file.read_text(encoding="utf-8-sig")) if file.stat().st_size < _MAX_BYTES else None
+        )
     except (OSError, ValueError, RecursionError) as error:
         return _Described(str(file), {}, (f"{file} is not used: {error}",))
     return read(str(file), content) if isinstance(content, dict) else None
