@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     found = moto.ThreadedMotoServer(port=0, verbose=False)
     found.start()
     _, port = found.get_host_and_port()
+    # The server keeps its buckets in this process, also after it stopped.
+    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     for name, value in (
         ("ACCESS_KEY_ID", "test"),
