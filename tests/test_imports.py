@@ -26,7 +26,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"storage"},
     {"distributed"},
     {"models"},
-    {"nn", "malloc", "lazy", "extras", "fields", "user_cache", "quiet_libtpu"},
+    {"nn", "malloc", "former_names", "lazy", "extras", "fields", "user_cache", "quiet_libtpu"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("storage/checkpoints.py",),

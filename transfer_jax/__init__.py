@@ -5,6 +5,7 @@ The public names are imported when they are first used.
 
 from typing import TYPE_CHECKING
 
+from transfer_jax import former_names
 from transfer_jax.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -72,3 +73,4 @@ __all__ = [
     "top",
 ]
 __getattr__, __dir__ = lazy_names(__name__, __file__)
+former_names.install()
