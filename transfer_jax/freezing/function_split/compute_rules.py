@@ -1,7 +1,5 @@
 """Rules of primitives that compute: element by element, reductions, products, convolutions."""
 
-import dataclasses
-
 from transfer_jax.freezing.function_split.examples import (
     MixedError,
     PerExample,
@@ -146,7 +144,7 @@ def _reduce_by_function(op: Operation) -> list[Place]:
 def _without_axes(layout: PerExample, axes: tuple[int, ...]) -> PerExample:
     if layout.axis in axes:
         raise MixedError("reduces over the examples")
-    return dataclasses.replace(layout, axis=layout.axis - sum(axis < layout.axis for axis in axes))
+    return layout.moved(layout.axis - sum(axis < layout.axis for axis in axes))
 
 
 @rule("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum")
@@ -190,7 +188,7 @@ def _convolve(op: Operation) -> list[Place]:
         raise MixedError("has a kernel that depends on examples, or the examples as channels or positions")
     if op.parameters["batch_group_count"] != 1:
         raise MixedError("divides the batch into groups")
-    return [dataclasses.replace(layout, axis=numbers.out_spec[0])]
+    return [layout.moved(numbers.out_spec[0])]
 
 
 @rule("dot_general")
@@ -211,7 +209,7 @@ def _multiply(op: Operation) -> list[Place]:
         other = result_axis(right, right_contracted, right_batch, right_free, first + len(left_free))
         if axis != other or (left.outer, left.inner) != (right.outer, right.inner):
             raise MixedError("multiplies examples with one another")
-        return [dataclasses.replace(left, axis=axis)]
+        return [left.moved(axis)]
     if isinstance(left, PerExample):
         axis = result_axis(left, left_contracted, left_batch, left_free, first)
         return [_with_shared(left, axis, right, op.shapes[1], right_batch)]
@@ -231,7 +229,7 @@ def _with_shared(
     assert isinstance(other, Shared)
     if axis < len(batch) and batch[axis] not in equal_axes(other, shape):
         raise MixedError("uses a constant that differs between the positions of a batch")
-    return dataclasses.replace(layout, axis=axis)
+    return layout.moved(axis)
 
 
 @rule("cholesky", "fft", "lu", "qr", "triangular_solve")

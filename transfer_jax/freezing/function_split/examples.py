@@ -25,6 +25,10 @@ class PerExample:
     outer: int = 1
     inner: int = 1
 
+    def moved(self, axis: int) -> "PerExample":
+        """Returns the same layout along another axis."""
+        return dataclasses.replace(self, axis=axis)
+
 
 @dataclasses.dataclass(frozen=True)
 class Shared:

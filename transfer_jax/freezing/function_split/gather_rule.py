@@ -1,7 +1,5 @@
 """The rule of `gather`, which looks up slices of an array at indices."""
 
-import dataclasses
-
 from transfer_jax.freezing.function_split.examples import MixedError, PerExample, Place, Shared, equal_axes
 from transfer_jax.freezing.function_split.rules import Operation, rule
 
@@ -17,13 +15,13 @@ def _gather(op: Operation) -> list[Place]:
         assert isinstance(indices, PerExample)
         if indices.axis in numbers.start_indices_batching_dims:
             raise MixedError("uses a constant that differs between the positions of a batch")
-        return [dataclasses.replace(indices, axis=axes_of_indices[indices.axis])]
+        return [indices.moved(axes_of_indices[indices.axis])]
     if operand.axis in numbers.operand_batching_dims:
         position = numbers.operand_batching_dims.index(operand.axis)
         axis = numbers.start_indices_batching_dims[position]
         if not _same_examples(operand, indices, axis, op.shapes[1]):
             raise MixedError("gathers different entries of each example")
-        return [dataclasses.replace(operand, axis=axes_of_indices[axis])]
+        return [operand.moved(axes_of_indices[axis])]
     if isinstance(indices, PerExample):
         raise MixedError("has an index of one example into all examples")
     return [_sliced(op, operand)]
@@ -32,7 +30,7 @@ def _gather(op: Operation) -> list[Place]:
 def _same_examples(operand: PerExample, indices: Place, axis: int, shape: tuple[int, ...]) -> bool:
     """Returns True if the indices along a batching axis are those of the same example, or equal for all."""
     if isinstance(indices, PerExample):
-        return indices == dataclasses.replace(operand, axis=axis)
+        return indices == operand.moved(axis)
     return isinstance(indices, Shared) and axis in equal_axes(indices, shape)
 
 
@@ -44,4 +42,4 @@ def _sliced(op: Operation, operand: PerExample) -> PerExample:
     if axis in numbers.start_index_map or axis in removed or not whole:
         raise MixedError("selects some examples")
     kept = [each for each in range(len(op.shapes[0])) if each not in removed]
-    return dataclasses.replace(operand, axis=numbers.offset_dims[kept.index(axis)])
+    return operand.moved(numbers.offset_dims[kept.index(axis)])

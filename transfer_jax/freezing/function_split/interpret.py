@@ -1,6 +1,5 @@
 """The places of the examples in all variables of a program, one equation after the other."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,13 +144,13 @@ def _without_first_axis(place: Place) -> Place:
     if isinstance(place, PerExample):
         if place.axis == 0:
             raise MixedError("loops over the examples")
-        return dataclasses.replace(place, axis=place.axis - 1)
+        return place.moved(place.axis - 1)
     return Shared(frozenset(axis - 1 for axis in place.equal if axis)) if isinstance(place, Shared) else place
 
 
 def _with_first_axis(place: Place) -> Place:
     if isinstance(place, PerExample):
-        return dataclasses.replace(place, axis=place.axis + 1)
+        return place.moved(place.axis + 1)
     return Shared(frozenset(axis + 1 for axis in place.equal)) if isinstance(place, Shared) else place
 
 

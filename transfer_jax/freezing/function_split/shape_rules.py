@@ -1,24 +1,18 @@
 """Rules of primitives that move, repeat or select entries."""
 
-import dataclasses
-
 from transfer_jax.freezing.function_split.examples import MixedError, PerExample, Place, common, reshaped
 from transfer_jax.freezing.function_split.rules import Operation, rule
 
 
-def _moved(layout: PerExample, axis: int) -> PerExample:
-    return dataclasses.replace(layout, axis=axis)
-
-
 @rule("transpose")
 def _transpose(op: Operation) -> list[Place]:
-    return [_moved(op.layout, op.parameters["permutation"].index(op.layout.axis))]
+    return [op.layout.moved(op.parameters["permutation"].index(op.layout.axis))]
 
 
 @rule("squeeze")
 def _squeeze(op: Operation) -> list[Place]:
     axis = op.layout.axis
-    return [_moved(op.layout, axis - sum(each < axis for each in op.parameters["dimensions"]))]
+    return [op.layout.moved(axis - sum(each < axis for each in op.parameters["dimensions"]))]
 
 
 @rule("reshape", "expand_dims")
@@ -30,7 +24,7 @@ def _reshape(op: Operation) -> list[Place]:
 
 @rule("broadcast_in_dim")
 def _broadcast(op: Operation) -> list[Place]:
-    return [_moved(op.layout, op.parameters["broadcast_dimensions"][op.layout.axis])]
+    return [op.layout.moved(op.parameters["broadcast_dimensions"][op.layout.axis])]
 
 
 @rule("rev")
@@ -51,7 +45,7 @@ def _concatenate(op: Operation) -> list[Place]:
 @rule("stack")
 def _stack(op: Operation) -> list[Place]:
     layout = common(op.places, op.shapes)
-    return [_moved(layout, layout.axis + (op.parameters["axis"] <= layout.axis))]
+    return [layout.moved(layout.axis + (op.parameters["axis"] <= layout.axis))]
 
 
 @rule("unstack")
@@ -59,7 +53,7 @@ def _unstack(op: Operation) -> list[Place]:
     layout, axis = op.layout, op.parameters["axis"]
     if axis == layout.axis:
         raise MixedError("takes the batch apart")
-    return [_moved(layout, layout.axis - (axis < layout.axis))] * len(op.results)
+    return [layout.moved(layout.axis - (axis < layout.axis))] * len(op.results)
 
 
 @rule("tile")

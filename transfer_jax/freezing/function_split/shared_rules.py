@@ -4,7 +4,6 @@ A shared variable may be combined with examples only if it is equal for all of t
 that through broadcasts, reshapes and element-wise operations; for other primitives nothing is known.
 """
 
-import dataclasses
 import math
 
 from transfer_jax.freezing.function_split.compute_rules import ELEMENTWISE, REDUCTIONS
@@ -108,12 +107,12 @@ def _layouts_of_result(op: Operation, operands: list[Shared], equal: list[set[in
             except MixedError:
                 continue
     elif op.name == "transpose":
-        found = {_moved(layout, parameters["permutation"].index(layout.axis)) for layout in layouts}
+        found = {layout.moved(parameters["permutation"].index(layout.axis)) for layout in layouts}
     elif op.name == "broadcast_in_dim":
         dimensions = parameters["broadcast_dimensions"]
         for layout in layouts:
             if op.results[0][dimensions[layout.axis]] == op.shapes[0][layout.axis]:
-                found.add(_moved(layout, dimensions[layout.axis]))
+                found.add(layout.moved(dimensions[layout.axis]))
     elif op.name == "tile":  # All of an axis is repeated, so the result is constant over the outer factor.
         for axis, times in enumerate(parameters["reps"]):
             if times % op.examples == 0:
@@ -133,7 +132,3 @@ def _possible_layouts(axes: set[int], shape: tuple[int, ...], examples: int) -> 
         if not remainder:
             found |= {PerExample(axis, rest // each, each) for each in range(1, rest + 1) if rest % each == 0}
     return found
-
-
-def _moved(layout: PerExample, axis: int) -> PerExample:
-    return dataclasses.replace(layout, axis=axis)

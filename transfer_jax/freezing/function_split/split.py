@@ -15,7 +15,7 @@ from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
 from transfer_jax.freezing.function_split.boundary import Boundary, bytes_per_example, find_boundary
 from transfer_jax.freezing.function_split.checks import check_frozen_state, check_used, checked_signature
 from transfer_jax.freezing.function_split.examples import PerExample
-from transfer_jax.freezing.function_split.jaxprs import Var, as_function, as_text, flops, is_literal
+from transfer_jax.freezing.function_split.jaxprs import Equation, Var, as_function, as_text, flops, is_literal
 from transfer_jax.freezing.function_split.layouts import examples_back, examples_first
 from transfer_jax.freezing.function_split.program import Cause, live_equations
 from transfer_jax.freezing.function_split.sized_program import Signature, SizedProgram
@@ -146,13 +146,13 @@ class Split:
         self._layouts = [_layout(program, each) for each in cached]
         self._positions = _positions(program, cached)
         self.mixing = tuple(mixing)
-        self._sizes = {program.examples: (program, cached)}
-        prefix, suffix, whole = (sum(map(flops, each)) for each in self._parts(program, cached))
+        parts = _Parts.of(program, cached)
+        self._sizes = {program.examples: parts}
         self.cost = Cost(
             bytes=sum(each.bytes for each in self.features.values()),
-            prefix_flops=prefix / program.examples,
-            suffix_flops=suffix / program.examples,
-            flops=whole / program.examples,
+            prefix_flops=sum(map(flops, parts.prefix)) / program.examples,
+            suffix_flops=sum(map(flops, parts.suffix)) / program.examples,
+            flops=sum(map(flops, program.equations)) / program.examples,
         )
 
     def prefix(self, frozen: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
@@ -168,10 +168,9 @@ class Split:
             The features by name, with the examples on axis 0.
         """
         examples = _examples_of(batch)
-        program, cached = self._sized(examples)
-        equations, _, _ = self._parts(program, cached)
-        values = self._values(program, params=frozen, batch=batch, state=state)
-        results = _evaluate(equations, cached, values, "the prefix")
+        parts = self._sized(examples)
+        values = self._values(parts.program, params=frozen, batch=batch, state=state)
+        results = _evaluate(parts.prefix, parts.cached, values, "the prefix")
         return {
             name: examples_first(value, layout, examples)
             for name, value, layout in zip(self.features, results, self._layouts, strict=True)
@@ -192,8 +191,8 @@ class Split:
             key: The random key; None if there is none.
         """
         arrays = [*features.values(), *jax.tree.leaves(batch)]
-        program, cached = self._sized(arrays[0].shape[0])
-        _, equations, _ = self._parts(program, cached)
+        parts = self._sized(arrays[0].shape[0])
+        program = parts.program
         values = self._values(
             program,
             params={**leaves_by_path(frozen), **leaves_by_path(trainable)},
@@ -201,9 +200,9 @@ class Split:
             state=state,
             key=key,
         )
-        for name, variable, layout in zip(self.features, cached, self._layouts, strict=True):
+        for name, variable, layout in zip(self.features, parts.cached, self._layouts, strict=True):
             values[variable] = examples_back(features[name], layout, variable.aval.shape)
-        results = _evaluate(equations, program.program.outputs, values, "the suffix")
+        results = _evaluate(parts.suffix, program.program.outputs, values, "the suffix")
         return jax.tree.unflatten(jax.tree.structure(program.results), results)
 
     def digest(self, frozen: Any, state: Any = None) -> str:
@@ -213,25 +212,26 @@ class Split:
             frozen: The frozen parameters, as for `prefix`.
             state: The state; None if there is none.
         """
-        program, cached = self._sized(2)
-        equations, _, _ = self._parts(program, cached)
-        used = {atom for each in equations for atom in each.invars if not is_literal(atom)}
+        parts = self._sized(2)
+        program = parts.program
+        used = {atom for each in parts.prefix for atom in each.invars if not is_literal(atom)}
         arrays = {
             f"{argument}/{path}": value
             for argument, tree in (("params", frozen), ("state", state))
             for path, value in leaves_by_path(tree).items()
             if program.inputs[argument].get(path) in used
         }
-        text = as_text([*program.program.inputs, *program.program.constants], cached, equations)
+        inputs = [*program.program.inputs, *program.program.constants]
+        text = as_text(inputs, parts.cached, parts.prefix)
         constants = {
             str(index): jnp.asarray(each) for index, each in enumerate(program.program.constants.values())
         }
-        parts = (
+        hashed = (
             re.sub(r"0x[0-9a-f]+", "", text),
             combined_hash(array_hashes(arrays)),
             *array_hashes(constants).values(),
         )
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return hashlib.sha256("\n".join(hashed).encode()).hexdigest()
 
     def explain(self) -> str:
         """Returns a text: the features, the reasons why the boundary is not higher, and other boundaries."""
@@ -242,9 +242,8 @@ class Split:
     def causes(self) -> list[Cause]:
         """Returns the reasons why the operations behind the boundary are part of each step, each once."""
         program = self._program
-        _, suffix, _ = self._parts(*self._sizes[program.examples])
         found: dict[str, Cause] = {}
-        for equation in suffix:
+        for equation in self._sizes[program.examples].suffix:
             if any(program.is_per_example(atom) for atom in equation.invars):
                 cause = program.program.cause(equation.outvars)
                 if cause is not None:
@@ -265,8 +264,8 @@ class Split:
             excluded |= {*boundary.variables}
         return found
 
-    def _sized(self, examples: int) -> tuple[SizedProgram, list[Var]]:
-        """Returns the program for a batch size, and the variables of the features in it."""
+    def _sized(self, examples: int) -> "_Parts":
+        """Returns the parts of the program for a batch size."""
         if examples not in self._sizes:
             program = SizedProgram(self._signature, examples)
             names = [each.primitive.name for each in program.equations]
@@ -276,27 +275,42 @@ class Split:
                     f"{self._program.examples}; use batches of one size"
                 )
             cached = [program.equations[number].outvars[result] for number, result in self._positions]
-            self._sizes[examples] = (program, cached)
+            self._sizes[examples] = _Parts.of(program, cached)
         return self._sizes[examples]
-
-    def _parts(self, program: SizedProgram, cached: Sequence[Var]) -> tuple[list, list, list]:
-        """Returns the equations of the prefix, of the suffix, and of the whole function."""
-        equations, outputs = program.equations, program.program.outputs
-        return live_equations(equations, cached), live_equations(equations, outputs, cached), equations
 
     def _values(self, program: SizedProgram, **trees: Any) -> dict[Var, Any]:
         """Returns the values of the program's inputs and constants that are there."""
         values = dict(program.program.constants)
         for argument, tree in trees.items():
-            given = tree if argument == "params" and _is_flat(tree) else leaves_by_path(tree)
+            given = leaves_by_path(tree)
             for path, variable in program.inputs[argument].items():
                 if path in given:
                     values[variable] = given[path]
         return values
 
 
-def _is_flat(tree: Any) -> bool:
-    return isinstance(tree, dict) and all(not isinstance(each, (dict, list, tuple)) for each in tree.values())
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Parts:
+    """The program for one batch size, divided at the variables of the features.
+
+    Attributes:
+        program: The program.
+        cached: The variables of the features.
+        prefix: The equations that compute them.
+        suffix: The equations that compute the results from them.
+    """
+
+    program: SizedProgram
+    cached: list[Var]
+    prefix: list[Equation]
+    suffix: list[Equation]
+
+    @classmethod
+    def of(cls, program: SizedProgram, cached: list[Var]) -> "_Parts":
+        """Returns the parts of a program."""
+        equations, outputs = program.equations, program.program.outputs
+        prefix, suffix = live_equations(equations, cached), live_equations(equations, outputs, cached)
+        return cls(program, cached, prefix, suffix)
 
 
 def _feature(program: SizedProgram, variable: Var) -> Feature:
