@@ -1,12 +1,11 @@
 """Changes of the config of a run that has started: which are possible, and the record of earlier configs."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.runs.run_progress import RunProgress
-from transfer_jax.runs.workdir import differences
+from transfer_jax.runs.workdir import differences, listed
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
@@ -129,12 +128,6 @@ def record_change(started: TrainConfig, given: TrainConfig, step: int | None, wo
     earlier = json.loads(path.read_bytes()) if path.is_file() else []
     earlier.append({"until_step": step, "changes": changes, "config": started.to_json()})
     write_text(path, json.dumps(earlier, indent=1))
-
-
-def listed(changes: Sequence[str]) -> str:
-    """Returns the first changes, and the number of the others."""
-    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
-    return "; ".join(changes[:5]) + more
 
 
 def _contradicts(field: str, position: RunProgress) -> bool:

@@ -24,7 +24,7 @@ from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
 from transfer_jax.runs.run_start import check_start
-from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir, claim, differences, read_config
+from transfer_jax.runs.workdir import NOT_MIRRORED, claim, differences, started_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
 from transfer_jax.storage.file_lock import InUseError
@@ -75,7 +75,7 @@ def fit(
     resolved = config if isinstance(config, ResolvedRun) else None
     config = config.config if isinstance(config, ResolvedRun) else config
     pull(workdir, skip=NOT_MIRRORED)
-    started = read_config(workdir) if check_workdir(config, workdir, force=True) else None
+    started = started_config(config, workdir)
     latest, position = read_progress(workdir)
     if started is not None:
         check_changes(started, config, position, workdir, force=force)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +36,23 @@ NOT_MIRRORED = (workdir_files.FEATURES,)
 """Folders of a workdir that are recomputed when needed, and not mirrored to object storage."""
 
 
+def started_config(config: TrainConfig, workdir: Path) -> TrainConfig | None:
+    """Returns the config of the run in a folder, or None if a new run can start there; writes nothing.
+
+    Args:
+        config: The config of the new run.
+        workdir: The folder.
+
+    Raises:
+        ValueError: If the folder is new and inside the folder of the images.
+        OSError: If the folder is new and not writable. That of a run may be read-only if the run is finished.
+    """
+    if (workdir / workdir_files.CONFIG).is_file():
+        return read_config(workdir)
+    check_place(config, workdir)
+    return None
+
+
 def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) -> bool:
     """Checks that a folder can be the workdir of a config; writes nothing.
 
@@ -50,23 +67,26 @@ def check_workdir(config: TrainConfig, workdir: Path, *, force: bool = False) ->
         True if the folder is already the workdir of a run.
 
     Raises:
-        ValueError: If the folder was started with another config (the message names the differences), or is
-            new and inside the folder of the images.
-        OSError: If the folder is new and not writable. That of a run may be read-only if the run is finished.
+        ValueError: As `started_config`, or if the folder was started with another config; the message names
+            the differences.
+        OSError: As `started_config`.
     """
-    path = workdir / workdir_files.CONFIG
-    if not path.is_file():
-        check_place(config, workdir)
+    started = started_config(config, workdir)
+    if started is None:
         return False
-    moved = (workdir / workdir_files.START).is_file()
-    changes = differences(read_config(workdir), config, moved=moved)
+    changes = differences(started, config, moved=(workdir / workdir_files.START).is_file())
     if changes and not force:
-        more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ValueError(
-            f"{workdir} was started with another config: {'; '.join(changes[:5])}{more}. "
+            f"{workdir} was started with another config: {listed(changes)}. "
             "Use another workdir, or resume anyway with --force-config."
         )
     return True
+
+
+def listed(changes: Sequence[str]) -> str:
+    """Returns the first changes, and the number of the others."""
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    return "; ".join(changes[:5]) + more
 
 
 def differences(started: TrainConfig, given: TrainConfig, *, moved: bool = False) -> list[str]:
