@@ -102,6 +102,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.MonkeyPatch.context() as patch,
         request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
     ):
+        # The clients of an earlier server in this process would look for it at its former port.
+        fsspec.get_filesystem_class(kind).clear_instance_cache()
         bucket = Bucket(kind)
         bucket.system.mkdir("bucket")
         yield bucket
