@@ -25,8 +25,8 @@ from transfer_jax.malloc import keep_freed_memory
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
+from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.phase_trainer import PhaseTrainer
-from transfer_jax.training.step import INPUTS
 
 PHASES = (
     Phase(name="head, cached", train="head", epochs=30, learning_rate=1e-3),

@@ -46,8 +46,8 @@ def spread(
     from transfer_jax.report.progress import Silent
     from transfer_jax.runs.load_network import load_network
     from transfer_jax.runs.resolve import resolve
+    from transfer_jax.training.forward import INPUTS
     from transfer_jax.training.phase_trainer import PhaseTrainer
-    from transfer_jax.training.step import INPUTS
 
     keep_freed_memory()
     jax.config.update("jax_num_cpu_devices", devices)

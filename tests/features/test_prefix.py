@@ -13,7 +13,8 @@ from transfer_jax.features import (
 )
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
-from transfer_jax.training.step import Forward, make_eval_step
+from transfer_jax.training.forward import Forward
+from transfer_jax.training.step import make_eval_step
 from transfer_jax.weights import find_spec
 
 

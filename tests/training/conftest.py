@@ -13,9 +13,10 @@ from transfer_jax.freezing.learning_rates import PhaseRates
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import split, with_training
 from transfer_jax.models.paths import block_of
+from transfer_jax.training.forward import Forward
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import Forward, StepOptions, make_train_step
+from transfer_jax.training.step import StepOptions, make_train_step
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.nn.initializers import NumpyRngs
 from transfer_jax.nn.layers import Conv, GlobalPool
 from transfer_jax.training.cka import MOST_IMAGES, cka, dependence, make_plasticity, make_similarity
-from transfer_jax.training.step import Forward
+from transfer_jax.training.forward import Forward
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from transfer_jax.data import image_fetch, listed_batches
 from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.models.paths import block_of
 from transfer_jax.training.cka import LEAST_IMAGES, MOST_IMAGES, cka, make_similarity
-from transfer_jax.training.step import Forward
+from transfer_jax.training.forward import Forward
 
 
 def weight_distance(

@@ -13,7 +13,8 @@ from transfer_jax.features import make_prefix
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.evaluation import predict
-from transfer_jax.training.step import Batch, Forward, make_eval_step
+from transfer_jax.training.forward import Batch, Forward
+from transfer_jax.training.step import make_eval_step
 
 _FEATURE_BYTES = 1 << 30
 _BATCH = 32

@@ -12,11 +12,11 @@ from transfer_jax.distributed import processes
 from transfer_jax.features import RowFormat
 from transfer_jax.training.compile import Compiled
 from transfer_jax.training.feature_extractor import compile_prefix, images_shape
+from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
-from transfer_jax.training.step import INPUTS
 
 
 class BackgroundCompiler:

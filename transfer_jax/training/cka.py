@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.models.flat_arrays import Arrays, cast, merge
-from transfer_jax.training.step import Batch, Forward
+from transfer_jax.training.forward import Batch, Forward
 
 LEAST_IMAGES = 4
 """Number of images that the unbiased estimate needs."""

@@ -16,8 +16,9 @@ from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.freezing.selectors import is_norm
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
+from transfer_jax.training.forward import Batch
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import Batch, Gradients
+from transfer_jax.training.step import Gradients
 
 STATISTIC_BATCHES = 5
 """Number of batches of a statistic, as in the code of the authors of auto-RGN and auto-SNR."""

@@ -9,17 +9,12 @@ from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import with_training
 from transfer_jax.training.cka import make_plasticity, make_similarity
 from transfer_jax.training.compile import Compiled, compile_function
+from transfer_jax.training.forward import Forward
 from transfer_jax.training.gradient_statistics import make_measure
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.run import Run
-from transfer_jax.training.step import (
-    Forward,
-    StepOptions,
-    make_eval_step,
-    make_gradients,
-    make_train_step,
-)
+from transfer_jax.training.step import StepOptions, make_eval_step, make_gradients, make_train_step
 
 _BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
 """Position of the batch among the arguments of a function."""

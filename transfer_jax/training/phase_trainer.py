@@ -17,6 +17,7 @@ from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.evaluation import predict
+from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_data import PhaseData, make_phase_data
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -24,7 +25,6 @@ from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.regularizers import keep_largest_inputs
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
-from transfer_jax.training.step import INPUTS
 
 _DISPATCHED_AHEAD = 2
 """Steps that are dispatched to the devices before the metrics of one are read."""

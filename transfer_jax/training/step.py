@@ -11,80 +11,20 @@ import optax
 from flax import nnx
 
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
-from transfer_jax.features import decode, in_slices
 from transfer_jax.freezing.learning_rates import Rates
-from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.freezing.phase import Flips
-from transfer_jax.models import flat_arrays
-from transfer_jax.models.flat_arrays import Arrays, merge, split
-from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.nn.batch_shard import gather
+from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.batch_augmentation import brighten, flip, mix
+from transfer_jax.training.forward import Batch, Forward
 from transfer_jax.training.loss import cross_entropy, soft_targets
 from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
 from transfer_jax.training.state import TrainState
 
-Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 _NONE: Mapping[str, jax.Array] = {}
-INPUTS = ("image", "features", "scale")
-"""Entries of a batch that are inputs of the model; see `Forward.inputs`."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 Gradients = Callable[[Arrays, Arrays, Arrays, Batch, jax.Array], tuple[tuple[Arrays, Metrics], Arrays]]
 EvalStep = Callable[[Arrays, Batch], jax.Array]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Forward:
-    """The forward pass, from a batch to logits.
-
-    Attributes:
-        graphdef: Definition of the model, with the trainable blocks in training mode.
-        start: The boundary of the batch's `features`; None for batches of images.
-        preprocessing: The preprocessing that the weights need.
-        prefix: End of the blocks without gradients and in inference mode, such as those below the trainable
-            ones, or all of them to evaluate; None if there are none.
-        remat: Recomputes the activations inside a block in the backward pass; see `Backbone`.
-        dtype: Precision of the computation.
-        prefix_dtype: Precision of the blocks of the prefix.
-        adapters: Low-rank updates whose factors are among the arrays.
-    """
-
-    graphdef: nnx.GraphDef
-    start: str | None
-    preprocessing: Preprocessing
-    prefix: str | None = None
-    remat: bool = False
-    dtype: jax.typing.DTypeLike = jnp.float32
-    prefix_dtype: jax.typing.DTypeLike = jnp.float32
-    adapters: LoraUpdates = LoraUpdates()
-
-    def inputs(self, batch: Batch) -> jax.Array:
-        """Returns the features of a batch, or its normalized images."""
-        if self.start is None:
-            return self.preprocessing.normalize(batch["image"])
-        return decode(batch["features"], batch["scale"]) if "scale" in batch else batch["features"]
-
-    def __call__(
-        self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
-    ) -> tuple[jax.Array, Arrays]:
-        """Returns the logits `(batch, classes)` in float32, and the updated running statistics."""
-        arrays, start = self.adapters.merged(gather(arrays)), self.start
-        if self.prefix is not None:
-            x, start = self._through_prefix(arrays, x), self.prefix
-        model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))
-        model.backbone.remat = self.remat
-        logits = model(x.astype(self.dtype), start=start, rngs=rngs)
-        return logits.astype(jnp.float32), split(model)[2]
-
-    def _through_prefix(self, arrays: Arrays, x: jax.Array) -> jax.Array:
-        """Returns the features at the end of the prefix."""
-        arrays = flat_arrays.cast(arrays, self.prefix_dtype)
-
-        def frozen(x: jax.Array) -> jax.Array:
-            return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)
-
-        return in_slices(frozen, x.astype(self.prefix_dtype))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
