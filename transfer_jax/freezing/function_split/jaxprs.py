@@ -119,6 +119,20 @@ def scan_counts(equation: Equation) -> tuple[int, int]:
     return len(list(constants)), len(list(carried))
 
 
+def is_checkpoint(equation: Equation) -> bool:
+    """Returns True for a checkpointed call (`jax.checkpoint`)."""
+    return equation.primitive.name in ("remat2", "checkpoint")
+
+
+def is_saved(call: Equation, equation: Equation) -> bool:
+    """Returns True if the policy of a checkpointed call saves the results of an equation of its jaxpr."""
+    policy = call.params.get("policy")
+    if policy is None:
+        return False
+    found = policy(equation.primitive, *(atom.aval for atom in equation.invars), **equation.params)
+    return bool(found) and type(found).__name__ != "RecomputeType"
+
+
 def checkpointed_call(equation: Equation, jaxpr: Any) -> Equation:
     """Returns a checkpointed call (`jax.checkpoint`) of another jaxpr, whose operands are its inputs."""
     return equation.replace(
@@ -170,5 +184,7 @@ def flops(equation: Equation) -> float:
         return 2 * math.prod(shape_of(equation.outvars[0])) * math.prod(kernel) // outputs
     if name in _HUGE:
         return math.inf
-    times = equation.params["length"] if name == "scan" else 1
-    return times * sum(flops(each) for jaxpr in inner_jaxprs(equation) for each in jaxpr.eqns)
+    inner = [sum(map(flops, jaxpr.eqns)) for jaxpr in inner_jaxprs(equation)]
+    if name == "cond":  # The most expensive branch.
+        return max(inner)
+    return sum(inner) * (equation.params["length"] if name == "scan" else 1)

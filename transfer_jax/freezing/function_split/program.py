@@ -10,6 +10,7 @@ from transfer_jax.freezing.function_split.jaxprs import (
     Var,
     checkpointed_call,
     inner_jaxpr,
+    is_checkpoint,
     is_literal,
     new_jaxpr,
     opened,
@@ -139,7 +140,7 @@ class Program:
         name, frozen = equation.primitive.name, self.cause(operands) is None
         inner = inner_jaxpr(equation)
         if inner is not None:
-            if name in ("remat2", "checkpoint") and not frozen:
+            if is_checkpoint(equation) and not frozen:
                 return self._add_checkpointed(equation, *inner, operands)
             if name.startswith("custom") and not frozen:
                 return [*self.append(equation, operands)]

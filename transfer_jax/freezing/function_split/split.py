@@ -19,6 +19,7 @@ from transfer_jax.freezing.function_split.jaxprs import Equation, Var, as_functi
 from transfer_jax.freezing.function_split.layouts import examples_back, examples_first
 from transfer_jax.freezing.function_split.program import Cause, live_equations
 from transfer_jax.freezing.function_split.sized_program import Signature, SizedProgram
+from transfer_jax.freezing.function_split.step_flops import step_flops
 from transfer_jax.freezing.trees import leaves_by_path
 
 
@@ -48,12 +49,15 @@ class Cost:
         prefix_flops: Floating-point operations of the prefix: matrix products and convolutions.
         suffix_flops: Those of one forward pass of the suffix.
         flops: Those of one forward pass of the whole function.
+        step_flops: Those of a training step: the forward pass of the suffix and its backward pass, which
+            ends at the boundary.
     """
 
     bytes: int
     prefix_flops: float
     suffix_flops: float
     flops: float
+    step_flops: float
 
 
 def split_frozen(
@@ -121,12 +125,17 @@ class Split:
         inputs: Paths of the leaves of the batch that the suffix needs, such as the labels.
         mixing: The frozen operations that mix examples and are therefore computed in each step.
         cost: Bytes and operations for each example.
+        signature: The function and its arguments.
+        program: The program of the function.
+        variables: The variables of the program at the boundary.
     """
 
     features: dict[str, Feature]
     inputs: tuple[str, ...]
     mixing: tuple[Cause, ...]
     cost: Cost
+    signature: Signature
+    program: SizedProgram
 
     def __init__(
         self,
@@ -136,8 +145,8 @@ class Split:
         mixing: Sequence[Cause],
         flops_per_byte: float,
     ) -> None:
-        self._signature, self._program, self._flops_per_byte = signature, program, flops_per_byte
-        self._boundary = boundary
+        self.signature, self.program, self._flops_per_byte = signature, program, flops_per_byte
+        self.variables = boundary.variables
         leaves = {variable: path for path, variable in program.inputs["batch"].items()}
         self.inputs = tuple(leaves[each] for each in boundary.variables if each in leaves)
         cached = [each for each in boundary.variables if each not in leaves]
@@ -153,6 +162,10 @@ class Split:
             prefix_flops=sum(map(flops, parts.prefix)) / program.examples,
             suffix_flops=sum(map(flops, parts.suffix)) / program.examples,
             flops=sum(map(flops, program.equations)) / program.examples,
+            step_flops=step_flops(
+                parts.suffix, (program.inputs["params"][path] for path in signature.trainable)
+            )
+            / program.examples,
         )
 
     def prefix(self, frozen: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
@@ -241,7 +254,7 @@ class Split:
 
     def causes(self) -> list[Cause]:
         """Returns the reasons why the operations behind the boundary are part of each step, each once."""
-        program = self._program
+        program = self.program
         found: dict[str, Cause] = {}
         for equation in self._sizes[program.examples].suffix:
             if any(program.is_per_example(atom) for atom in equation.invars):
@@ -253,7 +266,7 @@ class Split:
 
     def alternatives(self, count: int = 3) -> list[tuple[Feature, ...]]:
         """Returns the features of other boundaries without those of this one, cheapest first."""
-        program, excluded, found = self._program, set(self._boundary.variables), []
+        program, excluded, found = self.program, set(self.variables), []
         batch = set(program.inputs["batch"].values())
         while len(found) < count:
             boundary = find_boundary(program, self._flops_per_byte, excluded - batch)
@@ -267,12 +280,12 @@ class Split:
     def _sized(self, examples: int) -> "_Parts":
         """Returns the parts of the program for a batch size."""
         if examples not in self._sizes:
-            program = SizedProgram(self._signature, examples)
+            program = SizedProgram(self.signature, examples)
             names = [each.primitive.name for each in program.equations]
-            if names != [each.primitive.name for each in self._program.equations]:
+            if names != [each.primitive.name for each in self.program.equations]:
                 raise ValueError(
                     f"the function runs other operations for {examples} examples than for "
-                    f"{self._program.examples}; use batches of one size"
+                    f"{self.program.examples}; use batches of one size"
                 )
             cached = [program.equations[number].outvars[result] for number, result in self._positions]
             self._sizes[examples] = _Parts.of(program, cached)
