@@ -1,0 +1,168 @@
+"""What one pass over images computes: the features of a network at several depths, pooled or whole."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transfer_jax.features import in_slices, prefix_arrays
+from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
+from transfer_jax.models.flat_arrays import cast, merge
+from transfer_jax.models.preprocessing import Preprocessing
+
+Pool = str | Callable[[jax.Array], jax.Array] | None
+"""`mean`, a function of features `(batch, …)`, or None for features as they are."""
+
+
+class Depths(Protocol):
+    """The features at several depths as a function, such as a `DepthSplit`."""
+
+    def prefix(self, params: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
+        """Computes the features of a batch, by block."""
+        ...
+
+    def digest(self, params: Any, state: Any = None) -> str:
+        """Returns a hash of the operations and the arrays that they use."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneDepths:
+    """The outputs of several blocks of a backbone.
+
+    Attributes:
+        graphdef: Definition of the classifier, in inference mode.
+        blocks: The blocks of the backbone, input side first.
+        names: The blocks whose outputs are the features, in this order.
+        preprocessing: The normalization of the images.
+        dtype: Precision of the computation.
+        pool: The pooling. It belongs to the slices of a batch, so that whole features need little memory.
+    """
+
+    graphdef: nnx.GraphDef
+    blocks: tuple[str, ...]
+    names: tuple[str, ...]
+    preprocessing: Preprocessing
+    dtype: jax.typing.DTypeLike
+    pool: Pool
+
+    def prefix(
+        self, params: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], state: Any = None
+    ) -> dict[str, jax.Array]:
+        """Computes the features of a batch, by block.
+
+        Args:
+            params: The parameters and running statistics by path.
+            batch: `image`, uint8 `(batch, size, size, 3)`.
+            state: Not used.
+        """
+        del state
+        arrays = cast(params, self.dtype)
+
+        def features(images: jax.Array) -> dict[str, jax.Array]:
+            backbone = merge(self.graphdef, arrays).backbone
+            x, found = self.preprocessing.normalize(images).astype(self.dtype), {}
+            if backbone.taps and self.names[-1] == self.blocks[-1]:  # Made of the outputs of all blocks.
+                found[self.names[-1]] = backbone(x)
+            backbone.taps, start = False, None
+            for name in [each for each in self.names if each not in found]:
+                x, start = backbone(x, start=start, stop=name), name
+                found[name] = x
+            return {name: pooled(each, self.pool) for name, each in found.items()}
+
+        return in_slices(features, batch["image"])
+
+    def digest(self, params: Mapping[str, jax.Array], state: Any = None) -> str:
+        """Returns a hash of the operations, and of the arrays up to the last block of `names`."""
+        del state
+        used = prefix_arrays(params, self.names[-1], self.blocks)
+        size = self.preprocessing.image_size
+        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)
+        program = str(jax.make_jaxpr(self.prefix)(dict(params), {"image": images}))
+        described = (re.sub(r"0x[0-9a-f]+", "", program), combined_hash(array_hashes(used)))
+        return hashlib.sha256("\n".join(described).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureShape:
+    """The shape of the features at one depth.
+
+    Attributes:
+        shape: Shape for one example.
+        dtype: Name of the dtype.
+        bytes: Size for one example, in bytes.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+
+
+class FeaturePass:
+    """The computation of one pass over images.
+
+    It has the `prefix`, the `features` and the `digest` of a `Split`, for `cache_features`.
+
+    Args:
+        depths: The features by block.
+        params: The parameters.
+        state: The other arrays; None if there are none.
+        shapes: The shapes of a batch.
+        names: The names of the features, in the order of the results.
+        pool: The pooling, if it is not part of `depths`.
+
+    Attributes:
+        params: The parameters.
+        state: The other arrays.
+        features: The features of one example by name.
+    """
+
+    def __init__(
+        self, depths: Depths, params: Any, state: Any, shapes: Any, names: Sequence[str], pool: Pool
+    ) -> None:
+        self.params, self.state = params, state
+        self._depths, self._pool, self._shapes = depths, pool, shapes
+        found = jax.eval_shape(self.prefix, params, shapes, state)
+        self.features = {name: _shape_of(found[name]) for name in names}
+
+    def prefix(self, params: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
+        """Computes the features of a batch, pooled."""
+        found = self._depths.prefix(params, batch, state)
+        return {name: pooled(value, self._pool) for name, value in found.items()}
+
+    def digest(self, params: Any, state: Any = None) -> str:
+        """Returns a hash of the operations, the pooling and the arrays that they use."""
+        found = jax.eval_shape(self._depths.prefix, params, self._shapes, state)
+        pooling = [
+            re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(lambda x: pooled(x, self._pool))(each)))
+            for each in found.values()
+        ]
+        described = "\n".join([self._depths.digest(params, state), *found, *pooling])
+        return hashlib.sha256(described.encode()).hexdigest()
+
+
+def pooled(features: jax.Array, pool: Pool) -> jax.Array:
+    """Returns features `(batch, …)` after pooling.
+
+    Args:
+        features: The features.
+        pool: `mean` averages `(batch, …, channels)` in float32 over all axes between the first and the last,
+            such as pixels or tokens. A function is called with the features. None changes nothing.
+    """
+    if pool is None:
+        return features
+    if callable(pool):
+        return pool(features)
+    axes = tuple(range(1, features.ndim - 1))
+    return features.astype(jnp.float32).mean(axes) if axes else features.astype(jnp.float32)
+
+
+def _shape_of(features: jax.ShapeDtypeStruct) -> FeatureShape:
+    shape = tuple(features.shape[1:])
+    one = jax.ShapeDtypeStruct(shape, features.dtype)
+    return FeatureShape(shape, str(features.dtype), one.size * one.dtype.itemsize)
