@@ -117,6 +117,9 @@ APART = {
         "bqd,bkd->bqk", jnp.broadcast_to(w[:1], (len(x), 1, 8)) @ w, x
     ),
     "constant row": lambda x, w: x + jnp.ones((len(x), 1, 1)),
+    "look up zeros": lambda x, w: x + w[jnp.zeros_like(x[..., 0], int)],
+    "look up positions": lambda x, w: x + w[jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])],
+    "look up in equal rows": lambda x, w: x + jnp.broadcast_to(w[:1], (len(x), 8))[:, jnp.arange(8)][:, None],
 }
 MIXING = {
     "batch mean": (lambda x, w: x - x.mean(0), "reduces over the examples"),
@@ -136,6 +139,11 @@ MIXING = {
     "parameter of each position": (
         lambda x, w: x * w.ravel()[: len(x), None, None],
         "differs between the pos",
+    ),
+    "look up positions in the batch": (lambda x, w: x + w[jnp.arange(len(x))][:, None], "differs between"),
+    "look up columns of different rows": (
+        lambda x, w: x + w[jnp.arange(len(x))][:, jnp.array([0, 1])].sum(1)[:, None, None],
+        "differs between",
     ),
     "batch size": (lambda x, w: x / len(x), "depends on the batch size"),
     "cumulative over the batch": (lambda x, w: jnp.cumsum(x, 0), "accumulates over the examples"),

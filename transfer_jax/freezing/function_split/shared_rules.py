@@ -60,6 +60,8 @@ def _equal_axes_of_result(op: Operation, equal: list[set[int]]) -> set[int]:
         return _reshaped_axes(first, op.shapes[0], op.results[0])
     if op.name == "dot_general":
         return _equal_axes_of_product(op, *equal)
+    if op.name == "gather":
+        return _equal_axes_of_slices(op, *equal)
     return set()
 
 
@@ -73,6 +75,20 @@ def _equal_axes_of_product(op: Operation, left: set[int], right: set[int]) -> se
     ):
         axes += [axis in equal for axis in range(len(shape)) if axis not in used]
     return {axis for axis, is_equal in enumerate(axes) if is_equal}
+
+
+def _equal_axes_of_slices(op: Operation, operand: set[int], indices: set[int]) -> set[int]:
+    """Returns the constant axes of slices: along equal indices, and along equal entries of the operand."""
+    numbers, rank = op.parameters["dimension_numbers"], len(op.results[0])
+    removed = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    kept = [axis for axis in range(len(op.shapes[0])) if axis not in removed]
+    found = {after for after, axis in zip(numbers.offset_dims, kept, strict=True) if axis in operand}
+    batching = dict(zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+    of_indices = [axis for axis in range(rank) if axis not in numbers.offset_dims]
+    for axis, after in enumerate(of_indices):  # The index vector is the last axis of the indices.
+        if axis in indices and (axis not in batching or batching[axis] in operand):
+            found.add(after)
+    return found
 
 
 def _without(axes: set[int], removed: tuple[int, ...]) -> set[int]:
