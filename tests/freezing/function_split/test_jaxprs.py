@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from transfer_jax.freezing.function_split import jaxprs
 
@@ -89,6 +90,12 @@ def test_operations_are_counted():
 def test_source_names_file_and_line():
     (equation,) = equations(lambda x: x * 2.0, X)
     assert "test_jaxprs.py" in jaxprs.source_of(equation)
+
+
+def test_source_of_a_layer_is_the_line_that_calls_it():
+    layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    product = next(each for each in equations(lambda x: layer(x), X) if each.primitive.name == "dot_general")
+    assert "test_jaxprs.py" in jaxprs.source_of(product)
 
 
 def test_checkpointed_call_of_another_program():

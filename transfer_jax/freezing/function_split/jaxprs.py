@@ -4,7 +4,9 @@ All access to constructors, parameters of primitives and source positions that d
 JAX is in this file, and `tests/freezing/function_split/test_jaxprs.py` tests each of its functions.
 """
 
+import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -45,6 +47,10 @@ _HUGE = {
     "cholesky",
 }
 """Primitives whose operations are not counted, and are never repeated in each step."""
+_LAYERS = re.compile(r"[/\\](site|dist)-packages[/\\](flax|equinox)[/\\]")
+"""Files of the libraries whose layers models call."""
+_FRAMES = 30
+"""Largest number of calls around an operation that are searched for a line of the model."""
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Any], Any]:
@@ -163,12 +169,17 @@ def as_text(inputs: Sequence[Var], results: Sequence[Atom], equations: Sequence[
 
 
 def source_of(equation: Equation) -> str:
-    """Returns the file and line that an equation was traced from, or an empty string if it is unknown."""
+    """Returns the file and line that an equation was traced from, or an empty string if it is unknown.
+
+    The operations of a layer of Flax or Equinox have the line that calls the layer.
+    """
     try:
         from jax._src import source_info_util
     except ImportError:
         return ""
-    return source_info_util.summarize(equation.source_info)
+    frames = [*itertools.islice(source_info_util.user_frames(equation.source_info.traceback), _FRAMES)]
+    frames = [frame for frame in frames if not _LAYERS.search(frame.file_name)] or frames
+    return f"{frames[0].file_name}:{frames[0].start_line} ({frames[0].function_name})" if frames else ""
 
 
 def flops(equation: Equation) -> float:
