@@ -65,8 +65,8 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     from transfer_jax.models.flat_arrays import split, with_training
     from transfer_jax.training.forward import Forward
     from transfer_jax.training.optimizer import make_optimizer
+    from transfer_jax.training.phase_step import StepOptions, make_phase_step
     from transfer_jax.training.state import TrainState
-    from transfer_jax.training.step import StepOptions, make_train_step
 
     dtype = jnp.dtype(given.precision)
     preprocessing = variant_of(given.name).preprocessing
@@ -92,8 +92,8 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     )
     optimizer = make_optimizer(phase, labelled)
     options = StepOptions(class_weights=np.ones(CLASSES, np.float32))
-    step = jax.jit(make_train_step(forward, optimizer, options), donate_argnums=0)
-    state = TrainState.create(trainable, {}, optimizer, ema=False)
+    step = jax.jit(make_phase_step(forward, optimizer, options), donate_argnums=0)
+    state = TrainState.create(trainable, optimizer, {}, ema=False)
     rates = PhaseRates(phase, labelled, 100).at(0)
 
     def call() -> None:

@@ -7,6 +7,7 @@ from transfer_jax.features import (
     FeatureCacheDir,
     FeatureKey,
     Layout,
+    RowFormat,
     make_prefix,
     prefix_arrays,
     write_shards,
@@ -14,7 +15,7 @@ from transfer_jax.features import (
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.training.forward import Forward
-from transfer_jax.training.step import make_eval_step
+from transfer_jax.training.phase_step import make_eval_step
 from transfer_jax.weights import find_spec
 
 
@@ -75,17 +76,19 @@ def test_cached_features_and_images_give_the_same_logits(lite0, photographs, tmp
     images = np.stack([*photographs(96).values()])
     prefix = jax.jit(make_prefix(graphdef, boundary, preprocessing, jnp.float32))
     key = FeatureKey(weights="", boundary=boundary, preprocessing={}, dtype="float32", dataset="")
-    layout = Layout(rows=4, batch_size=2, row_shape=jax.eval_shape(prefix, arrays, images).shape[1:])
+    shape = jax.eval_shape(prefix, arrays, images).shape[1:]
+    layout = Layout(rows=4, batch_size=2, row_format=RowFormat.single(shape, "float32"))
 
     def batches(pieces):
-        return (np.asarray(prefix(arrays, images[i : i + 2])) for a, b in pieces for i in range(a, b, 2))
+        starts = [i for a, b in pieces for i in range(a, b, 2)]
+        return ({"features": np.asarray(prefix(arrays, images[i : i + 2]))} for i in starts)
 
     cache = write_shards(key, layout, batches, np.zeros(4, np.int32), FeatureCacheDir(tmp_path)).cache
     logits = [
         jax.jit(make_eval_step(Forward(graphdef=graphdef, start=start, preprocessing=preprocessing)))(
             arrays, batch
         )
-        for start, batch in ((None, {"image": images}), (boundary, {"features": cache.gather(np.arange(4))}))
+        for start, batch in ((None, {"image": images}), (boundary, cache.gather(np.arange(4))))
     ]
     assert np.ptp(logits[0]) > 5
     np.testing.assert_allclose(logits[1], logits[0], rtol=1e-5, atol=1e-5)

@@ -73,7 +73,9 @@ def test_steps_and_scores_are_those_of_a_run(make_run):
             }
             batch = {name: array[rows] for name, array in batch.items()}
             state, _ = step(state, frozen, batch, parts.rates(0))
-        logits = functions["evaluate"]({**frozen, **state.evaluated()}, {"features": held_out.features})
+        logits = functions["evaluate"](
+            {**frozen, **state.averaged(), **state.model_state}, {"features": held_out.features}
+        )
         right = np.asarray(logits.argmax(-1)) == held_out.labels
         log_loss = -np.asarray(jax.nn.log_softmax(logits))[np.arange(12), held_out.labels]
         scores.append(

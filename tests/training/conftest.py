@@ -15,8 +15,8 @@ from transfer_jax.models.flat_arrays import split, with_training
 from transfer_jax.models.paths import block_of
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.optimizer import make_optimizer
+from transfer_jax.training.phase_step import StepOptions, make_phase_step
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import StepOptions, make_train_step
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +73,10 @@ def make_step() -> Callable[..., SimpleNamespace]:
         optimizer = make_optimizer(phase, labelled)
         ema = options.get("ema_decay", 0) > 0
         return SimpleNamespace(
-            state=TrainState.create(trainable, moving, optimizer, ema=ema, seed=seed),
+            state=TrainState.create(trainable, optimizer, moving, ema=ema, seed=seed),
             frozen={**frozen, **{path: x for path, x in stats.items() if path not in moving}},
             rates=PhaseRates(phase, labelled, 1).at(0),
-            step=make_train_step(
+            step=make_phase_step(
                 forward, optimizer, StepOptions(class_weights=np.array(class_weights, np.float32), **options)
             ),
             forward=forward,

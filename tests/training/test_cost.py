@@ -10,7 +10,7 @@ import pytest
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import merge
 from transfer_jax.training.compile import compile_function
-from transfer_jax.training.step import make_eval_step
+from transfer_jax.training.phase_step import make_eval_step
 
 IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
 LABELS = np.zeros(8, np.int32)

@@ -139,8 +139,10 @@ def test_what_the_features_of_a_dataset_depend_on(make_run, change, rows):
     again = FeatureExtractor(run, "stem", run.arrays).extract(run.train, Silent(), "", **views)
     assert again.rows == rows
     stored = run.config.feature_precision
-    assert again.cache.manifest.dtype == (str(run.prefix_dtype) if stored == "auto" else stored)
-    assert again.cache.manifest.row_shape == (preprocessing.image_size // 2,) * 2 + (8,)
+    assert again.cache.manifest.row_format.arrays["features"].stored == (
+        str(run.prefix_dtype) if stored == "auto" else stored
+    )
+    assert again.cache.arrays["features"].shape == (preprocessing.image_size // 2,) * 2 + (8,)
 
 
 def test_views_depend_on_their_seed(make_run):
@@ -151,7 +153,8 @@ def test_views_depend_on_their_seed(make_run):
     assert extract(run.train, Silent(), "", TURNED, 2, seed=1).rows == 0
     other = extract(run.train, Silent(), "", TURNED, 2, seed=2)
     assert other.rows == 72
-    assert not np.array_equal(other.cache.gather(np.arange(72)), first.cache.gather(np.arange(72)))
+    found, known = (each.cache.gather(np.arange(72))["features"] for each in (other, first))
+    assert not np.array_equal(found, known)
     labels = np.load(first.cache.directory / "labels.npy")
     np.testing.assert_array_equal(labels, [*run.train.labels, *run.train.labels])
 
@@ -173,8 +176,9 @@ def test_features_are_computed_from_those_at_a_lower_boundary(make_run, tmp_path
         origins.append(found.cache)
     assert [cache.manifest.origin for cache in origins] == ["stem", "stem"]
     rows = np.arange(72)
-    np.testing.assert_allclose(origins[0].gather(rows), direct.gather(rows), rtol=1e-5, atol=1e-5)
-    assert not np.allclose(origins[1].gather(rows), direct.gather(rows), rtol=1e-3)
+    near, far, exact = (each.gather(rows)["features"] for each in (*origins, direct))
+    np.testing.assert_allclose(near, exact, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(far, exact, rtol=1e-3)
 
 
 @pytest.mark.parametrize("tier", ["disk", "memory"])

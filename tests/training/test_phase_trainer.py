@@ -60,7 +60,7 @@ def test_frozen_arrays_stay_bit_identical_and_all_others_change(make_run, train,
     counters = 4 * len({block_of(path) for path in chosen})
     assert trainer.optimizer_bytes == 2 * trainable_bytes + counters
     assert set(trainer.state.trainable) == set(trainer.state.ema) == chosen
-    assert set(trainer.state.stats) == expected - chosen
+    assert set(trainer.state.model_state) == expected - chosen
 
 
 def test_an_altered_frozen_array_is_named(make_run):

@@ -14,7 +14,7 @@ ADAM = optax.adam(1e-3)
 
 
 def test_the_arrays_are_copies():
-    state = TrainState.create(TRAINABLE, STATS, ADAM, ema=True)
+    state = TrainState.create(TRAINABLE, ADAM, STATS, ema=True)
     jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)(state)
     assert state.step.is_deleted()
     for array in (*TRAINABLE.values(), *STATS.values()):
@@ -23,19 +23,19 @@ def test_the_arrays_are_copies():
 
 @pytest.mark.parametrize("ema", [False, True])
 def test_evaluation_uses_the_moving_average_where_there_is_one(ema):
-    state = TrainState.create(TRAINABLE, STATS, ADAM, ema=ema)
-    assert set(state.ema) == (set(TRAINABLE) if ema else set())
+    state = TrainState.create(TRAINABLE, ADAM, STATS, ema=ema)
+    assert (state.ema is not None) == ema
     moved = TrainState(
         state.step, {k: v + 5 for k, v in TRAINABLE.items()}, STATS, state.opt_state, state.ema, state.seed
     )
-    found = moved.evaluated()
-    assert set(found) == {*TRAINABLE, *STATS}
+    found = moved.averaged()
+    assert set(found) == {*TRAINABLE}
     for path, array in TRAINABLE.items():
         np.testing.assert_array_equal(found[path], array if ema else array + 5)
 
 
 def test_named_leaves_are_unique_and_can_be_restored():
-    template = TrainState.create(TRAINABLE, STATS, ADAM, ema=True)
+    template = TrainState.create(TRAINABLE, ADAM, STATS, ema=True)
     state = jax.tree.map(lambda x: x + 1, template)
     leaves = named_leaves(state)
     assert len(leaves) == len(jax.tree.leaves(state)) == 1 + 2 + 1 + (1 + 2 * 2) + 2 + 1
@@ -46,9 +46,9 @@ def test_named_leaves_are_unique_and_can_be_restored():
 
 
 def test_leaves_of_another_state_are_refused():
-    leaves = named_leaves(TrainState.create(TRAINABLE, STATS, optax.sgd(1e-3), ema=False))
+    leaves = named_leaves(TrainState.create(TRAINABLE, optax.sgd(1e-3), STATS, ema=False))
     with pytest.raises(KeyError, match="opt_state"):
-        restore_leaves(TrainState.create(TRAINABLE, STATS, ADAM, ema=False), leaves)
+        restore_leaves(TrainState.create(TRAINABLE, ADAM, STATS, ema=False), leaves)
 
 
 def state_of(paths: list[str], *, value: float = 0.0, ema: bool = True, **changes) -> TrainState:
@@ -56,7 +56,7 @@ def state_of(paths: list[str], *, value: float = 0.0, ema: bool = True, **change
     phase = Phase(name="p", train="all_()", epochs=1, learning_rate=1.0, **changes)
     arrays = {path: jnp.ones((2, 3)) for path in paths}
     optimizer = make_optimizer(phase, {path: path.split("/")[-2] for path in paths})
-    state = TrainState.create(arrays, {}, optimizer, ema=ema)
+    state = TrainState.create(arrays, optimizer, ema=ema)
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(value, leaf.dtype), state)
 
 

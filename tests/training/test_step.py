@@ -8,7 +8,7 @@ import pytest
 from transfer_jax.features import make_prefix
 from transfer_jax.models import create_model
 from transfer_jax.training.compile import compile_function
-from transfer_jax.training.step import make_eval_step
+from transfer_jax.training.phase_step import make_eval_step
 
 
 def softmax(logits):
@@ -87,7 +87,7 @@ def test_moving_average_by_hand(make_toy, make_step, batch, sgd):
         expected = 0.75 * expected + 0.25 * np.asarray(state.trainable[path])
     np.testing.assert_allclose(state.ema[path], expected, rtol=1e-5, atol=1e-7)
     assert set(state.ema) == set(state.trainable)
-    np.testing.assert_array_equal(state.evaluated()[path], state.ema[path])
+    np.testing.assert_array_equal(state.averaged()[path], state.ema[path])
 
 
 def test_running_statistics_by_hand(make_toy, make_step, batch, sgd):
@@ -95,8 +95,8 @@ def test_running_statistics_by_hand(make_toy, make_step, batch, sgd):
     made = make_step(model, sgd("blocks('stem') | head", norm="train"))
     state, _ = run(made, batch)
     x = model.backbone.stem.conv((jnp.asarray(batch["image"], jnp.float32) - 127) / 64)
-    assert set(state.stats) == {"backbone/stem/norm/mean", "backbone/stem/norm/var"}
-    mean, var = (state.stats[f"backbone/stem/norm/{name}"] for name in ("mean", "var"))
+    assert set(state.model_state) == {"backbone/stem/norm/mean", "backbone/stem/norm/var"}
+    mean, var = (state.model_state[f"backbone/stem/norm/{name}"] for name in ("mean", "var"))
     np.testing.assert_allclose(mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(var, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
 
@@ -106,7 +106,7 @@ def test_running_statistics_are_updated_in_bfloat16(make_toy, make_step, batch, 
         make_step(make_toy(), sgd("top(1)", norm="train"), dtype=dtype)
         for dtype in (jnp.float32, jnp.bfloat16)
     ]
-    single, half = (run(one, batch, steps=20)[0].stats["backbone/top/norm/var"] for one in made)
+    single, half = (run(one, batch, steps=20)[0].model_state["backbone/top/norm/var"] for one in made)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(1 - half, 1 - single, rtol=0.05)
 

@@ -14,7 +14,7 @@ from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.forward import Batch, Forward
-from transfer_jax.training.step import make_eval_step
+from transfer_jax.training.phase_step import make_eval_step
 
 _FEATURE_BYTES = 1 << 30
 _BATCH = 32

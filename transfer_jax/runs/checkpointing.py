@@ -127,7 +127,10 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
             return arrays
         state = fresh_state(run, run.parts(index, position.frozen_depth), arrays)[0]
         state = restored_state(checkpoints, step, "state", state)
-        return {**arrays, **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.stats})}
+        return {
+            **arrays,
+            **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.model_state}),
+        }
 
     arrays = checkpoints.read_newest(read)
     if arrays is None:

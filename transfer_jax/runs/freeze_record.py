@@ -34,7 +34,7 @@ def span(
         "trained": {
             "blocks": list(trainable_blocks(parts.labels)),
             "parameters": sum(array.size for array in state.trainable.values()),
-            "statistics": len(state.stats),
+            "statistics": len(state.model_state),
         },
         "rates": {
             name: {block: float(rate) for block, rate in rates.items()} for name, rates in ends.items()

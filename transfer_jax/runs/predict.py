@@ -17,7 +17,7 @@ from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.forward import Forward
-from transfer_jax.training.step import make_eval_step
+from transfer_jax.training.phase_step import make_eval_step
 from transfer_jax.weights.saved_model import SavedModel
 
 BadImages = dict[int, BadImageError]

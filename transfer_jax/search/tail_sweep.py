@@ -16,10 +16,10 @@ from transfer_jax.training.compile import compile_function
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
+from transfer_jax.training.phase_step import make_phase_step
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState
-from transfer_jax.training.step import make_train_step
 
 TAIL_GRID = Grid(
     learning_rates=(1e-4, 3e-4, 1e-3), weight_decays=(0.0, 0.01), label_smoothings=(0.0,), seeds=(0, 1)
@@ -73,7 +73,7 @@ def sweep_tails(
         "epoch": np.zeros(shape, np.int32),
         "accuracy": np.full(shape, -1, np.float32),
         "log_loss": np.full(shape, np.inf, np.float32),
-        "arrays": jax.tree.map(jnp.zeros_like, states.evaluated()),
+        "arrays": jax.tree.map(jnp.zeros_like, _evaluated(states)),
     }
     examples, batches = jax.device_put((train.arrays(), _in_batches(validation, size)))
     active, steps = np.ones(shape, np.float32), len(train.labels) // size
@@ -106,6 +106,11 @@ def _repeated(state: TrainState, grid: Grid) -> TrainState:
     return dataclasses.replace(states, seed=jnp.asarray(seeds))
 
 
+def _evaluated(state: TrainState) -> Arrays:
+    """Returns the arrays of a state to evaluate with."""
+    return {**state.averaged(), **state.model_state}
+
+
 def _orders(grid: Grid, epoch: int, images: int, steps: int, size: int) -> np.ndarray:
     """Returns the rows of the batches of an epoch, `(steps, seeds, size)`."""
     orders = [np.random.default_rng((seed, epoch)).permutation(images) for seed in grid.seeds]
@@ -136,7 +141,7 @@ def _make_step(programs: PhasePrograms, parts: PhaseSplit) -> Any:
         options = dataclasses.replace(programs.options, label_smoothing=setting["smoothing"])
         optimizer = make_optimizer(parts.phase, parts.labels, setting["decay"])
         rates: Any = dict.fromkeys(blocks, setting["rate"] * active)
-        return make_train_step(programs.forward, optimizer, options)(state, frozen, batch, rates)[0]
+        return make_phase_step(programs.forward, optimizer, options)(state, frozen, batch, rates)[0]
 
     def step_of_all(
         states: TrainState,
@@ -174,7 +179,7 @@ def _make_score(programs: PhasePrograms) -> Any:
             """Returns the terms of accuracy and log loss of one batch, both `(seeds, settings)`."""
 
             def logits(state: TrainState) -> jax.Array:
-                return evaluate({**frozen, **state.evaluated()}, {"features": batch["features"]})
+                return evaluate({**frozen, **_evaluated(state)}, {"features": batch["features"]})
 
             found = jax.nn.log_softmax(jax.vmap(jax.vmap(logits))(states))
             correct = found.argmax(-1) == batch["labels"]
@@ -190,7 +195,7 @@ def _make_score(programs: PhasePrograms) -> Any:
             "epoch": jnp.full_like(best["epoch"], epoch),
             "accuracy": accuracy,
             "log_loss": log_loss,
-            "arrays": states.evaluated(),
+            "arrays": _evaluated(states),
         }
 
         def better(new: jax.Array, old: jax.Array) -> jax.Array:

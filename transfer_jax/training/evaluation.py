@@ -8,8 +8,8 @@ import numpy as np
 
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.forward import INPUTS
+from transfer_jax.training.phase_step import EvalStep
 from transfer_jax.training.scores import class_scores, confusion_matrix, log_loss, roc_auc
-from transfer_jax.training.step import EvalStep
 
 
 def predict(eval_step: EvalStep, arrays: Arrays, batches: Iterable[Mapping[str, Any]]) -> np.ndarray:

@@ -40,15 +40,17 @@ def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationEx
     over the batches.
 
     Args:
-        gradients: The function of `make_gradients`.
+        gradients: The function of `make_phase_gradients`.
         optimizer: The optimizer, for the next update.
     """
 
     def statistics(state: TrainState, frozen: Arrays, batches: Batch, rates: Rates, reference: Arrays):
         sizes = {path: _norm(array) for path, array in state.trainable.items()}
 
+        key = jax.random.key(state.seed)
+
         def add(carry: Any, batch: Batch):
-            (grads, _), _ = gradients(state.trainable, state.stats, frozen, batch, jax.random.key(state.seed))
+            (grads, _), _ = gradients(state.trainable, state.model_state, frozen, batch, key)
             norms = {path: _norm(grad) for path, grad in grads.items()}
             found = {
                 "grad_norm": norms,

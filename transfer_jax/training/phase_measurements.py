@@ -65,7 +65,7 @@ def measure_exchange_seconds(trainer: PhaseTrainer) -> float:
         return (trainable, {}), stats
 
     batch = strategy.batch({"label": np.zeros(len(strategy.rows(trainer.run.batch_size)), np.int32)})
-    arguments = state.trainable, state.stats, {}, batch, jax.random.key(0)
+    arguments = state.trainable, state.model_state, {}, batch, jax.random.key(0)
     exchange = compile_function(strategy.average(no_gradients), *arguments, strategy=strategy, batch=3)
     seconds = []
     for _ in range(4):

@@ -13,8 +13,13 @@ from transfer_jax.training.forward import Forward
 from transfer_jax.training.gradient_statistics import make_measure
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_split import PhaseSplit
+from transfer_jax.training.phase_step import (
+    StepOptions,
+    make_eval_step,
+    make_phase_gradients,
+    make_phase_step,
+)
 from transfer_jax.training.run import Run
-from transfer_jax.training.step import StepOptions, make_eval_step, make_gradients, make_train_step
 
 _BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
 """Position of the batch among the arguments of a function."""
@@ -67,11 +72,11 @@ class PhasePrograms:
             keep=phase.keep,
         )
         optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
-        gradients = make_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
+        gradients = make_phase_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
         merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=LoraUpdates())
         inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
         self.functions = {
-            "step": make_train_step(self.forward, optimizer, self.options, strategy),
+            "step": make_phase_step(self.forward, optimizer, self.options, strategy),
             "measure": make_measure(strategy.average(gradients), optimizer),
             "plasticity": make_plasticity(merged, blocks),
             "similarity": make_similarity(merged, above),

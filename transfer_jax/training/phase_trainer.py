@@ -63,7 +63,7 @@ def fresh_state(run: Run, parts: PhaseSplit, arrays: Arrays) -> tuple[TrainState
     stats = {path: arrays[path] for path in parts.stats}
     fixed = {path: arrays[path] for path in arrays if path not in params and path not in stats}
     optimizer = make_optimizer(parts.phase, parts.labels)
-    state = TrainState.create(trainable, stats, optimizer, ema=run.config.ema_decay > 0, seed=seed)
+    state = TrainState.create(trainable, optimizer, stats, ema=run.config.ema_decay > 0, seed=seed)
     return run.strategy.place((state, {**frozen, **fixed}))
 
 
@@ -246,7 +246,7 @@ class PhaseTrainer:
 
     def all_arrays(self) -> Arrays:
         """Returns all current arrays of the model, without moving averages, with low-rank updates merged."""
-        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.stats})
+        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.model_state})
 
     def final_arrays(self) -> Arrays:
         """Returns all arrays at the end of the phase, interpolated with those at its start if it says so."""
@@ -254,7 +254,7 @@ class PhaseTrainer:
 
     def evaluated_arrays(self) -> Arrays:
         """Returns all arrays of the model to evaluate with: moving averages where there are any."""
-        averaged = {**self.frozen, **self.state.evaluated()}
+        averaged = {**self.frozen, **self.state.averaged(), **self.state.model_state}
         return self._interpolated(self.parts.adapters.merged(averaged))
 
     def _interpolated(self, arrays: Arrays) -> Arrays:

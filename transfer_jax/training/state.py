@@ -1,7 +1,7 @@
 """The training state: everything that changes while a phase trains."""
 
 import dataclasses
-import re
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,112 +9,135 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from transfer_jax.models.flat_arrays import Arrays
-from transfer_jax.models.paths import block_of
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The training state of a phase. Every leaf belongs to the trainable part.
+    """The training state of a phase. Every parameter in it belongs to the trainable part.
 
     Attributes:
         step: Number of steps taken in this phase, int32 `()`.
-        trainable: Trainable parameters by path.
-        stats: Running statistics of trainable normalizations by path.
+        trainable: The tree of the trainable parameters.
+        model_state: State of the model, such as running statistics; None if it has none.
         opt_state: State of the optimizer.
-        ema: Moving averages of `trainable` by path; empty without them.
+        ema: Moving averages of `trainable`, a tree of the same structure; None without them.
         seed: Seed of the random numbers in the steps of this phase, uint32 `()`.
     """
 
     step: jax.Array
-    trainable: Arrays
-    stats: Arrays
+    trainable: Any
+    model_state: Any
     opt_state: Any
-    ema: Arrays
+    ema: Any
     seed: jax.Array
 
     @classmethod
     def create(
         cls,
-        trainable: Arrays,
-        stats: Arrays,
+        trainable: Any,
         optimizer: optax.GradientTransformation,
+        model_state: Any = None,
         *,
-        ema: bool,
-        seed: int = 0,
+        ema: bool = False,
+        seed: int | jax.Array = 0,
     ) -> "TrainState":
         """Returns the state before the first step.
 
-        The arrays are copied, because a compiled step reuses the memory of its input state.
+        The arrays are copied, because a compiled step may reuse the memory of its input state.
+
+        Example:
+            >>> trainable, frozen = partition(params, labels)
+            >>> state = TrainState.create(trainable, optax.adam(1e-3), model_state)
 
         Args:
-            trainable: Trainable parameters by path.
-            stats: Running statistics of trainable normalizations by path.
+            trainable: The trainable parameters: any tree, such as the first part that `partition` returns.
             optimizer: The optimizer.
+            model_state: State of the model, such as running statistics; None if it has none.
             ema: Keeps moving averages of the parameters.
             seed: Seed of the random numbers.
         """
         return cls(
             step=jnp.zeros((), jnp.int32),
             trainable=jax.tree.map(jnp.copy, trainable),
-            stats=jax.tree.map(jnp.copy, stats),
+            model_state=jax.tree.map(jnp.copy, model_state),
             opt_state=optimizer.init(trainable),
-            ema=jax.tree.map(jnp.copy, trainable) if ema else {},
+            ema=jax.tree.map(jnp.copy, trainable) if ema else None,
             seed=jnp.asarray(seed, jnp.uint32),
         )
 
-    def evaluated(self) -> Arrays:
-        """Returns the parameters and statistics to evaluate with: moving averages where there are any."""
-        return {**self.trainable, **self.ema, **self.stats}
+    def averaged(self) -> Any:
+        """Returns the trainable parameters to evaluate with: moving averages where there are any."""
+        return self.trainable if self.ema is None else self.ema
 
 
-def named_leaves(state: TrainState) -> Arrays:
+def named_leaves(state: TrainState) -> dict[str, jax.Array]:
     """Returns all arrays of a state by name, as a checkpoint stores them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return {_name(keys): leaf for keys, leaf in leaves}
 
 
 def restore_leaves(template: TrainState, leaves: Mapping[str, jax.Array]) -> TrainState:
     """Returns a state with the structure of `template` and the arrays that `named_leaves` returned."""
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
-    return jax.tree.unflatten(structure, [leaves[jax.tree_util.keystr(path)] for path, _ in paths])
+    return jax.tree.unflatten(structure, [leaves[_name(keys)] for keys, _ in paths])
 
 
-_BLOCK = re.compile(r"^\.opt_state.*?inner_states\['([^']+)'\]")
+def _name(keys: tuple[Any, ...]) -> str:
+    """Returns the name of an array in a checkpoint, where `model_state` has its former name `stats`."""
+    name = jax.tree_util.keystr(keys)
+    return name.replace(".model_state", ".stats", 1) if name.startswith(".model_state") else name
 
 
-def carry(earlier: TrainState, state: TrainState, *, moments: bool) -> TrainState:
-    """Returns a fresh state with optimizer states and moving averages from an earlier one.
+def carry(earlier: TrainState, state: TrainState, *, moments: bool = True) -> TrainState:
+    """Returns a fresh state with moments and moving averages from an earlier one.
 
-    A block keeps its optimizer state, including its step counter, if all of its trainable parameters were
-    trainable before. A block with more trainable parameters than before starts with a fresh optimizer state,
-    because the bias correction is wrong for moments of different age. Every parameter with a moving average
-    keeps it.
+    A block keeps its moments, with the step counter of their bias correction, if all of its trainable
+    parameters were trainable before. A block with more trainable parameters than before starts with fresh
+    moments, because the bias correction is wrong for moments of different age. Blocks are the labels of an
+    `optax.multi_transform`; all parameters of any other transformation are one block. Learning rates and
+    counters of learning-rate schedules start again. Every parameter with a moving average keeps it.
 
     Args:
         earlier: The last state of the phase before.
         state: The fresh state, before its first step.
-        moments: Keeps optimizer states; the optimizer must be the same.
+        moments: Keeps moments; the optimizer must be of the same kind.
     """
-    before = named_leaves(earlier)
-    old, new = _by_block(earlier), _by_block(state)
-    kept_blocks = {block for block, paths in new.items() if moments and paths <= old.get(block, frozenset())}
+    before, now = _by_keys(earlier), _by_keys(state)
+    parameters = {keys[1:] for keys in now if keys[0] == _TRAINABLE}
+    found = {keys: _transformation(keys, parameters) for keys in now if keys[0] == _OPTIMIZER}
+    with_moments = {owner for owner in found.values() if owner is not None}
+    of_moments = {keys for keys in found if keys[:-1] in with_moments or found[keys] is not None}
 
-    def carried(name: str, leaf: jax.Array) -> jax.Array:
-        old_leaf, block = before.get(name), _BLOCK.match(name)
-        keep = name.startswith(".ema") or (block is not None and block[1] in kept_blocks)
-        if not keep or old_leaf is None or old_leaf.shape != leaf.shape or old_leaf.dtype != leaf.dtype:
-            return leaf
-        return old_leaf
+    def same(keys: _Keys) -> bool:
+        old, new = before.get(keys), now[keys]
+        return old is not None and old.shape == new.shape and old.dtype == new.dtype
 
-    leaves = {name: carried(name, leaf) for name, leaf in named_leaves(state).items()}
-    return restore_leaves(state, leaves)
+    fresh = {_block(keys) for keys in of_moments if not same(keys)}
+    kept = {keys for keys in of_moments if moments and _block(keys) not in fresh}
+    kept |= {keys for keys in now if keys[0] == _AVERAGES and same(keys)}
+    leaves = [before[keys] if keys in kept else leaf for keys, leaf in now.items()]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
-def _by_block(state: TrainState) -> dict[str, frozenset[str]]:
-    """Returns the trainable paths of each block."""
-    blocks: dict[str, set[str]] = {}
-    for path in state.trainable:
-        blocks.setdefault(block_of(path), set()).add(path)
-    return {block: frozenset(paths) for block, paths in blocks.items()}
+_Keys = tuple[Any, ...]
+_TRAINABLE, _OPTIMIZER, _AVERAGES = map(jax.tree_util.GetAttrKey, ("trainable", "opt_state", "ema"))
+_BLOCKS = jax.tree_util.GetAttrKey("inner_states")
+"""The field of `optax.multi_transform`'s state with one state for each label."""
+
+
+def _by_keys(state: TrainState) -> dict[_Keys, jax.Array]:
+    return dict(jax.tree_util.tree_flatten_with_path(state)[0])
+
+
+def _transformation(keys: _Keys, parameters: set[_Keys]) -> _Keys | None:
+    """Returns the place of the transformation with this moment of a parameter; None for other arrays."""
+    for first in range(2, len(keys) + 1):
+        if keys[first:] in parameters:
+            return keys[: first - 1]
+    return None
+
+
+def _block(keys: _Keys) -> Any:
+    """Returns the label whose optimizer state an array is part of; None outside of a `multi_transform`."""
+    after = [key for field, key in itertools.pairwise(keys) if field == _BLOCKS]
+    return after[0] if after else None

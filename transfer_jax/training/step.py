@@ -1,155 +1,179 @@
-"""The training step: from a boundary to new parameters, with gradients of the trainable part only."""
+"""The training step of any model: gradients of the trainable part only, and its update."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from flax import nnx
 
-from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
-from transfer_jax.freezing.learning_rates import Rates
-from transfer_jax.freezing.phase import Flips
-from transfer_jax.models.flat_arrays import Arrays
-from transfer_jax.training.batch_augmentation import brighten, flip, mix
-from transfer_jax.training.forward import Batch, Forward
-from transfer_jax.training.loss import cross_entropy, soft_targets
-from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
+from transfer_jax.freezing.function_split import Split
+from transfer_jax.freezing.trees import combine
 from transfer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-_NONE: Mapping[str, jax.Array] = {}
+Loss = Callable[[Any, Any], Any]
+"""`loss(outputs, batch)`, which returns a scalar, or a scalar and a dictionary of scalar metrics."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
-Gradients = Callable[[Arrays, Arrays, Arrays, Batch, jax.Array], tuple[tuple[Arrays, Metrics], Arrays]]
-EvalStep = Callable[[Arrays, Batch], jax.Array]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """The options of a training step; see `TrainConfig` and `Phase` for those of the same name."""
-
-    class_weights: np.ndarray
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    accumulate: int = 1
-    ema_decay: float = 0.0
-    l2_sp: float = 0.0
-    l2_head: float = 0.0
-    feature_brightness: float = 0.0
-    feature_flips: Flips = "none"
-    group_lasso: float = 0.0
-    keep: float = 1.0
-
-
-def make_gradients(forward: Forward, options: StepOptions) -> Gradients:
-    """Returns the pure function `(trainable, stats, frozen, batch, key) -> ((gradients, metrics), stats)`.
-
-    The loss is not differentiated with respect to `frozen`, so that the backward pass stops at the boundary.
-
-    Args:
-        forward: The forward pass.
-        options: The options of the step.
-    """
-    weights = jnp.asarray(options.class_weights)
-
-    def loss(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        mix_key, dropout_key = jax.random.split(key)
-        x = forward.inputs(batch)
-        targets = soft_targets(batch["label"], len(weights), options.label_smoothing)
-        if options.mixup or options.cutmix:
-            x, targets = mix(mix_key, x, targets, mixup=options.mixup, cutmix=options.cutmix)
-        if options.feature_brightness and forward.start is not None:
-            x = brighten(mix_key, x, options.feature_brightness)
-        if options.feature_flips != "none" and forward.start is not None:
-            x = flip(jax.random.fold_in(mix_key, 1), x, options.feature_flips)
-        logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
-        correct = logits.argmax(-1) == batch["label"]
-        stats = {path: after[path].astype(jnp.float32) for path in stats}
-        losses = cross_entropy(logits, targets, weights) * batch.get("weight", 1.0)
-        return losses.mean(), (stats, {"accuracy": correct.mean()})
-
-    def gradients(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        (value, (stats, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(
-            trainable, stats, frozen, batch, key
-        )
-        return (grads, {"loss": value, **metrics}), stats
-
-    return gradients
+Objective = Callable[[Any, Any, Any, Any, jax.Array], tuple[jax.Array, tuple[Any, Metrics]]]
+"""`objective(trainable, model_state, frozen, inputs, key)`, with `(loss, (model_state, metrics))` as result."""
+Gradients = Callable[[Any, Any, Any, Any, jax.Array], tuple[tuple[Any, Metrics], Any]]
+"""A function of the same arguments, with `((gradients, metrics), model_state)` as result."""
 
 
 def make_train_step(
-    forward: Forward,
-    optimizer: optax.GradientTransformationExtraArgs,
-    options: StepOptions,
-    strategy: Strategy = ONE_DEVICE,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    split: Split | Callable[..., Any],
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
 ) -> TrainStep:
-    """Returns the pure function `(state, frozen, batch, rates, anchor) -> (state, metrics)`.
+    """Returns the pure function `(state, frozen, features, batch, rates=None) -> (state, metrics)`.
 
-    `frozen` are all arrays of the model that are not in the state, `rates` the learning rates by block or
-    path, and `anchor` the pretrained backbone for L2-SP. The metrics are `loss` (without the L2-SP term),
-    `accuracy` (against the unmixed labels) and `grad_norm` of the trainable part.
+    It differentiates the loss with respect to `state.trainable` only, so that backward stops at the features.
+    The random key of a step follows from `state.seed` and `state.step`. Compile it with
+    `jax.jit(step, donate_argnums=0)`. `fit` trains with the same step.
+
+    Example:
+        >>> def loss(logits, batch):
+        ...     return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        >>> step = jax.jit(make_train_step(loss, optimizer, split), donate_argnums=0)
+        >>> state = TrainState.create(trainable, optimizer, model_state)
+        >>> state, metrics = step(state, frozen, features, {"label": label})
+
+    The arguments of the step are the state; the frozen parameters; the features, which are the result of
+    `split.prefix`, or `{}` if there are none; the batch, which has at least the leaves in `split.inputs`; and
+    `rates`, an argument of the optimizer's `update` that may change in each step without a new compilation.
+
+    Its metrics are `loss`, those that the loss returns, and `grad_norm`, the norm of the trainable gradients.
 
     Args:
-        forward: The forward pass.
-        optimizer: The optimizer of the trainable parameters, whose `update` takes `rates`.
-        options: The options of the step.
-        strategy: The devices; with several, gradients are averaged over them.
+        loss: `loss(outputs, batch)`, which returns a scalar, or a scalar and a dictionary of scalar metrics.
+        optimizer: Any optimizer of the trainable parameters. Its `update` also receives `value`, the loss.
+        split: The split of the model; or the model itself, `function(params, state, batch, key)`, for steps
+            without features.
+        accumulate: Number of equal parts of the batch whose gradients are averaged, so that one of them is in
+            memory at a time. Part `i` has every `accumulate`-th example from example `i` on.
+        ema_decay: Decay of the moving averages of a state that has them.
     """
-    gradients = make_gradients(forward, options)
+    suffix = split.suffix if isinstance(split, Split) else _without_features(split)
 
-    def accumulated(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
-        """Returns the mean over equal parts of the batch, one of which is in memory at a time.
+    def objective(trainable: Any, model_state: Any, frozen: Any, inputs: Any, key: jax.Array) -> Any:
+        features, batch = inputs
+        found = suffix(trainable, frozen, model_state, features, batch, key)
+        outputs, model_state = (found, None) if model_state is None else found
+        value = loss(outputs, batch)
+        value, metrics = value if isinstance(value, tuple) else (value, {})
+        return value, (model_state, dict(metrics))
 
-        Part `i` has every `count`-th row from row `i` on, whatever the number of devices.
-        """
-        count = options.accumulate
-        parted = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), dict(batch))
-
-        def part(carry, item):
-            (total, stats), (index, key) = carry, item
-            rows = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, keepdims=False), parted)
-            result, stats = gradients(trainable, stats, frozen, rows, key)
-            return (jax.tree.map(jnp.add, total, result), stats), None
-
-        metrics = dict.fromkeys(("loss", "accuracy"), 0.0)
-        zeros = ({path: jnp.zeros_like(array) for path, array in trainable.items()}, metrics)
-        (total, stats), _ = jax.lax.scan(
-            part, (zeros, stats), (jnp.arange(count), jax.random.split(key, count))
-        )
-        return jax.tree.map(lambda x: x / count, total), stats
-
-    compute = strategy.average(gradients if options.accumulate == 1 else accumulated)
+    take_step = make_step(make_gradients(objective), optimizer, accumulate=accumulate, ema_decay=ema_decay)
 
     def train_step(
-        state: TrainState, frozen: Arrays, batch: Batch, rates: Rates, anchor: Mapping[str, jax.Array] = _NONE
-    ):
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        (grads, metrics), stats = compute(state.trainable, state.stats, frozen, batch, key)
-        if options.l2_sp or options.l2_head:
-            pull = {"backbone": options.l2_sp, "head": options.l2_head}
-            grads = add_l2_sp(grads, state.trainable, anchor, **pull)
-        if options.group_lasso:
-            grads = add_group_lasso(grads, state.trainable, options.group_lasso)
-        if options.keep < 1:
-            grads = freeze_unused_inputs(grads, state.trainable)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)
-        trainable = cast(Arrays, optax.apply_updates(state.trainable, updates))
-        decay = options.ema_decay
-        ema = {path: decay * value + (1 - decay) * trainable[path] for path, value in state.ema.items()}
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(state.step + 1, trainable, stats, opt_state, ema, state.seed), metrics
+        state: TrainState, frozen: Any, features: Mapping[str, jax.Array], batch: Any, rates: Any = None
+    ) -> tuple[TrainState, Metrics]:
+        extra = {} if rates is None else {"rates": rates}
+        return take_step(state, frozen, (features, batch), **extra)
 
     return train_step
 
 
-def make_eval_step(forward: Forward) -> EvalStep:
-    """Returns the pure function `(arrays, batch) -> logits`; `forward` is in inference mode."""
+def make_gradients(objective: Objective) -> Gradients:
+    """Returns the gradients of an objective with respect to its first argument only."""
 
-    def eval_step(arrays: Arrays, batch: Batch) -> jax.Array:
-        return forward(arrays, forward.inputs(batch))[0]
+    def gradients(trainable: Any, model_state: Any, frozen: Any, inputs: Any, key: jax.Array) -> Any:
+        (value, (model_state, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(
+            trainable, model_state, frozen, inputs, key
+        )
+        return (grads, {"loss": value, **metrics}), model_state
 
-    return eval_step
+    return gradients
+
+
+def make_step(
+    gradients: Gradients,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+    average: Callable[[Gradients], Gradients] = lambda gradients: gradients,
+) -> TrainStep:
+    """Returns the pure function `(state, frozen, inputs, regularize, **extra) -> (state, metrics)`.
+
+    `regularize` is a function of the gradients that returns other ones, and `extra` are further arguments of
+    the optimizer's `update`.
+
+    Args:
+        gradients: The function of `make_gradients`.
+        optimizer: The optimizer of the trainable parameters.
+        accumulate: As in `make_train_step`.
+        ema_decay: As in `make_train_step`.
+        average: Turns the gradients of a shard of the batch into those of the batch.
+    """
+    compute = average(gradients if accumulate == 1 else _accumulated(gradients, accumulate))
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(
+        state: TrainState,
+        frozen: Any,
+        inputs: Any,
+        regularize: Callable[[Any], Any] | None = None,
+        **extra: Any,
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        (grads, metrics), model_state = compute(state.trainable, state.model_state, frozen, inputs, key)
+        if regularize is not None:
+            grads = regularize(grads)
+        extra = {"value": metrics["loss"], **extra}
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable, **extra)
+        trainable = optax.apply_updates(state.trainable, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = jax.tree.map(lambda old, new: ema_decay * old + (1 - ema_decay) * new, ema, trainable)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        return TrainState(state.step + 1, trainable, model_state, opt_state, ema, state.seed), metrics
+
+    return step
+
+
+def _without_features(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a model with the arguments of `Split.suffix`."""
+
+    def suffix(trainable: Any, frozen: Any, state: Any, features: Any, batch: Any, key: jax.Array) -> Any:
+        del features
+        return function(combine(trainable, frozen), state, batch, key)
+
+    return suffix
+
+
+def _accumulated(gradients: Gradients, count: int) -> Gradients:
+    """Returns the means over equal parts of a batch, one of which is in memory at a time.
+
+    Part `i` has every `count`-th row from row `i` on, whatever the number of devices.
+    """
+
+    def mean(trainable: Any, model_state: Any, frozen: Any, inputs: Any, key: jax.Array) -> Any:
+        sizes = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
+        if any(size % count for size in sizes):
+            raise ValueError(
+                f"a batch of {max(sizes)} examples is not divisible by accumulate={count}; "
+                "choose another batch size"
+            )
+        parted = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), inputs)
+
+        def rows(index: Any) -> Any:
+            return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, keepdims=False), parted)
+
+        def part(carry: Any, item: Any) -> Any:
+            (total, model_state), (index, key) = carry, item
+            result, model_state = gradients(trainable, model_state, frozen, rows(index), key)
+            return (jax.tree.map(jnp.add, total, result), model_state), None
+
+        shapes = jax.eval_shape(lambda: gradients(trainable, model_state, frozen, rows(0), key))[0]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (total, model_state), _ = jax.lax.scan(
+            part, (zeros, model_state), (jnp.arange(count), jax.random.split(key, count))
+        )
+        return jax.tree.map(lambda x: x / count, total), model_state
+
+    return mean
