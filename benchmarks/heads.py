@@ -43,7 +43,7 @@ def features() -> tuple[Examples, Examples]:
     with tempfile.TemporaryDirectory() as folder:
         run = load_network(resolve(config, progress=BARS), Path(folder))
         cache = FeatureExtractor(run, PRE_LOGITS, run.arrays).extract(run.train, BARS, "extracting").cache
-        whole = cache.gather(np.arange(len(cache)))
+        whole = cache.gather(np.arange(len(cache)))["features"]
     rows = {name: row for row, name in enumerate(run.train.names)}
     parts = stratified_split(run.train, 0.25, 0)
     train, validation = (

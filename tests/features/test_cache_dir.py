@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureBudgetError, FeatureCacheDir, FeatureKey, Layout, write_shards
+from transfer_jax.features import (
+    FeatureBudgetError,
+    FeatureCacheDir,
+    FeatureKey,
+    Layout,
+    RowFormat,
+    write_shards,
+)
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 8}, dtype="float32", dataset="d")
-LAYOUT = Layout(rows=8, batch_size=2, row_shape=(5,))
+LAYOUT = Layout(rows=8, batch_size=2, row_format=RowFormat.single((5,), "float32"))
 BYTES = 8 * 5 * 4
 
 
@@ -23,7 +30,7 @@ def numbered(number: int) -> FeatureKey:
 
 def put(store: FeatureCacheDir, key: FeatureKey, value: float = 0.0, layout: Layout = LAYOUT, **settings):
     """Extracts features that all have the same value."""
-    batch = np.full((layout.batch_size, *layout.row_shape), value, np.float32)
+    batch = {"features": np.full((layout.batch_size, 5), value, np.float32)}
     batches = lambda pieces: (batch for a, b in pieces for _ in range(a, b, layout.batch_size))  # noqa: E731
     return write_shards(key, layout, batches, np.zeros(layout.rows, np.int32), store, **settings)
 
@@ -67,7 +74,7 @@ def test_open_cache_stays_readable_after_deletion(tmp_path):
     cache = put(store, numbered(1), 7.0).cache
     put(store, numbered(2))
     assert exists(store, 1, 2) == [False, True]
-    assert (cache.gather(np.arange(8)) == 7.0).all()
+    assert (cache.gather(np.arange(8))["features"] == 7.0).all()
 
 
 def test_drop_others_keeps_named_boundaries_and_locked_caches(tmp_path):
@@ -118,7 +125,7 @@ def test_origin_is_the_highest_lower_boundary_of_the_same_weights(tmp_path):
     found = store.origin(KEY, **blocks)
     assert found is not None
     assert found.boundary == "a"
-    assert (found.gather(np.arange(8)) == 2.0).all()
+    assert (found.gather(np.arange(8))["features"] == 2.0).all()
     assert store.origin(KEY, **lower("stem")).boundary == "stem"  # pyright: ignore[reportOptionalMemberAccess]
     put(store, KEY)
     assert store.origin(KEY, **blocks) is None, "the features are cached already"
@@ -153,7 +160,7 @@ def test_damaged_cache_is_no_origin(tmp_path, damage):
         manifest.write_text("{}")
     else:
         manifest.unlink()
-        layout = LAYOUT.manifest(at("a"))
+        layout = LAYOUT.manifest(at("a"), labels=True)
         layout.write(folder)
     assert store.origin(KEY, **lower("a")) is None
 
@@ -175,13 +182,13 @@ def _extract_slowly(root: Path, log: Path, value: float, barrier: Any) -> None:
             time.sleep(0.3)
             with log.open("a") as file:
                 file.write(f"{index}\n")
-            yield np.full((2, 5), value, np.float32)
+            yield {"features": np.full((2, 5), value, np.float32)}
 
     lines: list[str] = []
     barrier.wait()
     store = FeatureCacheDir(root)
     cache = write_shards(KEY, LAYOUT, batches, np.zeros(8, np.int32), store, log=lines.append).cache
-    assert len({*cache.gather(np.arange(8)).flat}) == 1
+    assert len({*cache.gather(np.arange(8))["features"].flat}) == 1
     if lines:
         with log.open("a") as file:
             file.write("waited\n")
@@ -258,4 +265,4 @@ def test_complete_features_on_a_read_only_disk_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr("filelock.FileLock.acquire", read_only)
     found = put(FeatureCacheDir(tmp_path), KEY)
     assert found.rows == 0
-    assert (found.cache.gather(np.arange(8)) == 3.0).all()
+    assert (found.cache.gather(np.arange(8))["features"] == 3.0).all()

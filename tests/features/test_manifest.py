@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from transfer_jax.features import CorruptFeaturesError, FeatureKey, Manifest
+from transfer_jax.features import CorruptFeaturesError, FeatureKey, Manifest, RowFormat
 from transfer_jax.storage.atomic_write import write_atomically
 
 KEY = FeatureKey(weights="w", boundary="top", preprocessing={"image_size": 32}, dtype="float32", dataset="d")
@@ -11,8 +11,7 @@ MANIFEST = Manifest(
     key=KEY.to_json(),
     rows=10,
     shard_rows=4,
-    row_shape=(2, 3),
-    dtype="float32",
+    row_format=RowFormat.single((2, 3), "float32"),
     files={"shard-00000.npy": "0", "labels.npy": "1"},
     errors={"shard-00000.npy": (0.5, 2.0)},
 )

@@ -2,7 +2,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features.row_format import DTYPES, RowFormat, decode, relative_error, squared_error
+from transfer_jax.features.row_format import (
+    DTYPES,
+    RowFormat,
+    decode,
+    relative_error,
+    squared_error,
+)
 
 SHAPES = [(6,), (4, 6), (3, 4, 6)]
 
@@ -16,8 +22,8 @@ def features(shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sizes_and_shapes_of_encoded_rows(shape, dtype):
-    row_format = RowFormat(shape, dtype)
-    rows = row_format.encode(features(shape))
+    row_format = RowFormat.single(shape, dtype)
+    rows = row_format.encode({"features": features(shape)})
     assert rows.nbytes == 5 * row_format.row_bytes
     columns, shapes = row_format.columns(rows), row_format.column_shapes(5)
     assert {name: (x.shape, x.dtype) for name, x in columns.items()} == {
@@ -29,8 +35,8 @@ def test_sizes_and_shapes_of_encoded_rows(shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_error_is_at_most_half_a_step(shape):
-    exact, row_format = features(shape), RowFormat(shape, "int8")
-    columns = row_format.columns(row_format.encode(exact))
+    exact, row_format = features(shape), RowFormat.single(shape, "int8")
+    columns = row_format.columns(row_format.encode({"features": exact}))
     axes = tuple(range(1, exact.ndim - 1)) or (1,)
     step = np.abs(exact).max(axis=axes, keepdims=True) / 127
     assert np.all(np.abs(decode(**columns) - exact) <= step * 0.5001)
@@ -41,7 +47,8 @@ def test_int8_error_is_at_most_half_a_step(shape):
 
 def test_int8_values_by_hand():
     exact = np.array([[[127.0, 2.0], [-63.6, -4.0]]], np.float32)
-    columns = RowFormat((2, 2), "int8").columns(RowFormat((2, 2), "int8").encode(exact))
+    row_format = RowFormat.single((2, 2), "int8")
+    columns = row_format.columns(row_format.encode({"features": exact}))
     np.testing.assert_allclose(columns["scale"], [[1.0, 4 / 127]])
     np.testing.assert_array_equal(columns["features"], [[[127, 64], [-64, -127]]])
 

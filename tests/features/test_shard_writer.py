@@ -13,6 +13,7 @@ from transfer_jax.features import (
     FeatureCacheDir,
     FeatureKey,
     Layout,
+    RowFormat,
     write_shards,
 )
 from transfer_jax.features import shard_writer as module
@@ -42,13 +43,14 @@ class Source:
                 if row == self.breaks * BATCH:
                     raise KeyboardInterrupt
                 self.given.append(row // BATCH)
-                yield DATA[row : min(row + BATCH, last)].astype(self.dtype)
+                yield {"features": DATA[row : min(row + BATCH, last)].astype(self.dtype)}
 
 
 def run(
     root, source: Any = None, key: FeatureKey = KEY, *, labels=LABELS, advance=lambda rows: None, **changes
 ):
-    layout = dataclasses.replace(Layout(ROWS, BATCH, SHAPE), **changes)
+    row_format = RowFormat.single(SHAPE, key.stored or key.dtype)
+    layout = dataclasses.replace(Layout(ROWS, BATCH, row_format), **changes)
     return write_shards(key, layout, source or Source(), labels, FeatureCacheDir(root), advance=advance)
 
 
@@ -68,8 +70,9 @@ def test_features_are_read_as_written(tmp_path):
     assert extraction.rows == ROWS == sum(advanced) == len(extraction.cache)
     assert sorted(contents(extraction.cache.directory)) == sorted(FILES)
     rows = np.array([22, 0, 9, 9, 7, 8, 15, 16])
-    np.testing.assert_array_equal(extraction.cache.gather(rows), DATA[rows])
-    np.testing.assert_array_equal(FeatureCache(extraction.cache.directory).gather(np.arange(ROWS)), DATA)
+    np.testing.assert_array_equal(extraction.cache.gather(rows)["features"], DATA[rows])
+    reopened = FeatureCache(extraction.cache.directory)
+    np.testing.assert_array_equal(reopened.gather(np.arange(ROWS))["features"], DATA)
     np.testing.assert_array_equal(np.load(extraction.cache.directory / "labels.npy"), LABELS)
     np.testing.assert_array_equal(np.load(extraction.cache.directory / "shard-00002.npy"), DATA[16:])
 
@@ -77,7 +80,7 @@ def test_features_are_read_as_written(tmp_path):
 def test_bfloat16_features(tmp_path):
     key = dataclasses.replace(KEY, dtype="bfloat16")
     cache = run(tmp_path, Source(dtype=jnp.bfloat16), key).cache
-    found = FeatureCache(cache.directory).gather(np.arange(ROWS))
+    found = FeatureCache(cache.directory).gather(np.arange(ROWS))["features"]
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(found, DATA.astype(jnp.bfloat16))
 
@@ -88,7 +91,7 @@ def test_reduced_precision_reports_its_error(tmp_path, stored, largest):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Source(breaks=3), key)
     cache = run(tmp_path, key=key).cache
-    found = np.asarray(cache.gather(np.arange(ROWS)), np.float32)
+    found = np.asarray(cache.gather(np.arange(ROWS))["features"], np.float32)
     error = np.sqrt(np.mean((found - DATA) ** 2) / np.mean(DATA**2))
     np.testing.assert_allclose(cache.error, error, rtol=1e-3)
     assert 0 < cache.error < largest
@@ -96,7 +99,7 @@ def test_reduced_precision_reports_its_error(tmp_path, stored, largest):
     assert str(columns["features"].dtype) == stored
     assert columns.keys() == ({"features", "scale"} if stored == "int8" else {"features"})
     np.testing.assert_array_equal(
-        cache.gather(np.array([9, 0, 22])), cache.gather(np.arange(ROWS))[[9, 0, 22]]
+        cache.gather([9, 0, 22])["features"], cache.gather(np.arange(ROWS))["features"][[9, 0, 22]]
     )
     shards = [np.load(cache.directory / name) for name in cache.manifest.shards()]
     assert cache.manifest.bytes == sum(shard.nbytes for shard in shards)
@@ -107,7 +110,7 @@ def test_full_precision_has_no_error(tmp_path):
 
 
 def test_features_out_of_the_range_of_float16_raise(tmp_path):
-    huge = lambda pieces: (1e5 * np.abs(batch) for batch in Source()(pieces))  # noqa: E731
+    huge = lambda pieces: ({"features": 1e5 * np.abs(x["features"])} for x in Source()(pieces))  # noqa: E731
     with pytest.raises(ValueError, match="out of the range of float16, which ends at 65504; choose bfloat16"):
         run(tmp_path, huge, dataclasses.replace(KEY, stored="float16"))
 
@@ -144,13 +147,16 @@ def test_each_field_of_the_key_selects_another_cache(tmp_path, change):
     assert run(tmp_path).rows == 0
 
 
-@pytest.mark.parametrize("change", [{"rows": 20, "labels": LABELS[:20]}, {"row_shape": (5, 3)}])
+@pytest.mark.parametrize(
+    "change", [{"rows": 20, "labels": LABELS[:20]}, {"row_format": RowFormat.single((5, 3), "float32")}]
+)
 def test_changed_layout_is_extracted_again(tmp_path, change):
     run(tmp_path)
-    shape = change.get("row_shape", SHAPE)
-    again = run(tmp_path, lambda pieces: (x.reshape(-1, *shape) for x in Source()(pieces)), **change)
+    shape = (5, 3) if "row_format" in change else SHAPE
+    reshaped = lambda pieces: ({"features": x["features"].reshape(-1, *shape)} for x in Source()(pieces))  # noqa: E731
+    again = run(tmp_path, reshaped, **change)
     assert again.rows == len(again.cache) == change.get("rows", ROWS)
-    np.testing.assert_array_equal(again.cache.gather(np.arange(20)), DATA[:20].reshape(20, *shape))
+    np.testing.assert_array_equal(again.cache.gather(range(20))["features"], DATA[:20].reshape(20, *shape))
 
 
 @pytest.mark.parametrize("breaks", range(6))

@@ -42,7 +42,7 @@ def extract(
     rows = []
     for part, dataset in (("training", run.train), ("validation", run.evaluation)):
         done = extractor.extract(dataset, BARS, f"extracting {part} features")
-        shape = (len(done.cache), *done.cache.manifest.row_shape)
+        shape = (len(done.cache), *done.cache.arrays["features"].shape)
         rows.append([part, str(shape), f"{done.rows:,}", f"{done.seconds:.1f}", str(done.cache.directory)])
     columns = ("images", "shape", "computed", "seconds", "folder")
     OUT.print(table(f"Features at {boundary}", columns, rows))

@@ -4,11 +4,12 @@ from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.placement import DeviceFeatureCache, Tier, choose_tier
-from transfer_jax.features.prefix import in_slices, make_prefix, prefix_arrays, row_shapes
-from transfer_jax.features.row_format import RowFormat, decode
-from transfer_jax.features.shard_writer import Extraction, Layout, RowRanges, write_shards
+from transfer_jax.features.prefix import FeatureShapes, in_slices, make_prefix, model_inputs, prefix_arrays
+from transfer_jax.features.row_format import ArrayFormat, RowFormat, decode
+from transfer_jax.features.shard_writer import Extraction, Layout, RowBatches, RowRanges, write_shards
 
 __all__ = [
+    "ArrayFormat",
     "CorruptFeaturesError",
     "DeviceFeatureCache",
     "Extraction",
@@ -16,8 +17,10 @@ __all__ = [
     "FeatureCache",
     "FeatureCacheDir",
     "FeatureKey",
+    "FeatureShapes",
     "Layout",
     "Manifest",
+    "RowBatches",
     "RowFormat",
     "RowRanges",
     "Tier",
@@ -25,7 +28,7 @@ __all__ = [
     "decode",
     "in_slices",
     "make_prefix",
+    "model_inputs",
     "prefix_arrays",
-    "row_shapes",
     "write_shards",
 ]

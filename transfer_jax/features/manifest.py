@@ -27,8 +27,8 @@ class FeatureKey:
     """All that features depend on. Keys that differ in any field have different caches.
 
     Attributes:
-        weights: Hash of the arrays of the frozen prefix.
-        boundary: The block whose activations the features are.
+        weights: Hash of the arrays of the frozen prefix, or the digest of a `Split`.
+        boundary: The block whose activations the features are, or the names of several arrays.
         preprocessing: The fields of `Preprocessing`, resolution included.
         dtype: Precision of the computation, such as `float32`.
         dataset: Fingerprint of the dataset: name, version, split and content.
@@ -70,21 +70,21 @@ class Manifest:
         key: The `FeatureKey` as JSON.
         rows: Number of rows of the complete cache: views x images, view by view.
         shard_rows: Number of rows of each shard; the last one may have fewer.
-        row_shape: Shape of one row, without the batch axis.
-        dtype: The stored dtype, as in `RowFormat`.
+        row_format: The arrays of one row, with their shapes and dtypes.
         origin: The lower boundary whose cached features these were computed from; None if from images.
         files: SHA-256 of each complete file, by name.
         errors: `squared_error` of each shard with a reduced precision, by name.
+        labels: False for a cache without a file of labels.
     """
 
     key: str
     rows: int
     shard_rows: int
-    row_shape: tuple[int, ...]
-    dtype: str
+    row_format: RowFormat
     origin: str | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    labels: bool = True
 
     def shards(self) -> list[str]:
         """Returns the names of all shards, including those that are not written yet."""
@@ -95,27 +95,28 @@ class Manifest:
         return min(self.shard_rows, self.rows - self.shards().index(shard) * self.shard_rows)
 
     @property
-    def row_format(self) -> RowFormat:
-        """The format of the stored rows."""
-        return RowFormat(self.row_shape, self.dtype)
-
-    @property
     def bytes(self) -> int:
         """Size of all shards of the complete cache, in bytes."""
         return self.rows * self.row_format.row_bytes
 
     def complete(self) -> bool:
         """Returns True if all files are written."""
-        return all(name in self.files for name in [*self.shards(), LABELS])
+        return all(name in self.files for name in [*self.shards(), *([LABELS] if self.labels else [])])
 
     @property
     def identity(self) -> str:
         """The SHA-256 of the manifest without its files; the same at each stage of the extraction."""
-        return _checksum(dataclasses.asdict(dataclasses.replace(self, files={}, errors={})))
+        return _checksum(dataclasses.replace(self, files={}, errors={})._content())
+
+    def _content(self) -> dict[str, Any]:
+        """Returns the fields as JSON. Those of a single array are the same as in earlier versions."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        row_format, labels = content.pop("row_format"), content.pop("labels")
+        return {**content, **row_format.to_json(), **({} if labels else {"labels": labels})}
 
     def write(self, directory: Path) -> None:
         """Writes the manifest atomically, with a checksum of its own, and deletes all notes."""
-        content = dataclasses.asdict(self)
+        content = self._content()
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
         write_text(directory / FILE, text)
         for note in _notes(directory):
@@ -172,8 +173,10 @@ class Manifest:
             raise CorruptFeaturesError(f"{path} is not a valid manifest") from None
         if checksum != _checksum(content):
             raise CorruptFeaturesError(f"{path} does not match its checksum")
+        row_format = RowFormat.from_json(content)
         errors = {name: tuple(sums) for name, sums in content["errors"].items()}
-        manifest = cls(**{**content, "row_shape": tuple(content["row_shape"]), "errors": errors})
+        fields = {name: each for name, each in content.items() if name not in row_format.to_json()}
+        manifest = cls(**{**fields, "row_format": row_format, "errors": errors})
         return manifest._with_notes(directory)
 
     def damaged(self, directory: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Placement of cached features during a phase: on disk, in memory, or on the device."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -44,21 +44,30 @@ class DeviceFeatureCache:
 
     def __init__(self, cache: FeatureCache) -> None:
         step = cache.manifest.shard_rows
-        self._columns: dict[str, jax.Array] = {}
+        self._row_format = cache.manifest.row_format
+        shapes = self._row_format.column_shapes(len(cache))
+        self._columns = jax.tree.map(lambda column: jnp.zeros(column.shape, column.dtype), shapes)
         for first in range(0, len(cache), step):
             part = cache.columns(np.arange(first, min(first + step, len(cache))))
-            for name, rows in part.items():
-                if name not in self._columns:
-                    self._columns[name] = jnp.zeros((len(cache), *rows.shape[1:]), rows.dtype)
-                self._columns[name] = _put(self._columns[name], rows, first)
+            self._columns = jax.tree.map(
+                lambda whole, rows, first=first: _put(whole, rows, first), self._columns, part
+            )
 
-    def columns(self, rows: np.ndarray) -> Mapping[str, jax.Array]:
+    def columns(self, rows: np.ndarray) -> Mapping[str, Any]:
         """Returns some rows as they are stored; see `RowFormat.columns`.
 
         Args:
             rows: int `(n,)`, positions of the rows.
         """
         return _take(self._columns, rows)
+
+    def gather(self, rows: np.ndarray) -> dict[str, jax.Array]:
+        """Returns some examples; see `FeatureCache.gather`.
+
+        Args:
+            rows: int `(n,)`, positions of the examples.
+        """
+        return self._row_format.decode(self.columns(rows))
 
 
 @jax.jit(donate_argnums=0)
@@ -67,5 +76,5 @@ def _put(whole: jax.Array, part: jax.Array, first: int) -> jax.Array:
 
 
 @jax.jit
-def _take(columns: Mapping[str, jax.Array], rows: jax.Array) -> Mapping[str, jax.Array]:
+def _take(columns: Mapping[str, Any], rows: jax.Array) -> Mapping[str, Any]:
     return jax.tree.map(lambda column: jnp.take(column, rows, axis=0), columns)

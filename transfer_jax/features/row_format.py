@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,88 +14,189 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
-class RowFormat:
-    """The format of the rows of a feature cache.
+class ArrayFormat:
+    """The format of one array of a row.
 
-    With `int8`, the `scale` of each image and channel is the largest magnitude over its pixels divided by
-    127, and values are rounded to multiples of it; pooled features have one scale for each image. The shards
-    of int8 are structured arrays with the fields `values` and `scale`; all others are plain arrays.
+    With `int8`, the `scale` of each example and channel is the largest magnitude over its pixels divided by
+    127, and values are rounded to multiples of it; arrays with one axis have one scale for each example.
 
     Attributes:
-        row_shape: Shape of one row, without the batch axis.
-        dtype: One of `DTYPES`.
+        shape: Shape for one example.
+        stored: The dtype on disk: one of `DTYPES` for features, or any other dtype of NumPy or JAX.
+        computed: The dtype that `decode` returns; None for the stored dtype, or float32 for int8. Integers
+            that are computed as int8 have no scale.
     """
 
-    row_shape: tuple[int, ...]
-    dtype: str
+    shape: tuple[int, ...]
+    stored: str
+    computed: str | None = None
+
+    @property
+    def scaled(self) -> bool:
+        """True for int8 values with a scale."""
+        return self.stored == "int8" and self.computed != "int8"
+
+    @property
+    def decoded(self) -> np.dtype:
+        """The dtype that `decode` returns."""
+        return jnp.dtype(self.computed or ("float32" if self.scaled else self.stored))
+
+    @property
+    def row(self) -> np.dtype:
+        """The NumPy dtype of the array of one example."""
+        if not self.scaled:
+            return np.dtype((jnp.dtype(self.stored), self.shape))
+        channels = self.shape[-1] if len(self.shape) > 1 else 1
+        return np.dtype([("scale", np.float32, (channels,)), ("values", np.int8, self.shape)])
+
+    @property
+    def row_bytes(self) -> int:
+        """Size for one example, in bytes."""
+        return self.row.itemsize
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Encodes an array `(rows, *shape)` in this format.
+
+        Returns:
+            `(rows,)` structured values if they are scaled, otherwise `(rows, *shape)`.
+
+        Raises:
+            ValueError: If the values are out of the range of float16.
+        """
+        if not self.scaled:
+            with np.errstate(over="ignore"):
+                encoded = array.astype(jnp.dtype(self.stored))
+            if self.stored == "float16" and array.dtype != encoded.dtype and not np.isfinite(encoded).all():
+                largest = np.abs(array.astype(np.float32)).max()
+                raise ValueError(
+                    f"features up to {largest:.3g} are out of the range of float16, which ends at 65504; "
+                    "choose bfloat16 or int8"
+                )
+            return encoded
+        array = array.astype(np.float32)
+        pixels = tuple(range(1, array.ndim - 1)) or (1,)
+        scale = np.abs(array).max(axis=pixels, keepdims=True) / 127
+        rows = np.empty(len(array), self.row)
+        rows["values"] = np.rint(array / np.where(scale > 0, scale, 1))
+        rows["scale"] = scale.reshape(len(array), -1)
+        return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFormat:
+    """The format of the rows of a feature cache: one or several named arrays for each example.
+
+    The shards of several arrays are structured arrays with a field for each; those of a single array of the
+    name `features` are plain arrays. Values of int8 with their `scale` are structured.
+
+    Attributes:
+        arrays: The format of each array by name.
+    """
+
+    arrays: Mapping[str, ArrayFormat]
+
+    @classmethod
+    def single(cls, shape: tuple[int, ...], stored: str) -> "RowFormat":
+        """Returns the format of rows with one array, `features`."""
+        return cls({"features": ArrayFormat(shape, stored)})
+
+    @property
+    def is_single(self) -> bool:
+        """True for rows with one array of the name `features`."""
+        return [*self.arrays] == ["features"]
 
     @property
     def row(self) -> np.dtype:
         """The NumPy dtype of one row."""
-        if self.dtype != "int8":
-            return np.dtype((jnp.dtype(self.dtype), self.row_shape))
-        channels = self.row_shape[-1] if len(self.row_shape) > 1 else 1
-        return np.dtype([("scale", np.float32, (channels,)), ("values", np.int8, self.row_shape)])
+        if self.is_single:
+            return self.arrays["features"].row
+        return np.dtype([(name, array.row) for name, array in self.arrays.items()])
 
     @property
     def row_bytes(self) -> int:
         """Size of one row, in bytes."""
         return self.row.itemsize
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
-        """Encodes features `(rows, *row_shape)` in this format.
+    def encode(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Encodes arrays by name, each `(rows, *shape)`, in this format.
 
         Returns:
-            `(rows,)` structured values for int8, otherwise `(rows, *row_shape)`.
+            `(rows,)` structured values for several arrays; see `ArrayFormat.encode` for a single one.
 
         Raises:
-            ValueError: If the features are out of the range of float16.
+            ValueError: If the values are out of the range of float16.
         """
-        if self.dtype != "int8":
-            with np.errstate(over="ignore"):
-                encoded = features.astype(self.dtype)
-            if self.dtype == "float16" and not np.isfinite(encoded).all():
-                largest = np.abs(features.astype(np.float32)).max()
-                raise ValueError(
-                    f"features up to {largest:.3g} are out of the range of float16, which ends at 65504; "
-                    "choose bfloat16 or int8"
-                )
-            return encoded
-        features = features.astype(np.float32)
-        pixels = tuple(range(1, features.ndim - 1)) or (1,)
-        scale = np.abs(features).max(axis=pixels, keepdims=True) / 127
-        rows = np.empty(len(features), self.row)
-        rows["values"] = np.rint(features / np.where(scale > 0, scale, 1))
-        rows["scale"] = scale.reshape(len(features), -1)
+        if self.is_single:
+            return self.arrays["features"].encode(arrays["features"])
+        encoded = {name: array.encode(arrays[name]) for name, array in self.arrays.items()}
+        rows = np.empty(len(next(iter(encoded.values()))), self.row)
+        for name, values in encoded.items():
+            rows[name] = values
         return rows
 
-    def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the arrays of encoded rows by name: `features`, and `scale` for int8."""
-        if self.dtype != "int8":
-            return {"features": rows}
-        return {"features": rows["values"], "scale": rows["scale"]}
+    def columns(self, rows: np.ndarray) -> dict[str, Any]:
+        """Returns the arrays of encoded rows, as views: `features`, and `scale` if there are scales.
 
-    def column_shapes(self, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes and dtypes of `columns` for a number of rows."""
-        columns = self.columns(np.zeros(0, self.row))
+        Each of them is an array if the rows have a single one, otherwise a dictionary by name.
+        """
+        fields = {name: rows if self.is_single else rows[name] for name in self.arrays}
+        scaled = {name for name, array in self.arrays.items() if array.scaled}
+        values = {name: each["values"] if name in scaled else each for name, each in fields.items()}
+        columns = {"features": values, "scale": {name: fields[name]["scale"] for name in scaled}}
         return {
-            name: jax.ShapeDtypeStruct((count, *column.shape[1:]), column.dtype)
+            name: column["features"] if self.is_single else column
             for name, column in columns.items()
+            if column
         }
 
-    def decode(self, rows: np.ndarray) -> np.ndarray:
-        """The inverse of `encode`, up to rounding; returns float32 for int8."""
-        columns = self.columns(rows)
-        return decode(**columns) if "scale" in columns else columns["features"]
+    def column_shapes(self, count: int) -> dict[str, Any]:
+        """Returns the shapes and dtypes of `columns` for a number of rows."""
+        return jax.tree.map(
+            lambda column: jax.ShapeDtypeStruct((count, *column.shape[1:]), column.dtype),
+            self.columns(np.zeros(0, self.row)),
+        )
+
+    def decode(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arrays by name in the dtypes in which they were computed, from their `columns`.
+
+        They are what `encode` got, up to rounding.
+        """
+        decoded = decode(**columns)
+        arrays = {"features": decoded} if self.is_single else decoded
+        return {name: arrays[name].astype(array.decoded, copy=False) for name, array in self.arrays.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields that describe the format in a manifest."""
+        if self.is_single and self.arrays["features"].computed is None:
+            array = self.arrays["features"]
+            return {"row_shape": array.shape, "dtype": array.stored}
+        return {"arrays": [{"name": name, **dataclasses.asdict(each)} for name, each in self.arrays.items()]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RowFormat":
+        """Returns the format that `to_json` described."""
+        if "arrays" not in content:
+            return cls.single(tuple(content["row_shape"]), content["dtype"])
+        return cls(
+            {
+                each["name"]: ArrayFormat(tuple(each["shape"]), each["stored"], each["computed"])
+                for each in content["arrays"]
+            }
+        )
 
 
-def decode(features, scale):
-    """Decodes int8 features to float32.
+def decode(features: Any, scale: Any = None) -> Any:
+    """Decodes features as they are stored: int8 values with a scale to float32; others stay as they are.
 
     Args:
-        features: int8 `(rows, *row_shape)`, a NumPy or JAX array.
-        scale: float32 `(rows, channels)`, or `(rows, 1)` for pooled features.
+        features: An array `(rows, *shape)` of NumPy or JAX, or several by name.
+        scale: float32 `(rows, channels)`, or `(rows, 1)` for arrays with one axis; None if the features have
+            none. For several arrays, the scales of those that have one, by name.
     """
+    if isinstance(features, Mapping):
+        return {name: decode(each, (scale or {}).get(name)) for name, each in features.items()}
+    if scale is None:
+        return features
     shape = (len(features), *(1,) * (features.ndim - 2), scale.shape[-1])
     return features.astype(np.float32) * scale.reshape(shape)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,43 +38,45 @@ class Extraction:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The number, the shape and the batches of the rows of an extraction.
+    """The number, the arrays and the batches of the rows of an extraction.
 
     Attributes:
         rows: Number of rows: views x images.
         batch_size: Number of rows that are computed at a time; a shard contains whole batches.
-        row_shape: Shape of one row, without the batch axis.
+        row_format: The arrays of one row, with their shapes and the dtypes in which they are stored.
         origin: The lower boundary whose cached features the rows are computed from; None computes them from
             images.
     """
 
     rows: int
     batch_size: int
-    row_shape: tuple[int, ...]
+    row_format: RowFormat
     origin: str | None = None
 
-    def manifest(self, key: FeatureKey) -> Manifest:
+    def manifest(self, key: FeatureKey, *, labels: bool) -> Manifest:
         """Returns the manifest of the features before the first shard is written."""
-        row_format = RowFormat(self.row_shape, key.stored or key.dtype)
+        batch_bytes = self.row_format.row_bytes * self.batch_size
         return Manifest(
             key=key.to_json(),
             rows=self.rows,
-            shard_rows=max(1, _SHARD_BYTES // (row_format.row_bytes * self.batch_size)) * self.batch_size,
-            row_shape=self.row_shape,
-            dtype=row_format.dtype,
+            shard_rows=max(1, _SHARD_BYTES // batch_bytes) * self.batch_size,
+            row_format=self.row_format,
             origin=self.origin,
+            labels=labels,
         )
 
 
 RowRanges = Sequence[tuple[int, int]]
 """Ranges of rows, each from its first row to its last (exclusive)."""
+RowBatches = Callable[[RowRanges], Iterable[Mapping[str, np.ndarray]]]
+"""Function from ranges of rows to their arrays by name, batch by batch."""
 
 
 def write_shards(
     key: FeatureKey,
     layout: Layout,
-    batches: Callable[[RowRanges], Iterable[np.ndarray]],
-    labels: np.ndarray,
+    batches: RowBatches,
+    labels: np.ndarray | None,
     cache_dir: FeatureCacheDir,
     *,
     advance: Callable[[int], None] = lambda rows: None,
@@ -88,10 +90,10 @@ def write_shards(
 
     Args:
         key: The key of the features: all that they depend on.
-        layout: Number and shape of the rows.
-        batches: Function from ranges of rows to their features `(rows, *row_shape)` in order. Each array that
-            it yields is within one range.
-        labels: `(rows,)`, the label of each row; written as `labels.npy`.
+        layout: Number and arrays of the rows.
+        batches: Function from ranges of rows to their arrays by name, `(rows, *shape)`, in order. Each batch
+            that it yields is within one range. A single array has the name `features`.
+        labels: `(rows,)`, the label of each row; written as `labels.npy`. None for rows without labels.
         cache_dir: The folder of caches.
         advance: Called with the number of rows that are done.
         log: Called with a line of text if another run is writing these features.
@@ -123,15 +125,15 @@ def write_shards(
 
 
 def _prepare(
-    key: FeatureKey, layout: Layout, labels: np.ndarray, cache_dir: FeatureCacheDir, directory: Path
+    key: FeatureKey, layout: Layout, labels: np.ndarray | None, cache_dir: FeatureCacheDir, directory: Path
 ) -> None:
     """Writes the manifest, which lists the undamaged files, and the labels."""
-    manifest = _undamaged(directory, layout.manifest(key))
+    manifest = _undamaged(directory, layout.manifest(key, labels=labels is not None))
     if manifest.complete():
         mark_used(directory)
         return
     cache_dir.reserve(manifest, directory)
-    if LABELS not in manifest.files:
+    if labels is not None and LABELS not in manifest.files:
         sha = write_atomically(directory / LABELS, lambda file: np.save(file, labels))
         dataclasses.replace(manifest, files={**manifest.files, LABELS: sha}).write(directory)
 
@@ -144,7 +146,7 @@ class _Writer:
         self._manifest = manifest
         self._advance = advance
 
-    def complete(self, missing: Sequence[str], batches: Callable[[RowRanges], Iterable[np.ndarray]]) -> None:
+    def complete(self, missing: Sequence[str], batches: RowBatches) -> None:
         """Writes every n-th missing shard, where n is the number of processes."""
         manifest = self._manifest
         mine = set(missing[processes.index() :: processes.count()])
@@ -158,7 +160,7 @@ class _Writer:
             else:
                 self._advance(count)
 
-    def _write_shard(self, name: str, batches: Iterator[np.ndarray], count: int) -> None:
+    def _write_shard(self, name: str, batches: Iterator[Mapping[str, np.ndarray]], count: int) -> None:
         row_format, sums = self._manifest.row_format, []
 
         def encoded() -> Iterator[np.ndarray]:
@@ -167,17 +169,26 @@ class _Writer:
             while done < count:
                 part = next(batches)
                 rows = row_format.encode(part)
-                if row_format.dtype != str(part.dtype):
-                    sums.append(squared_error(part, row_format.decode(rows)))
-                done += len(part)
+                sums.extend(_errors(row_format, part, rows))
+                done += len(rows)
                 yield rows
-                self._advance(len(part))
+                self._advance(len(rows))
 
         path = self._directory / name
         sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), row_format.row))
         errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
         push(path)
         push(self._manifest.note(self._directory, name, sha, errors))
+
+
+def _errors(
+    row_format: RowFormat, part: Mapping[str, np.ndarray], rows: np.ndarray
+) -> Iterator[tuple[float, float]]:
+    """Yields the `squared_error` of each array that is stored with a reduced precision."""
+    reduced = [name for name, each in row_format.arrays.items() if each.stored != str(part[name].dtype)]
+    decoded = row_format.decode(row_format.columns(rows)) if reduced else {}
+    for name in reduced:
+        yield squared_error(part[name], decoded[name])
 
 
 def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
@@ -207,7 +218,9 @@ def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
     manifest = dataclasses.replace(manifest, files=files)
     # Features of another origin differ in their last bits: a cache has a single origin, a complete one any.
     origin = manifest.origin if manifest.complete() else fresh.origin
-    if dataclasses.replace(manifest, files={}, errors={}) != dataclasses.replace(fresh, origin=origin):
+    # Batches of another size would have other shards: a cache keeps those with which it started.
+    expected = dataclasses.replace(fresh, origin=origin, shard_rows=manifest.shard_rows)
+    if dataclasses.replace(manifest, files={}, errors={}) != expected:
         manifest = fresh
     for path in cache_files(directory):
         if path.name.startswith("."):  # A temporary file of a process that was killed.

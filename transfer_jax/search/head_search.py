@@ -104,7 +104,9 @@ def search_heads(
         extractor.extract(part, progress, f"extracting {name} features").cache
         for part, name in ((run.train, "training"), (run.evaluation, "validation"))
     ]
-    features, final = (np.asarray(cache.gather(np.arange(len(cache))), np.float32) for cache in caches)
+    features, final = (
+        np.asarray(cache.gather(np.arange(len(cache)))["features"], np.float32) for cache in caches
+    )
     rows = {name: row for row, name in enumerate(run.train.names)}
     fitted, scored = (_examples(features[[rows[name] for name in part.names]], part) for part in divided)
     linear = parts.boundary == PRE_LOGITS and not run.config.hidden

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from transfer_jax.distributed import processes
 from transfer_jax.features import RowFormat
 from transfer_jax.training.compile import Compiled
-from transfer_jax.training.feature_extractor import compile_prefix, images_shape
+from transfer_jax.training.feature_extractor import compile_prefix, input_shapes
 from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
@@ -84,6 +84,5 @@ def _batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct
     if run.train.weights is not None:
         shapes["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
     if start is None:
-        return {**shapes, "image": images_shape(run, size)}
-    row = RowFormat(run.row_shapes[start], run.stored or str(run.prefix_dtype))
-    return {**shapes, **row.column_shapes(size)}
+        return {**shapes, **input_shapes(run, size)}
+    return {**shapes, **run.row_format(start).column_shapes(size)}

@@ -6,7 +6,7 @@ It does not depend on measured times, so that a resumed run and all processes of
 import dataclasses
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.features import RowFormat
+from transfer_jax.features import ArrayFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import PRE_LOGITS
 
@@ -77,7 +77,7 @@ def choose_caching(
     evaluations = 1 + ((phase.epochs - 1) // config.eval_every if config.eval_every else 0)
     rows = train * (phase.views or 1) + validation
     passes = (rows, train * phase.epochs + validation * evaluations)
-    sizes = {"rows": rows, "bytes": rows * RowFormat(row_shape, stored).row_bytes, "passes": passes}
+    sizes = {"rows": rows, "bytes": rows * ArrayFormat(row_shape, stored).row_bytes, "passes": passes}
     if phase.cache == "off":
         return Caching(None, "the cache is off", **sizes)
     if sizes["bytes"] > config.feature_gigabytes * 1e9:

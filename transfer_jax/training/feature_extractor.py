@@ -13,6 +13,7 @@ from transfer_jax.features import (
     FeatureCache,
     FeatureKey,
     Layout,
+    RowFormat,
     RowRanges,
     make_prefix,
     prefix_arrays,
@@ -121,13 +122,13 @@ class FeatureExtractor:
         origin = None if run.config.shared_features else run.features.origin(key, lower, self._fingerprint)
         start = None if origin is None else origin.boundary
         if origin is not None:
-            fetch = lambda rows: {"image": origin.gather(rows)}  # noqa: E731
+            fetch = lambda rows: {"image": origin.gather(rows)["features"]}  # noqa: E731
         elif augmentation:
             fetch = view_fetch(dataset, run.preprocessing, augmentation, seed)
         else:
             fetch = image_fetch(dataset, run.preprocessing)
 
-        def features(ranges: RowRanges) -> Iterator[np.ndarray]:
+        def features(ranges: RowRanges) -> Iterator[dict[str, np.ndarray]]:
             prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count
 
             def compute(rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,13 +142,12 @@ class FeatureExtractor:
                 for at in range(first, last, size)
             ]
             # The reading threads compute as well: one program at a time leaves some cores of a CPU idle.
-            for batch in listed_batches(compute, lists, threads=run.config.threads):
-                yield batch["features"]
+            yield from listed_batches(compute, lists, threads=run.config.threads)
 
         progress.start(task, rows)
         extraction = write_shards(
             key,
-            Layout(rows, EXTRACTION_BATCH, run.row_shapes[self._boundary], start),
+            Layout(rows, EXTRACTION_BATCH, run.row_format(self._boundary), start),
             features,
             np.tile(dataset.labels, views or 1),
             run.features,
