@@ -164,7 +164,7 @@ def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, tr
     model = make_toy()
     live, cached = (make_step(model, sgd(train), cached=cached) for cached in (False, True))
     prefix = jax.jit(make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32))
-    features = prefix(live.arrays, batch["image"])
+    features = prefix(live.arrays, {"image": batch["image"]})
     results = [run(live, batch), run(cached, {"features": features, "label": batch["label"]})]
     assert results[1][1][0] == pytest.approx(results[0][1][0], rel=1e-5)
     for path, array in results[0][0].trainable.items():
@@ -198,7 +198,7 @@ def test_rematerialization_saves_memory_and_changes_no_number(toy, make_step, sg
     made = [make_step(model, sgd("all_()", norm="train"), remat=remat) for remat in (False, True)]
     (kept, metrics), (recomputed, again) = (run(each, images) for each in made)
     assert again[0] == pytest.approx(metrics[0], rel=1e-4)
-    for part in ("trainable", "stats"):
+    for part in ("trainable", "model_state"):
         before, one, other = (getattr(state, part) for state in (made[0].state, kept, recomputed))
         for path in before:
             change = np.linalg.norm(one[path] - before[path])
