@@ -11,10 +11,11 @@ from transfer_jax.lazy import lazy_names
 if TYPE_CHECKING:
     from transfer_jax.config import TrainConfig, load_config
     from transfer_jax.data.augmentation import Augmentation
+    from transfer_jax.data.examples import from_examples
     from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
     from transfer_jax.freezing import labels
     from transfer_jax.freezing.controllers import Measured, controller
-    from transfer_jax.freezing.function_split import Split, blocks_by_depth, split_frozen
+    from transfer_jax.freezing.function_split import Split, blocks_by_depth, divide_layers, split_frozen
     from transfer_jax.freezing.labels import multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
@@ -51,11 +52,13 @@ __all__ = [
     "create_model",
     "depth",
     "diagnose",
+    "divide_layers",
     "feature_extraction",
     "fine_tune",
     "fit",
     "five_steps",
     "from_",
+    "from_examples",
     "frozen_base",
     "head",
     "labels",

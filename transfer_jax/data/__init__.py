@@ -7,9 +7,10 @@ from transfer_jax.lazy import lazy_names
 if TYPE_CHECKING:
     from transfer_jax.data.arrays import from_arrays
     from transfer_jax.data.augmentation import Augmentation
-    from transfer_jax.data.dataset import ImageDataset, drop_images
+    from transfer_jax.data.dataset import ImageDataset, NotImagesError, drop_images
     from transfer_jax.data.decode import BadImageError, decode_image
     from transfer_jax.data.elpv import from_elpv
+    from transfer_jax.data.examples import from_examples
     from transfer_jax.data.fetch import augmented_image_fetch, image_fetch, view_fetch
     from transfer_jax.data.finding import Finding
     from transfer_jax.data.image_folder import from_folder
@@ -29,6 +30,7 @@ __all__ = [
     "Finding",
     "ImageDataset",
     "ImageScan",
+    "NotImagesError",
     "augmented_image_fetch",
     "decode_image",
     "default_data_dir",
@@ -38,6 +40,7 @@ __all__ = [
     "from_arrays",
     "from_csv",
     "from_elpv",
+    "from_examples",
     "from_folder",
     "from_tfds",
     "has_own_split",

@@ -1,7 +1,6 @@
 """Datasets of images in memory."""
 
 import hashlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,7 @@ from PIL import Image
 
 from transfer_jax.data.class_labels import class_labels
 from transfer_jax.data.dataset import ImageDataset
-from transfer_jax.data.decode import decode_image
-
-_ORIENTATION_TAG = 0x0112
+from transfer_jax.data.example_images import pillow_pixels
 
 
 def from_arrays(
@@ -87,14 +84,7 @@ def _pixels(image: Any, name: str) -> np.ndarray:
         raise ValueError(f"images must be pixels, got {image!r}; from_csv and from_folder read files")
     if not isinstance(image, Image.Image):
         return np.asarray(image)
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    if image.mode in ("L", "RGB") and orientation == 1 and "transparency" not in image.info:
-        return np.asarray(image)
-    # Decoded as the file of such an image is: upright, without transparency, scaled to 8 bits.
-    stream = io.BytesIO()
-    kind = "TIFF" if image.mode in ("CMYK", "F", "I", "LAB", "YCbCr") else "PNG"
-    image.save(stream, kind, exif=image.getexif())
-    return decode_image(stream.getvalue(), name)
+    return pillow_pixels(image, name)
 
 
 def _check(images: np.ndarray, shape: tuple[int, ...], name: str) -> None:

@@ -86,7 +86,7 @@ def _names(given: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
         raise ValueError(f"class_names must be a list, as the order of the set {given!r} is arbitrary")
     numbers = None
     if isinstance(given, Mapping):
-        pairs: list[tuple[Any, Any]] = [(_plain(key), _plain(value)) for key, value in given.items()]
+        pairs: list[tuple[Any, Any]] = [(plain(key), plain(value)) for key, value in given.items()]
         if all(isinstance(value, int) for _, value in pairs):
             pairs = [(value, key) for key, value in pairs]
         elif all(isinstance(key, str) and key.isdecimal() for key, _ in pairs):  # As in JSON.
@@ -95,7 +95,7 @@ def _names(given: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
             raise ValueError(f"class_names must map whole numbers to names, or names to them, got {given!r}")
         pairs.sort(key=operator.itemgetter(0))
         numbers, given = tuple(number for number, _ in pairs), [name for _, name in pairs]
-    names = tuple(str(_plain(name)) for name in given)
+    names = tuple(str(plain(name)) for name in given)
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"class_names must be different, got {abridged(twice)} more than once")
@@ -121,7 +121,7 @@ def _column(values: Any) -> np.ndarray:
             "if they are one-hot, pass labels.argmax(axis=1)"
         )
     if array.dtype.kind in "OSTV":
-        array = _uniform([_plain(value) for value in array.tolist()])
+        array = _uniform([plain(value) for value in array.tolist()])
     if array.dtype.kind == "f":
         array = _whole(array)
     if array.dtype.kind not in "biuU" and array.dtype != object:
@@ -183,7 +183,7 @@ def _whole(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns a scalar of NumPy, JAX or torch as a Python value, and bytes as text."""
     if isinstance(value, bytes):
         try:

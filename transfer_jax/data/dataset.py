@@ -1,28 +1,40 @@
-"""A labelled set of images that are read one at a time."""
+"""A labelled set of examples, mostly images, that are read one at a time."""
 
-import collections
 import dataclasses
 import errno
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
-from transfer_jax.distributed import processes
+from transfer_jax.data.input_arrays import InputSpec
+from transfer_jax.data.thread_map import thread_map
+
+Content = bytes | np.ndarray | Mapping[str, np.ndarray]
+"""An encoded image, the pixels of an image, or the arrays of an example that is not an image."""
+_Value = TypeVar("_Value")
+
+
+class NotImagesError(ValueError):
+    """The examples of a dataset are not images."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Labelled images. Labels and names are in memory; an image is read when it is needed.
 
+    With `inputs`, the examples are other data, such as tokens or signals: each is a dictionary of arrays.
+    Splits, weights and predictions are the same for both. See `from_examples`.
+
     Attributes:
         read: Function from the position of an image to its encoded file, or to uint8 pixels of the shape
-            `(height, width)`, `(height, width, 1)` or `(height, width, 3)`. Several threads call it.
+            `(height, width)`, `(height, width, 1)` or `(height, width, 3)`; or to the arrays by name, if
+            there are `inputs`. Several threads call it.
         labels: int32 `(n,)`, positions in `class_names`.
         names: Names of the images in messages and predictions, `n` of them.
         class_names: The classes, in the order of the labels.
@@ -41,12 +53,14 @@ class ImageDataset:
             of each kind that were left out. Commands print them.
         parent: The dataset that a split divided, if this is a part of it; otherwise None.
         rows: int `(n,)`, the positions of the images in `parent`; None if there is no parent.
+        inputs: Shape and dtype of each array of an example, by name, if the examples are not images; None
+            for images.
 
     Raises:
         ValueError: If shapes, dtypes or ranges of the attributes are inconsistent.
     """
 
-    read: Callable[[int], bytes | np.ndarray]
+    read: Callable[[int], Content]
     labels: np.ndarray
     names: Sequence[str]
     class_names: tuple[str, ...]
@@ -60,6 +74,7 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
     parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
+    inputs: Mapping[str, InputSpec] | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -97,6 +112,7 @@ class ImageDataset:
 
         Raises:
             BadImageError: If reading or decoding fails, or the array is no 8-bit gray or RGB image.
+            NotImagesError: If the examples are not images.
         """
         return to_rgb_array(self.pil_image(index))
 
@@ -108,13 +124,46 @@ class ImageDataset:
         """Returns size, format and thumbnail of an image, faster than `image`; raises as `image` does."""
         return summarize_image(self._content(index), self.names[index])
 
+    def arrays(self, index: int) -> Mapping[str, np.ndarray]:
+        """Reads the arrays of an example that is not an image.
+
+        Args:
+            index: Position of the example.
+
+        Returns:
+            The arrays by name, with the shapes and dtypes of `inputs`.
+
+        Raises:
+            BadImageError: If reading fails, or an array has another shape or dtype.
+            ValueError: If the examples are images.
+        """
+        content = self._read(index)
+        if not isinstance(content, Mapping):
+            raise ValueError("the examples of this dataset are images; `image` reads them")
+        return content
+
+    def check_images(self, purpose: str) -> None:
+        """Raises `NotImagesError` if the examples are not images.
+
+        Args:
+            purpose: The work that needs images, for the message, such as "a scan".
+        """
+        if self.inputs is not None:
+            names = ", ".join(map(repr, self.inputs))
+            raise NotImagesError(f"{purpose} needs images, but the examples are arrays ({names})")
+
+    def _read(self, index: int) -> Content:
+        """Returns the content of an example."""
+        try:
+            return read_again(self.read, index)
+        except OSError as error:
+            raise BadImageError(f"{self.names[index]}: cannot be read ({error})") from error
+
     def _content(self, index: int) -> bytes | np.ndarray:
         """Returns the encoded file, or uint8 pixels `(height, width)` or `(height, width, 3)`."""
+        self.check_images("reading pixels")
         name = self.names[index]
-        try:
-            content = _read_again(self.read, index)
-        except OSError as error:
-            raise BadImageError(f"{name}: cannot be read ({error})") from error
+        content = self._read(index)
         if isinstance(content, (bytes, bytearray, memoryview)):
             return bytes(content)
         if not isinstance(content, np.ndarray):
@@ -203,7 +252,7 @@ class ImageDataset:
 def summarize_images(
     dataset: ImageDataset, indices: Sequence[int] | np.ndarray
 ) -> Iterator[ImageSummary | BadImageError]:
-    """Yields the summary of each image, or the error of a bad one, in order. It works in threads.
+    """Returns the summary of each image, or the error of a bad one, in order. It works in threads.
 
     Args:
         dataset: The images.
@@ -216,14 +265,7 @@ def summarize_images(
         except BadImageError as error:
             return error
 
-    workers = processes.cores()
-    with ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[Future[ImageSummary | BadImageError]] = collections.deque()
-        upcoming = iter(indices)
-        for _ in range(len(indices)):  # A short queue limits memory: datasets may be huge.
-            while len(pending) < 4 * workers and (index := next(upcoming, None)) is not None:
-                pending.append(pool.submit(summary, int(index)))
-            yield pending.popleft().result()
+    return thread_map(summary, map(int, indices))
 
 
 def drop_images(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> ImageDataset:
@@ -249,8 +291,8 @@ _PASSING = {
 """Errors that network file systems raise for a moment."""
 
 
-def _read_again(read: Callable[[int], bytes | np.ndarray], index: int) -> bytes | np.ndarray:
-    """Reads an image, again after a pause if the error may pass; a missing file is no such error."""
+def read_again(read: Callable[[int], _Value], index: int) -> _Value:
+    """Reads an example, again after a pause if the error may pass; a missing file is no such error."""
     for pause in _PAUSES:
         try:
             return read(index)

@@ -1,6 +1,10 @@
-"""Functions that read batches of images for a pipeline: not augmented, augmented, or fixed views."""
+"""Functions that read batches of images for a pipeline: not augmented, augmented, or fixed views.
 
-from collections.abc import Callable
+Of a dataset whose examples are not images (`ImageDataset.inputs`), they read the arrays as they are, without
+augmentation; the entry `inputs` of a batch, a dictionary, takes the place of `image`.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +13,7 @@ from PIL import Image
 from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.decode import BadImageError
+from transfer_jax.data.input_arrays import blank_inputs, stack_inputs
 from transfer_jax.data.pipeline import Batch, Fetch, RandomFetch
 from transfer_jax.data.transforms import eval_transform, train_transform
 
@@ -30,7 +35,9 @@ def image_fetch(
     Returns:
         A function from int indices `(batch,)` to a dictionary of `image`, uint8
         `(batch, image_size, image_size, 3)`, and the entries of `ImageDataset.labels_and_weights`. The
-        compiled step normalizes the images with mean and std.
+        compiled step normalizes the images with mean and std. For examples that are not images, `inputs`
+        takes the place of `image`: a dictionary of arrays by name, each `(batch, *shape)` with the shapes
+        and dtypes of `ImageDataset.inputs`.
     """
     return lambda indices: _batch(
         dataset, indices, lambda image, row: eval_transform(image, preprocessing), bad
@@ -110,6 +117,9 @@ def _batch(
     Raises:
         BadImageError: If an image is bad and `bad` is None. The message names the option that skips it.
     """
+    if dataset.inputs is not None:
+        inputs = stack_inputs([_arrays(dataset, index, bad) for index in indices.tolist()])
+        return {"inputs": inputs, **dataset.labels_and_weights(indices)}
     images = []
     for row, index in enumerate(indices.tolist()):
         try:
@@ -121,3 +131,16 @@ def _batch(
             image = Image.new("RGB", (1, 1))
         images.append(transform(image, row))
     return {"image": np.stack(images), **dataset.labels_and_weights(indices)}
+
+
+def _arrays(
+    dataset: ImageDataset, index: int, bad: dict[int, BadImageError] | None
+) -> Mapping[str, np.ndarray]:
+    """Reads the arrays of an example that is not an image; zeros take the place of a bad one."""
+    try:
+        return dataset.arrays(index)
+    except BadImageError as error:
+        if bad is None:
+            raise
+        bad[index] = error
+        return blank_inputs(dataset.inputs or {})

@@ -10,12 +10,13 @@ is not counted as returned.
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 
-Batch = dict[str, np.ndarray]
-"""Arrays by name, examples on axis 0."""
+Batch = dict[str, Any]
+"""Arrays by name, examples on axis 0; `inputs` is a dictionary of such arrays."""
 Fetch = Callable[[np.ndarray], Batch]
 """Function from indices to a batch."""
 RandomFetch = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]

@@ -72,7 +72,11 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     Args:
         dataset: The images.
         progress: Called in this thread with the number of images that were done since the last call.
+
+    Raises:
+        NotImagesError: If the examples are not images.
     """
+    dataset.check_images("a scan (for on_bad_image='skip', keep_together=True or a check)")
     path = default_data_dir() / "surveys" / f"{dataset.fingerprint[:40]}-{_VERSION}.npy"
     cached = _read(path, dataset)
     if int(processes.sum_over_processes(np.array([cached is not None], np.int32))[0]) == processes.count():

@@ -6,12 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.data.example_fields import LABEL_NAMES, MASK_WORDS
 from transfer_jax.data.image_files import abridged
-
-_MASK_WORDS = ("mask", "segment", "depth", "annotation", "label")
-"""Parts of names of images that belong to the image of an example."""
-_LABEL_NAMES = ("label", "labels", "class", "category", "target")
-"""Names of labels whose feature has no class names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +68,7 @@ def choose_image(info: Any, wanted: str | None = None) -> Chosen:
         name
         for name, feature in images.items()
         if not isinstance(feature, tfds.features.LabeledImage)
-        and not any(word in name.lower() for word in _MASK_WORDS)
+        and not any(word in name.lower() for word in MASK_WORDS)
     ]
     choices = (
         _supervised(info, 0),
@@ -107,7 +103,7 @@ def choose_label(info: Any, wanted: str | None = None) -> Chosen:
     if wanted is not None or _supervised(info, 1) in values:
         likely = values
     else:
-        likely = classes or {name: values[name] for name in _leaves(values, _LABEL_NAMES)}
+        likely = classes or {name: values[name] for name in _leaves(values, LABEL_NAMES)}
     choices = (_supervised(info, 1), "label", _only(_leaves(likely, ("label",))), _only(likely))
     return _chosen(info, "label", wanted, choices, likely, {**classes, **values})
 

@@ -44,8 +44,8 @@ def draw_run(workdir: Path, validation: Callable[[], ImageDataset], *, again: bo
             _draw_timeline(workdir)
     with optional("images of misclassified examples", advice):
         predictions = read_predictions(workdir / workdir_files.PREDICTIONS)
-        if not has_misclassified(workdir, predictions):
-            write_misclassified(workdir, predictions, validation().image)
+        if not has_misclassified(workdir, predictions) and (dataset := validation()).inputs is None:
+            write_misclassified(workdir, predictions, dataset.image)
 
 
 def drawn_plots(workdir: Path) -> list[Path]:

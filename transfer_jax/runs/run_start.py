@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.data import ImageDataset
+from transfer_jax.data.example_reader import content_hash
 from transfer_jax.distributed import processes
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
 from transfer_jax.runs.images import images_digest, split_images
@@ -284,6 +285,9 @@ def _image_hash(dataset: ImageDataset, index: int) -> tuple[int, bytes]:
         content = dataset.read(int(index))
     except (OSError, ValueError):
         content = b""  # The run fails later, or leaves the image out.
+    if isinstance(content, Mapping):
+        size = sum(len(name) + array.nbytes for name, array in content.items())
+        return size, content_hash(content)
     if isinstance(content, np.ndarray):
         content = f"{content.shape} ".encode() + np.ascontiguousarray(content).tobytes()
     return len(content), hashlib.sha256(content).digest()
