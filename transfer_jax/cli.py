@@ -211,6 +211,7 @@ def _run(name: str, options: list[str]) -> int | None:
         default_config,
         description,
         given_fields,
+        names_of_objects,
         preset,
         takes_config,
     )
@@ -235,6 +236,7 @@ def _run(name: str, options: list[str]) -> int | None:
             args=options,
             prog=f"transfer-jax {name}",
             description=description(command, COMMANDS[name].example),
+            registry=names_of_objects(),
         )
     finally:
         BARS.abandon()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import operator
 import os
 import types
@@ -47,6 +48,22 @@ def convert_fields(instance: Any, group: type) -> None:
         converted = _converted(value, annotation, name)
         if converted is not value:
             object.__setattr__(instance, name, converted)
+
+
+def to_json(instance: Any) -> Any:
+    """Returns the fields of a dataclass as JSON values; objects with a method `to_json` as its result."""
+    values = dataclasses.asdict(instance)
+    return json.loads(json.dumps(values, default=lambda value: value.to_json()))
+
+
+def is_stored_object(value: Any) -> bool:
+    """Returns True for the JSON values of an object of Python, such as an optimizer."""
+    return isinstance(value, Mapping) and {"object", "description", "digest"} <= {*value}
+
+
+def shown_object(value: Any) -> Any:
+    """Returns the description of an object of Python in JSON; any other value unchanged."""
+    return value["description"] if is_stored_object(value) else value
 
 
 @functools.cache

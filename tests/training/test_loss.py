@@ -3,22 +3,13 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from transfer_jax.training.loss import balanced_weights, cross_entropy, soft_targets
+from transfer_jax.training.loss import balanced_weights, soft_targets
 
 
 def test_soft_targets_by_hand():
     found = soft_targets(jnp.array([2, 0]), 4, 0.1)
     np.testing.assert_allclose(found, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]], rtol=1e-6)
     np.testing.assert_array_equal(soft_targets(jnp.array([1]), 2, 0.0), [[0, 1]])
-
-
-def test_cross_entropy_by_hand():
-    logits = jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5]]))
-    targets = jnp.array([[1.0, 0.0], [0.25, 0.75]])
-    plain = [-np.log(0.2), np.log(2)]
-    np.testing.assert_allclose(cross_entropy(logits, targets, jnp.ones(2)), plain, rtol=1e-6)
-    weighted = cross_entropy(logits, targets, jnp.array([2.0, 4.0]))
-    np.testing.assert_allclose(weighted, [2 * plain[0], (0.25 * 2 + 0.75 * 4) * plain[1]], rtol=1e-6)
 
 
 def test_balanced_weights_by_hand():

@@ -8,11 +8,12 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
 
 from transfer_jax.config import GROUPS, TrainConfig
+from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.report.console import BARS, CONSOLE, print_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,25 @@ Given = Annotated[tuple[str, ...] | None, tyro.conf.Suppress]
 
 
 _NO_DOCSTRINGS = "Descriptions are missing, because Python runs without docstrings (PYTHONOPTIMIZE=2, -OO)."
+
+
+def names_of_objects() -> tyro.constructors.ConstructorRegistry:
+    """Returns the rule for options that take an object of Python, or in the command line its name."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if get_args(info.type) != (str, PythonObject):
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="STR",
+            instance_from_str=lambda texts: texts[0],
+            is_instance=lambda value: isinstance(value, (str, PythonObject)),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
 
 
 def takes_config(command: Callable[..., Any]) -> bool:

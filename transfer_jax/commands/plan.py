@@ -124,6 +124,10 @@ def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
     if blocks:
         OUT.print(_blocks_table(found))
     OUT.print(timeline_text(timeline, OUT.width if OUT.is_terminal else _FILE_WIDTH))
+    for parts in found.phases:
+        for each in parts.phase.objects:
+            if each is parts.phase.shape and not each.is_available:
+                print_line(OUT, f"{parts.phase.name}: the rates are without {each}, an object of Python.")
     if out is not None:
         with optional(str(out)):
             from transfer_jax.report.rate_figures import draw_timelines

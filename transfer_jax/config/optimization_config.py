@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
+from transfer_jax.config.loss_field import LOSS, Loss
 from transfer_jax.fields import as_tuple, convert_fields
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.recipes import five_steps
@@ -20,6 +21,10 @@ class OptimizationConfig:
         schedule: The phases: which parameters train in each, for how long, and at which learning rates.
         batch_size: Number of images in a training step.
         accumulate: Number of microbatches that a batch is split into; only one is in memory at a time.
+        loss: `cross_entropy`; a loss of Optax with its settings, as
+            `optax.losses.poly_loss_cross_entropy(epsilon=2.0)`; a function of logits and targets, both
+            `(batch, classes)`, that returns the loss of each image, `(batch,)`; or its name, as
+            `package.module:name`. The targets are probabilities: those of label smoothing and mixup.
         label_smoothing: Probability mass of the target that is spread evenly over the classes.
         class_weights: `balanced` weights the loss of each class by the inverse of its frequency.
         ema_decay: Decay of an exponential moving average of the weights, which validation and the trained
@@ -30,12 +35,14 @@ class OptimizationConfig:
     schedule: Schedule = dataclasses.field(default_factory=lambda: five_steps("top(2)"))
     batch_size: int = 32
     accumulate: int = 1
+    loss: Loss = "cross_entropy"
     label_smoothing: float = 0.0
     class_weights: ClassWeights = "none"
     ema_decay: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", LOSS.read(self.loss))
         convert_fields(self, OptimizationConfig)
         if isinstance(self.schedule, Phase) or (
             isinstance(self.schedule, list | tuple) and all(isinstance(each, Phase) for each in self.schedule)

@@ -1,7 +1,6 @@
 """The config of a run."""
 
 import dataclasses
-import json
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +11,9 @@ from transfer_jax.config.logging_config import LoggingConfig
 from transfer_jax.config.model_config import ModelConfig
 from transfer_jax.config.optimization_config import OptimizationConfig
 from transfer_jax.data.augmentation import Augmentation
+from transfer_jax.fields import to_json
 from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.freezing.schedule import Schedule
 
 GROUPS = MappingProxyType(
@@ -59,9 +60,15 @@ class TrainConfig(LoggingConfig, CacheConfig, ComputeConfig, OptimizationConfig,
         computed = self.precision if self.prefix_precision == "auto" else self.prefix_precision
         return computed if self.feature_precision == "auto" else self.feature_precision
 
+    @property
+    def objects(self) -> tuple[PythonObject, ...]:
+        """The objects of Python among the values: optimizers, learning-rate schedules and the loss."""
+        loss = (self.loss,) if isinstance(self.loss, PythonObject) else ()
+        return (*loss, *(each for phase in self.schedule.phases for each in phase.objects))
+
     def to_json(self) -> dict[str, Any]:
         """Returns the config as JSON values, without groups."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return to_json(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainConfig":

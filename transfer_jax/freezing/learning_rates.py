@@ -4,13 +4,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
 from transfer_jax.freezing.freezeout import freezeout_factors
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.freezing.phase import Phase
+from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.freezing.selectors import SelectorError, first_block, is_norm
+from transfer_jax.freezing.time_factor import SHAPES, time_factor
 from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.paths import block_of
 
@@ -76,15 +79,23 @@ class PhaseRates:
 
 
 def rate_factor(phase: Phase, step: int, steps: int) -> float:
-    """Returns the factor of the learning rate at a step, in [0, 1].
+    """Returns the factor of the learning rate at a step: in [0, 1], or what a function of the step returns.
 
     Args:
         phase: The phase, with its learning-rate schedule (`shape`) and `warmup`.
         step: The step, from 0.
         steps: Number of steps in the span of the schedule.
 
+    Raises:
+        ValueError: If a function returns no number of at least 0; the message names the phase.
+
     Source of the slanted triangle: Howard and Ruder 2018 (ULMFiT), arXiv:1801.06146.
     """
+    if phase.shape not in SHAPES:
+        try:
+            return time_factor(cast("str | PythonObject", phase.shape), step)
+        except ValueError as error:
+            raise ValueError(f"phase {phase.name!r}: {error}") from None
     warmup = phase.warmup * steps
     if phase.shape == "slanted":
         peak = max(math.floor(warmup), 1)

@@ -1,13 +1,22 @@
 """A phase: a stretch of training, with its trainable parameters, optimizer and learning rate."""
 
 import dataclasses
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from transfer_jax.fields import convert_fields
+from transfer_jax.freezing.phase_optimizer import OPTIMIZER, OPTIMIZERS, has_own_rate
+from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.freezing.selectors import Selector, parse
+from transfer_jax.freezing.time_factor import SHAPE, SHAPES
 
-Optimizer = Literal["adamw", "sgd", "rmsprop", "lion"]
-LearningRateSchedule = Literal["constant", "linear", "cosine", "slanted", "freezeout"]
+if TYPE_CHECKING:
+    import optax
+
+    Optimizer = str | PythonObject | optax.GradientTransformation | Callable[[float], Any]
+    LearningRateSchedule = str | PythonObject | Callable[[Any], Any]
+else:  # The command line reads names only.
+    Optimizer = LearningRateSchedule = str | PythonObject
 ScheduleSpan = Literal["phase", "schedule"]
 Statistic = Literal["none", "rgn", "snr"]
 Moments = Literal["carry", "reset"]
@@ -16,8 +25,6 @@ Flips = Literal["none", "horizontal", "both", "turns"]
 Cache = Literal["auto", "off", "require"]
 
 _CHOICES = {
-    "optimizer": Optimizer,
-    "shape": LearningRateSchedule,
     "clock": ScheduleSpan,
     "statistic": Statistic,
     "moments": Moments,
@@ -44,11 +51,16 @@ class Phase:
         name: Name of the phase in logs and checkpoints, unique in a schedule.
         train: Selector of the trainable parameters, as an expression such as `head` or `top(2)`.
         epochs: Number of passes over the training images.
-        optimizer: `adamw`, `sgd` (with momentum), `rmsprop` or `lion`.
-        learning_rate: The highest learning rate of the head in the phase.
+        optimizer: `adamw`, `sgd` (with momentum), `rmsprop` or `lion`; an optimizer of Optax with its
+            settings, as `optax.lamb(b1=0.9)`; an `optax.GradientTransformation`; a function from the
+            learning rate to one; or the name of such an object or function, as `package.module:name`.
+        learning_rate: The highest learning rate of the head in the phase. By default 1 if `optimizer` is an
+            `optax.GradientTransformation`, which has its own, or if `shape` is a function of the step.
         shape: The learning-rate schedule: `constant`; `linear` or `cosine` decay to zero; `slanted`, a linear
             increase during `warmup`, then a linear decay to 1/32; `freezeout`, a cosine for each block that
-            reaches zero when the block freezes.
+            reaches zero when the block freezes; a schedule of Optax with its settings; a function from the
+            step in the span to a factor of `learning_rate`; or its name, as `package.module:name`. By
+            default `cosine`, and `constant` if `optimizer` is an `optax.GradientTransformation`.
         clock: The span of the learning-rate schedule: this `phase`, or all phases of the `schedule` that
             have `clock="schedule"`.
         warmup: Fraction of that span, in [0, 1), in which the learning rate first increases from zero.
@@ -65,11 +77,12 @@ class Phase:
         controller: Name of the controller that sets the frozen depth during the phase; empty for none.
         tests_per_epoch: Number of times an epoch that the controller is called.
         weight_decay: Decoupled weight decay of kernels; biases and normalization parameters do not decay.
+            Other optimizers than the four above have their own.
         l2_sp: Strength of the L2 penalty on the distance of the backbone from its pretrained weights.
         l2_head: Strength of the L2 penalty on the head's weights that belongs to `l2_sp`.
         group_lasso: Strength of the penalty on the norms of the head's weights, one norm for each input.
         keep: Fraction of the head's inputs that stay in use, in (0, 1]: those with the largest weight norms.
-        momentum: Decay rate of the optimizer's first moment; `rmsprop` has none.
+        momentum: Decay rate of the first moment of `adamw`, `sgd` and `lion`.
         moments: `carry` keeps the optimizer state of blocks that also trained in the previous phase; `reset`
             initializes it.
         clip_norm: Largest global norm of the gradient of the trainable parameters; None does not clip.
@@ -101,8 +114,8 @@ class Phase:
     train: str
     epochs: int
     optimizer: Optimizer = "adamw"
-    learning_rate: float
-    shape: LearningRateSchedule = "cosine"
+    learning_rate: float = cast(float, None)
+    shape: LearningRateSchedule = ""
     clock: ScheduleSpan = "phase"
     warmup: float = 0.0
     first_freeze: float = 0.8
@@ -133,6 +146,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         try:
+            self._read_objects()
             convert_fields(self, Phase)
         except ValueError as error:
             raise ValueError(self._message(str(error))) from None
@@ -148,6 +162,7 @@ class Phase:
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("warmup", self.shape != "slanted" or self.warmup > 0, "above 0 if shape is slanted"),
+            ("warmup", self.shape in SHAPES or self.warmup == 0, "0 if shape is a function of the step"),
             ("first_freeze", 0 < self.first_freeze <= 1, "in (0, 1]"),
             ("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]"),
             ("decay_start", self.decay_start >= 0, "at least 0"),
@@ -167,6 +182,14 @@ class Phase:
         ):
             if not valid:
                 raise ValueError(self._message(f"{field} must be {allowed}, got {getattr(self, field)}"))
+        if self.weight_decay and self.optimizer not in OPTIMIZERS:
+            problem = f"weight_decay={self.weight_decay} needs one of the optimizers {', '.join(OPTIMIZERS)}"
+            raise ValueError(
+                self._message(
+                    f"{problem}; others have their own, as 'optax.lamb(weight_decay=0.01)' or "
+                    "optax.chain(…, optax.add_decayed_weights(0.01), …)"
+                )
+            )
         if self.views and not self.augment:
             raise ValueError(self._message(f"views={self.views} needs augment=True"))
         if self.controller and self.lora:
@@ -175,6 +198,26 @@ class Phase:
             raise ValueError(self._message("feature_brightness needs cached features, but cache is off"))
         if self.feature_flips != "none" and self.cache == "off":
             raise ValueError(self._message("feature_flips needs cached features, but cache is off"))
+
+    def _read_objects(self) -> None:
+        """Sets the optimizer, the learning-rate schedule, and the defaults that depend on them."""
+        optimizer, shape = OPTIMIZER.read(self.optimizer), self.shape
+        own_rate = (self.learning_rate is None or not shape) and has_own_rate(optimizer)
+        shape = SHAPE.read(shape or ("constant" if own_rate else "cosine"))
+        if self.learning_rate is None:
+            if not own_rate and shape in SHAPES:
+                raise ValueError(
+                    "learning_rate is missing; only an optax.GradientTransformation, and a shape that is a "
+                    "function of the step, have their own"
+                )
+            object.__setattr__(self, "learning_rate", 1.0)
+        object.__setattr__(self, "optimizer", optimizer)
+        object.__setattr__(self, "shape", shape)
+
+    @property
+    def objects(self) -> tuple[PythonObject, ...]:
+        """The optimizer and the learning-rate schedule, as far as they are objects of Python."""
+        return tuple(each for each in (self.optimizer, self.shape) if isinstance(each, PythonObject))
 
     @property
     def selector(self) -> Selector:

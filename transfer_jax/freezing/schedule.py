@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from transfer_jax.fields import as_tuple
+from transfer_jax.fields import as_tuple, to_json
 from transfer_jax.freezing.phase import Phase
 
 
@@ -56,7 +56,7 @@ class Schedule:
 
     def to_json(self) -> str:
         """Returns the schedule as JSON text; `from_json` returns an equal schedule."""
-        return json.dumps([dataclasses.asdict(phase) for phase in self.phases])
+        return json.dumps([to_json(phase) for phase in self.phases])
 
     @classmethod
     def from_json(cls, text: str) -> "Schedule":

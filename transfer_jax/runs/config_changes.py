@@ -1,5 +1,6 @@
 """Changes of the config of a run that has started: which are possible, and the record of earlier configs."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -90,6 +91,23 @@ def check_changes(
             f"{position.phase} phases of the run in {workdir} are finished, and the schedule has only "
             f"{len(given.schedule.phases)}; add a phase, or use another workdir"
         )
+
+
+def check_objects(config: TrainConfig, finished_phases: int) -> None:
+    """Checks that the optimizers, schedules and losses that are still needed are present.
+
+    A config in JSON has only the descriptions of those that are objects of Python.
+
+    Args:
+        config: The config.
+        finished_phases: Number of phases that are not trained again.
+
+    Raises:
+        MissingObjectError: If one is missing; the message says how to give it.
+    """
+    needed = dataclasses.replace(config, schedule=config.schedule.phases[finished_phases:])
+    for each in needed.objects:
+        _ = each.value
 
 
 def check_steps(run: Run, latest: int | None, position: RunProgress) -> None:

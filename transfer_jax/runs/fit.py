@@ -16,7 +16,7 @@ from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.artifacts import write_plan
 from transfer_jax.runs.checkpointing import read_progress
-from transfer_jax.runs.config_changes import check_changes, check_steps, record_change
+from transfer_jax.runs.config_changes import check_changes, check_objects, check_steps, record_change
 from transfer_jax.runs.environment import write_environment
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.load_network import load_network
@@ -70,6 +70,8 @@ def fit(
             SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If a frozen array changed.
+        MissingObjectError: If the config is from JSON, and an optimizer, a learning-rate schedule or a loss in
+            it was an object of Python that cannot be imported.
     """
     workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None
@@ -82,6 +84,8 @@ def fit(
     run, notes = None, {}
     finished = position.phase >= len(config.schedule.phases)
     moved = finished and started is not None and bool(differences(started, config))
+    if not finished:
+        check_objects(config, position.phase)
     if not finished or moved:
         resolved = resolved or resolve(config, workdir=workdir, progress=progress, dataset=dataset)
         run = load_network(resolved, workdir, progress)

@@ -9,6 +9,8 @@ from typing import Any
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.distributed import processes
+from transfer_jax.fields import is_stored_object, shown_object
+from transfer_jax.freezing.python_object import same_object
 from transfer_jax.runs.absolute_paths import are_paths, same_place, with_absolute_paths
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -104,13 +106,18 @@ def differences(started: TrainConfig, given: TrainConfig, *, moved: bool = False
     different = [
         name
         for name in sorted({*before, *now})
-        if name.split(".")[0] not in _INDIFFERENT and before.get(name) != now.get(name)
+        if name.split(".")[0] not in _INDIFFERENT and not same_object(before.get(name), now.get(name))
     ]
     return [
-        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        f"{name} was {_described(before.get(name))}, now {_described(now.get(name))}"
         for name in different
         if not (name in _PLACES and same(getattr(started, name), now[name]))
     ]
+
+
+def _described(value: Any) -> str:
+    """Returns a value in JSON as Python writes it; an object by its description and its hash."""
+    return f"{shown_object(value)} [{value['digest'][:8]}]" if is_stored_object(value) else repr(value)
 
 
 def claim(config: TrainConfig, workdir: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -179,7 +186,7 @@ def check_place(config: TrainConfig, workdir: Path) -> None:
 
 
 def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping):
+    if isinstance(values, Mapping) and not is_stored_object(values):
         items = list(values.items())
     elif isinstance(values, list):
         items = list(enumerate(values))

@@ -152,10 +152,15 @@ def create_study_folder(study: Study, folder: Path) -> Study:
 
     Raises:
         ValueError: If the folder belongs to a training run, to another study, or to this study with other
-            runs. The message names the differences.
+            runs, whose differences the message names; or if a config has an object that cannot be imported.
         OSError: If the folder is not writable.
     """
     check_place(study.arms[0].config, folder)
+    if unnamed := [each for arm in study.arms for each in arm.config.objects if not each.name]:
+        raise ValueError(
+            f"the {unnamed[0].kind} {unnamed[0]} has no name to import it by in the processes of a study; "
+            "write it in a module, and give its name, as 'package.module:name'"
+        )
     if (folder / workdir_files.CONFIG).exists():
         raise ValueError(f"{folder} is the folder of a training run; choose another with --workdir")
     if (folder / workdir_files.STUDY).exists():

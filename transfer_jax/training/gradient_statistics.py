@@ -50,9 +50,10 @@ def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationEx
         key = jax.random.key(state.seed)
 
         def add(carry: Any, batch: Batch):
-            (grads, _), _ = gradients(state.trainable, state.model_state, frozen, batch, key)
+            (grads, metrics), _ = gradients(state.trainable, state.model_state, frozen, batch, key)
             norms = {path: _norm(grad) for path, grad in grads.items()}
             found = {
+                "loss": metrics["loss"],
                 "grad_norm": norms,
                 "rgn": {path: norm / jnp.maximum(sizes[path], 1e-30) for path, norm in norms.items()},
                 "snr": {path: signal_to_noise(grad) for path, grad in grads.items()},
@@ -61,14 +62,15 @@ def make_measure(gradients: Gradients, optimizer: optax.GradientTransformationEx
 
         count = len(jax.tree.leaves(batches)[0])
         zero = {path: jnp.zeros(()) for path in sizes}
-        nothing = dict.fromkeys(("grad_norm", "rgn", "snr"), zero)
+        nothing = {"loss": jnp.zeros(()), **dict.fromkeys(("grad_norm", "rgn", "snr"), zero)}
         start = (jax.tree.map(jnp.zeros_like, state.trainable), nothing)
         if count == 1:  # A CPU is twice as fast outside of a loop.
             (grads, found), _ = add(start, {name: values[0] for name, values in batches.items()})
         else:
             (grads, found), _ = jax.lax.scan(add, start, dict(batches))
         grads, found = jax.tree.map(lambda x: x / count, (grads, found))
-        updates: Any = optimizer.update(grads, state.opt_state, state.trainable, rates=rates)[0]
+        extra = {"rates": rates, "value": found.pop("loss")}
+        updates: Any = optimizer.update(grads, state.opt_state, state.trainable, **extra)[0]
         relative = {path: jnp.maximum(size, 1e-30) for path, size in sizes.items()}
         found["update"] = {path: _norm(updates[path]) / relative[path] for path in sizes}
         found["distance"] = {

@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing and class weights."""
+"""The targets of a loss with label smoothing, and the weights of classes."""
 
 import jax
 import numpy as np
@@ -16,17 +16,6 @@ def soft_targets(labels: jax.Array, num_classes: int, smoothing: float) -> jax.A
         smoothing: Fraction of each target that is distributed evenly over all classes; 0 for one-hot targets.
     """
     return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
-    """Returns the loss of each image, `(batch,)`.
-
-    Args:
-        logits: Logits `(batch, classes)`.
-        targets: Targets `(batch, classes)`, which sum to 1 over the classes.
-        weights: Weight of each class, `(classes,)`; ones for the unweighted loss.
-    """
-    return optax.softmax_cross_entropy(logits, targets) * (targets @ weights)
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:

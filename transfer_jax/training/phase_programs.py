@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from transfer_jax.config.loss_field import loss_function
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.models import PRE_LOGITS
@@ -59,6 +60,7 @@ class PhasePrograms:
         mixes = phase.augment and self.start is None
         self.options = StepOptions(
             class_weights=run.class_weights(),
+            loss=loss_function(config.loss),
             label_smoothing=config.label_smoothing,
             mixup=config.augmentation.mixup if mixes else 0.0,
             cutmix=config.augmentation.cutmix if mixes else 0.0,

@@ -15,7 +15,7 @@ from transfer_jax.freezing.phase import Flips
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.batch_augmentation import brighten, flip, mix
 from transfer_jax.training.forward import Batch, Forward
-from transfer_jax.training.loss import cross_entropy, soft_targets
+from transfer_jax.training.loss import soft_targets
 from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
 from transfer_jax.training.state import TrainState
 from transfer_jax.training.step import Gradients, TrainStep, make_gradients, make_step
@@ -29,6 +29,7 @@ class StepOptions:
     """The options of a training step; see `TrainConfig` and `Phase` for those of the same name."""
 
     class_weights: np.ndarray
+    loss: Callable[[jax.Array, jax.Array], jax.Array] = optax.softmax_cross_entropy
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -66,7 +67,7 @@ def make_phase_gradients(forward: Forward, options: StepOptions) -> Gradients:
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
         correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
-        losses = cross_entropy(logits, targets, weights) * batch.get("weight", 1.0)
+        losses = options.loss(logits, targets) * (targets @ weights) * batch.get("weight", 1.0)
         return losses.mean(), (stats, {"accuracy": correct.mean()})
 
     return make_gradients(loss)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.fields import is_stored_object, shown_object
 from transfer_jax.report.page.charts import color_limits
 from transfer_jax.report.page.comparison_charts import accuracy_time_charts, overlaid_curves
 from transfer_jax.report.page.elements import Charts, Column, Link, Page, Part, Section, Table, Text
@@ -160,7 +161,9 @@ def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the values of nested dictionaries and lists with dotted names."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values)
     for name, value in items:
-        if isinstance(value, Mapping | list) and value:
+        if is_stored_object(value):
+            yield f"{prefix}{name}", f"{shown_object(value)} [{value['digest'][:8]}]"
+        elif isinstance(value, Mapping | list) and value:
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.fields import shown_object
 from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, heat_map
 from transfer_jax.report.page.elements import Chart, Charts, Column, Part, Table, Text
 from transfer_jax.report.page.formats import plural, rate
@@ -56,8 +57,8 @@ def _phases(run: RunFiles) -> Table:
     rows = []
     for phase in run.schedule:
         name = phase["name"]
-        rows.append([name, phase["train"], phase["epochs"], phase["optimizer"]])
-        rows[-1] += [phase["learning_rate"], phase["shape"]]
+        rows.append([name, phase["train"], phase["epochs"], shown_object(phase["optimizer"])])
+        rows[-1] += [phase["learning_rate"], shown_object(phase["shape"])]
         rows[-1] += [done.get(name, {}).get("trainable_parameters"), ends.get(name, {}).get("accuracy")]
     return Table("Phases, in order", columns, rows, sortable=False)
 
