@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
     from transfer_jax.freezing import labels
     from transfer_jax.freezing.controllers import Measured, controller
+    from transfer_jax.freezing.freeze_check import FrozenChangedError, frozen_unchanged
     from transfer_jax.freezing.function_split import Split, blocks_by_depth, divide_layers, split_frozen
     from transfer_jax.freezing.labels import multi_transform
     from transfer_jax.freezing.phase import Phase
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transfer_jax.runs.model_soup import soup
     from transfer_jax.runs.predict import classify
     from transfer_jax.runs.result import Result
+    from transfer_jax.training import LoopCheckpoints, TrainState, make_train_step, next_phase
     from transfer_jax.weights.loading import load_pretrained
 
 __version__ = "0.1.0"
@@ -36,12 +38,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Augmentation",
     "Diagnostics",
+    "FrozenChangedError",
+    "LoopCheckpoints",
     "Measured",
     "Phase",
     "Result",
     "Schedule",
     "Split",
     "TrainConfig",
+    "TrainState",
     "all_",
     "between",
     "blocks",
@@ -60,14 +65,17 @@ __all__ = [
     "from_",
     "from_examples",
     "frozen_base",
+    "frozen_unchanged",
     "head",
     "labels",
     "linen_function",
     "load_config",
     "load_pretrained",
+    "make_train_step",
     "match",
     "model_names",
     "multi_transform",
+    "next_phase",
     "nnx_function",
     "partition",
     "role",

@@ -1,221 +1,156 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from transfer_jax.features import make_prefix
-from transfer_jax.models import create_model
-from transfer_jax.training.compile import compile_function
-from transfer_jax.training.phase_step import make_eval_step
+from transfer_jax.freezing import combine, multi_transform, partition, split_frozen
+from transfer_jax.training import TrainState, make_train_step
+
+BATCH = {
+    "x": jax.random.normal(jax.random.key(0), (6, 12)),
+    "y": jax.random.normal(jax.random.key(1), (6, 2)),
+}
+SIZES = (12, 8, 4, 2)
+DICT = {
+    name: {
+        "kernel": jax.random.normal(jax.random.key(index), SIZES[index : index + 2]),
+        "bias": jnp.zeros(size),
+    }
+    for index, (name, size) in enumerate(zip(("body", "top", "head"), SIZES[1:], strict=True))
+}
+LIST = [*DICT.values()]
+LABELS = {name: dict.fromkeys(("kernel", "bias"), name if name != "body" else "frozen") for name in DICT}
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+@jax.custom_vjp
+def without_gradient(x):
+    return x
 
 
-def run(made, batch, steps: int = 1):
-    step, state, metrics = jax.jit(made.step), made.state, []
-    for _ in range(steps):
-        state, found = step(state, made.frozen, batch, made.rates)
-        metrics.append({name: float(value) for name, value in found.items()})
-    return state, metrics
+def backward(residuals, cotangent):
+    raise AssertionError("the frozen part is differentiated")
 
 
-@pytest.fixture(scope="module")
-def live(make_toy, batch):
-    """Pooled features and logits of the toy network for the batch, as arrays."""
-    model = make_toy()
-    x = (batch["image"].astype(np.float32) - 127) / 64
-    features = model.backbone(jnp.asarray(x))
-    return np.asarray(features, np.float64), np.asarray(model.head(features), np.float64)
+without_gradient.defvjp(lambda x: (x, None), backward)
 
 
-def test_a_head_step_by_hand(make_toy, make_step, batch, live, sgd):
-    features, logits = live
-    made = make_step(make_toy(), sgd("head"))
-    state, (metrics,) = run(made, batch)
-    error = (softmax(logits) - np.eye(3)[batch["label"]]) / 12
-    kernel, bias = features.T @ error, error.sum(0)
-    path = "head/classifier/kernel"
-    np.testing.assert_allclose(
-        state.trainable[path] - made.state.trainable[path], -kernel, rtol=1e-3, atol=1e-6
+def network(params, state, batch, key):
+    """Returns the outputs of a network with a mean that moves, and dropout before the head."""
+    layers = params if isinstance(params, list) else [params[name] for name in ("body", "top", "head")]
+    x = without_gradient(jnp.tanh(batch["x"] @ layers[0]["kernel"] + layers[0]["bias"]))
+    x = jnp.tanh(x @ layers[1]["kernel"] + layers[1]["bias"])
+    mean = 0.9 * state["mean"] + 0.1 * x.mean(0)
+    x = jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x - mean, 0.0)
+    return x @ layers[2]["kernel"] + layers[2]["bias"], {"mean": mean}
+
+
+def loss(outputs, batch):
+    error = jnp.square(outputs - batch["y"]).mean()
+    return error, {"largest": jnp.abs(outputs).max()}
+
+
+def start(params, labels, optimizer, **options):
+    trainable, frozen = partition(params, labels)
+    return TrainState.create(trainable, optimizer, {"mean": jnp.zeros(4)}, **options), frozen
+
+
+@pytest.mark.parametrize(
+    ("params", "labels"), [(DICT, LABELS), (LIST, [*LABELS.values()])], ids=["dict", "list"]
+)
+def test_step_of_a_split_is_that_of_the_whole_function(params, labels):
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2, weight_decay=0.1))
+    state, frozen = start(params, labels, optimizer)
+    split = split_frozen(network, params, labels, BATCH, key=jax.random.key(0), state=state.model_state)
+    features = split.prefix(frozen, BATCH, state.model_state)
+    assert [each.shape for each in split.features.values()] == [(8,)]
+    steps = [(split, features), (network, {})]
+    states = []
+    for model, inputs in steps:
+        step, moved = jax.jit(make_train_step(loss, optimizer, model)), state
+        for _ in range(3):
+            moved, metrics = step(moved, frozen, inputs, BATCH)
+        assert set(metrics) == {"loss", "largest", "grad_norm"}
+        states.append(moved)
+    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert int(states[0].step) == 3
+    changed = jax.tree.map(lambda old, new: bool(jnp.any(old != new)), state.trainable, states[0].trainable)
+    assert all(jax.tree.leaves(changed))
+    assert jnp.any(states[0].model_state["mean"] != 0)
+
+
+def test_step_takes_the_gradients_of_the_trainable_part():
+    optimizer = optax.sgd(1.0)
+    state, frozen = start(DICT, LABELS, optimizer, seed=3)
+    after, metrics = make_train_step(loss, optimizer, network)(state, frozen, {}, BATCH)
+    key = jax.random.fold_in(jax.random.key(3), 0)
+
+    def value(trainable):
+        outputs, model_state = network(combine(trainable, frozen), state.model_state, BATCH, key)
+        return loss(outputs, BATCH)[0], model_state
+
+    (expected, model_state), grads = jax.value_and_grad(value, has_aux=True)(state.trainable)
+    assert metrics["loss"] == expected
+    assert metrics["grad_norm"] == pytest.approx(optax.tree.norm(grads))
+    np.testing.assert_array_equal(after.model_state["mean"], model_state["mean"])
+    for path in ("top", "head"):
+        np.testing.assert_allclose(
+            after.trainable[path]["kernel"],
+            state.trainable[path]["kernel"] - grads[path]["kernel"],
+            rtol=1e-6,
+        )
+    again, _ = make_train_step(loss, optimizer, network)(after, frozen, {}, BATCH)
+    other, _ = make_train_step(loss, optimizer, network)(
+        TrainState(after.step + 1, *(getattr(after, name) for name in FIELDS)), frozen, {}, BATCH
     )
-    assert metrics["grad_norm"] == pytest.approx(np.sqrt((kernel**2).sum() + (bias**2).sum()), rel=1e-4)
-    assert metrics["loss"] == pytest.approx(
-        -np.log(softmax(logits)[np.arange(12), batch["label"]]).mean(), rel=1e-4
-    )
-    assert metrics["accuracy"] == pytest.approx((logits.argmax(-1) == batch["label"]).mean())
-    assert int(state.step) == 1
+    assert jnp.any(again.trainable["head"]["kernel"] != other.trainable["head"]["kernel"])
 
 
-def test_smoothing_and_class_weights_by_hand(make_toy, make_step, batch, live, sgd):
-    weights = np.array([0.5, 2.0, 4.0])
-    made = make_step(make_toy(), sgd("head"), class_weights=weights, label_smoothing=0.3)
-    targets = 0.7 * np.eye(3)[batch["label"]] + 0.1
-    losses = -(targets * np.log(softmax(live[1]))).sum(-1) * (targets @ weights)
-    assert run(made, batch)[1][0]["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+FIELDS = ("trainable", "model_state", "opt_state", "ema", "seed")
 
 
-def test_weights_of_images_by_hand(make_toy, make_step, batch, live, sgd):
-    made, weights = make_step(make_toy(), sgd("head")), np.linspace(0.1, 1.9, 12).astype(np.float32)
-    losses = -np.log(softmax(live[1])[np.arange(12), batch["label"]])
-    found = run(made, {**batch, "weight": weights})[1][0]
-    assert found["loss"] == pytest.approx((losses * weights).mean(), rel=1e-4)
+def mean_error(outputs, batch):
+    return jnp.square(outputs - batch["y"]).mean()
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 12])
-def test_accumulated_parts_are_the_whole_batch(make_toy, make_step, batch, accumulate, sgd):
-    options = {"class_weights": (0.5, 2.0, 4.0), "label_smoothing": 0.1}
+def plain(params, state, batch, key):
+    del state, key
+    return jnp.tanh(batch["x"] @ params["body"]) @ params["head"]
+
+
+PLAIN = {"body": DICT["body"]["kernel"], "head": jnp.ones((8, 2))}
+HEAD = {"body": "frozen", "head": "head"}
+
+
+def test_parts_of_a_batch_are_averaged():
+    optimizer = optax.adam(1e-2)
+    trainable, frozen = partition(PLAIN, HEAD)
+    state = TrainState.create(trainable, optimizer, ema=True)
     whole, parts = (
-        run(make_step(make_toy(), sgd("top(2)", clip_norm=1.0), accumulate=count, **options), batch)
-        for count in (1, accumulate)
+        make_train_step(mean_error, optimizer, plain, accumulate=count, ema_decay=0.9)(
+            state, frozen, {}, BATCH
+        )
+        for count in (1, 3)
     )
-    for path, array in whole[0].trainable.items():
-        np.testing.assert_allclose(parts[0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
-    assert parts[1][0] == pytest.approx(whole[1][0], rel=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (whole, parts)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    expected = 0.9 * state.trainable["head"] + 0.1 * whole[0].trainable["head"]
+    np.testing.assert_allclose(whole[0].ema["head"], expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="a batch of 6 examples is not divisible by accumulate=4"):
+        make_train_step(mean_error, optimizer, plain, accumulate=4)(state, frozen, {}, BATCH)
 
 
-def test_moving_average_by_hand(make_toy, make_step, batch, sgd):
-    made = make_step(make_toy(), sgd("head"), ema_decay=0.75)
-    path, step, state = "head/classifier/bias", jax.jit(made.step), made.state
-    expected = np.asarray(state.trainable[path])
-    for _ in range(3):
-        state, _ = step(state, made.frozen, batch, made.rates)
-        expected = 0.75 * expected + 0.25 * np.asarray(state.trainable[path])
-    np.testing.assert_allclose(state.ema[path], expected, rtol=1e-5, atol=1e-7)
-    assert set(state.ema) == set(state.trainable)
-    np.testing.assert_array_equal(state.averaged()[path], state.ema[path])
+def test_optimizer_receives_rates_and_the_value_of_the_loss():
+    def update(updates, state, params=None, *, rates, value):
+        return jax.tree.map(lambda update: -rates * value * update, updates), state
 
-
-def test_running_statistics_by_hand(make_toy, make_step, batch, sgd):
-    model = make_toy()
-    made = make_step(model, sgd("blocks('stem') | head", norm="train"))
-    state, _ = run(made, batch)
-    x = model.backbone.stem.conv((jnp.asarray(batch["image"], jnp.float32) - 127) / 64)
-    assert set(state.model_state) == {"backbone/stem/norm/mean", "backbone/stem/norm/var"}
-    mean, var = (state.model_state[f"backbone/stem/norm/{name}"] for name in ("mean", "var"))
-    np.testing.assert_allclose(mean, 0.01 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(var, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-4)
-
-
-def test_running_statistics_are_updated_in_bfloat16(make_toy, make_step, batch, sgd):
-    made = [
-        make_step(make_toy(), sgd("top(1)", norm="train"), dtype=dtype)
-        for dtype in (jnp.float32, jnp.bfloat16)
-    ]
-    single, half = (run(one, batch, steps=20)[0].model_state["backbone/top/norm/var"] for one in made)
-    assert half.dtype == jnp.float32
-    np.testing.assert_allclose(1 - half, 1 - single, rtol=0.05)
-
-
-def test_bfloat16_computes_in_half_and_keeps_float32(make_toy, make_step, batch, sgd):
-    made = make_step(make_toy(), sgd("top(2)"), dtype=jnp.bfloat16)
-    traced = jax.jit(made.step).trace(made.state, made.frozen, batch, made.rates)
-    text = traced.lower(lowering_platforms=("cpu",)).as_text()  # where convolutions are products
-    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
-    exact = [line for line in products if "bf16" not in line]
-    assert len(products) > 5
-    assert len(exact) == 1  # targets times class weights
-    state, (metrics,) = run(made, batch)
-    assert {str(array.dtype) for array in state.trainable.values()} == {"float32"}
-    single = run(make_step(make_toy(), sgd("top(2)")), batch)[1][0]
-    assert metrics["loss"] == pytest.approx(single["loss"], rel=0.02)
-    assert metrics["loss"] != single["loss"]
-
-
-@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}, {}])
-def test_randomness_follows_seed_and_step(make_toy, make_step, batch, mixing, sgd):
-    toy = make_toy(dropout=0.0 if mixing else 0.5)
-    frozen_rate = sgd("head", learning_rate=1e-30)
-    first, again, other = (
-        run(make_step(toy, frozen_rate, seed=seed, **mixing), batch, 2)[1] for seed in (0, 0, 1)
-    )
-    assert first == again
-    losses = [found["loss"] for found in (*first, *other)]
-    assert len(set(losses)) == 4
-    if mixing.get("mixup"):  # mixed images, but whole labels
-        assert all(found["accuracy"] in [pytest.approx(k / 12) for k in range(13)] for found in first)
-
-
-def test_another_rate_compiles_nothing(make_toy, make_step, batch, sgd):
-    made = make_step(make_toy(), sgd("top(1)"))
-    traced = []
-
-    @jax.jit
-    def step(*args):
-        traced.append(1)
-        return made.step(*args)
-
-    one, _ = step(made.state, made.frozen, batch, made.rates)
-    two, _ = step(
-        made.state, made.frozen, batch, {name: np.float32(0.5) * rate for name, rate in made.rates.items()}
-    )
-    assert traced == [1]
-    path = "head/classifier/bias"
-    moved = [np.asarray(state.trainable[path] - made.state.trainable[path]) for state in (one, two)]
-    np.testing.assert_allclose(moved[1], moved[0] / 2, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
-def test_a_step_on_features_is_the_step_on_images(make_toy, make_step, batch, train, sgd):
-    model = make_toy()
-    live, cached = (make_step(model, sgd(train), cached=cached) for cached in (False, True))
-    prefix = jax.jit(make_prefix(live.graphdef, live.boundary, live.forward.preprocessing, jnp.float32))
-    features = prefix(live.arrays, {"image": batch["image"]})
-    results = [run(live, batch), run(cached, {"features": features, "label": batch["label"]})]
-    assert results[1][1][0] == pytest.approx(results[0][1][0], rel=1e-5)
-    for path, array in results[0][0].trainable.items():
-        np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
-
-
-@pytest.mark.parametrize("train", ["head", "top(1)", "from_('blocks.1')"])
-def test_a_separate_prefix_changes_no_number(make_toy, make_step, batch, train, sgd):
-    model = make_toy()
-    together, apart = (make_step(model, sgd(train), sliced=sliced) for sliced in (False, True))
-    results = [run(together, batch), run(apart, batch)]
-    assert results[1][1][0] == pytest.approx(results[0][1][0], rel=1e-5)
-    for path, array in results[0][0].trainable.items():
-        np.testing.assert_allclose(results[1][0].trainable[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
-    traced = jax.jit(apart.step).trace(apart.state, apart.frozen, batch, apart.rates)
-    loops = {
-        platform: "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
-        for platform in ("cpu", "cuda", "tpu")
-    }
-    assert loops == {"cpu": True, "cuda": False, "tpu": False}
-
-
-@pytest.mark.parametrize("name", ["toy", pytest.param("efficientnet_lite_tiny", marks=pytest.mark.extended)])
-def test_rematerialization_saves_memory_and_changes_no_number(toy, make_step, sgd, name):
-    model = create_model(name, 3, dropout=0.3, drop_path=0.2)
-    rng = np.random.default_rng(0)
-    images = {
-        "image": rng.integers(0, 256, (8, 64, 64, 3), np.uint8),
-        "label": (np.arange(8) % 3).astype(np.int32),
-    }
-    made = [make_step(model, sgd("all_()", norm="train"), remat=remat) for remat in (False, True)]
-    (kept, metrics), (recomputed, again) = (run(each, images) for each in made)
-    assert again[0] == pytest.approx(metrics[0], rel=1e-4)
-    for part in ("trainable", "model_state"):
-        before, one, other = (getattr(state, part) for state in (made[0].state, kept, recomputed))
-        for path in before:
-            change = np.linalg.norm(one[path] - before[path])
-            assert np.linalg.norm(other[path] - one[path]) <= 1e-2 * change + 1e-6, path
-    plain, remat = (compile_function(each.step, each.state, each.frozen, images, each.rates) for each in made)
-    assert remat.multiply_adds > 1.2 * plain.multiply_adds
-    # XLA for CPUs merges repeated computations before jax 0.12, and the toy network has little to save.
-    if name != "toy" and jax.__version_info__ >= (0, 12, 0):
-        assert plain.peak_bytes
-        assert remat.peak_bytes
-        assert remat.peak_bytes < 0.8 * plain.peak_bytes
-
-
-@pytest.mark.parametrize("prefix", [None, "blocks.11", "pre_logits"])
-def test_evaluation_gives_the_logits(make_toy, make_step, batch, live, sgd, prefix):
-    made = make_step(make_toy(), sgd("head"))
-    step = make_eval_step(dataclasses.replace(made.forward, graphdef=made.graphdef, prefix=prefix))
-    np.testing.assert_allclose(
-        jax.jit(step)(made.arrays, {"image": batch["image"]}), live[1], rtol=1e-3, atol=1e-5
-    )
+    scaled = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    trainable, frozen = partition(PLAIN, HEAD)
+    found = {}
+    for name, optimizer, rates in (("plain", optax.sgd(1.0), None), ("scaled", scaled, 0.5)):
+        blocks = multi_transform({"head": optimizer}, HEAD)
+        state = TrainState.create(trainable, blocks)
+        after, metrics = make_train_step(mean_error, blocks, plain)(state, frozen, {}, BATCH, rates)
+        found[name] = after.trainable["head"] - trainable["head"]
+    np.testing.assert_allclose(found["scaled"], 0.5 * metrics["loss"] * found["plain"], rtol=1e-5)

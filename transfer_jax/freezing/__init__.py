@@ -7,8 +7,8 @@ from transfer_jax.lazy import lazy_names
 
 if TYPE_CHECKING:
     from transfer_jax.freezing.controllers import Measured, controller
-    from transfer_jax.freezing.freeze_check import FrozenChangedError
-    from transfer_jax.freezing.function_split import Split, blocks_by_depth, split_frozen
+    from transfer_jax.freezing.freeze_check import FreezeRecord, FrozenChangedError, frozen_unchanged
+    from transfer_jax.freezing.function_split import Split, blocks_by_depth, divide_layers, split_frozen
     from transfer_jax.freezing.labels import boundary, multi_transform
     from transfer_jax.freezing.phase import Phase
     from transfer_jax.freezing.recipes import feature_extraction, five_steps, frozen_base
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FROZEN",
+    "FreezeRecord",
     "FrozenChangedError",
     "Measured",
     "Phase",
@@ -31,9 +32,11 @@ __all__ = [
     "combine",
     "controller",
     "depth",
+    "divide_layers",
     "feature_extraction",
     "five_steps",
     "from_",
+    "frozen_unchanged",
     "frozen_base",
     "head",
     "labels",

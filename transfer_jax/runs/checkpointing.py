@@ -17,9 +17,10 @@ from transfer_jax.runs.workdir import NOT_MIRRORED, check_workdir
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
 from transfer_jax.storage.remote import push
+from transfer_jax.training.loop_checkpoints import restored_state
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer, fresh_state
 from transfer_jax.training.run import Run
-from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
+from transfer_jax.training.state import named_leaves
 
 
 def carried_paths(run: Run, position: RunProgress) -> list[str]:
@@ -45,29 +46,6 @@ def restored_end(
         return None
     parts = run.parts(position.phase - 1, position.ended_frozen_depth)
     return PhaseEnd(parts, restored_state(checkpoints, step, "ended", fresh_state(run, parts, arrays)[0]))
-
-
-def restored_state(checkpoints: Checkpoints, step: int, name: str, template: TrainState) -> TrainState:
-    """Returns a state that was saved under a name.
-
-    Args:
-        checkpoints: The run's checkpoints.
-        step: The step of the checkpoint.
-        name: The name of the state: `state` or `ended`.
-        template: A state of the same structure.
-
-    Raises:
-        ValueError: If the saved state trained other parameters.
-    """
-    leaves = named_leaves(template)
-    saved = checkpoints.names(step, name)
-    if saved != set(leaves):
-        differing = ", ".join(sorted(saved ^ set(leaves))[:3])
-        raise ValueError(
-            f"the checkpoint of step {step} trained other parameters than this config: {differing}; "
-            "use another workdir for another schedule"
-        )
-    return restore_leaves(template, checkpoints.arrays(step, name, leaves))
 
 
 def finished_phases(workdir: Path) -> tuple[PhaseResult, ...]:

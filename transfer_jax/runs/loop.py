@@ -20,7 +20,7 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
 from transfer_jax.runs.adaptive import AdaptiveControl
 from transfer_jax.runs.artifacts import write_artifacts, write_phases
-from transfer_jax.runs.checkpointing import Saver, restored_arrays, restored_end, restored_state
+from transfer_jax.runs.checkpointing import Saver, restored_arrays, restored_end
 from transfer_jax.runs.decorations import draw_run, drawn_plots, write_report
 from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.freeze_record import span, write_freeze_record
@@ -32,6 +32,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import SavedCheckpoints
 from transfer_jax.training.background_compile import BackgroundCompiler
 from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.training.loop_checkpoints import restored_state
 from transfer_jax.training.phase_measurements import measure_exchange_seconds
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer
 from transfer_jax.training.run import Run

@@ -61,6 +61,10 @@ class Checkpoints:
         """Returns the newest step, or None if there is no checkpoint."""
         return max(self._complete(), default=None)
 
+    def numbers(self) -> list[int]:
+        """Returns all steps, newest first."""
+        return sorted(self._complete(), reverse=True)
+
     def read_newest(self, read: Callable[[int], Result]) -> Result | None:
         """Returns the result of a function of the newest step, or None if there is no checkpoint.
 

@@ -73,13 +73,23 @@ class TrainState:
 def named_leaves(state: TrainState) -> dict[str, jax.Array]:
     """Returns all arrays of a state by name, as a checkpoint stores them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {_name(keys): leaf for keys, leaf in leaves}
+    return {_name(keys): jax.random.key_data(leaf) if _is_key(leaf) else leaf for keys, leaf in leaves}
 
 
 def restore_leaves(template: TrainState, leaves: Mapping[str, jax.Array]) -> TrainState:
     """Returns a state with the structure of `template` and the arrays that `named_leaves` returned."""
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
-    return jax.tree.unflatten(structure, [leaves[_name(keys)] for keys, _ in paths])
+    restored = [
+        jax.random.wrap_key_data(leaves[_name(keys)], impl=jax.random.key_impl(old))
+        if _is_key(old)
+        else leaves[_name(keys)]
+        for keys, old in paths
+    ]
+    return jax.tree.unflatten(structure, restored)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _name(keys: tuple[Any, ...]) -> str:
