@@ -85,14 +85,16 @@ def test_loop_resumes_in_a_later_phase(tmp_path):
 
     again, params, position = LoopCheckpoints(tmp_path, copy(PARAMS)), copy(PARAMS), Numbers()
     assert (again.phase, again.steps, again.data) == (1, 7, {"next": 1})
-    found = again.restore(*phase_of(1, None, params), 1, position)
+    found = again.restore(*phase_of(1, None, params), 1)
     assert_equal(found, (state, frozen))
+    assert again.restore_data(position, 1) is position
     assert next(position) == 2
     assert found[1]["a"]["kernel"] is params["a"]["kernel"]
 
     # The next phase is at its start; it has the parameters of both phases before.
     start = phase_of(2, *found)
     assert_equal(again.restore(*start, 2), start)
+    assert next(again.restore_data(Numbers(), 2)) == 1
     again.save(moved(start[0]), start[1], 2)
     last = LoopCheckpoints(tmp_path, copy(PARAMS))
     assert_equal(last.restore(*phase_of(2), 2), (moved(start[0]), start[1]))

@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -15,6 +15,7 @@ from transfer_jax.storage.checkpoints import Checkpoints, CorruptCheckpointError
 from transfer_jax.storage.remote import display_path, local_path, pull, push
 from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
 
+Iterator = TypeVar("Iterator", bound=Any)
 _logger = logging.getLogger(__name__)
 
 
@@ -33,7 +34,8 @@ class LoopCheckpoints:
         ...     if phase < checkpoints.phase:
         ...         continue
         ...     state, frozen = next_phase(state, frozen, labels(params, selector), optimizer)
-        ...     state, frozen = checkpoints.restore(state, frozen, phase, data)
+        ...     state, frozen = checkpoints.restore(state, frozen, phase)
+        ...     data = checkpoints.restore_data(iter(dataset), phase)
         ...     for batch in data:
         ...         state, metrics = step(state, frozen, {}, batch)
         ...         if state.step % 100 == 0:
@@ -96,19 +98,15 @@ class LoopCheckpoints:
         if processes.is_first():
             push(self._folder)
 
-    def restore(
-        self, state: TrainState, frozen: Any, phase: int = 0, data: Any = None
-    ) -> tuple[TrainState, Any]:
+    def restore(self, state: TrainState, frozen: Any, phase: int = 0) -> tuple[TrainState, Any]:
         """Returns the state and the frozen parameters of the checkpoint, if it is of this phase.
 
-        Without a checkpoint of this phase, which is at its start then, the arguments are returned.
+        Without a checkpoint of this phase, the phase is at its start, and the arguments are returned.
 
         Args:
             state: A state of the phase, whose arrays are replaced; see `next_phase`.
             frozen: Its frozen parameters; those that earlier phases changed are replaced.
             phase: Index of the phase.
-            data: An iterator with `set_state`, which is set to its saved position. For positions of another
-                kind, read `data` of this object.
 
         Raises:
             ValueError: If the checkpoint is of a later phase, or of another state.
@@ -130,9 +128,18 @@ class LoopCheckpoints:
         template = {path: jnp.asarray(leaves[path]) for path in sorted(changed)}
         restored = self._checkpoints.arrays(self._newest, "frozen", template)
         state = restored_state(self._checkpoints, self._newest, "state", state)
-        if hasattr(data, "set_state"):
-            data.set_state(self.data)
         return state, map_by_path(lambda path, leaf: restored.get(path, leaf), frozen)
+
+    def restore_data(self, data: Iterator, phase: int = 0) -> Iterator:
+        """Returns an iterator at the position of the checkpoint, if it is of this phase.
+
+        Args:
+            data: An iterator with `set_state`, such as one of grain, at its start.
+            phase: Index of the phase.
+        """
+        if self.data is not None and phase == self.phase:
+            data.set_state(self.data)
+        return data
 
     def _newest_valid(self) -> tuple[int | None, dict[str, Any]]:
         """Returns the number of the newest checkpoint without a damaged file, and its progress."""
