@@ -1,6 +1,7 @@
 """Caches of features: the frozen prefix, its extraction to disk, and the placement of features."""
 
 from transfer_jax.features.cache_dir import FeatureBudgetError, FeatureCacheDir
+from transfer_jax.features.cache_features import cache_features
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.placement import DeviceFeatureCache, Tier, choose_tier
@@ -24,6 +25,7 @@ __all__ = [
     "RowFormat",
     "RowRanges",
     "Tier",
+    "cache_features",
     "choose_tier",
     "decode",
     "in_slices",

@@ -214,7 +214,7 @@ def _check_memory(planned: FeaturePass, count: int) -> None:
         largest = max(planned.features.items(), key=lambda item: item[1].bytes)[0]
         raise ValueError(
             f"the features of {count:,} examples need {needed / _GIGABYTE:.1f} GB, and "
-            f"{free / _GIGABYTE:.1f} GB of memory are free; pool them (pool='mean'), choose fewer depths (the "
+            f"{free / _GIGABYTE:.1f} GB are free; pool them (pool='mean'), choose fewer depths (the "
             f"largest is at {largest!r}), or name a folder with directory="
         )
 
@@ -231,5 +231,7 @@ def _cached(
         directory,
         state=planned.state,
         batch_size=batch_size,
+        keep=(),
+        threads=2,
         progress=progress,
     )

@@ -12,6 +12,7 @@ from flax import nnx
 
 from transfer_jax.features import in_slices, prefix_arrays
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
+from transfer_jax.freezing.trees import leaves_by_path
 from transfer_jax.models.flat_arrays import cast, merge
 from transfer_jax.models.preprocessing import Preprocessing
 
@@ -120,7 +121,11 @@ class FeaturePass:
         params: The parameters.
         state: The other arrays.
         features: The features of one example by name.
+        prefix_inputs: Shape and dtype of the arrays of one example by path.
+        inputs: Empty: nothing but the features is needed.
     """
+
+    inputs: tuple[str, ...] = ()
 
     def __init__(
         self, depths: Depths, params: Any, state: Any, shapes: Any, names: Sequence[str], pool: Pool
@@ -129,6 +134,10 @@ class FeaturePass:
         self._depths, self._pool, self._shapes = depths, pool, shapes
         found = jax.eval_shape(self.prefix, params, shapes, state)
         self.features = {name: _shape_of(found[name]) for name in names}
+        self.prefix_inputs = {
+            path: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+            for path, leaf in leaves_by_path(shapes).items()
+        }
 
     def prefix(self, params: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
         """Computes the features of a batch, pooled."""

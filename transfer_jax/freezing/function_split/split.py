@@ -51,6 +51,7 @@ class Cost:
         flops: Those of one forward pass of the whole function.
         step_flops: Those of a training step: the forward pass of the suffix and its backward pass, which
             ends at the boundary.
+        batch_bytes: Size of the arrays of the batch that the features replace.
     """
 
     bytes: int
@@ -58,6 +59,7 @@ class Cost:
     suffix_flops: float
     flops: float
     step_flops: float
+    batch_bytes: int
 
 
 def split_frozen(
@@ -68,7 +70,7 @@ def split_frozen(
     *,
     key: Any = None,
     state: Any = None,
-    flops_per_byte: float = math.inf,
+    flops_per_byte: float | None = None,
 ) -> "Split":
     """Splits a function at the cheapest boundary between its frozen and its trainable part.
 
@@ -96,7 +98,8 @@ def split_frozen(
         state: A tree of arrays that are not trained, such as running statistics; None if there is none.
             Leaves that the function returns unchanged are frozen.
         flops_per_byte: Floating-point operations that cost as much as a cached byte of an example. Infinity
-            repeats no matrix product, convolution or loop in each step.
+            repeats no matrix product, convolution or loop in each step. None repeats those that make the
+            features smaller by a larger fraction than they make a step longer.
 
     Raises:
         ValueError: If the labels do not fit the parameters, all or no parameters are trainable, a trainable
@@ -111,10 +114,26 @@ def split_frozen(
     mixing = first.mark(other)
     check_used(first, signature.trainable)
     check_frozen_state(first)
-    boundary = find_boundary(first, flops_per_byte)
+    price = math.inf if flops_per_byte is None else flops_per_byte
+    boundary = find_boundary(first, price)
     if boundary is None:
         boundary = Boundary(tuple(first.inputs["batch"].values()), math.inf)
-    return Split(signature, first, boundary, mixing, flops_per_byte)
+    elif flops_per_byte is None:
+        price = _balanced_price(first, boundary)
+        boundary = find_boundary(first, price) or boundary
+    return Split(signature, first, boundary, mixing, price)
+
+
+def _balanced_price(program: SizedProgram, boundary: Boundary) -> float:
+    """Returns the operations of a training step for each cached byte of an example.
+
+    A step counts as three forward passes. Operations on parameters alone do not count, because their number
+    does not depend on the batch.
+    """
+    of_batch = program.depends_on_batch()
+    suffix = live_equations(program.equations, program.program.outputs, boundary.variables)
+    forward = sum(flops(each) for each in suffix if of_batch.intersection(each.outvars))
+    return 3 * forward / program.examples / boundary.price if boundary.price else math.inf
 
 
 class Split:
@@ -123,6 +142,8 @@ class Split:
     Attributes:
         features: The arrays that the prefix computes and a cache stores, by name.
         inputs: Paths of the leaves of the batch that the suffix needs, such as the labels.
+        prefix_inputs: Shape and dtype of each leaf of the batch that the prefix needs, for one example, by
+            path.
         mixing: The frozen operations that mix examples and are therefore computed in each step.
         cost: Bytes and operations for each example.
         signature: The function and its arguments.
@@ -132,6 +153,7 @@ class Split:
 
     features: dict[str, Feature]
     inputs: tuple[str, ...]
+    prefix_inputs: dict[str, jax.ShapeDtypeStruct]
     mixing: tuple[Cause, ...]
     cost: Cost
     signature: Signature
@@ -157,6 +179,12 @@ class Split:
         self.mixing = tuple(mixing)
         parts = _Parts.of(program, cached)
         self._sizes = {program.examples: parts}
+        used = {atom for each in parts.prefix for atom in each.invars if not is_literal(atom)}
+        self.prefix_inputs = {
+            path: jax.ShapeDtypeStruct(variable.aval.shape[1:], variable.aval.dtype)
+            for path, variable in program.inputs["batch"].items()
+            if variable in used
+        }
         self.cost = Cost(
             bytes=sum(each.bytes for each in self.features.values()),
             prefix_flops=sum(map(flops, parts.prefix)) / program.examples,
@@ -166,6 +194,11 @@ class Split:
                 parts.suffix, (program.inputs["params"][path] for path in signature.trainable)
             )
             / program.examples,
+            batch_bytes=sum(
+                bytes_per_example(program, each)
+                for each in {atom for one in parts.prefix for atom in one.invars if not is_literal(atom)}
+                if each in leaves and each not in boundary.variables
+            ),
         )
 
     def prefix(self, frozen: Any, batch: Any, state: Any = None) -> dict[str, jax.Array]:
@@ -190,7 +223,7 @@ class Split:
         }
 
     def suffix(
-        self, trainable: Any, frozen: Any, state: Any, features: Mapping[str, jax.Array], batch: Any, key: Any
+        self, trainable: Any, frozen: Any, state: Any, features: Mapping[str, Any], batch: Any, key: Any
     ) -> Any:
         """Computes what the function returns, from features.
 
