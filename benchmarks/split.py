@@ -1,103 +1,153 @@
 """How good is the boundary that `split_frozen` finds in a network whose blocks it does not know?
 
-    python benchmarks/split.py --out split.json
+    python benchmarks/split.py --flax ~/flax --big-vision ~/big_vision --out split.json
 
-Takes a network of each family as a plain function of flat dictionaries, splits it for several selectors, and
-compares the features with those at the best boundary between blocks: bytes per image, and the seconds to
-trace and cut. With `--run` it also computes: the largest difference between the split and the whole, each
-operation run alone, the largest relative difference of the gradients, and the FLOPs of a compiled training
-step on features, as a fraction of those of a step on images.
+Splits a network of each family of this package as a plain function of flat dictionaries, and functions of
+other libraries (`strangers`); those whose library or checkout is missing are left out. The columns:
+
+- the bytes per example of the features and of what each step reads from the batch, those at the best boundary
+  between blocks, and the number of features;
+- the seconds to trace and cut;
+- `alone`: the largest difference between prefix and suffix and the function, each operation run alone
+  (`jax.disable_jit`);
+- `together`: the same compiled, the function with an optimization barrier at the boundary, so that XLA fuses
+  the same operations; `unlike`: the same without the barrier, divided by the largest output;
+- `gradients`: the largest difference of the gradients, divided by the largest gradient, with the barrier and
+  without;
+- `FLOPs`: those of the matrix products and convolutions of a compiled training step on features, divided by
+  those that `Split.cost.step_flops` promises; `saved`: those of a step on the batch, divided by them.
 """
 
 import argparse
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from compiled_flops import compiled_flops
 from contest import report
+from strangers import Case, MissingError, strangers
 
-from transfer_jax.features import row_shapes
-from transfer_jax.freezing import boundary, combine, labels, partition, split_frozen, top
-from transfer_jax.models import create_model
-from transfer_jax.models.flat_arrays import merge, split
-from transfer_jax.models.registry import FAMILIES
-
-FIRST = [next(iter(family.variants)) for family in FAMILIES]
+from transfer_jax.freezing import Split, combine, partition, split_frozen
+from transfer_jax.freezing.trees import leaves_by_path
 
 
-def row_of(name: str, count: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the figures of a network whose head and last `count` blocks train."""
-    model = create_model(name, 10, abstract_backbone=not arguments.run)
-    model.eval()
-    graphdef, params, statistics = split(model)
-    names, size = model.backbone.block_names, arguments.size
-    found = labels(params, top(count), names)
-    last = boundary(found, names)
-    assert last is not None
-
-    def function(params, state, batch, key):
-        return merge(graphdef, {**params, **state})(batch["image"]), state
-
-    images = jax.ShapeDtypeStruct((arguments.batch, size, size, 3), jnp.float32)
+def row_of(name: str, case: Case, computed: bool) -> dict[str, Any]:
+    """Returns the figures of a case."""
     start = time.perf_counter()
-    parts = split_frozen(function, params, found, {"image": images}, state=statistics)
+    split = split_frozen(case.function, case.params, case.labels, case.batch, state=case.state)
     seconds = time.perf_counter() - start
-    shape = row_shapes(graphdef, {**params, **statistics}, size)[last]
     row = {
         "network": name,
-        "trains": f"top({count})",
-        "bytes": parts.cost.bytes,
-        "bytes at the block": 4 * int(np.prod(shape)),
-        "arrays": len(parts.features),
+        "trains": case.trains,
+        "bytes": split.cost.bytes + sum(map(_bytes_per_example, _only(case.batch, split.inputs).values())),
+        "at the block": case.block_bytes,
+        "arrays": len(split.features),
         "seconds": seconds,
     }
-    return {**row, **_computed(function, params, statistics, found, parts, images)} if arguments.run else row
+    return {**row, **_computed(case, split)} if computed and case.computed else row
 
 
-def _computed(function, params, statistics, found, parts, like) -> dict[str, float]:
-    """Returns the differences between the split and the whole, and the FLOPs of a compiled step."""
-    batch = {"image": jax.random.normal(jax.random.key(0), like.shape)}
-    trainable, frozen = partition(params, found)
-    features = parts.prefix(frozen, batch, statistics)
-    outputs = parts.suffix(trainable, frozen, statistics, features, {}, None)[0]
-    whole = function(params, statistics, batch, None)[0]
+def _computed(case: Case, split: Split) -> dict[str, float]:
+    """Returns the differences between the split and the function, and the FLOPs of a compiled step."""
+    trainable, frozen = partition(case.params, case.labels)
+    needed = _only(case.batch, split.inputs)
 
-    def on_features(trainable, features):
-        return jnp.square(parts.suffix(trainable, frozen, statistics, features, {}, None)[0]).mean()
+    def prefix(batch):
+        return split.prefix(frozen, batch, case.state)
 
-    def on_images(trainable, batch):
-        return jnp.square(function(combine(trainable, frozen), statistics, batch, None)[0]).mean()
+    def suffix(trainable, features):
+        return split.suffix(trainable, frozen, case.state, features, needed, None)
 
-    steps = {}
-    for name, loss, given in (("features", on_features, features), ("images", on_images, batch)):
-        compiled = jax.jit(jax.grad(loss)).lower(trainable, given).compile()
-        analysis: Any = compiled.cost_analysis()
-        steps[name] = (compiled(trainable, given), analysis["flops"])
-    pairs = zip(jax.tree.leaves(steps["features"][0]), jax.tree.leaves(steps["images"][0]), strict=True)
-    return {
-        "difference": float(jnp.abs(outputs - whole).max()),
-        "gradients": max(
-            float(jnp.abs(one - other).max() / (jnp.abs(other).max() + 1e-12)) for one, other in pairs
-        ),
-        "FLOPs": steps["features"][1] / steps["images"][1],
+    def whole(trainable, batch):
+        return case.function(combine(trainable, frozen), case.state, batch, None)
+
+    def together(trainable, batch):
+        return suffix(trainable, jax.lax.optimization_barrier(prefix(batch)))
+
+    with jax.disable_jit():
+        alone = _difference(suffix(trainable, prefix(case.batch)), whole(trainable, case.batch))
+    features = jax.jit(prefix)(case.batch)
+    steps = {
+        "features": _step(suffix, trainable, features),
+        "together": _step(together, trainable, case.batch),
+        "whole": _step(whole, trainable, case.batch),
     }
+    outputs = {each: found[1] for each, (_, found) in steps.items()}
+    gradients = {each: found[0] for each, (_, found) in steps.items()}
+    flops = {each: compiled_flops(program) for each, (program, _) in steps.items()}
+    examples = jax.tree.leaves(case.batch)[0].shape[0]
+    return {
+        "alone": alone,
+        "together": _difference(outputs["features"], outputs["together"]),
+        "unlike": _difference(outputs["features"], outputs["whole"]) / _largest(outputs["whole"]),
+        "gradients": _difference(gradients["features"], gradients["together"])
+        / _largest(gradients["together"]),
+        "gradients unlike": _difference(gradients["features"], gradients["whole"])
+        / _largest(gradients["whole"]),
+        "FLOPs": flops["features"] / (examples * split.cost.step_flops),
+        "saved": flops["whole"] / flops["features"],
+    }
+
+
+def _step(function: Callable[..., Any], trainable: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:
+    """Returns a compiled training step, and its gradients and outputs."""
+
+    def loss(trainable, inputs):
+        outputs = function(trainable, inputs)
+        return sum(jnp.square(each).mean() for each in _real(outputs)), outputs
+
+    program = jax.jit(jax.grad(loss, has_aux=True)).lower(trainable, inputs).compile()
+    return program, program(trainable, inputs)
+
+
+def _only(batch: Any, paths: tuple[str, ...]) -> dict[str, Any]:
+    return {path: leaf for path, leaf in leaves_by_path(batch).items() if path in paths}
+
+
+def _bytes_per_example(array: Any) -> int:
+    return math.prod(array.shape[1:]) * array.dtype.itemsize
+
+
+def _real(tree: Any) -> list[jax.Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def _difference(one: Any, other: Any) -> float:
+    pairs = zip(_real(one), _real(other), strict=True)
+    return max(float(jnp.abs(first - second).max()) for first, second in pairs)
+
+
+def _largest(tree: Any) -> float:
+    return max(float(jnp.abs(leaf).max()) for leaf in _real(tree))
 
 
 def main() -> None:
     """Splits the networks and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=FIRST)
-    parser.add_argument("--top", type=int, nargs="+", default=[0, 1, 3])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of the networks")
+    parser.add_argument("--top", type=int, default=1, help="trainable blocks of our networks")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--run", action="store_true", help="compute as well, not only trace")
+    parser.add_argument("--traced", action="store_true", help="only trace and cut")
+    parser.add_argument("--flax", type=Path, metavar="FOLDER", help="a checkout of google/flax")
+    parser.add_argument("--big-vision", type=Path, metavar="FOLDER", help="a checkout of big_vision")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    rows = [row_of(name, count, arguments) for name in arguments.models for count in arguments.top]
-    report("Boundaries of functions", rows, arguments.out, packages=("jax",))
+    cases = strangers(arguments.batch, arguments.size, arguments.top, arguments.flax, arguments.big_vision)
+    if unknown := {*(arguments.only or ())} - {*cases}:
+        parser.error(f"unknown networks {', '.join(unknown)}; there are {', '.join(cases)}")
+    rows = []
+    for name in arguments.only or cases:
+        try:
+            rows.append(row_of(name, cases[name](), not arguments.traced))
+        except MissingError as error:
+            print(f"{name} is left out: {error}")
+    if rows:
+        report("Boundaries of functions", rows, arguments.out, packages=("jax", "flax", "equimo"))
 
 
 if __name__ == "__main__":

@@ -3,5 +3,5 @@
 
 def block_of(path: str) -> str:
     """Returns the block that a parameter belongs to: a block of the backbone, or `head`."""
-    first, second, *_ = path.split("/")
-    return second if first == "backbone" else first
+    first, *others = path.split("/")
+    return others[0] if first == "backbone" and others else first

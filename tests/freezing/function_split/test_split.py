@@ -138,6 +138,37 @@ def test_recomputing_is_cheaper_than_wide_features(params):
     assert cheap.inputs == ("x",)
 
 
+def test_products_that_cost_little_are_repeated(params):
+    def adapted(params, state, batch, key):
+        h = jnp.tanh(batch["x"] @ params["layers"][0])
+        wide = jnp.tanh(h @ params["wide"] + (h @ params["down"]) @ params["up"])
+        for kernel in params["top"]:
+            wide = jnp.tanh(wide @ kernel)
+        return h @ params["head"] + wide.mean(-1, keepdims=True)
+
+    params = {**params, "wide": jnp.ones((16, 64)) / 16, "down": jnp.ones((16, 2)), "up": jnp.ones((2, 64))}
+    params["top"] = [jnp.ones((64, 64)) / 64] * 4
+    labels = dict.fromkeys(params, "top") | {"wide": "frozen", "layers": ["frozen"] * 3, "top": ["t"] * 4}
+    params["layers"] = params["layers"][:1]
+    labels["layers"] = ["frozen"]
+    split = check(adapted, params, labels, BATCH)
+    assert split.cost.bytes == 64
+    assert "Repeated in each step, because features would be larger: 0.00 MFLOP" in split.explain()
+    without = check(adapted, params, labels, BATCH, flops_per_byte=float("inf"))
+    assert without.cost.bytes == 64 + 4 * 64
+    assert "Repeated" not in without.explain()
+
+
+def test_features_larger_than_the_batch(params):
+    def wide(params, state, batch, key):
+        return jnp.tanh(batch["x"] @ params["wide"]) @ params["head"]
+
+    params = {"wide": jnp.ones((16, 512)), "head": jnp.ones((512, 3))}
+    split = split_frozen(wide, params, {"wide": "frozen", "head": "head"}, BATCH)
+    assert (split.cost.bytes, split.cost.batch_bytes) == (2048, 64)
+    assert "larger than the arrays of the batch that they replace, 2.0 kB against 64 bytes" in split.explain()
+
+
 def test_random_keys_stay_in_the_step(params):
     def dropped(params, state, batch, key):
         h = jnp.tanh(batch["x"] @ params["layers"][0])

@@ -1,6 +1,7 @@
 """The split of any JAX function at the boundary between its frozen and its trainable part."""
 
 from transfer_jax.freezing.function_split.block_depth import blocks_by_depth
+from transfer_jax.freezing.function_split.divided_layers import divide_layers
 from transfer_jax.freezing.function_split.split import Cost, Feature, Split, split_frozen
 
 __all__ = [
@@ -8,5 +9,6 @@ __all__ = [
     "Feature",
     "Split",
     "blocks_by_depth",
+    "divide_layers",
     "split_frozen",
 ]

@@ -13,11 +13,19 @@ def explain(split: "Split") -> str:
     lines += [f"  {name}: {_line(feature)}" for name, feature in split.features.items()]
     if not split.features:
         lines.append("  nothing; each step starts from the batch")
+    if cost.bytes > cost.batch_bytes > 0:
+        lines.append(
+            f"The features are larger than the arrays of the batch that they replace, {_bytes(cost.bytes)} "
+            f"against {_bytes(cost.batch_bytes)}: a cache saves operations, but no memory"
+        )
     lines.append(f"Read from the batch in each step: {', '.join(split.inputs) or 'nothing'}")
     lines.append(
         f"Operations for each example: {_flops(cost.prefix_flops)} once, {_flops(cost.suffix_flops)} "
         f"in each step, instead of {_flops(cost.flops)} in each step"
     )
+    repeated = cost.prefix_flops + cost.suffix_flops - cost.flops
+    if repeated > 0:
+        lines.append(f"Repeated in each step, because features would be larger: {_flops(repeated)}")
     lines.append("In each step, because of:")
     lines += [f"  {cause.text}{_at(cause.source)}" for cause in split.causes()]
     if split.mixing:
