@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from transfer_jax.data.class_labels import plain
 from transfer_jax.data.example_images import is_image
 from transfer_jax.data.image_files import abridged
@@ -57,17 +59,18 @@ def parts_by_key(item: Any) -> dict[Key, Any]:
 def find_image(item: Any) -> tuple[Field, tuple[Key, ...]]:
     """Returns the key of an example's image, and the keys of other images that could be chosen.
 
-    It is `image`, or the only image, or the only one that is no mask by its name. An example that is an image
-    itself is taken as a whole.
+    It is `image`, or the only image, or the only one that is no mask by its name; a path counts only if there
+    are no pixels. An example that is an image itself is taken as a whole.
 
     Raises:
         ValueError: If there is none, or several that are equally likely; the message names the keys.
     """
     if is_image(item):
         return _whole, ()
-    images = [key for key, value in parts_by_key(item).items() if is_image(value)]
+    images = {key: value for key, value in parts_by_key(item).items() if is_image(value)}
+    images = {key: value for key, value in images.items() if not isinstance(value, str)} or images
     pictures = [key for key in images if not any(word in str(key).lower() for word in MASK_WORDS)]
-    return _chosen("image", item, images, (["image"], pictures))
+    return _chosen("image", item, pictures or [*images])
 
 
 def find_label(item: Any, taken: Iterable[Field] = ()) -> tuple[Field, tuple[Key, ...]]:
@@ -85,13 +88,22 @@ def find_label(item: Any, taken: Iterable[Field] = ()) -> tuple[Field, tuple[Key
     used = [*taken]
     values = [key for key, value in parts_by_key(item).items() if key not in used and _is_label(value)]
     named = [key for key in values if str(key).lower() in LABEL_NAMES]
-    return _chosen("label", item, values, (["label"], named))
+    return _chosen("label", item, named or values)
 
 
 def label_value(value: Any) -> Any:
-    """Returns a label as a Python value; an array with one entry counts as that entry."""
-    shape = getattr(value, "shape", None)
-    return plain(value.reshape(()) if shape and all(size == 1 for size in shape) else value)
+    """Returns a label as a Python value; an array with one entry counts as that entry.
+
+    Raises:
+        ValueError: If it has several entries.
+    """
+    shape = tuple(getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ()))
+    if any(size != 1 for size in shape):
+        raise ValueError(
+            f"the label must be one number or text, got {_kind(value)}; of one-hot labels, pass "
+            "label=lambda item: item['target'].argmax()"
+        )
+    return plain(np.asarray(value).reshape(()) if shape else value)
 
 
 def input_fields(inputs: Any) -> dict[str, Field]:
@@ -116,18 +128,15 @@ def input_fields(inputs: Any) -> dict[str, Field]:
     return fields
 
 
-def _chosen(
-    kind: str, item: Any, possible: Sequence[Key], likely: Iterable[Sequence[Key]]
-) -> tuple[Key, tuple[Key, ...]]:
-    """Returns the first single choice that is possible, and the other ones."""
-    for choices in (*likely, possible):
-        found = [key for key in choices if key in possible]
-        if len(found) == 1:
-            return found[0], tuple(key for key in possible if key != found[0])
-    if possible:
+def _chosen(kind: str, item: Any, likely: Sequence[Key]) -> tuple[Key, tuple[Key, ...]]:
+    """Returns the key that is called as its kind, or the only one, and the others."""
+    if kind in likely or len(likely) == 1:
+        key = kind if kind in likely else likely[0]
+        return key, tuple(other for other in likely if other != key)
+    if likely:
         raise ValueError(
-            f"the {kind} of an example is one of {abridged([*map(str, possible)], 20)}; "
-            f"choose it with {kind}={possible[0]!r}"
+            f"the {kind} of an example is one of {abridged([*map(str, likely)], 20)}; "
+            f"choose it with {kind}={likely[0]!r}"
         )
     advice = {
         "image": "for data that are not images, name them with inputs=(...)",
@@ -149,6 +158,8 @@ def _keys_text(item: Any) -> str:
 def _kind(value: Any) -> str:
     """Returns the type of a value, with the shape of an array."""
     shape = getattr(value, "shape", None)
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
 
 

@@ -65,8 +65,7 @@ class ExampleReader:
             ) from error
         if item is None:
             raise BadImageError(
-                f"{self.names[index]} is None, as are those that a grain `filter` leaves out; pass a source "
-                "without them"
+                f"{self.names[index]} is None, as are those that `filter` of grain leaves out"
             )
         return item
 
@@ -128,7 +127,11 @@ class ExampleReader:
             BadImageError: If it has none.
         """
         assert self.label is not None
-        return label_value(self._part(item, self.label, index))
+        value = self._part(item, self.label, index)
+        try:
+            return label_value(value)
+        except ValueError as error:
+            raise BadImageError(f"{self.names[index]}: {error}") from None
 
     def _input(self, item: Any, name: str, index: int) -> np.ndarray:
         try:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.example_fields import Field, Key
 
 _INFINITE = sys.maxsize // 4
@@ -41,10 +42,12 @@ def open_source(source: Any, name: str) -> Any:
             things than columns.
     """
     kind = type(source).__name__
+    if isinstance(source, ImageDataset):
+        raise ValueError(f"{name} is a dataset already; pass it to fit as dataset=")
     if isinstance(source, str | bytes):
         raise ValueError(f"{name} must be the examples themselves, got {source!r}; load_dataset reads a path")
     if hasattr(source, "iloc"):
-        raise ValueError(f"{name} is a table ({kind}); pass its rows as table.to_dict('records')")
+        raise ValueError(f"{name} is a {kind}; pass its rows as table.to_dict('records')")
     if isinstance(source, Mapping):
         source = _columns(source, name)
     elif isinstance(source, tuple) and source and hasattr(source[0], "shape"):
@@ -156,7 +159,6 @@ def _columns(source: Mapping, name: str) -> Columns:
 
 def _rows(column: Any) -> int | None:
     """Returns the number of entries of an array or a list; None for other things."""
-    shape = getattr(column, "shape", None)
-    if shape is not None:
-        return int(shape[0]) if len(shape) else None
+    if hasattr(column, "shape") and hasattr(column, "dtype"):
+        return int(column.shape[0]) if len(column.shape) else None
     return len(column) if isinstance(column, list | tuple) else None

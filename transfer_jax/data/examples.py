@@ -43,7 +43,7 @@ def from_examples(
     source: Any,
     *,
     image: Field | None = None,
-    label: Field | Sequence[Any] | None = None,
+    label: Field | Any = None,
     inputs: Field | Sequence[Field] | Mapping[str, Field] | None = None,
     class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     validation: Any = None,
@@ -98,16 +98,17 @@ def from_examples(
     if not (label is None or isinstance(label, str | int) or callable(label)):
         label, given = None, _given_labels(label, sources)
     notes = _choose(reader, image, inputs, label, labelled=given is None)
-    labels, names = given, None
-    if reader.label is not None:
-        labels, names = _of_sources(sources, reader.label)
-    if not _check_sample(reader, labels if given is None else None):
-        labels = names = None
+    labels = given if reader.label is None else _known_labels(sources, reader.label)
+    trusted = _check_sample(reader, labels if given is None else None)
+    if not trusted:
+        labels = None
+    if class_names is None and reader.label is not None and trusted:
+        class_names = _known_names(sources, reader.label)
     known = _known_content(sources, reader, fingerprint)
     hashes = b""
     if labels is None or known is None:
         labels, hashes = _read_all(reader, labels, hashed=known is None, progress=progress)
-    positions, names = class_labels(labels, names if class_names is None else class_names)
+    positions, names = class_labels(labels, class_names)
     if len(names) < 2:
         raise ValueError(f"at least two classes are needed, got {list(names)}")
     parts = (known, [len(source) for source in sources], names, sorted(reader.inputs), reader.specs)
@@ -166,19 +167,25 @@ def _notes(kind: str, field: Field, others: Sequence[Key]) -> list[str]:
     return [f"the {kind} of an example is {str(field)!r}, not {shown} (choose with {kind}=...)"]
 
 
-def _of_sources(sources: Sequence[Any], label: Field) -> tuple[list | None, tuple[str, ...] | None]:
-    """Returns the labels and the class names that the sources know.
+def _known_labels(sources: Sequence[Any], label: Field) -> list | None:
+    """Returns the labels that the sources know; None if one knows none."""
+    columns = [column for source in sources if (column := known_labels(source, label)) is not None]
+    if len(columns) < len(sources):
+        return None
+    return [*itertools.chain(*map(_plain_labels, columns))]
+
+
+def _known_names(sources: Sequence[Any], label: Field) -> tuple[str, ...] | None:
+    """Returns the class names that the sources know.
 
     Raises:
-        ValueError: If they know different class names.
+        ValueError: If they differ.
     """
-    columns = [known_labels(source, label) for source in sources]
     names = {known_class_names(source, label) for source in sources}
     if len(names) > 1:
         shown = " and ".join(map(str, sorted(names, key=str)))
         raise ValueError(f"source and validation have different classes, {shown}; pass class_names")
-    known = [_plain_labels(column) for column in columns if column is not None]
-    return [*itertools.chain(*known)] if len(known) == len(sources) else None, names.pop()
+    return names.pop()
 
 
 def _plain_labels(column: Any) -> list:
@@ -239,26 +246,28 @@ def _read_all(
 
     Args:
         reader: The examples.
-        labels: Their labels; None reads them.
+        labels: Their labels, which are those of examples that cannot be read; None if they are not known.
         hashed: Whether to hash the contents.
         progress: Called with 1 for each example.
 
     Returns:
-        The labels, and the hashes of all contents; b"" without `hashed`.
+        The labels, and a hash of all contents; b"" without `hashed`.
 
     Raises:
-        BadImageError: If an example is bad and has no known label, or has arrays of other shapes.
+        BadImageError: If an example cannot be read and its label is not known, or it has no label, or it has
+            an array of another shape.
     """
 
     def read(index: int) -> tuple[Any, bytes]:
-        label, digest = None, b"bad"
+        label = None if reader.label is None or labels is None else labels[index]
+        digest = b"bad"
         try:
             item = reader.item(index)
         except BadImageError as error:
-            if labels is None:
-                raise BadImageError(f"{error}; its label is unknown, so it can't be left out here") from error
+            if labels is None or reader.inputs:
+                raise BadImageError(f"{error}; leave it out of the source") from error
             return label, digest
-        if labels is None:
+        if reader.label is not None:
             label = reader.label_of(item, index)
         try:
             digest = content_hash(reader.content_of(item, index)) if hashed else b""
@@ -273,4 +282,4 @@ def _read_all(
         hashes.update(digest)
         if progress is not None:
             progress(1)
-    return found if labels is None else labels, hashes.digest() if hashed else b""
+    return labels if reader.label is None else found, hashes.digest() if hashed else b""
