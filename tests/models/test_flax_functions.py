@@ -90,6 +90,17 @@ def test_frozen_statistics_that_move_raise():
         split_frozen(function, params, found, IMAGES, state=state, key=jax.random.key(2))
 
 
+def test_statistics_of_a_trainable_normalization_may_move():
+    model = Module(nnx.Rngs(0))
+    model.eval()
+    model.norm.train()
+    function, params, state = nnx_function(model)
+    split = split_frozen(function, params, labels(params, top(1), ORDERS[module]), IMAGES, state=state)
+    assert split.features["features"].shape == (16,)
+    with pytest.raises(ValueError, match="the frozen part changes the state norm/mean"):
+        split_frozen(function, params, labels(params, top(0), ORDERS[module]), IMAGES, state=state)
+
+
 def test_random_key_of_a_module():
     model = Module(nnx.Rngs(0))
     model.eval()

@@ -48,13 +48,19 @@ def check_used(program: SizedProgram, trainable: frozenset[str]) -> None:
 
 
 def check_frozen_state(program: SizedProgram) -> None:
-    """Raises `ValueError` if a state depends on the batch and on no trainable parameter, but changes."""
+    """Raises `ValueError` if a state depends on the batch and on no trainable parameter, but changes.
+
+    The state of a layer with trainable parameters may change, such as the running statistics of a trainable
+    normalization of frozen features.
+    """
     if not program.moving:
         return
-    of_batch = program.depends_on_batch()
+    of_batch, trainable = program.depends_on_batch(), _trainable_layers(program)
     results = program.program.outputs[-len(program.inputs["state"]) :]
     for path, result in zip(program.inputs["state"], results, strict=True):
         if path not in program.moving or is_literal(result) or result not in of_batch:
+            continue
+        if f"/{path.rpartition('/')[0]}".endswith(trainable):
             continue
         cause = program.program.causes.get(result)
         if cause is None or not cause.trainable:
@@ -63,3 +69,14 @@ def check_frozen_state(program: SizedProgram) -> None:
                 f"the frozen part changes the state {path} ({source}); switch its layers to inference mode, "
                 "for example with `module.eval()` or `use_running_average=True`"
             )
+
+
+def _trainable_layers(program: SizedProgram) -> tuple[str, ...]:
+    """Returns the paths of the layers with a trainable parameter, each after a slash."""
+    causes = {
+        path: program.program.causes.get(variable) for path, variable in program.inputs["params"].items()
+    }
+    found = {
+        path.rpartition("/")[0] for path, cause in causes.items() if cause is not None and cause.trainable
+    }
+    return tuple(f"/{layer}" for layer in found if layer)
