@@ -8,8 +8,7 @@ other libraries (`strangers`); those whose library or checkout is missing are le
 - the bytes per example of the features and of what each step reads from the batch, those at the best boundary
   between blocks, and the number of features;
 - the seconds to trace and cut;
-- `alone`: the largest difference between prefix and suffix and the function, each operation run alone
-  (`jax.disable_jit`);
+- `alone`: the largest difference between prefix and suffix and the function, each operation run alone;
 - `together`: the same compiled, the function with an optimization barrier at the boundary, so that XLA fuses
   the same operations; `unlike`: the same without the barrier, divided by the largest output;
 - `gradients`: the largest difference of the gradients, divided by the largest gradient, with the barrier and
@@ -32,6 +31,8 @@ from contest import report
 from strangers import Case, MissingError, strangers
 
 from transfer_jax.freezing import Split, combine, partition, split_frozen
+from transfer_jax.freezing.function_split.jaxprs import as_function, trace
+from transfer_jax.freezing.function_split.program import Program
 from transfer_jax.freezing.trees import leaves_by_path
 
 
@@ -68,8 +69,7 @@ def _computed(case: Case, split: Split) -> dict[str, float]:
     def together(trainable, batch):
         return suffix(trainable, jax.lax.optimization_barrier(prefix(batch)))
 
-    with jax.disable_jit():
-        alone = _difference(suffix(trainable, prefix(case.batch)), whole(trainable, case.batch))
+    alone = _difference(suffix(trainable, prefix(case.batch)), _alone(whole, trainable, case.batch))
     features = jax.jit(prefix)(case.batch)
     steps = {
         "features": _step(suffix, trainable, features),
@@ -91,6 +91,15 @@ def _computed(case: Case, split: Split) -> dict[str, float]:
         "FLOPs": flops["features"] / (examples * split.cost.step_flops),
         "saved": flops["whole"] / flops["features"],
     }
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> list[jax.Array]:
+    """Returns the results of a function whose operations run one by one, also those of compiled calls."""
+    jaxpr, constants, _ = trace(function, *arguments)
+    program = Program.of_jaxpr(jaxpr, constants, [None] * len(jaxpr.invars))
+    inputs = [*program.inputs, *program.constants]
+    values = [*jax.tree.leaves(arguments), *program.constants.values()]
+    return as_function(inputs, program.outputs, program.equations)(*values)
 
 
 def _step(function: Callable[..., Any], trainable: Any, inputs: Any) -> tuple[Any, tuple[Any, Any]]:

@@ -23,9 +23,9 @@ def explain(split: "Split") -> str:
         f"Operations for each example: {_flops(cost.prefix_flops)} once, {_flops(cost.suffix_flops)} "
         f"in each step, instead of {_flops(cost.flops)} in each step"
     )
-    repeated = cost.prefix_flops + cost.suffix_flops - cost.flops
-    if repeated > 0:
-        lines.append(f"Repeated in each step, because features would be larger: {_flops(repeated)}")
+    if cost.repeated_flops:
+        repeated = _flops(cost.repeated_flops)
+        lines.append(f"Repeated in each step, because features would be larger: {repeated}")
     lines.append("In each step, because of:")
     lines += [f"  {cause.text}{_at(cause.source)}" for cause in split.causes()]
     if split.mixing:

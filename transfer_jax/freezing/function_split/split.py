@@ -51,6 +51,8 @@ class Cost:
         flops: Those of one forward pass of the whole function.
         step_flops: Those of a training step: the forward pass of the suffix and its backward pass, which
             ends at the boundary.
+        repeated_flops: Those of the frozen operations that the suffix repeats, because features behind them
+            are larger.
         batch_bytes: Size of the arrays of the batch that the features replace.
     """
 
@@ -59,6 +61,7 @@ class Cost:
     suffix_flops: float
     flops: float
     step_flops: float
+    repeated_flops: float
     batch_bytes: int
 
 
@@ -192,6 +195,10 @@ class Split:
             flops=sum(map(flops, program.equations)) / program.examples,
             step_flops=step_flops(
                 parts.suffix, (program.inputs["params"][path] for path in signature.trainable)
+            )
+            / program.examples,
+            repeated_flops=sum(
+                flops(each) for each in parts.suffix if any(map(program.is_per_example, each.outvars))
             )
             / program.examples,
             batch_bytes=sum(
