@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from peers import Given, our_network, timm_arrays
 from train_step import CLASSES, ours
 
-from transfer_jax.features import row_shapes
+from transfer_jax.features import FeatureShapes
 from transfer_jax.models import Classifier
 from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.nn.flops import multiply_adds
@@ -47,7 +47,8 @@ def operations(model: Classifier, size: int, first: str) -> tuple[int, int]:
 
         return multiply_adds(forward, arrays, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 
-    return count(None, (size, size, 3)), count(boundary, row_shapes(graphdef, arrays, size)[boundary])
+    features = FeatureShapes(graphdef, arrays, size)[boundary]["features"]
+    return count(None, (size, size, 3)), count(boundary, features.shape)
 
 
 def rows_of(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def ours(given: Given) -> Callable[[], Any]:
     preprocessing = variant_of(given.name).preprocessing
     prefix = jax.jit(make_prefix(graphdef, "pre_logits", preprocessing, jnp.dtype(given.precision)))
     arrays, images = {**params, **stats}, batch_of(given)["image"]
-    return lambda: jax.block_until_ready(prefix(arrays, images))
+    return lambda: jax.block_until_ready(prefix(arrays, {"image": images}))
 
 
 def torch_eager(given: Given, *, keep: bool) -> Callable[[], Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.diagnostics.grad_cam import last_spatial_block, make_grad_cam
-from transfer_jax.features import row_shapes
+from transfer_jax.features import FeatureShapes
 from transfer_jax.models import PRE_LOGITS, Backbone, Classifier, Head, Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import variant_of
@@ -106,7 +106,7 @@ def test_a_network_of_each_family(name):
     graphdef, params, stats = split(model)
     arrays, preprocessing = {**params, **stats}, variant_of(name).preprocessing
     size = preprocessing.image_size
-    shapes = row_shapes(graphdef, arrays, size)
+    shapes = FeatureShapes(graphdef, arrays, size)
     block = last_spatial_block(shapes)
     assert block is not None
     images, classes = (

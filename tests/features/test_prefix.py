@@ -44,12 +44,12 @@ def test_features_depend_on_the_prefix_arrays_only(make_toy, dtype):
     altered = {path: array if path in below else array + 1 for path, array in arrays.items()}
     prefix = jax.jit(make_prefix(graphdef, "blocks.1", find_spec("efficientnet_lite0").preprocessing, dtype))
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    features = prefix(arrays, images)
+    features = prefix(arrays, {"image": images})
     assert features.shape == (2, 8, 8, 8)
     assert features.dtype == dtype
-    np.testing.assert_array_equal(features, prefix(altered, images))
+    np.testing.assert_array_equal(features, prefix(altered, {"image": images}))
     for path in below:
-        changed = prefix({**arrays, path: arrays[path] + 1}, images)
+        changed = prefix({**arrays, path: arrays[path] + 1}, {"image": images})
         assert not np.array_equal(features, changed), path
 
 
@@ -61,7 +61,7 @@ def test_cpu_slices_give_the_features_of_the_whole_batch(make_toy, batch):
     images = np.random.default_rng(0).integers(0, 256, (batch, 16, 16, 3), np.uint8)
     prefix = jax.jit(make_prefix(graphdef, "blocks.1", preprocessing, jnp.float32))
     whole = jax.jit(lambda images: model.backbone(preprocessing.normalize(images), stop="blocks.1"))
-    np.testing.assert_allclose(prefix(arrays, images), whole(images), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(prefix(arrays, {"image": images}), whole(images), rtol=1e-6, atol=1e-6)
     loops = {
         platform: "while" in prefix.trace(arrays, images).lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", "tpu")
@@ -81,7 +81,7 @@ def test_cached_features_and_images_give_the_same_logits(lite0, photographs, tmp
 
     def batches(pieces):
         starts = [i for a, b in pieces for i in range(a, b, 2)]
-        return ({"features": np.asarray(prefix(arrays, images[i : i + 2]))} for i in starts)
+        return ({"features": np.asarray(prefix(arrays, {"image": images[i : i + 2]}))} for i in starts)
 
     cache = write_shards(key, layout, batches, np.zeros(4, np.int32), FeatureCacheDir(tmp_path)).cache
     logits = [

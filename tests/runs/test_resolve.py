@@ -145,8 +145,8 @@ def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
         ("transfer_jax.planning.network", "check_schedule"),
         ("transfer_jax.planning.network", "create_model"),
         ("transfer_jax.planning.network", "find_spec"),
-        ("transfer_jax.planning.network", "row_shapes"),
-        ("transfer_jax.training.run", "row_shapes"),
+        ("transfer_jax.planning.network", "FeatureShapes"),
+        ("transfer_jax.training.run", "FeatureShapes"),
         ("transfer_jax.runs.load_network", "create_model"),
     ):
         counted(monkeypatch, calls, module, name)
@@ -162,7 +162,7 @@ def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
         "check_config": 1,
         "check_schedule": 1,
         "create_model": 1,  # The second model has arrays.
-        "row_shapes": 1,
+        "FeatureShapes": 1,
     }
 
 

@@ -28,7 +28,7 @@ def examples(run: Run, dataset: ImageDataset) -> Examples:
     """Features below the blocks that train, with half the weight for every second image."""
     prefix = make_prefix(run.graphdef, "blocks.1", run.preprocessing, run.dtype)
     images = image_fetch(dataset, run.preprocessing)(np.arange(len(dataset)))["image"]
-    features = np.asarray(jax.jit(prefix)(run.arrays, images))
+    features = np.asarray(jax.jit(prefix)(run.arrays, {"image": images}))
     return Examples(features, dataset.labels, np.where(np.arange(len(dataset)) % 2, 0.5, 1.0))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import Augmentation
+from transfer_jax.features import RowFormat
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.training.cache_choice import choose_caching, forbidden
 
@@ -17,7 +18,9 @@ def config(phase: Phase = PHASE, **settings) -> TrainConfig:
 
 def choose(config: TrainConfig, boundary: str | None = "top", stored: str = "float32"):
     (phase,) = config.schedule.phases
-    return choose_caching(config, phase, boundary, images=(100, 20), row_shape=(7, 7, 32), stored=stored)
+    return choose_caching(
+        config, phase, boundary, images=(100, 20), row_format=RowFormat.single((7, 7, 32), stored)
+    )
 
 
 def changed(**changes) -> Phase:
@@ -107,14 +110,22 @@ def test_a_head_on_all_blocks_is_cached_at_the_last_boundary_only(boundary, cach
 @pytest.mark.parametrize(
     ("flips", "shape", "message"),
     [
-        ("horizontal", (1280,), r"'only' has feature_flips='horizontal'.*'top' have the shape \(1280,\)"),
+        (
+            "horizontal",
+            (1280,),
+            r"feature_flips='horizontal'.*'top' have the shapes \[\(1280,\)\]",
+        ),
         ("both", (197, 384), r"only maps \(height, width, channels\) can be flipped"),
         ("turns", (7, 8, 32), "only square maps can be rotated"),
     ],
 )
 def test_only_maps_are_flipped(flips, shape, message):
-    given = {"images": (100, 20), "stored": "float32"}
+    def choose(shape: tuple[int, ...]):
+        row_format = RowFormat.single(shape, "float32")
+        phase = changed(feature_flips=flips)
+        return choose_caching(config(), phase, "top", images=(100, 20), row_format=row_format)
+
     with pytest.raises(ValueError, match=message):
-        choose_caching(config(), changed(feature_flips=flips), "top", row_shape=shape, **given)
+        choose(shape)
     for good in ((7, 7, 32), (7, 8, 32)) if flips != "turns" else ((7, 7, 32),):
-        assert choose_caching(config(), changed(feature_flips=flips), "top", row_shape=good, **given).boundary
+        assert choose(good).boundary

@@ -29,7 +29,7 @@ def take(inputs, count: int) -> list[dict]:
 
 def features_of(run, boundary: str, images: np.ndarray) -> np.ndarray:
     prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.dtype)
-    return np.asarray(jax.jit(prefix)(run.arrays, images))
+    return np.asarray(jax.jit(prefix)(run.arrays, {"image": images}))
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,18 @@ GradCam = Callable[[Arrays, jax.Array, jax.Array], jax.Array]
 """A function `(arrays, images, classes) -> maps`; see `make_grad_cam`."""
 
 
-def last_spatial_block(row_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def last_spatial_block(shapes: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]]) -> str | None:
     """Returns the last block whose activations have more than one row and column; None if there is none.
 
     Args:
-        row_shapes: Shape of the activations of one image at each block, in the order of the blocks.
+        shapes: The arrays of the activations of one image at each block, in the order of the blocks.
     """
-    return next((block for block in reversed([*row_shapes]) if _grid(row_shapes[block])), None)
+
+    def is_spatial(block: str) -> bool:
+        arrays = [*shapes[block].values()]
+        return len(arrays) == 1 and _grid(arrays[0].shape) is not None
+
+    return next((block for block in reversed([*shapes]) if is_spatial(block)), None)
 
 
 def make_grad_cam(graphdef: nnx.GraphDef, preprocessing: Preprocessing, block: str) -> GradCam:

@@ -65,7 +65,7 @@ def map_function(finished: FinishedRun) -> tuple[str, MapFunction]:
     if is_transformer(merge(run.graphdef, end).backbone):
         rollout = jax.jit(make_rollout(run.graphdef, run.preprocessing))
         return "attention rollout", lambda images, classes: rollout(end, images)
-    block = last_spatial_block(run.row_shapes)
+    block = last_spatial_block(run.feature_shapes)
     if block is None:
         size = run.preprocessing.image_size
         raise NotApplicable(

@@ -1,7 +1,7 @@
 """Predictions of a run's network with arrays other than its first and last ones."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from transfer_jax.features import make_prefix
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.training.evaluation import predict
-from transfer_jax.training.forward import Batch, Forward
+from transfer_jax.training.forward import INPUTS, Batch, Forward
 from transfer_jax.training.phase_step import make_eval_step
 
 _FEATURE_BYTES = 1 << 30
@@ -37,7 +37,7 @@ class Scorer:
         start = finished.boundary if calls > 1 else None
         if run.config.taps and start != PRE_LOGITS:
             start = None  # The head also reads the blocks below the boundary.
-        if start and 4 * len(dataset) * math.prod(run.row_shapes[start]) > _FEATURE_BYTES:
+        if start and len(dataset) * _bytes(run.feature_shapes[start]) > _FEATURE_BYTES:
             start = None
         self._size, self._threads = min(_BATCH, len(dataset)), run.config.threads
         self._count, self._progress = len(dataset), finished.progress
@@ -49,11 +49,14 @@ class Scorer:
         if start:
             prefix = jax.jit(make_prefix(run.graphdef, start, run.preprocessing, jnp.float32))
             self._progress.start("running unchanged blocks", self._count)
-            features = np.concatenate(
-                [np.asarray(prefix(finished.end, batch["image"]))[batch["mask"]] for batch in self._batches()]
-            )
+            found = []
+            for batch in self._batches():
+                inputs = {name: batch[name] for name in INPUTS if name in batch}
+                features = jax.device_get(prefix(finished.end, inputs))
+                found.append(jax.tree.map(lambda rows, batch=batch: rows[batch["mask"]], features))
+            features = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
             self._progress.finish()
-            self._fetch = lambda rows: {"features": features[rows]}
+            self._fetch = lambda rows: {"features": jax.tree.map(lambda x: x[rows], features)}
 
     def __call__(self, arrays: Arrays) -> np.ndarray:
         """Returns the probabilities `(images, classes)` of the network with these arrays."""
@@ -63,6 +66,11 @@ class Scorer:
         for batch in ordered_batches(self._fetch, self._count, batch_size=self._size, threads=self._threads):
             yield batch
             self._progress.advance(int(batch["mask"].sum()))
+
+
+def _bytes(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Returns the size of the features of one image in float32, in bytes."""
+    return sum(4 * math.prod(each.shape) for each in shapes.values())
 
 
 def sample_images(dataset: ImageDataset, images: int, seed: int) -> ImageDataset:

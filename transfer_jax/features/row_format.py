@@ -100,6 +100,22 @@ class RowFormat:
         """Returns the format of rows with one array, `features`."""
         return cls({"features": ArrayFormat(shape, stored)})
 
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, Any], stored: str) -> "RowFormat":
+        """Returns the format of arrays of some shapes and dtypes.
+
+        Args:
+            shapes: Shape and dtype of each array for one example, by name.
+            stored: The dtype in which floating-point arrays are stored; all others are stored as they are.
+        """
+        floating = {name for name, each in shapes.items() if jnp.issubdtype(each.dtype, jnp.floating)}
+        return cls(
+            {
+                name: ArrayFormat(tuple(each.shape), stored if name in floating else str(each.dtype))
+                for name, each in shapes.items()
+            }
+        )
+
     @property
     def is_single(self) -> bool:
         """True for rows with one array of the name `features`."""
@@ -159,11 +175,11 @@ class RowFormat:
     def decode(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the arrays by name in the dtypes in which they were computed, from their `columns`.
 
-        They are what `encode` got, up to rounding.
+        They are those that `encode` received, up to rounding.
         """
         decoded = decode(**columns)
         arrays = {"features": decoded} if self.is_single else decoded
-        return {name: arrays[name].astype(array.decoded, copy=False) for name, array in self.arrays.items()}
+        return {name: _cast(arrays[name], array.decoded) for name, array in self.arrays.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields that describe the format in a manifest."""
@@ -183,6 +199,12 @@ class RowFormat:
                 for each in content["arrays"]
             }
         )
+
+
+def _cast(array: Any, dtype: np.dtype) -> Any:
+    """Returns an array in a dtype, on the device in the dtype that JAX has in place of a wide one."""
+    on_device = isinstance(array, jax.Array)
+    return array.astype(jax.dtypes.canonicalize_dtype(dtype) if on_device else dtype, copy=False)
 
 
 def decode(features: Any, scale: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """A backbone of named blocks, and the classifier made of a backbone and a head."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +103,57 @@ class Backbone(nnx.Module):
 
         images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
         self.features = jax.eval_shape(features, state, images).shape[-1]
+
+    @property
+    def inputs(self) -> Mapping[str, jax.ShapeDtypeStruct] | None:
+        """Shapes of a batch of inputs that are not images, by name; None for images."""
+        return None
+
+    def program_hashes(self, boundary: str) -> dict[str, str]:
+        """Returns hashes of the operations up to a boundary, if they are not those of this package.
+
+        Args:
+            boundary: Name of a block.
+
+        Returns:
+            Hashes by name; empty for the networks of this package, whose operations their name determines.
+        """
+        del boundary
+        return {}
+
+    def activations(self, x: jax.Array, start: str | None, names: Iterable[str]) -> dict[str, jax.Array]:
+        """Returns the features at the end of some blocks, in one pass.
+
+        Args:
+            x: Normalized images, or the features at `start`.
+            start: Boundary of the features `x`; None for images.
+            names: Names of the blocks; those below `start` are left out.
+        """
+        wanted, found = frozenset(names), {}
+        for name in self.span(start, None):
+            x = getattr(self, name)(x)
+            if name in wanted:
+                found[name] = x
+        return found
+
+    def set_training(self, blocks: Iterable[str], norm: str) -> None:
+        """Sets some blocks to training mode, and all others to inference mode.
+
+        Args:
+            blocks: Names of the blocks.
+            norm: `train` normalizes the named blocks by the batch and updates their running statistics;
+                `frozen` normalizes all blocks by their running statistics.
+        """
+        self.eval()
+        for name in blocks:
+            block = getattr(self, name)
+            block.train()
+            if norm == "frozen":
+                block.set_attributes(nnx.BatchNorm, use_running_average=True, raise_if_not_found=False)
+
+    def startable(self, boundary: str) -> tuple[str, ...]:
+        """Returns the lower boundaries from which the features at a boundary can be computed."""
+        return self.span(None, boundary)[:-1]
 
     def _position(self, name: str) -> int:
         if name not in self.block_names:

@@ -159,6 +159,7 @@ class Family:
         layer_names: Layer names by library.
         keras_order: Order of a block's layers in Keras. It is the order in which they run; of parallel
             layers, the one that is followed by more layers comes first.
+        has_weights: Whether `build` returns pretrained parameters, so that no weights are loaded.
         ignored_keys: Regular expressions of keys in published files that these networks have no parameters
             for, such as an auxiliary classifier.
     """
@@ -168,4 +169,5 @@ class Family:
     build: Callable[[Any, Setting], Backbone]
     layer_names: Mapping[str, LayerNames]
     keras_order: LayerOrder = alphabetical
+    has_weights: bool = False
     ignored_keys: tuple[str, ...] = ()

@@ -5,8 +5,10 @@ checks use these dictionaries, and are therefore ordinary trees.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import Classifier
@@ -51,6 +53,11 @@ def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays
     return {path: array if _is_statistic(path) else array.astype(dtype) for path, array in arrays.items()}
 
 
+def cast_floats(tree: Any, dtype: jax.typing.DTypeLike) -> Any:
+    """Returns a tree of arrays with its floating-point arrays in another dtype."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
 def with_training(
     graphdef: nnx.GraphDef, arrays: Mapping[str, jax.Array], blocks: Iterable[str], *, norm: str
 ) -> nnx.GraphDef:
@@ -66,19 +73,17 @@ def set_training(model: Classifier, blocks: Iterable[str], *, norm: str) -> None
     Args:
         model: The model. Its modes change in place, its arrays do not.
         blocks: Names of blocks of the backbone, or `head`.
-        norm: `train` normalizes the named blocks by the batch and updates their running statistics; `frozen`
-            normalizes all blocks by their running statistics.
+        norm: See `Backbone.set_training`.
     """
+    blocks = tuple(blocks)
     model.eval()
-    for name in blocks:
-        block = model.head if name == "head" else getattr(model.backbone, name)
-        block.train()
-        if norm == "frozen":
-            block.set_attributes(nnx.BatchNorm, use_running_average=True, raise_if_not_found=False)
+    model.backbone.set_training([name for name in blocks if name != "head"], norm)
+    if "head" in blocks:
+        model.head.train()
 
 
 def _is_statistic(path: str) -> bool:
-    return path.endswith(("/mean", "/var"))
+    return path.endswith(("/mean", "/var", "/state"))
 
 
 def _nest(arrays: Mapping[str, jax.Array]) -> nnx.State:

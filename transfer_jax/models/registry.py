@@ -23,6 +23,7 @@ from transfer_jax.models import (
 )
 from transfer_jax.models.backbone import Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
+from transfer_jax.models.imported_family import imported_family
 from transfer_jax.nn.initializers import NumpyRngs, ShapeRngs
 
 FAMILIES: tuple[Family, ...] = tuple(
@@ -50,6 +51,23 @@ FAMILIES: tuple[Family, ...] = tuple(
 """All families. `docs/adding_a_family.md` describes how to add one."""
 
 _FAMILY_OF = {name: family for family in FAMILIES for name in family.variants}
+_REGISTERED: dict[str, Family] = {}
+"""The families that users registered, by the name of the network."""
+
+
+def register_family(family: Family) -> None:
+    """Makes the networks of a family available to `create_model`, configs and the command line.
+
+    Args:
+        family: The family; networks of the same names that were registered before are replaced.
+
+    Raises:
+        ValueError: If a name is that of a network of the package.
+    """
+    for name in family.variants:
+        if name in _FAMILY_OF:
+            raise ValueError(f"{name!r} is a network of this package; choose another name")
+    _REGISTERED.update(dict.fromkeys(family.variants, family))
 
 
 def model_names() -> tuple[str, ...]:
@@ -127,11 +145,25 @@ def create_model(
 
 
 def family_of(name: str) -> Family:
-    """Returns the family of a network. It raises the same errors as `variant_of`."""
+    """Returns the family of a network.
+
+    Args:
+        name: One of `model_names()`; the name of a registered model; or `package.module:function` for a
+            function without arguments that returns the result of `own_model`.
+
+    Raises:
+        ValueError: As `variant_of`.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if ":" in name:
+        register_family(imported_family(name))
+        return _REGISTERED[name]
     if name not in _FAMILY_OF:
         near = difflib.get_close_matches(name, _FAMILY_OF, n=3, cutoff=0.4) or list(_FAMILY_OF)[:3]
         raise ValueError(
             f"unknown model {name!r}; the closest names are {', '.join(near)} "
-            "(`transfer-jax models` lists all)"
+            "(`transfer-jax models` lists all); a model of your own is package.module:function, or is "
+            "registered with register_model"
         )
     return _FAMILY_OF[name]

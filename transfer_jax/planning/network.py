@@ -4,11 +4,11 @@ import dataclasses
 import functools
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.features import row_shapes
+from transfer_jax.features import FeatureShapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.models import Classifier, Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.nn.initializers import ShapeRngs
 from transfer_jax.nn.layers import Linear
 from transfer_jax.report.trackers import check_installed
@@ -47,11 +47,11 @@ class Network:
         return (*self.spec.notes, *changed)
 
     @functools.cached_property
-    def row_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one image's features at every boundary."""
+    def feature_shapes(self) -> FeatureShapes:
+        """The arrays of one image's features at every boundary."""
         self.model.eval()
         graphdef, params, stats = split(self.model)
-        return row_shapes(graphdef, {**params, **stats}, self.preprocessing.image_size)
+        return FeatureShapes(graphdef, {**params, **stats}, self.preprocessing.image_size)
 
 
 def check_config(config: TrainConfig, *, schedule: bool = True, started_with: str | None = None) -> Network:
@@ -148,9 +148,27 @@ def _weights_and_input(
     config: TrainConfig, started_with: str | None = None
 ) -> tuple[WeightsSpec | None, Preprocessing]:
     name = started_with if config.weights == "auto" and started_with else config.weights
+    if family_of(config.model).has_weights:
+        _check_own(config)
+        name = "none"
     spec = None if name == "none" else find_spec(config.model, name, config.weights_entry)
     preprocessing = (spec or variant_of(config.model)).preprocessing
     return spec, override(preprocessing, config.image_size, config.crop_fraction)
+
+
+def _check_own(config: TrainConfig) -> None:
+    """Checks the config of a model of the user's own, which brings its parameters and its blocks."""
+    for field, value, default in (
+        ("weights", config.weights, "auto"),
+        ("reinitialize", config.reinitialize, ""),
+        ("taps", config.taps, False),
+        ("drop_path", config.drop_path, 0.0),
+    ):
+        if value != default:
+            raise ValueError(
+                f"{field}={value!r} is not supported for {config.model!r}, which is a model of your own; "
+                "change the function that makes it"
+            )
 
 
 def _check_present(config: TrainConfig, spec: WeightsSpec) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import Finding, ImageDataset
 from transfer_jax.distributed.sharding import Strategy
+from transfer_jax.features import RowFormat
 from transfer_jax.planning.defaults import Choice
 from transfer_jax.planning.network import Network
 from transfer_jax.storage import workdir_files
@@ -68,9 +69,11 @@ class ResolvedRun:
             parts.phase,
             parts.boundary,
             images=(len(self.train), len(self.evaluation)),
-            row_shape=self.network.row_shapes[parts.boundary] if parts.boundary else (),
-            stored=self.config.stored_precision,
+            row_format=self._row_format(parts.boundary) if parts.boundary else None,
         )
+
+    def _row_format(self, boundary: str) -> RowFormat:
+        return RowFormat.of_shapes(self.network.feature_shapes[boundary], self.config.stored_precision)
 
     def with_settings(self, **settings: Any) -> "ResolvedRun":
         """Returns the run with other values of fields of its config.

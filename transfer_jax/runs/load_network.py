@@ -6,6 +6,7 @@ from pathlib import Path
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
+from transfer_jax.models.registry import family_of
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.loaded_weights import LoadedWeights
@@ -53,17 +54,20 @@ def load_network(resolved: ResolvedRun, workdir: Path, progress: Progress | None
         preprocessing=network.preprocessing,
         train=resolved.train,
         evaluation=resolved.evaluation,
-        weights=_loaded_weights(model, network.spec, report, config.reinitialize),
-        known_row_shapes=network.row_shapes,
+        weights=_loaded_weights(config.model, model, network.spec, report, config.reinitialize),
+        known_feature_shapes=network.feature_shapes,
     )
 
 
 def _loaded_weights(
-    model: Classifier, spec: WeightsSpec | None, report: LoadReport | None, reinitialized: str
+    name: str, model: Classifier, spec: WeightsSpec | None, report: LoadReport | None, reinitialized: str
 ) -> LoadedWeights:
     """Returns the source of each array of a model."""
     _, params, stats = split(model)
     paths = frozenset({**params, **stats})
+    if family_of(name).has_weights:
+        own = frozenset(path for path in paths if block_of(path) != "head")
+        return LoadedWeights(name="own", file="", loaded=own, initial=paths - own)
     if spec is None or report is None:
         return LoadedWeights(name="none", file="", loaded=frozenset(), initial=paths)
     blocks = chosen_blocks(model, reinitialized) if reinitialized else ()

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.distributed import processes
-from transfer_jax.features import RowFormat
 from transfer_jax.training.compile import Compiled
 from transfer_jax.training.feature_extractor import compile_prefix, input_shapes
 from transfer_jax.training.forward import INPUTS

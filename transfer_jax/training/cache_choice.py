@@ -6,7 +6,7 @@ It does not depend on measured times, so that a resumed run and all processes of
 import dataclasses
 
 from transfer_jax.config import TrainConfig
-from transfer_jax.features import ArrayFormat
+from transfer_jax.features import RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import PRE_LOGITS
 
@@ -53,8 +53,7 @@ def choose_caching(
     boundary: str | None,
     *,
     images: tuple[int, int],
-    row_shape: tuple[int, ...],
-    stored: str,
+    row_format: RowFormat | None,
 ) -> Caching:
     """Chooses a cache for a phase if it can have one, its size is within the budget, and it saves work.
 
@@ -63,8 +62,7 @@ def choose_caching(
         phase: One of its phases.
         boundary: End of the phase's frozen prefix; None if there is none.
         images: Numbers of training and of validation images.
-        row_shape: Shape of an image's features.
-        stored: Precision in which they are stored.
+        row_format: The format of an image's features; None if there is no boundary.
 
     Raises:
         ValueError: If the phase requires a cache but cannot have one, or it is larger than the budget; or if
@@ -77,7 +75,7 @@ def choose_caching(
     evaluations = 1 + ((phase.epochs - 1) // config.eval_every if config.eval_every else 0)
     rows = train * (phase.views or 1) + validation
     passes = (rows, train * phase.epochs + validation * evaluations)
-    sizes = {"rows": rows, "bytes": rows * ArrayFormat(row_shape, stored).row_bytes, "passes": passes}
+    sizes = {"rows": rows, "bytes": rows * (row_format.row_bytes if row_format else 0), "passes": passes}
     if phase.cache == "off":
         return Caching(None, "the cache is off", **sizes)
     if sizes["bytes"] > config.feature_gigabytes * 1e9:
@@ -90,17 +88,18 @@ def choose_caching(
         return Caching(None, why, **sizes)
     if phase.cache == "auto" and passes[0] > passes[1]:
         return Caching(None, f"{phase.views} views are more work than {phase.epochs} epochs", **sizes)
-    _check_flips(phase, boundary, row_shape)
+    if phase.feature_flips != "none" and row_format is not None:
+        _check_flips(phase, boundary, row_format)
     return Caching(boundary, "its frozen part is a prefix", **sizes)
 
 
-def _check_flips(phase: Phase, boundary: str | None, row_shape: tuple[int, ...]) -> None:
-    if phase.feature_flips == "none":
-        return
+def _check_flips(phase: Phase, boundary: str | None, row_format: RowFormat) -> None:
+    shapes = [each.shape for each in row_format.arrays.values()]
+    row_shape = shapes[0] if len(shapes) == 1 else ()
     what = f"phase {phase.name!r} has feature_flips={phase.feature_flips!r}, but its features at {boundary!r}"
     if len(row_shape) != 3:
         raise ValueError(
-            f"{what} have the shape {row_shape}; only maps (height, width, channels) can be flipped"
+            f"{what} have the shapes {shapes}; only maps (height, width, channels) can be flipped"
         )
     if phase.feature_flips == "turns" and row_shape[0] != row_shape[1]:
         raise ValueError(f"{what} have the shape {row_shape}; only square maps can be rotated")

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transfer_jax.models.flat_arrays import Arrays, cast, merge
+from transfer_jax.models.flat_arrays import Arrays, cast, cast_floats, merge
 from transfer_jax.training.forward import Batch, Forward
 
 LEAST_IMAGES = 4
@@ -35,13 +35,13 @@ def make_grams(forward: Forward, blocks: Iterable[str]) -> Grams:
 
     def grams(arrays: Arrays, batch: Batch) -> dict[str, jax.Array]:
         model = merge(forward.graphdef, cast(arrays, forward.dtype))
-        x, found = forward.inputs(batch).astype(forward.dtype), {}
-        for name in model.backbone.span(forward.start, None):
-            x = getattr(model.backbone, name)(x)
-            if name in wanted:
-                rows = x.reshape(len(x), -1).astype(jnp.float32)
-                rows -= rows.mean(0)
-                found[name] = jnp.matmul(rows, rows.T, precision="highest")
+        x = cast_floats(forward.inputs(batch), forward.dtype)
+        found = {}
+        for name, each in model.backbone.activations(x, forward.start, wanted).items():
+            rows = jnp.concatenate([x.reshape(len(x), -1) for x in jax.tree.leaves(each)], 1)
+            rows = rows.astype(jnp.float32)
+            rows -= rows.mean(0)
+            found[name] = jnp.matmul(rows, rows.T, precision="highest")
         return found
 
     return grams

@@ -1,7 +1,8 @@
 """Extraction of a run's features at a boundary into its caches."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,16 @@ from transfer_jax.features import (
     FeatureCache,
     FeatureKey,
     Layout,
-    RowFormat,
     RowRanges,
     make_prefix,
     prefix_arrays,
     write_shards,
 )
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
-from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.models.flat_arrays import Arrays, merge
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
+from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.run import Run
 
 EXTRACTION_BATCH = 32
@@ -57,6 +58,7 @@ class FeatureExtractor:
         self._run = run
         self._boundary = boundary
         self._hashes = array_hashes(arrays)
+        self._backbone = merge(run.graphdef, arrays).backbone
         self._local = run.strategy.local()
         self._arrays = self._local.place(arrays)
         self._compiled: dict[str | None, Compiled] = {}
@@ -118,11 +120,11 @@ class FeatureExtractor:
             stored=run.stored,
         )
         rows = len(dataset) * (views or 1)
-        lower = run.block_names[: run.block_names.index(self._boundary)]
+        lower = self._backbone.startable(self._boundary)
         origin = None if run.config.shared_features else run.features.origin(key, lower, self._fingerprint)
         start = None if origin is None else origin.boundary
         if origin is not None:
-            fetch = lambda rows: {"image": origin.gather(rows)["features"]}  # noqa: E731
+            fetch = lambda rows: origin.gather(rows)  # noqa: E731
         elif augmentation:
             fetch = view_fetch(dataset, run.preprocessing, augmentation, seed)
         else:
@@ -133,8 +135,10 @@ class FeatureExtractor:
 
             def compute(rows: np.ndarray) -> dict[str, np.ndarray]:
                 filled = np.pad(rows, (0, size - len(rows)), mode="edge")
-                batch = self._local.batch({"image": fetch(filled)["image"]})
-                return {"features": np.asarray(prefix(self._arrays, batch["image"]))[: len(rows)]}
+                batch = {name: value for name, value in fetch(filled).items() if name in INPUTS}
+                found = prefix(self._arrays, self._local.batch(batch))
+                arrays = found if isinstance(found, Mapping) else {"features": found}
+                return {name: np.asarray(array)[: len(rows)] for name, array in arrays.items()}
 
             lists = [
                 np.arange(at, min(at + size, last))
@@ -161,8 +165,9 @@ class FeatureExtractor:
         return extraction
 
     def _fingerprint(self, boundary: str) -> str:
-        """Returns a hash of all arrays below the end of a boundary."""
-        return combined_hash(prefix_arrays(self._hashes, boundary, self._run.block_names))
+        """Returns a hash of all arrays below the end of a boundary, and of the program if it is not ours."""
+        below = prefix_arrays(self._hashes, boundary, self._run.block_names)
+        return combined_hash({**below, **self._backbone.program_hashes(boundary)})
 
     def _compile(self, start: str | None) -> Compiled:
         if start not in self._compiled:
@@ -182,16 +187,23 @@ def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = 
     prefix = make_prefix(run.graphdef, boundary, run.preprocessing, run.prefix_dtype, start=start)
     local = run.strategy.local()
     count = EXTRACTION_BATCH * local.count
-    shape = images_shape(run, count) if start is None else _features_shape(run, count, start)
-    inputs = local.batch({"image": shape})["image"]
+    inputs = local.batch(input_shapes(run, count) if start is None else _features_shape(run, count, start))
     return compile_function(local.each(prefix, whole=False), arrays, inputs, strategy=local, batch=1)
 
 
-def images_shape(run: Run, count: int) -> jax.ShapeDtypeStruct:
-    """Returns the shape `(count, height, width, 3)` and dtype of images before normalization."""
-    side = run.preprocessing.image_size
-    return jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)
+def input_shapes(run: Run, count: int) -> dict[str, Any]:
+    """Returns the shapes and dtypes of a batch: of `image` before normalization, or of other `inputs`."""
+    if run.train.inputs is None:
+        side = run.preprocessing.image_size
+        return {"image": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)}
+    return {
+        "inputs": {
+            name: jax.ShapeDtypeStruct((count, *each.shape), each.dtype)
+            for name, each in run.train.inputs.items()
+        }
+    }
 
 
-def _features_shape(run: Run, count: int, boundary: str) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((count, *run.row_shapes[boundary]), run.prefix_dtype)
+def _features_shape(run: Run, count: int, boundary: str) -> dict[str, Any]:
+    features = run.feature_shapes[boundary]["features"]
+    return {"features": jax.ShapeDtypeStruct((count, *features.shape), run.prefix_dtype)}

@@ -2,20 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from transfer_jax.features import decode, in_slices
+from transfer_jax.features import decode, in_slices, model_inputs
 from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.models import flat_arrays
-from transfer_jax.models.flat_arrays import Arrays, merge, split
+from transfer_jax.models.flat_arrays import Arrays, cast_floats, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.batch_shard import gather
 
-Batch = Mapping[str, jax.Array]
-INPUTS = ("image", "features", "scale")
+Batch = Mapping[str, Any]
+INPUTS = ("image", "inputs", "features", "scale")
 """Entries of a batch that are inputs of the model; see `Forward.inputs`."""
 
 
@@ -44,29 +45,30 @@ class Forward:
     prefix_dtype: jax.typing.DTypeLike = jnp.float32
     adapters: LoraUpdates = LoraUpdates()
 
-    def inputs(self, batch: Batch) -> jax.Array:
-        """Returns the features of a batch, or its normalized images."""
-        if self.start is None:
-            return self.preprocessing.normalize(batch["image"])
-        return decode(batch["features"], batch["scale"]) if "scale" in batch else batch["features"]
+    def inputs(self, batch: Batch) -> Any:
+        """Returns the features of a batch, or its normalized images or other inputs.
 
-    def __call__(
-        self, arrays: Arrays, x: jax.Array, rngs: nnx.Rngs | None = None
-    ) -> tuple[jax.Array, Arrays]:
+        They are an array, or a dictionary of arrays.
+        """
+        if self.start is None:
+            return model_inputs(self.preprocessing, batch)
+        return decode(batch["features"], batch.get("scale"))
+
+    def __call__(self, arrays: Arrays, x: Any, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Arrays]:
         """Returns the logits `(batch, classes)` in float32, and the updated running statistics."""
         arrays, start = self.adapters.merged(gather(arrays)), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
         model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))
         model.backbone.remat = self.remat
-        logits = model(x.astype(self.dtype), start=start, rngs=rngs)
+        logits = model(cast_floats(x, self.dtype), start=start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
 
-    def _through_prefix(self, arrays: Arrays, x: jax.Array) -> jax.Array:
+    def _through_prefix(self, arrays: Arrays, x: Any) -> Any:
         """Returns the features at the end of the prefix."""
         arrays = flat_arrays.cast(arrays, self.prefix_dtype)
 
-        def frozen(x: jax.Array) -> jax.Array:
+        def frozen(x: Any) -> Any:
             return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)
 
-        return in_slices(frozen, x.astype(self.prefix_dtype))
+        return in_slices(frozen, cast_floats(x, self.prefix_dtype))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from flax import nnx
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
-from transfer_jax.features import FeatureCacheDir, row_shapes
+from transfer_jax.features import FeatureCacheDir, FeatureShapes, RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import Arrays, split
@@ -42,7 +42,7 @@ class Run:
         arrays: All parameters and statistics at the start of the run.
         strategy: The devices of a step.
         weights: The source of the arrays; None if it is not known.
-        known_row_shapes: The value of `row_shapes`, if it is known already; None computes it when needed.
+        known_feature_shapes: The value of `feature_shapes`, if it is known already; None computes it.
     """
 
     config: TrainConfig
@@ -56,7 +56,7 @@ class Run:
     arrays: Arrays
     strategy: Strategy = ONE_DEVICE
     weights: LoadedWeights | None = None
-    known_row_shapes: Mapping[str, tuple[int, ...]] | None = None
+    known_feature_shapes: FeatureShapes | None = None
 
     @classmethod
     def of(
@@ -136,11 +136,15 @@ class Run:
         return self.dtype if precision == "auto" else jnp.dtype(precision)
 
     @functools.cached_property
-    def row_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of one image's features at every boundary."""
-        if self.known_row_shapes is not None:
-            return self.known_row_shapes
-        return row_shapes(self.graphdef, self.arrays, self.preprocessing.image_size)
+    def feature_shapes(self) -> FeatureShapes:
+        """The arrays of one image's features at every boundary."""
+        if self.known_feature_shapes is not None:
+            return self.known_feature_shapes
+        return FeatureShapes(self.graphdef, self.arrays, self.preprocessing.image_size)
+
+    def row_format(self, boundary: str) -> RowFormat:
+        """Returns the format of the cached features at a boundary."""
+        return RowFormat.of_shapes(self.feature_shapes[boundary], self.stored or str(self.prefix_dtype))
 
     def caching(self, phase: Phase, boundary: str | None) -> Caching:
         """Returns whether a phase trains on cached features, and why.
@@ -157,8 +161,7 @@ class Run:
             phase,
             boundary,
             images=(len(self.train), len(self.evaluation)),
-            row_shape=self.row_shapes[boundary] if boundary else (),
-            stored=self.config.stored_precision,
+            row_format=self.row_format(boundary) if boundary else None,
         )
 
     def parts(self, index: int, frozen_depth: int = 0) -> PhaseSplit:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features.prefix import row_shapes
+from transfer_jax.features.prefix import FeatureShapes
 from transfer_jax.freezing import boundary, labels, top
 from transfer_jax.freezing.function_split import split_frozen
 from transfer_jax.models import create_model
@@ -32,7 +32,7 @@ def test_features_are_no_larger_than_those_of_blocks(name):
     split = split_frozen(function, params, found, {"image": image}, state=statistics)
     last = boundary(found, names)
     assert last is not None
-    shape = row_shapes(graphdef, {**params, **statistics}, size)[last]
+    shape = FeatureShapes(graphdef, {**params, **statistics}, size)[last]["features"].shape
     assert split.mixing == ()
     assert split.inputs == ()
     assert 0 < split.cost.bytes <= 4 * np.prod(shape)
