@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transfer_jax.data.augmentation import Augmentation
     from transfer_jax.data.examples import from_examples
     from transfer_jax.diagnostics.diagnosis import Diagnostics, diagnose
+    from transfer_jax.features import FeatureCache, cache_features
     from transfer_jax.freezing import labels
     from transfer_jax.freezing.controllers import Measured, controller
     from transfer_jax.freezing.freeze_check import FrozenChangedError, frozen_unchanged
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from transfer_jax.freezing.selectors import all_, between, blocks, depth, from_, head, match, role, top
     from transfer_jax.freezing.trees import combine, partition
     from transfer_jax.models.flax_functions import linen_function, nnx_function
+    from transfer_jax.models.preprocessing import Preprocessing
     from transfer_jax.models.registry import create_model, model_names
+    from transfer_jax.own_models.own_model import OwnModel, own_model
+    from transfer_jax.own_models.register import register_model
     from transfer_jax.runs import fit
     from transfer_jax.runs.fit import fine_tune
     from transfer_jax.runs.model_soup import soup
@@ -38,10 +42,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Augmentation",
     "Diagnostics",
+    "FeatureCache",
     "FrozenChangedError",
     "LoopCheckpoints",
     "Measured",
+    "OwnModel",
     "Phase",
+    "Preprocessing",
     "Result",
     "Schedule",
     "Split",
@@ -51,6 +58,7 @@ __all__ = [
     "between",
     "blocks",
     "blocks_by_depth",
+    "cache_features",
     "classify",
     "combine",
     "controller",
@@ -77,7 +85,9 @@ __all__ = [
     "multi_transform",
     "next_phase",
     "nnx_function",
+    "own_model",
     "partition",
+    "register_model",
     "role",
     "soup",
     "split_frozen",

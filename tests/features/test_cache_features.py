@@ -1,7 +1,6 @@
 import logging
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -399,11 +398,3 @@ def test_killed_extraction_resumes(tmp_path):
     np.testing.assert_array_equal(
         found.gather(range(COUNT))["features"], wanted.gather(range(COUNT))["features"]
     )
-
-
-def test_pickled_cache_maps_the_same_files(tmp_path):
-    cache = cached(tmp_path)
-    cache.read()
-    text = pickle.dumps(cache)
-    assert len(text) < 500
-    jax.tree.map(np.testing.assert_array_equal, pickle.loads(text)[3], cache[3])

@@ -46,7 +46,9 @@ class DeviceFeatureCache:
         step = cache.manifest.shard_rows
         self._row_format = cache.manifest.row_format
         shapes = self._row_format.column_shapes(len(cache))
-        self._columns = jax.tree.map(lambda column: jnp.zeros(column.shape, column.dtype), shapes)
+        self._columns = jax.tree.map(
+            lambda column: jnp.zeros(column.shape, jax.dtypes.canonicalize_dtype(column.dtype)), shapes
+        )
         for first in range(0, len(cache), step):
             part = cache.columns(np.arange(first, min(first + step, len(cache))))
             self._columns = jax.tree.map(

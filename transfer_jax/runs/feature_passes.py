@@ -1,4 +1,4 @@
-"""What one pass over images computes: the features of a network at several depths, pooled or whole."""
+"""The computation of one pass over images: the features of a network at several depths, pooled or whole."""
 
 import dataclasses
 import hashlib
