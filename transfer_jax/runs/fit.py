@@ -70,8 +70,8 @@ def fit(
             SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If a frozen array changed.
-        MissingObjectError: If the config is from JSON, and an optimizer, a learning-rate schedule or a loss in
-            it was an object of Python that cannot be imported.
+        MissingObjectError: If an optimizer, a learning-rate schedule or a loss is an object of Python, of which
+            the config has only the description.
     """
     workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None
