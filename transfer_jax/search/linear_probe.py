@@ -1,0 +1,149 @@
+"""The accuracy of logistic regression on features of several depths."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.search.lbfgs import minimize
+from transfer_jax.search.probe_data import ProbeData, features_by_depth, padded, probe_data
+from transfer_jax.search.probe_result import DepthScore, ProbeResult, standard_error
+
+L2S = (10.0, 3.16, 1.0, 0.316, 0.1, 0.0316, 0.01, 3.16e-3, 1e-3, 3.16e-4, 1e-4, 3.16e-5, 1e-5)
+"""L2 penalties of which the best is taken."""
+_TOLERANCE, _MAX_STEPS = 1e-4, 1000
+
+
+def linear_probe(
+    features: Any,
+    labels: Any,
+    validation: Any = 0.25,
+    *,
+    l2s: Sequence[float] = L2S,
+    folds: int = 5,
+    seed: int = 0,
+) -> ProbeResult:
+    """Scores features by a linear classifier, at each depth.
+
+    It is a multinomial logistic regression, fitted by L-BFGS to features that are standardized with the mean
+    and the standard deviation of the training examples. The L2 penalty is chosen from a logarithmic grid, as
+    for CLIP (arXiv:2103.00020, appendix A.3), by a cross-validation of the training examples. The validation
+    examples choose nothing. The same arguments give the same result.
+
+    Example:
+        >>> dataset = load_dataset("photos/")
+        >>> features = extract_features("efficientnet_lite0", dataset, at="all")
+        >>> print(linear_probe(features, dataset))
+
+    Args:
+        features: As for `knn_probe`.
+        labels: As for `knn_probe`.
+        validation: As for `knn_probe`.
+        l2s: L2 penalties to choose from: factors of half the sum of the squared weights, added to the mean
+            loss. `C` of scikit-learn is `1 / (l2 * examples)`.
+        folds: Number of folds of the cross-validation.
+        seed: Seed of the split and of the folds.
+
+    Raises:
+        ValueError: If shapes do not fit, a value is not finite, or an option is invalid.
+    """
+    if not l2s or min(l2s) <= 0 or folds < 2:
+        raise ValueError(f"l2s must be above 0 and folds at least 2, got {tuple(l2s)} and {folds}")
+    data = probe_data(labels, validation, seed)
+    by_depth = features_by_depth(features, len(data.labels))
+    fold = fold_numbers(data.labels[data.train], data.groups[data.train], folds, seed)
+    if fold.max() < 1:
+        raise ValueError("a cross-validation needs training examples of at least two groups, got one")
+    penalties = sorted(map(float, l2s), reverse=True)
+    scores = {name: _score(value, data, fold, penalties) for name, value in by_depth.items()}
+    return ProbeResult("linear", scores, len(data.train), len(data.validation))
+
+
+def fold_numbers(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Returns the fold of each example, `(n,)`, with the proportions of the classes in each fold.
+
+    Args:
+        labels: Classes `(n,)`.
+        groups: Groups `(n,)`; the examples of a group are in one fold.
+        folds: Number of folds.
+        seed: Seed of the order of the groups.
+    """
+    _, firsts, group = np.unique(groups, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(firsts))
+    by_class = shuffled[np.argsort(labels[firsts][shuffled], kind="stable")]
+    fold = np.empty(len(firsts), np.int64)
+    fold[by_class] = np.arange(len(firsts)) % folds
+    return fold[group]
+
+
+def _score(features: np.ndarray, data: ProbeData, fold: np.ndarray, penalties: list[float]) -> DepthScore:
+    train, held_out = features[data.train], features[data.validation]
+    mean, deviation = train.mean(0), train.std(0)
+    scale = 1 / np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6), deviation, np.inf)
+    train, held_out = (jnp.asarray(padded((part - mean) * scale)) for part in (train, held_out))
+    weights, labels = data.weights[data.train], data.labels[data.train]
+    masks = np.stack([*(fold != number for number in range(fold.max() + 1)), np.ones_like(fold, bool)])
+    shares = masks * weights
+    shares = jnp.asarray(shares / shares.sum(1, keepdims=True), jnp.float32)
+    classifier = jnp.zeros((len(masks), data.classes, train.shape[1] + 1))
+    best = None
+    for l2 in penalties:  # From strong to weak: each solution is the start of the next one.
+        classifier, found, final = _fit(train, held_out, shares, labels, l2, classifier)
+        correct = np.asarray(found)[fold, np.arange(len(fold))] == labels
+        accuracy = float(np.average(correct, weights=weights))
+        if best is None or accuracy > best[0]:
+            best = (accuracy, l2, np.asarray(final))
+    assert best is not None  # There is a penalty.
+    training_accuracy, l2, final = best
+    correct = final == data.labels[data.validation]
+    accuracy = float(np.average(correct, weights=data.weights[data.validation]))
+    return DepthScore(
+        accuracy=accuracy,
+        standard_error=standard_error(accuracy, len(correct)),
+        training_accuracy=training_accuracy,
+        setting=l2,
+        channels=features.shape[1],
+    )
+
+
+@jax.jit
+def _fit(
+    train: jax.Array,
+    held_out: jax.Array,
+    shares: jax.Array,
+    labels: jax.Array,
+    l2: jax.Array,
+    start: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Fits a classifier to each of several parts of the training examples, the last of which is all of them.
+
+    Args:
+        train: Standardized features `(n, channels)`.
+        held_out: Those of the validation examples.
+        shares: Share of each example in the loss of each part, `(parts, n)`.
+        labels: Classes `(n,)`.
+        l2: The penalty.
+        start: The first classifiers `(parts, classes, channels + 1)`; the last channel is the bias.
+
+    Returns:
+        The classifiers; the classes that they predict for the training examples, `(parts, n)`; and those that
+        the last one predicts for the validation examples.
+    """
+    one_hot = jax.nn.one_hot(labels, start.shape[1])
+
+    def logits(features: jax.Array, classifier: jax.Array) -> jax.Array:
+        product = jnp.einsum(
+            "nd,pcd->pnc", features, classifier[..., :-1], precision=jax.lax.Precision.HIGHEST
+        )
+        return product + classifier[:, None, :, -1]
+
+    def losses(point: jax.Array) -> jax.Array:
+        classifier = point.reshape(start.shape)
+        likely = (one_hot * jax.nn.log_softmax(logits(train, classifier))).sum(-1)
+        return l2 / 2 * (classifier[..., :-1] ** 2).sum((1, 2)) - (shares * likely).sum(1)
+
+    point = start.reshape(len(start), -1)
+    found = minimize(losses, point, tolerance=_TOLERANCE, max_steps=_MAX_STEPS).point.reshape(start.shape)
+    return found, logits(train, found).argmax(-1), logits(held_out, found[-1:])[0].argmax(-1)
