@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from transfer_jax.models import create_model
@@ -14,6 +15,7 @@ from transfer_jax.training.phase_step import make_eval_step
 
 IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
 LABELS = np.zeros(8, np.int32)
+CLIPPED = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=0.1))
 HEAD_FLOPS = 2 * 8 * 1280 * 3
 
 
@@ -41,6 +43,7 @@ def step_flops(made, batch) -> float:
         ({}, {}),
         ({"clip_norm": 1.0}, {"ema_decay": 0.99, "label_smoothing": 0.1}),
         ({"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 1.0, "norm": "train"}, {"ema_decay": 0.99}),
+        ({"optimizer": optax.MultiSteps(optax.apply_if_finite(CLIPPED, 3), 2)}, {}),
     ],
 )
 def test_a_live_head_step_costs_a_forward_pass_and_the_head(tiny, make_step, changes, options, sgd):

@@ -1,8 +1,10 @@
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from transfer_jax.freezing import Phase, labels, partition
@@ -88,3 +90,71 @@ def test_only_the_trainable_part_has_state(make_toy, train, optimizer, moments):
     blocks = len(set(found.values()) - {"frozen"})
     assert len(counters) == (blocks if optimizer in ("adamw", "lion") else 0)
     assert np.all([counter == 0 for counter in counters])
+
+
+def steps(chosen: Phase, count: int = 4) -> list[dict[str, jax.Array]]:
+    """Returns the updates of several steps with different gradients."""
+    optimizer: Any = make_optimizer(chosen, LABELS)
+    state, found = optimizer.init(PARAMS), []
+    for step in range(count):
+        grads = jax.tree.map(lambda grad: grad * jnp.cos(1.0 + step), GRADS)  # noqa: B023
+        updates, state = optimizer.update(grads, state, PARAMS, rates=RATES, value=jnp.float32(1.0))
+        found.append(updates)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("named", "given"),
+    [
+        ({"optimizer": "sgd"}, optax.sgd(1.0, momentum=0.9)),
+        ({"optimizer": "adamw"}, lambda rate: optax.adamw(rate, weight_decay=0.0)),
+        ({"optimizer": "adamw"}, "optax.adamw(weight_decay=0.0)"),
+        ({"optimizer": "lion"}, functools.partial(optax.lion, b1=0.9, weight_decay=0.0)),
+        (
+            {"optimizer": "sgd", "clip_norm": 1.0},
+            optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0, 0.9)),
+        ),
+        ({"optimizer": "optax.lamb(b1=0.8)"}, optax.lamb(1.0, b1=0.8)),
+        (
+            {"optimizer": "optax.contrib.muon"},
+            optax.inject_hyperparams(optax.contrib.muon)(learning_rate=1.0),
+        ),
+    ],
+)
+def test_an_object_equals_the_optimizer_of_that_name(named, given):
+    exact = "clip_norm" not in named and "muon" not in named["optimizer"]
+    for one, other in zip(steps(phase(**named)), steps(phase(optimizer=given)), strict=True):
+        for path in PARAMS:
+            if exact:
+                np.testing.assert_array_equal(one[path], other[path])
+            else:
+                np.testing.assert_allclose(one[path], other[path], rtol=1e-5)
+
+
+def test_an_object_is_applied_to_all_trainable_parameters_at_once():
+    own = optax.chain(optax.clip_by_global_norm(1.0), optax.add_decayed_weights(0.1), optax.adam(0.01))
+    found, state = steps(phase(optimizer=own)), own.init(PARAMS)
+    for step, updates in enumerate(found):
+        grads = jax.tree.map(lambda grad: grad * jnp.cos(1.0 + step), GRADS)  # noqa: B023
+        expected: Any
+        expected, state = own.update(grads, state, PARAMS)
+        for path, label in LABELS.items():
+            if label != "frozen":
+                np.testing.assert_array_equal(updates[path], RATES[label] * expected[path])
+
+
+def test_an_object_receives_the_loss_and_the_rates_of_tensors():
+    plateau = optax.contrib.reduce_on_plateau(patience=1, factor=0.5)
+    optimizer: Any = make_optimizer(phase(optimizer=optax.chain(optax.sgd(1.0), plateau)), LABELS)
+    state, rates = optimizer.init(PARAMS), {**RATES, "head/bias": jnp.float32(0.5)}
+    found = []
+    for _ in range(4):
+        updates, state = optimizer.update(GRADS, state, PARAMS, rates=rates, value=jnp.float32(1.0))
+        found.append({path: float(update.squeeze()) for path, update in updates.items()})
+    assert found[0] == pytest.approx({"backbone/top/kernel": -0.3, "head/kernel": -3.0, "head/bias": -1.5})
+    assert found[-1]["head/kernel"] > -3.0
+
+
+def test_a_function_that_returns_no_optimizer_is_an_error():
+    with pytest.raises(TypeError, match=r"and no optax\.GradientTransformation"):
+        make_optimizer(phase(optimizer=lambda rate: rate), LABELS)

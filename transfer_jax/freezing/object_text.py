@@ -48,7 +48,8 @@ def _described(value: Any, depth: int) -> str:
 def _described_function(value: Any) -> str:
     """Returns the function that made a function, with its settings, or the position of the function."""
     outer, _, inner = value.__qualname__.rpartition(".<locals>.")
-    if not outer or inner == "<lambda>" or not inspect.isfunction(value):
+    own_lambda = inner == "<lambda>" and not _is_of_library(value)
+    if not outer or own_lambda or not inspect.isfunction(value):
         code = getattr(value, "__code__", None)
         position = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
         return f"{inner}{position}"
