@@ -159,6 +159,27 @@ def test_products_that_cost_little_are_repeated(params):
     assert "Repeated" not in without.explain()
 
 
+def test_an_encoder_of_tokens_is_not_repeated():
+    def encoder(params, state, batch, key):
+        h = params["words"][batch["tokens"]] + params["segments"][jnp.zeros_like(batch["tokens"])]
+        for kernel in params["layers"]:
+            h = jnp.tanh(h @ kernel)
+        return h.mean(1) @ params["head"]
+
+    keys = iter(jax.random.split(jax.random.key(0), 9))
+    params = {
+        "words": jax.random.normal(next(keys), (20, 8)),
+        "segments": jax.random.normal(next(keys), (2, 8)),
+        "layers": [jax.random.normal(next(keys), (8, 8)) / 3 for _ in range(6)],
+        "head": jax.random.normal(next(keys), (8, 3)),
+    }
+    labels = dict.fromkeys(params, "frozen") | {"layers": ["frozen"] * 3 + ["top"] * 3, "head": "head"}
+    split = check(encoder, params, labels, {"tokens": jnp.arange(20).reshape(4, 5)})
+    (feature,) = split.features.values()
+    assert feature.shape == (5, 8)
+    assert split.inputs == ()
+
+
 def test_features_larger_than_the_batch(params):
     def wide(params, state, batch, key):
         return jnp.tanh(batch["x"] @ params["wide"]) @ params["head"]

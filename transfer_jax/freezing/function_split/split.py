@@ -22,6 +22,9 @@ from transfer_jax.freezing.function_split.sized_program import Signature, SizedP
 from transfer_jax.freezing.function_split.step_flops import step_flops
 from transfer_jax.freezing.trees import leaves_by_path
 
+_LARGEST_REPEAT = 0.2
+"""Part of a step that may be repeated to cache nothing. Texts are small, and encoding them is not."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
@@ -102,7 +105,7 @@ def split_frozen(
             Leaves that the function returns unchanged are frozen.
         flops_per_byte: Floating-point operations that cost as much as a cached byte of an example. Infinity
             repeats no matrix product, convolution or loop in each step. None repeats those that make the
-            features smaller by a larger fraction than they make a step longer.
+            features smaller, such as all of them by a fifth of a step, and half of them by a tenth.
 
     Raises:
         ValueError: If the labels do not fit the parameters, all or no parameters are trainable, a trainable
@@ -128,7 +131,7 @@ def split_frozen(
 
 
 def _balanced_price(program: SizedProgram, boundary: Boundary) -> float:
-    """Returns the operations of a training step for each cached byte of an example.
+    """Returns the operations that cost as much as a cached byte: a part of a step for all of the features.
 
     A step counts as three forward passes. Operations on parameters alone do not count, because their number
     does not depend on the batch.
@@ -136,7 +139,8 @@ def _balanced_price(program: SizedProgram, boundary: Boundary) -> float:
     of_batch = program.depends_on_batch()
     suffix = live_equations(program.equations, program.program.outputs, boundary.variables)
     forward = sum(flops(each) for each in suffix if of_batch.intersection(each.outvars))
-    return 3 * forward / program.examples / boundary.price if boundary.price else math.inf
+    step = 3 * forward / program.examples
+    return _LARGEST_REPEAT * step / boundary.price if boundary.price else math.inf
 
 
 class Split:
