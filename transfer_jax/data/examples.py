@@ -215,15 +215,16 @@ def _check_sample(reader: ExampleReader, labels: Sequence[Any] | None) -> bool:
         BadImageError: If none can be read.
     """
     same, errors = True, []
+    known, first = reader.first
     for index in reader.sample:
         try:
-            items = [reader.item(index) for _ in range(2)]
-            first, second = (content_hash(reader.content_of(item, index)) for item in items)
+            items = [first if index == known else reader.item(index), reader.item(index)]
+            hashes = [content_hash(reader.content_of(item, index)) for item in items]
         except BadImageError as error:
             errors.append(error)
             continue
         found = [reader.label_of(item, index) for item in items] if reader.label is not None else [None] * 2
-        if first != second or found[0] != found[1]:
+        if hashes[0] != hashes[1] or found[0] != found[1]:
             raise ValueError(
                 f"{reader.names[index]} differs when it is read twice, so features, validation scores and "
                 "resumed runs would be wrong. Take random augmentation out of the source (TrainConfig."
