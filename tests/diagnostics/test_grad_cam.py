@@ -73,7 +73,16 @@ def test_evidence_against_a_class_is_not_shown(network):
     ],
 )
 def test_the_last_spatial_block(shapes, block):
-    assert last_spatial_block(shapes) == block
+    arrays = {
+        name: {"features": jax.ShapeDtypeStruct(shape, jnp.float32)} for name, shape in shapes.items()
+    }
+    assert last_spatial_block(arrays) == block
+
+
+def test_a_block_with_several_arrays_is_not_spatial():
+    maps = jax.ShapeDtypeStruct((8, 8, 3), jnp.float32)
+    shapes = {"a": {"features": maps}, "b": {"features_0": maps, "features_1": maps}}
+    assert last_spatial_block(shapes) == "a"
 
 
 OTHERS = (

@@ -63,7 +63,8 @@ def test_cpu_slices_give_the_features_of_the_whole_batch(make_toy, batch):
     whole = jax.jit(lambda images: model.backbone(preprocessing.normalize(images), stop="blocks.1"))
     np.testing.assert_allclose(prefix(arrays, {"image": images}), whole(images), rtol=1e-6, atol=1e-6)
     loops = {
-        platform: "while" in prefix.trace(arrays, images).lower(lowering_platforms=(platform,)).as_text()
+        platform: "while"
+        in prefix.trace(arrays, {"image": images}).lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", "tpu")
     }
     assert loops == {"cpu": True, "tpu": False}
@@ -76,7 +77,7 @@ def test_cached_features_and_images_give_the_same_logits(lite0, photographs, tmp
     images = np.stack([*photographs(96).values()])
     prefix = jax.jit(make_prefix(graphdef, boundary, preprocessing, jnp.float32))
     key = FeatureKey(weights="", boundary=boundary, preprocessing={}, dtype="float32", dataset="")
-    shape = jax.eval_shape(prefix, arrays, images).shape[1:]
+    shape = jax.eval_shape(prefix, arrays, {"image": images}).shape[1:]
     layout = Layout(rows=4, batch_size=2, row_format=RowFormat.single(shape, "float32"))
 
     def batches(pieces):

@@ -1,8 +1,10 @@
 """Registration of a user's model under a name, for configs and the command line."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from transfer_jax.config import TrainConfig
 from transfer_jax.models import registry
 from transfer_jax.models.backbone import Backbone
 from transfer_jax.models.family import Family, Setting, Variant
@@ -29,6 +31,24 @@ def register_model(name: str, model: Callable[[], Any] | Any) -> None:
     """
     made = model() if callable(model) and not isinstance(model, OwnModel) and _is_function(model) else model
     registry.register_family(family_of_model(name, made if isinstance(made, OwnModel) else own_model(made)))
+
+
+def with_own_model(config: TrainConfig, model: Any) -> TrainConfig:
+    """Registers a model, and returns a config that names it.
+
+    Args:
+        config: The config. If its `model` is the default, the name is that of the model's type.
+        model: An `nnx.Module`, or the result of `own_model`.
+
+    Raises:
+        ValueError: As `register_model`.
+        TypeError: As `own_model`.
+    """
+    own = model if isinstance(model, OwnModel) else own_model(model)
+    named = config.model != TrainConfig.__dataclass_fields__["model"].default
+    name = config.model if named else own.name
+    register_model(name, own)
+    return dataclasses.replace(config, model=name)
 
 
 def family_of_model(name: str, model: OwnModel) -> Family:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -132,7 +133,8 @@ class TracedModel:
             return self.outputs_from(start, params, state, features, key, frozenset(), "frozen")
 
         batch = {"features": x}
-        split = split_frozen(function, params, self._labels(group), batch, state=state)
+        labels = self._labels(group)
+        split = split_frozen(function, params, labels, batch, state=state, flops_per_byte=math.inf)
         return split.prefix(params, batch, state) if split.features else x
 
     def _batch(self, inputs: Any) -> dict[str, Any]:
@@ -154,6 +156,7 @@ class TracedModel:
                 {name: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) for name, x in batch.items()},
                 key=_key(),
                 state=_shapes(state),
+                flops_per_byte=math.inf,
             )
         return self._splits[where]
 

@@ -13,6 +13,7 @@ from transfer_jax.distributed import processes
 from transfer_jax.extras import optional
 from transfer_jax.fields import as_tuple
 from transfer_jax.planning.resolved_run import ResolvedRun
+from transfer_jax.own_models import with_own_model
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.artifacts import write_plan
 from transfer_jax.runs.checkpointing import read_progress
@@ -40,6 +41,7 @@ def fit(
     force: bool = False,
     profile: bool = False,
     dataset: ImageDataset | None = None,
+    model: Any = None,
     command: Sequence[str] = (),
 ) -> Result:
     """Trains a schedule, or resumes it if an earlier call was stopped or killed.
@@ -57,6 +59,8 @@ def fit(
         profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         dataset: The images, such as those of `from_arrays`; the config's `images` is then only their name.
             None loads the images of the config.
+        model: A model of your own: an `nnx.Module`, or the result of `own_model`; the config's `model` is
+            then only its name. None takes the network of the config.
         command: The command line, word by word, which the report repeats.
 
     Returns:
@@ -76,6 +80,8 @@ def fit(
     workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None
     config = config.config if isinstance(config, ResolvedRun) else config
+    if model is not None:
+        config = with_own_model(config, model)
     pull(workdir, skip=NOT_MIRRORED)
     started = started_config(config, workdir)
     latest, position = read_progress(workdir)
@@ -126,12 +132,13 @@ def fit(
 
 
 def fine_tune(
-    model: str, images: str | Path, *, workdir: str | Path, progress: Progress | None = None, **settings: Any
+    model: Any, images: str | Path, *, workdir: str | Path, progress: Progress | None = None, **settings: Any
 ) -> Result:
     """Fine-tunes a pretrained network on a set of images, by default in the five steps of fine-tuning.
 
     Args:
-        model: Name of the network (see `model_names`).
+        model: Name of the network (see `model_names`), or a model of your own: an `nnx.Module`, or the result
+            of `own_model`.
         images: A folder with one subfolder of images for each class, or another source that `TrainConfig`
             knows.
         workdir: Folder of checkpoints, metrics, plots and the trained model. The same call resumes a run
@@ -142,7 +149,10 @@ def fine_tune(
     Returns:
         The results of the phases, with the scores on the validation images.
     """
-    return fit(TrainConfig(**{"model": model, "images": images, **settings}), workdir, progress=progress)
+    own = None if isinstance(model, str) else model
+    named = {"model": model} if own is None else {}
+    config = TrainConfig(**{**named, "images": images, **settings})
+    return fit(config, workdir, progress=progress, model=own)
 
 
 def _record_places(started: TrainConfig, given: TrainConfig, workdir: Path) -> None:

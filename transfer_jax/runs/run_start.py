@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from transfer_jax.data import ImageDataset
 from transfer_jax.data.example_reader import content_hash
 from transfer_jax.distributed import processes
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
+from transfer_jax.models import PRE_LOGITS
+from transfer_jax.models.flat_arrays import merge
 from transfer_jax.runs.images import images_digest, split_images
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.workdir import read_config
@@ -82,6 +85,8 @@ class RunStart:
         preprocessing: The preprocessing of the images, with the overrides of the config.
         train: The training images.
         evaluation: The validation images.
+        program: The version of JAX and a hash of the operations of a model of the user's own; empty for the
+            networks of this package.
     """
 
     weights: str
@@ -91,6 +96,7 @@ class RunStart:
     preprocessing: dict[str, Any]
     train: PartStart
     evaluation: PartStart
+    program: str = ""
 
     @classmethod
     def of(cls, run: Run) -> "RunStart":
@@ -111,6 +117,7 @@ class RunStart:
             preprocessing=json.loads(json.dumps(dataclasses.asdict(run.preprocessing))),
             train=PartStart.of(run.train),
             evaluation=PartStart.of(run.evaluation),
+            program=_program(run),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +162,12 @@ class RunStart:
             raise ValueError(
                 f"{workdir} was started with the weights {_described(self)}, but now they are "
                 f"{_described(now)}. Restore them, or use another workdir."
+            )
+        version, _, program = now.program.partition(" ")
+        if self.program.startswith(f"{version} ") and self.program != now.program:
+            raise ValueError(
+                f"the model computes other operations ({program[:12]}…) than when {workdir} was started "
+                f"({self.program.partition(' ')[2][:12]}…). Restore its code, or use another workdir."
             )
         if now.initial != self.initial:
             raise ValueError(
@@ -254,6 +267,12 @@ def read_start(workdir: Path) -> RunStart | None:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}; restore it, or delete it") from None
+
+
+def _program(run: Run) -> str:
+    """Returns `RunStart.program`."""
+    hashes = merge(run.graphdef, run.arrays).backbone.program_hashes(PRE_LOGITS)
+    return f"{jax.__version__} {combined_hash(hashes)}" if hashes else ""
 
 
 def _described(start: RunStart) -> str:

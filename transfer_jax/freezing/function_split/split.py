@@ -140,7 +140,7 @@ def _balanced_price(program: SizedProgram, boundary: Boundary) -> float:
     suffix = live_equations(program.equations, program.program.outputs, boundary.variables)
     forward = sum(flops(each) for each in suffix if of_batch.intersection(each.outvars))
     step = 3 * forward / program.examples
-    return _LARGEST_REPEAT * step / boundary.price if boundary.price else math.inf
+    return _LARGEST_REPEAT * step / boundary.price if step and boundary.price else math.inf
 
 
 class Split:
