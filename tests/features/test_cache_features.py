@@ -161,6 +161,40 @@ def test_kinds_of_data_give_the_same_features(tmp_path, kind):
     jax.tree.map(np.testing.assert_array_equal, found.gather(range(COUNT)), wanted.gather(range(COUNT)))
 
 
+@pytest.mark.extended
+def test_torch_dataset(tmp_path):
+    torch = pytest.importorskip("torch")
+    columns = {name: torch.from_numpy(array) for name, array in data().items()}
+
+    class Examples(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return COUNT
+
+        def __getitem__(self, index: int) -> dict:
+            return {name: column[index] for name, column in columns.items()}
+
+    wanted = cached(tmp_path / "columns").gather(range(COUNT))
+    for number, source in enumerate((Examples(), columns)):
+        found = cached(tmp_path / str(number), source).gather(range(COUNT))
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    loader = torch.utils.data.DataLoader(Examples())
+    with pytest.raises(ValueError, match="pass its `dataset`"):
+        cached(tmp_path, loader)
+
+
+@pytest.mark.extended
+def test_hugging_face_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    columns = data()
+    source = datasets.Dataset.from_dict(
+        {name: array.tolist() for name, array in columns.items()} | {"text": ["a"] * COUNT},
+    )
+    wanted = cached(tmp_path / "columns").gather(range(COUNT))
+    for number, each in enumerate((source, source.with_format("numpy"))):
+        found = cached(tmp_path / str(number), each).gather(range(COUNT))
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
 @pytest.mark.parametrize(
     ("keep", "names"),
     [(None, ["features", "label", "tokens"]), ((), ["features"]), (("label",), ["features", "label"])],

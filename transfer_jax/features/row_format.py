@@ -231,7 +231,8 @@ def squared_error(features: np.ndarray, stored: np.ndarray) -> tuple[float, floa
         stored: The same features, encoded and decoded.
     """
     exact, decoded = (x.astype(np.float64).ravel() for x in (features, stored))
-    return float(np.dot(decoded - exact, decoded - exact)), float(np.dot(exact, exact))
+    difference = decoded - exact
+    return float(np.dot(difference, difference)), float(np.dot(exact, exact))
 
 
 def relative_error(sums: list[tuple[float, float]]) -> float:
