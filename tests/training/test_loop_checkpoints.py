@@ -70,6 +70,7 @@ class Numbers:
 def test_new_directory_starts_at_the_first_phase(tmp_path):
     checkpoints = LoopCheckpoints(tmp_path / "run", PARAMS)
     assert (checkpoints.phase, checkpoints.steps, checkpoints.data) == (0, 0, None)
+    assert [*checkpoints.remaining("cb")] == [(0, "c"), (1, "b")]
     start = phase_of(0)
     assert_equal(checkpoints.restore(*start), start)
 
@@ -85,6 +86,7 @@ def test_loop_resumes_in_a_later_phase(tmp_path):
 
     again, params, position = LoopCheckpoints(tmp_path, copy(PARAMS)), copy(PARAMS), Numbers()
     assert (again.phase, again.steps, again.data) == (1, 7, {"next": 1})
+    assert [*again.remaining("cbb")] == [(1, "b"), (2, "b")]
     found = again.restore(*phase_of(1, None, params), 1)
     assert_equal(found, (state, frozen))
     assert again.restore_data(position, 1) is position

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from transfer_jax.storage.checkpoints import Checkpoints, CorruptCheckpointError
 from transfer_jax.storage.remote import display_path, local_path, pull, push
 from transfer_jax.training.state import TrainState, named_leaves, restore_leaves
 
-Iterator = TypeVar("Iterator", bound=Any)
+Phase = TypeVar("Phase")
+Data = TypeVar("Data", bound=Any)
 _logger = logging.getLogger(__name__)
 
 
@@ -30,9 +32,7 @@ class LoopCheckpoints:
     Example:
         >>> checkpoints = LoopCheckpoints("runs/mine", params)
         >>> state, frozen = None, params
-        >>> for phase, selector in enumerate(selectors):
-        ...     if phase < checkpoints.phase:
-        ...         continue
+        >>> for phase, selector in checkpoints.remaining(selectors):
         ...     state, frozen = next_phase(state, frozen, labels(params, selector), optimizer)
         ...     state, frozen = checkpoints.restore(state, frozen, phase)
         ...     data = checkpoints.restore_data(iter(dataset), phase)
@@ -75,6 +75,15 @@ class LoopCheckpoints:
             )
         self._use(progress)
 
+    def remaining(self, phases: Iterable[Phase]) -> Iterator[tuple[int, Phase]]:
+        """Yields the phases that are not finished, each with its index; the first one may be resumed.
+
+        Args:
+            phases: All phases of the loop, as objects of any kind.
+        """
+        first = self.phase
+        yield from ((index, phase) for index, phase in enumerate(phases) if index >= first)
+
     def save(self, state: TrainState, frozen: Any, phase: int = 0, data: Any = None) -> None:
         """Saves a checkpoint, and waits until it is on disk.
 
@@ -115,8 +124,8 @@ class LoopCheckpoints:
             return state, frozen
         if phase < self.phase:
             raise ValueError(
-                f"the checkpoint is of phase {self.phase}; skip phase {phase} with "
-                "`if phase < checkpoints.phase: continue`"
+                f"the checkpoint is of phase {self.phase}; skip phase {phase}, for example with "
+                "`for phase, settings in checkpoints.remaining(phases)`"
             )
         leaves = leaves_by_path(frozen)
         changed = self._checkpoints.names(self._newest, "frozen")
@@ -130,7 +139,7 @@ class LoopCheckpoints:
         state = restored_state(self._checkpoints, self._newest, "state", state)
         return state, map_by_path(lambda path, leaf: restored.get(path, leaf), frozen)
 
-    def restore_data(self, data: Iterator, phase: int = 0) -> Iterator:
+    def restore_data(self, data: Data, phase: int = 0) -> Data:
         """Returns an iterator at the position of the checkpoint, if it is of this phase.
 
         Args:

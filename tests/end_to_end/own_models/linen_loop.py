@@ -28,9 +28,7 @@ def main(workdir):
     blocks = tj.blocks_by_depth(function, params, example, state=model_state, key=key)
     checkpoints = tj.LoopCheckpoints(f"{workdir}/checkpoints", params)
     state, frozen = None, params
-    for phase, (selector, rate, epochs) in enumerate(PHASES):
-        if phase < checkpoints.phase:
-            continue
+    for phase, (selector, rate, epochs) in checkpoints.remaining(PHASES):
         labels = tj.labels(params, selector, blocks)
         optimizer = tj.multi_transform(dict.fromkeys(blocks.values(), optax.adamw(rate)), labels)
         state, frozen = tj.next_phase(state, frozen, labels, optimizer, model_state=model_state)
