@@ -9,17 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
+from transfer_jax.data import ImageDataset
 from transfer_jax.data.pipeline import listed_batches
+from transfer_jax.features import FeatureCache
 from transfer_jax.freezing.function_split.depths import chosen_blocks, split_at_depths
 from transfer_jax.models.backbone import PRE_LOGITS, Classifier
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.flax_functions import ModelFunction
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.report.progress import Progress, Silent
-from transfer_jax.runs.feature_inputs import Inputs, example_inputs, image_inputs, open_images
+from transfer_jax.runs.feature_inputs import Inputs, dataset_inputs, example_inputs, open_images
 from transfer_jax.runs.feature_models import open_model
 from transfer_jax.runs.feature_passes import BackboneDepths, FeaturePass, Pool
 
+_UNUSED = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
+"""Stands for the preprocessing of examples that are not images."""
 _PRECISIONS = (None, "float32", "bfloat16", "float16")
 _GIGABYTE = 1e9
 
@@ -36,7 +40,7 @@ def extract_features(
     blocks: Sequence[str] | Mapping[str, str] | str | None = None,
     directory: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> dict[str, np.ndarray] | FeatureCache:
     """Computes the features of images at one or several depths of a network, in one pass.
 
     The pass is one compiled program. It computes once what several depths share, and nothing behind the last
@@ -48,9 +52,9 @@ def extract_features(
 
     Args:
         model: The name of a network, with its published weights; the workdir of a finished run, or its
-            `Result`; a `Classifier`; or any other model: an `nnx.Module`, a Linen module with its variables
-            as `(module, variables)`, or `(function, params, state)` as `nnx_function` and `linen_function`
-            return them.
+            `Result`; a `Classifier`; or any other model: the result of `own_model`, an `nnx.Module`, a Linen
+            module with its variables as `(module, variables)`, or `(function, params, state)` as
+            `nnx_function` and `linen_function` return them.
         images: A folder or another source that `load_dataset` takes, files, an `ImageDataset`, or uint8
             pixels `(n, height, width, 3)`. For models of others also a tree of arrays with the examples on
             axis 0, or anything with `__len__` and `__getitem__` whose items are trees of arrays; a single
@@ -58,13 +62,14 @@ def extract_features(
         at: Names of blocks. In our networks the features are the outputs of blocks
             (`model.backbone.block_names`). In other models they are the narrowest arrays behind a block and
             below the next one; `blocks_by_depth` returns the names. `all` takes all blocks. None takes the
-            pooled features that the head reads: `pre_logits`, or the last block but one.
+            features that the head reads: `pre_logits`, the outputs of an `own_model`, or those behind the
+            last block but one.
         batch_size: Images per batch.
         pool: `mean` averages over all axes between the examples and the last one, such as pixels or tokens.
             None keeps them. A function of arrays `(batch, …)` does anything else, such as
             `lambda x: x.mean((2, 3))` for channels on axis 1.
-        precision: `float32`, `bfloat16` or `float16`, for parameters and activations; None takes float32 for
-            our networks, and leaves others as they are.
+        precision: `float32`, `bfloat16` or `float16`, for parameters and activations, in models of others
+            also for the state; None takes float32 for our networks, and leaves others as they are.
         preprocessing: Resizing and normalization of the images. None takes that of the weights; for models
             of others, their arrays are used as they are.
         blocks: For models of others, the grouping of parameters to blocks, as for `labels`.
@@ -86,41 +91,44 @@ def extract_features(
         raise ValueError(f"pool must be 'mean', None or a function, got {pool!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    network, own = open_model(model)
-    preprocessing = preprocessing or own
-    if isinstance(network, Classifier):
+    opened = open_model(model)
+    preprocessing = preprocessing or opened.preprocessing
+    if isinstance(opened.network, Classifier):
         if preprocessing is None:
             raise ValueError(
                 "the preprocessing of this classifier is unknown; pass preprocessing="
                 "transfer_jax.weights.find_spec(NAME).preprocessing"
             )
-        inputs = _image_inputs(images, preprocessing)
-        planned = _backbone_pass(network, preprocessing, at, pool, precision, inputs)
+        inputs = _dataset_inputs(images, preprocessing)
+        planned = _backbone_pass(opened.network, preprocessing, at, pool, precision, inputs)
     else:
-        network, inputs = _with_inputs(network, images, preprocessing)
+        network, inputs = _with_inputs(opened.network, images, preprocessing)
+        if opened.blocks is not None:
+            blocks = opened.blocks
+            at = [*blocks.values()][-1] if at is None else at
         planned = _function_pass(network, at, pool, precision, inputs, blocks)
     if directory is not None:
         return _cached(planned, inputs, directory, batch_size, progress)
     return _in_memory(planned, inputs, batch_size, progress or Silent())
 
 
-def _image_inputs(images: Any, preprocessing: Preprocessing) -> Inputs:
-    if isinstance(images, Mapping) and "image" in images:
-        images = images["image"]
+def _dataset_inputs(images: Any, preprocessing: Preprocessing) -> Inputs:
     dataset = open_images(images)
     if dataset is None:
         raise ValueError(
             "images must be a folder, files, an ImageDataset or uint8 pixels (n, height, width, 3), got "
             f"{type(images).__name__}; `from_examples` makes a dataset of other examples"
         )
-    return image_inputs(dataset, preprocessing)
+    return dataset_inputs(dataset, preprocessing)
 
 
 def _with_inputs(
     network: ModelFunction, images: Any, preprocessing: Preprocessing | None
 ) -> tuple[ModelFunction, Inputs]:
     """Returns the inputs of a function, and the function, which normalizes images if that is asked for."""
-    is_files = isinstance(images, str | os.PathLike) or hasattr(images, "pil_image")
+    if isinstance(images, ImageDataset) and images.inputs is not None:
+        return network, dataset_inputs(images, _UNUSED)
+    is_files = isinstance(images, ImageDataset | str | os.PathLike)
     if preprocessing is None:
         if is_files:
             raise ValueError(
@@ -136,7 +144,7 @@ def _with_inputs(
         image = preprocessing.normalize(batch["image"])
         return network.function(params, state, {**batch, "image": image}, key)
 
-    return network._replace(function=normalized), image_inputs(dataset, preprocessing)
+    return network._replace(function=normalized), dataset_inputs(dataset, preprocessing)
 
 
 def _backbone_pass(
@@ -150,8 +158,9 @@ def _backbone_pass(
     blocks = network.backbone.block_names
     names = tuple(chosen_blocks(PRE_LOGITS if at is None else at, blocks))
     graphdef, params, stats = split(network)
-    depths = BackboneDepths(graphdef, blocks, names, preprocessing, jnp.dtype(precision or "float32"), pool)
-    return FeaturePass(depths, {**params, **stats}, None, inputs.shapes(2), names, None)
+    shapes, dtype = inputs.shapes(2), jnp.dtype(precision or "float32")
+    depths = BackboneDepths(graphdef, blocks, names, preprocessing, dtype, pool, shapes)
+    return FeaturePass(depths, {**params, **stats}, None, shapes, names, None)
 
 
 def _function_pass(
@@ -159,10 +168,11 @@ def _function_pass(
 ) -> FeaturePass:
     function, params, state = network
     if precision is not None:
-        function, params = _cast_batches(function, precision), _cast(params, precision)
+        function = _cast_batches(function, precision)
+        params, state = _cast(params, precision), _cast(state, precision)
     shapes = inputs.shapes(2)
     depths = split_at_depths(function, params, shapes, at, state=state, blocks=blocks)
-    return FeaturePass(depths, params, state, shapes, [*depths.features], pool)
+    return FeaturePass(depths, params, state, shapes, depths.blocks, pool)
 
 
 def _cast_batches(function: Any, precision: str) -> Any:
@@ -221,7 +231,7 @@ def _check_memory(planned: FeaturePass, count: int) -> None:
 
 def _cached(
     planned: FeaturePass, inputs: Inputs, directory: Any, batch_size: int, progress: Progress | None
-) -> Any:
+) -> FeatureCache:
     from transfer_jax.features.cache_features import cache_features
 
     return cache_features(

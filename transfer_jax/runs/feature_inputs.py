@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ import jax
 import numpy as np
 
 from transfer_jax.data import ImageDataset, from_arrays, image_fetch, load_dataset
-from transfer_jax.data.image_files import image_files
+from transfer_jax.data.example_source import open_source, own_fingerprint
+from transfer_jax.data.image_files import from_files, image_files
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.runs.predict import unlabelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,19 @@ class Inputs:
         )
 
 
-def image_inputs(dataset: ImageDataset, preprocessing: Preprocessing) -> Inputs:
-    """Returns the images of a dataset as inputs: `image`, uint8 `(batch, size, size, 3)`."""
+def dataset_inputs(dataset: ImageDataset, preprocessing: Preprocessing) -> Inputs:
+    """Returns the examples of a dataset as inputs.
+
+    Args:
+        dataset: The dataset. A batch is `image`, uint8 `(batch, size, size, 3)`, or its arrays by name.
+        preprocessing: Size, crop and interpolation of images.
+    """
     fetch = image_fetch(dataset, preprocessing)
-    return Inputs(len(dataset), lambda rows: {"image": fetch(rows)["image"]}, dataset.fingerprint)
+    if dataset.inputs is not None:
+        return Inputs(len(dataset), lambda rows: fetch(rows)["inputs"], dataset.fingerprint)
+    described = f"{dataset.fingerprint} {dataclasses.asdict(preprocessing)}"
+    fingerprint = hashlib.sha256(described.encode()).hexdigest()
+    return Inputs(len(dataset), lambda rows: {"image": fetch(rows)["image"]}, fingerprint)
 
 
 def open_images(images: Any) -> ImageDataset | None:
@@ -55,7 +65,8 @@ def open_images(images: Any) -> ImageDataset | None:
 
     Args:
         images: A dataset; a source that `load_dataset` takes, or a folder of images without classes; paths of
-            files; uint8 pixels `(n, height, width, 3)`, or a list of single images.
+            files; uint8 pixels `(n, height, width, 3)`, or a list of single images; or these as the entry
+            `image` of a dictionary.
 
     Raises:
         ValueError: If pixels have another dtype or shape.
@@ -63,6 +74,8 @@ def open_images(images: Any) -> ImageDataset | None:
     """
     if isinstance(images, ImageDataset):
         return images
+    if isinstance(images, Mapping) and "image" in images:
+        images = images["image"]
     if isinstance(images, str | os.PathLike):
         return _opened(images)
     if (
@@ -70,7 +83,7 @@ def open_images(images: Any) -> ImageDataset | None:
         and images
         and all(isinstance(each, str | os.PathLike) for each in images)
     ):
-        return unlabelled(image_files(images)[0], ("unknown",))
+        return _unlabelled(images)
     if hasattr(images, "shape") or _is_list_of_images(images):
         count = len(images)
         return from_arrays(images, np.zeros(count, np.int64), ("unknown", "none"))
@@ -85,17 +98,15 @@ def example_inputs(examples: Any) -> Inputs:
             whose items are trees of arrays of one example. A single array is the entry `image` of a batch.
 
     Raises:
-        ValueError: If there are no examples, or the arrays have different numbers of them.
+        ValueError: If there are no examples, they have no length or no random access, or the arrays have
+            different numbers of them.
     """
     if hasattr(examples, "shape"):
         examples = {"image": examples}
-    is_sequence = hasattr(examples, "__getitem__") and hasattr(examples, "__len__")
-    if isinstance(examples, Mapping) or not is_sequence or isinstance(examples, tuple):
+    if isinstance(examples, Mapping | tuple):
         return _of_arrays(examples)
-    if not len(examples):
-        raise ValueError("there are no examples")
-    fetch = functools.partial(_stacked, examples)
-    return Inputs(len(examples), fetch, getattr(examples, "fingerprint", None))
+    source = open_source(examples, "images")
+    return Inputs(len(source), functools.partial(_stacked, source), own_fingerprint(examples))
 
 
 def _of_arrays(tree: Any) -> Inputs:
@@ -137,10 +148,15 @@ def _opened(source: str | os.PathLike[str]) -> ImageDataset:
     """Opens a source of labelled images, or a folder or a file without classes."""
     path = Path(os.path.expanduser(os.fspath(source)))
     if path.is_file() and path.suffix != ".csv":
-        return unlabelled([path], ("unknown",))
+        return _unlabelled([path])
     try:
         return load_dataset(source, least_classes=1)
     except ValueError:
         if not path.is_dir():
             raise
-        return unlabelled(image_files(path)[0], ("unknown",))
+        return _unlabelled(path)
+
+
+def _unlabelled(paths: Any) -> ImageDataset:
+    files = image_files(paths)[0]
+    return from_files(files, [str(file) for file in files], [0] * len(files), ("unknown",))

@@ -43,6 +43,7 @@ class BackboneDepths:
         preprocessing: The normalization of the images.
         dtype: Precision of the computation.
         pool: The pooling. It belongs to the slices of a batch, so that whole features need little memory.
+        shapes: The shapes of a batch.
     """
 
     graphdef: nnx.GraphDef
@@ -51,42 +52,54 @@ class BackboneDepths:
     preprocessing: Preprocessing
     dtype: jax.typing.DTypeLike
     pool: Pool
+    shapes: Mapping[str, jax.ShapeDtypeStruct]
 
     def prefix(
         self, params: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], state: Any = None
     ) -> dict[str, jax.Array]:
-        """Computes the features of a batch, by block.
+        """Computes the features of a batch, by block; of several arrays, as `BLOCK/NAME`.
 
         Args:
             params: The parameters and running statistics by path.
-            batch: `image`, uint8 `(batch, size, size, 3)`.
+            batch: `image`, uint8 `(batch, size, size, 3)`; or the inputs of a backbone that takes others.
             state: Not used.
         """
         del state
         arrays = cast(params, self.dtype)
 
-        def features(images: jax.Array) -> dict[str, jax.Array]:
-            backbone = merge(self.graphdef, arrays).backbone
-            x, found = self.preprocessing.normalize(images).astype(self.dtype), {}
+        def features(x: Any) -> dict[str, jax.Array]:
+            backbone, taps = merge(self.graphdef, arrays).backbone, {}
             if backbone.taps and self.names[-1] == self.blocks[-1]:  # Made of the outputs of all blocks.
-                found[self.names[-1]] = backbone(x)
-            backbone.taps, start = False, None
-            for name in [each for each in self.names if each not in found]:
-                x, start = backbone(x, start=start, stop=name), name
-                found[name] = x
-            return {name: pooled(each, self.pool) for name, each in found.items()}
+                taps = {self.names[-1]: backbone(x)}
+            return _flat({**backbone.activations(x, None, self.names), **taps}, self.pool)
 
-        return in_slices(features, batch["image"])
+        def of_images(images: jax.Array) -> dict[str, jax.Array]:
+            return features(self.preprocessing.normalize(images).astype(self.dtype))
+
+        if merge(self.graphdef, arrays).backbone.inputs is not None:
+            return features(batch)
+        return in_slices(of_images, batch["image"])
 
     def digest(self, params: Mapping[str, jax.Array], state: Any = None) -> str:
         """Returns a hash of the operations, and of the arrays up to the last block of `names`."""
         del state
         used = prefix_arrays(params, self.names[-1], self.blocks)
-        size = self.preprocessing.image_size
-        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)
-        program = str(jax.make_jaxpr(self.prefix)(dict(params), {"image": images}))
+        program = str(jax.make_jaxpr(self.prefix)(dict(params), self.shapes))
         described = (re.sub(r"0x[0-9a-f]+", "", program), combined_hash(array_hashes(used)))
         return hashlib.sha256("\n".join(described).encode()).hexdigest()
+
+
+def _flat(features: Mapping[str, Any], pool: Pool) -> dict[str, jax.Array]:
+    """Returns pooled features by block, or by block and name if they are several arrays."""
+    found: dict[str, jax.Array] = {}
+    for block, value in features.items():
+        each = (
+            {f"{block}/{name}": x for name, x in value.items()}
+            if isinstance(value, Mapping)
+            else {block: value}
+        )
+        found |= {name: pooled(x, pool) for name, x in each.items()}
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +120,14 @@ class FeatureShape:
 class FeaturePass:
     """The computation of one pass over images.
 
-    It has the `prefix`, the `features` and the `digest` of a `Split`, for `cache_features`.
+    It has the attributes and functions of a `Split` that `cache_features` uses.
 
     Args:
         depths: The features by block.
         params: The parameters.
         state: The other arrays; None if there are none.
         shapes: The shapes of a batch.
-        names: The names of the features, in the order of the results.
+        blocks: The blocks in the order of the results.
         pool: The pooling, if it is not part of `depths`.
 
     Attributes:
@@ -128,12 +141,18 @@ class FeaturePass:
     inputs: tuple[str, ...] = ()
 
     def __init__(
-        self, depths: Depths, params: Any, state: Any, shapes: Any, names: Sequence[str], pool: Pool
+        self, depths: Depths, params: Any, state: Any, shapes: Any, blocks: Sequence[str], pool: Pool
     ) -> None:
         self.params, self.state = params, state
         self._depths, self._pool, self._shapes = depths, pool, shapes
         found = jax.eval_shape(self.prefix, params, shapes, state)
+        order = {block: number for number, block in enumerate(blocks)}
+        names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition("/")[0], 0)))
         self.features = {name: _shape_of(found[name]) for name in names}
+        self.prefix_inputs = {
+            path: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+            for path, leaf in leaves_by_path(shapes).items()
+        }
         self.prefix_inputs = {
             path: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
             for path, leaf in leaves_by_path(shapes).items()

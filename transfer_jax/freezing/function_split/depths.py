@@ -12,8 +12,8 @@ import jax
 from transfer_jax.freezing.function_split.block_depth import blocks_by_depth
 from transfer_jax.freezing.function_split.boundary import Boundary, find_boundary
 from transfer_jax.freezing.function_split.checks import check_frozen_state
-from transfer_jax.freezing.function_split.jaxprs import Var, is_literal
-from transfer_jax.freezing.function_split.program import Cause
+from transfer_jax.freezing.function_split.jaxprs import Equation, Var, is_literal
+from transfer_jax.freezing.function_split.program import Cause, live_equations
 from transfer_jax.freezing.function_split.sized_program import Signature, SizedProgram
 from transfer_jax.freezing.function_split.split import Feature, Split
 
@@ -79,7 +79,8 @@ def split_at_depths(
         blocks: The grouping, as for `labels`. None takes the first parts of the paths.
 
     Raises:
-        ValueError: If a name is not a block, a block has no features, or the function changes its state.
+        ValueError: If a name is not a block, a block has no features because the function mixes examples, or
+            the function changes its state.
     """
     groups = blocks_by_depth(function, params, batch, state=state, blocks=blocks)
     signature = Signature(function, params, frozenset(), state, batch, None)
@@ -92,8 +93,12 @@ def split_at_depths(
     for name in chosen_blocks(at, order):
         later = {*order[order.index(name) + 1 :]}
         found[name] = _features_behind(program, {path for path, block in groups.items() if block in later})
-        if not found[name] and at != "all":
-            raise ValueError(f"block {name!r} has no features: no array of each example depends on it alone")
+        own = {program.inputs["params"][path] for path, block in groups.items() if block == name}
+        if not found[name] or (mixing and not own & _used(live_equations(program.equations, found[name]))):
+            if at != "all":
+                reason = f": {mixing[0].text} ({mixing[0].source})" if mixing else ""
+                raise ValueError(f"block {name!r} has no features of single examples{reason}")
+            del found[name]
     variables = [*dict.fromkeys(variable for each in found.values() for variable in each)]
     split = Split(signature, program, Boundary(tuple(variables), math.inf), mixing, math.inf)
     names = dict(zip(variables, split.features, strict=True))
@@ -133,9 +138,12 @@ def chosen_blocks(at: Sequence[str] | str | None, blocks: Sequence[str]) -> list
 
 def _used_blocks(program: SizedProgram, groups: Mapping[str, str]) -> list[str]:
     """Returns the blocks that affect the results, in order."""
-    used = {atom for each in program.equations for atom in each.invars if not is_literal(atom)}
-    inputs = program.inputs["params"]
+    used, inputs = _used(program.equations), program.inputs["params"]
     return [*dict.fromkeys(block for path, block in groups.items() if inputs[path] in used)]
+
+
+def _used(equations: Sequence[Equation]) -> set[Var]:
+    return {atom for each in equations for atom in each.invars if not is_literal(atom)}
 
 
 def _features_behind(program: SizedProgram, later: set[str]) -> list[Var]:
