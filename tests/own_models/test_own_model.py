@@ -61,7 +61,7 @@ def test_a_model_that_returns_maps_needs_a_head_or_pooling():
     def function(params, state, batch, key):
         return jnp.tanh(batch["image"] @ params["kernel"]), batch["image"]
 
-    with pytest.raises(ValueError, match="the model returns arrays of the shapes.*name the last layer"):
+    with pytest.raises(ValueError, match=r"the model returns arrays of the shapes.*name the last layer"):
         own_model((function, {"kernel": jnp.ones((3, 4))}, None), preprocessing=SMALL)
 
 
