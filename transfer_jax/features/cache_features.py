@@ -79,7 +79,7 @@ def cache_features(
             the batch that the function was split with.
         directory: The folder of caches, which may be in object storage; a `FeatureCacheDir` limits its size.
         state: The state, as for `split.prefix`.
-        batch_size: Examples that are computed at a time.
+        batch_size: Examples that are computed at a time. For convolutional networks on a CPU, 2 are faster.
         keep: Paths of arrays of the examples that are stored beside the features, such as `("label",)`. None
             keeps those that the suffix needs, and all arrays of numbers that the prefix does not need.
         stored: Precision of floating-point features on disk: `float32`, `bfloat16`, `float16` or `int8`.

@@ -357,3 +357,17 @@ def test_missing_inputs_raise(params):
         split.prefix({}, BATCH)
     with pytest.raises(ValueError, match="inputs of the suffix are missing"):
         split.suffix(trainable, frozen, None, split.prefix(frozen, BATCH), {}, None)
+
+
+def test_function_with_other_operations_for_few_examples(params):
+    def function(params, state, batch, key):
+        return network(params, state, {"x": jnp.tanh(batch["x"]) if len(batch["x"]) > 2 else batch["x"]}, key)
+
+    split = split_frozen(function, params, frozen_layers(2), BATCH)
+    _, frozen = partition(params, frozen_layers(2))
+    other = {"layers": [params["layers"][0] + 1, *params["layers"][1:]]}
+    assert split.digest(frozen) == split.digest(frozen) != split.digest(other)
+    with pytest.raises(
+        ValueError, match="other operations for 2 examples than for 4; use batches of one size"
+    ):
+        split.prefix(frozen, {"x": BATCH["x"][:2]})

@@ -265,11 +265,14 @@ class Split:
     def digest(self, frozen: Any, state: Any = None) -> str:
         """Returns a hash of the prefix: of its operations, and of the values of its parameters and its state.
 
+        It does not depend on the batch size of the split, unless the function runs other operations for two
+        examples.
+
         Args:
             frozen: The frozen parameters, as for `prefix`.
             state: The state; None if there is none.
         """
-        parts = self._sized(2)
+        parts = self._of_size(2) or self._sizes[self.program.examples]
         program = parts.program
         used = {atom for each in parts.prefix for atom in each.invars if not is_literal(atom)}
         arrays = {
@@ -322,15 +325,26 @@ class Split:
         return found
 
     def _sized(self, examples: int) -> "_Parts":
-        """Returns the parts of the program for a batch size."""
+        """Returns the parts of the program for a batch size.
+
+        Raises:
+            ValueError: If the function runs other operations for it.
+        """
+        parts = self._of_size(examples)
+        if parts is None:
+            raise ValueError(
+                f"the function runs other operations for {examples} examples than for "
+                f"{self.program.examples}; use batches of one size"
+            )
+        return parts
+
+    def _of_size(self, examples: int) -> "_Parts | None":
+        """Returns the parts of the program for a batch size; None if it has other operations."""
         if examples not in self._sizes:
             program = SizedProgram(self.signature, examples)
             names = [each.primitive.name for each in program.equations]
             if names != [each.primitive.name for each in self.program.equations]:
-                raise ValueError(
-                    f"the function runs other operations for {examples} examples than for "
-                    f"{self.program.examples}; use batches of one size"
-                )
+                return None
             cached = [program.equations[number].outvars[result] for number, result in self._positions]
             self._sizes[examples] = _Parts.of(program, cached)
         return self._sizes[examples]
