@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import grain
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -360,7 +361,7 @@ def test_inputs_are_not_images(tokens):
             NotImagesError, match=r"needs images, but the examples are arrays \('tokens', 'length'\)"
         ):
             use(0)
-    with pytest.raises(NotImagesError, match=r"a scan .*on_bad_image"):
+    with pytest.raises(NotImagesError, match=r"a scan \(turn off on_bad_image"):
         scan_images(tokens)
     with pytest.raises(ValueError, match="are images"):
         from_examples(PAIRS).arrays(0)
@@ -427,6 +428,26 @@ def test_examples_with_any_keys_are_trained_on_and_predicted(toy: str, tmp_path:
     assert tj.fit(config, tmp_path / "run", dataset=again).metrics == result.metrics
     probabilities = predict_dataset(tmp_path / "run", from_examples(PAIRS, class_names=NAMES))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_a_model_of_arrays_is_trained_on_cached_features(tokens: ImageDataset, tmp_path: Path):
+    params = {"embed": jnp.ones((20, 4)), "mix": jnp.eye(4)}
+
+    def features(params, state, batch, key):
+        x = params["embed"][batch["tokens"]].mean(1) * batch["length"][:, None]
+        return x @ params["mix"]
+
+    batch = tokens.input_batch([0, 1])
+    model = tj.own_model((features, params, None), inputs=("tokens", "length"), batch=batch)
+    phases = (
+        tj.Phase(name="head", train="head", epochs=1, learning_rate=0.1),
+        tj.Phase(name="top", train="from_('mix')", epochs=1, learning_rate=0.1, augment=True, views=1),
+    )
+    config = TrainConfig(images="texts", batch_size=4, threads=1, schedule=tj.Schedule(phases))
+    result = tj.fit(config, tmp_path / "run", dataset=tokens, model=model)
+    assert 0 <= result.metrics["accuracy"] <= 1
+    assert [phase.boundary for phase in result.phases] == ["pre_logits", "embed"]
+    assert [phase.extracted for phase in result.phases] == [COUNT, COUNT]
 
 
 # Other libraries.

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
-from transfer_jax.data.input_arrays import InputSpec
+from transfer_jax.data.input_arrays import InputSpec, stack_inputs
 from transfer_jax.data.thread_map import thread_map
 
 Content = bytes | np.ndarray | Mapping[str, np.ndarray]
@@ -141,6 +141,21 @@ class ImageDataset:
         if not isinstance(content, Mapping):
             raise ValueError("the examples of this dataset are images; `image` reads them")
         return content
+
+    def input_batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """Reads the arrays of several examples that are not images.
+
+        Args:
+            indices: Positions of the examples.
+
+        Returns:
+            Arrays by name, examples on axis 0: the entry `inputs` of a batch.
+
+        Raises:
+            BadImageError: As `arrays`.
+            ValueError: If the examples are images.
+        """
+        return stack_inputs([self.arrays(int(index)) for index in indices])
 
     def check_images(self, purpose: str) -> None:
         """Raises `NotImagesError` if the examples are not images.

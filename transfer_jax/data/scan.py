@@ -76,7 +76,7 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     Raises:
         NotImagesError: If the examples are not images.
     """
-    dataset.check_images("a scan (for on_bad_image='skip', keep_together=True or a check)")
+    dataset.check_images("a scan (turn off on_bad_image='skip' and keep_together)")
     path = default_data_dir() / "surveys" / f"{dataset.fingerprint[:40]}-{_VERSION}.npy"
     cached = _read(path, dataset)
     if int(processes.sum_over_processes(np.array([cached is not None], np.int32))[0]) == processes.count():

@@ -15,6 +15,7 @@ from transfer_jax.data.split import divisible_counts, unevaluated_classes, uneva
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.defaults import Choice, Facts, choose
+from transfer_jax.planning.model_inputs import check_inputs, without_augmentation
 from transfer_jax.planning.network import Network, check_config, check_schedule, set_classes
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
@@ -58,8 +59,8 @@ def resolve(
         dataset: All images; None loads those of the config.
 
     Raises:
-        ValueError: As `check_config`, `check_place` and `load_dataset`, or if a chosen default does not fit a
-            field that the user set.
+        ValueError: As `check_config`, `check_place`, `load_dataset` and `check_inputs`, or if a chosen
+            default does not fit a field that the user set.
         FileNotFoundError: If the images or the weights are not on this machine.
         BadImageError: If a scan finds bad images that are not to be skipped.
     """
@@ -77,6 +78,7 @@ def resolve(
         progress.log(note)
     if dataset is None:
         dataset = load_dataset(config.images, config.data_dir)
+    check_inputs(dataset, network.model.backbone, config.model)
     scanned = scan_with_progress(dataset, progress) if scan or needs_scan(config) else None
     if not scan:  # Otherwise they are among the findings.
         for note in dataset.notes:
@@ -89,6 +91,8 @@ def resolve(
         config, defaults = choose(_facts(config, dataset, scanned if scan else None, network), config, given)
         if not schedule_is_set:
             check_schedule(config, network.model)
+    if dataset.inputs is not None:
+        config = without_augmentation(config)
     train, evaluation = split_images(usable_images(config, dataset, scanned), config)
     unevaluated = unevaluated_classes(dataset.class_names, train.labels, evaluation.labels)
     if unevaluated and not scan:
