@@ -13,16 +13,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import jax
+import numpy as np
+import optax
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 from safetensors.numpy import load_file
 
-from transfer_jax import Phase, Schedule, TrainConfig, fit
+from transfer_jax import (
+    FeatureCache,
+    Phase,
+    Schedule,
+    TrainConfig,
+    cache_features,
+    fit,
+    split_frozen,
+)
 from transfer_jax.runs.predict import classify
 from transfer_jax.storage import remote
 from transfer_jax.storage.file_lock import InUseError
 from transfer_jax.storage.remote import display_path, is_remote, local_path, pull, push, remove
 from transfer_jax.storage.workdir_lock import workdir_lock
+from transfer_jax.training import LoopCheckpoints, next_phase
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -232,6 +244,34 @@ def test_local_paths_stand_for_themselves(tmp_path):
     remove(tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert display_path(tmp_path) == str(tmp_path)
+
+
+def test_a_loop_resumes_on_another_machine(bucket, tmp_path, monkeypatch):
+    params, address = {"body": np.ones(3, np.float32), "head": np.ones(2, np.float32)}, bucket.address("loop")
+    start = next_phase(None, params, {"body": "frozen", "head": "head"}, optax.adam(0.1))
+    moved = jax.tree.map(lambda leaf: leaf + 1, start[0])
+    LoopCheckpoints(address, params).save(moved, start[1], 0, b"three")
+    elsewhere(monkeypatch, tmp_path / "other")
+    again = LoopCheckpoints(address, params)
+    assert (again.steps, again.data) == (1, b"three")
+    np.testing.assert_array_equal(again.restore(*start)[0].trainable["head"], 2.0)
+
+
+def test_cached_features_are_read_on_another_machine(bucket, tmp_path, monkeypatch):
+    params = {"body": np.eye(4, 2, dtype=np.float32), "head": np.ones((2, 1), np.float32)}
+    function = lambda params, state, batch, key: batch["x"] @ params["body"] @ params["head"]  # noqa: E731
+    data = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "label": np.arange(3)}
+    split = split_frozen(function, params, {"body": "frozen", "head": "head"}, {"x": data["x"]})
+    frozen = {"body": params["body"]}
+    first = cache_features(split, frozen, data, bucket.address("caches"))
+    elsewhere(monkeypatch, tmp_path / "other")
+    again = cache_features(split, frozen, data, bucket.address("caches"))
+    assert again.directory != first.directory
+    assert again.directory.name == first.directory.name
+    for name, array in again.gather([0, 1, 2]).items():
+        np.testing.assert_array_equal(array, first.gather([0, 1, 2])[name])
+    read = FeatureCache(bucket.address(f"caches/{first.directory.name}"))
+    assert read[2]["label"] == 2
 
 
 @pytest.fixture
