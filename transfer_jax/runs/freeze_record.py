@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_jax.freezing.freeze_check import combined_hash
+from transfer_jax.freezing.freeze_check import FreezeRecord
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -13,17 +13,14 @@ from transfer_jax.storage.file_names import file_name
 from transfer_jax.training.phase_trainer import PhaseTrainer
 
 
-def span(
-    trainer: PhaseTrainer, first: int, last: int, before: Mapping[str, str], after: Mapping[str, str]
-) -> dict[str, Any]:
+def span(trainer: PhaseTrainer, first: int, last: int, record: FreezeRecord) -> dict[str, Any]:
     """Returns the entry of the freeze record for a part of a phase with one frozen depth.
 
     Args:
         trainer: The phase at this frozen depth.
         first: The first step of the part.
         last: The step after its last one.
-        before: `array_hashes` of all frozen parameters and statistics at the start of the part.
-        after: The same at its end.
+        record: The check of all frozen parameters and statistics over the part.
     """
     parts, state = trainer.parts, trainer.state
     ends = {"first": parts.rates(first), "last": parts.rates(max(first, last - 1))}
@@ -40,11 +37,7 @@ def span(
             name: {block: float(rate) for block, rate in rates.items()} for name, rates in ends.items()
         },
         "optimizer_bytes": trainer.optimizer_bytes,
-        "frozen": {
-            "arrays": len(before),
-            "sha256_before": combined_hash(before),
-            "sha256_after": combined_hash(after),
-        },
+        "frozen": record.summary(),
     }
 
 

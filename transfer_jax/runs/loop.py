@@ -13,7 +13,7 @@ from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.distributed.agreement import FlagAgreement
 from transfer_jax.extras import optional
-from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
+from transfer_jax.freezing.freeze_check import frozen_unchanged
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.report.progress import Progress
@@ -119,21 +119,20 @@ class Loop:
         epoch = EpochTotals(**position.epoch)
         with stop_requested() as request:
             while True:
-                before, batches = array_hashes(trainer.frozen), iter(trainer.data.train)
+                batches = iter(trainer.data.train)
                 if resume_from is not None:
                     batches.set_state(resume_from)
                 save = functools.partial(self._saver.save_in_phase, trainer, batches, epoch, arrays, initial)
-                frozen_depth = self._train_part(trainer, batches, epoch, save, request)
-                after = array_hashes(trainer.frozen)
-                check_unchanged(before, after)
+                with frozen_unchanged(trainer.frozen) as record:
+                    frozen_depth = self._train_part(trainer, batches, epoch, save, request)
                 step = int(trainer.state.step)
-                position.spans.append(span(trainer, position.span_start, step, before, after))
+                position.spans.append(span(trainer, position.span_start, step, record))
                 if frozen_depth is None:
                     break
                 position.frozen_depth, position.span_start = frozen_depth, step
                 resume_from, arrays = batches.get_state(), trainer.all_arrays()
                 trainer = self._make_trainer(arrays, trainer.end(), initial)
-            self._end_phase(trainer, after)
+            self._end_phase(trainer, record.after)
             stop, terminate = processes.sum_over_processes(np.array([*stop_flags(request).values()]))
             if stop:
                 raise stop_exception(terminate > 0)
