@@ -21,6 +21,18 @@ def test_the_arrays_are_copies():
         assert not array.is_deleted()
 
 
+def test_arrays_that_the_optimizer_keeps_are_copied():
+    def keep(params):
+        return params, params, jnp.zeros(0)
+
+    optimizer = optax.GradientTransformation(keep, lambda updates, state, params=None: (updates, state))
+    state = TrainState.create(TRAINABLE, optimizer)
+    after = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)(state)
+    assert not any(array.is_deleted() for array in TRAINABLE.values())
+    again = restore_leaves(TrainState.create(TRAINABLE, optimizer), named_leaves(after))
+    jax.tree.map(np.testing.assert_array_equal, again, after)
+
+
 @pytest.mark.parametrize("ema", [False, True])
 def test_evaluation_uses_the_moving_average_where_there_is_one(ema):
     state = TrainState.create(TRAINABLE, ADAM, STATS, ema=ema)

@@ -60,7 +60,7 @@ class TrainState:
             step=jnp.zeros((), jnp.int32),
             trainable=jax.tree.map(jnp.copy, trainable),
             model_state=jax.tree.map(jnp.copy, model_state),
-            opt_state=optimizer.init(trainable),
+            opt_state=_without_shared(optimizer.init(trainable), jax.tree.leaves(trainable)),
             ema=jax.tree.map(jnp.copy, trainable) if ema else None,
             seed=jnp.asarray(seed, jnp.uint32),
         )
@@ -70,22 +70,42 @@ class TrainState:
         return self.trainable if self.ema is None else self.ema
 
 
+def _without_shared(tree: Any, others: list[Any]) -> Any:
+    """Returns a tree with copies of arrays that it has twice, or that are among others.
+
+    Some optimizers keep the first parameters, such as `optax.contrib.prodigy`.
+    """
+    seen = {id(leaf) for leaf in others}
+
+    def own(leaf: Any) -> Any:
+        shared = id(leaf) in seen
+        seen.add(id(leaf))
+        return jnp.copy(leaf) if shared else leaf
+
+    return jax.tree.map(own, tree)
+
+
 def named_leaves(state: TrainState) -> dict[str, jax.Array]:
-    """Returns all arrays of a state by name, as a checkpoint stores them."""
+    """Returns the arrays of a state by name, as a checkpoint stores them: those with elements."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {_name(keys): jax.random.key_data(leaf) if _is_key(leaf) else leaf for keys, leaf in leaves}
+    stored = {_name(keys): leaf for keys, leaf in leaves if leaf.size}
+    return {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in stored.items()}
 
 
 def restore_leaves(template: TrainState, leaves: Mapping[str, jax.Array]) -> TrainState:
     """Returns a state with the structure of `template` and the arrays that `named_leaves` returned."""
     paths, structure = jax.tree_util.tree_flatten_with_path(template)
-    restored = [
-        jax.random.wrap_key_data(leaves[_name(keys)], impl=jax.random.key_impl(old))
-        if _is_key(old)
-        else leaves[_name(keys)]
-        for keys, old in paths
-    ]
-    return jax.tree.unflatten(structure, restored)
+
+    def restored(name: str, old: jax.Array) -> jax.Array:
+        if not old.size:
+            return old
+        return (
+            jax.random.wrap_key_data(leaves[name], impl=jax.random.key_impl(old))
+            if _is_key(old)
+            else leaves[name]
+        )
+
+    return jax.tree.unflatten(structure, [restored(_name(keys), old) for keys, old in paths])
 
 
 def _is_key(leaf: Any) -> bool:
