@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,21 @@ from flax import nnx
 from transfer_jax.freezing import combine, leaves_by_path, multi_transform
 from transfer_jax.training import next_phase
 
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Module:
+    """A module as those of Equinox."""
+
+    first: jax.Array
+    others: list
+
+
 SCHEDULE = optax.linear_schedule(0.1, 0.0, 10)
 PARAMS = {
     "dict": {name: {"kernel": jnp.full((2, 3), index + 1.0)} for index, name in enumerate("abc")},
     "list": [[jnp.ones((2, 3))], {"kernel": jnp.ones(3)}, jnp.zeros(())],
+    "module": Module(jnp.ones((2, 3)), [jnp.ones(3), jnp.zeros(2)]),
     "nnx": nnx.state(nnx.Sequential(*(nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0)) for _ in "abc"))),
 }
 
