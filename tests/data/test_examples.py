@@ -28,6 +28,7 @@ from transfer_jax.data import (
     view_fetch,
 )
 from transfer_jax.runs.predict import predict_dataset
+from transfer_jax.runs.run_start import PartStart
 
 COUNT = 12
 LABELS = np.arange(COUNT) % 3
@@ -430,7 +431,9 @@ def test_examples_with_any_keys_are_trained_on_and_predicted(toy: str, tmp_path:
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
-def test_a_model_of_arrays_is_trained_on_cached_features(tokens: ImageDataset, tmp_path: Path):
+@pytest.fixture(scope="module")
+def tokens_run(tokens: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> tj.Result:
+    """A run of a model of arrays, with cached features in both phases."""
     params = {"embed": jnp.ones((20, 4)), "mix": jnp.eye(4)}
 
     def features(params, state, batch, key):
@@ -443,11 +446,36 @@ def test_a_model_of_arrays_is_trained_on_cached_features(tokens: ImageDataset, t
         tj.Phase(name="head", train="head", epochs=1, learning_rate=0.1),
         tj.Phase(name="top", train="from_('mix')", epochs=1, learning_rate=0.1, augment=True, views=1),
     )
-    config = TrainConfig(images="texts", batch_size=4, threads=1, schedule=tj.Schedule(phases))
-    result = tj.fit(config, tmp_path / "run", dataset=tokens, model=model)
-    assert 0 <= result.metrics["accuracy"] <= 1
-    assert [phase.boundary for phase in result.phases] == ["pre_logits", "embed"]
-    assert [phase.extracted for phase in result.phases] == [COUNT, COUNT]
+    config = TrainConfig(
+        images="texts", eval_fraction=0.5, batch_size=4, threads=1, schedule=tj.Schedule(phases)
+    )
+    return tj.fit(config, tmp_path_factory.mktemp("run"), dataset=tokens, model=model)
+
+
+def test_a_model_of_arrays_is_trained_on_cached_features(tokens: ImageDataset, tokens_run: tj.Result):
+    assert [phase.boundary for phase in tokens_run.phases] == ["pre_logits", "embed"]
+    assert [phase.extracted for phase in tokens_run.phases] == [COUNT, COUNT]
+    assert 0 <= tokens_run.metrics["accuracy"] <= 1
+    assert not (tokens_run.workdir / "mistakes").exists()
+    probabilities = predict_dataset(tokens_run.workdir, tokens)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.extended
+def test_a_model_of_arrays_is_diagnosed(tokens: ImageDataset, tokens_run: tj.Result):
+    found = tj.diagnose(tokens_run.workdir, dataset=tokens)
+    assert found.omitted["maps"] == "the examples are not images"
+    assert found.cka is not None
+    assert found.train is not None
+
+
+def test_other_examples_are_noticed_when_a_run_resumes(tokens: ImageDataset):
+    changed = from_examples([{**TOKENS[0], "length": 0.0}, *TOKENS[1:]], inputs=("tokens", "length"))
+    starts = [
+        PartStart.of(each) for each in (tokens, from_examples(TOKENS, inputs=("tokens", "length")), changed)
+    ]
+    assert starts[0] == starts[1]
+    assert starts[0].change(starts[2], "training") == "training images with the same names and other contents"
 
 
 # Other libraries.

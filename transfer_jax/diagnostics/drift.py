@@ -9,7 +9,7 @@ from transfer_jax.data import image_fetch, listed_batches
 from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.models.paths import block_of
 from transfer_jax.training.cka import LEAST_IMAGES, MOST_IMAGES, cka, make_similarity
-from transfer_jax.training.forward import Forward
+from transfer_jax.training.forward import INPUTS, Forward
 
 
 def weight_distance(
@@ -69,7 +69,8 @@ def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
     fetch, terms = image_fetch(validation, run.preprocessing), dict.fromkeys(above, np.zeros(3))
     finished.progress.start("comparing activations", batches * size)
     for batch in listed_batches(fetch, list(drawn.reshape(batches, size)), threads=run.config.threads):
-        found = jax.device_get(similarity(finished.end, finished.start, {"image": batch["image"]}))
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        found = jax.device_get(similarity(finished.end, finished.start, inputs))
         terms = {name: terms[name] + found[name] for name in above}
         finished.progress.advance(size)
     finished.progress.finish()

@@ -60,6 +60,8 @@ def map_function(finished: FinishedRun) -> tuple[str, MapFunction]:
         NotApplicable: If no method applies.
     """
     run, end = finished.run, finished.end
+    if run.train.inputs is not None:
+        raise NotApplicable("the examples are not images")
     if run.config.taps:
         raise NotApplicable("the head reads all blocks (taps), so the map of one block would be incomplete")
     if is_transformer(merge(run.graphdef, end).backbone):

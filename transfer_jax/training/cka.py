@@ -87,7 +87,7 @@ def make_similarity(forward: Forward, blocks: Iterable[str]) -> Callable[..., di
     grams = make_grams(forward, blocks)
 
     def similarity(arrays: Arrays, reference: Arrays, batch: Batch) -> dict[str, jax.Array]:
-        batch = {name: rows[:MOST_IMAGES] for name, rows in batch.items()}
+        batch = jax.tree.map(lambda rows: rows[:MOST_IMAGES], batch)
         now, then = grams(arrays, batch), grams(reference, batch)
         return {
             name: jnp.stack([dependence(*pair) for pair in ((x, then[name]), (x, x), (then[name],) * 2)])
