@@ -20,6 +20,11 @@ from transfer_jax.freezing.optax_names import (
         (optimizer_name, "muon", "optax.contrib.muon"),
         (optimizer_name, "nadam(b2=0.9)", "optax.nadam(b2=0.9)"),
         (schedule_name, "constant_schedule(value=2)", "optax.constant_schedule(value=2)"),
+        (
+            schedule_name,
+            "exponential_decay(init_value=1.0, transition_steps=9, decay_rate=0.9)",
+            "optax.exponential_decay(init_value=1.0, transition_steps=9, decay_rate=0.9)",
+        ),
         (loss_name, "poly_loss_cross_entropy", "optax.losses.poly_loss_cross_entropy"),
         (loss_name, "safe_softmax_cross_entropy()", "optax.safe_softmax_cross_entropy"),
     ],

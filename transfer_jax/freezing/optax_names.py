@@ -41,8 +41,10 @@ def schedule_name(text: str) -> str:
     """Returns the full name of a schedule of Optax and its settings; see `optimizer_name`."""
     import optax
 
-    known = [name for name in dir(optax) if name.endswith("_schedule") and not name.startswith("inject")]
-    return _full_name(text, {f"optax.{name}": getattr(optax, name) for name in known})
+    schedules = vars(optax.schedules).items()
+    functions = {name: each for name, each in schedules if _parameters(each)}
+    known = [name for name in functions if name.endswith(("_schedule", "_decay"))]
+    return _full_name(text, {f"optax.{name}": functions[name] for name in known})
 
 
 def loss_name(text: str) -> str:
