@@ -49,7 +49,8 @@ class FeatureCache:
         self._use([self._load(name) for name in manifest.shards()])
 
     def _load(self, name: str) -> np.ndarray:
-        shard = np.load(self.directory / name, mmap_mode="r")
+        mapped = np.load(self.directory / name, mmap_mode="r")
+        shard = np.asarray(mapped)  # Still mapped, but without the slower indexing of `np.memmap`.
         # NumPy stores unknown types such as bfloat16 as raw bytes.
         return shard if shard.dtype == self._row_format.row.base else shard.view(self._row_format.row.base)
 
@@ -99,8 +100,9 @@ class FeatureCache:
             ) from None
         if not -len(self) <= number < len(self):
             raise IndexError(f"index {number} is out of range for {len(self)} examples")
-        rows = self.gather(np.array([number % len(self)]))
-        return {name: array[0] for name, array in rows.items()}
+        shard, offset = divmod(number % len(self), self.manifest.shard_rows)
+        row = jax.tree.map(lambda column: np.array(column[offset : offset + 1]), self._columns[shard])
+        return {name: array[0] for name, array in self._row_format.decode(row).items()}
 
     def read(self) -> None:
         """Reads all features into memory and keeps them there."""

@@ -1,6 +1,7 @@
 """The format of stored features: as computed, or with a reduced precision."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,7 @@ class ArrayFormat:
         """True for int8 values with a scale."""
         return self.stored == "int8" and self.computed != "int8"
 
-    @property
+    @functools.cached_property
     def decoded(self) -> np.dtype:
         """The dtype that `decode` returns."""
         return jnp.dtype(self.computed or ("float32" if self.scaled else self.stored))
