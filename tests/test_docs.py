@@ -95,7 +95,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def extended(page: Path) -> pytest.MarkDecorator | tuple[()]:
     """Marks the pages whose code is slow; `make test` runs the README's and that of other pages."""
-    return pytest.mark.extended if page.stem in ("models", "quickstart", "coming_from", "index") else ()
+    return pytest.mark.extended if page.stem in ("models", "quickstart", "coming_from", "index", "probes") else ()
 
 
 @pytest.mark.parametrize(

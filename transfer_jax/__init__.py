@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from transfer_jax.own_models.own_model import OwnModel, own_model
     from transfer_jax.own_models.register import register_model
     from transfer_jax.runs import fit
+    from transfer_jax.runs.extract_features import extract_features
     from transfer_jax.runs.fit import fine_tune
     from transfer_jax.runs.model_soup import soup
     from transfer_jax.runs.predict import classify
     from transfer_jax.runs.result import Result
+    from transfer_jax.search.knn_probe import knn_probe
+    from transfer_jax.search.linear_probe import linear_probe
     from transfer_jax.training import LoopCheckpoints, TrainState, make_train_step, next_phase
     from transfer_jax.weights.loading import load_pretrained
 
@@ -66,6 +69,7 @@ __all__ = [
     "depth",
     "diagnose",
     "divide_layers",
+    "extract_features",
     "feature_extraction",
     "fine_tune",
     "fit",
@@ -75,7 +79,9 @@ __all__ = [
     "frozen_base",
     "frozen_unchanged",
     "head",
+    "knn_probe",
     "labels",
+    "linear_probe",
     "linen_function",
     "load_config",
     "load_pretrained",

@@ -89,6 +89,11 @@ COMMANDS = {
         "Extracts the features of all images into NumPy files.",
         "extract --images photos --boundary pre_logits",
     ),
+    "probe": Command(
+        "probe.probe",
+        "Scores the features of each depth by nearest neighbours and by logistic regression.",
+        "probe --images photos",
+    ),
     "heads": Command(
         "features.heads",
         "Trains hundreds of heads on the same features and saves the best one.",

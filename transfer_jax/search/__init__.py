@@ -1,1 +1,1 @@
-"""Searches for heads, tails and learning rates."""
+"""Searches for heads, tails and learning rates, and probes of features."""
