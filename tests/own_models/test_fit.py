@@ -1,5 +1,6 @@
 """Training of models of someone else by `fit`, from Python and from the command line."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from tests.own_models.conftest import MAKERS, SMALL, NnxNetwork, nnx_model
-from transfer_jax import Phase, Schedule, TrainConfig, fit, from_examples, own_model
+from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit, from_examples, own_model
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.storage import workdir_files
@@ -216,6 +217,18 @@ def test_the_command_line_takes_a_model_of_a_module(image_folder, tmp_path):
     assert "red" in run("predict", "run", str(image_folder / "red"))
     assert "accuracy" in run("evaluate", "run").lower()
     run("diagnose", "run")
+
+
+def test_a_package_provides_a_model_as_entry_point(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "entry_networks.py").write_text(textwrap.dedent(MODULE))
+    point = importlib.metadata.EntryPoint("provided", "entry_networks:make", "transfer_jax.models")
+    found = {("transfer_jax.models", "provided"): [point]}
+    entry_points = lambda group, name: found.get((group, name), [])  # noqa: E731
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    assert create_model("provided", 2).backbone.block_names == ("Conv_0", "Conv_1", "pre_logits")
+    with pytest.raises(ValueError, match="unknown model 'other'"):
+        create_model("other", 2)
 
 
 def test_names_of_modules_that_do_not_exist(tmp_path):

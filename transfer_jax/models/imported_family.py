@@ -1,24 +1,38 @@
-"""A user's model by the place of the function that makes it: `package.module:function`."""
+"""A user's model by the place of the function that makes it: `package.module:function`, or an entry point."""
 
 import contextlib
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from transfer_jax.models.family import Family
 
+ENTRY_POINTS = "transfer_jax.models"
+"""The group of entry points of packages that provide models."""
+
+
+def is_entry_point(name: str) -> bool:
+    """Returns True if an installed package provides a model under a name."""
+    return bool(importlib.metadata.entry_points(group=ENTRY_POINTS, name=name))
+
 
 def imported_family(name: str) -> Family:
     """Imports a function, calls it, and returns the family of the model that it returns.
 
     Args:
-        name: `package.module:function`. The module may also be in the current folder.
+        name: `package.module:function`, or the name of an entry point. The module may also be in the current
+            folder.
 
     Raises:
         ValueError: If there is no such module or function, or it returns something else.
     """
-    module_name, _, attribute = name.partition(":")
+    place = name
+    if ":" not in name:
+        (found,) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
+        place = found.value
+    module_name, _, attribute = place.partition(":")
     try:
         with _current_folder():
             module = importlib.import_module(module_name)

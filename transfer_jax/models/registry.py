@@ -23,7 +23,7 @@ from transfer_jax.models import (
 )
 from transfer_jax.models.backbone import Classifier, Head
 from transfer_jax.models.family import Family, Setting, Variant
-from transfer_jax.models.imported_family import imported_family
+from transfer_jax.models.imported_family import imported_family, is_entry_point
 from transfer_jax.nn.initializers import NumpyRngs, ShapeRngs
 
 FAMILIES: tuple[Family, ...] = tuple(
@@ -148,15 +148,15 @@ def family_of(name: str) -> Family:
     """Returns the family of a network.
 
     Args:
-        name: One of `model_names()`; the name of a registered model; or `package.module:function` for a
-            function without arguments that returns the result of `own_model`.
+        name: One of `model_names()`; the name of a registered model; or, for a function without arguments
+            that returns the result of `own_model`, `package.module:function` or the name of an entry point.
 
     Raises:
         ValueError: As `variant_of`.
     """
     if name in _REGISTERED:
         return _REGISTERED[name]
-    if ":" in name:
+    if name not in _FAMILY_OF and (":" in name or is_entry_point(name)):
         register_family(imported_family(name))
         return _REGISTERED[name]
     if name not in _FAMILY_OF:
