@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from transfer_jax.data import Augmentation
@@ -52,6 +53,17 @@ PHASES = {
         ),
         {},
     ),
+    "own optimizer": (
+        Phase(
+            name="one",
+            train="all_()",
+            epochs=20,
+            optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.lamb(0.01, weight_decay=0.1)),
+            layer_decay=0.8,
+            shape=optax.linear_schedule(1.0, 0.5, 10),
+        ),
+        {"loss": lambda logits, targets: optax.safe_softmax_cross_entropy(2 * logits, targets)},
+    ),
     "head": (
         Phase(name="one", train="head", epochs=20, learning_rate=0.01),
         {"ema_decay": 0.9, "label_smoothing": 0.1},
@@ -63,7 +75,10 @@ ALONE = {}
 """The results of one device by phase, which is trained once."""
 STEPS = 6
 CASES = [
-    (name, kind) for name in PHASES for kind in KINDS if kind != "fsdp" or name in ("everything", "head")
+    (name, kind)
+    for name in PHASES
+    for kind in KINDS
+    if kind != "fsdp" or name in ("everything", "own optimizer", "head")
 ]
 
 
@@ -81,10 +96,18 @@ def test_numbers_are_those_of_one_device(make_run, make_toy, name, kind):
     np.testing.assert_allclose(many[3], one[3], atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"tensor": 2}, {"tensor": 2, "fsdp": 2}, {"fsdp": 8}])
-def test_matrices_are_spread(make_run, options):
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        ({"tensor": 2}, "sgd"),
+        ({"tensor": 2, "fsdp": 2}, "sgd"),
+        ({"fsdp": 8}, "sgd"),
+        ({"tensor": 2}, "optax.novograd"),  # It has a scalar for each parameter.
+    ],
+)
+def test_matrices_are_spread(make_run, options, optimizer):
     """Matrices along `tensor`, large arrays along `fsdp`: less on each device, the same numbers."""
-    phase = Phase(name="one", train="all_()", epochs=20, optimizer="sgd", learning_rate=0.05)
+    phase = Phase(name="one", train="all_()", epochs=20, optimizer=optimizer, learning_rate=0.05)
     model = create_model("vit_nano_patch8_32", 3, image_size=16)
     kind = {"strategy": "mesh", **options}
     one, many = (trained(make_run, phase, 5, toy=model, **each) for each in ({}, kind))

@@ -130,7 +130,7 @@ class Strategy:
         sizes, spec = self.mesh.shape, cast(list[str | None], [None] * len(shape))
         tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
         along = len(shape) - 1 if _COLUMNS.search(name) else 0 if _ROWS.search(name) else None
-        if tensor > 1 and along is not None and shape[along] % tensor == 0:
+        if tensor > 1 and along is not None and shape and shape[along] % tensor == 0:
             spec[along] = TENSOR
         free = [axis for axis, used in enumerate(spec) if used is None and shape[axis] % fsdp == 0]
         if fsdp > 1 and free and np.prod(shape) >= _MIN_SHARDED_SIZE:
