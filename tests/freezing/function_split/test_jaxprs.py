@@ -104,3 +104,29 @@ def test_checkpointed_call_of_another_program():
     new = jaxprs.checkpointed_call(call, other)
     run = jaxprs.as_function(new.invars, new.outvars, [new])
     np.testing.assert_array_equal(run(X)[0], jnp.cos(X))
+
+
+def test_primitives_that_are_objects_are_named_and_expanded():
+    (call,) = equations(lambda x: jnp.frexp(x)[0], X)
+    inner = jaxprs.opened(call.params["jaxpr"])[0].eqns[0]
+    if inner.primitive.name != "call_hi_primitive":
+        pytest.skip("this version of JAX has no such primitives")
+    assert jaxprs.name_of(inner) == "Frexp"
+    expanded = jaxprs.expanded(inner)
+    assert expanded is not None
+    run = jaxprs.as_function(expanded[0].invars, expanded[0].outvars, expanded[0].eqns)
+    np.testing.assert_array_equal(run(X)[0], jnp.frexp(X)[0])
+    assert jaxprs.name_of(equations(jnp.sin, X)[0]) == "sin"
+    assert jaxprs.expanded(equations(jnp.sin, X)[0]) is None
+
+
+def test_policies_of_checkpointed_calls():
+    def saved(policy):
+        (call,) = equations(jax.checkpoint(lambda x: x @ x.T, policy=policy), X)
+        assert jaxprs.is_checkpoint(call)
+        return jaxprs.is_saved(call, jaxprs.opened(call.params["jaxpr"])[0].eqns[-1])
+
+    assert saved(jax.checkpoint_policies.dots_saveable)
+    assert saved(jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"))
+    assert not saved(jax.checkpoint_policies.nothing_saveable)
+    assert not saved(None)

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,22 @@ def place_of_result(program):
     if is_literal(result):
         return Shared()
     return Mixed("") if result in program.program.causes else program.places[result]
+
+
+def tokens(x):
+    return jnp.clip(jnp.abs(4 * x).astype(int), 0, 7)
+
+
+def attention(x, **options):
+    return jax.nn.dot_product_attention(*[x.reshape(len(x), 6, 2, 4)] * 3, **options)
+
+
+@jax.custom_vjp
+def scaled(x):
+    return jnp.tanh(x)
+
+
+scaled.defvjp(lambda x: (jnp.tanh(x), x), lambda x, gradient: (gradient * x,))
 
 
 X = jax.random.normal(jax.random.key(0), (EXAMPLES, 6, 8))
@@ -116,6 +133,62 @@ APART = {
     "a query for each example": lambda x, w: jnp.einsum(
         "bqd,bkd->bqk", jnp.broadcast_to(w[:1], (len(x), 1, 8)) @ w, x
     ),
+    "batch in the middle": lambda x, w: jnp.einsum("sbd,de->sbe", x.transpose(1, 0, 2), w),
+    "batch last": lambda x, w: jnp.einsum("dsb,de->esb", x.T, w),
+    "heads": lambda x, w: jnp.einsum("bqhd,bkhd->bhqk", *[x.reshape(len(x), 6, 2, 4)] * 2),
+    "one-hot tokens": lambda x, w: jax.nn.one_hot(tokens(x), 8) @ w,
+    "embedding of tokens": lambda x, w: jnp.take(w, tokens(x), axis=0, mode="fill"),
+    "causal mask": lambda x, w: jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((6, 6), bool)), x @ x.mT, -1e9)),
+    "mask of each example": lambda x, w: jax.nn.softmax(
+        jnp.where(x[:, None, :, 0] > 0, x @ x.mT, jnp.finfo(x.dtype).min)
+    ),
+    "rotary positions": lambda x, w: (
+        ((x.reshape(len(x), 6, 4, 2) @ jnp.array([1, 1j])) * jnp.exp(1j * jnp.arange(6.0))[:, None]).real
+    ),
+    "table at positions of each example": lambda x, w: x * jnp.cos(w)[jnp.argsort(x[:, :, 0], -1)],
+    "dot-product attention": lambda x, w: attention(x),
+    "causal attention": lambda x, w: attention(x, is_causal=True),
+    "attention with lengths": lambda x, w: attention(
+        x, key_value_seq_lengths=1 + x[:, :, 0].argmax(1).astype(jnp.int32)
+    ),
+    "group norm": lambda x, w: flax.linen.GroupNorm(2, use_bias=False, use_scale=False).apply({}, x),
+    "instance norm": lambda x, w: (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True),
+    "average pool without padding": lambda x, w: flax.linen.avg_pool(
+        x[..., None], (3, 3), (1, 1), "SAME", count_include_pad=False
+    ),
+    "resize": lambda x, w: jax.image.resize(x, (len(x), 12, 4), "bilinear"),
+    "nearest resize": lambda x, w: jax.image.resize(x, (len(x), 12, 4), "nearest"),
+    "real Fourier transform": lambda x, w: jnp.abs(jnp.fft.rfft(x, axis=1)),
+    "cumulative product": lambda x, w: jax.lax.associative_scan(jnp.multiply, x, axis=1),
+    "sum over segments of positions": lambda x, w: jax.vmap(
+        lambda one: jax.ops.segment_sum(one, jnp.argsort(one[:, 0]) // 2, 3)
+    )(x),
+    "write to a position": lambda x, w: x.at[:, 0].set(w[0]).at[:, jnp.array([1, 3])].add(1.0),
+    "write to a position of each": lambda x, w: x.at[jnp.arange(len(x)), x[:, :, 0].argmax(1)].set(0.0),
+    "read a position of each": lambda x, w: x[jnp.arange(len(x)), x[:, :, 0].argmax(1)],
+    "read two positions of each": lambda x, w: x[
+        jnp.arange(len(x))[:, None], jnp.argsort(x[:, :, 0], 1)[:, :2], 3
+    ],
+    "slice of each": lambda x, w: jax.vmap(
+        lambda one: jax.lax.dynamic_slice_in_dim(one, one[:, 0].argmax(), 2)
+    )(x),
+    "bins of each": lambda x, w: jax.vmap(lambda one: jnp.bincount(tokens(one[:, 0]), length=8))(x),
+    "search": lambda x, w: jnp.searchsorted(jnp.sort(w[0]), x),
+    "quantile": lambda x, w: jnp.quantile(x, 0.3, axis=1),
+    "branch of each": lambda x, w: jax.vmap(lambda one: jax.lax.cond(one[0, 0] > 0, jnp.sin, jnp.cos, one))(
+        x
+    ),
+    "loop over layers": lambda x, w: jax.lax.map(lambda kernel: x @ kernel, jnp.stack([w, w])),
+    "loop over positions": lambda x, w: jax.lax.map(lambda one: one @ w, x.transpose(1, 0, 2)),
+    "own derivative": lambda x, w: scaled(x @ w),
+    "policy": lambda x, w: jax.checkpoint(
+        lambda a: jnp.sin(a @ w), policy=jax.checkpoint_policies.dots_saveable
+    )(x),
+    "gradient inside": lambda x, w: jax.vmap(jax.grad(lambda one: jnp.sin(one @ w).sum()))(x),
+    "linear solve": lambda x, w: jnp.linalg.inv(x @ x.mT + 9 * jnp.eye(6)) @ x,
+    "eigenvalues": lambda x, w: jnp.linalg.eigh(x @ x.mT)[0],
+    "singular values": lambda x, w: jnp.linalg.svd(x, compute_uv=False),
+    "special functions": lambda x, w: jnp.sinc(x) + jax.scipy.special.i0(x) + jnp.ldexp(jnp.frexp(x)[0], 2),
     "constant row": lambda x, w: x + jnp.ones((len(x), 1, 1)),
     "look up zeros": lambda x, w: x + w[jnp.zeros_like(x[..., 0], int)],
     "look up positions": lambda x, w: x + w[jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])],
@@ -168,7 +241,28 @@ MIXING = {
         lambda x, w: x.at[jnp.clip(x[:, 0, 0].astype(int), 0, 3)].get(wrap_negative_indices=False),
         "an index of one example into all",
     ),
-    "unknown primitive": (lambda x, w: jax.lax.linalg.eigh(x[:, :6, :6] + x[:, :6, :6].mT)[1], "has no rule"),
+    "write to different places": (
+        lambda x, w: x.at[tokens(x[:, 0, 0]) % 4].add(1.0),
+        "depends on the batch size|writes to some examples",
+    ),
+    "sum over segments of the batch": (
+        lambda x, w: jax.ops.segment_sum(x, jnp.arange(len(x)) // 2, 3),
+        "writes to some examples",
+    ),
+    "index beside the number of the example": (
+        lambda x, w: x[jnp.arange(len(x))[::-1], x[:, :, 0].argmax(1)],
+        "reverses|differs between|depends on the batch size",
+    ),
+    "loop until all examples are done": (
+        lambda x, w: jax.vmap(
+            lambda one: jax.lax.while_loop(lambda h: jnp.abs(h).sum() > 10, lambda h: h / 2, one)
+        )(x),
+        "while has a condition that depends on examples",
+    ),
+    "unknown primitive": (
+        lambda x, w: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
+        "pure_callback has no rule",
+    ),
 }
 
 
@@ -226,4 +320,5 @@ def test_each_rule_is_used_by_a_test():
         "split",
     }
     rare |= {"squeeze", "top_k", "reduce_max", "reduce_sum"}
+    rare |= {"scatter-max", "scatter-min", "scatter-mul", "scatter-sub"}
     assert {*RULES} - ELEMENTWISE - used <= rare

@@ -23,6 +23,8 @@ ELEMENTWISE = frozenset(
         "atan",
         "atan2",
         "atanh",
+        "bessel_i0e",
+        "bessel_i1e",
         "cbrt",
         "ceil",
         "clamp",
@@ -48,6 +50,8 @@ ELEMENTWISE = frozenset(
         "ge",
         "gt",
         "igamma",
+        "igamma_grad_a",
+        "igammac",
         "imag",
         "integer_pow",
         "is_finite",
@@ -71,10 +75,14 @@ ELEMENTWISE = frozenset(
         "not",
         "or",
         "population_count",
+        "polygamma",
+        "polynomial",
         "pow",
         "pvary",
+        "random_gamma_grad",
         "real",
         "reduce_precision",
+        "regularized_incomplete_beta",
         "rem",
         "round",
         "rsqrt",
@@ -93,6 +101,7 @@ ELEMENTWISE = frozenset(
         "tan",
         "tanh",
         "xor",
+        "zeta",
     ]
 )
 """Primitives that compute each entry of their results from the same entry of their operands."""
@@ -232,7 +241,7 @@ def _with_shared(
     return layout.moved(axis)
 
 
-@rule("cholesky", "fft", "lu", "qr", "triangular_solve")
+@rule("cholesky", "eigh", "fft", "lu", "qr", "svd", "triangular_solve")
 def _linear_algebra(op: Operation) -> list[Place]:
     layout = common(op.places, op.shapes)
     last = len(op.parameters["fft_lengths"]) if op.name == "fft" else 2

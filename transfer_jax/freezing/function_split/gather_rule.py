@@ -1,6 +1,13 @@
 """The rule of `gather`, which looks up slices of an array at indices."""
 
-from transfer_jax.freezing.function_split.examples import MixedError, PerExample, Place, Shared, equal_axes
+from transfer_jax.freezing.function_split.examples import (
+    MixedError,
+    PerExample,
+    Place,
+    Shared,
+    equal_axes,
+    fits,
+)
 from transfer_jax.freezing.function_split.rules import Operation, rule
 
 
@@ -12,9 +19,12 @@ def _gather(op: Operation) -> list[Place]:
         raise MixedError("has an index vector along the examples")
     axes_of_indices = [axis for axis in range(len(op.results[0])) if axis not in numbers.offset_dims]
     if not isinstance(operand, PerExample):
+        assert isinstance(operand, Shared)
         assert isinstance(indices, PerExample)
         if indices.axis in numbers.start_indices_batching_dims:
-            raise MixedError("uses a constant that differs between the positions of a batch")
+            axis = numbers.operand_batching_dims[numbers.start_indices_batching_dims.index(indices.axis)]
+            if not fits(operand, op.shapes[0], indices.moved(axis)):
+                raise MixedError("uses a constant that differs between the positions of a batch")
         return [indices.moved(axes_of_indices[indices.axis])]
     if operand.axis in numbers.operand_batching_dims:
         position = numbers.operand_batching_dims.index(operand.axis)

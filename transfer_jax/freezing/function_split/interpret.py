@@ -6,6 +6,7 @@ from typing import Any
 from transfer_jax.freezing.function_split import (  # noqa: F401  They register rules.
     compute_rules,
     gather_rule,
+    scatter_rule,
     shape_rules,
 )
 from transfer_jax.freezing.function_split.examples import Mixed, MixedError, PerExample, Place, Shared, joined
@@ -13,6 +14,7 @@ from transfer_jax.freezing.function_split.jaxprs import (
     Equation,
     inner_jaxpr,
     is_literal,
+    name_of,
     opened,
     scan_counts,
     shape_of,
@@ -61,7 +63,7 @@ def places_of_results(equation: Equation, places: Sequence[Place], examples: int
             raise MixedError("has no rule that keeps the examples apart")
         return RULES[operation.name](operation)
     except MixedError as error:
-        return [Mixed(f"{equation.primitive.name} {error}")] * count
+        return [Mixed(f"{name_of(equation)} {error}")] * count
 
 
 def places_in(jaxpr: Any, constants: Sequence[Any], places: Sequence[Place], examples: int) -> list[Place]:
@@ -154,4 +156,11 @@ def _with_first_axis(place: Place) -> Place:
     return Shared(frozenset(axis + 1 for axis in place.equal)) if isinstance(place, Shared) else place
 
 
-_NESTED = {"cond": _cond, "while": _while, "scan": _scan}
+def _linear_solve(equation: Equation, places: list[Place], examples: int) -> list[Place]:
+    lengths, programs = equation.params["const_lengths"], equation.params["jaxprs"]
+    first = lengths.matvec + lengths.vecmat
+    right = places[sum(lengths) :]
+    return places_in(*opened(programs.solve), [*places[first : first + lengths.solve], *right], examples)
+
+
+_NESTED = {"custom_linear_solve": _linear_solve, "cond": _cond, "while": _while, "scan": _scan}

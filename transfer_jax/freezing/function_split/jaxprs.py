@@ -40,11 +40,15 @@ _HUGE = {
     "pallas_call",
     "sort",
     "fft",
+    "eig",
     "eigh",
     "svd",
     "qr",
     "lu",
+    "schur",
     "cholesky",
+    "call_hi_primitive",
+    "pure_callback",
 }
 """Primitives whose operations are not counted, and are never repeated in each step."""
 _LAYERS = re.compile(r"[/\\](site|dist)-packages[/\\](flax|equinox)[/\\]")
@@ -106,6 +110,18 @@ def inner_jaxpr(equation: Equation) -> tuple[Any, list[Any]] | None:
     """Returns the jaxpr and the constants that a call of `CALLS` contains, or None for another primitive."""
     name = CALLS.get(equation.primitive.name)
     return None if name is None else opened(equation.params[name])
+
+
+def name_of(equation: Equation) -> str:
+    """Returns the name of the primitive of an equation."""
+    inner = equation.params.get("_prim")  # Since JAX 0.12, some primitives are objects within a common one.
+    return equation.primitive.name if inner is None else type(inner).__name__
+
+
+def expanded(equation: Equation) -> tuple[Any, list[Any]] | None:
+    """Returns the jaxpr and the constants that a primitive which is an object stands for, or None."""
+    expand = getattr(equation.params.get("_prim"), "expand", None)
+    return None if expand is None else trace(expand, *map(struct_of, equation.invars))[:2]
 
 
 def inner_jaxprs(equation: Equation) -> Iterator[Any]:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from transfer_jax.freezing.function_split.counted_indices import along_batch_axis
 from transfer_jax.freezing.function_split.jaxprs import (
     Atom,
     Equation,
     Var,
     checkpointed_call,
+    expanded,
     inner_jaxpr,
     is_checkpoint,
     is_literal,
@@ -149,6 +151,11 @@ class Program:
             results = split_scan(self, equation, operands)
             if results is not None:
                 return results
+        if name == "call_hi_primitive" and frozen and (inner := expanded(equation)):
+            return self._add_call(equation, *inner, operands)
+        counted = along_batch_axis(self, equation, operands)
+        if counted is not None:
+            return [*self.append(counted, counted.invars)]
         return [*self.append(equation, operands)]
 
     def _add_call(

@@ -227,7 +227,7 @@ class Split:
         examples = _examples_of(batch)
         parts = self._sized(examples)
         values = self._values(parts.program, params=frozen, batch=batch, state=state)
-        results = _evaluate(parts.prefix, parts.cached, values, "the prefix")
+        results = _evaluate(parts.program, parts.prefix, parts.cached, values, "the prefix")
         return {
             name: examples_first(value, layout, examples)
             for name, value, layout in zip(self.features, results, self._layouts, strict=True)
@@ -259,7 +259,12 @@ class Split:
         )
         for name, variable, layout in zip(self.features, parts.cached, self._layouts, strict=True):
             values[variable] = examples_back(features[name], layout, variable.aval.shape)
-        results = _evaluate(parts.suffix, program.program.outputs, values, "the suffix")
+        outputs = program.program.outputs
+        results = _evaluate(program, parts.suffix, outputs, values, "the suffix")
+        results = [
+            jnp.asarray(result, atom.aval.dtype) if is_literal(atom) else result
+            for atom, result in zip(outputs, results, strict=True)
+        ]
         return jax.tree.unflatten(jax.tree.structure(program.results), results)
 
     def digest(self, frozen: Any, state: Any = None) -> str:
@@ -416,16 +421,23 @@ def _positions(program: SizedProgram, variables: Sequence[Var]) -> list[tuple[in
 
 
 def _evaluate(
-    equations: Sequence[Any], results: Sequence[Any], values: Mapping[Var, Any], part: str
+    program: SizedProgram,
+    equations: Sequence[Any],
+    results: Sequence[Any],
+    values: Mapping[Var, Any],
+    part: str,
 ) -> list[Any]:
     made = {each for equation in equations for each in equation.outvars}
     needed = {atom for each in equations for atom in each.invars if not is_literal(atom)}
     needed |= {each for each in results if not is_literal(each)}
-    missing = [each for each in needed if each not in made and each not in values]
+    missing = [
+        f"{path!r} of the {argument}"
+        for argument, variables in program.inputs.items()
+        for path, variable in variables.items()
+        if variable in needed and variable not in values
+    ]
     if missing:
-        raise ValueError(
-            f"{len(missing)} inputs of {part} are missing, such as one of shape {missing[0].aval.shape}"
-        )
+        raise ValueError(f"{len(missing)} inputs of {part} are missing, such as {missing[0]}")
     inputs = [each for each in values if each in needed and each not in made]
     return as_function(inputs, results, equations)(*(values[each] for each in inputs))
 
