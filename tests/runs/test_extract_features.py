@@ -9,8 +9,8 @@ from flax import nnx
 
 from transfer_jax.data import eval_transform, from_examples, load_dataset
 from transfer_jax.features import FeatureCache
-from transfer_jax.models import Preprocessing, create_model, linen_function
-from transfer_jax.own_models import own_model
+from transfer_jax.models import Preprocessing, create_model, linen_function, registry
+from transfer_jax.own_models import own_model, register_model
 from transfer_jax.runs.extract_features import extract_features
 
 HALF = Preprocessing(image_size=16, crop_fraction=1.0, mean=(127.5,) * 3, std=(127.5,) * 3)
@@ -78,6 +78,15 @@ def test_default_is_what_the_head_reads(model):
     own = own_model(Network(), head="head", preprocessing=HALF)
     images = extract_features(own, PIXELS)
     assert [each.shape for each in images.values()] == [(5, 8)]
+
+
+def test_registered_model(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    own = own_model(Network(), head="head", preprocessing=HALF)
+    register_model("mine", own)
+    expected = extract_features(own, PIXELS, "conv", pool=None)
+    found = extract_features("mine", PIXELS, "conv", pool=None)
+    np.testing.assert_allclose(found["conv"], expected["conv"], rtol=1e-5, atol=1e-6)
 
 
 def test_model_of_someone_else_is_in_inference_mode():

@@ -71,18 +71,16 @@ _INFERENCE = {"deterministic": True, "use_running_average": True, "raise_if_not_
 
 
 def _by_name(name: str) -> OpenedModel:
-    if name in model_names():
-        if family_of(name).has_weights:  # A registered model of the user's own.
-            model = create_model(name, 2)
-            model.eval()
-            return OpenedModel(model, variant_of(name).preprocessing)
+    is_folder = name not in model_names() and ("/" in name or Path(name).exists())
+    if is_folder:
+        saved, model = SavedModel.load(Path(name))
+        return OpenedModel(model, saved.preprocessing)
+    if family_of(name).has_weights:  # A registered model of the user's own.
+        model, preprocessing = create_model(name, 2), variant_of(name).preprocessing
+    else:
         spec = find_spec(name)
-        size = spec.preprocessing.image_size
-        model = create_model(name, 2, image_size=size, abstract_backbone=True)
+        preprocessing = spec.preprocessing
+        model = create_model(name, 2, image_size=preprocessing.image_size, abstract_backbone=True)
         load_pretrained(model, spec)
-        model.eval()
-        return OpenedModel(model, spec.preprocessing)
-    if "/" not in name and not Path(name).exists():
-        family_of(name)  # Raises an error with the closest names.
-    saved, model = SavedModel.load(Path(name))
-    return OpenedModel(model, saved.preprocessing)
+    model.eval()
+    return OpenedModel(model, preprocessing)
