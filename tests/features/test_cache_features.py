@@ -197,7 +197,7 @@ def test_hugging_face_dataset(tmp_path):
 
 @pytest.mark.parametrize(
     ("keep", "names"),
-    [(None, ["features", "label", "tokens"]), ((), ["features"]), (("label",), ["features", "label"])],
+    [(None, ["features", "label", "tokens"]), ((), ["features"]), ("label", ["features", "label"])],
 )
 def test_arrays_beside_the_features_are_kept(tmp_path, keep, names):
     cache = cached(tmp_path, keep=keep)
@@ -366,7 +366,7 @@ def with_changed(row: int, name: str, value: Any) -> list:
         pytest.param(
             with_changed(17, "label", np.zeros(2, np.int32)),
             {},
-            r"example 17: 'label' is int32 \(2,\), but in example 0 it is int32 \(\)",
+            r"example 17: 'label' is int32 \(2,\), but in example 0 it is int32 \(\); pad it, or leave",
             id="shape-of-one",
         ),
         pytest.param(
@@ -375,6 +375,7 @@ def with_changed(row: int, name: str, value: Any) -> list:
             "example 9 has no array 'label'; it has 'image'",
             id="missing-in-one",
         ),
+        pytest.param([*items(data())[:5], None], {}, "example 5 is None", id="none"),
         pytest.param(None, {"keep": ("lable",)}, "no array 'lable'; it has 'image'", id="keep"),
         pytest.param(
             [{**each, "name": "a"} for each in items(data())],

@@ -53,7 +53,7 @@ def cache_features(
     *,
     state: Any = None,
     batch_size: int = 32,
-    keep: Sequence[str] | None = None,
+    keep: Sequence[str] | str | None = None,
     stored: str | None = None,
     fingerprint: str | None = None,
     threads: int = 1,

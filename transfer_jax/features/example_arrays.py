@@ -41,9 +41,9 @@ class ExampleArrays:
         data: Any,
         needed: Mapping[str, jax.ShapeDtypeStruct],
         inputs: Sequence[str] = (),
-        keep: Sequence[str] | None = None,
+        keep: Sequence[str] | str | None = None,
     ) -> None:
-        self._columns = _columns_of(data)
+        self._columns, self._needed = _columns_of(data), needed
         if self._columns is None:
             self._source = open_source(data, "data")
             self._length = len(self._source)
@@ -51,7 +51,9 @@ class ExampleArrays:
         else:
             self._length = len(next(iter(self._columns.values())))
             first = {path: np.asarray(column[0]) for path, column in self._columns.items()}
-        if keep is None:
+        if isinstance(keep, str):
+            keep = [keep]
+        elif keep is None:
             keep = [
                 path
                 for path, leaf in first.items()
@@ -114,6 +116,10 @@ class ExampleArrays:
         except Exception as error:  # The data are the code of users.
             error.add_note(f"while reading example {row}")
             raise
+        if item is None:
+            raise ValueError(
+                f"example {row} is None, as are those that a grain `filter` leaves out; remove it"
+            )
         return leaves_by_path(jax.tree.map(_as_array, item, is_leaf=_is_array))
 
     def _checked(self, row: int) -> dict[str, np.ndarray]:
@@ -122,9 +128,10 @@ class ExampleArrays:
             _check_there(leaves, path, row)
             leaf = leaves[path]
             if (leaf.shape, leaf.dtype) != (shape, dtype):
+                advice = "pad or convert it" if path in self._needed else "pad it, or leave it out of `keep`"
                 raise ValueError(
                     f"example {row}: {path!r} is {leaf.dtype} {leaf.shape}, but in example 0 it is {dtype} "
-                    f"{shape}; all examples need arrays of one shape and dtype"
+                    f"{shape}; {advice}"
                 )
         return leaves
 

@@ -353,7 +353,9 @@ def test_invalid_functions_raise(params, function, change, message):
 def test_missing_inputs_raise(params):
     split = split_frozen(loss, params, frozen_layers(2), BATCH)
     trainable, frozen = partition(params, frozen_layers(2))
-    with pytest.raises(ValueError, match="inputs of the prefix are missing"):
+    with pytest.raises(
+        ValueError, match="inputs of the prefix are missing, such as 'layers/0' of the params"
+    ):
         split.prefix({}, BATCH)
     with pytest.raises(ValueError, match="inputs of the suffix are missing"):
         split.suffix(trainable, frozen, None, split.prefix(frozen, BATCH), {}, None)
