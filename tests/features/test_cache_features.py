@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grain
@@ -14,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.features import FeatureBudgetError, FeatureCache, FeatureCacheDir, cache_features
+from transfer_jax.features import (
+    FeatureBudgetError,
+    FeatureCache,
+    FeatureCacheDir,
+    cache_features,
+    example_arrays,
+)
 from transfer_jax.features import shard_writer as module
 from transfer_jax.freezing import partition
 from transfer_jax.freezing.function_split import split_frozen
@@ -251,6 +258,23 @@ def doubled(params, state, batch, key):
 def test_key_covers_prefix_and_data(tmp_path, changes, same):
     folder = cached(tmp_path).directory
     assert (cached(tmp_path, **changes).directory == folder) is same
+
+
+@pytest.mark.parametrize(("free", "reads"), [(1 << 40, 1), (0, 2)])
+def test_examples_are_read_once_if_memory_suffices(tmp_path, monkeypatch, free, reads):
+    read: list[int] = []
+
+    class Source(Indexed):
+        def __getitem__(self, index: int) -> Any:
+            read.append(index)
+            return super().__getitem__(index)
+
+    memory = SimpleNamespace(available=free)
+    monkeypatch.setattr(example_arrays.psutil, "virtual_memory", lambda: memory)
+    found, wanted = cached(tmp_path / "a", Source(items(data()))), cached(tmp_path / "b")
+    assert sorted(read) == sorted([0, *[*range(COUNT)] * reads])
+    assert found.directory.name == wanted.directory.name
+    jax.tree.map(np.testing.assert_array_equal, found.gather(range(COUNT)), wanted.gather(range(COUNT)))
 
 
 def test_data_with_a_fingerprint_are_not_hashed(tmp_path):

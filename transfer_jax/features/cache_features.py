@@ -85,7 +85,8 @@ def cache_features(
         stored: Precision of floating-point features on disk: `float32`, `bfloat16`, `float16` or `int8`.
             None stores them as they are. They are returned in the dtype in which they were computed.
         fingerprint: A name for the content of the data, which must change whenever an example changes. None
-            takes the one that the data have (Hugging Face datasets), or reads all examples to hash them.
+            takes the one that the data have (Hugging Face datasets), or reads all examples to hash them;
+            those that take more than a tenth of the free memory are then read once more.
         threads: Threads that read examples. Data that are safe for several threads are read faster.
         progress: Receives the number of examples; None reports nothing.
 
@@ -109,7 +110,8 @@ def cache_features(
         )
     examples = ExampleArrays(data, split.prefix_inputs, split.inputs, keep)
     row_format = _row_format(split, examples, stored)
-    _note_size(split, progress)
+    if stored is None:
+        _note_size(split, progress)
     if fingerprint is None:
         fingerprint = own_fingerprint(data) or _hashed(examples, threads, progress)
     key = FeatureKey(

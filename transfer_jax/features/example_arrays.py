@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import psutil
 
 from transfer_jax.data.example_source import open_source
 from transfer_jax.data.pipeline import listed_batches
@@ -13,6 +14,8 @@ from transfer_jax.freezing.trees import leaves_by_path
 
 _HASHED_AT_ONCE = 64
 """Examples of a batch that is read to hash it."""
+_MEMORY = 0.1
+"""Largest fraction of the free memory for examples that are kept after they are hashed."""
 
 
 class ExampleArrays:
@@ -90,6 +93,8 @@ class ExampleArrays:
     def fingerprint(self, threads: int, advance: Callable[[int], None]) -> str:
         """Reads all examples and returns a hash of their arrays.
 
+        If they fit into a tenth of the free memory, they stay there, so that `read` does not read them again.
+
         Args:
             threads: Threads that read.
             advance: Called with the number of examples that are hashed.
@@ -99,15 +104,26 @@ class ExampleArrays:
             np.arange(first, min(first + _HASHED_AT_ONCE, len(self)))
             for first in range(0, len(self), _HASHED_AT_ONCE)
         ]
-        for batch in listed_batches(self.read, lists, threads=threads):
+        whole = self._space()
+        for rows, batch in zip(lists, listed_batches(self.read, lists, threads=threads), strict=True):
             for path, array in batch.items():
                 hashes[path].update(np.ascontiguousarray(array).view(np.uint8).data)
-            advance(len(batch[self._paths[0]]))
+                if whole is not None:
+                    whole[path][rows] = array
+            advance(len(rows))
+        self._columns = self._columns or whole
         lines = [
             f"{path} {self._specs[path][1]} {self._specs[path][0]} {hashes[path].hexdigest()}"
             for path in sorted(hashes)
         ]
         return hashlib.sha256("\n".join([str(len(self)), *lines]).encode()).hexdigest()
+
+    def _space(self) -> dict[str, np.ndarray] | None:
+        """Returns empty arrays for all examples; None if these are too large, or arrays already."""
+        size = len(self) * sum(np.dtype((dtype, shape)).itemsize for shape, dtype in self._specs.values())
+        if self._columns is not None or size > _MEMORY * psutil.virtual_memory().available:
+            return None
+        return {path: np.empty((len(self), *shape), dtype) for path, (shape, dtype) in self._specs.items()}
 
     def _leaves(self, row: int) -> dict[str, np.ndarray]:
         """Returns all arrays of an example by path."""
