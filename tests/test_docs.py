@@ -38,6 +38,8 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", ROOT / "configs/launch/README.md"]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 BLOCK = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+SLOW = ("models", "quickstart", "coming_from", "index", "probes")
+"""Pages whose code is slow."""
 SHIPPED = "elpv_five_steps"
 """Stands for any config in commands."""
 
@@ -95,7 +97,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def extended(page: Path) -> pytest.MarkDecorator | tuple[()]:
     """Marks the pages whose code is slow; `make test` runs the README's and that of other pages."""
-    return pytest.mark.extended if page.stem in ("models", "quickstart", "coming_from", "index", "probes") else ()
+    return pytest.mark.extended if page.stem in SLOW else ()
 
 
 @pytest.mark.parametrize(
@@ -120,15 +122,22 @@ def test_every_block_of_code_says_whether_it_runs(page: Path) -> None:
 
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("library", ["timm", "keras", "fastai", "lightning"])
-def test_code_of_other_libraries_runs(library: str, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("library", "jobs"),
+    [("timm", 5), ("keras", 5), ("fastai", 5), ("lightning", 5), ("equinox", 1), ("kauldron", 1)],
+)
+def test_code_of_other_libraries_runs(
+    library: str, jobs: int, reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With random weights, since nothing is downloaded."""
     pytest.importorskip(library)
     page = DOCS / "coming_from.md"
-    namespace: dict = {"__name__": "page", "np": np}
-    prepare_library(library, namespace, monkeypatch)
+    namespace: dict = {"__name__": "page", "np": np, "tj": transfer_jax}
+    if jobs > 1:
+        prepare_library(library, namespace, monkeypatch)
+    run(page, [text for text in code_of(page, "python") if "def adapt(" in text], namespace)
     texts = code_of(page, f"python {library}")
-    assert len(texts) >= 5
+    assert len(texts) >= jobs
     run(page, texts, namespace)
 
 

@@ -126,3 +126,9 @@ def test_digest_covers_the_parameters_below_the_last_depth():
     assert depths.digest(params) == depths.digest(changed)
     assert depths.digest(params) != depths.digest({**params, "low": {"w": params["low"]["w"] + 1}})
     assert depths.digest(params) != split_at_depths(network, params, BATCH, ["low", "middle"]).digest(params)
+
+
+def test_arrays_of_numpy_with_64_bits_are_taken_as_jax_takes_them():
+    batch = {**BATCH, "unused": np.arange(6)}
+    depths = split_at_depths(network, parameters(), batch, "low")
+    assert depths.prefix(parameters(), batch)["low"].shape == (6, 12)

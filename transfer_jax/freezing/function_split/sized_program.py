@@ -47,9 +47,12 @@ class Signature:
 
     def with_examples(self, examples: int) -> Any:
         """Returns the shapes of a batch of another size."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((examples, *np.shape(leaf)[1:]), leaf.dtype), self.batch
-        )
+
+        def resized(leaf: Any) -> jax.ShapeDtypeStruct:
+            dtype = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)  # NumPy has 64 bits.
+            return jax.ShapeDtypeStruct((examples, *np.shape(leaf)[1:]), dtype)
+
+        return jax.tree.map(resized, self.batch)
 
 
 class SizedProgram:
