@@ -107,8 +107,12 @@ class ExampleReader:
             value = self._part(item, self.image, index)
             try:
                 return read_again(lambda _: image_content(value, name), index)
+            except BadImageError:
+                raise
             except OSError as error:
                 raise BadImageError(f"{name}: cannot be read ({error})") from error
+            except Exception as error:  # Values are of any type, such as a tensor on a device.
+                raise BadImageError(f"{name}: {type(error).__name__}: {error}") from error
         first = self.names[self.first[0]]
         try:
             return {

@@ -38,6 +38,9 @@ from transfer_jax.data.example_source import known_class_names, known_labels, op
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.thread_map import thread_map
 
+_AT_ONCE = 16
+"""Number of examples that a thread reads at a time."""
+
 
 def from_examples(
     source: Any,
@@ -79,14 +82,15 @@ def from_examples(
         fingerprint: A name for the content, which must change whenever an image or an array changes; part of
             the keys of feature caches and checkpoints. None computes it from the content.
         name: First word of the names of the examples, such as `example 12`.
-        progress: Called with 1 for each example of the source that was read, such as `update` of a bar.
+        progress: Called with the number of examples that were read since the last call, such as `update` of
+            a progress bar.
 
     Returns:
         The dataset. A batch of it is as in the text of `transfer_jax.data.examples`.
 
     Raises:
-        ValueError: If a source has no length or no random access, a key is missing or can't be found, a
-            label is invalid (see `from_arrays`), an array has another shape than in the first example, or
+        ValueError: If a source has no length or no random access, a key is missing or ambiguous, a label
+            is invalid (see `from_arrays`), an array has another shape than in the first example, or
             an example differs when it is read twice.
         BadImageError: If an example without a known label cannot be read; the message names its position.
     """
@@ -249,7 +253,7 @@ def _read_all(
         reader: The examples.
         labels: Their labels, which are those of examples that cannot be read; None if they are not known.
         hashed: Whether to hash the contents.
-        progress: Called with 1 for each example.
+        progress: Called with the number of examples that were read since the last call.
 
     Returns:
         The labels, and a hash of all contents; b"" without `hashed`.
@@ -278,9 +282,12 @@ def _read_all(
         return label, digest
 
     found, hashes = [], hashlib.sha256()
-    for label, digest in thread_map(read, range(len(reader))):
-        found.append(label)
-        hashes.update(digest)
+    starts = range(0, len(reader), _AT_ONCE)
+    parts = (range(start, min(start + _AT_ONCE, len(reader))) for start in starts)
+    for part in thread_map(lambda rows: [*map(read, rows)], parts):
+        for label, digest in part:
+            found.append(label)
+            hashes.update(digest)
         if progress is not None:
-            progress(1)
+            progress(len(part))
     return labels if reader.label is None else found, hashes.digest() if hashed else b""

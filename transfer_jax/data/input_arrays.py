@@ -37,6 +37,8 @@ def as_input(value: Any, name: str) -> np.ndarray:
         array = np.asarray(value)
     except ValueError:  # Lists of several lengths.
         raise ValueError(f"{name} has rows of several lengths; pad them to one length") from None
+    except Exception as error:  # A tensor on a device, for example.
+        raise ValueError(f"{name} is no array: {type(error).__name__}: {error}") from error
     if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
         kind = "text" if array.dtype.kind in "US" else type(value).__name__
         advice = "turn it into numbers first, with a tokenizer for example"
