@@ -73,9 +73,7 @@ def test_evidence_against_a_class_is_not_shown(network):
     ],
 )
 def test_the_last_spatial_block(shapes, block):
-    arrays = {
-        name: {"features": jax.ShapeDtypeStruct(shape, jnp.float32)} for name, shape in shapes.items()
-    }
+    arrays = {name: {"features": jax.ShapeDtypeStruct(shape, jnp.float32)} for name, shape in shapes.items()}
     assert last_spatial_block(arrays) == block
 
 

@@ -12,8 +12,8 @@ from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.extras import optional
 from transfer_jax.fields import as_tuple
-from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.own_models import with_own_model
+from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.artifacts import write_plan
 from transfer_jax.runs.checkpointing import read_progress
@@ -74,8 +74,8 @@ def fit(
             SIGTERM.
         NonFiniteLossError: If the loss became NaN or infinite.
         FrozenChangedError: If a frozen array changed.
-        MissingObjectError: If an optimizer, a learning-rate schedule or a loss is an object of Python, of which
-            the config has only the description.
+        MissingObjectError: If an optimizer, a learning-rate schedule or a loss is an object of Python, and
+            the config has only its description.
     """
     workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None

@@ -16,7 +16,7 @@ Loss = Callable[[Any, Any], Any]
 """`loss(outputs, batch)`, which returns a scalar, or a scalar and a dictionary of scalar metrics."""
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 Objective = Callable[[Any, Any, Any, Any, jax.Array], tuple[jax.Array, tuple[Any, Metrics]]]
-"""A function of trainable, model state, frozen, inputs and key. It returns `(loss, (model_state, metrics))`."""
+"""A function of trainable, model state, frozen, inputs and key, to `(loss, (model_state, metrics))`."""
 Gradients = Callable[[Any, Any, Any, Any, jax.Array], tuple[tuple[Any, Metrics], Any]]
 """A function of the same arguments. It returns `((gradients, metrics), model_state)`."""
 
