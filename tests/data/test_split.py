@@ -1,4 +1,5 @@
 import dataclasses
+from typing import cast
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_split_depends_on_the_seed(patches):
 def test_images_follow_their_names():
     train, evaluation = stratified_split(dataset_of([0, 1] * 10), 0.3, seed=0)
     for part in (train, evaluation):
-        assert [part.read(i)[0] for i in range(len(part))] == [int(name) for name in part.names]
+        assert [cast(bytes, part.read(i))[0] for i in range(len(part))] == [int(name) for name in part.names]
 
 
 def test_indivisible_strata_are_replaced_by_classes():

@@ -8,10 +8,9 @@ import pytest
 from flax import nnx
 
 from transfer_jax import Preprocessing, own_model
+from transfer_jax.models.family import HALF
 
-SMALL = Preprocessing(
-    image_size=16, crop_fraction=1.0, interpolation="bilinear", mean=(127.5,) * 3, std=(127.5,) * 3
-)
+SMALL = Preprocessing(image_size=16, crop_fraction=1.0, interpolation="bilinear", mean=HALF, std=HALF)
 
 
 class Stage(nnx.Module):

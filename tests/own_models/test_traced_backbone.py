@@ -32,6 +32,7 @@ def test_features_are_several_arrays_where_the_program_branches(images):
     features = backbone(images, stop="stem")
     assert features.shape == (4, 8)
     features = backbone(images, stop="left")
+    assert isinstance(features, dict)
     assert {name: each.shape for name, each in features.items()} == {
         "features_0": (4, 8),
         "features_1": (4, 6),

@@ -2,6 +2,7 @@ import types
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
@@ -9,11 +10,11 @@ from flax import nnx
 
 from transfer_jax.data import eval_transform, from_examples, load_dataset
 from transfer_jax.features import FeatureCache
-from transfer_jax.models import Preprocessing, create_model, linen_function, registry
+from transfer_jax.models import Preprocessing, create_model, family, linen_function, registry
 from transfer_jax.own_models import own_model, register_model
 from transfer_jax.runs.extract_features import extract_features
 
-HALF = Preprocessing(image_size=16, crop_fraction=1.0, mean=(127.5,) * 3, std=(127.5,) * 3)
+HALF = Preprocessing(image_size=16, crop_fraction=1.0, mean=family.HALF, std=family.HALF)
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
 FLOATS = np.asarray(jax.random.normal(jax.random.key(0), (5, 16, 16, 3)))
 
@@ -54,7 +55,7 @@ def test_our_network_gives_the_outputs_of_its_blocks(model):
     assert all(len(each) == 5 and isinstance(each, np.ndarray) for each in found.values())
     model.eval()
     images = np.stack([eval_transform(each, HALF) for each in PIXELS])
-    x, start = HALF.normalize(images), None
+    x, start = HALF.normalize(jnp.asarray(images)), None
     for name, value in found.items():
         x, start = model.backbone(x, start=start, stop=name), name
         np.testing.assert_allclose(value, x, rtol=1e-4, atol=1e-5)
@@ -102,7 +103,9 @@ def test_model_of_someone_else_is_in_inference_mode():
 def test_linen_module(model):
     module, variables = linen()
     found = extract_features(model(), FLOATS, "all")
-    np.testing.assert_allclose(found["last"], module.apply(variables, FLOATS), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found["last"], np.asarray(module.apply(variables, FLOATS)), rtol=1e-5, atol=1e-6
+    )
 
 
 EXAMPLES = {

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, load_dataset
+from transfer_jax.data.dataset import Content
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import run_start
@@ -153,7 +154,7 @@ def test_of_many_images_a_sample_is_read_and_all_sizes(image_folder, monkeypatch
     monkeypatch.setattr(run_start, "_READ_IMAGES", 5)
     dataset, read = load_dataset(str(image_folder)), []
 
-    def count(index: int) -> bytes | np.ndarray:
+    def count(index: int) -> Content:
         read.append(index)
         return dataset.read(index)
 

@@ -24,7 +24,7 @@ def peer(l2, train, weights=None):
     c = 1 / (l2 * shares[train].sum())
     model = LogisticRegression(C=c, tol=1e-8, max_iter=5000)
     model.fit(scaled[train], LABELS[train], sample_weight=shares[train])
-    return model.predict(scaled) == LABELS
+    return np.equal(model.predict(scaled), LABELS)
 
 
 @pytest.mark.parametrize("l2", [1.0, 0.01, 1e-4])

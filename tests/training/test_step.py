@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +69,7 @@ def test_step_of_a_split_is_that_of_the_whole_function(params, labels):
     steps = [(split, features), (network, {})]
     states = []
     for model, inputs in steps:
-        step, moved = jax.jit(make_train_step(loss, optimizer, model)), state
+        step, moved, metrics = jax.jit(make_train_step(loss, optimizer, model)), state, {}
         for _ in range(3):
             moved, metrics = step(moved, frozen, inputs, BATCH)
         assert set(metrics) == {"loss", "largest", "grad_norm"}
@@ -145,7 +147,9 @@ def test_optimizer_receives_rates_and_the_value_of_the_loss():
     def update(updates, state, params=None, *, rates, value):
         return jax.tree.map(lambda update: -rates * value * update, updates), state
 
-    scaled = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    init: Any = lambda params: optax.EmptyState()  # noqa: E731
+    changed: Any = update
+    scaled = optax.GradientTransformationExtraArgs(init, changed)
     trainable, frozen = partition(PLAIN, HEAD)
     found = {}
     for name, optimizer, rates in (("plain", optax.sgd(1.0), None), ("scaled", scaled, 0.5)):

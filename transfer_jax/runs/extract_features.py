@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,38 @@ _UNUSED = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
 """Stands for the preprocessing of examples that are not images."""
 _PRECISIONS = (None, "float32", "bfloat16", "float16")
 _GIGABYTE = 1e9
+
+
+@overload
+def extract_features(
+    model: Any,
+    images: Any,
+    at: Sequence[str] | str | None = None,
+    *,
+    batch_size: int = 32,
+    pool: Pool = "mean",
+    precision: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    blocks: Sequence[str] | Mapping[str, str] | str | None = None,
+    directory: None = None,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]: ...
+
+
+@overload
+def extract_features(
+    model: Any,
+    images: Any,
+    at: Sequence[str] | str | None = None,
+    *,
+    batch_size: int = 32,
+    pool: Pool = "mean",
+    precision: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    blocks: Sequence[str] | Mapping[str, str] | str | None = None,
+    directory: str | os.PathLike[str],
+    progress: Progress | None = None,
+) -> FeatureCache: ...
 
 
 def extract_features(

@@ -44,6 +44,7 @@ def main(workdir):
                 if state.step % 2 == 0:
                     checkpoints.save(state, frozen, phase, batches)
         checkpoints.save(state, frozen, phase, batches)
+    assert state is not None
     save_file(leaves_by_path(tj.combine(state.trainable, frozen)), f"{workdir}/final.safetensors")
 
 

@@ -47,6 +47,7 @@ def main(workdir):
             for batch in batches:
                 state, _ = step(state, frozen, batch, batch)
                 checkpoints.save(state, frozen, phase, batches)
+    assert state is not None
     save_file(leaves_by_path(tj.combine(state.trainable, frozen)), f"{workdir}/final.safetensors")
 
 

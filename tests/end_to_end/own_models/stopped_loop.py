@@ -23,7 +23,7 @@ def main(script: str, phase: int, count: int, workdir: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         save(checkpoints, state, frozen, now, data)
 
-    LoopCheckpoints.save = stop  # ty: ignore
+    LoopCheckpoints.save = stop  # type: ignore[method-assign]
     sys.argv = [script, workdir]
     runpy.run_path(script, run_name="__main__")
 

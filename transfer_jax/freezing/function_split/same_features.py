@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.freezing.function_split.boundary import Boundary
@@ -81,7 +82,7 @@ def _literal(atom: Any) -> str:
 
 
 def _constant(value: Any) -> str:
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
     return hashlib.sha256(array.tobytes()).hexdigest() + f" {array.dtype} {array.shape}"
