@@ -65,6 +65,18 @@ def test_five_steps(kind, colours, tmp_path):
     assert (probabilities.argmax(-1) == colours.labels).mean() > 0.9
 
 
+@pytest.mark.parametrize("kind", MAKERS)
+def test_precision_and_a_mesh(kind, colours, tmp_path):
+    half = (
+        {"precision": "bfloat16"} if kind != "nnx" else {"precision": "bfloat16", "feature_precision": "int8"}
+    )
+    schedule = Schedule((Phase(name="top", train="top(1)", epochs=2, learning_rate=1e-2),))
+    result = fit(
+        config(schedule=schedule, strategy="mesh", **half), tmp_path, dataset=colours, model=MAKERS[kind]()
+    )
+    assert result.phases[0].boundary not in (None, "pre_logits")
+
+
 def stop_after(monkeypatch, phases: int) -> None:
     """Makes a run stop when it begins the next phase."""
     train_phase = Loop._train_phase

@@ -162,13 +162,13 @@ class Strategy:
         """Returns a batch on the devices from the rows that this process has read.
 
         Args:
-            rows: Arrays with the rows that `rows()` names along `axis`, in that order, or the shapes of whole
-                arrays.
+            rows: Arrays, or dictionaries of them, with the rows that `rows()` names along `axis`, in that
+                order; or the shapes of whole arrays.
             axis: The axis of the images.
         """
         if self.mesh is None:
             return dict(rows)
-        return {name: self._on_devices(array, axis) for name, array in rows.items()}
+        return jax.tree.map(lambda array: self._on_devices(array, axis), dict(rows))
 
     def whole(self, rows: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a batch for a program that is compiled by `jit` and uses all rows at once; see `batch`."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from transfer_jax.freezing.freeze_check import combined_hash
 from transfer_jax.freezing.function_split import Split, split_frozen
@@ -96,12 +97,10 @@ class TracedModel:
             return features, state
         found = dict(features) if isinstance(features, Mapping) else {"features": features}
         inputs = {name.removeprefix(_INPUT): found.pop(name) for name in [*found] if name.startswith(_INPUT)}
-        rows = jax.tree.leaves(features)[0].shape[0]
-        batch = {
-            name: jax.ShapeDtypeStruct((rows, *each.shape[1:]), inputs.get(name, each).dtype)
-            for name, each in self.model.batch.items()
-        }
+        batch = _like_inputs(self.model.batch, params)
         split = self._version(group, params, state, batch, key, training, norm)
+        # Caches may store another precision than the operations return.
+        found = {name: x.astype(split.features[name].dtype) for name, x in found.items()}
         return split.suffix(params, params, state, found, inputs, key)
 
     def program_hash(self, group: str, params: Arrays, state: Arrays) -> str:
@@ -177,6 +176,15 @@ class TracedModel:
             function = self.model.modes(training, norm)
             self._splits[where] = split_at(split, function, key=None if key is None else _key())
         return self._splits[where]
+
+
+def _like_inputs(batch: Arrays, params: Arrays) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of inputs whose precision is that of the parameters, as in a forward pass."""
+    dtype = next((x.dtype for x in params.values() if jnp.issubdtype(x.dtype, jnp.floating)), jnp.float32)
+    return {
+        name: jax.ShapeDtypeStruct(x.shape, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
+        for name, x in batch.items()
+    }
 
 
 @functools.cache

@@ -232,7 +232,7 @@ class PhaseTrainer:
         """Returns the first `count` batches of the phase, stacked along a new first axis."""
         if count not in self._samples:
             batches = [self._inputs(batch) for batch in itertools.islice(iter(self.data.train), count)]
-            self._samples[count] = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
+            self._samples[count] = jax.tree.map(lambda *rows: np.stack(rows), *batches)
         return self._samples[count]
 
     def end(self) -> PhaseEnd:
