@@ -71,7 +71,9 @@ def folder(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @contextlib.contextmanager
 def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    # The clients of an earlier server in this process would look for it at its former port.
+    s3fs.S3FileSystem.clear_instance_cache()
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     found = moto.ThreadedMotoServer(port=0, verbose=False)
     found.start()
@@ -92,7 +94,8 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @contextlib.contextmanager
 def gs(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+    gcsfs.GCSFileSystem.clear_instance_cache()
     emulator = pytest.importorskip("gcp_storage_emulator.server", reason="the emulator is not installed")
     found = emulator.create_server("127.0.0.1", 0, in_memory=True)
     found.start()
@@ -114,8 +117,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.MonkeyPatch.context() as patch,
         request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
     ):
-        # The clients of an earlier server in this process would look for it at its former port.
-        fsspec.get_filesystem_class(kind).clear_instance_cache()
         bucket = Bucket(kind)
         bucket.system.mkdir("bucket")
         yield bucket
