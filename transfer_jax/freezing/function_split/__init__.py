@@ -2,7 +2,8 @@
 
 from transfer_jax.freezing.function_split.block_depth import blocks_by_depth
 from transfer_jax.freezing.function_split.divided_layers import divide_layers
-from transfer_jax.freezing.function_split.split import Cost, Feature, Split, split_frozen
+from transfer_jax.freezing.function_split.feature import Cost, Feature
+from transfer_jax.freezing.function_split.split import Split, split_frozen
 
 __all__ = [
     "Cost",

@@ -1,7 +1,6 @@
 """The split of any JAX function into a frozen part, computed once per example, and a trainable part."""
 
 import dataclasses
-import functools
 import hashlib
 import math
 import re
@@ -14,8 +13,9 @@ import jax.numpy as jnp
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
 from transfer_jax.freezing.function_split.boundary import Boundary, bytes_per_example, find_boundary
 from transfer_jax.freezing.function_split.checks import check_frozen_state, check_used, checked_signature
-from transfer_jax.freezing.function_split.examples import PerExample
-from transfer_jax.freezing.function_split.jaxprs import Equation, Var, as_function, as_text, flops, is_literal
+from transfer_jax.freezing.function_split.divided_program import DividedProgram, evaluate, positions_of
+from transfer_jax.freezing.function_split.feature import Cost, Feature, feature_of, layout_of
+from transfer_jax.freezing.function_split.jaxprs import Var, as_text, flops, is_literal
 from transfer_jax.freezing.function_split.layouts import examples_back, examples_first
 from transfer_jax.freezing.function_split.program import Cause, live_equations
 from transfer_jax.freezing.function_split.sized_program import Signature, SizedProgram
@@ -24,48 +24,6 @@ from transfer_jax.freezing.trees import leaves_by_path
 
 _LARGEST_REPEAT = 0.2
 """Part of a step that may be repeated to cache nothing. Texts are small, and encoding them is not."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """An array that is computed once for each example.
-
-    Attributes:
-        shape: Its shape for one example.
-        dtype: Name of its dtype.
-        bytes: Its size for one example, in bytes.
-        operation: The operation that computes it, with file and line.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    operation: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """The cost of a split, for each example.
-
-    Attributes:
-        bytes: Size of the features.
-        prefix_flops: Floating-point operations of the prefix: matrix products and convolutions.
-        suffix_flops: Those of one forward pass of the suffix.
-        flops: Those of one forward pass of the whole function.
-        step_flops: Those of a training step: the forward pass of the suffix and its backward pass, which
-            ends at the boundary.
-        repeated_flops: Those of the frozen operations that the suffix repeats, because features behind them
-            are larger.
-        batch_bytes: Size of the arrays of the batch that the features replace.
-    """
-
-    bytes: int
-    prefix_flops: float
-    suffix_flops: float
-    flops: float
-    step_flops: float
-    repeated_flops: float
-    batch_bytes: int
 
 
 def split_frozen(
@@ -180,11 +138,11 @@ class Split:
         self.inputs = tuple(leaves[each] for each in boundary.variables if each in leaves)
         cached = [each for each in boundary.variables if each not in leaves]
         names = ["features"] if len(cached) == 1 else [f"features_{index}" for index in range(len(cached))]
-        self.features = {name: _feature(program, each) for name, each in zip(names, cached, strict=True)}
-        self._layouts = [_layout(program, each) for each in cached]
-        self._positions = _positions(program, cached)
+        self.features = {name: feature_of(program, each) for name, each in zip(names, cached, strict=True)}
+        self._layouts = [layout_of(program, each) for each in cached]
+        self._positions = positions_of(program, cached)
         self.mixing = tuple(mixing)
-        parts = _Parts.of(program, cached)
+        parts = DividedProgram.of(program, cached)
         self._sizes = {program.examples: parts}
         used = {atom for each in parts.prefix for atom in each.invars if not is_literal(atom)}
         self.prefix_inputs = {
@@ -227,7 +185,7 @@ class Split:
         examples = _examples_of(batch)
         parts = self._sized(examples)
         values = self._values(parts.program, params=frozen, batch=batch, state=state)
-        results = _evaluate(parts.program, parts.prefix, parts.cached, values, "the prefix")
+        results = evaluate(parts.program, parts.prefix, parts.cached, values, "the prefix")
         return {
             name: examples_first(value, layout, examples)
             for name, value, layout in zip(self.features, results, self._layouts, strict=True)
@@ -260,7 +218,7 @@ class Split:
         for name, variable, layout in zip(self.features, parts.cached, self._layouts, strict=True):
             values[variable] = examples_back(features[name], layout, variable.aval.shape)
         outputs = program.program.outputs
-        results = _evaluate(program, parts.suffix, outputs, values, "the suffix")
+        results = evaluate(program, parts.suffix, outputs, values, "the suffix")
         results = [
             jnp.asarray(result, atom.aval.dtype) if is_literal(atom) else result
             for atom, result in zip(outputs, results, strict=True)
@@ -325,11 +283,11 @@ class Split:
             if boundary is None or {*boundary.variables} <= batch:
                 break
             cached = [each for each in boundary.variables if each not in batch]
-            found.append(tuple(_feature(program, each) for each in cached))
+            found.append(tuple(feature_of(program, each) for each in cached))
             excluded |= {*boundary.variables}
         return found
 
-    def _sized(self, examples: int) -> "_Parts":
+    def _sized(self, examples: int) -> "DividedProgram":
         """Returns the parts of the program for a batch size.
 
         Raises:
@@ -343,7 +301,7 @@ class Split:
             )
         return parts
 
-    def _of_size(self, examples: int) -> "_Parts | None":
+    def _of_size(self, examples: int) -> "DividedProgram | None":
         """Returns the parts of the program for a batch size; None if it has other operations."""
         if examples not in self._sizes:
             program = SizedProgram(self.signature, examples)
@@ -351,7 +309,7 @@ class Split:
             if names != [each.primitive.name for each in self.program.equations]:
                 return None
             cached = [program.equations[number].outvars[result] for number, result in self._positions]
-            self._sizes[examples] = _Parts.of(program, cached)
+            self._sizes[examples] = DividedProgram.of(program, cached)
         return self._sizes[examples]
 
     def _values(self, program: SizedProgram, **trees: Any) -> dict[Var, Any]:
@@ -363,83 +321,6 @@ class Split:
                 if path in given:
                     values[variable] = given[path]
         return values
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Parts:
-    """The program for one batch size, divided at the variables of the features.
-
-    Attributes:
-        program: The program.
-        cached: The variables of the features.
-        prefix: The equations that compute them.
-        suffix: The equations that compute the results from them.
-    """
-
-    program: SizedProgram
-    cached: list[Var]
-    prefix: list[Equation]
-    suffix: list[Equation]
-
-    @classmethod
-    def of(cls, program: SizedProgram, cached: list[Var]) -> "_Parts":
-        """Returns the parts of a program."""
-        equations, outputs = program.equations, program.program.outputs
-        prefix, suffix = live_equations(equations, cached), live_equations(equations, outputs, cached)
-        return cls(program, cached, prefix, suffix)
-
-
-def _feature(program: SizedProgram, variable: Var) -> Feature:
-    layout = _layout(program, variable)
-    maker = program.program.makers[variable]
-    shape = jax.eval_shape(
-        functools.partial(examples_first, layout=layout, examples=program.examples),
-        jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype),
-    ).shape
-    return Feature(
-        shape=tuple(shape[1:]),
-        dtype=str(variable.aval.dtype),
-        bytes=bytes_per_example(program, variable),
-        operation=f"{maker.primitive.name} at {program.program.source(maker)}",
-    )
-
-
-def _layout(program: SizedProgram, variable: Var) -> PerExample:
-    layout = program.places[variable]
-    assert isinstance(layout, PerExample)  # Only such variables are part of a boundary.
-    return layout
-
-
-def _positions(program: SizedProgram, variables: Sequence[Var]) -> list[tuple[int, int]]:
-    """Returns the number of the equation of each variable, and the position among its results."""
-    found = {
-        result: (number, index)
-        for number, equation in enumerate(program.equations)
-        for index, result in enumerate(equation.outvars)
-    }
-    return [found[each] for each in variables]
-
-
-def _evaluate(
-    program: SizedProgram,
-    equations: Sequence[Any],
-    results: Sequence[Any],
-    values: Mapping[Var, Any],
-    part: str,
-) -> list[Any]:
-    made = {each for equation in equations for each in equation.outvars}
-    needed = {atom for each in equations for atom in each.invars if not is_literal(atom)}
-    needed |= {each for each in results if not is_literal(each)}
-    missing = [
-        f"{path!r} of the {argument}"
-        for argument, variables in program.inputs.items()
-        for path, variable in variables.items()
-        if variable in needed and variable not in values
-    ]
-    if missing:
-        raise ValueError(f"{len(missing)} inputs of {part} are missing, such as {missing[0]}")
-    inputs = [each for each in values if each in needed and each not in made]
-    return as_function(inputs, results, equations)(*(values[each] for each in inputs))
 
 
 def _examples_of(batch: Any) -> int:
