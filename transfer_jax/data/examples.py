@@ -56,7 +56,7 @@ def from_examples(
 ) -> ImageDataset:
     """Returns the dataset of a source with `__len__` and `__getitem__`.
 
-    Sources are lists, torch datasets, grain `MapDataset`s, Hugging Face datasets and the like, also a
+    Sources are lists, datasets of torch, grain (`MapDataset`) or Hugging Face and the like, also a
     dictionary of arrays with one entry for each example. Examples are dictionaries with any keys, or tuples.
     One is read when it is needed; several threads read at once.
 
