@@ -1,20 +1,34 @@
 """Networks of other libraries that ours are compared with: one module for each family."""
 
 from originals import (
+    aimv2,
+    beit,
     clip,
     convnext,
     densenet,
+    dinov3,
     efficientnet,
     efficientnet_lite,
+    eva,
+    fastvit,
+    ghostnet,
     inception,
     mixer,
     mobilenet,
+    mobilenetv4,
+    naflex,
+    perception_encoder,
     regnet,
+    repvgg,
+    res2net,
+    resnest,
     resnet,
     resnetv2,
+    seresnet,
     siglip,
     squeezenet,
     swin,
+    swinv2,
     vgg,
     vit,
     xception,
@@ -23,10 +37,12 @@ from originals.original import CLASSES, FileOriginal, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, efficientnet_lite, convnext, vit, clip, siglip, swin, mixer),
+    *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, mixer),
+    *(mobilenetv4, seresnet, resnest, res2net, repvgg, ghostnet, fastvit),
+    *(vit, dinov3, eva, beit, clip, siglip, naflex, perception_encoder, aimv2),
 )
 
-_FILES = ("transformers", "transformers-base")
+_FILES = ("transformers", "transformers-base", "transformers-dinov3")
 
 ORIGINALS: dict[tuple[str, str], Original] = {
     case: FileOriginal(**vars(original)) if case[1] in _FILES else original

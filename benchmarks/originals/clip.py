@@ -3,13 +3,10 @@
 from typing import Any
 
 from originals.original import Original, timm_network_of_size, tower
+from originals.vit import timm_module
 from transfer_jax.models import clip
 
 _VARIANTS = clip.FAMILY.variants
-
-
-def _timm(name: str, block: str) -> str:
-    return {"embed": "norm_pre", "pre_logits": "fc_norm"}.get(block, block)
 
 
 def _config(name: str, size: int) -> Any:
@@ -46,7 +43,7 @@ def _module(name: str, block: str) -> str:
 
 
 ORIGINALS = {
-    **{(name, "timm"): Original(timm_network_of_size, _timm) for name in _VARIANTS},
+    **{(name, "timm"): Original(timm_network_of_size, timm_module) for name in _VARIANTS},
     **{
         (name, "transformers"): Original(_network, _module, ignore="^visual_projection") for name in _VARIANTS
     },

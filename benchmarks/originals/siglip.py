@@ -3,15 +3,12 @@
 from typing import Any
 
 from originals.original import LABELS, Original, timm_network_of_size, tower
+from originals.vit import timm_module
 from transfer_jax.models import siglip
 
 _VARIANTS = siglip.FAMILY.variants
 _TIMM = tuple(name for name in _VARIANTS if name.startswith("vit"))
 _TRANSFORMERS = tuple(name for name in _VARIANTS if not name.startswith("vit"))
-
-
-def _timm(name: str, block: str) -> str:
-    return {"embed": "norm_pre", "pre_logits": "fc_norm"}.get(block, block)
 
 
 def _config(name: str, size: int) -> dict[str, Any]:
@@ -32,18 +29,20 @@ def _base_network(name: str, size: int) -> Any:
     return transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**_config(name, size)))
 
 
-def _base(name: str, block: str) -> str:
+def base_module(name: str, block: str) -> str:
+    """Returns the module of transformers' tower with the same output as a block."""
     known = {"embed": "embeddings", "norm": "post_layernorm", "attn_pool": "head", "pre_logits": ""}
     return known.get(block, f"encoder.layers.{block.removeprefix('blocks.')}")
 
 
-def _module(name: str, block: str) -> str:
-    module = _base(name, block)
-    return f"vision_model.{module}" if module else ""
+def module(name: str, block: str) -> str:
+    """Returns the module of transformers' classifier with the same output as a block."""
+    inside = base_module(name, block)
+    return f"vision_model.{inside}" if inside else ""
 
 
 ORIGINALS = {
-    **{(name, "timm"): Original(timm_network_of_size, _timm) for name in _TIMM},
-    **{(name, "transformers"): Original(_network, _module, ignore="^classifier") for name in _TRANSFORMERS},
-    **{(name, "transformers-base"): Original(_base_network, _base) for name in _TRANSFORMERS},
+    **{(name, "timm"): Original(timm_network_of_size, timm_module) for name in _TIMM},
+    **{(name, "transformers"): Original(_network, module, ignore="^classifier") for name in _TRANSFORMERS},
+    **{(name, "transformers-base"): Original(_base_network, base_module) for name in _TRANSFORMERS},
 }

@@ -14,7 +14,8 @@ _TORCHVISION = {
 }
 
 
-def _timm(name: str, block: str) -> str:
+def timm_module(name: str, block: str) -> str:
+    """Returns timm's module with the same output as a block of a vision transformer."""
     if block == "pre_logits" and "distilled" in name:
         return ""
     return {"embed": "norm_pre", "pre_logits": "fc_norm"}.get(block, block)
@@ -49,6 +50,7 @@ def _transformers_network(name: str, size: int, kind: str = "ForImageClassificat
         **tower(shape, size),
         id2label=LABELS,
         **({"num_register_tokens": shape.registers} if shape.registers else {}),
+        **({"use_swiglu_ffn": True} if shape.gated else {}),
     )
     return getattr(transformers, f"{model}{kind}")(config)
 
@@ -92,7 +94,7 @@ ORIGINALS = {
     **{
         (name, "timm"): Original(
             timm_network_of_size,
-            _timm,
+            timm_module,
             logits="head" if "distilled" in name else "",
             ignore="^head_dist" if "distilled" in name else "",
         )

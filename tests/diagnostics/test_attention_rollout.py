@@ -78,6 +78,7 @@ def test_which_networks(name, whole):
         ("deit_tiny_distilled_patch16_224", 2),
         ("vit_base_patch16_siglip_224", 2),
         ("vit_small_patch14_reg4_dinov2", 2),
+        ("beit_base_patch16_224", 2),
     ],
 )
 def test_maps_have_a_value_a_patch(name, side):

@@ -54,6 +54,16 @@ def test_positions_are_resampled_from_the_nearest_as_pytorch_does(old, new, exce
     np.testing.assert_allclose(found[0], expected, atol=2e-5)
 
 
+def test_biases_of_a_class_token_are_kept():
+    array = np.random.default_rng(0).normal(size=(5 * 5 + 3, 2)).astype(np.float32)
+    found = resize_param(f"backbone/blocks.0/{TABLE}", array, (7 * 7 + 3, 2))
+    patches = resize_param(f"backbone/blocks.0/{TABLE}", array[:-3], (7 * 7, 2))
+    assert found is not None
+    assert patches is not None
+    np.testing.assert_array_equal(found[0], np.concatenate([patches[0], array[-3:]]))
+    assert found[1] == patches[1] == f"backbone/blocks.0/{TABLE} resampled from 5x5 to 7x7"
+
+
 def test_dinov2_and_swin_are_resampled_as_their_authors_do():
     names = ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "swin_base_patch4_window12_384")
     assert [variant_of(name).resampling for name in names] == [

@@ -16,8 +16,9 @@ from transfer_jax.models.transformer import Shape, build, layer_of, timm
 from transfer_jax.models.vit import SIZES
 from transfer_jax.nn.activations import gelu, quick_gelu
 
-_MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
-_STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
+MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
+STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
+"""The mean and the standard deviation of CLIP's images, per RGB channel on the 0..255 scale."""
 
 _EMBED = {
     "patch": LibraryLayer(("embeddings.patch_embedding",)),
@@ -49,24 +50,31 @@ def transformers(shape: Shape, path: tuple[str, ...]) -> LibraryLayer | None:
     return None
 
 
-def _variants(name: str, shape: functools.partial[Shape], size: int = 224) -> dict[str, Variant]:
-    preprocessing = Preprocessing(image_size=size, crop_fraction=1.0, mean=_MEAN, std=_STD)
+def _variants(size: str, patch: int, *pixels: int, quick: bool = False) -> dict[str, Variant]:
+    shape = functools.partial(SIZES[size], patch=patch, pre_norm=True, epsilon=1e-5)
     return {
-        f"{name}_clip{quick}_{size}": Variant(
-            shape=shape(pre_norm=True, epsilon=1e-5, activation=activation), preprocessing=preprocessing
+        f"vit_{size}_patch{patch}_clip{'_quickgelu' if quick else ''}_{side}": Variant(
+            shape=shape(activation=quick_gelu if quick else gelu),
+            preprocessing=Preprocessing(image_size=side, crop_fraction=1.0, mean=MEAN, std=STD),
         )
-        for quick, activation in (("", gelu), ("_quickgelu", quick_gelu))
+        for side in pixels
     }
 
 
 FAMILY = Family(
     name="clip",
     variants={
-        **_variants("vit_base_patch32", functools.partial(SIZES["base"], patch=32)),
-        **_variants("vit_base_patch16", functools.partial(SIZES["base"], patch=16)),
-        **_variants("vit_large_patch14", functools.partial(SIZES["large"], patch=14)),
-        **_variants("vit_large_patch14", functools.partial(SIZES["large"], patch=14), 336),
-        **_variants("vit_huge_patch14", functools.partial(SIZES["huge"], patch=14)),
+        **_variants("base", 32, 224, 256, 384, 448),
+        **_variants("base", 32, 224, quick=True),
+        **_variants("base", 16, 224, 384),
+        **_variants("base", 16, 224, quick=True),
+        **_variants("large", 14, 224, 336),
+        **_variants("large", 14, 224, 336, quick=True),
+        **_variants("huge", 14, 224, 378),
+        **_variants("huge", 14, 224, 378, quick=True),
+        **_variants("giant", 14, 224),
+        **_variants("gigantic", 14, 224, 378),
+        **_variants("gigantic", 14, 224, quick=True),
     },
     build=build,
     layer_names={

@@ -89,7 +89,11 @@ class LibraryLayer:
         trailing: Number of axes of size one that the other library's array has at the end.
         leading: Number of axes of size one that the other library's array has at the beginning; negative for
             axes that only the array here has.
+        grid: Side of a square grid, if the other library's array has two axes for the grid and the array here
+            has one; 0 otherwise.
         sizes: Relative numbers of outputs of several modules; None for equal numbers.
+        part: Index and number of equal parts of the other library's array along the outputs, if the array here
+            is one of them. Parts that no array here has are zeros. None for the whole array.
         heads: Number of attention heads, if the other library's kernel and bias have an axis for them; 0 if
             they have none.
         of_inputs: True if the axis of heads divides the kernel's inputs, and the bias has no such axis; False
@@ -102,7 +106,9 @@ class LibraryLayer:
     flat: bool = True
     trailing: int = 0
     leading: int = 0
+    grid: int = 0
     sizes: tuple[int, ...] | None = None
+    part: tuple[int, int] | None = None
     heads: int = 0
     of_inputs: bool = False
     depthwise: bool = False

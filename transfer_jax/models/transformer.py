@@ -1,22 +1,26 @@
-"""Modules of vision transformers: embedding, attention and blocks.
+"""Modules of vision transformers: embedding, blocks and pooling.
 
-Source: Dosovitskiy et al. 2020, arXiv:2010.11929. The names of blocks are those of timm's
-`VisionTransformer`.
+Sources: Dosovitskiy et al. 2020, arXiv:2010.11929; Shazeer 2020, arXiv:2002.05202 (gated perceptrons). The
+names of blocks are those of timm's `VisionTransformer` and `Eva`.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transfer_jax.models.attention import Attention, Bias, Rope
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import LibraryLayer, Setting
-from transfer_jax.nn import batch_shard
 from transfer_jax.nn.activations import Activation, gelu
 from transfer_jax.nn.initializers import normal
-from transfer_jax.nn.layers import Conv, DropPath, LayerNorm, LayerScale, Linear
+from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear, RmsNorm
+
+NormClass = type[LayerNorm] | type[RmsNorm]
+"""A class of normalizations of tokens."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +32,28 @@ class Shape:
         depth: Number of blocks.
         heads: Number of attention heads.
         patch: Side of a patch, in pixels.
+        ragged: Whether the image size may be another than a multiple of the patch size. The network does not
+            read the rest of an image, at the right and the bottom.
         tokens: Number of tokens before the patches: 1 for the class token, 2 with the distillation token.
         registers: Number of register tokens, which have no position and follow these tokens.
         positions: Number of position embeddings before those of the patches. It equals `tokens`, unless the
             class token has no position.
+        absolute: Whether there are position embeddings.
+        rope: Rotary position embeddings; None for none.
+        relative: Whether attention has a learned bias for relative positions.
+        pool: Input of the classifier. `token` is the first token and `mean` is the mean of the patches, both
+            after a normalization; `mean_norm` is the mean of the patches, which is then normalized.
+        bias: Inputs of the attention that have a bias.
+        linear_bias: Whether the other linear layers of the blocks have a bias.
+        norm: Class of the normalizations.
+        norm_patches: Whether the patches are normalized before their positions are added.
+        norm_attention: Whether there is a normalization between the attention and its projection.
+        norm_hidden: Whether there is a normalization inside the perceptrons.
+        gated: Whether the perceptrons are gated: the activation of a linear layer multiplies another one.
         pre_norm: Whether the tokens are normalized before the blocks; the patch embedding then has no bias.
         layer_scale: Whether residual branches have a learned scale.
         hidden: Number of channels inside the perceptrons; 0 for four times the width.
-        activation: Activation of the perceptrons.
+        activation: Activation of the perceptrons, or of their gates.
         epsilon: Value added to the variance by normalizations.
         kind: Model type in transformers, which its layer names depend on; "" if transformers has no such
             model.
@@ -45,15 +63,32 @@ class Shape:
     depth: int
     heads: int
     patch: int = 16
+    ragged: bool = False
     tokens: int = 1
     registers: int = 0
     positions: int = 1
+    absolute: bool = True
+    rope: Rope | None = None
+    relative: bool = False
+    pool: Literal["token", "mean", "mean_norm"] = "token"
+    bias: Bias = "qkv"
+    linear_bias: bool = True
+    norm: NormClass = LayerNorm
+    norm_patches: bool = False
+    norm_attention: bool = False
+    norm_hidden: bool = False
+    gated: bool = False
     pre_norm: bool = False
     layer_scale: bool = False
     hidden: int = 0
     activation: Activation = gelu
     epsilon: float = 1e-6
     kind: str = "vit"
+
+    @property
+    def before(self) -> int:
+        """Returns the number of tokens before those of the patches."""
+        return self.tokens + self.registers
 
 
 class Embed(nnx.Module):
@@ -78,45 +113,27 @@ class Embed(nnx.Module):
         self.names = tuple(name for name, count in counts.items() if count)
         for name in self.names:
             setattr(self, name, nnx.Param(draw(rngs.params(), (1, int(counts[name]), shape.width))))
-        positions = grid * grid + shape.positions
-        self.pos_embed = nnx.Param(draw(rngs.params(), (1, positions, shape.width)))
+        if shape.absolute:
+            positions = grid * grid + shape.positions
+            self.pos_embed = nnx.Param(draw(rngs.params(), (1, positions, shape.width)))
+        if shape.norm_patches:
+            self.norm_patches = shape.norm(shape.width, epsilon=shape.epsilon, rngs=rngs)
         if shape.pre_norm:
-            self.norm = LayerNorm(shape.width, epsilon=shape.epsilon, rngs=rngs)
+            self.norm = shape.norm(shape.width, epsilon=shape.epsilon, rngs=rngs)
         self.shape = shape
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x, positions = self.patch(x), self.pos_embed[...].astype(x.dtype)
-        x = x.reshape(x.shape[0], -1, x.shape[-1]) + positions[:, self.shape.positions :]
+        x = self.norm_patches(self.patch(x)) if self.shape.norm_patches else self.patch(x)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
         ahead = [getattr(self, name)[...].astype(x.dtype) for name in self.names]
-        for index in range(self.shape.positions):
-            ahead[index] += positions[:, index : index + 1]
+        if self.shape.absolute:
+            positions = self.pos_embed[...].astype(x.dtype)
+            x = x + positions[:, self.shape.positions :]
+            for index in range(self.shape.positions):
+                ahead[index] += positions[:, index : index + 1]
         tokens = [jnp.broadcast_to(token, (x.shape[0], *token.shape[1:])) for token in ahead]
         x = jnp.concatenate([*tokens, x], axis=1)
         return self.norm(x) if self.shape.pre_norm else x
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention of `(batch, tokens, width)`, with one kernel for queries, keys and values."""
-
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
-        self.qkv = Linear(width, 3 * width, rngs=rngs)
-        self.proj = Linear(width, width, rngs=rngs)
-        self.heads = heads
-
-    def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-        """Applies attention; `bias`, `(batch or 1, heads, tokens, tokens)`, is added before the softmax."""
-        return self.proj(jax.nn.dot_product_attention(*self.inputs(x), bias).reshape(x.shape))
-
-    def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns queries, keys and values, each `(batch, tokens, heads, width / heads)`."""
-        width = x.shape[-1]
-        # The kernel is sharded by heads: each device then has the queries, keys and values of its heads.
-        shape = (3, self.heads, width // self.heads)
-        kernel = batch_shard.shard_kernel(self.qkv.kernel[...].reshape(width, *shape), 2)
-        qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
-        if self.qkv.bias is not None:
-            qkv += self.qkv.bias[...].reshape(shape)
-        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
 
 class TransformerBlock(nnx.Module):
@@ -128,7 +145,11 @@ class TransformerBlock(nnx.Module):
         attention: Attention module, which keeps the shape of its input.
         width: Number of channels of a token.
         hidden: Number of channels inside the perceptron; 0 for four times the width.
-        activation: Activation of the perceptron.
+        gated: Whether the perceptron is gated.
+        norm_hidden: Whether there is a normalization inside the perceptron.
+        activation: Activation of the perceptron, or of its gate.
+        use_bias: Whether the perceptron has biases.
+        norm: Class of the normalizations.
         epsilon: Value added to the variance by normalizations.
         layer_scale: Whether the residual branches have a learned scale.
         drop_path: Rate of stochastic depth.
@@ -142,35 +163,52 @@ class TransformerBlock(nnx.Module):
         width: int,
         *,
         hidden: int = 0,
+        gated: bool = False,
+        norm_hidden: bool = False,
         activation: Activation = gelu,
+        use_bias: bool = True,
+        norm: NormClass = LayerNorm,
         epsilon: float,
         layer_scale: bool = False,
         drop_path: float,
         ndim: int = 3,
         rngs: nnx.Rngs,
     ) -> None:
-        self.norm1 = LayerNorm(width, epsilon=epsilon, rngs=rngs)
+        self.norm1 = norm(width, epsilon=epsilon, rngs=rngs)
         self.attn = attention
-        self.norm2 = LayerNorm(width, epsilon=epsilon, rngs=rngs)
-        self.fc1 = Linear(width, hidden or 4 * width, rngs=rngs)
-        self.fc2 = Linear(hidden or 4 * width, width, rngs=rngs)
+        self.norm2 = norm(width, epsilon=epsilon, rngs=rngs)
+        hidden = hidden or 4 * width
+        self.fc1 = Linear(width, 2 * hidden if gated else hidden, use_bias=use_bias, rngs=rngs)
+        if norm_hidden:
+            self.norm_hidden = norm(hidden, epsilon=epsilon, rngs=rngs)
+        self.fc2 = Linear(hidden, width, use_bias=use_bias, rngs=rngs)
         if layer_scale:
             self.ls1, self.ls2 = LayerScale(width, 1e-5, rngs), LayerScale(width, 1e-5, rngs)
         self.scaled, self.activation = layer_scale, activation
+        self.gated, self.has_norm = gated, norm_hidden
         self.drop_path = DropPath(drop_path, ndim=ndim)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         y = self.attn(self.norm1(x))
         x = x + self.drop_path(self.ls1(y) if self.scaled else y, rngs=rngs)
-        y = self.fc2(self.activation(self.fc1(self.norm2(x))))
+        y = self._perceptron(self.norm2(x))
         return x + self.drop_path(self.ls2(y) if self.scaled else y, rngs=rngs)
+
+    def _perceptron(self, x: jax.Array) -> jax.Array:
+        x = self.fc1(x)
+        if self.gated:
+            gate, x = jnp.split(x, 2, axis=-1)
+            x = self.activation(gate) * x
+        else:
+            x = self.activation(x)
+        return self.fc2(self.norm_hidden(x) if self.has_norm else x)
 
 
 class Norm(nnx.Module):
     """The normalization after the last block: `(batch, tokens, width)` to the same shape."""
 
-    def __init__(self, width: int, epsilon: float, rngs: nnx.Rngs) -> None:
-        self.norm = LayerNorm(width, epsilon=epsilon, rngs=rngs)
+    def __init__(self, width: int, epsilon: float, rngs: nnx.Rngs, *, norm: NormClass = LayerNorm) -> None:
+        self.norm = norm(width, epsilon=epsilon, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.norm(x)
@@ -183,40 +221,105 @@ class ClassToken(nnx.Module):
         return x[:, 0]
 
 
-def blocks_before_pooling(shape: Shape, setting: Setting) -> dict[str, nnx.Module]:
+class PatchMean(nnx.Module):
+    """The mean of the tokens of the patches: `(batch, tokens, width)` to `(batch, width)`.
+
+    Args:
+        before: Number of tokens before the patches.
+    """
+
+    def __init__(self, before: int) -> None:
+        self.before = before
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return x[:, self.before :].mean(1)
+
+
+class MeanNorm(Norm):
+    """The mean of the tokens of the patches, normalized: `(batch, tokens, width)` to `(batch, width)`."""
+
+    def __init__(self, width: int, epsilon: float, before: int, rngs: nnx.Rngs) -> None:
+        super().__init__(width, epsilon, rngs)
+        self.before = before
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.norm(x[:, self.before :].mean(1))
+
+
+def blocks_before_pooling(
+    shape: Shape, setting: Setting, embed: nnx.Module | None = None
+) -> dict[str, nnx.Module]:
     """Builds the blocks `embed`, `blocks.0` …, `norm`, which give `(batch, tokens, shape.width)`.
+
+    Args:
+        shape: Sizes of the network.
+        setting: Options of building it.
+        embed: Module from images to tokens; None for an `Embed`.
 
     Raises:
         ValueError: If the image size is not a multiple of the patch size.
     """
-    if setting.image_size % shape.patch:
+    norm = Norm(shape.width, shape.epsilon, setting.rngs, norm=shape.norm)
+    return {**blocks_before_norm(shape, setting, embed), "norm": norm}
+
+
+def blocks_before_norm(
+    shape: Shape, setting: Setting, embed: nnx.Module | None = None
+) -> dict[str, nnx.Module]:
+    """Builds the blocks `embed`, `blocks.0` …; as `blocks_before_pooling`, without `norm`.
+
+    Raises:
+        ValueError: As `blocks_before_pooling`.
+    """
+    if setting.image_size % shape.patch and not shape.ragged:
         raise ValueError(
             f"image_size must be a multiple of the patch of {shape.patch} pixels, got {setting.image_size}"
         )
-    blocks: dict[str, nnx.Module] = {"embed": Embed(shape, setting)}
+    blocks: dict[str, nnx.Module] = {"embed": embed or Embed(shape, setting)}
     for index in range(shape.depth):
+        attention = Attention(
+            shape.width,
+            shape.heads,
+            setting.rngs,
+            bias=shape.bias,
+            rope=shape.rope,
+            before=shape.before,
+            grid=setting.image_size // shape.patch if shape.relative else 0,
+            norm=shape.epsilon if shape.norm_attention else 0.0,
+            use_bias=shape.linear_bias,
+        )
         blocks[f"blocks.{index}"] = TransformerBlock(
-            Attention(shape.width, shape.heads, setting.rngs),
+            attention,
             shape.width,
             hidden=shape.hidden,
+            gated=shape.gated,
+            norm_hidden=shape.norm_hidden,
             activation=shape.activation,
+            use_bias=shape.linear_bias,
+            norm=shape.norm,
             epsilon=shape.epsilon,
             layer_scale=shape.layer_scale,
             drop_path=setting.drop_path * index / max(shape.depth - 1, 1),
             rngs=setting.rngs,
         )
-    return {**blocks, "norm": Norm(shape.width, shape.epsilon, setting.rngs)}
+    return blocks
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
-    """Builds the blocks `embed`, `blocks.0` …, `norm`, `pre_logits`.
+    """Builds the blocks `embed`, `blocks.0` …, `norm`, `pre_logits`; or `fc_norm` for `norm`, which pools.
 
-    The backbone maps images `(batch, height, width, channels)` to the class token `(batch, shape.width)`.
+    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.width)`.
 
     Raises:
         ValueError: If the image size is not a multiple of the patch size.
     """
-    return Backbone({**blocks_before_pooling(shape, setting), PRE_LOGITS: ClassToken()}, shape.width)
+    if shape.pool == "mean_norm":
+        blocks = blocks_before_norm(shape, setting)
+        blocks["fc_norm"] = MeanNorm(shape.width, shape.epsilon, shape.before, setting.rngs)
+        return Backbone({**blocks, PRE_LOGITS: Identity()}, shape.width)
+    blocks = blocks_before_pooling(shape, setting)
+    pool = ClassToken() if shape.pool == "token" else PatchMean(shape.before)
+    return Backbone({**blocks, PRE_LOGITS: pool}, shape.width)
 
 
 def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
@@ -230,6 +333,8 @@ def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
             return "patch_embed.proj"
         case ("backbone", "embed", "norm"):
             return "norm_pre"
+        case ("backbone", "embed", "norm_patches"):
+            return "patch_embed.norm"
         case ("backbone", "embed", name):
             return name
     return timm_layer(path)
@@ -238,10 +343,12 @@ def timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
 def timm_layer(path: tuple[str, ...]) -> str | None:
     """Returns the layer names of timm after the embedding, for any transformer."""
     match path:
-        case ("backbone", "norm", "norm"):
-            return "norm"
+        case ("backbone", "norm" | "fc_norm" as block, "norm"):
+            return block
         case ("backbone", block, "fc1" | "fc2" as layer):
             return f"{block}.mlp.{layer}"
+        case ("backbone", block, "norm_hidden"):
+            return f"{block}.mlp.norm"
         case ("backbone", block, *layers):
             return ".".join((block, *layers))
     return None

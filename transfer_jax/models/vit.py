@@ -1,9 +1,10 @@
-"""Vision transformers: ViT, DeiT, DINO, MAE, and DINOv2 with and without registers.
+"""Vision transformers: ViT, DeiT, DeiT-III, DINO, MAE, and DINOv2 with and without registers.
 
-Sources: Dosovitskiy et al. 2020, arXiv:2010.11929; Touvron et al. 2020, arXiv:2012.12877 (DeiT); Caron et al.
-2021, arXiv:2104.14294 (DINO); He et al. 2021, arXiv:2111.06377 (MAE); Oquab et al. 2023, arXiv:2304.07193
-(DINOv2); Darcet et al. 2023, arXiv:2309.16588 (registers); Touvron et al. 2021, arXiv:2103.17239 (layer
-scale). The networks map images `(batch, height, width, channels)` to the class token `(batch, width)`. The
+Sources: Dosovitskiy et al. 2020, arXiv:2010.11929; Touvron et al. 2020, arXiv:2012.12877 (DeiT); Touvron et
+al. 2022, arXiv:2204.07118 (DeiT-III); Caron et al. 2021, arXiv:2104.14294 (DINO); He et al. 2021,
+arXiv:2111.06377 (MAE); Oquab et al. 2023, arXiv:2304.07193 (DINOv2); Darcet et al. 2023, arXiv:2309.16588
+(registers); Touvron et al. 2021, arXiv:2103.17239 (layer scale). The networks map images `(batch, height,
+width, channels)` to the class token `(batch, width)`; `*_gap_*` map them to the mean of the patches. The
 names of blocks and networks are timm's, except `dinov2_with_registers_*`: transformers keeps the position of
 the class token, which timm adds to the token itself.
 
@@ -17,6 +18,7 @@ decoder and mask are left out as well.
 """
 
 import functools
+from typing import Any
 
 from transfer_jax.models.family import (
     HALF,
@@ -31,6 +33,7 @@ from transfer_jax.models.family import (
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, build, layer_of, timm
 from transfer_jax.models.vit_google import big_vision, vision_transformer
+from transfer_jax.nn.activations import silu
 
 _TORCHVISION = {
     "norm1": "ln_1",
@@ -83,6 +86,9 @@ _DINO = {
     "ls2/gamma": "layer_scale2.lambda1",
 }
 
+_GATED = {"fc1": "mlp.weights_in", "fc2": "mlp.weights_out"}
+_GATED_IN_MEMORY = {"fc1": ("mlp.gate_proj", "mlp.up_proj"), "fc2": "mlp.down_proj"}
+
 
 def _transformers(
     shape: Shape, path: tuple[str, ...], *, files: bool = True, base: bool = False
@@ -108,6 +114,7 @@ def _transformers(
         case ("backbone", block, *inside):
             dense = {"fc1": "intermediate.dense", "fc2": "output.dense"} if files else _DENSE
             table = _DINO if dino else {**_VIT_NORMS, **dense}
+            table = {**table, **((_GATED if files else _GATED_IN_MEMORY) if shape.gated else {})}
             table = {**table, **(_IN_FILES if files else _IN_MEMORY)}
             layers = "encoder.layer" if files or dino else "layers"
             return layer_of(table, inside, f"{prefix}{layers}.{block.removeprefix('blocks.')}")
@@ -132,21 +139,48 @@ SIZES = {
     "base": functools.partial(Shape, 768, 12, 12),
     "large": functools.partial(Shape, 1024, 24, 16),
     "huge": functools.partial(Shape, 1280, 32, 16),
+    "giant": functools.partial(Shape, 1408, 40, 16, hidden=6144),
+    "gigantic": functools.partial(Shape, 1664, 48, 16, hidden=8192),
+    "wee": functools.partial(Shape, 256, 14, 4, hidden=1280),
+    "little": functools.partial(Shape, 320, 14, 5, hidden=1792),
+    "medium": functools.partial(Shape, 512, 12, 8),
+    "mediumd": functools.partial(Shape, 512, 20, 8),
+    "betwixt": functools.partial(Shape, 640, 12, 10),
 }
-_DINOV2 = {"patch": 14, "layer_scale": True}
+_DINOV2 = {
+    size: functools.partial(SIZES[size], patch=14, layer_scale=True) for size in ("small", "base", "large")
+} | {
+    "giant": functools.partial(
+        Shape, 1536, 40, 24, patch=14, layer_scale=True, hidden=4096, gated=True, activation=silu
+    )
+}
 
 
-def _vit(name: str) -> Shape:
-    """Returns the sizes of a network with a name such as `vit_small_patch16_224`."""
+def _of_name(name: str, **options: Any) -> Shape:
+    """Returns the sizes of a network with a name such as `vit_small_patch16_224`, of `SIZES` and a patch."""
     _, size, patch, *_ = name.split("_")
-    return SIZES[size](patch=int(patch.removeprefix("patch")))
+    return SIZES[size](patch=int(patch.removeprefix("patch")), **options)
+
+
+def _pixels(name: str) -> int:
+    """Returns the image size at the end of a name."""
+    return int(name.partition(".")[0].rpartition("_")[2])
+
+
+def _gap(name: str) -> Shape:
+    """Returns the sizes of a network with register tokens that classifies the mean of the patches."""
+    registers = int(name.split("_")[3].removeprefix("reg"))
+    scale = not name.startswith("vit_base")
+    return _of_name(
+        name, tokens=0, positions=0, registers=registers, pool="mean_norm", layer_scale=scale, kind=""
+    )
 
 
 FAMILY = Family(
     name="vit",
     variants={
         **{
-            name: _variant(_vit(name), half=True)
+            name: _variant(_of_name(name), size=_pixels(name), half=True)
             for name in (
                 "vit_tiny_patch16_224",
                 "vit_small_patch32_224",
@@ -157,10 +191,17 @@ FAMILY = Family(
                 "vit_large_patch32_224",
                 "vit_large_patch16_224",
                 "vit_huge_patch14_224",
+                "vit_tiny_patch16_384",
+                "vit_small_patch32_384",
+                "vit_small_patch16_384",
+                "vit_base_patch32_384",
+                "vit_base_patch16_384",
+                "vit_large_patch32_384",
+                "vit_large_patch16_384",
             )
         },
         **{
-            name: _variant(_vit(name))
+            name: _variant(_of_name(name))
             for name in (
                 "vit_small_patch16_224.dino",
                 "vit_small_patch8_224.dino",
@@ -178,24 +219,49 @@ FAMILY = Family(
             for size in ("tiny", "small", "base")
         },
         **{
-            f"vit_{size}_patch14_dinov2": _variant(
-                SIZES[size](**_DINOV2, kind="dinov2"),
-                size=518,
-                resampling=Resampling(antialias=False, offset=0.1),
+            name: _variant(_of_name(name, positions=0, layer_scale=True, kind=""), size=_pixels(name))
+            for name in (
+                "deit3_small_patch16_224",
+                "deit3_small_patch16_384",
+                "deit3_medium_patch16_224",
+                "deit3_base_patch16_224",
+                "deit3_base_patch16_384",
+                "deit3_large_patch16_224",
+                "deit3_large_patch16_384",
+                "deit3_huge_patch14_224",
             )
-            for size in ("small", "base", "large")
         },
         **{
-            f"vit_{size}_patch14_reg4_dinov2": _variant(
-                SIZES[size](**_DINOV2, registers=4, positions=0, kind=""), size=518
+            f"vit_{size}_patch14_dinov2": _variant(
+                shape(kind="dinov2"), size=518, resampling=Resampling(antialias=False, offset=0.1)
             )
-            for size in ("small", "base", "large")
+            for size, shape in _DINOV2.items()
+        },
+        **{
+            f"vit_{size}_patch14_reg4_dinov2": _variant(shape(registers=4, positions=0, kind=""), size=518)
+            for size, shape in _DINOV2.items()
         },
         **{
             f"dinov2_with_registers_{size}": _variant(
-                SIZES[size](**_DINOV2, registers=4, kind="dinov2_with_registers"), size=518
+                shape(registers=4, kind="dinov2_with_registers"), size=518
             )
-            for size in ("small", "base", "large")
+            for size, shape in _DINOV2.items()
+        },
+        **{
+            name: _variant(_gap(name), size=_pixels(name), half=True)
+            for name in (
+                "vit_wee_patch16_reg1_gap_256",
+                "vit_little_patch16_reg1_gap_256",
+                "vit_little_patch16_reg4_gap_256",
+                "vit_medium_patch16_reg1_gap_256",
+                "vit_medium_patch16_reg4_gap_256",
+                "vit_mediumd_patch16_reg4_gap_256",
+                "vit_mediumd_patch16_reg4_gap_384",
+                "vit_betwixt_patch16_reg1_gap_256",
+                "vit_betwixt_patch16_reg4_gap_256",
+                "vit_betwixt_patch16_reg4_gap_384",
+                "vit_base_patch16_reg4_gap_256",
+            )
         },
     },
     build=build,

@@ -45,6 +45,19 @@ class LayerNorm(nnx.LayerNorm):
         super().__init__(features, epsilon=epsilon, scale_init=ones, bias_init=zeros, rngs=rngs)
 
 
+class RmsNorm(nnx.RMSNorm):
+    """Normalization by the root mean square over the last axis (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        features: Channels.
+        epsilon: Value added to the mean square.
+        rngs: Source of the initial parameters.
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-6, rngs: nnx.Rngs) -> None:
+        super().__init__(features, epsilon=epsilon, scale_init=ones, rngs=rngs)
+
+
 class GroupNorm(nnx.GroupNorm):
     """Group normalization: over groups of channels and all pixels.
 

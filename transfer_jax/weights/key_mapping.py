@@ -13,7 +13,7 @@ from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.layouts import OWN, layout_of
 
 BOOKKEEPING = re.compile(
-    r"(num_batches_tracked|relative_position_index|attn_mask|position_ids|mask_token|seed_generator_state|total_ops|total_params|n_averaged)$"
+    r"(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask|position_ids|mask_token|seed_generator_state|total_ops|total_params|n_averaged)$"
     r"|(^|/)normalization(_\d+)?/(mean|variance|count)$"
 )
 """Keys of a file that no forward pass needs: counters (of profilers, too), indices, parameters that only
@@ -56,6 +56,11 @@ class KeyMap:
         found = self._module(self._shape, ("pixels",))
         return found if isinstance(found, str) else None
 
+    def parts(self, path: str) -> int:
+        """Returns the number of equal parts of the library's array of which a parameter here is one."""
+        layer, _ = self._layer(path)
+        return layer.part[1] if layer and layer.part else 1
+
     def import_array(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
         """Returns the array of a parameter of this package from the library's arrays.
 
@@ -72,9 +77,13 @@ class KeyMap:
         if path.endswith("/kernel"):
             arrays = [self._layout.import_kernel(array, layer) for array in arrays]
         arrays = [np.squeeze(array, _trailing_ones(array, layer.trailing)) for array in arrays]
-        arrays = [_change_leading_axes(array, -layer.leading) for array in arrays]
+        arrays = [_merge_grid(_change_leading_axes(array, -layer.leading), layer.grid) for array in arrays]
         if any(array.shape[:-1] != arrays[0].shape[:-1] for array in arrays):
             return None
+        if layer.part is not None:
+            index, count = layer.part
+            length = arrays[0].shape[-1] // count
+            return arrays[0][..., index * length : (index + 1) * length]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
     def export_array(self, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
@@ -83,6 +92,9 @@ class KeyMap:
         keys = self.keys(path)
         if layer is None:
             return {}
+        if layer.part is not None:
+            index, count = layer.part
+            array = np.concatenate([array if part == index else 0 * array for part in range(count)], axis=-1)
         ends = np.cumsum(layer.sizes or (1,) * len(keys))
         parts = np.split(array, [array.shape[-1] * end // ends[-1] for end in ends[:-1]], axis=-1)
         if path.endswith("/kernel"):
@@ -91,7 +103,7 @@ class KeyMap:
             _change_leading_axes(part.reshape(*part.shape, *(1,) * layer.trailing), layer.leading)
             for part in parts
         ]
-        parts = [_split_heads(part, path, layer) for part in parts]
+        parts = [_split_grid(_split_heads(part, path, layer), layer.grid) for part in parts]
         return {key: np.ascontiguousarray(part) for key, part in zip(keys, parts, strict=True)}
 
     def _layer(self, path: str) -> tuple[LibraryLayer | None, str | None]:
@@ -121,11 +133,12 @@ def to_library(model: str, arrays: Mapping[str, Any], library: str | None = None
     unmapped = [path for path in arrays if not key_map.keys(path)]
     if unmapped:
         raise ValueError(f"{key_map.library} has no parameter for {', '.join(unmapped[:3])} of {model}")
-    return {
-        key: converted
-        for path, array in arrays.items()
-        for key, converted in key_map.export_array(path, np.asarray(array)).items()
-    }
+    found: dict[str, np.ndarray] = {}
+    for path, array in arrays.items():
+        for key, converted in key_map.export_array(path, np.asarray(array)).items():
+            # Arrays that are parts of one array are zero elsewhere.
+            found[key] = found[key] + converted if key in found else converted
+    return found
 
 
 def _trailing_ones(array: np.ndarray, count: int) -> tuple[int, ...]:
@@ -140,6 +153,16 @@ def _change_leading_axes(array: np.ndarray, count: int) -> np.ndarray:
         return array
     ahead, behind = (1,) * max(count, 0), array.shape[max(-count, 0) :]
     return array.reshape(*ahead, *behind) if math.prod(behind) == array.size else array
+
+
+def _merge_grid(array: np.ndarray, side: int) -> np.ndarray:
+    """Returns an array `(…, side, side, channels)` with one axis for the grid; others unchanged."""
+    return array.reshape(*array.shape[:-3], -1, array.shape[-1]) if side and array.ndim > 3 else array
+
+
+def _split_grid(array: np.ndarray, side: int) -> np.ndarray:
+    """Returns an array `(…, side x side, channels)` with two axes for the grid; see `_merge_grid`."""
+    return array.reshape(*array.shape[:-2], side, side, array.shape[-1]) if side else array
 
 
 def _merge_heads(array: np.ndarray, path: str, layer: LibraryLayer) -> np.ndarray:

@@ -25,7 +25,7 @@ def resize_param(
     if path.endswith("/pos_embed") and array.ndim == 3 and array.shape[2] == shape[2]:
         return _positions(path, array, shape, resampling)
     if path.endswith("/relative_position_bias_table") and array.ndim == 2 and array.shape[1] == shape[1]:
-        return _resample(path, array, shape[0], resampling)
+        return _relative_positions(path, array, shape[0], resampling)
     same_but_input = array.ndim == 4 and array.shape[:2] + array.shape[3:] == shape[:2] + shape[3:]
     if path.endswith("/kernel") and same_but_input and array.shape[2] == 3:
         return _channels(path, array, shape[2])
@@ -48,6 +48,15 @@ def _positions(
         if found := _resample(path, array[0, tokens:], shape[1] - tokens, resampling):
             return np.concatenate([array[:, :tokens], found[0][None]], axis=1), found[1]
     return None
+
+
+def _relative_positions(
+    path: str, array: np.ndarray, count: int, resampling: Resampling
+) -> tuple[np.ndarray, str] | None:
+    """Resamples biases of relative positions; BEiT's last three, of the class token, are kept."""
+    own = 3 if _grid(count - 3) and _grid(len(array) - 3) else 0
+    found = _resample(path, array[: len(array) - own], count - own, resampling)
+    return found and (np.concatenate([found[0], array[len(array) - own :]]), found[1])
 
 
 def _resample(
