@@ -49,14 +49,14 @@ def _keras(name: str, block: str) -> str:
     return f"conv{int(stage) + 1}_block{int(repeat) + 1}_out"
 
 
+_TORCHVISION = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+)
 _KERAS = [name for name, variant in _VARIANTS.items() if variant.shape.keras]
 ORIGINALS = {
     **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _KERAS},
-    **{
-        (name, "torchvision"): Original(torchvision_network, _torchvision)
-        for name, variant in _VARIANTS.items()
-        if not variant.shape.deep and not variant.shape.keras
-    },
+    **{(name, "torchvision"): Original(torchvision_network, _torchvision) for name in _TORCHVISION},
     **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS if name not in _KERAS},
     **in_transformers(
         "resnet", _transformers_network, _base, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

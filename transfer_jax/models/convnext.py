@@ -1,18 +1,25 @@
-"""ConvNeXt tiny to extra large, and ConvNeXt V2.
+"""ConvNeXt zepto to double extra large, and ConvNeXt V2 atto to huge.
 
-Sources: Liu et al. 2022, arXiv:2201.03545; Woo et al. 2023, arXiv:2301.00808 (V2: a global response
-normalization inside the perceptron instead of a learned scale after it). The names of blocks and networks are
-timm's.
+Sources: Liu et al. 2022, arXiv:2201.03545; Woo et al. 2023, arXiv:2301.00808 (V2). The names of blocks and
+networks are timm's: `…_ols` have a stem of overlapping convolutions, `…_mlp` a hidden layer after the
+pooling.
 """
 
 import dataclasses
 import re
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.convnext_layers import (
+    ConvNeXtBlock,
+    Downsample,
+    Hidden,
+    OverlapStem,
+    PooledNorm,
+    Shape,
+    Stem,
+)
 from transfer_jax.models.family import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,118 +30,31 @@ from transfer_jax.models.family import (
     with_prefix,
 )
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.nn.activations import gelu
-from transfer_jax.nn.initializers import zeros
-from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """The sizes of a ConvNeXt.
-
-    Attributes:
-        depths: Number of blocks of each stage.
-        widths: Number of channels of each stage.
-        v2: Whether it is a ConvNeXt V2.
-        convolutional: Whether timm implements its perceptrons as convolutions.
-    """
-
-    depths: tuple[int, int, int, int]
-    widths: tuple[int, int, int, int]
-    v2: bool = False
-    convolutional: bool = False
-
-
-class Stem(nnx.Module):
-    """Normalized 4x4 patches of images: `(batch, height, …, channels)` to `(batch, height / 4, …, width)`."""
-
-    def __init__(self, channels: int, width: int, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(channels, width, 4, strides=4, padding="VALID", use_bias=True, rngs=rngs)
-        self.norm = LayerNorm(width, rngs=rngs)
-
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self.norm(self.conv(x))
-
-
-class Downsample(nnx.Module):
-    """A downsampling of `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, width)`."""
-
-    def __init__(self, in_features: int, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = LayerNorm(in_features, rngs=rngs)
-        self.conv = Conv(in_features, width, 2, strides=2, padding="VALID", use_bias=True, rngs=rngs)
-
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self.conv(self.norm(x))
-
-
-class ResponseNorm(nnx.Module):
-    """Global response normalization of `(batch, height, width, channels)`.
-
-    Each channel is scaled by its norm over the image, divided by the mean norm of all channels.
-    """
-
-    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.scale = nnx.Param(zeros(rngs.params(), (width,)))
-        self.bias = nnx.Param(zeros(rngs.params(), (width,)))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        norm = jnp.linalg.norm(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
-        response = (norm / (norm.mean(axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
-        return x + x * response * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
-
-
-class ConvNeXtBlock(nnx.Module):
-    """A residual block of a depthwise 7x7 convolution, a normalization and a two-layer perceptron.
-
-    It maps `(batch, height, width, channels)` to the same shape.
-    """
-
-    def __init__(self, width: int, v2: bool, drop_path: float, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(width, width, 7, padding=3, groups=width, use_bias=True, rngs=rngs)
-        self.norm = LayerNorm(width, rngs=rngs)
-        self.fc1 = Linear(width, 4 * width, rngs=rngs)
-        self.fc2 = Linear(4 * width, width, rngs=rngs)
-        if v2:
-            self.grn = ResponseNorm(4 * width, rngs)
-        else:
-            self.scale = LayerScale(width, 1e-6, rngs)
-        self.v2 = v2
-        self.drop_path = DropPath(drop_path)
-
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = gelu(self.fc1(self.norm(self.conv(x))))
-        y = self.fc2(self.grn(y)) if self.v2 else self.scale(self.fc2(y))
-        return x + self.drop_path(y, rngs=rngs)
-
-
-class PooledNorm(nnx.Module):
-    """Normalized global average pooling: `(batch, height, width, channels)` to `(batch, channels)`."""
-
-    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.norm = LayerNorm(width, rngs=rngs)
-
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self.norm(x.mean(axis=(1, 2)))
+from transfer_jax.nn.layers import Identity
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:
     """Builds the blocks `stem`, `stages.0.blocks.0` …, `stages.1.downsample`, …, `norm`, `pre_logits`.
 
-    The backbone maps images `(batch, height, width, channels)` to features `(batch, shape.widths[-1])`.
+    A network with a hidden layer has the block `hidden` before the last one. The backbone maps images
+    `(batch, height, width, channels)` to features `(batch, shape.hidden or shape.widths[-1])`.
     """
     rngs, features, index = setting.rngs, shape.widths[0], 0
-    blocks: dict[str, nnx.Module] = {"stem": Stem(setting.channels, features, rngs)}
+    stem = Stem if shape.stem == "patches" else OverlapStem
+    blocks: dict[str, nnx.Module] = {"stem": stem(setting.channels, shape, rngs)}
     for stage, (depth, width) in enumerate(zip(shape.depths, shape.widths, strict=True)):
         if stage:
-            blocks[f"stages.{stage}.downsample"] = Downsample(features, width, rngs)
+            blocks[f"stages.{stage}.downsample"] = Downsample(features, width, shape, rngs)
         for repeat in range(depth):
             rate = setting.drop_path * index / (sum(shape.depths) - 1)
-            blocks[f"stages.{stage}.blocks.{repeat}"] = ConvNeXtBlock(width, shape.v2, rate, rngs)
+            blocks[f"stages.{stage}.blocks.{repeat}"] = ConvNeXtBlock(width, shape, rate, rngs)
             index += 1
         features = width
-    blocks["norm"] = PooledNorm(features, rngs)
+    blocks["norm"] = PooledNorm(features, shape, rngs)
+    if shape.hidden:
+        blocks["hidden"] = Hidden(features, shape.hidden, rngs)
     blocks[PRE_LOGITS] = Identity()
-    return Backbone(blocks, features)
+    return Backbone(blocks, shape.hidden or features)
 
 
 def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
@@ -143,8 +63,10 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
             return "head.fc"
         case ("backbone", "norm", "norm"):
             return "head.norm"
+        case ("backbone", "hidden", "fc"):
+            return "head.pre_logits.fc"
         case ("backbone", "stem", layer):
-            return f"stem.{0 if layer == 'conv' else 1}"
+            return f"stem.{_STEMS[shape.stem].index(layer)}"
         case ("backbone", block, layer) if block.endswith("downsample"):
             return f"{block}.{0 if layer == 'norm' else 1}"
         case ("backbone", block, "scale", "gamma"):
@@ -158,6 +80,14 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     return None
 
 
+_STEMS = {
+    "patches": ("conv", "norm"),
+    "overlap": ("conv1", "conv2", "norm"),
+    "tiered": ("conv1", "conv2", "norm"),
+    "active": ("conv1", "gelu", "conv2", "norm"),
+}
+
+
 def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | None:
     """Returns the layer names of torchvision, which has no V2."""
     match path:
@@ -165,7 +95,7 @@ def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | No
             return "classifier.2"
         case ("backbone", "norm", "norm"):
             return "classifier.0"
-        case ("backbone", "stem", layer):
+        case ("backbone", "stem", "conv" | "norm" as layer):
             return f"features.0.{0 if layer == 'conv' else 1}"
         case ("backbone", block, *layers) if block.startswith("stages."):
             _, stage, *rest = block.split(".")
@@ -192,9 +122,9 @@ def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | LibraryLaye
     match path:
         case ("backbone", "norm", "norm"):
             return "layernorm"
-        case ("backbone", "stem", layer):
+        case ("backbone", "stem", "conv" | "norm" as layer):
             return f"embeddings.{'patch_embeddings' if layer == 'conv' else 'layernorm'}"
-        case ("backbone", block, *layers):
+        case ("backbone", block, *layers) if block.startswith("stages."):
             _, stage, *rest = block.split(".")
             module = f"encoder.stages.{stage}"
             if rest == ["downsample"]:
@@ -208,10 +138,34 @@ def _transformers_base(shape: Shape, path: tuple[str, ...]) -> str | LibraryLaye
     return None
 
 
+def _dinov3(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """Returns the layer names of DINOv3's ConvNeXt in Hugging Face, which has no classifier."""
+    match path:
+        case ("backbone", "norm", "norm"):
+            return "layer_norm"
+        case ("backbone", "stem", "conv" | "norm" as layer):
+            return f"stages.0.downsample_layers.{0 if layer == 'conv' else 1}"
+        case ("backbone", block, *layers) if block.startswith("stages."):
+            _, stage, *rest = block.split(".")
+            if rest == ["downsample"]:
+                return f"stages.{stage}.downsample_layers.{0 if layers[0] == 'norm' else 1}"
+            layer = "gamma" if layers == ["scale", "gamma"] else _DINOV3.get(layers[0])
+            return layer and f"stages.{stage}.layers.{rest[1]}.{layer}"
+    return None
+
+
+_DINOV3 = {
+    "conv": "depthwise_conv",
+    "norm": "layer_norm",
+    "fc1": "pointwise_conv1",
+    "fc2": "pointwise_conv2",
+}
+
+
 def _keras(shape: Shape, path: tuple[str, ...]) -> str | None:
     """Returns the layer names of Keras, which begin with the name of the network."""
-    name = _NAMES.get(shape)
-    if name is None:
+    name = shape.keras
+    if not name:
         return None
     match path:
         case ("head", "classifier"):
@@ -240,20 +194,49 @@ def _keras_order(shape: Shape, path: tuple[str, ...]) -> tuple[int, ...]:
 
 
 _KERAS = {"conv": "conv", "norm": "layernorm"}
-_V1 = {
-    "convnext_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768)),
-    "convnext_small": Shape((3, 3, 27, 3), (96, 192, 384, 768)),
-    "convnext_base": Shape((3, 3, 27, 3), (128, 256, 512, 1024)),
-    "convnext_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536)),
-    "convnext_xlarge": Shape((3, 3, 27, 3), (256, 512, 1024, 2048)),
+_TINY, _SMALL = (3, 3, 9, 3), (3, 3, 27, 3)
+
+
+def _widths(first: int) -> tuple[int, int, int, int]:
+    return first, 2 * first, 4 * first, 8 * first
+
+
+_KERAS_SIZES = {
+    "convnext_tiny": (_TINY, 96),
+    "convnext_small": (_SMALL, 96),
+    "convnext_base": (_SMALL, 128),
+    "convnext_large": (_SMALL, 192),
+    "convnext_xlarge": (_SMALL, 256),
 }
-_NAMES = {shape: name for name, shape in _V1.items()}
+# depths and channels of the first stage of the networks whose perceptrons are convolutions in timm
+_CONVOLUTIONAL = {
+    "atto": ((2, 2, 6, 2), 40),
+    "femto": ((2, 2, 6, 2), 48),
+    "pico": ((2, 2, 6, 2), 64),
+    "nano": ((2, 2, 8, 2), 80),
+}
+_ZEPTO = Shape((2, 2, 4, 2), _widths(32), convolutional=True, simple=True)
+_V1 = {
+    **{name: Shape(depths, _widths(width), keras=name) for name, (depths, width) in _KERAS_SIZES.items()},
+    "convnext_large_mlp": Shape(_SMALL, _widths(192), hidden=1536),
+    "convnext_xxlarge": Shape((3, 4, 30, 3), _widths(384), epsilon=1e-5),
+    "convnext_zepto_rms": _ZEPTO,
+    "convnext_zepto_rms_ols": dataclasses.replace(_ZEPTO, stem="active"),
+    **{
+        f"convnext_{size}{ending}": Shape(depths, _widths(width), convolutional=True, stem=stem)
+        for size, (depths, width) in _CONVOLUTIONAL.items()
+        for ending, stem in (("", "patches"), ("_ols", "overlap" if size == "nano" else "tiered"))
+    },
+}
 _V2 = {
-    "convnextv2_atto": Shape((2, 2, 6, 2), (40, 80, 160, 320), v2=True, convolutional=True),
-    "convnextv2_nano": Shape((2, 2, 8, 2), (80, 160, 320, 640), v2=True, convolutional=True),
-    "convnextv2_tiny": Shape((3, 3, 9, 3), (96, 192, 384, 768), v2=True),
-    "convnextv2_base": Shape((3, 3, 27, 3), (128, 256, 512, 1024), v2=True),
-    "convnextv2_large": Shape((3, 3, 27, 3), (192, 384, 768, 1536), v2=True),
+    **{
+        f"convnextv2_{size}": Shape(depths, _widths(width), v2=True, convolutional=True)
+        for size, (depths, width) in _CONVOLUTIONAL.items()
+    },
+    "convnextv2_tiny": Shape(_TINY, _widths(96), v2=True),
+    "convnextv2_base": Shape(_SMALL, _widths(128), v2=True),
+    "convnextv2_large": Shape(_SMALL, _widths(192), v2=True),
+    "convnextv2_huge": Shape(_SMALL, _widths(352), v2=True),
 }
 
 FAMILY = Family(
@@ -268,6 +251,7 @@ FAMILY = Family(
         "torchvision": _torchvision,
         "transformers": _transformers,
         "transformers-base": _transformers_base,
+        "transformers-dinov3": _dinov3,
         "keras": _keras,
     },
     keras_order=_keras_order,

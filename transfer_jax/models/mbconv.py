@@ -12,6 +12,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.nn.activations import Activation, silu
+from transfer_jax.nn.antialiasing import AntialiasedConvNorm
 from transfer_jax.nn.layers import Conv, ConvNorm, DropPath
 
 
@@ -25,6 +26,8 @@ class Style:
         squeeze: Activation of the inner layer in squeeze-and-excitation.
         epsilon: Value added to the variance by normalizations.
         same: Whether to pad as TensorFlow's `SAME` does; otherwise both sides equally.
+        antialias: Filter that halves the image after a convolution, in place of the convolution's stride; one
+            of `antialiasing.FILTERS`, or empty for a stride.
     """
 
     activation: Activation
@@ -32,6 +35,7 @@ class Style:
     squeeze: Activation = silu
     epsilon: float = 1e-5
     same: bool = False
+    antialias: str = ""
 
     def conv(
         self,
@@ -45,17 +49,18 @@ class Style:
         rngs: nnx.Rngs,
     ) -> ConvNorm:
         """Returns a convolution with normalization in this style; see `ConvNorm` for the arguments."""
-        return ConvNorm(
-            in_features,
-            out_features,
-            kernel_size,
-            strides=strides,
-            padding="SAME" if self.same else kernel_size // 2,
-            groups=groups,
-            epsilon=self.epsilon,
-            activation=activation,
-            rngs=rngs,
-        )
+        options = {
+            "padding": "SAME" if self.same else kernel_size // 2,
+            "groups": groups,
+            "epsilon": self.epsilon,
+            "activation": activation,
+            "rngs": rngs,
+        }
+        if self.antialias and strides == 2:
+            return AntialiasedConvNorm(
+                in_features, out_features, kernel_size, filter_name=self.antialias, **options
+            )
+        return ConvNorm(in_features, out_features, kernel_size, strides=strides, **options)
 
 
 class SqueezeExcite(nnx.Module):
