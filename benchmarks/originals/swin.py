@@ -13,7 +13,8 @@ _TORCHVISION = {
 }
 
 
-def _timm(name: str, block: str) -> str:
+def timm(name: str, block: str) -> str:
+    """Returns the module of a block in timm."""
     return "head.global_pool" if block == "pre_logits" else block
 
 
@@ -21,7 +22,8 @@ def _torchvision_network(name: str, size: int) -> Any:
     return torchvision_network(_TORCHVISION[name], size)
 
 
-def _torchvision(name: str, block: str) -> str:
+def torchvision(name: str, block: str) -> str:
+    """Returns the module of a block in torchvision."""
     if block in ("patch_embed", "norm", "pre_logits"):
         return {"patch_embed": "features.0", "norm": "norm", "pre_logits": "flatten"}[block]
     _, stage, *rest = block.split(".")
@@ -43,7 +45,8 @@ def _transformers_network(name: str, size: int, kind: str) -> Any:
     return getattr(transformers, f"Swin{kind}")(config)
 
 
-def _base(name: str, block: str) -> str:
+def base(name: str, block: str) -> str:
+    """Returns the module of a block in a network of transformers without a classifier."""
     known = {"patch_embed": "embeddings", "norm": "layernorm", "pre_logits": ""}
     if block.endswith("downsample"):
         return f"encoder.layers.{int(block.split('.')[1]) - 1}.downsample"
@@ -53,7 +56,7 @@ def _base(name: str, block: str) -> str:
 def _transformers(name: str) -> dict[tuple[str, str], Original]:
     """A network that is also read by its state dict."""
     odd = 36 * _VARIANTS[name].shape.window
-    found = in_transformers("swin", _transformers_network, _base, [name], odd=odd)
+    found = in_transformers("swin", _transformers_network, base, [name], odd=odd)
     return {**found, (name, "transformers-5"): found[name, "transformers"]}
 
 
@@ -61,12 +64,12 @@ def _transformers(name: str) -> dict[tuple[str, str], Original]:
 ORIGINALS = {
     **{
         (name, "timm"): Original(
-            timm_network_of_size, _timm, odd=2 * variant.preprocessing.image_size, channels_last=True
+            timm_network_of_size, timm, odd=2 * variant.preprocessing.image_size, channels_last=True
         )
         for name, variant in _VARIANTS.items()
     },
     **{
-        (name, "torchvision"): Original(_torchvision_network, _torchvision, channels_last=True)
+        (name, "torchvision"): Original(_torchvision_network, torchvision, channels_last=True)
         for name in _TORCHVISION
     },
     **{case: original for name in _VARIANTS for case, original in _transformers(name).items()},

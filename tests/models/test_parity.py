@@ -32,7 +32,7 @@ SMALLEST = (
     *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "dinov2_with_registers_small"),
     *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
-    *("efficientnet_lite0", "swin_tiny_patch4_window7_224"),
+    *("efficientnet_lite0", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"),
 )
 PACKAGES = {"efficientnet-pytorch": "efficientnet_lite_pytorch"}
 SMALLEST_IN_KERAS = [

@@ -106,6 +106,20 @@ def test_arrays_go_there_and_come_back_bit_for_bit(model, library):
                 for name in ("query", "key", "value")
             },
         ),
+        (
+            "swinv2_tiny_window8_256",
+            "torchvision",
+            "backbone/layers.0.blocks.1/attn/v_bias",
+            (4,),
+            {"features.1.1.attn.qkv.bias": (12,)},
+        ),
+        (
+            "swinv2_tiny_window8_256",
+            "timm",
+            "backbone/layers.0.blocks.1/attn/logit_scale",
+            (4,),
+            {"layers.0.blocks.1.attn.logit_scale": (4, 1, 1)},
+        ),
     ],
 )
 def test_arrays_are_joined_and_reshaped_there_and_back(model, library, path, shape, expected):
@@ -121,3 +135,12 @@ def test_unknown_names_and_homeless_arrays():
         KeyMap("resnet18", "caffe")
     with pytest.raises(ValueError, match="torchvision has no parameter for head/hidden/0/kernel of resnet18"):
         to_library("resnet18", {"head/hidden/0/kernel": np.zeros((2, 2))})
+
+
+def test_parameters_that_are_parts_of_one_array_are_written_together():
+    module = "backbone/layers.0.blocks.1/attn"
+    query, value = (np.random.default_rng(seed).normal(size=4) for seed in (0, 1))
+    arrays = {f"{module}/q_bias": query, f"{module}/v_bias": value}
+    written = to_library("swinv2_tiny_window8_256", arrays, "torchvision")
+    np.testing.assert_array_equal(written.pop("features.1.1.attn.qkv.bias"), [*query, *np.zeros(4), *value])
+    assert written == {}

@@ -92,8 +92,8 @@ class LibraryLayer:
         grid: Side of a square grid, if the other library's array has two axes for the grid and the array here
             has one; 0 otherwise.
         sizes: Relative numbers of outputs of several modules; None for equal numbers.
-        part: Index and number of equal parts of the other library's array along the outputs, if the array here
-            is one of them. Parts that no array here has are zeros. None for the whole array.
+        part: Index and number of the equal parts of the other library's array along the outputs, if the array
+            here is one of them. Parts that no array here has are zeros. None for the whole array.
         heads: Number of attention heads, if the other library's kernel and bias have an axis for them; 0 if
             they have none.
         of_inputs: True if the axis of heads divides the kernel's inputs, and the bias has no such axis; False

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transfer_jax.models.attention import Attention, Bias
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
 from transfer_jax.models.family import (
     IMAGENET_MEAN,
@@ -26,7 +27,7 @@ from transfer_jax.models.family import (
     with_prefix,
 )
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.transformer import Attention, Norm, TransformerBlock, layer_of, timm_layer
+from transfer_jax.models.transformer import Norm, TransformerBlock, layer_of, timm_layer
 from transfer_jax.nn.initializers import normal
 from transfer_jax.nn.layers import Conv, GlobalPool, LayerNorm, Linear
 
@@ -65,18 +66,21 @@ class Merge(nnx.Module):
     """A concatenation of 2x2 tokens and a linear layer.
 
     It maps `(batch, height, width, in_features)` to `(batch, height / 2, width / 2, 2 x in_features)`. The
-    tokens are concatenated in the order upper left, lower left, upper right, lower right.
+    tokens are concatenated in the order upper left, lower left, upper right, lower right. They are normalized
+    before the linear layer or, with `norm_last`, after it.
     """
 
-    def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
-        self.norm = LayerNorm(4 * in_features, epsilon=_EPSILON, rngs=rngs)
+    def __init__(self, in_features: int, rngs: nnx.Rngs, *, norm_last: bool = False) -> None:
+        self.norm = LayerNorm((2 if norm_last else 4) * in_features, epsilon=_EPSILON, rngs=rngs)
         self.reduction = Linear(4 * in_features, 2 * in_features, use_bias=False, rngs=rngs)
+        self.norm_last = norm_last
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x = _pad_to_multiple(x, 2)
+        x = _pad_to_multiple(x, (2, 2))
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(x.reshape(batch, height // 2, width // 2, 4 * channels)))
+        x = x.reshape(batch, height // 2, width // 2, 4 * channels)
+        return self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
 
 
 class WindowAttention(Attention):
@@ -92,59 +96,87 @@ class WindowAttention(Attention):
             along an axis with one window. Tokens that become neighbors only by the shift do not attend to
             each other.
         rngs: Source of the initial parameters.
+        bias: Inputs of the attention that have a bias.
+
+    Attributes:
+        shrinks: Whether windows shrink to the feature map where it is smaller; otherwise it is padded.
     """
 
-    def __init__(self, width: int, heads: int, window: int, shifts: bool, rngs: nnx.Rngs) -> None:
-        super().__init__(width, heads, rngs)
-        draw = normal(0.02)
-        self.relative_position_bias_table = nnx.Param(draw(rngs.params(), ((2 * window - 1) ** 2, heads)))
+    shrinks = False
+
+    def __init__(
+        self, width: int, heads: int, window: int, shifts: bool, rngs: nnx.Rngs, *, bias: Bias = "qkv"
+    ) -> None:
+        super().__init__(width, heads, rngs, bias=bias)
         self.window, self.shift = window, window // 2 if shifts else 0
+        self._add_positions(heads, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (height, width), side = x.shape[1:3], self.window
-        x = _pad_to_multiple(x, side)
+        sides = tuple(min(self.window, length) if self.shrinks else self.window for length in x.shape[1:3])
+        (height, width), (down, right) = x.shape[1:3], sides
+        x = _pad_to_multiple(x, sides)
         batch, high, wide, channels = x.shape
-        shifts = tuple(self.shift if length > side else 0 for length in (high, wide))
-        bias = self._bias()
+        lengths = (high, wide)
+        shifts = tuple(self.shift if a > side else 0 for a, side in zip(lengths, sides, strict=True))
+        bias = self.position_bias(*sides)
         if any(shifts):
             x = jnp.roll(x, (-shifts[0], -shifts[1]), axis=(1, 2))
-            mask = jnp.asarray(_shift_mask(high, wide, side, shifts), bias.dtype)
+            mask = jnp.asarray(_shift_mask(lengths, sides, shifts), bias.dtype)
             bias = jnp.tile(bias + mask[:, None], (batch, 1, 1, 1))
-        x = x.reshape(batch, high // side, side, wide // side, side, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = super().__call__(x.reshape(-1, side * side, channels), bias.astype(x.dtype))
-        x = x.reshape(batch, high // side, wide // side, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(batch, high // down, down, wide // right, right, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = super().__call__(x.reshape(-1, down * right, channels), bias.astype(x.dtype))
+        x = x.reshape(batch, high // down, wide // right, down, right, channels).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(batch, high, wide, channels)
         if any(shifts):
             x = jnp.roll(x, shifts, axis=(1, 2))
         return x[:, :height, :width]
 
-    def _bias(self) -> jax.Array:
-        """Returns the bias of each pair of tokens, `(1, heads, tokens, tokens)`."""
-        rows, columns = np.divmod(np.arange(self.window**2), self.window)
-        down, right = (at[:, None] - at[None] + self.window - 1 for at in (rows, columns))
+    def position_bias(self, height: int, width: int) -> jax.Array:
+        """Returns the bias of each pair of tokens of a window, `(1, heads, tokens, tokens)`."""
+        down, right = relative_positions(height, width)
         table = self.relative_position_bias_table[...]
         return table[down * (2 * self.window - 1) + right].transpose(2, 0, 1)[None]
 
+    def _add_positions(self, heads: int, rngs: nnx.Rngs) -> None:
+        """Adds the parameters that `position_bias` needs."""
+        shape = ((2 * self.window - 1) ** 2, heads)
+        self.relative_position_bias_table = nnx.Param(normal(0.02)(rngs.params(), shape))
 
-def _pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-    """Pads images with zeros at the right and the bottom, to multiples of a size."""
-    down, right = (-length % multiple for length in x.shape[1:3])
+
+def relative_positions(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distance of each pair of tokens of a window, down and right, each `(tokens, tokens)`.
+
+    The smallest distance, `1 - height` or `1 - width`, is numbered 0.
+    """
+    rows, columns = np.divmod(np.arange(height * width), width)
+    return rows[:, None] - rows[None] + height - 1, columns[:, None] - columns[None] + width - 1
+
+
+def _pad_to_multiple(x: jax.Array, sides: tuple[int, ...]) -> jax.Array:
+    """Pads images with zeros at the right and the bottom, to multiples of a height and a width."""
+    down, right = (-length % side for length, side in zip(x.shape[1:3], sides, strict=True))
     return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
 
 
-def _shift_mask(height: int, width: int, side: int, shifts: tuple[int, ...]) -> np.ndarray:
+def _shift_mask(lengths: tuple[int, ...], sides: tuple[int, ...], shifts: tuple[int, ...]) -> np.ndarray:
     """Returns a large negative bias for tokens of a window that become neighbors only by the shift.
+
+    Args:
+        lengths: Height and width of the feature map, in tokens.
+        sides: Height and width of the windows.
+        shifts: Shift down and to the right.
 
     Returns:
         `(windows, tokens, tokens)`.
     """
     down, right = (
         (np.arange(length) >= length - shift) if shift else np.zeros(length, bool)
-        for length, shift in zip((height, width), shifts, strict=True)
+        for length, shift in zip(lengths, shifts, strict=True)
     )
     region = 2 * down[:, None] + right[None]
-    region = region.reshape(height // side, side, width // side, side).transpose(0, 2, 1, 3)
-    region = region.reshape(-1, side * side)
+    (height, width), (high, wide) = lengths, sides
+    region = region.reshape(height // high, high, width // wide, wide).transpose(0, 2, 1, 3)
+    region = region.reshape(-1, high * wide)
     return np.where(region[:, :, None] == region[:, None], np.float32(0), np.float32(-100))
 
 
@@ -178,7 +210,8 @@ def _timm(shape: Shape, path: tuple[str, ...]) -> str | None:
     return "head.fc" if path == ("head", "classifier") else timm_layer(path)
 
 
-def _torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
+def torchvision(shape: Shape, path: tuple[str, ...]) -> str | None:
+    """Returns the layer names of torchvision."""
     match path:
         case ("head", "classifier"):
             return "head"
@@ -216,7 +249,7 @@ _IN_MEMORY = {
 }
 
 
-def _transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | LibraryLayer | None:
+def transformers(shape: Shape, path: tuple[str, ...], *, files: bool = True) -> str | LibraryLayer | None:
     """Returns the layer names of Hugging Face, in its files or in a `state_dict` of transformers 5."""
     match path:
         case ("backbone", "norm", "norm"):
@@ -254,11 +287,11 @@ FAMILY = Family(
     build=build,
     layer_names={
         "timm": _timm,
-        "torchvision": _torchvision,
-        "transformers": with_prefix("swin", _transformers, classifier="classifier"),
-        "transformers-base": _transformers,
+        "torchvision": torchvision,
+        "transformers": with_prefix("swin", transformers, classifier="classifier"),
+        "transformers-base": transformers,
         "transformers-5": with_prefix(
-            "swin", functools.partial(_transformers, files=False), classifier="classifier"
+            "swin", functools.partial(transformers, files=False), classifier="classifier"
         ),
     },
 )

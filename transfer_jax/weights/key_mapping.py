@@ -94,7 +94,9 @@ class KeyMap:
             return {}
         if layer.part is not None:
             index, count = layer.part
-            array = np.concatenate([array if part == index else 0 * array for part in range(count)], axis=-1)
+            padded = np.zeros((*array.shape[:-1], count, array.shape[-1]), array.dtype)
+            padded[..., index, :] = array
+            array = padded.reshape(*array.shape[:-1], -1)
         ends = np.cumsum(layer.sizes or (1,) * len(keys))
         parts = np.split(array, [array.shape[-1] * end // ends[-1] for end in ends[:-1]], axis=-1)
         if path.endswith("/kernel"):

@@ -42,7 +42,7 @@ class Placement:
     def fits(self, targets: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> bool:
         """Returns whether arrays have as many values as the parameters, other than embeddings of positions.
 
-        An array for a kernel of several pixels also has the axes of a convolution.
+        The kernel of a dense layer does not fit a convolution over several pixels.
 
         Args:
             targets: The shapes of the parameters, by path; the file has all of them.
@@ -54,7 +54,7 @@ class Placement:
                 shape, found = shape[-1:], [each[-1:] for each in found]
             if sum(map(math.prod, found)) != math.prod(shape) * self.key_map.parts(path):
                 return False
-            if len(shape) == 4 and shape[0] > 1 and any(len(each) < 4 for each in found):
+            if len(shape) == 4 and shape[0] > 1 and any(len(each) == 2 for each in found):
                 return False
         return True
 
