@@ -65,14 +65,14 @@ def unlike(size: int, cells: int = 64) -> dict[str, float]:
     prefix = jax.jit(make_prefix(graphdef, BELOW_TOP, preprocessing, np.float32))
     chosen = np.linspace(0, len(dataset) - 1, cells).astype(int)
     images = np.stack([eval_transform(dataset.image(index), preprocessing) for index in chosen])
-    plain = np.asarray(prefix({**params, **stats}, images))
+    plain = np.asarray(prefix({**params, **stats}, {"image": images}))
     found = {}
     for name, turn in {
         "horizontal": lambda x: x[:, :, ::-1],
         "vertical": lambda x: x[:, ::-1],
         "transposed": lambda x: x.swapaxes(1, 2),
     }.items():
-        other = turn(np.asarray(prefix({**params, **stats}, np.ascontiguousarray(turn(images)))))
+        other = turn(np.asarray(prefix({**params, **stats}, {"image": np.ascontiguousarray(turn(images))})))
         found[name] = float(np.sqrt(np.mean((other - plain) ** 2) / np.mean(plain**2)))
     return found
 

@@ -26,6 +26,7 @@ from contest import print_rows, write_report
 from transfer_jax.models import create_model, model_names
 from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.export import export_model
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -48,11 +49,11 @@ def row(name: str) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     arrays = {path: _random(rng, array.shape) for path, array in {**params, **stats}.items()}
     preprocessing = variant_of(name).preprocessing
-    saved = SavedModel(model=name, class_names=tuple("abcde"), preprocessing=preprocessing, hidden=())
+    saved = SavedModel(model=name, task=SingleLabel(tuple("abcde")), preprocessing=preprocessing, hidden=())
     with tempfile.TemporaryDirectory() as folder:
         saved.save(Path(folder, "model"), arrays)
         before, started = _most_memory(), time.perf_counter()
-        file = export_model(Path(folder), "onnx", Path(folder, "net.onnx"))
+        file = export_model(Path(folder), "onnx", Path(folder, "net.onnx")).file
         seconds, grown, megabytes = (
             time.perf_counter() - started,
             _most_memory() - before,

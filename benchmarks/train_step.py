@@ -65,6 +65,7 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     from transfer_jax.models.flat_arrays import split, with_training
     from transfer_jax.training.forward import Forward
     from transfer_jax.training.optimizer import make_optimizer
+    from transfer_jax.tasks import SingleLabel
     from transfer_jax.training.phase_step import StepOptions, make_phase_step
     from transfer_jax.training.state import TrainState
 
@@ -79,7 +80,7 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     batch = batch_of(given)
     if start is not None:
         prefix = jax.jit(make_prefix(graphdef, start, preprocessing, dtype))
-        features = np.asarray(prefix({**params, **stats}, batch["image"]))
+        features = np.asarray(prefix({**params, **stats}, {"image": batch["image"]}))
         batch = {"features": features, "label": batch["label"]}
     batch = jax.device_put(batch)
     forward = Forward(
@@ -91,7 +92,8 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
         prefix_dtype=dtype,
     )
     optimizer = make_optimizer(phase, labelled)
-    options = StepOptions(class_weights=np.ones(CLASSES, np.float32))
+    task = SingleLabel(tuple(map(str, range(CLASSES))))
+    options = StepOptions(task=task, class_weights=np.ones(CLASSES, np.float32))
     step = jax.jit(make_phase_step(forward, optimizer, options), donate_argnums=0)
     state = TrainState.create(trainable, optimizer, {}, ema=False)
     rates = PhaseRates(phase, labelled, 100).at(0)

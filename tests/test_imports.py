@@ -16,6 +16,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"__init__", "__main__"},
     {"cli"},
     {"commands"},
+    {"serving"},
     {"studies"},
     {"search", "diagnostics"},
     {"runs"},
@@ -28,7 +29,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"storage"},
     {"distributed"},
     {"models"},
-    {"nn", "malloc", "former_names", "lazy", "extras", "fields", "user_cache", "quiet_libtpu"},
+    {"nn", "malloc", "former_names", "lazy", "extras", "fields", "user_cache", "quiet_libtpu", "tasks"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("storage/checkpoints.py",),
@@ -52,7 +53,9 @@ ONLY = {  # who alone may import a library
     "vl_convert": ("report/page/vega.py",),
     "rich": ("report/", "commands/", "cli.py"),
     "tyro": ("commands/", "cli.py"),
-    "huggingface_hub": ("weights/hub.py",),
+    "huggingface_hub": ("weights/hub.py", "weights/hub_folder.py", "weights/hub_upload.py"),
+    "starlette": ("serving/",),
+    "uvicorn": ("serving/server.py",),
     "pyarrow": ("studies/table.py", "report/page/study_files.py"),
     "submitit": ("studies/executors.py",),
     "ray": ("studies/executors.py",),

@@ -9,7 +9,7 @@ from transfer_jax import cli
 
 @pytest.mark.parametrize(
     ("options", "printed"),
-    [((), False), (("--keep-together",), False), (("--eval-fraction", "0.25"), True)],
+    [((), False), (("--keep-together",), False), (("--val-fraction", "0.25"), True)],
 )
 def test_images_are_split_as_by_train(toy, tmp_path, monkeypatch, capfd, options, printed):
     monkeypatch.setenv("TRANSFER_JAX_DATA", str(tmp_path / "data"))
@@ -21,6 +21,6 @@ def test_images_are_split_as_by_train(toy, tmp_path, monkeypatch, capfd, options
     command = ("check", "--images", str(tmp_path / "photos"), "--model", toy, "--weights", "none")
     assert cli.main([*command, *options]) == 0
     out = " ".join(capfd.readouterr().out.split())
-    assert ("cannot be split: eval_fraction 0.25 leaves 1 validation images" in out) == printed
+    assert ("cannot be split: val_fraction 0.25 leaves 1 validation images" in out) == printed
     assert ("cannot be split" in out) == printed
     assert "4 images (cat 2, dog 2)" in out

@@ -11,6 +11,7 @@ from transfer_jax import cli
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs.interrupt import Terminated
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 CLASSES = ("blue", "green", "red")
@@ -21,7 +22,7 @@ def saved(tmp_path_factory, toy):
     _, params, stats = split(create_model(toy, 3, seed=1))
     preprocessing = Preprocessing(image_size=16, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0))
     folder = tmp_path_factory.mktemp("run")
-    SavedModel(model=toy, class_names=CLASSES, preprocessing=preprocessing).save(
+    SavedModel(model=toy, task=SingleLabel(CLASSES), preprocessing=preprocessing).save(
         folder / "model", {**params, **stats}
     )
     return folder

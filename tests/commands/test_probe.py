@@ -24,7 +24,7 @@ def test_depths_are_scored_on_the_validation_images_of_a_run(image_folder, capfd
     assert shown.count("pre_logits") >= 2
     config = TrainConfig(images=str(image_folder), model="toy", weights="none", image_size=16)
     dataset = load_dataset(config.images)
-    train, validation = stratified_split(dataset, config.eval_fraction, config.seed)
+    train, validation = stratified_split(dataset, config.val_fraction, config.seed)
 
     preprocessing = dataclasses.replace(variant_of("toy").preprocessing, image_size=16)
     features = extract_features(

@@ -6,6 +6,7 @@ import pytest
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.config.loss_field import loss_function
+from transfer_jax.tasks import SingleLabel
 
 LOGITS = jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5]]))
 TARGETS = jnp.array([[1.0, 0.0], [0.25, 0.75]])
@@ -26,7 +27,9 @@ def squared(logits, targets):
 )
 def test_losses_by_hand(given, expected):
     config = TrainConfig(images="folder", loss=given)
-    np.testing.assert_allclose(loss_function(config.loss)(LOGITS, TARGETS), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        loss_function(config.loss, SingleLabel(("a", "b")))(LOGITS, TARGETS), expected, rtol=1e-5
+    )
     again = TrainConfig.from_json(config.to_json())
     assert again == config
     assert again.to_json() == config.to_json()
@@ -40,7 +43,7 @@ def test_a_loss_of_optax_is_stored_by_name():
 
 @pytest.mark.parametrize("given", ["crossentropy", 3, lambda logits: logits, "optax.l2_loss"])
 def test_invalid_losses_raise(given):
-    with pytest.raises(ValueError, match="loss must be one of 'cross_entropy', a name of Optax such as"):
+    with pytest.raises(ValueError, match=r"loss must be one of 'auto', 'cross_entropy', .*, a name of Optax"):
         TrainConfig(images="folder", loss=given)
 
 
@@ -50,6 +53,6 @@ def test_invalid_losses_raise(given):
 def test_losses_of_other_shapes_raise(given):
     config = TrainConfig(images="folder", loss=given)
     with pytest.raises(
-        ValueError, match=r"must return the loss of each example, \(4,\) for logits \(4, 3\), but"
+        ValueError, match=r"must return the loss of each example, \(4,\) for outputs \(4, 3\), but"
     ):
-        loss_function(config.loss)
+        loss_function(config.loss, SingleLabel(("a", "b", "c")))

@@ -253,7 +253,7 @@ def test_validation_examples_are_held_out():
             r"example \d+: it has no key 1",
         ),
         ([(x, 0) for x, _ in PAIRS], {}, r"at least two classes are needed, got \['0'\]"),
-        ([(x, y / 3) for x, y in PAIRS], {"label": 1}, "regression is not supported"),
+        ([(x, y / 3) for x, y in PAIRS], {"label": 1}, "For measurements pass"),
         (
             Source([*PAIRS[:5], KeyError("blob"), *PAIRS]),
             {},
@@ -447,7 +447,7 @@ def tokens_run(tokens: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -
         tj.Phase(name="top", train="from_('mix')", epochs=1, learning_rate=0.1, augment=True, views=1),
     )
     config = TrainConfig(
-        images="texts", eval_fraction=0.5, batch_size=4, threads=1, schedule=tj.Schedule(phases)
+        images="texts", val_fraction=0.5, batch_size=4, threads=1, schedule=tj.Schedule(phases)
     )
     return tj.fit(config, tmp_path_factory.mktemp("run"), dataset=tokens, model=model)
 

@@ -124,10 +124,10 @@ def test_rare_classes_are_on_both_sides(fraction, training, validation):
 def test_fractions_of_messages_work(classes, each):
     dataset = dataset_of([*range(classes)] * each + [0], classes=classes)
     for impossible in (0.5 / each / classes, 1 - 0.5 / each / classes):
-        with pytest.raises(ValueError, match=r"\(--eval-fraction\) to") as error:
+        with pytest.raises(ValueError, match=r"\(--val-fraction\) to") as error:
             stratified_split(dataset, impossible, seed=0)
         assert len(str(error.value)) < 250
-        fraction = float(str(error.value).split("(--eval-fraction) to ")[1].split(",")[0])
+        fraction = float(str(error.value).split("(--val-fraction) to ")[1].split(",")[0])
         for part in stratified_split(dataset, fraction, seed=0):
             assert min(part.counts().values()) >= 1
 
@@ -138,8 +138,8 @@ def test_messages_name_the_setting_of_the_fraction():
 
 
 def test_unevaluated_classes_are_those_without_validation_images():
-    training, validation = np.array([0, 0, 2, 3]), np.array([0, 1, 3])
-    assert unevaluated_classes(("a", "b", "c", "d"), training, validation) == ("c",)
+    dataset = dataset_of([0, 0, 2, 3, 0, 1, 3])
+    assert unevaluated_classes(dataset.subset([0, 1, 2, 3]), dataset.subset([4, 5, 6])) == ("class 2",)
     assert unevaluated_text(("c",)) == "1 class without validation images ('c')"
     assert len(unevaluated_text([f"class {i}" for i in range(3000)])) < 150
 
@@ -164,7 +164,7 @@ def test_classes_without_training_images_in_the_split_of_the_source_raise():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 25])
 def test_fractions_out_of_range_raise(patches, fraction):
-    with pytest.raises(ValueError, match=f"eval_fraction must be between 0 and 1, got {fraction}"):
+    with pytest.raises(ValueError, match=f"val_fraction must be between 0 and 1, got {fraction}"):
         stratified_split(patches, fraction, seed=0)
 
 
@@ -174,7 +174,7 @@ def test_fractions_out_of_range_raise(patches, fraction):
         (dataset_of([0] * 10), 0.5, r"at least two classes, got 'class 0' \(10 images\)"),
         (dataset_of([]), 0.5, "at least two classes"),
         (dataset_of([0, 1, 2], classes=3), 0.5, "each class has a single image, so none is left"),
-        (dataset_of([0, 0, 1, 1]), 0.25, r"leaves 1 validation images for 2 .* \(--eval-fraction\) to 0.5,"),
+        (dataset_of([0, 0, 1, 1]), 0.25, r"leaves 1 validation images for 2 .* \(--val-fraction\) to 0.5,"),
         (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 validation images for 3 classes; .* to 0.25,"),
         (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 training images for 3 classes; .* to 0.25,"),
         (together([0, 0, 1, 1], [0, 0, 1, 1]), 0.5, "single group of near duplicates.*--no-keep-together"),

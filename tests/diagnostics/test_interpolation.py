@@ -8,7 +8,7 @@ from transfer_jax.models.paths import block_of
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.predict import make_predictor
-from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -17,7 +17,7 @@ def scores(finished, arrays) -> tuple[float, float]:
     held_out, run = finished.images[1], finished.run
     saved = SavedModel.describe(finished.workdir)
     probabilities = make_predictor(saved, run.graphdef, held_out)(arrays, Silent())
-    found = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    found = SingleLabel(held_out.class_names).scores(probabilities, held_out.labels)
     return found["accuracy"], found["log_loss"]
 
 

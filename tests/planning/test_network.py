@@ -5,7 +5,7 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule, feature_extraction
 from transfer_jax.models.flat_arrays import split
-from transfer_jax.planning.network import abstract_model, check_config, expected_input, override, set_classes
+from transfer_jax.planning.network import abstract_model, check_config, expected_input, override, set_outputs
 
 TINY = "efficientnet_lite_tiny"
 PHASE = Phase(name="only", train="head", epochs=1, learning_rate=0.01)
@@ -48,7 +48,7 @@ def test_an_invalid_config_is_found_before_anything_is_read(changes, message):
 
 def test_the_classes_of_an_abstract_model_are_set_later():
     model = abstract_model(config("none", hidden=(5,)), 2)
-    set_classes(model, 7)
+    set_outputs(model, 7)
     found, wanted = (split(each)[1] for each in (model, abstract_model(config("none", hidden=(5,)), 7)))
     assert {path: array.shape for path, array in found.items()} == {
         path: array.shape for path, array in wanted.items()

@@ -8,10 +8,10 @@ from transfer_jax.report.misclassified import (
     MAX_IMAGES,
     MAX_SIDE,
     has_misclassified,
-    worst_misclassified,
     write_misclassified,
 )
 from transfer_jax.report.predictions import Predictions
+from transfer_jax.tasks import SingleLabel
 
 CLASSES = ("a", "b", "c")
 
@@ -38,7 +38,7 @@ def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
         return np.full((30, 600, 3), index, np.uint8)
 
     names = [f"{index}.png" for index in range(40)]
-    found = Predictions(tuple(names), CLASSES, labels, probabilities)
+    found = Predictions(tuple(names), SingleLabel(CLASSES), labels, probabilities)
     assert not has_misclassified(tmp_path, found)
     write_misclassified(tmp_path, found, image)
     assert has_misclassified(tmp_path, found)
@@ -57,14 +57,16 @@ def test_the_worst_ones_are_kept(tmp_path, mistakes, shown):
 
 def test_of_equal_mistakes_the_first_comes_first():
     probabilities = np.array([[0.2, 0.8], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    assert worst_misclassified(probabilities, np.array([0, 0, 0, 1])) == [0, 2, 3]
+    assert SingleLabel(("a", "b")).worst(probabilities, np.array([0, 0, 0, 1])) == [0, 2, 3]
 
 
 def test_a_missing_image_and_other_predictions_are_noticed(tmp_path):
     probabilities, labels = predictions(6, 3)
-    found = Predictions(tuple("abcdef"), CLASSES, labels, probabilities)
+    found = Predictions(tuple("abcdef"), SingleLabel(CLASSES), labels, probabilities)
     write_misclassified(tmp_path, found, lambda index: np.zeros((8, 8, 3), np.uint8))
     assert has_misclassified(tmp_path, found)
-    assert not has_misclassified(tmp_path, Predictions(tuple("uvwxyz"), CLASSES, labels, probabilities))
+    assert not has_misclassified(
+        tmp_path, Predictions(tuple("uvwxyz"), SingleLabel(CLASSES), labels, probabilities)
+    )
     (tmp_path / "mistakes" / "02.jpg").unlink()
     assert not has_misclassified(tmp_path, found)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.report.predictions import read_predictions, write_predictions
+from transfer_jax.tasks import SingleLabel
 
 NAMES = ["a/1.png", 'b, "2".png', "ü.png"]
 CLASSES = ("ant", "bee")
@@ -16,7 +17,7 @@ LABELS = np.array([1, 1, 0])
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_a_row_is_an_image(tmp_path, suffix, labels):
     path = tmp_path / f"predictions.{suffix}"
-    write_predictions(path, NAMES, CLASSES, PROBABILITIES, labels)
+    write_predictions(path, NAMES, SingleLabel(CLASSES), PROBABILITIES, labels)
     text = path.read_text()
     rows = json.loads(text) if suffix == "json" else [*csv.DictReader(text.splitlines())]
     assert [row["image"] for row in rows] == NAMES
@@ -30,7 +31,7 @@ def test_a_row_is_an_image(tmp_path, suffix, labels):
     "classes", [CLASSES, ("=1+1", "p(x)"), (" ", "  "), ("a\r\nb", "a\rb"), ("A", "a"), ("x" * 300, ';"\t')]
 )
 def test_read_again(tmp_path, classes):
-    write_predictions(tmp_path / "predictions.csv", NAMES, classes, PROBABILITIES, LABELS)
+    write_predictions(tmp_path / "predictions.csv", NAMES, SingleLabel(classes), PROBABILITIES, LABELS)
     found = read_predictions(tmp_path / "predictions.csv")
     assert (found.names, found.class_names) == (tuple(NAMES), classes)
     np.testing.assert_array_equal(found.labels, LABELS)
@@ -39,10 +40,10 @@ def test_read_again(tmp_path, classes):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "p.csv"
-    write_predictions(path, NAMES, CLASSES, PROBABILITIES)
+    write_predictions(path, NAMES, SingleLabel(CLASSES), PROBABILITIES)
     with pytest.raises(ValueError, match=r"p\.csv has no predictions of labelled images; its columns are"):
         read_predictions(path)
-    write_predictions(path, NAMES, CLASSES, PROBABILITIES, LABELS)
+    write_predictions(path, NAMES, SingleLabel(CLASSES), PROBABILITIES, LABELS)
     path.write_text(path.read_text().replace("bee,bee", "wasp,bee"))
     with pytest.raises(ValueError, match=r"p\.csv is damaged"):
         read_predictions(path)
@@ -51,7 +52,7 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_names_that_are_not_utf_8_have_escapes(tmp_path, suffix):
     path = tmp_path / f"p.{suffix}"
-    write_predictions(path, ["caf\udce9.png", *NAMES[1:]], ("ant\udcff", "bee"), PROBABILITIES)
+    write_predictions(path, ["caf\udce9.png", *NAMES[1:]], SingleLabel(("ant\udcff", "bee")), PROBABILITIES)
     text = path.read_bytes().decode("utf-8")
     rows = json.loads(text) if suffix == "json" else [*csv.DictReader(text.splitlines())]
     assert (rows[0]["image"], rows[0]["predicted"]) == (r"caf\udce9.png", r"ant\udcff")
@@ -62,7 +63,11 @@ def test_names_that_are_not_utf_8_have_escapes(tmp_path, suffix):
 def test_bad_images_have_no_prediction(tmp_path, suffix, errors):
     path = tmp_path / f"p.{suffix}"
     write_predictions(
-        path, NAMES, CLASSES, np.where([[0], [errors != {}], [0]], np.nan, PROBABILITIES), errors=errors
+        path,
+        NAMES,
+        SingleLabel(CLASSES),
+        np.where([[0], [errors != {}], [0]], np.nan, PROBABILITIES),
+        errors=errors,
     )
     empty, text = (None, path.read_text()) if suffix == "JSON" else ("", path.read_text())
     rows = json.loads(text) if suffix == "JSON" else [*csv.DictReader(text.splitlines())]

@@ -4,7 +4,7 @@ from transfer_jax.commands import runs
 from transfer_jax.config import load_config
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import demo
-from transfer_jax.runs.demo import COLUMNS, QUICK_PIXELS, WAYS, run_demo, shorten, table_rows
+from transfer_jax.runs.demo import QUICK_PIXELS, WAYS, run_demo, shorten, table_columns, table_rows
 from transfer_jax.runs.result import PhaseResult, Result
 
 
@@ -56,6 +56,7 @@ def test_a_quick_demo_is_short(experiment):
 
 def test_a_row_for_each_phase(tmp_path):
     phase = make_phase({"accuracy": 0.8, "balanced_accuracy": 0.75})
-    (row,) = table_rows("run", Result(workdir=tmp_path, phases=(phase,)))
-    assert len(row) == len(COLUMNS)
+    result = Result(workdir=tmp_path, phases=(phase,))
+    (row,) = table_rows("run", result)
+    assert len(row) == len(table_columns(result))
     assert row == ["run: head", "2,562", "99", "1.0", "2.0", "3.0", "80.0%", "75.0%"]

@@ -38,9 +38,9 @@ def test_bad_images(tmp_path, image_folder, choice):
 def test_images_that_cannot_be_split_are_a_finding(toy_images):
     scan = scan_images(toy_images)
     found = {
-        each.kind: each for each in check_quality(config("toy", eval_fraction=0.01), toy_images, scan, 32)
+        each.kind: each for each in check_quality(config("toy", val_fraction=0.01), toy_images, scan, 32)
     }
-    assert "set eval_fraction (--eval-fraction) to" in found["split"].text
+    assert "set val_fraction (--val-fraction) to" in found["split"].text
     assert "unevaluated" not in found
     assert "split" not in {each.kind for each in check_quality(config("toy"), toy_images, scan, 32)}
 

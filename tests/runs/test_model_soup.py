@@ -7,6 +7,7 @@ from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import greedy_soup, soup
 from transfer_jax.runs.predict import predict_dataset
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 TINY = "efficientnet_lite_tiny"
@@ -33,7 +34,7 @@ def test_a_model_is_kept_if_it_does_not_lower_the_score(values, goal, kept, mean
 
 def write(folder, seed: int, classes=("blue", "green", "red")):
     _, params, stats = split(create_model(TINY, len(classes), seed=seed))
-    saved = SavedModel(model=TINY, class_names=classes, preprocessing=PREPROCESSING)
+    saved = SavedModel(model=TINY, task=SingleLabel(classes), preprocessing=PREPROCESSING)
     saved.save(folder / "model", {**params, **stats})
     return folder
 

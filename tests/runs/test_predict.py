@@ -11,6 +11,7 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import classify
 from transfer_jax.runs.predict import predict_batches, predict_dataset, unlabelled
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 TINY = "efficientnet_lite_tiny"
@@ -31,7 +32,7 @@ def model():
 def saved(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("run")
     _, params, stats = split(model)
-    SavedModel(model=TINY, class_names=CLASSES, preprocessing=PREPROCESSING).save(
+    SavedModel(model=TINY, task=SingleLabel(CLASSES), preprocessing=PREPROCESSING).save(
         folder / "model", {**params, **stats}
     )
     return folder
@@ -50,7 +51,7 @@ def test_probabilities_are_those_of_the_model(saved, model, image_folder, batch_
 def test_classify_names_the_class_and_its_probability(saved, image_folder):
     files = sorted((image_folder / "red").iterdir())[::-1]
     found = classify(saved, files)
-    probabilities = predict_dataset(saved, unlabelled(files, CLASSES))
+    probabilities = predict_dataset(saved, unlabelled(files, SingleLabel(CLASSES)))
     assert [name for name, _, _ in found] == list(map(str, files))
     assert [choice for _, choice, _ in found] == [CLASSES[index] for index in probabilities.argmax(-1)]
     assert [share for *_, share in found] == pytest.approx(probabilities.max(-1).tolist())
@@ -86,18 +87,18 @@ def spoilt(tmp_path, image_folder):
 
 def test_bad_images_do_not_affect_the_others(saved, spoilt):
     good = [file for index, file in enumerate(spoilt) if index not in (1, 6)]
-    expected = predict_dataset(saved, unlabelled(good, CLASSES))
+    expected = predict_dataset(saved, unlabelled(good, SingleLabel(CLASSES)))
     bad: dict[int, BadImageError] = {}
-    found = predict_dataset(saved, unlabelled(spoilt, CLASSES), batch_size=3, bad=bad)
+    found = predict_dataset(saved, unlabelled(spoilt, SingleLabel(CLASSES)), batch_size=3, bad=bad)
     assert sorted(bad) == [1, 6]
     assert np.isnan(found[[1, 6]]).all()
     np.testing.assert_allclose(np.delete(found, [1, 6], axis=0), expected, rtol=1e-5)
     with pytest.raises(BadImageError, match=r": the file is empty; --on-bad-image skip"):
-        predict_dataset(saved, unlabelled(spoilt, CLASSES))
+        predict_dataset(saved, unlabelled(spoilt, SingleLabel(CLASSES)))
 
 
 def test_batches_before_a_failure_are_yielded(saved, spoilt):
-    batches = predict_batches(saved, unlabelled(spoilt[2:], CLASSES), batch_size=2, threads=0)
+    batches = predict_batches(saved, unlabelled(spoilt[2:], SingleLabel(CLASSES)), batch_size=2, threads=0)
     assert [next(batches).shape, next(batches).shape] == [(2, 3), (2, 3)]
     with pytest.raises(BadImageError, match="not an image"):
         next(batches)

@@ -19,7 +19,8 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs import run_start
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve
-from transfer_jax.runs.run_start import PartStart, RunStart, check_images, count_trained, read_start
+from transfer_jax.runs.run_start import PartStart, RunStart, check_images, read_start
+from transfer_jax.runs.trained_images import count_trained
 from transfer_jax.runs.workdir import claim
 from transfer_jax.weights import find_spec
 from transfer_jax.weights.key_mapping import to_library

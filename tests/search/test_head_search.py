@@ -12,7 +12,7 @@ from transfer_jax.report.progress import Silent
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.search.head_search import logistic_regression, search_heads
 from transfer_jax.search.head_sweep import Examples, Grid
-from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -37,7 +37,7 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     )
     _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
     probabilities = predict_dataset(workdir, held_out, progress=Silent())
-    scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    scores = SingleLabel(held_out.class_names).scores(probabilities, held_out.labels)
     assert scores["accuracy"] == found.metrics["accuracy"]
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
 
@@ -86,7 +86,7 @@ def test_the_best_suffix_is_a_model(image_folder, tmp_path, changes, train, trai
         np.testing.assert_array_equal(params[path], array)
     _, held_out = stratified_split(load_dataset(given.images), 0.25, given.seed)
     probabilities = predict_dataset(tmp_path, held_out, progress=Silent())
-    scores = evaluation_metrics(probabilities, held_out.labels, held_out.class_names)
+    scores = SingleLabel(held_out.class_names).scores(probabilities, held_out.labels)
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
 
 

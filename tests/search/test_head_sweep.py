@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from transfer_jax.search.head_sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
-from transfer_jax.training.loss import soft_targets
+from transfer_jax.tasks import SingleLabel
 
 CLASSES = 3
 ONE = Grid(learning_rates=(0.02,), weight_decays=(0.1,), label_smoothings=(0.1,), seeds=(3,))
@@ -40,7 +40,7 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
     accuracies = []
 
     def loss(head, rows):
-        targets = soft_targets(jnp.asarray(y)[rows], CLASSES, 0.1)
+        targets = SingleLabel(tuple(map(str, range(CLASSES)))).targets(jnp.asarray(y)[rows], 0.1)
         logits = x[rows] @ head["kernel"] + head["bias"]
         return (optax.softmax_cross_entropy(logits, targets) * w[rows]).mean()
 

@@ -12,6 +12,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.studies.analysis import analyze_study
 from transfer_jax.studies.study import Arm, Study
 from transfer_jax.studies.table import read_table, write_table
+from transfer_jax.tasks import SingleLabel
 
 CONFIG = TrainConfig(images="cells", model="efficientnet_lite_tiny", weights="none")
 GAINS = (0.0, 0.0, 0.15)
@@ -46,7 +47,7 @@ def rows_of(study: Study, folder, *, leave_out=()) -> list[dict]:
         path.parent.mkdir(parents=True)
         sure = np.where(np.arange(IMAGES) < right, 0.9, 0.1)
         names, truth = [f"{i}.png" for i in range(IMAGES)], np.zeros(IMAGES, np.int32)
-        write_predictions(path, names, ("a", "b"), np.stack([sure, 1 - sure], 1), truth)
+        write_predictions(path, names, SingleLabel(("a", "b")), np.stack([sure, 1 - sure], 1), truth)
         accuracy = right / IMAGES
         curve = [
             {"phase": "top", "epoch": e, "accuracy": accuracy * e / 2, "operations": e * 10**9, "seconds": e}

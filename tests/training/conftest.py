@@ -13,6 +13,7 @@ from transfer_jax.freezing.learning_rates import PhaseRates
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import split, with_training
 from transfer_jax.models.paths import block_of
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_step import StepOptions, make_phase_step
@@ -77,7 +78,13 @@ def make_step() -> Callable[..., SimpleNamespace]:
             frozen={**frozen, **{path: x for path, x in stats.items() if path not in moving}},
             rates=PhaseRates(phase, labelled, 1).at(0),
             step=make_phase_step(
-                forward, optimizer, StepOptions(class_weights=np.array(class_weights, np.float32), **options)
+                forward,
+                optimizer,
+                StepOptions(
+                    task=SingleLabel(tuple(map(str, range(len(class_weights))))),
+                    class_weights=np.array(class_weights, np.float32),
+                    **options,
+                ),
             ),
             forward=forward,
             arrays={**params, **stats},

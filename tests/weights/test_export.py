@@ -1,4 +1,7 @@
+import dataclasses
 import importlib.util
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from originals.keras_api import import_keras
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import merge, split, update
 from transfer_jax.models.registry import variant_of
+from transfer_jax.tasks import SingleLabel
+from transfer_jax.weights.check_image import check_image
 from transfer_jax.weights.export import export_model, suffix
+from transfer_jax.weights.export_record import KEY, file_beside
 from transfer_jax.weights.key_mapping import KeyMap
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved_model import SavedModel
+from transfer_jax.weights.verify import VerificationError, verify_export
+from transfer_jax.weights.writers import file_kind
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
@@ -41,7 +50,7 @@ def save(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> tuple[SavedM
     stats = {path: array * rng.uniform(0.8, 1.2, array.shape) for path, array in stats.items()}
     update(network, stats)
     saved = SavedModel(
-        model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=hidden
+        model=model, task=SingleLabel(CLASSES), preprocessing=variant_of(model).preprocessing, hidden=hidden
     )
     saved.save(folder / "model", {**params, **stats})
     return saved, network
@@ -59,36 +68,30 @@ def trained(model: str, folder: Path, hidden: tuple[int, ...] = ()) -> np.ndarra
 @pytest.mark.parametrize(
     ("library", "model"),
     [
-        ("torchvision", "resnet18"),
-        ("timm", "resnet18"),
-        ("timm", "vit_tiny_patch16_224"),
+        ("timm", "efficientnet_lite0"),
         ("torchvision", "mobilenet_v3_small"),
+        ("transformers", "resnet18"),
     ],
 )
-def test_a_trained_model_gives_the_same_logits_elsewhere(library, model, tmp_path):
+def test_a_trained_model_gives_the_same_outputs_elsewhere(library, model, tmp_path):
     for package in ("torch", library):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    import torch
-    from safetensors.torch import load_file as load_tensors
+    save(model, tmp_path, variant_of(model).hidden)
+    exported = export_model(tmp_path, library, tmp_path / "theirs.safetensors")
+    result = verify_export(exported.file, exported.record)
+    assert result.difference <= exported.record.tolerance
+    assert result.library.split()[0] == library
 
-    expected = trained(model, tmp_path, variant_of(model).hidden)
-    file = export_model(tmp_path, library, tmp_path / "theirs.safetensors")
-    if library == "timm":
-        import timm
 
-        network = timm.create_model(model, num_classes=len(CLASSES))
-    else:
-        import torchvision
-
-        network = torchvision.models.get_model(model, weights=None, num_classes=len(CLASSES))
-    network.load_state_dict(load_tensors(file), strict=True)
-    normalized = np.asarray(
-        variant_of(model).preprocessing.normalize(jnp.array(pixels_for(model)))
-    ).transpose(0, 3, 1, 2)
-    with torch.inference_mode():
-        found = network.eval()(torch.from_numpy(normalized.copy())).numpy()
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+@pytest.mark.extended
+def test_a_network_with_the_same_arrays_that_computes_something_else_fails(tmp_path):
+    pytest.importorskip("timm", reason="timm is not installed")
+    save("efficientnet_lite0", tmp_path)
+    exported = export_model(tmp_path, "timm", tmp_path / "theirs.safetensors")
+    other = exported.record.load.replace("tf_efficientnet_lite0", "efficientnet_lite0")
+    with pytest.raises(VerificationError, match="computes other outputs with timm"):
+        verify_export(exported.file, dataclasses.replace(exported.record, load=other))
 
 
 @pytest.mark.extended
@@ -107,7 +110,11 @@ def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes,
     pytest.importorskip("keras", reason="keras is not installed")
     pytest.importorskip("h5py", reason="h5py is not installed")
     expected = trained(model, tmp_path, variant_of(model).hidden)
-    file = export_model(tmp_path, "keras", tmp_path / "theirs.h5")
+    exported = export_model(tmp_path, "keras", tmp_path / "theirs.h5")
+    file = exported.file
+    if normalizes:
+        assert verify_export(file, exported.record).difference <= exported.record.tolerance
+    assert json.loads(file_beside(file).read_text())["load"] == exported.record.load
     network = getattr(import_keras().applications, kind)(
         weights=None, classes=len(CLASSES), classifier_activation=None
     )
@@ -134,15 +141,15 @@ def test_a_trained_model_gives_the_same_logits_in_keras(model, kind, normalizes,
         ("big_transfer", "resnetv2_50x1_bit"),
     ],
 )
-def test_google_gets_its_npz(library, model, tmp_path):
+def test_google_gets_its_npz(library, model):
     network = create_model(model, len(CLASSES))
     _, params, _ = split(network)
-    SavedModel(
-        model=model, class_names=CLASSES, preprocessing=variant_of(model).preprocessing, hidden=()
-    ).save(tmp_path / "model", params)
-    file = export_model(tmp_path, library, tmp_path / f"theirs{suffix(library)}")
-    assert file.suffix == ".npz"
-    key_map, read = KeyMap(model, library), np.load(file)
+    saved = SavedModel(
+        model=model, task=SingleLabel(CLASSES), preprocessing=variant_of(model).preprocessing, hidden=()
+    )
+    assert suffix(library) == ".npz"
+    content = file_kind(library).write(saved, network, library, {})
+    key_map, read = KeyMap(model, library), np.load(io.BytesIO(content))
     for path, array in params.items():
         taken = key_map.import_array(path, [read[key] for key in key_map.keys(path)])
         assert taken is not None
@@ -151,7 +158,7 @@ def test_google_gets_its_npz(library, model, tmp_path):
 
 def test_our_own_names(tmp_path):
     save("efficientnet_lite_tiny", tmp_path)
-    file = export_model(tmp_path, "safetensors", tmp_path / "ours.safetensors")
+    file = export_model(tmp_path, "safetensors", tmp_path / "ours.safetensors").file
     assert load_file(file).keys() == load_file(tmp_path / "model" / "weights.safetensors").keys()
 
 
@@ -171,7 +178,7 @@ assert "transfer_jax" not in sys.modules
 )
 def test_a_program_runs_without_the_package_for_any_batch(model, tmp_path):
     expected = trained(model, tmp_path)
-    program = export_model(tmp_path, "stablehlo", tmp_path / "net.stablehlo")
+    program = export_model(tmp_path, "stablehlo", tmp_path / "net.stablehlo").file
     np.save(tmp_path / "pixels.npy", pixels_for(model))
     arguments = [str(program), str(tmp_path / "pixels.npy"), str(tmp_path / "logits.npy")]
     subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True)
@@ -187,7 +194,7 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     expected = trained(model, tmp_path)
-    file = export_model(tmp_path, "onnx", tmp_path / "net.onnx")
+    file = export_model(tmp_path, "onnx", tmp_path / "net.onnx").file
     onnx.checker.check_model(file, full_check=True)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     pixels = pixels_for(model)
@@ -196,6 +203,68 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(model, tmp_path):
     for batch in (1, 3):
         (found,) = session.run(None, {"pixels": pixels[:batch]})
         assert np.abs(np.asarray(found) - expected[:batch]).max() <= 1e-4 * np.abs(expected).max()
+
+
+def run_program(target: str, file: Path, images: np.ndarray) -> np.ndarray:
+    """Runs an exported program."""
+    if target == "stablehlo":
+        from jax import export
+
+        return np.asarray(export.deserialize(bytearray(file.read_bytes())).call(images))
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize("target", ["stablehlo", "onnx"])
+@pytest.mark.parametrize(("values", "output"), [("uint8", "predictions"), ("normalized", "logits")])
+def test_the_input_and_the_output_of_a_program_by_choice(target, values, output, tmp_path):
+    saved, network = save("vit_nano_patch8_32", tmp_path)
+    exported = export_model(tmp_path, target, tmp_path / "net", values=values, output=output)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    normalized = saved.preprocessing.normalize(jnp.asarray(pixels))
+    expected = np.asarray(network(normalized))
+    if output == "predictions":
+        expected = saved.task.predictions(expected)
+    images = np.asarray(normalized) if values == "normalized" else pixels.astype(values)
+    found = run_program(target, exported.file, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert exported.record.dtype == str(images.dtype)
+    record = stored_record(target, exported.file)
+    assert record["classes"] == list(CLASSES)
+    assert (record["input"]["dtype"], record["output"]) == (exported.record.dtype, output)
+    checked = run_program(target, exported.file, exported.record.images())
+    assert np.abs(checked[0] - exported.record.outputs).max() <= exported.record.tolerance
+
+
+def stored_record(target: str, file: Path) -> dict:
+    """Returns the record in the metadata of a file, or beside it."""
+    if target in ("timm", "safetensors"):
+        with safe_open(file, "np") as opened:
+            return json.loads(opened.metadata()[KEY])
+    if target == "onnx":
+        onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+        entries = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+        return json.loads(entries[KEY])
+    return json.loads(file_beside(file).read_text())
+
+
+@pytest.mark.parametrize("target", ["timm", "safetensors"])
+def test_the_record_is_stored_with_the_file(target, tmp_path):
+    saved, network = save("vit_nano_patch8_32", tmp_path)
+    exported = export_model(tmp_path, target, tmp_path / f"net{suffix(target)}")
+    record = stored_record(target, exported.file)
+    assert record["classes"] == list(CLASSES)
+    assert record["preprocessing"]["mean"] == list(saved.preprocessing.mean)
+    assert exported.file.name in record["load"]
+    pixels = check_image(32)
+    expected = np.asarray(network(saved.preprocessing.normalize(jnp.asarray(pixels))))[0]
+    np.testing.assert_allclose(record["check"]["outputs"], expected, rtol=1e-4, atol=1e-5)
+    lines = "\n".join(exported.record.lines())
+    for text in (*record["load"].split("\n"), "ant, bee, cat, dog, eel", "resized to 32 x 32 pixels"):
+        assert text in lines
+    assert not file_beside(exported.file).exists()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +288,8 @@ def test_a_missing_package_is_named_with_its_extra(target, package, extra, tmp_p
             "'keras3' is not supported for .*; choose from .*stablehlo, onnx",
         ),
         ("efficientnet_lite_tiny", "safetensors", "no/x", "the folder .*no does not exist"),
-        ("resnet18", "keras", "x.h5", "keras has no parameter for .* of resnet18"),
+        ("resnet18", "keras", "x.h5", "'keras' is not supported for resnet18; choose from torchvision, timm"),
+        ("efficientnet_lite_tiny", "timm", "x", "'timm' is not supported for efficientnet_lite_tiny"),
         (
             "keras_resnet50",
             "keras",
@@ -234,3 +304,10 @@ def test_unsupported_exports_are_refused(model, target, out, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         export_model(tmp_path, target, tmp_path / out)
     assert not (tmp_path / out).exists()
+
+
+def test_a_file_of_weights_has_no_choice_of_input(tmp_path):
+    save("efficientnet_lite_tiny", tmp_path)
+    with pytest.raises(ValueError, match="chosen only for stablehlo and onnx; a file for safetensors"):
+        export_model(tmp_path, "safetensors", tmp_path / "x", values="uint8")
+    assert not (tmp_path / "x").exists()

@@ -6,13 +6,14 @@ import pytest
 
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.readers import CheckpointError
 from transfer_jax.weights.saved_model import SavedModel, model_checksum
 
 TINY = "efficientnet_lite_tiny"
 SAVED = SavedModel(
     model=TINY,
-    class_names=("ant", "bee", "fly"),
+    task=SingleLabel(("ant", "bee", "fly")),
     preprocessing=Preprocessing(image_size=40, crop_fraction=0.5, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
     hidden=(6,),
 )
@@ -133,7 +134,7 @@ def other_preprocessing(folder, model):
 
 
 def other_classes(folder, model):
-    dataclasses.replace(SAVED, class_names=("ant", "wasp", "fly")).save(folder, arrays_of(model))
+    dataclasses.replace(SAVED, task=SingleLabel(("ant", "wasp", "fly"))).save(folder, arrays_of(model))
 
 
 @pytest.mark.parametrize("change", [other_arrays, other_preprocessing, other_classes])

@@ -12,6 +12,7 @@ from originals import CLASSES, ORIGINALS
 from transfer_jax.models import Classifier, create_model
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import variant_of
+from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.loading import load_arrays
 from transfer_jax.weights.readers import read_weights
 from transfer_jax.weights.saved_model import SavedModel
@@ -42,7 +43,7 @@ def made(name: str) -> tuple[SavedModel, Classifier]:
     )
     return SavedModel(
         model=name,
-        class_names=tuple(map(str, range(CLASSES))),
+        task=SingleLabel(tuple(map(str, range(CLASSES)))),
         preprocessing=variant.preprocessing,
         hidden=hidden,
     ), model
@@ -51,7 +52,7 @@ def made(name: str) -> tuple[SavedModel, Classifier]:
 def written(name: str, folder: Path) -> tuple[Classifier, Path]:
     saved, model = made(name)
     path = folder / "network.h5"
-    path.write_bytes(file_kind("keras").write(saved, model, "keras"))
+    path.write_bytes(file_kind("keras").write(saved, model, "keras", {}))
     return model, path
 
 
@@ -103,7 +104,7 @@ def test_pixels_are_normalized_inside_as_they_are_ahead(tmp_path):
     expected = dataclasses.replace(saved.preprocessing, mean=(51.0, 102.0, 0.0), std=(25.5, 255.0, 51.0))
     path = tmp_path / "network.h5"
     path.write_bytes(
-        file_kind("keras").write(dataclasses.replace(saved, preprocessing=expected), model, "keras")
+        file_kind("keras").write(dataclasses.replace(saved, preprocessing=expected), model, "keras", {})
     )
     file = read_weights(path)
     np.testing.assert_allclose(file["normalization/mean"], [0.2, 0.4, 0.0], rtol=1e-6)
@@ -114,4 +115,4 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
     saved, model = made("keras_mobilenet_v3_small")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"h5py is not installed; pip install 'transfer_jax\[keras\]'"):
-        file_kind("keras").write(saved, model, "keras")
+        file_kind("keras").write(saved, model, "keras", {})

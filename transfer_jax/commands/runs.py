@@ -1,14 +1,14 @@
-"""The commands on runs and their models: `transfer-jax demo | train | launch | evaluate | predict`."""
+"""The commands on runs and their models: `transfer-jax demo | train | launch | predict`."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import RenderableType
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
+from transfer_jax.commands.scores_table import scores_table
 from transfer_jax.config import OnBadImage
 from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transfer_jax.runs.result import Result
-
-_MOST_CLASSES = 30
-"""The largest number of classes in a printed table of scores."""
+    from transfer_jax.tasks import Task
 
 
 def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
@@ -33,16 +31,16 @@ def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> Non
         workdir: Folder of the runs; by default `runs/demo`, or `runs/demo-quick`.
         seed: Seed of the split and of the training.
     """
-    from transfer_jax.runs.demo import COLUMNS, run_demo, table_rows
+    from transfer_jax.runs.demo import run_demo, table_columns, table_rows
 
     folder = workdir or Path("runs", "demo-quick" if quick else "demo")
-    rows = []
+    rows, columns = [], ()
     for name, result in run_demo(folder, quick=quick, seed=seed, progress=BARS):
-        rows += table_rows(name, result)
+        rows, columns = [*rows, *table_rows(name, result)], table_columns(result)
         scores = result.metrics
         accuracy = f"accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}"
         print_line(OUT, f"{name}: {accuracy}; {result.workdir / workdir_files.REPORT}")
-    OUT.print(table("Solar cells (ELPV), EfficientNet-Lite0", COLUMNS, rows))
+    OUT.print(table("Solar cells (ELPV), EfficientNet-Lite0", columns, rows))
     print_line(OUT, f"Models and reports: {folder}")
 
 
@@ -111,75 +109,13 @@ def launch(
     return launch_processes(command, processes, **options, log=CONSOLE.print)
 
 
-def evaluate(
-    workdir: Annotated[Path, tyro.conf.Positional],
-    images: str | None = None,
-    on_bad_image: OnBadImage = "skip",
-) -> None:
-    """Evaluates a trained model on labelled images.
-
-    Args:
-        workdir: Folder of a finished run.
-        images: Labelled images, as for `train`; by default the validation images of the run. If they have
-            their own split, only their validation part is used.
-        on_bad_image: `skip` leaves an image that cannot be read out of the scores, and prints its name;
-            `error` stops at it.
-    """
-    import numpy as np
-
-    from transfer_jax.data.dataset import with_classes
-    from transfer_jax.data.sources import load_dataset
-    from transfer_jax.data.split import has_own_split, stratified_split
-    from transfer_jax.runs.images import run_images, split_images
-    from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
-    from transfer_jax.runs.run_start import check_images, count_trained
-    from transfer_jax.runs.workdir import read_config
-    from transfer_jax.storage.remote import local_path, pull
-    from transfer_jax.training.evaluation import evaluation_metrics
-    from transfer_jax.weights.saved_model import SavedModel
-
-    workdir = local_path(workdir)
-    pull(workdir, skip=("features",))
-    saved = SavedModel.describe(workdir)
-    if images is None:
-        if not (workdir / workdir_files.CONFIG).exists():
-            raise ValueError(f"{workdir} has a model, but no images of a run: name some with --images")
-        config = read_config(workdir)
-        _, dataset = split_images(run_images(config, BARS, workdir=workdir), config)
-        check_images(workdir, config.images, {"validation": dataset})
-    else:
-        dataset = load_dataset(images, least_classes=1)
-        for note in dataset.notes:
-            print_line(CONSOLE, note)
-        if has_own_split(dataset):
-            _, dataset = stratified_split(dataset, 0.5, 0)  # The fraction and the seed have no effect.
-        elif trained := count_trained(workdir, dataset):
-            print_line(
-                CONSOLE,
-                f"{trained:,} of these {len(dataset):,} images are the training images of the run, so the "
-                "scores are too high; without --images, its validation images are evaluated",
-            )
-    dataset = with_classes(dataset, saved.class_names)
-    bad = {}
-    probabilities = predict_dataset(
-        workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None
-    )
-    check_some_good(bad, len(dataset))
-    if bad:
-        print_line(CONSOLE, bad_images_text(bad, len(dataset), "left out of the scores"))
-    good = np.isin(np.arange(len(dataset)), [*bad], invert=True)
-    weights = None if dataset.weights is None else dataset.weights[good]
-    scores = evaluation_metrics(probabilities[good], dataset.labels[good], dataset.class_names, weights)
-    OUT.print(scores_table(scores))
-
-
 def predict(
     workdir: Annotated[Path, tyro.conf.Positional],
     images: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path | None = None,
     on_bad_image: OnBadImage = "skip",
 ) -> int:
-    """Predicts the classes of image files.
+    """Predicts the classes, labels or quantities of image files.
 
     If it is stopped or fails, the predictions until then are written or printed.
 
@@ -206,7 +142,7 @@ def predict(
     for note in notes:
         print_line(CONSOLE, note)
     saved = SavedModel.describe(workdir)
-    dataset = unlabelled(files, saved.class_names)
+    dataset = unlabelled(files, saved.task)
     bad, batches, failure = {}, [], None
     try:
         for batch in predict_batches(
@@ -219,7 +155,7 @@ def predict(
         failure = error
     if failure is None:
         check_some_good(bad, len(files))
-    _show_predictions(out, dataset.names, saved.class_names, batches, bad)
+    _show_predictions(out, dataset.names, saved.task, batches, bad)
     if bad:
         print_line(CONSOLE, bad_images_text(bad, len(files), "left without a class"))
     if isinstance(failure, KeyboardInterrupt):
@@ -233,7 +169,7 @@ def predict(
 def _show_predictions(
     out: Path | None,
     names: Sequence[str],
-    class_names: Sequence[str],
+    task: "Task",
     batches: "Sequence[np.ndarray]",
     bad: Mapping[int, Exception],
 ) -> None:
@@ -242,8 +178,8 @@ def _show_predictions(
 
     from transfer_jax.report.predictions import write_predictions
 
-    probabilities = np.concatenate(batches)
-    names = names[: len(probabilities)]
+    predictions = np.concatenate(batches)
+    names = names[: len(predictions)]
     errors = {
         index: str(error).removeprefix(f"{names[index]}: ")
         for index, error in bad.items()
@@ -252,55 +188,50 @@ def _show_predictions(
     failure = None
     if out is not None:
         try:
-            write_predictions(out, names, class_names, probabilities, errors=errors)
+            write_predictions(out, names, task, predictions, errors=errors)
         except OSError as error:  # Such as a full disk; the predictions are printed then.
             failure = error
         else:
             print_line(OUT, f"{counted(len(names) - len(errors), 'prediction')}: {out}")
             return
+    found = zip(task.answers(np.nan_to_num(predictions)), task.confidences(predictions), strict=True)
     rows = [
-        [name, "", "cannot be read"]
-        if index in errors
-        else [name, class_names[int(row.argmax())], f"{row.max():.1%}"]
-        for index, (name, row) in enumerate(zip(names, probabilities, strict=True))
+        [name, "", "cannot be read"] if index in errors else [name, answer, confidence]
+        for index, (name, (answer, confidence)) in enumerate(zip(names, found, strict=True))
     ]
-    OUT.print(table("Predictions", ("image", "class", "probability"), rows))
+    OUT.print(table("Predictions", ("image", "predicted", "probability"), rows))
     if failure is not None:
         raise failure
 
 
-def scores_table(scores: Mapping[str, Any]) -> RenderableType:
-    """Returns a table of the scores of `evaluation_metrics` by class; of many classes, the lowest scores."""
-    kinds = ("precision", "recall", "f1")
-    classes = [*scores["per_class"].items()]
-    if hidden := max(len(classes) - _MOST_CLASSES, 0):
-        evaluated = sorted((item for item in classes if item[1]["images"]), key=lambda item: item[1]["f1"])
-        classes = evaluated[:_MOST_CLASSES]
-        hidden = len(scores["per_class"]) - len(classes)
-    rows = [
-        [name, *(f"{row[kind]:.1%}" if row["images"] else "-" for kind in kinds), f"{row['images']:,}"]
-        for name, row in classes
-    ]
-    if hidden:
-        rows.append([f"… {hidden:,} more with a higher F1", "", "", "", ""])
-    auc = "" if scores["roc_auc"] is None else f", ROC AUC {scores['roc_auc']:.3f}"
-    weighted = f" ({scores['weighted_accuracy']:.1%} weighted)" if "weighted_accuracy" in scores else ""
-    title = (
-        f"Validation images: accuracy {scores['accuracy']:.1%}{weighted}, "
-        f"balanced {scores['balanced_accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}{auc}"
-    )
-    if absent := sum(not row["images"] for row in scores["per_class"].values()):
-        title += f"; {absent:,} class{'es' * (absent != 1)} without images not evaluated"
-    return table(title, ("class", "precision", "recall", "F1", "images"), rows)
+def validation_title(count: int, *, chose: bool) -> str:
+    """Returns the title of scores of the validation images of a run.
+
+    Args:
+        count: Their number.
+        chose: True if they chose the epochs that are kept.
+    """
+    return f"{counted(count, 'validation image')} (none trained on{'; they chose the epochs' * chose})"
+
+
+def test_title(count: int) -> str:
+    """Returns the title of scores of the test images of a run."""
+    return f"{counted(count, 'test image')} (none trained on; they chose nothing)"
 
 
 def _show_result(result: "Result") -> None:
     """Prints the phases, the scores and the files of a run."""
-    from transfer_jax.runs.demo import COLUMNS, table_rows
+    from transfer_jax.runs.demo import table_columns, table_rows
     from transfer_jax.storage.remote import display_path
 
-    OUT.print(table("Phases", COLUMNS, table_rows(result.workdir.name, result)))
-    OUT.print(scores_table(result.metrics))
+    OUT.print(table("Phases", table_columns(result), table_rows(result.workdir.name, result)))
+    for phase in result.phases:
+        if phase.choice:
+            print_line(OUT, f"{phase.choice[:1].upper()}{phase.choice[1:]}")
+    chose = any(phase.kept_by for phase in result.phases)
+    OUT.print(scores_table(result.metrics, validation_title(result.metrics["images"], chose=chose)))
+    if result.test_metrics:
+        OUT.print(scores_table(result.test_metrics, test_title(result.test_metrics["images"])))
     print_line(OUT, _goodput_line(result.goodput))
     workdir = display_path(result.workdir)
     print_line(OUT, f"Model, predictions and freeze record: {workdir}")

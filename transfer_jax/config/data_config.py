@@ -9,6 +9,7 @@ from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.fields import convert_fields
 
 OnBadImage = Literal["error", "skip"]
+TaskChoice = Literal["auto", "single_label", "multi_label", "regression", "ordinal"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,21 @@ class DataConfig:
     Attributes:
         images: The source of the images: a folder with one subfolder for each class, or `csv:FILE`,
             or `tfds:NAME`, or one of `elpv`, `elpv:likely`, `elpv:sure` and `elpv:confidence`.
+        task: The kind of targets: `single_label` (one class for each image), `multi_label` (any number of
+            labels), `regression` (one or several numbers) or `ordinal` (ordered classes, such as grades).
+            `auto` takes that of the images: the type of a tfds feature or of arrays, and `single_label` for
+            folders and tables.
         data_dir: Folder of prepared datasets; None takes the default.
         on_bad_image: `error` stops at an image that cannot be decoded; `skip` leaves such images out and
             lists them in the workdir.
         keep_together: Whether near duplicates stay on the same side of the split. All images are scanned
             first.
-        eval_fraction: Fraction of the images in the validation set, stratified by class. It has no effect if
-            the source has its own split, such as a folder with `train` and `val`, `validation` or `test`.
+        val_fraction: Fraction of the images in the validation set, stratified by class. The validation images
+            choose the epoch that is kept. It has no effect if the source has its own validation images, such
+            as a folder with `train` and `val`.
+        test_fraction: Fraction of the images in the test set, stratified by class. The test images choose
+            nothing, and are scored once, at the end of the run. 0 makes no test set. It has no effect if the
+            source has its own test images, such as a folder with `train` and `test`.
         split_seed: Seed of the split; None takes `seed`.
         images_per_class: Largest number of training images of each class, drawn at random with the split.
             Smaller subsets are contained in larger ones, and the validation images stay the same. None takes
@@ -36,10 +45,12 @@ class DataConfig:
     """
 
     images: str
+    task: TaskChoice = "auto"
     data_dir: str | None = None
     on_bad_image: OnBadImage = "error"
     keep_together: bool = False
-    eval_fraction: float = 0.25
+    val_fraction: float = 0.25
+    test_fraction: float = 0.0
     split_seed: int | None = None
     images_per_class: int | None = None
     image_size: int | None = None
@@ -55,15 +66,27 @@ class DataConfig:
         convert_fields(self, DataConfig)
         if not isinstance(self.augmentation, Augmentation):
             raise ValueError(f"augmentation must be an Augmentation, got {self.augmentation!r}")
-        check_choices(self, on_bad_image=OnBadImage)
+        check_choices(self, on_bad_image=OnBadImage, task=TaskChoice)
         check_ranges(
             self,
-            eval_fraction="in (0, 1)",
+            val_fraction="in (0, 1)",
+            test_fraction="in [0, 1)",
             split_seed="at least 0",
             images_per_class="at least 1",
             image_size="at least 1",
             crop_fraction="in (0, 1]",
         )
+
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction={self.val_fraction:g} and test_fraction={self.test_fraction:g} leave no "
+                "training images; their sum must be below 1"
+            )
+
+    @property
+    def eval_fraction(self) -> float:
+        """The former name of `val_fraction`."""
+        return self.val_fraction
 
     @property
     def mixes(self) -> bool:

@@ -1,20 +1,28 @@
-"""The fields of a config about validation, checkpoints and trackers."""
+"""The fields of a config about validation, the epoch that is kept, checkpoints and trackers."""
 
 import dataclasses
 from typing import Literal, get_args
 
-from transfer_jax.config.checks import check_ranges
+from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.fields import convert_fields
+from transfer_jax.freezing.phase import KeepEpoch
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """The intervals of validation, measurement and checkpoints, and the trackers of a run.
+    """The epoch that is kept, the intervals of validation and checkpoints, and the trackers of a run.
 
     Attributes:
-        eval_every: Number of epochs between validations; 0 validates at the end of each phase only.
+        keep: The epoch of each phase whose weights are kept: the `best` one by the validation images, or the
+            `last` one. A phase without a better epoch than its start is undone. `auto` is `best` if there are
+            at least 20 validation images, otherwise `last`. A phase may have its own `keep_epoch`.
+        keep_metric: The score of the validation images that chooses the best epoch, such as `log_loss` or
+            `accuracy`; by default that of the task, which is `log_loss` for classes.
+        patience: Number of epochs without a better one after which a phase ends early; 0 trains all epochs.
+        eval_every: Number of epochs between validations. 0 validates after each epoch if the best one is kept
+            or `patience` is set, otherwise at the end of each phase only.
         score_training: Whether the training images are also scored at the end of the run, without
             augmentation.
         measure_every: Number of steps between measurements of gradients, updates and distances by depth; 0
@@ -24,6 +32,9 @@ class LoggingConfig:
             and `trackio`.
     """
 
+    keep: KeepEpoch = "auto"
+    keep_metric: str = ""
+    patience: int = 0
     eval_every: int = 0
     score_training: bool = False
     measure_every: int = 0
@@ -32,8 +43,13 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         convert_fields(self, LoggingConfig)
+        check_choices(self, keep=KeepEpoch)
         check_ranges(
-            self, eval_every="at least 0", measure_every="at least 0", checkpoint_seconds="at least 0"
+            self,
+            patience="at least 0",
+            eval_every="at least 0",
+            measure_every="at least 0",
+            checkpoint_seconds="at least 0",
         )
         for tracker in self.trackers:
             if tracker not in get_args(TrackerName):

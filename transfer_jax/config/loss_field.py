@@ -1,4 +1,4 @@
-"""The field `loss` of a config: a name, or a function of logits and targets."""
+"""The field `loss` of a config: a name, or a function of the outputs of the head and targets."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -8,39 +8,45 @@ from transfer_jax.freezing.object_program import program_text
 from transfer_jax.freezing.object_text import is_transformation, structure
 from transfer_jax.freezing.optax_names import from_name, loss_name
 from transfer_jax.freezing.python_object import PythonObject
+from transfer_jax.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     Loss = str | PythonObject | Callable[[Any, Any], Any]
 else:  # The command line reads names only.
     Loss = str | PythonObject
 
-_NAMES = ("cross_entropy",)
+_NAMES = ("auto", *dict.fromkeys(name for task in TASKS.values() for name in task.losses))
 _SHAPE = (4, 3)
-"""Shape `(batch, classes)` of the logits for which the program of a loss is traced."""
+"""Shape `(batch, columns)` of the outputs and targets for which the program of a loss is traced."""
 
 
-def loss_function(loss: Loss) -> Callable[[Any, Any], Any]:
-    """Returns the loss of each example as a function of logits and targets, both `(batch, classes)`.
+def loss_function(loss: Loss, task: Task) -> Callable[[Any, Any], Any]:
+    """Returns the loss of each example as a function of outputs and targets, both `(batch, columns)`.
 
     Args:
         loss: The value of the field.
+        task: The task.
 
     Raises:
         MissingObjectError: If the function is missing; see `PythonObject.value`.
-        ValueError: If the function does not return `(batch,)`.
+        ValueError: If the task has no such loss, or the function does not return `(batch,)`.
     """
+    if isinstance(loss, str) and loss in _NAMES:
+        return task.loss(loss)
     import jax
     import jax.numpy as jnp
 
     if isinstance(loss, str):
-        function = from_name("optax.softmax_cross_entropy" if loss == "cross_entropy" else loss)
+        function = from_name(loss)
     else:
         function = loss.value if isinstance(loss, PythonObject) else loss
-    logits = jax.ShapeDtypeStruct(_SHAPE, jnp.float32)
-    found = getattr(jax.eval_shape(function, logits, logits), "shape", None)
-    if found != _SHAPE[:1]:
+    rows = _SHAPE[0]
+    outputs = jax.ShapeDtypeStruct((rows, task.outputs), jnp.float32)
+    targets = jax.ShapeDtypeStruct((rows, len(task.names)), jnp.float32)
+    found = getattr(jax.eval_shape(function, outputs, targets), "shape", None)
+    if found != (rows,):
         raise ValueError(
-            f"the loss {loss} must return the loss of each example, {_SHAPE[:1]} for logits {_SHAPE}, "
+            f"the loss {loss} must return the loss of each example, {(rows,)} for outputs {outputs.shape}, "
             f"but returns {found}"
         )
     return function
@@ -63,7 +69,7 @@ LOSS = ObjectField(
     kind="loss",
     names=_NAMES,
     example="optax.losses.poly_loss_cross_entropy(epsilon=2.0)",
-    objects="a function of logits and targets, both (batch, classes), that returns (batch,)",
+    objects="a function of outputs and targets, both (batch, columns), that returns (batch,)",
     full_name=loss_name,
     suits=lambda value: takes(value, 0, 0) and not is_transformation(value),
     program=_program,

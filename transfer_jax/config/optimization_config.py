@@ -21,10 +21,13 @@ class OptimizationConfig:
         schedule: The phases: which parameters train in each, for how long, and at which learning rates.
         batch_size: Number of images in a training step.
         accumulate: Number of microbatches that a batch is split into; only one is in memory at a time.
-        loss: `cross_entropy`; a loss of Optax with its settings, as
-            `optax.losses.poly_loss_cross_entropy(epsilon=2.0)`; a function of logits and targets, both
-            `(batch, classes)`, that returns the loss of each image, `(batch,)`; or its name, as
-            `package.module:name`. The targets are probabilities: those of label smoothing and mixup.
+        loss: `auto`, the first loss of the task; `cross_entropy`, `bce` or `focal` for single labels, `bce`
+            or `focal` for several labels, `mse`, `huber` or `mae` for regression, `continuation_ratio` for
+            ordinal classes; a loss of Optax with its settings, as
+            `optax.losses.poly_loss_cross_entropy(epsilon=2.0)`; a function of the outputs of the head and
+            targets, both `(batch, columns)`, that returns the loss of each image, `(batch,)`; or its name, as
+            `package.module:name`. The targets are probabilities, those of label smoothing and mixup, or
+            standardized numbers.
         label_smoothing: Probability mass of the target that is spread evenly over the classes.
         class_weights: `balanced` weights the loss of each class by the inverse of its frequency.
         ema_decay: Decay of an exponential moving average of the weights, which validation and the trained
@@ -35,7 +38,7 @@ class OptimizationConfig:
     schedule: Schedule = dataclasses.field(default_factory=lambda: five_steps("top(2)"))
     batch_size: int = 32
     accumulate: int = 1
-    loss: Loss = "cross_entropy"
+    loss: Loss = "auto"
     label_smoothing: float = 0.0
     class_weights: ClassWeights = "none"
     ema_decay: float = 0.0

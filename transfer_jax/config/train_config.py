@@ -12,6 +12,7 @@ from transfer_jax.config.model_config import ModelConfig
 from transfer_jax.config.optimization_config import OptimizationConfig
 from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.fields import to_json
+from transfer_jax.former_names import FIELDS, with_former_fields
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.freezing.schedule import Schedule
@@ -35,6 +36,7 @@ def groups() -> dict[str, tuple[str, ...]]:
 
 
 # A dataclass collects fields from its last base to its first: `images` comes first, `trackers` last.
+@with_former_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(LoggingConfig, CacheConfig, ComputeConfig, OptimizationConfig, ModelConfig, DataConfig):
     """Everything that decides the result of a run.
@@ -79,6 +81,9 @@ class TrainConfig(LoggingConfig, CacheConfig, ComputeConfig, OptimizationConfig,
             TypeError: If a field is unknown or missing.
             ValueError: If a value is invalid.
         """
+        if "task" not in values and values.get("loss") == "cross_entropy":  # The default of earlier versions.
+            values = {**values, "loss": "auto"}
+        values = {FIELDS.get(name, name): value for name, value in values.items()}
         phases = tuple(Phase(**phase) for phase in values["schedule"]["phases"])
         augmentation = Augmentation(**_with_tuples(values["augmentation"]))
         return cls(**{**_with_tuples(values), "schedule": Schedule(phases), "augmentation": augmentation})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transfer_jax.data.finding import Finding
     from transfer_jax.data.image_folder import from_folder
     from transfer_jax.data.image_table import from_csv
+    from transfer_jax.data.parts import Parts, has_own_test, split_in_parts
     from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
     from transfer_jax.data.quality_checks import find_problems
     from transfer_jax.data.scan import ImageScan, scan_images
@@ -31,6 +32,7 @@ __all__ = [
     "ImageDataset",
     "ImageScan",
     "NotImagesError",
+    "Parts",
     "augmented_image_fetch",
     "decode_image",
     "default_data_dir",
@@ -44,6 +46,7 @@ __all__ = [
     "from_folder",
     "from_tfds",
     "has_own_split",
+    "has_own_test",
     "image_fetch",
     "limit_per_class",
     "listed_batches",
@@ -51,6 +54,7 @@ __all__ = [
     "ordered_batches",
     "scan_images",
     "shuffled_batches",
+    "split_in_parts",
     "stratified_split",
     "train_transform",
     "view_fetch",

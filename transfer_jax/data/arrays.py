@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transfer_jax.data.class_labels import class_labels
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.example_images import pillow_pixels
+from transfer_jax.data.targets import make_targets
+from transfer_jax.tasks import SingleLabel
 
 
 def from_arrays(
     images: Any,
     labels: Any,
     class_names: Sequence[str] | Mapping[Any, Any] | None = None,
+    *,
+    task: str = "auto",
 ) -> ImageDataset:
     """Returns a dataset of images in memory.
 
@@ -30,7 +33,9 @@ def from_arrays(
             With `class_names`, numbers are positions in it; otherwise the sorted distinct values are the
             classes.
         class_names: The classes in the order of the labels; or a mapping from numbers to names, or from
-            names to numbers.
+            names to numbers. For other tasks the labels or the quantities.
+        task: `single_label`, `multi_label`, `regression` or `ordinal`, whose labels are as for
+            `make_targets`; `auto` is `single_label`.
 
     Returns:
         The dataset. The name of an image is its position, such as `image 0`.
@@ -40,12 +45,13 @@ def from_arrays(
             class, or there are fewer than two classes.
     """
     parts, shape = _of_list(images) if isinstance(images, list | tuple) else _of_array(images)
-    positions, names = class_labels(labels, class_names)
+    positions, found = make_targets(labels, task, class_names)
+    names = found.names
     if len(positions) != len(parts):
         single = len(shape) == 3 and shape[-1] in (1, 3) and len(positions) == 1
         hint = "pass one image as images[None]" if single else "each image needs one"
         raise ValueError(f"got {len(positions)} labels for {len(parts)} images; {hint}")
-    if len(names) < 2:
+    if len(names) < 2 and isinstance(found, SingleLabel):
         raise ValueError(f"at least two classes are needed, got {list(names)}")
     digest = hashlib.sha256(repr((shape, names)).encode())
     for image in parts:  # One at a time: they may be a view whose copy does not fit into memory.
@@ -56,6 +62,7 @@ def from_arrays(
         labels=positions,
         names=[f"image {i}" for i in range(len(parts))],
         class_names=names,
+        task=found,
         fingerprint=digest.hexdigest(),
     )
 

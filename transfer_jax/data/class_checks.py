@@ -23,7 +23,9 @@ _SHORTCUT = 0.02
 def unevaluated(data: CheckInput) -> Iterator[Finding]:
     """Finds classes that have training images but no validation images."""
     labels, names = data.dataset.labels, data.dataset.class_names
-    classes = unevaluated_classes(names, labels[data.training], labels[data.held_out])
+    classes = unevaluated_classes(
+        *(data.dataset.subset(np.flatnonzero(part)) for part in (data.training, data.held_out))
+    )
     if not classes or not data.held_out.any():
         return
     evaluated = np.unique(labels[data.held_out])

@@ -62,8 +62,8 @@ def _of_distinct(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     if labels.dtype.kind != "U" and len(distinct) > max(_MANY, len(labels) // 2):
         raise ValueError(
             f"labels are {len(distinct):,} different numbers for {len(labels):,} images, "
-            f"{distinct[0]} to {distinct[-1]}: they look like measurements or ids, and regression is not "
-            "supported. If they are classes, pass class_names or convert them to strings"
+            f"{distinct[0]} to {distinct[-1]}: they look like measurements or ids. For measurements pass "
+            "task='regression'; if they are classes, pass class_names or convert them to strings"
         )
     return positions.astype(np.int32).reshape(len(labels)), tuple(map(str, distinct.tolist()))
 
@@ -118,7 +118,8 @@ def _column(values: Any) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(
             f"labels must have one label for each image, shape (n,), got shape {array.shape}; "
-            "if they are one-hot, pass labels.argmax(axis=1)"
+            "if several labels of an image may be 1, pass task='multi_label'; if they are one-hot, "
+            "labels.argmax(axis=1)"
         )
     if array.dtype.kind in "OSTV":
         array = _uniform([plain(value) for value in array.tolist()])
@@ -141,7 +142,7 @@ def _objects(values: Any) -> np.ndarray:
         if isinstance(item, list | tuple) or getattr(item, "ndim", 0):
             raise ValueError(
                 f"labels must have one label for each image, but label {position} is {item!r}; "
-                "if they are one-hot, pass np.argmax(labels, axis=1)"
+                "for several labels pass task='multi_label'; if they are one-hot, np.argmax(labels, axis=1)"
             )
         array[position] = item
     return array
@@ -178,7 +179,7 @@ def _whole(array: np.ndarray) -> np.ndarray:
     if len(fractions):
         raise ValueError(
             f"labels must be classes, but {len(fractions):,} of {len(array):,} are numbers such as "
-            f"{fractions[0]}; regression is not supported. Pass whole numbers or names of classes"
+            f"{fractions[0]}. For measurements pass task='regression'; otherwise whole numbers or names"
         )
     return array.astype(np.int64)
 

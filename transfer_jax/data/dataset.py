@@ -6,7 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from PIL import Image
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
 from transfer_jax.data.input_arrays import InputSpec, stack_inputs
 from transfer_jax.data.thread_map import thread_map
+from transfer_jax.tasks import SingleLabel, Task
 
 Content = bytes | np.ndarray | Mapping[str, np.ndarray]
 """An encoded image, the pixels of an image, or the arrays of an example that is not an image."""
@@ -35,15 +36,16 @@ class ImageDataset:
         read: Function from the position of an image to its encoded file, or to uint8 pixels of the shape
             `(height, width)`, `(height, width, 1)` or `(height, width, 3)`; or to the arrays by name, if
             there are `inputs`. Several threads call it.
-        labels: int32 `(n,)`, positions in `class_names`.
+        labels: The targets of the images, as their task has them: int32 `(n,)`, positions in `class_names`,
+            for a single label; uint8 `(n, labels)` for several; float32 `(n, quantities)` for regression.
         names: Names of the images in messages and predictions, `n` of them.
-        class_names: The classes, in the order of the labels.
+        class_names: The classes in the order of the labels; or the labels, or the quantities.
         fingerprint: Hash of the images and labels; part of the keys of caches and checkpoints.
         strata: int `(n,)`, groups finer than the classes whose proportions a split keeps; None uses classes.
         weights: float32 `(n,)`, positive weight of each image in the loss and the weighted accuracy, such as
             the confidence of its label; None weights all images equally.
-        held_out: bool `(n,)`, True for the validation images of a source with a split of its own; None if it
-            has none.
+        held_out: bool `(n,)`, True for the validation images of a source that has some; None if it has none.
+        test: bool `(n,)`, True for the test images of a source that has some; None if it has none.
         together: int `(n,)`; images with the same number, such as near duplicates, stay on the same side of a
             split. None lets a split separate all images.
         groups: Strings `(n,)`, the kind of each image apart from its class, such as its camera; diagnostics
@@ -55,6 +57,7 @@ class ImageDataset:
         rows: int `(n,)`, the positions of the images in `parent`; None if there is no parent.
         inputs: Shape and dtype of each array of an example, by name, if the examples are not images; None
             for images.
+        task: The kind of the targets; its names become `class_names`. None for one class for each image.
 
     Raises:
         ValueError: If shapes, dtypes or ranges of the attributes are inconsistent.
@@ -68,6 +71,7 @@ class ImageDataset:
     strata: np.ndarray | None = None
     weights: np.ndarray | None = None
     held_out: np.ndarray | None = None
+    test: np.ndarray | None = None
     together: np.ndarray | None = None
     groups: np.ndarray | None = None
     sizes: np.ndarray | None = None
@@ -75,26 +79,21 @@ class ImageDataset:
     parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
     inputs: Mapping[str, InputSpec] | None = None
+    task: Task = cast("Task", None)  # `__post_init__` replaces None.
 
     def __post_init__(self) -> None:
-        labels = self.labels
-        if labels.ndim != 1 or labels.dtype != np.int32:
-            raise ValueError(
-                f"labels must be int32 of shape (n,), got {labels.dtype} of shape {labels.shape}"
-            )
-        if np.any((labels < 0) | (labels >= len(self.class_names))):
-            raise ValueError(
-                f"labels must be in 0..{len(self.class_names) - 1} ({len(self.class_names)} class names), "
-                f"got {labels.min()}..{labels.max()}"
-            )
-        if len(self.names) != len(labels):
-            raise ValueError(f"got {len(self.names)} names for {len(labels)} labels")
-        for name in ("strata", "held_out", "together", "groups", "sizes"):
+        task = self.task or SingleLabel(self.class_names)
+        object.__setattr__(self, "task", task.renamed(self.class_names))
+        self.task.check(self.labels)
+        shape = self.labels.shape[:1]
+        if len(self.names) != len(self.labels):
+            raise ValueError(f"got {len(self.names)} names for {len(self.labels)} labels")
+        for name in ("strata", "held_out", "test", "together", "groups", "sizes"):
             values = getattr(self, name)
-            if values is not None and values.shape != labels.shape:
-                raise ValueError(f"{name} must have shape {labels.shape} like the labels, got {values.shape}")
-        if self.weights is not None and (self.weights.shape != labels.shape or np.any(self.weights <= 0)):
-            raise ValueError(f"weights must be above 0 and have shape {labels.shape} like the labels")
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{name} must have shape {shape} like the labels, got {values.shape}")
+        if self.weights is not None and (self.weights.shape != shape or np.any(self.weights <= 0)):
+            raise ValueError(f"weights must be above 0 and have shape {shape} like the labels")
         if self.groups is not None and self.groups.dtype.kind != "U":
             raise ValueError(f"groups must be strings, got {self.groups.dtype}")
 
@@ -220,6 +219,7 @@ class ImageDataset:
             strata=of_chosen(self.strata),
             weights=of_chosen(self.weights),
             held_out=of_chosen(self.held_out),
+            test=of_chosen(self.test),
             together=of_chosen(self.together),
             groups=of_chosen(self.groups),
             sizes=of_chosen(self.sizes),
@@ -246,8 +246,8 @@ class ImageDataset:
             indices: int `(batch,)`, positions of the images.
 
         Returns:
-            `label` and `index`, int32 `(batch,)`; and `weight`, float32 `(batch,)`, if the dataset has
-            weights. The mean of `weight` over the dataset is 1.
+            `label`, as `labels`; `index`, int32 `(batch,)`; and `weight`, float32 `(batch,)`, if the dataset
+            has weights. The mean of `weight` over the dataset is 1.
         """
         entries = {"label": self.labels[indices], "index": indices.astype(np.int32)}
         if self._relative_weights is not None:
@@ -258,10 +258,14 @@ class ImageDataset:
     def _relative_weights(self) -> np.ndarray | None:
         return None if self.weights is None else (self.weights / self.weights.mean()).astype(np.float32)
 
+    @property
+    def strata_of_labels(self) -> np.ndarray:
+        """The stratum of each image by its label alone, int `(n,)`: its class, if there are classes."""
+        return self.task.strata(self.labels)
+
     def counts(self) -> dict[str, int]:
-        """Returns the number of images of each class, by class name."""
-        numbers = np.bincount(self.labels, minlength=len(self.class_names))
-        return dict(zip(self.class_names, numbers.tolist(), strict=True))
+        """Returns the number of images of each class or label, by name; for regression, of each quantity."""
+        return dict(zip(self.class_names, self.task.counts(self.labels).tolist(), strict=True))
 
 
 def summarize_images(
@@ -330,6 +334,8 @@ def with_classes(dataset: ImageDataset, class_names: tuple[str, ...]) -> ImageDa
     """
     if dataset.class_names == class_names:
         return dataset
+    if dataset.labels.ndim != 1:
+        return _with_columns(dataset, class_names)
     position = {name: label for label, name in enumerate(class_names)}
     present = [name for name, count in dataset.counts().items() if count]
     if unknown := sorted({*present} - {*class_names}):
@@ -338,7 +344,23 @@ def with_classes(dataset: ImageDataset, class_names: tuple[str, ...]) -> ImageDa
             f"model are {_names(class_names)}; use images of these classes"
         )
     labels = np.array([position.get(name, 0) for name in dataset.class_names], np.int32)[dataset.labels]
-    return dataclasses.replace(dataset, labels=labels, class_names=class_names)
+    task = dataset.task.with_names(class_names)
+    return dataclasses.replace(dataset, labels=labels, class_names=class_names, task=task)
+
+
+def _with_columns(dataset: ImageDataset, names: tuple[str, ...]) -> ImageDataset:
+    """Returns a dataset with the columns of a model, whose names contain those of its labels."""
+    if unknown := sorted({*dataset.class_names} - {*names}):
+        raise ValueError(
+            f"the images have {_names(unknown)}, which the model does not predict; it predicts "
+            f"{_names(names)}"
+        )
+    missing = [name for name in names if name not in dataset.class_names]
+    if missing and dataset.task.kind == "regression":
+        raise ValueError(f"the images have no {_names(missing)}, which the model predicts; add these columns")
+    labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
+    labels[:, [names.index(name) for name in dataset.class_names]] = dataset.labels
+    return dataclasses.replace(dataset, labels=labels, class_names=names, task=dataset.task.with_names(names))
 
 
 def _names(names: Sequence[str], limit: int = 5) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.targets import make_targets
 from transfer_jax.data.tfds import default_data_dir
 from transfer_jax.data.tfds_records import open_records
+from transfer_jax.tasks import SingleLabel
 
-TARGETS = ("any", "likely", "sure", "confidence")
+TARGETS = ("any", "likely", "sure", "confidence", "probability", "labels")
 """The definitions of a defective cell; see `from_elpv`."""
 CLASS_NAMES = ("functional", "defective")
 SILICON = ("mono", "poly")
@@ -34,6 +36,8 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
         target: Definition of a defective cell. `any`: defect probability above 0. `likely`: at least 0.5.
             `sure`: probability 1; only cells with the probabilities 0 and 1 are kept. `confidence`: as `any`,
             with the probability as the weight of defective cells and 1 as that of functional ones.
+            `probability`: the defect probability as a number (0, 1/3, 2/3 or 1), for regression. `labels`:
+            the labels `defective` and `mono`, any of which a cell may have.
         data_dir: Folder of the record files; None for `default_data_dir()`.
 
     Returns:
@@ -41,7 +45,7 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
         combinations of probability and type of silicon; the groups are the types, `mono` and `poly`.
 
     Raises:
-        ValueError: If the target is not one of the four.
+        ValueError: If there is no such target.
         ModuleNotFoundError: If the record files do not exist and the package is not installed.
     """
     if target not in TARGETS:
@@ -51,11 +55,19 @@ def from_elpv(target: str = "any", data_dir: str | os.PathLike[str] | None = Non
     probability = np.asarray(columns["probability"])
     silicon = np.asarray(columns["type"], dtype=np.int32)
     defective = probability >= 0.5 if target == "likely" else probability > 0
+    task, labels = SingleLabel(CLASS_NAMES), defective.astype(np.int32)
+    if target == "probability":
+        labels, task = make_targets(probability, "regression", ["probability"])
+    elif target == "labels":
+        labels, task = make_targets(
+            np.stack([defective, silicon == 0], 1), "multi_label", ["defective", SILICON[0]]
+        )
     dataset = ImageDataset(
         read=records.reader("image"),
-        labels=defective.astype(np.int32),
+        labels=labels,
         names=[name.decode() for name in columns["name"]],
-        class_names=CLASS_NAMES,
+        class_names=task.names,
+        task=task,
         fingerprint=hashlib.sha256(f"{records.fingerprint} {target}".encode()).hexdigest(),
         strata=np.rint(probability * 3).astype(np.int32) * 2 + silicon,
         weights=_confidence(probability) if target == "confidence" else None,

@@ -91,16 +91,23 @@ def find_label(item: Any, taken: Iterable[Field] = ()) -> tuple[Field, tuple[Key
     return _chosen("label", item, named or values)
 
 
-def label_value(value: Any) -> Any:
+def label_value(value: Any, *, several: bool = False) -> Any:
     """Returns a label as a Python value; an array with one entry counts as that entry.
 
+    Args:
+        value: The label.
+        several: Whether it may be a list or an array, which becomes a list.
+
     Raises:
-        ValueError: If it has several entries.
+        ValueError: If it has several entries, and must not.
     """
+    if several and (isinstance(value, list | tuple) or getattr(value, "shape", ())):
+        return [plain(each) for each in (value.tolist() if hasattr(value, "tolist") else value)]
     shape = tuple(getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ()))
     if any(size != 1 for size in shape):
         raise ValueError(
-            f"the label must be one number or text, got {_kind(value)}; of one-hot labels, pass "
+            f"the label must be one number or text, got {_kind(value)}; for several labels pass "
+            "task='multi_label', for numbers task='regression', of one-hot labels "
             "label=lambda item: item['target'].argmax()"
         )
     return plain(np.asarray(value).reshape(()) if shape else value)

@@ -23,6 +23,7 @@ class ExampleReader:
     Args:
         sources: Sources with `__len__` and `__getitem__`.
         name: First word of the names of examples.
+        several: Whether a label may be a list or an array.
 
     Attributes:
         names: The names of the examples, such as `example 12` and `validation example 3`.
@@ -32,8 +33,8 @@ class ExampleReader:
         label: Field of the labels; None if the labels are known otherwise.
     """
 
-    def __init__(self, sources: Sequence[Any], name: str) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[Any], name: str, *, several: bool = False) -> None:
+        self._sources, self._several = sources, several
         lengths = [len(source) for source in sources]
         self._starts = np.cumsum([0, *lengths])
         prefixes = ("", "validation ")[: len(sources)]
@@ -133,7 +134,7 @@ class ExampleReader:
         assert self.label is not None
         value = self._part(item, self.label, index)
         try:
-            return label_value(value)
+            return label_value(value, several=self._several)
         except ValueError as error:
             raise BadImageError(f"{self.names[index]}: {error}") from None
 

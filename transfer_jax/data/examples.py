@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.data.class_labels import class_labels
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.example_fields import (
@@ -36,7 +35,9 @@ from transfer_jax.data.example_images import is_floating
 from transfer_jax.data.example_reader import ExampleReader, content_hash
 from transfer_jax.data.example_source import known_class_names, known_labels, open_source, own_fingerprint
 from transfer_jax.data.image_files import abridged
+from transfer_jax.data.targets import make_targets
 from transfer_jax.data.thread_map import thread_map
+from transfer_jax.tasks import SingleLabel
 
 _AT_ONCE = 16
 """Number of examples that a thread reads at a time."""
@@ -50,6 +51,7 @@ def from_examples(
     inputs: Field | Sequence[Field] | Mapping[str, Field] | None = None,
     class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     validation: Any = None,
+    task: str = "auto",
     fingerprint: str | None = None,
     name: str = "example",
     progress: Callable[[int], None] | None = None,
@@ -78,6 +80,8 @@ def from_examples(
         inputs: Keys of arrays, if the examples are not images: several, or a dictionary from names to keys.
             An array has the same shape in all examples.
         class_names: As for `from_arrays`; None takes those of the source, or the sorted distinct labels.
+        task: `single_label`, `multi_label`, `regression` or `ordinal`, whose labels are as for
+            `make_targets`; `auto` is `single_label`.
         validation: A source of validation examples like `source`; None leaves the split to the run.
         fingerprint: A name for the content, which must change whenever an image or an array changes; part of
             the keys of feature caches and checkpoints. None computes it from the content.
@@ -97,7 +101,7 @@ def from_examples(
     sources = [open_source(source, "source")]
     if validation is not None:
         sources.append(open_source(validation, "validation"))
-    reader = ExampleReader(sources, name)
+    reader = ExampleReader(sources, name, several=task in ("multi_label", "regression"))
     given = None
     if not (label is None or isinstance(label, str | int) or callable(label)):
         label, given = None, _given_labels(label, sources)
@@ -112,16 +116,18 @@ def from_examples(
     hashes = b""
     if labels is None or known is None:
         labels, hashes = _read_all(reader, labels, hashed=known is None, progress=progress)
-    positions, names = class_labels(labels, class_names)
-    if len(names) < 2:
+    positions, found = make_targets(labels, task, class_names)
+    names = found.names
+    if len(names) < 2 and isinstance(found, SingleLabel):
         raise ValueError(f"at least two classes are needed, got {list(names)}")
     parts = (known, [len(source) for source in sources], names, sorted(reader.inputs), reader.specs)
-    digest = hashlib.sha256(repr(parts).encode() + positions.astype("<i4").tobytes() + hashes)
+    digest = hashlib.sha256(repr(parts).encode() + np.ascontiguousarray(positions).tobytes() + hashes)
     return ImageDataset(
         read=reader.read,
         labels=positions,
         names=reader.names,
         class_names=names,
+        task=found,
         fingerprint=digest.hexdigest(),
         held_out=None if validation is None else np.arange(len(reader)) >= len(sources[0]),
         notes=notes,
@@ -196,7 +202,7 @@ def _plain_labels(column: Any) -> list:
     """Returns a column of labels as Python values."""
     if hasattr(column, "tolist"):
         return (column.reshape(-1) if len(column.shape) == 2 and column.shape[1] == 1 else column).tolist()
-    return [label_value(value) for value in column]
+    return [label_value(value, several=True) for value in column]
 
 
 def _known_content(sources: Sequence[Any], reader: ExampleReader, fingerprint: str | None) -> str | None:

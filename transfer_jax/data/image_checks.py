@@ -15,9 +15,9 @@ def bad(data: CheckInput) -> Iterator[Finding]:
     """Finds images that cannot be read."""
     bad = np.flatnonzero(data.scan.bad)
     if len(bad):
-        labels = data.dataset.labels
-        lost = np.setdiff1d(labels, labels[~data.scan.bad])
-        classes = abridged([data.dataset.class_names[label] for label in lost])
+        left = data.dataset.subset(np.flatnonzero(~data.scan.bad)).counts()
+        lost = [name for name, count in data.dataset.counts().items() if count and not left[name]]
+        classes = abridged(lost)
         without = f"; classes without a readable image: {classes}" if len(lost) else ""
         yield Finding(
             kind="bad",

@@ -13,14 +13,16 @@ from transfer_jax.data.file_endings import EXTENSIONS
 from transfer_jax.data.folder_tree import UNKNOWN, Folder
 from transfer_jax.data.left_out import LeftOut, left_out_notes
 from transfer_jax.fields import as_tuple
+from transfer_jax.tasks import SingleLabel, Task
 
 
 def from_files(
     files: Sequence[str | os.PathLike[str]],
     names: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     class_names: tuple[str, ...],
     stamps: Sequence[tuple[int, int]] | None = None,
+    task: Task | None = None,
 ) -> ImageDataset:
     """Returns a dataset of image files, which are read when they are needed.
 
@@ -29,21 +31,25 @@ def from_files(
     Args:
         files: The files, `n` of them.
         names: The name of each image.
-        labels: The position of each image's class in `class_names`.
-        class_names: The classes.
+        labels: The position of each image's class in `class_names`, or labels as their task has them.
+        class_names: The classes, labels or quantities.
         stamps: Size and time of modification of each file, as in `FoundImages`; None looks at the files.
+        task: The task; None for one class for each image.
     """
     if stamps is None:
         stamps = [file_stamp(file) for file in files]
+    task = task or SingleLabel(class_names)
+    labels = np.asarray(labels, dtype=None if isinstance(labels, np.ndarray) else np.int32)
     lines = [
-        f"{name}\0{size}\0{modified}\0{class_names[label]}\n"
-        for name, (size, modified), label in zip(names, stamps, labels, strict=True)
+        f"{name}\0{size}\0{modified}\0{label}\n"
+        for name, (size, modified), label in zip(names, stamps, task.label_texts(labels), strict=True)
     ]
     return ImageDataset(
         read=lambda i: read_file(files[i]),
-        labels=np.asarray(labels, dtype=np.int32),
+        labels=labels,
         names=names,
         class_names=class_names,
+        task=task,
         sizes=np.array([size for size, _ in stamps], dtype=np.int64),
         fingerprint=hashlib.sha256("".join(sorted(lines)).encode(errors="surrogatepass")).hexdigest(),
     )

@@ -15,11 +15,13 @@ from transfer_jax.data.folder_tree import Folder
 from transfer_jax.data.image_files import abridged, from_files
 from transfer_jax.data.left_out import LeftOut, left_out_notes
 from transfer_jax.data.split_folders import find_split, part_of_split, table_hint
+from transfer_jax.data.targets import class_order
+from transfer_jax.tasks import make_task
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
-def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2) -> ImageDataset:
+def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: str = "auto") -> ImageDataset:
     """Reads a folder with one subfolder for each class.
 
     Images are found at any depth below their class folder, by the ending of their names, or by their contents
@@ -27,9 +29,9 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2) -> Imag
     folders, and those that systems create (`__MACOSX`, `@eaDir`, `Thumbs.db`), are left out, and so are class
     folders without images. `ImageDataset.notes` has the number of files of each kind that are left out.
 
-    A folder that contains a folder of training images (`train`, `training`, `train_set`, …) and one of
-    validation images (`val`, `validation`, `dev`, …), each with class folders, has a split of its own.
-    Without validation images, those of `test` take their place; otherwise `test` is not read.
+    A folder that contains a folder of training images (`train`, `training`, `train_set`, …), and one of
+    validation images (`val`, `validation`, `dev`, …) or of test images (`test`, `testing`, …), each with
+    class folders, has a split of its own. Without validation images, a run takes some of the training images.
 
     A single folder in `path` that contains class folders, as zip files have, takes the place of `path`.
 
@@ -38,16 +40,23 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2) -> Imag
     Args:
         path: The folder of the class folders.
         least_classes: The smallest number of classes: 2 to train on them, 1 to evaluate a model.
+        task: `single_label`, or `ordinal` if the names of the folders begin with numbers, in whose order the
+            classes are; `auto` is `single_label`.
 
     Returns:
         The dataset. The name of an image is its path relative to `path`.
 
     Raises:
-        ValueError: If the folder does not exist, has too few classes, has folders of training or
-            validation images without labels, or has classes with validation images but no training images.
+        ValueError: If the folder does not exist, has too few classes, has folders of training or validation
+            images without labels, or has classes with validation or test images but no training images.
             The message lists what was found.
         OSError: If a folder is not readable, or a link to a class folder leads nowhere.
     """
+    if task not in ("auto", "single_label", "ordinal"):
+        raise ValueError(
+            f"a folder of classes has one label for each image, and the task is {task}; list the images and "
+            "their targets in a table, csv:FILE"
+        )
     root = Folder(os.fspath(_existing(path)))
     top, notes = _unwrapped(root)
     split = find_split(top)
@@ -61,32 +70,36 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2) -> Imag
     classes = read_class_folders(training, notes)
     if len(classes) < least_classes:
         raise ValueError("; ".join((_too_few_classes(training, classes), *notes)))
-    parts = [(classes, False)]
-    if split.validation is not None:
-        validation = split.validation
-        if not {class_name(each.name) for each in validation.folders} & {*classes}:
-            validation, more = _unwrapped(validation, part=True)
+    parts = {"training": classes}
+    for part, folder in (("validation", split.validation), ("test", split.test)):
+        if folder is None:
+            continue
+        if not {class_name(each.name) for each in folder.folders} & {*classes}:
+            folder, more = _unwrapped(folder, part=True)
             notes += more
-        left_out.update(validation.left_out)
-        held_out = read_class_folders(validation, notes)
-        notes += _compared(root.path, classes, held_out)
-        parts.append((held_out, True))
+        left_out.update(folder.left_out)
+        parts[part] = read_class_folders(folder, notes)
+        notes += _compared(root.path, classes, parts[part], part)
     class_names = tuple(sorted(classes))
+    if task == "ordinal":
+        class_names = tuple(class_names[place] for place in class_order(class_names))
     position = {name: label for label, name in enumerate(class_names)}
-    files, stamps, labels, aside = [], [], [], []
-    for images_of, is_held_out in parts:
+    files, stamps, labels, part_of = [], [], [], []
+    for part, images_of in parts.items():
         for name, found in images_of.items():
             files += found.files
             stamps += found.stamps
             labels += [position[name]] * len(found.files)
-            aside += [is_held_out] * len(found.files)
+            part_of += [part] * len(found.files)
             left_out.update(found.left_out)
     start = len(os.path.join(root.path, ""))
     names = [file[start:].replace(os.sep, "/") for file in files]
-    dataset = from_files(files, names, labels, class_names, stamps)
+    kind = make_task("single_label" if task == "auto" else task, class_names)
+    dataset = from_files(files, names, labels, class_names, stamps, kind)
     return dataclasses.replace(
         dataset,
-        held_out=np.array(aside) if len(parts) > 1 else None,
+        held_out=np.array(part_of) == "validation" if "validation" in parts else None,
+        test=np.array(part_of) == "test" if "test" in parts else None,
         notes=(*notes, *left_out_notes(left_out)),
     )
 
@@ -134,27 +147,27 @@ def _unwrapped(folder: Folder, *, part: bool = False) -> tuple[Folder, list[str]
     return inner, [f"class folders read from {below!r}, the only folder with images in {folder.name!r}"]
 
 
-def _compared(root: str, training: Iterable[str], validation: Iterable[str]) -> list[str]:
-    """Returns a sentence about training classes without validation images.
+def _compared(root: str, training: Iterable[str], found: Iterable[str], part: str) -> list[str]:
+    """Returns a sentence about training classes without validation images, or without test images.
 
     Raises:
-        ValueError: If classes have validation images but no training images.
+        ValueError: If classes have such images but no training images.
     """
     by_fold = {_fold(name): name for name in training}
-    unknown = sorted({*validation} - {*training})
+    unknown = sorted({*found} - {*training})
     for name in unknown:
         if (similar := by_fold.get(_fold(name))) is not None:
             raise ValueError(
-                f"{root!r} has the class {similar!r} in training and {name!r} in validation; rename one of "
+                f"{root!r} has the class {similar!r} in training and {name!r} in {part}; rename one of "
                 "the folders if they are the same class"
             )
     if unknown:
         raise ValueError(
-            f"{root!r} has classes with validation images but no training images: {abridged(unknown)}; "
-            "add training images of them, or move their validation images away"
+            f"{root!r} has classes with {part} images but no training images: {abridged(unknown)}; "
+            f"add training images of them, or move their {part} images away"
         )
-    missing = sorted({*training} - {*validation})
-    return [f"classes without validation images: {abridged(missing)}"] if missing else []
+    missing = sorted({*training} - {*found})
+    return [f"classes without {part} images: {abridged(missing)}"] if missing else []
 
 
 def _fold(name: str) -> str:

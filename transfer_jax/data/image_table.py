@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from transfer_jax.data.image_files import abridged, from_files
 from transfer_jax.data.image_paths import FoundFile, ImagePaths
 from transfer_jax.data.table_labels import read_labels
 from transfer_jax.data.table_rows import TableRows, read_rows
+from transfer_jax.data.table_targets import table_targets
+from transfer_jax.data.targets import make_targets
 
 
 def from_csv(
@@ -23,6 +25,8 @@ def from_csv(
     split_column: str | None = None,
     *,
     least_classes: int = 2,
+    task: str = "auto",
+    classes: Sequence[str] | None = None,
 ) -> ImageDataset:
     """Reads a table with one image in each row, such as a CSV or TSV file.
 
@@ -35,13 +39,18 @@ def from_csv(
         image_column: Name of the column of image paths; None for `path`, `file`, `image` and similar names,
             or else the column that contains image files.
         label_column: Name of the column of class names; None for `label`, `class`, `target` and similar
-            names, or else the only other column.
+            names, or else the only other column. For several labels or numbers also several names, separated
+            by commas.
         root: Folder that relative image paths start from; None for the folder of the table.
         group_column: Name of the column of the groups of the images; None for `group` if there is such a
             column, otherwise no groups. The group of an empty field is `none`.
-        split_column: Name of the column that says which images are held out; None for `split`, `is_valid` and
-            similar names. Test images are left out if there are validation images.
+        split_column: Name of the column that says which images are for training, validation and test; None
+            for `split`, `is_valid` and similar names.
         least_classes: The smallest number of classes: 2 to train on them, 1 to evaluate a model.
+        task: The task. `multi_label` reads a cell with names separated by `|`, `;` or `,`, or a column of 0
+            and 1 for each label; `regression` reads numbers; `ordinal` reads classes whose names begin with a
+            number, or are in `classes`. `auto` is `single_label`.
+        classes: The classes in their order, lowest first if they are ordered; None takes those of the table.
 
     Returns:
         The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
@@ -57,34 +66,52 @@ def from_csv(
     finder = ImagePaths(table.parent if root is None else root)
     wanted = {"image": image_column, "label": label_column, "group": group_column, "split": split_column}
     rows, column_of, notes = read_rows(table, finder, wanted)
-    if rows.held_out is not None:
-        rows = rows.select([i for i, aside in enumerate(rows.held_out) if aside is not None])
     images, others = _stripped(rows.images, rows.lines, column_of["image"])
-    plural = (
-        column_of["label"].lower().endswith(("tags'", "labels'", "classes'", "categories'", "attributes'"))
-    )
-    labels, more = read_labels(rows.labels, rows.lines, column_of["label"], plural)
-    rows, notes = dataclasses.replace(rows, images=images, labels=labels), [*notes, *others, *more]
+    rows, notes = dataclasses.replace(rows, images=images), [*notes, *others]
+    if has_classes := task not in ("multi_label", "regression"):
+        labels, more = _read_classes(rows, column_of)
+        rows, notes = dataclasses.replace(rows, labels=labels), [*notes, *more]
     files = _found(rows, finder, where, notes)
     kept = _distinct(files, rows, where)
     if len(kept) < len(files):
         notes.append(f"{where}: {len(files) - len(kept):,} rows repeat an image and are ignored")
     rows, files = rows.select(kept), [files[i] for i in kept]
-    class_names = _class_names(rows, column_of["label"], least_classes)
-    position = {name: i for i, name in enumerate(class_names)}
+    if has_classes:
+        names = [label for (label,) in rows.labels]
+        _check_classes(rows, column_of["label"], least_classes)
+        targets, found = make_targets(names, task, classes)
+    else:
+        columns = column_of["labels"].split(",")
+        targets, found, more = table_targets(rows.labels, columns, rows.lines, task, column_of["label"])
+        notes += more
     dataset = from_files(
         [file.path for file in files],
         [file.name for file in files],
-        [position[label] for label in rows.labels],
-        class_names,
+        targets,
+        found.names,
         [(file.status.st_size, file.status.st_mtime_ns) for file in files],
+        found,
     )
     return dataclasses.replace(
         dataset,
         groups=None if rows.groups is None else np.array(rows.groups, np.str_),
-        held_out=None if rows.held_out is None else np.array(rows.held_out, bool),
+        held_out=rows.mask("validation"),
+        test=rows.mask("test"),
         notes=(*notes, *finder.notes()),
     )
+
+
+def _read_classes(rows: TableRows, column_of: Mapping[str, str]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Returns the class of each row as `labels` of `TableRows`, and notes."""
+    where = column_of["label"]
+    if any(len(cells) > 1 for cells in rows.labels):
+        raise ValueError(
+            f"the columns {column_of['labels']} of a table are several targets, which needs the task "
+            "multi_label or regression (--task)"
+        )
+    plural = where.lower().endswith(("tags'", "labels'", "classes'", "categories'", "attributes'"))
+    labels, notes = read_labels([label for (label,) in rows.labels], rows.lines, where, plural)
+    return [(label,) for label in labels], notes
 
 
 def _stripped(images: list[str], lines: Sequence[int], where: str) -> tuple[list[str], list[str]]:
@@ -138,7 +165,8 @@ def _distinct(files: Sequence[FoundFile], rows: TableRows, where: str) -> list[i
         one, two = next(iter(conflicts.values()))
         is_label = rows.labels[one] != rows.labels[two]
         what = (
-            f"the labels {rows.labels[one]!r} in line {rows.lines[one]} and {rows.labels[two]!r} in line "
+            f"the labels {', '.join(rows.labels[one])!r} in line {rows.lines[one]} and "
+            f"{', '.join(rows.labels[two])!r} in line "
             if is_label
             else f"two parts of the split, in line {rows.lines[one]} and in line "
         )
@@ -150,16 +178,17 @@ def _distinct(files: Sequence[FoundFile], rows: TableRows, where: str) -> list[i
     return kept
 
 
-def _class_names(rows: TableRows, where: str, least_classes: int) -> tuple[str, ...]:
-    """Returns the classes, sorted; raises ValueError if a training is impossible with them."""
-    class_names = tuple(sorted({*rows.labels}))
+def _check_classes(rows: TableRows, where: str, least_classes: int) -> None:
+    """Raises ValueError if a training is impossible with the classes."""
+    class_names = sorted({label for (label,) in rows.labels})
     if len(class_names) < least_classes:
         raise ValueError(f"{where} has the classes {list(class_names)}, needs two or more")
-    if rows.held_out is not None:
-        train = {label for label, aside in zip(rows.labels, rows.held_out, strict=True) if not aside}
+    if rows.parts is not None:
+        train = {label for (label,), part in zip(rows.labels, rows.parts, strict=True) if part == "training"}
         if unknown := sorted({*class_names} - train):
             raise ValueError(
-                f"{where} has classes with validation images but no training images: {abridged(unknown)}. "
+                f"{where} has classes with validation or test images but no training images: "
+                f"{abridged(unknown)}. "
                 "Remove their rows, or use some of them for training"
             )
     return class_names

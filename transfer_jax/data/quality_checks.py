@@ -9,6 +9,7 @@ from transfer_jax.data import class_checks, image_checks
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.finding import CheckInput, Finding
 from transfer_jax.data.scan import ImageScan
+from transfer_jax.tasks import SingleLabel
 
 
 def find_problems(
@@ -24,7 +25,9 @@ def find_problems(
         image_size: Side of the network's input, in pixels.
     """
     data = CheckInput(dataset, scan, training, held_out, image_size)
-    return tuple(itertools.chain.from_iterable(check(data) for check in CHECKS.values()))
+    has_classes = isinstance(dataset.task, SingleLabel)
+    checks = [check for kind, check in CHECKS.items() if has_classes or kind not in _OF_CLASSES]
+    return tuple(itertools.chain.from_iterable(check(data) for check in checks))
 
 
 def _source_notes(data: CheckInput) -> Iterator[Finding]:
@@ -50,3 +53,5 @@ CHECKS: dict[str, Callable[[CheckInput], Iterator[Finding]]] = {
     "mixed": image_checks.mixed,
 }
 """Checks by kind, in the order of the findings."""
+_OF_CLASSES = {"unevaluated", "two_labels", "uneven", "names", "shortcut"}
+"""Checks that need one class for each image."""

@@ -20,7 +20,7 @@ _FORMS = (
     "elpv[:any|:likely|:sure], folder:PATH, csv:PATH[?image=COLUMN&label=COLUMN], "
     "tfds:NAME[:SPLIT][?image=KEY&label=KEY], or the path of a folder"
 )
-_COLUMNS = ("image", "label", "group", "split")
+_COLUMNS = ("image", "label", "group", "split", "classes")
 """The columns of a table that a string can name."""
 
 
@@ -29,14 +29,15 @@ def load_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     least_classes: int = 2,
+    task: str = "auto",
 ) -> ImageDataset:
     """Opens the dataset that a string names.
 
     - `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`: the ELPV solar cells, see `from_elpv`
     - `folder:PATH`, or the path of a folder: one subfolder for each class, see `from_folder`
     - `gs://PATH`, `s3://PATH`: the same in object storage, copied to this machine first
-    - `csv:PATH[?image=COLUMN&label=COLUMN&group=COLUMN&split=COLUMN]`: a table of paths and labels, see
-      `from_csv`
+    - `csv:PATH[?image=COLUMN&label=COLUMN&group=COLUMN&split=COLUMN&classes=A,B,C]`: a table of paths and
+      labels, see `from_csv`
     - `tfds:NAME[:VERSION][:SPLIT][?image=KEY&label=KEY]`: a dataset that tensorflow-datasets has prepared,
       see `from_tfds`; the default split is `train`
 
@@ -48,33 +49,48 @@ def load_dataset(
         data_dir: Folder of prepared datasets; None for `default_data_dir()`.
         least_classes: The smallest number of classes of a folder or table: 2 to train on them, 1 to evaluate
             a model.
+        task: The task; `auto` takes that of the source.
 
     Raises:
-        ValueError: If the string has none of these forms. The function of the source raises other errors.
+        ValueError: If the string has none of these forms, or the source cannot have the task. The function of
+            the source raises other errors.
     """
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"images must be one string such as folder:PATH, got {source!r}")
     source = os.fspath(source)
     kind, _, rest = source.partition(":")
     if kind == "elpv":
-        return from_elpv(rest or TARGETS[0], data_dir)
+        return _of_task(from_elpv(rest or TARGETS[0], data_dir), task, source)
     if kind == "folder" and rest:
-        return from_folder(_local(rest), least_classes=least_classes)
+        return from_folder(_local(rest), least_classes=least_classes, task=task)
     if kind == "csv" and rest:
         rest, _, choices = rest.partition("?")
-        columns = {f"{each}_column": name for each, name in _keys("csv:FILE", choices, _COLUMNS).items()}
+        keys = _keys("csv:FILE", choices, _COLUMNS)
+        classes = keys.pop("classes").split(",") if "classes" in keys else None
+        columns = {f"{each}_column": name for each, name in keys.items()}
         table = _local(str(Path(rest).parent) if is_remote(rest) else rest)
         file = table / Path(rest).name if is_remote(rest) else table
-        return from_csv(file, **columns, least_classes=least_classes)
+        return from_csv(file, **columns, least_classes=least_classes, task=task, classes=classes)
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
-        return from_tfds(name, split, data_dir, **_keys("tfds:NAME", choices, ("image", "label")))
+        return from_tfds(name, split, data_dir, task=task, **_keys("tfds:NAME", choices, ("image", "label")))
     nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
     if is_remote(source) or (_is_path(source) and not (rest and nearest)):
-        return from_folder(_local(source), least_classes=least_classes)
+        return from_folder(_local(source), least_classes=least_classes, task=task)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
+
+
+def _of_task(dataset: ImageDataset, task: str, source: str) -> ImageDataset:
+    """Returns a dataset whose source decides its task.
+
+    Raises:
+        ValueError: If another task is wanted.
+    """
+    if task not in ("auto", dataset.task.kind):
+        raise ValueError(f"{source!r} has targets of the task {dataset.task.kind}, not {task}")
+    return dataset
 
 
 def absolute_source(source: str) -> str:

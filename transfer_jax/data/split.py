@@ -8,24 +8,27 @@ import numpy as np
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.stratified_shuffle import stratified_shuffle
+from transfer_jax.former_names import with_former_arguments
+from transfer_jax.tasks import SingleLabel
 
 
+@with_former_arguments
 def stratified_split(
-    dataset: ImageDataset, eval_fraction: float, seed: int, option: str = "eval_fraction (--eval-fraction)"
+    dataset: ImageDataset, val_fraction: float, seed: int, option: str = "val_fraction (--val-fraction)"
 ) -> tuple[ImageDataset, ImageDataset]:
     """Splits a dataset into training and validation images, with the proportions of every stratum.
 
     The strata are `dataset.strata` if each of them can be divided, otherwise the classes. Each class with two
     images or more has at least one on each side. A class with one image, or with one group of
     `dataset.together`, stays in training and has no validation image; see `unevaluated_classes`. A dataset
-    with a split of its own (`held_out`) keeps it, and `eval_fraction` has no effect.
+    with a split of its own (`held_out`) keeps it, and `val_fraction` has no effect.
 
     Example:
-        >>> train, validation = stratified_split(dataset, eval_fraction=0.25, seed=0)
+        >>> train, validation = stratified_split(dataset, val_fraction=0.25, seed=0)
 
     Args:
         dataset: The dataset.
-        eval_fraction: Fraction of validation images, between 0 and 1; their number is rounded up. If
+        val_fraction: Fraction of validation images, between 0 and 1; their number is rounded up. If
             `dataset.together` is set, it is the fraction of its groups. Classes that cannot be divided do not
             count.
         seed: Random seed; the same seed gives the same split.
@@ -39,41 +42,44 @@ def stratified_split(
             be divided, a part would have fewer images than there are classes (the message names a fraction
             that works), or the split of the dataset has classes without training images.
     """
-    train, validation = _indices(dataset, eval_fraction, seed, option)
+    train, validation = _indices(dataset, val_fraction, seed, option)
     return dataset.part(train), dataset.part(validation)
 
 
 def _indices(
-    dataset: ImageDataset, eval_fraction: float, seed: int, option: str
+    dataset: ImageDataset, val_fraction: float, seed: int, option: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of the training and of the validation images."""
-    if not 0 < eval_fraction < 1:
-        raise ValueError(f"{option.split()[0]} must be between 0 and 1, got {eval_fraction}")
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"{option.split()[0]} must be between 0 and 1, got {val_fraction}")
     if has_own_split(dataset):
         assert dataset.held_out is not None
-        training, validation = dataset.labels[~dataset.held_out], dataset.labels[dataset.held_out]
-        if untrained := unevaluated_classes(dataset.class_names, validation, training):
+        training, validation = (
+            dataset.subset(np.flatnonzero(x)) for x in (~dataset.held_out, dataset.held_out)
+        )
+        if untrained := unevaluated_classes(validation, training):
             raise ValueError(
                 f"classes have validation images but no training images: {abridged(untrained)}. Add training "
                 "images, or remove the validation images of these classes"
             )
         return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
-    classes = np.unique(dataset.labels)
-    if len(classes) < 2:
+    of_image = dataset.strata_of_labels
+    classes = np.unique(of_image)
+    if len(classes) < 2 and isinstance(dataset.task, SingleLabel):
         found = abridged([dataset.class_names[label] for label in classes])
         raise ValueError(f"a split needs images of at least two classes, got {found} ({len(dataset)} images)")
     if dataset.together is None:
-        held_out = _held_out(dataset.labels, dataset.strata, eval_fraction, seed, "image", option)
+        held_out = _held_out(of_image, dataset.strata, val_fraction, seed, "image", option)
     else:
         firsts, group = _groups(dataset.together)
         strata = None if dataset.strata is None else dataset.strata[firsts]
-        labels = dataset.labels[firsts]
-        groups = _held_out(labels, strata, eval_fraction, seed, "group of near duplicates", option)
+        labels = of_image[firsts]
+        groups = _held_out(labels, strata, val_fraction, seed, "group of near duplicates", option)
         _keep_large_groups(labels, np.bincount(group), groups, seed)
         held_out = groups[group]
         # A group may contain images of several classes, and all that a class has.
-        untrained = np.setdiff1d(classes, dataset.labels[~held_out])
-        held_out &= ~np.isin(group, group[np.isin(dataset.labels, untrained)])
+        untrained = np.setdiff1d(classes, of_image[~held_out])
+        held_out &= ~np.isin(group, group[np.isin(of_image, untrained)])
         if not held_out.any():
             raise ValueError(
                 "near duplicates connect the images of all classes, so none is left for validation. "
@@ -90,25 +96,26 @@ def has_own_split(dataset: ImageDataset) -> bool:
 def divisible_counts(dataset: ImageDataset, together: np.ndarray | None) -> np.ndarray:
     """Returns the number of images of each class that a split can divide, or of groups, int `(classes,)`.
 
+    The strata of labels are the classes of a task without classes.
+
     Args:
         dataset: The dataset.
         together: The group of each image, `(n,)`; None if each image is on its own.
     """
-    labels = dataset.labels if together is None else dataset.labels[_groups(together)[0]]
+    labels = dataset.strata_of_labels
+    labels = labels if together is None else labels[_groups(together)[0]]
     return np.bincount(labels, minlength=len(dataset.class_names))
 
 
-def unevaluated_classes(
-    class_names: Sequence[str], training: np.ndarray, validation: np.ndarray
-) -> tuple[str, ...]:
-    """Returns the classes that have training images but no validation images.
+def unevaluated_classes(training: ImageDataset, validation: ImageDataset) -> tuple[str, ...]:
+    """Returns the classes or labels that have training images but no validation images.
 
     Args:
-        class_names: The classes.
-        training: Labels of the training images, `(m,)`.
-        validation: Labels of the validation images, `(k,)`.
+        training: The training images.
+        validation: The validation images.
     """
-    return tuple(class_names[int(label)] for label in np.setdiff1d(training, validation))
+    counts = validation.counts()
+    return tuple(name for name, count in training.counts().items() if count and not counts[name])
 
 
 def unevaluated_text(classes: Sequence[str]) -> str:
@@ -125,14 +132,14 @@ def _groups(together: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _held_out(
-    labels: np.ndarray, strata: np.ndarray | None, eval_fraction: float, seed: int, unit: str, option: str
+    labels: np.ndarray, strata: np.ndarray | None, val_fraction: float, seed: int, unit: str, option: str
 ) -> np.ndarray:
     """Returns bool `(n,)`, True for the items that are held out.
 
     Args:
         labels: The class of each item, `(n,)`.
         strata: The stratum of each item; None for classes.
-        eval_fraction: Fraction of the items that is held out.
+        val_fraction: Fraction of the items that is held out.
         seed: Random seed.
         unit: The kind of the items, for messages.
         option: The setting of the fraction, for messages.
@@ -144,12 +151,12 @@ def _held_out(
             advice = "add images, or divide near duplicates with keep_together=False (--no-keep-together)"
         raise ValueError(f"each class has a single {unit}, so none is left for validation: {advice}")
     strata = labels[divisible] if strata is None else strata[divisible]
-    if _obstacle(strata, eval_fraction, unit, option) is not None:
+    if _obstacle(strata, val_fraction, unit, option) is not None:
         strata = labels[divisible]
-    if (obstacle := _obstacle(strata, eval_fraction, unit, option)) is not None:
+    if (obstacle := _obstacle(strata, val_fraction, unit, option)) is not None:
         raise ValueError(obstacle)
     held_out = np.zeros(len(labels), bool)
-    held_out[divisible[stratified_shuffle(strata, math.ceil(eval_fraction * len(strata)), seed)[1]]] = True
+    held_out[divisible[stratified_shuffle(strata, math.ceil(val_fraction * len(strata)), seed)[1]]] = True
     _put_on_both_sides(labels, divisible, held_out, seed)
     return held_out
 
@@ -198,7 +205,15 @@ def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDa
         dataset: The dataset.
         per_class: Largest number of images of a class; a class with fewer images keeps all.
         seed: Random seed. With the same seed, smaller subsets are contained in larger ones.
+
+    Raises:
+        ValueError: If the images have no classes.
     """
+    if not isinstance(dataset.task, SingleLabel):
+        raise ValueError(
+            f"images_per_class={per_class} needs one class for each image, and the task is "
+            f"{dataset.task.kind}"
+        )
     order = np.random.default_rng(seed).permutation(len(dataset))
     labels = dataset.labels[order]
     classes = range(len(dataset.class_names))
@@ -206,20 +221,20 @@ def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDa
     return dataset.part(np.sort(np.concatenate(drawn)))
 
 
-def _obstacle(strata: np.ndarray, eval_fraction: float, unit: str, option: str) -> str | None:
+def _obstacle(strata: np.ndarray, val_fraction: float, unit: str, option: str) -> str | None:
     """Returns the reason why a split by strata is impossible, or None if it is possible."""
     _, sizes = np.unique(strata, return_counts=True)
     total, classes = len(strata), len(sizes)
     if sizes.min() < 2:
         return f"a stratum has a single {unit}"
-    in_eval = math.ceil(eval_fraction * total)
+    in_eval = math.ceil(val_fraction * total)
     for count, side in ((in_eval, "validation"), (total - in_eval, "training")):
         if count < classes:
             units = unit.replace("image", "images").replace("group", "groups")
             left = f"leaves {count:,} {side} {units} for {classes:,} classes"
             works = _working_fraction(total, classes)
             name = option.split()[0]
-            return f"{name} {eval_fraction} {left}; set {option} to {works}, so that each class has one"
+            return f"{name} {val_fraction} {left}; set {option} to {works}, so that each class has one"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The folders of training and validation images in the folder of a dataset, found by their names."""
+"""The folders of training, validation and test images in the folder of a dataset, found by their names."""
 
 import dataclasses
 import os
@@ -31,11 +31,13 @@ class SplitFolders:
     Attributes:
         training: The folder of the class folders of training images.
         validation: The folder of the class folders of validation images; None if there is none.
+        test: The folder of the class folders of test images; None if there is none.
         notes: Sentences about folders that are not read.
     """
 
     training: Folder
     validation: Folder | None = None
+    test: Folder | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -46,7 +48,7 @@ def part_of_split(name: str) -> str | None:
 
 
 def find_split(root: Folder) -> SplitFolders:
-    """Returns the folders of training and validation images, by their names.
+    """Returns the folders of training, validation and test images, by their names.
 
     Args:
         root: The folder of a dataset. It is the folder of training images if none of its folders is named
@@ -66,28 +68,21 @@ def find_split(root: Folder) -> SplitFolders:
     if not with_classes["training"]:
         return _classes_named_like_parts(root, parts, others)
     training = _only(root, with_classes["training"], "training")
-    validation, notes = None, []
-    if with_classes["validation"]:
-        validation = _only(root, with_classes["validation"], "validation")
-    elif with_classes["test"]:
-        validation = _only(root, with_classes["test"], "test")
-        notes.append(f"validation images read from {validation.name!r}, as there is no folder 'val'")
-    elif unclear := [folder.name for folder in others if folder.has_images()]:
+    aside = {
+        part: _only(root, with_classes[part], part) for part in ("validation", "test") if with_classes[part]
+    }
+    notes = []
+    if not aside and (unclear := [folder.name for folder in others if folder.has_images()]):
         raise ValueError(
             f"{root.path!r} has class folders in {training.name!r}, and images in {abridged(unclear)}: name "
             f"the folder of training images (--images {training.path}) or move the others away. {_RENAME}"
         )
-    unread = [each for folders in parts.values() for each in folders if each not in (training, validation)]
-    tests = [each for each in unread if _has_class_folders(each)]
-    flat = [each for each in unread if each not in tests]
-    for folders, reason in (
-        (tests, f"the validation images are in {validation.name!r}" if validation else ""),
-        (flat, "no class folders with images"),
-        (others, "no part of a split"),
-    ):
+    read = (training, *aside.values())
+    flat = [each for folders in parts.values() for each in folders if each not in read]
+    for folders, reason in ((flat, "no class folders with images"), (others, "no part of a split")):
         if folders:
             notes.append(f"folders not read: {abridged([each.name for each in folders])} ({reason})")
-    return SplitFolders(training, validation, tuple(notes))
+    return SplitFolders(training, aside.get("validation"), aside.get("test"), tuple(notes))
 
 
 def _parts_of(names: Sequence[str]) -> list[str | None]:

@@ -29,10 +29,12 @@ class Columns(NamedTuple):
 
     Attributes:
         used: The position of the column `image`, of `label`, and of `group` and `split` if there are any.
+        labels: The positions of all columns of labels, the first of which is `label`.
         others: The positions of all others, apart from empty columns and those that count the rows.
     """
 
     used: dict[str, int]
+    labels: tuple[int, ...]
     others: tuple[int, ...]
 
 
@@ -65,7 +67,7 @@ def find_columns(
         header: The names of the columns, empty for those without a name.
         rows: The fields of each row; all rows have as many as the header.
         wanted: The names that the caller gives for `image`, `label`, `group` and `split`; None for the usual
-            ones.
+            ones. Several columns of labels are separated by commas.
         is_file: Returns True if a field is an image file.
         where: The table, for messages.
 
@@ -75,10 +77,14 @@ def find_columns(
     shown = [name or f"column {i + 1}" for i, name in enumerate(header)]
     names = [normalized(name) for name in header]
     sample = rows[:_SAMPLE]
-    taken = {kind: _named(name, header, shown, where) for kind, name in wanted.items() if name is not None}
+    labels = _label_names(wanted.get("label"), header)
+    given = {**wanted, "label": labels[0] if labels else None}
+    taken = {kind: _named(name, header, shown, where) for kind, name in given.items() if name is not None}
+    more = tuple(_named(name, header, shown, where) for name in labels[1:])
 
     def free() -> list[int]:
-        return [i for i in range(len(header)) if i not in taken.values() and not ignored(i)]
+        used = {*taken.values(), *more}
+        return [i for i in range(len(header)) if i not in used and not ignored(i)]
 
     def ignored(i: int) -> bool:
         """Returns True for a column that counts the rows, or that is empty."""
@@ -107,7 +113,14 @@ def find_columns(
     take("split", (*SPLIT_COLUMNS, *TRUTH_COLUMNS, *OTHER_COLUMNS))
     if "label" not in taken:
         taken["label"] = _only_column(free(), sample, shown, where)
-    return Columns(taken, tuple(free()))
+    return Columns(taken, (taken["label"], *more), tuple(free()))
+
+
+def _label_names(wanted: str | None, header: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of labels that a caller gives."""
+    if wanted is None:
+        return []
+    return [wanted] if wanted in header else [name.strip() for name in wanted.split(",")]
 
 
 def _named(name: str, header: Sequence[str], shown: Sequence[str], where: str) -> int:
@@ -129,8 +142,9 @@ def _only_column(rest: list[int], sample: Sequence[Sequence[str]], shown: Sequen
     if len(binary) > 1 and sample:
         raise ValueError(
             f"{where} has a column of 0 and 1 for each class (one-hot): "
-            f"{abridged([shown[i] for i in binary])}. Replace them by one column 'label' with the name of "
-            "the class in each row"
+            f"{abridged([shown[i] for i in binary])}. If an image may have several labels, use "
+            "--task multi_label and csv:FILE?label=" + ",".join(shown[i] for i in binary[:3]) + ",…. "
+            "Otherwise replace them by one column 'label' with the name of the class in each row"
         )
     if not rest:
         raise ValueError(

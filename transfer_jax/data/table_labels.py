@@ -113,8 +113,8 @@ def _check_numbers(whole: Mapping[str, str | None], names: set[str], rows: int, 
         kind = "numbers with decimals" if decimals else "numbers that hardly repeat"
         raise ValueError(
             f"{where} has {kind} ({len(names):,} different ones in {_rows(rows)}, such as {examples}), which "
-            "are not classes. Is this a regression? Regression is not supported. For a classification, write "
-            "a class name into each row, such as 'low' or 'high'"
+            "are not classes. If they are measurements, use --task regression. For a classification, write a "
+            "class name into each row, such as 'low' or 'high'"
         )
 
 
@@ -127,7 +127,7 @@ def _numbers(counts: Mapping[str, int], where: str) -> list[str]:
         return []
     return [
         f"{where}: the labels are {len(numbers):,} whole numbers from {min(numbers)} to {max(numbers)}, and "
-        "each is a class. If they are measurements, such as ages, write classes, such as '20 to 29'"
+        "each is a class. If they are measurements, such as ages, use --task regression"
     ]
 
 
@@ -168,8 +168,8 @@ def _several(
             first = next(i for i, label in enumerate(labels) if label in found)
             return [
                 f"{where}: one cell seems to contain several labels in {_rows(rows)}, such as "
-                f"{labels[first]!r} in line {lines[first]}. Several labels of an image are not supported: "
-                "each combination is a class of its own"
+                f"{labels[first]!r} in line {lines[first]}. Each combination is a class of its own; if they "
+                "are several labels, use --task multi_label"
             ]
     return []
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from transfer_jax.data.file_endings import has_image_ending
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.image_paths import ImagePaths
@@ -19,17 +21,16 @@ class TableRows:
     Attributes:
         lines: The number of the first line of each row.
         images: The paths.
-        labels: The labels.
+        labels: The cells of each row in the columns of labels.
         groups: The groups; None if there are none.
-        held_out: True for validation images, False for training images, None for images that are left out;
-            None if the table contains no split.
+        parts: `training`, `validation` or `test` for each row; None if the table contains no split.
     """
 
     lines: list[int]
     images: list[str]
-    labels: list[str]
+    labels: list[tuple[str, ...]]
     groups: list[str] | None
-    held_out: list[bool | None] | None
+    parts: list[str] | None
 
     def select(self, chosen: Sequence[int]) -> "TableRows":
         """Returns some of the rows."""
@@ -38,9 +39,14 @@ class TableRows:
         columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return TableRows(**{name: values and [values[i] for i in chosen] for name, values in columns.items()})
 
-    def part(self, row: int) -> bool | None:
-        """Returns True for a validation image, None if the table contains no split."""
-        return None if self.held_out is None else self.held_out[row]
+    def part(self, row: int) -> str | None:
+        """Returns the part of an image; None if the table contains no split."""
+        return None if self.parts is None else self.parts[row]
+
+    def mask(self, part: str) -> np.ndarray | None:
+        """Returns bool `(rows,)`, True for the images of a part; None if it has none."""
+        found = np.array([each == part for each in self.parts or ()], bool)
+        return found if found.any() else None
 
 
 def read_rows(
@@ -84,13 +90,13 @@ def read_rows(
     finder.reset()
     shown = {kind: f"{where}, column {header[i] or str(i + 1)!r}" for kind, i in columns.used.items()}
     cells = {kind: [row[i] for row in rows] for kind, i in columns.used.items()}
-    held_out = None
+    parts = None
     if "split" in cells:
         name = normalized(header[columns.used["split"]])
-        held_out, more = read_split(name, cells["split"], lines, shown["split"])
+        parts, more = read_split(name, cells["split"], lines, shown["split"])
         notes += more
     unused = [header[i] or f"column {i + 1}" for i in columns.others]
-    if "split" in cells and held_out is None:
+    if "split" in cells and parts is None:
         unused.append(header[columns.used["split"]])
     if unused:
         label, image = (header[columns.used[kind]] for kind in ("label", "image"))
@@ -99,7 +105,9 @@ def read_rows(
             f"unused: {abridged(unused)}"
         )
     groups = [cell.strip() or "none" for cell in cells["group"]] if "group" in cells else None
-    return TableRows(lines, cells["image"], cells["label"], groups, held_out), shown, notes
+    labels = [tuple(row[i] for i in columns.labels) for row in rows]
+    shown["labels"] = ",".join(header[i] or str(i + 1) for i in columns.labels)
+    return TableRows(lines, cells["image"], labels, groups, parts), shown, notes
 
 
 def _even(rows: list[list[str]], lines: list[int], width: int, where: str) -> list[list[str]]:

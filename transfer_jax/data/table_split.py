@@ -32,20 +32,16 @@ class TableSplit(NamedTuple):
     """The split that a column contains.
 
     Attributes:
-        held_out: For each row, True for validation, False for training, None for rows that are left out; None
-            if the column contains no split.
+        parts: `training`, `validation` or `test` for each row; None if the column contains no split.
         notes: Sentences about the column.
     """
 
-    held_out: list[bool | None] | None
+    parts: list[str] | None
     notes: list[str]
 
 
 def read_split(column: str, values: Sequence[str], lines: Sequence[int], where: str) -> TableSplit:
     """Reads a column such as `split`, with `train` and `val`, or `is_valid`, with true and false.
-
-    If there are validation and test images, the test images are left out, as of a folder with `val` and
-    `test`.
 
     Args:
         column: The name of the column in lower case, without spaces and punctuation.
@@ -71,14 +67,9 @@ def read_split(column: str, values: Sequence[str], lines: Sequence[int], where: 
         return TableSplit(None, [f"{where} contains only {values[0]!r}, so it gives no split"])
     if not counts["training"]:
         raise ValueError(f"{where} has no training images, only {abridged(known)}: add rows with 'train'")
-    aside = "validation" if counts["validation"] else "test"
-    kept = {"training": False, aside: True}
-    note = f"{where} gives the split: {counts['training']:,} training and {counts[aside]:,} {aside} images"
-    if aside == "test":
-        note += ", which are the validation images"
-    elif counts["test"]:
-        note += f"; {counts['test']:,} test images are left out"
-    return TableSplit([kept.get(part_of[value] or "") for value in values], [note])
+    shown = [f"{counts[part]:,} {part}" for part in ("training", "validation", "test") if counts[part]]
+    note = f"{where} gives the split: {', '.join(shown[:-1])} and {shown[-1]} images"
+    return TableSplit([part_of[value] or "" for value in values], [note])
 
 
 def _parts(column: str, values: set[str]) -> dict[str, str | None]:

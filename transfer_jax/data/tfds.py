@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.data.class_labels import class_labels
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged
-from transfer_jax.data.tfds_features import Chosen, choose_image, choose_label
+from transfer_jax.data.targets import make_targets
+from transfer_jax.data.tfds_features import Chosen, choose_image, choose_label, feature_tasks
 from transfer_jax.data.tfds_records import open_records
+from transfer_jax.tasks import Task, make_task
 from transfer_jax.user_cache import user_cache
 
 DATA_DIR_VARIABLE = "TRANSFER_JAX_DATA"
@@ -33,6 +34,7 @@ def from_tfds(
     *,
     image: str | None = None,
     label: str | None = None,
+    task: str = "auto",
 ) -> ImageDataset:
     """Reads a dataset that tensorflow-datasets has prepared with `file_format="array_record"`.
 
@@ -49,6 +51,8 @@ def from_tfds(
             `supervised_keys`, or `image`, or the only one that is no mask.
         label: Name of the feature with the labels; None takes that of `supervised_keys`, or `label`, or the
             only class label.
+        task: `single_label`, `multi_label` (a sequence of class labels, or an array of 0 and 1), `regression`
+            (a number, or an array of numbers) or `ordinal`; `auto` takes that of the feature.
 
     Returns:
         The dataset in the order of the records. Names consist of dataset, split and position. Examples
@@ -59,14 +63,10 @@ def from_tfds(
             no images or labels, has several that are equally likely, or has no labels in the split.
     """
     records = open_records(_prepared_folder(name, Path(data_dir or default_data_dir()).expanduser()), split)
-    images, labels = choose_image(records.info, image), choose_label(records.info, label)
+    images, labels = choose_image(records.info, image), choose_label(records.info, label, task)
     values = records.columns(labels.name)[labels.name]
-    names = getattr(labels.feature, "names", None)
-    if names is None:
-        positions, names = class_labels(values)
-    else:
-        positions = np.asarray(values, dtype=np.int32)
-    kept = np.flatnonzero(positions >= 0)
+    positions, found = _targets(values, labels, feature_tasks(labels.feature)[0] if task == "auto" else task)
+    kept = np.flatnonzero(positions >= 0) if positions.ndim == 1 else np.arange(len(positions))
     unlabelled = len(positions) - len(kept)
     if not len(kept):
         raise ValueError(
@@ -83,13 +83,32 @@ def from_tfds(
         fingerprint = hashlib.sha256(f"{fingerprint} {images.name} {labels.name}".encode()).hexdigest()
     dataset = ImageDataset(
         read=read,
-        labels=np.maximum(positions, 0),
+        labels=np.maximum(positions, 0) if unlabelled else positions,
         names=[f"{name} {split} {i}" for i in range(len(positions))],
-        class_names=tuple(names),
+        class_names=found.names,
+        task=found,
         fingerprint=fingerprint,
         notes=tuple(notes),
     )
     return dataset.subset(kept) if unlabelled else dataset
+
+
+def _targets(values: list, labels: Chosen, task: str) -> tuple[np.ndarray, Task]:
+    """Returns the labels of all examples, and the task; a class of -1 is missing."""
+    feature = getattr(labels.feature, "feature", labels.feature)
+    names = getattr(feature, "names", None)
+    if task in ("single_label", "ordinal") and names is not None:
+        return np.asarray(values, dtype=np.int32), make_task(task, names)
+    if task == "regression":
+        width = int(np.prod(labels.feature.shape))
+        last = labels.name.rsplit("/", 1)[-1]
+        names = [last] if width == 1 else [f"{last} {place}" for place in range(width)]
+    return make_targets(np.stack(values) if _is_table(values) else values, task, names)
+
+
+def _is_table(values: list) -> bool:
+    """Returns True for arrays `(k,)` of one length, for more than one example."""
+    return bool(values) and len({getattr(each, "shape", ()) for each in values}) == 1 and values[0].ndim == 1
 
 
 def _note(kind: str, chosen: Chosen) -> str:

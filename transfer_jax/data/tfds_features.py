@@ -80,15 +80,17 @@ def choose_image(info: Any, wanted: str | None = None) -> Chosen:
     return _chosen(info, "image", wanted, choices, images)
 
 
-def choose_label(info: Any, wanted: str | None = None) -> Chosen:
+def choose_label(info: Any, wanted: str | None = None, task: str = "auto") -> Chosen:
     """Returns the feature with the labels.
 
     It is the one that `supervised_keys` names, or `label`, or the only class label. Numbers and texts without
-    class names are labels if they are named so.
+    class names are labels if they are named so. For several labels it is a sequence of class labels or an
+    array of 0 and 1; for regression, a number or an array of numbers.
 
     Args:
         info: The `tfds.core.DatasetInfo`.
         wanted: The name of the feature; None chooses one.
+        task: The task; `auto` takes a feature with one class, or else one of any task.
 
     Raises:
         ValueError: If there is none, or several that are equally likely; the message lists them.
@@ -96,7 +98,16 @@ def choose_label(info: Any, wanted: str | None = None) -> Chosen:
     import tensorflow_datasets as tfds
 
     flat = flat_features(info.features)
-    values = {name: feature for name, feature in flat.items() if _is_value(feature)}
+    by_task = {
+        kind: {name: feature for name, feature in flat.items() if kind in feature_tasks(feature)}
+        for kind in ("single_label", "multi_label", "regression")
+    }
+    if task == "auto":
+        if wanted is not None and wanted in flat:
+            task = next(iter(feature_tasks(flat[wanted])), task)
+        else:
+            task = next((kind for kind, features in by_task.items() if features), task)
+    values = by_task["single_label" if task in ("auto", "ordinal") else task]
     classes = {
         name: feature for name, feature in values.items() if isinstance(feature, tfds.features.ClassLabel)
     }
@@ -150,15 +161,25 @@ def _is_picture(shape: Any) -> bool:
     return len(shape) == 3 and shape[-1] in (1, 3)
 
 
-def _is_value(feature: Any) -> bool:
-    """Returns whether a feature is one whole number, boolean or text for each example."""
+def feature_tasks(feature: Any) -> tuple[str, ...]:
+    """Returns the tasks whose targets a feature may be, the most likely one first."""
     import tensorflow_datasets as tfds
 
-    if isinstance(feature, tfds.features.Text):
-        return True
-    scalar = isinstance(feature, tfds.features.Tensor | tfds.features.ClassLabel) and feature.shape == ()
-    dtype: Any = feature.np_dtype if scalar else None
-    return scalar and np.dtype(dtype).kind in "biuO"
+    if isinstance(feature, tfds.features.Text | tfds.features.ClassLabel):
+        return ("single_label",)
+    if isinstance(feature, tfds.features.Sequence):
+        return ("multi_label",) if isinstance(feature.feature, tfds.features.ClassLabel) else ()
+    # Images, videos and boxes are tensors, too.
+    if type(feature) not in (tfds.features.Tensor, tfds.features.Scalar) or len(feature.shape) > 1:
+        return ()
+    kind = np.dtype(feature.np_dtype).kind
+    if kind == "f":
+        return ("regression",)
+    if kind not in "biuO":
+        return ()
+    if feature.shape:
+        return ("multi_label", "regression") if kind != "O" else ()
+    return ("single_label", "regression") if kind in "iu" else ("single_label",)
 
 
 def _leaves(names: Iterable[str], wanted: tuple[str, ...]) -> list[str]:

@@ -23,7 +23,6 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_path, pull, push
-from transfer_jax.training.evaluation import evaluation_metrics
 
 _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
 """Folders of a workdir that no diagnostic reads."""
@@ -38,7 +37,7 @@ class Diagnostics:
         calibration: The calibration on the validation images; see `reliability`.
         groups: The scores of each group of validation images; see `group_scores`.
         distance: The distance of each block's weights from the start; see `weight_distance`.
-        train: The scores on the training images, without augmentation; see `evaluation_metrics`.
+        train: The scores on the training images, without augmentation; see `Task.scores`.
         cka: The similarity of each block's activations to those at the start; see `similarity_to_start`.
         maps: The saliency maps; see `write_maps`.
         interpolation: The scores between the start and the end; see `interpolation`.
@@ -179,7 +178,7 @@ def _train(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     finished.progress.start("predicting training images", len(dataset))
     probabilities = scorer(finished.end)
     finished.progress.finish()
-    return evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
+    return finished.run.task.scores(probabilities, dataset.labels, dataset.weights)
 
 
 def _interpolation(finished: FinishedRun, sizes: SampleSizes) -> list[dict[str, float]]:

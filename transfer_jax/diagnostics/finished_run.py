@@ -71,7 +71,7 @@ class FinishedRun:
             ValueError: If the images differ from those that the run started with, or the validation images or
                 their labels from those of the predictions.
         """
-        train, validation = split_images(self._all_images, self.config)
+        train, validation, _ = split_images(self._all_images, self.config)
         check_images(self.workdir, self.config.images, {"training": train, "validation": validation})
         known = self.predictions
         names, class_names = (

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.training.scores import class_scores, confusion_matrix
+from transfer_jax.tasks.classification_scores import class_scores, confusion_matrix
 
 
 def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from transfer_jax.diagnostics.finished_run import FinishedRun
 from transfer_jax.diagnostics.scoring import Scorer, sample_images
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
-from transfer_jax.training.scores import log_loss
+from transfer_jax.tasks.classification_scores import log_loss
 
 
 def interpolate(start: Arrays, end: Arrays, alpha: float) -> Arrays:

@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 class Scorer:
-    """A function from arrays to probabilities, for arrays that differ above the run's boundary only.
+    """A function from arrays to predictions, for arrays that differ above the run's boundary only.
 
     The unchanged blocks up to the boundary run once if there are several calls. Their features are kept in
     memory if they take at most 1 GiB.
@@ -40,7 +40,7 @@ class Scorer:
         if start and len(dataset) * _bytes(run.feature_shapes[start]) > _FEATURE_BYTES:
             start = None
         self._size, self._threads = min(_BATCH, len(dataset)), run.config.threads
-        self._count, self._progress = len(dataset), finished.progress
+        self._count, self._progress, self._task = len(dataset), finished.progress, run.task
         forward = Forward(
             graphdef=run.graphdef, start=start, prefix=PRE_LOGITS, preprocessing=run.preprocessing
         )
@@ -59,8 +59,8 @@ class Scorer:
             self._fetch = lambda rows: {"features": jax.tree.map(lambda x: x[rows], features)}
 
     def __call__(self, arrays: Arrays) -> np.ndarray:
-        """Returns the probabilities `(images, classes)` of the network with these arrays."""
-        return predict(self._step, arrays, self._batches())
+        """Returns the predictions `(images, columns)` of the network with these arrays."""
+        return predict(self._step, arrays, self._batches(), self._task)
 
     def _batches(self) -> Iterator[Batch]:
         for batch in ordered_batches(self._fetch, self._count, batch_size=self._size, threads=self._threads):

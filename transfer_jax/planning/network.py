@@ -125,10 +125,10 @@ def abstract_model(config: TrainConfig, num_classes: int, *, image_size: int | N
     )
 
 
-def set_classes(model: Classifier, num_classes: int) -> None:
-    """Changes the number of classes of an abstract model, in place."""
+def set_outputs(model: Classifier, outputs: int) -> None:
+    """Changes the number of outputs of an abstract model's head, in place."""
     features = model.head.classifier.in_features
-    model.head.classifier = Linear(features, num_classes, rngs=ShapeRngs())
+    model.head.classifier = Linear(features, outputs, rngs=ShapeRngs())
 
 
 def expected_input(config: TrainConfig) -> Preprocessing:

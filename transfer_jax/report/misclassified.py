@@ -1,4 +1,4 @@
-"""The misclassified images of a run, as small images with their predictions."""
+"""The images of a run with the largest errors, as small images with their predictions."""
 
 import io
 import json
@@ -23,8 +23,9 @@ def write_misclassified(workdir: Path, predictions: Predictions, image: Callable
     """Writes `mistakes/` into a workdir: JPEG files, and `mistakes.json` with a record for each.
 
     The images are the misclassified validation images whose true class has the lowest probability, lowest
-    first. A record has `image` (the file name), `name`, `label`, `predicted`, `probability` (of the predicted
-    class) and `truth` (the probability of the true class).
+    first; for other tasks see `Task.worst`. A record has `image` (the file name), `name`, `label`,
+    `predicted`, and `probability` (of the predicted class) and `truth` (the probability of the true class),
+    or a `note` about the error.
 
     Args:
         workdir: The workdir of the run.
@@ -52,28 +53,20 @@ def has_misclassified(workdir: Path, predictions: Predictions) -> bool:
 
 
 def _records(predictions: Predictions) -> dict[int, dict[str, Any]]:
-    """Returns the records of the misclassified images to write, by the index of the image."""
-    probabilities, labels = predictions.probabilities, predictions.labels
-    class_names = predictions.class_names
+    """Returns the records of the images to write, by the index of the image."""
+    task, values, labels = predictions.task, predictions.values, predictions.labels
+    worst = task.worst(values, labels)[:MAX_IMAGES]
+    texts, answers = task.label_texts(labels[worst]), task.answers(values[worst])
     records = {}
-    for place, index in enumerate(worst_misclassified(probabilities, labels)[:MAX_IMAGES], 1):
-        predicted = int(probabilities[index].argmax())
+    for place, index in enumerate(worst):
         records[index] = {
-            "image": f"{place:02}.jpg",
+            "image": f"{place + 1:02}.jpg",
             "name": predictions.names[index],
-            "label": class_names[labels[index]],
-            "predicted": class_names[predicted],
-            "probability": round(float(probabilities[index, predicted]), 6),
-            "truth": round(float(probabilities[index, labels[index]]), 6),
+            "label": texts[place],
+            "predicted": answers[place],
+            **task.error(values[index], labels[index]),
         }
     return records
-
-
-def worst_misclassified(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Returns the indices of the misclassified images, lowest probability of the true class first."""
-    true_probability = probabilities[np.arange(len(labels)), labels]
-    wrong = probabilities.argmax(-1) != labels
-    return [int(index) for index in np.argsort(true_probability, kind="stable") if wrong[index]]
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

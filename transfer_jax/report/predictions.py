@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.tasks import Task, make_task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,19 +20,31 @@ class Predictions:
 
     Attributes:
         names: The name of each image, as `stored_name` returns it.
-        class_names: The names of the classes, as `stored_name` returns them, in the order of the columns.
-        labels: The indices of the true classes, int32 `(images,)`.
-        probabilities: The probabilities, rounded to six decimals, `(images, classes)`.
+        task: The task, whose names are as `stored_name` returns them, without constants of the training.
+        labels: The labels, as the task has them.
+        values: The predictions, rounded to six decimals or digits, `(images, columns)`.
     """
 
     names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    task: Task
     labels: np.ndarray
-    probabilities: np.ndarray
+    values: np.ndarray
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, labels or quantities, in the order of the columns."""
+        return self.task.names
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The predictions of a task with classes or labels."""
+        return self.values
 
 
 def read_predictions(path: Path) -> Predictions:
     """Returns the predictions of a CSV file that `write_predictions` wrote for labelled images.
+
+    The columns say which kind of task it is; ordered classes are read as classes.
 
     Raises:
         ValueError: If the file is damaged or has no predictions of labelled images.
@@ -39,15 +52,20 @@ def read_predictions(path: Path) -> Predictions:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), list(reader.fieldnames or ())
-    classes = tuple(name[2:-1] for name in columns[3:])
-    if columns != ["image", "label", "predicted", *(f"p({name})" for name in classes)] or not rows:
+    task = _task_of_columns(columns)
+    if task is None or not rows:
         raise ValueError(f"{path} has no predictions of labelled images; its columns are {columns}")
+    value, truth = _PREFIXES[task.kind]
     try:
-        probabilities = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
-        labels = np.array([classes.index(row["label"]) for row in rows], np.int32)
+        values = np.array([[float(row[f"{value}({name})"]) for name in task.names] for row in rows])
+        labels = np.array(
+            [[float(row[f"{truth}({name})"]) for name in task.names] for row in rows]
+            if truth
+            else [task.names.index(row["label"]) for row in rows]
+        ).astype(_LABEL_TYPES[task.kind])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    return Predictions(tuple(row["image"] for row in rows), classes, labels, probabilities)
+    return Predictions(tuple(row["image"] for row in rows), task, labels, values)
 
 
 def stored_name(name: str) -> str:
@@ -61,30 +79,39 @@ def stored_name(name: str) -> str:
 
 def prediction_rows(
     names: Sequence[str],
-    class_names: Sequence[str],
-    probabilities: np.ndarray,
+    task: Task,
+    predictions: np.ndarray,
     labels: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yields a record for each image: `image`, `label` if known, `predicted`, and all probabilities.
+    """Yields a record for each image: `image`, `label` if known, `predicted`, and the predictions in columns.
+
+    The columns are the probabilities `p(CLASS)`; or, for several labels, `p(LABEL)` and, if known,
+    `y(LABEL)`, 0 or 1; or, for regression, `value(QUANTITY)` and, if known, `true(QUANTITY)`.
 
     Args:
         names: The name of each image.
-        class_names: The names of the classes, in the order of the columns.
-        probabilities: The probabilities, `(images, classes)`.
-        labels: The indices of the true classes, `(images,)`; None if they are unknown.
-        errors: The reasons of bad images by position. Their prediction and probabilities are None, and all
-            records have an entry `error`, which is None for good images. None adds no such entry.
+        task: The task.
+        predictions: The predictions, `(images, columns)`.
+        labels: The labels, as the task has them; None if they are unknown.
+        errors: The reasons of bad images by position. Their predictions are None, and all records have an
+            entry `error`, which is None for good images. None adds no such entry.
     """
-    class_names = [stored_name(name) for name in class_names]
+    task = task.renamed([stored_name(name) for name in task.names])
+    value, truth = _PREFIXES[task.kind]
+    texts = None if labels is None else task.label_texts(labels)
+    answers = task.answers(np.nan_to_num(predictions))
     for index, name in enumerate(names):
         row: dict[str, Any] = {"image": stored_name(name)}
-        if labels is not None:
-            row["label"] = class_names[labels[index]]
+        if texts is not None:
+            row["label"] = texts[index]
         bad = index in (errors or {})
-        row["predicted"] = None if bad else class_names[int(probabilities[index].argmax())]
-        for column, class_name in enumerate(class_names):
-            row[f"p({class_name})"] = None if bad else round(float(probabilities[index, column]), 6)
+        row["predicted"] = None if bad else answers[index]
+        for column, each in enumerate(task.names):
+            row[f"{value}({each})"] = None if bad else _rounded(predictions[index, column], task)
+        for column, each in enumerate(task.names if labels is not None and truth else ()):
+            assert labels is not None
+            row[f"{truth}({each})"] = labels[index, column].item()
         if errors is not None:
             row["error"] = errors.get(index)
         yield row
@@ -93,8 +120,8 @@ def prediction_rows(
 def write_predictions(
     path: Path,
     names: Sequence[str],
-    class_names: Sequence[str],
-    probabilities: np.ndarray,
+    task: Task,
+    predictions: np.ndarray,
     labels: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
 ) -> None:
@@ -103,12 +130,12 @@ def write_predictions(
     Args:
         path: The file.
         names: As for `prediction_rows`.
-        class_names: As for `prediction_rows`.
-        probabilities: As for `prediction_rows`.
+        task: As for `prediction_rows`.
+        predictions: As for `prediction_rows`.
         labels: As for `prediction_rows`.
         errors: As for `prediction_rows`; the cells of None are empty in CSV, and null in JSON.
     """
-    rows = list(prediction_rows(names, class_names, probabilities, labels, errors))
+    rows = list(prediction_rows(names, task, predictions, labels, errors))
     if path.suffix.lower() == ".json":
         text = json.dumps(rows, indent=1)
     else:
@@ -118,3 +145,32 @@ def write_predictions(
         writer.writerows(rows)
         text = lines.getvalue()
     write_text(path, text)
+
+
+_PREFIXES = {
+    "single_label": ("p", ""),
+    "ordinal": ("p", ""),
+    "multi_label": ("p", "y"),
+    "regression": ("value", "true"),
+}
+"""The first parts of the columns of predictions and of labels, by kind of task; the column `label` is enough
+for a single one."""
+_LABEL_TYPES = {"single_label": np.int32, "multi_label": np.uint8, "regression": np.float32}
+
+
+def _task_of_columns(columns: Sequence[str]) -> Task | None:
+    """Returns the task whose predictions have these columns; that of ordered classes is `single_label`."""
+    if [*columns[:3]] != ["image", "label", "predicted"]:
+        return None
+    for kind in _LABEL_TYPES:
+        value, truth = _PREFIXES[kind]
+        names = [each[len(value) + 1 : -1] for each in columns[3:] if each.startswith(f"{value}(")]
+        expected = [f"{value}({name})" for name in names] + [f"{truth}({name})" for name in names if truth]
+        if names and columns[3:] == expected:
+            return make_task(kind, names)
+    return None
+
+
+def _rounded(value: float, task: Task) -> float:
+    """Returns a prediction with six decimals, or six digits if it is not a probability."""
+    return float(f"{value:.7g}") if task.kind == "regression" else round(float(value), 6)

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from transfer_jax.report.figure_text import drawing, labels
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.save_figure import save_figure
+from transfer_jax.tasks import task_class
 
 _MOST_NAMES = 60
 """The largest number of class names at an axis; of more classes, every second or every n-th is named."""
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
-    """Draws loss, accuracy and learning rate over the steps of all phases.
+    """Draws loss, score and learning rate over the steps of all phases.
 
     Args:
         metrics: The metrics log of the run.
@@ -34,7 +35,7 @@ def draw_curves(metrics: Path, path: Path) -> None:
 
 
 def draw_confusion(metrics: Path, path: Path) -> None:
-    """Draws the confusion matrix of the last evaluation.
+    """Draws the confusion matrix of the validation images with the weights that are kept.
 
     Args:
         metrics: The metrics log of the run.
@@ -43,9 +44,11 @@ def draw_confusion(metrics: Path, path: Path) -> None:
     Raises:
         ValueError: If the log has no evaluation.
     """
-    scores = [line for line in read_metrics(metrics) if line["kind"] == "evaluation"]
+    scores = [line for line in read_metrics(metrics) if line["kind"] in ("evaluation", "kept")]
     if not scores:
         raise ValueError(f"{metrics} has no evaluation")
+    if "confusion" not in scores[-1]:
+        return
     class_names = list(scores[-1]["per_class"])
     with drawing(class_names):
         save_figure(_confusion(np.array(scores[-1]["confusion"]), class_names), path)
@@ -53,16 +56,23 @@ def draw_confusion(metrics: Path, path: Path) -> None:
 
 def _curves(train: list[dict], validation: list[dict]) -> Figure:
     figure = Figure(figsize=(10, 3), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, score, rate = figure.subplots(1, 3)
     ends = {line["phase"]: line["step"] for line in train}
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning_rate")):
+    task = task_class(validation[-1] if validation else {})
+    metric = task.step_metric
+    shown = (
+        (loss, "loss", "loss"),
+        (score, metric.name, metric.title),
+        (rate, "learning_rate", "learning rate"),
+    )
+    for axes, name, title in shown:
         axes.plot([line["step"] for line in train], [line[name] for line in train], ".-", label="train")
-        axes.set(title=name.replace("_", " "), xlabel="step")
+        axes.set(title=title, xlabel="step")
         for end in list(ends.values())[:-1]:
             axes.axvline(end, color="gray", linewidth=0.8, linestyle=":")
     steps = [line["step"] for line in validation]
-    loss.plot(steps, [line["log_loss"] for line in validation], "s", label="validation")
-    accuracy.plot(steps, [line["accuracy"] for line in validation], "s", label="validation")
+    loss.plot(steps, [line[task.objective.name] for line in validation], "s", label="validation")
+    score.plot(steps, [line[metric.name] for line in validation], "s", label="validation")
     rate.set_yscale("log")
     loss.legend()
     return figure

@@ -1,4 +1,4 @@
-"""The results of a run: its plan, its phases, the trained model, and predictions of the validation images."""
+"""The results of a run: its plan, its phases, the trained model, and the predictions of its images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,39 +9,59 @@ import numpy as np
 
 from transfer_jax.distributed import processes
 from transfer_jax.extras import optional
+from transfer_jax.models.adapters.adapter import is_adapter_path
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
 from transfer_jax.report.predictions import write_predictions
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.training.run import Run
+from transfer_jax.weights.base_weights import BaseWeights, base_of
 from transfer_jax.weights.saved_model import SavedModel, model_checksum
 
 
-def write_artifacts(run: Run, arrays: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-    """Writes `model/` and `predictions.csv` into the workdir.
+def write_artifacts(
+    run: Run,
+    arrays: Mapping[str, np.ndarray],
+    predictions: np.ndarray,
+    test_predictions: np.ndarray | None = None,
+) -> None:
+    """Writes `model/`, `predictions.csv` and `test_predictions.csv` into the workdir.
 
     Args:
         run: The run.
         arrays: All arrays of the model at the end of the run.
-        probabilities: Probabilities of the validation images, `(images, classes)`.
+        predictions: Predictions of the validation images, `(images, columns)`, which choose thresholds.
+        test_predictions: Those of the test images; None if there are none.
     """
     validation = run.evaluation
+    task = run.task.tuned(predictions, validation.labels)
     saved = SavedModel(
         model=run.config.model,
-        class_names=validation.class_names,
+        task=task,
         preprocessing=run.preprocessing,
         hidden=run.config.hidden,
         taps=run.config.taps,
+        adapters=run.at(len(run.config.schedule.phases) - 1).adapters,
+        base=_base(run, arrays),
     )
     saved.save(run.workdir / workdir_files.MODEL, arrays)
-    write_predictions(
-        run.workdir / workdir_files.PREDICTIONS,
-        validation.names,
-        validation.class_names,
-        probabilities,
-        validation.labels,
-    )
+    path = run.workdir / workdir_files.PREDICTIONS
+    write_predictions(path, validation.names, task, predictions, validation.labels)
+    if run.test is not None and test_predictions is not None:
+        path = run.workdir / workdir_files.TEST_PREDICTIONS
+        write_predictions(path, run.test.names, task, test_predictions, run.test.labels)
+
+
+def _base(run: Run, arrays: Mapping[str, np.ndarray]) -> BaseWeights | None:
+    """Returns the weights that a run started from if it trained only adapters and the head, else None."""
+    phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
+    changed = {path for parts in phases for path in parts.changes if block_of(path) != "head"}
+    weights, only_adapters = run.weights, all(map(is_adapter_path, changed))
+    if not (phases[-1].adapters and only_adapters) or weights is None or run.config.reinitialize:
+        return None
+    entry, seed = run.config.weights_entry, run.config.seed
+    return base_of(weights.name, weights.file, arrays, entry=entry, seed=seed)
 
 
 def write_plan(run: Run) -> None:
@@ -60,7 +80,11 @@ def write_plan(run: Run) -> None:
         content = {
             "blocks": planned.blocks,
             "parameters": sizes,
-            "images": {"train": len(run.train), "held_out": len(run.evaluation)},
+            "images": {
+                "train": len(run.train),
+                "held_out": len(run.evaluation),
+                "test": 0 if run.test is None else len(run.test),
+            },
             "planned": planned.to_json(),
         }
         write_text(run.workdir / workdir_files.TIMELINE, json.dumps(content))

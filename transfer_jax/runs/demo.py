@@ -1,15 +1,17 @@
 """The demo: the same photographs, with the same split, fine-tuned in three ways."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from transfer_jax.config import TrainConfig, load_config
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import Result, fit
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import Metric, task_class
 
 WAYS = MappingProxyType(
     {
@@ -23,17 +25,9 @@ WAYS = MappingProxyType(
 QUICK_PIXELS = 128
 """Height and width of the images in a quick demo; a third of the work."""
 
-COLUMNS = (
-    "phase",
-    "trainable",
-    "images/s",
-    "compile\ns",
-    "extract\ns",
-    "train\ns",
-    "accuracy",
-    "balanced",
-)
-"""Columns of `table_rows`."""
+_COLUMNS = ("phase", "trainable", "images/s", "compile\ns", "extract\ns", "train\ns")
+_SCORES = 2
+"""Number of scores of a phase in a table."""
 
 
 def run_demo(workdir: Path, *, quick: bool, seed: int, progress: Progress) -> Iterator[tuple[str, Result]]:
@@ -70,8 +64,18 @@ def shorten(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, schedule=Schedule(phases), image_size=QUICK_PIXELS)
 
 
+def table_columns(result: Result) -> tuple[str, ...]:
+    """Returns the titles of the columns of `table_rows`."""
+    return (*_COLUMNS, *(metric.title.replace(" ", "\n") for metric in _shown(result.metrics)))
+
+
+def _shown(scores: Mapping[str, Any]) -> list[Metric]:
+    """Returns the scores of a table, the most important ones of the task."""
+    return [metric for metric in task_class(scores).metrics if metric.of(scores) is not None][:_SCORES]
+
+
 def table_rows(name: str, result: Result) -> list[list[str]]:
-    """Returns a row for each phase of a run, with the columns `COLUMNS`.
+    """Returns a row for each phase of a run, with the columns `table_columns`.
 
     Args:
         name: Name of the run.
@@ -85,8 +89,7 @@ def table_rows(name: str, result: Result) -> list[list[str]]:
             f"{phase.compile_seconds:.1f}",
             f"{phase.extract_seconds:.1f}",
             f"{phase.train_seconds:.1f}",
-            f"{phase.metrics['accuracy']:.1%}",
-            f"{phase.metrics['balanced_accuracy']:.1%}",
+            *(metric.text(metric.of(phase.metrics)) for metric in _shown(result.metrics)),
         ]
         for phase in result.phases
     ]

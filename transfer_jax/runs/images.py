@@ -12,13 +12,15 @@ from transfer_jax.data import (
     Finding,
     ImageDataset,
     ImageScan,
+    Parts,
     drop_images,
     find_problems,
     has_own_split,
+    has_own_test,
     limit_per_class,
     load_dataset,
     scan_images,
-    stratified_split,
+    split_in_parts,
 )
 from transfer_jax.data.sources import absolute_source
 from transfer_jax.distributed import processes
@@ -60,7 +62,7 @@ def run_images(
 def _loaded(config: TrainConfig, workdir: Path | None) -> ImageDataset:
     """Returns the images of a config; if they are gone, the error says how to name their new place."""
     try:
-        return load_dataset(config.images, config.data_dir)
+        return load_dataset(config.images, config.data_dir, task=config.task)
     except ValueError as error:
         place = absolute_source(config.images).removeprefix("folder:").removeprefix("csv:")
         if workdir is None or not Path(place).is_absolute() or Path(place.partition("?")[0]).exists():
@@ -90,7 +92,7 @@ def usable_images(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | 
     if scan is None:
         return dataset
     if config.keep_together:
-        if has_own_split(dataset):
+        if has_own_split(dataset) or has_own_test(dataset):
             raise ValueError(
                 f"keep_together cannot move images of {config.images!r}, which has its own split: "
                 "turn it off (--no-keep-together), or move the files"
@@ -99,17 +101,17 @@ def usable_images(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | 
     return drop_images(dataset, np.flatnonzero(scan.bad)) if config.on_bad_image == "skip" else dataset
 
 
-def split_images(dataset: ImageDataset, config: TrainConfig) -> tuple[ImageDataset, ImageDataset]:
-    """Splits the images of a run into training and validation images.
+def split_images(dataset: ImageDataset, config: TrainConfig) -> Parts:
+    """Splits the images of a run into training, validation and test images.
 
     Raises:
-        ValueError: As `stratified_split`.
+        ValueError: As `split_in_parts`.
     """
     seed = config.seed if config.split_seed is None else config.split_seed
-    train, evaluation = stratified_split(dataset, config.eval_fraction, seed)
-    if config.images_per_class is not None:
-        train = limit_per_class(train, config.images_per_class, seed)
-    return train, evaluation
+    parts = split_in_parts(dataset, config.val_fraction, config.test_fraction, seed)
+    if config.images_per_class is None:
+        return parts
+    return parts._replace(train=limit_per_class(parts.train, config.images_per_class, seed))
 
 
 def check_quality(
@@ -123,7 +125,7 @@ def check_quality(
         scan: The scan of them.
         image_size: Height and width of the network's input, in pixels.
     """
-    together = config.keep_together and not has_own_split(dataset)
+    together = config.keep_together and not (has_own_split(dataset) or has_own_test(dataset))
     config = dataclasses.replace(config, on_bad_image="skip", keep_together=together)
     usable = np.flatnonzero(~scan.bad)
 
@@ -132,12 +134,13 @@ def check_quality(
         return np.isin(np.arange(len(dataset)), usable[part.rows])
 
     try:
-        train, evaluation = split_images(usable_images(config, dataset, scan), config)
+        parts = split_images(usable_images(config, dataset, scan), config)
     except ValueError as error:
         problem = Finding(kind="split", text=f"the images cannot be split: {error}")
         nothing = np.zeros(len(dataset), bool)
         return (problem, *find_problems(dataset, scan, ~scan.bad, nothing, image_size))
-    return find_problems(dataset, scan, mask(train), mask(evaluation), image_size)
+    held_out = mask(parts.validation) if parts.test is None else mask(parts.validation) | mask(parts.test)
+    return find_problems(dataset, scan, mask(parts.train), held_out, image_size)
 
 
 def scan_with_progress(dataset: ImageDataset, progress: Progress) -> ImageScan:
@@ -161,7 +164,7 @@ def images_digest(train: ImageDataset, evaluation: ImageDataset) -> str:
     """Returns the hash of the names and classes of images that earlier versions stored in checkpoints."""
     digest = hashlib.sha256()
     for dataset in (train, evaluation):
-        for name, label in zip(dataset.names, dataset.labels.tolist(), strict=True):
-            digest.update(f"{name}\0{dataset.class_names[label]}\0".encode("utf-8", "surrogateescape"))
+        for name, label in zip(dataset.names, dataset.task.label_texts(dataset.labels), strict=True):
+            digest.update(f"{name}\0{label}\0".encode("utf-8", "surrogateescape"))
         digest.update(b"\0")
     return digest.hexdigest()

@@ -32,7 +32,7 @@ def load_network(resolved: ResolvedRun, workdir: Path, progress: Progress | None
     build = functools.partial(
         create_model,
         config.model,
-        len(resolved.train.class_names),
+        resolved.train.task.outputs,
         hidden=config.hidden,
         dropout=config.dropout,
         drop_path=config.drop_path,
@@ -54,6 +54,7 @@ def load_network(resolved: ResolvedRun, workdir: Path, progress: Progress | None
         preprocessing=network.preprocessing,
         train=resolved.train,
         evaluation=resolved.evaluation,
+        test=resolved.test,
         weights=_loaded_weights(config.model, model, network.spec, report, config.reinitialize),
         known_feature_shapes=network.feature_shapes,
     )

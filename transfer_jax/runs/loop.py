@@ -1,39 +1,38 @@
-"""The loop over the phases of a run: steps, epochs, changes of the frozen depth, checkpoints."""
+"""The loop over the phases of a run: steps, epochs, frozen depths, the epoch that is kept, checkpoints."""
 
-import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from transfer_jax.data import ImageDataset
 from transfer_jax.distributed import processes
 from transfer_jax.distributed.agreement import FlagAgreement
-from transfer_jax.extras import optional
-from transfer_jax.freezing.freeze_check import frozen_unchanged
+from transfer_jax.freezing.freeze_check import array_hashes, frozen_unchanged
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.report.progress import Progress
 from transfer_jax.report.trackers import Trackers
 from transfer_jax.runs.adaptive import AdaptiveControl
 from transfer_jax.runs.artifacts import write_artifacts, write_phases
+from transfer_jax.runs.best_epoch import BestEpoch
 from transfer_jax.runs.checkpointing import Saver, restored_arrays, restored_end
 from transfer_jax.runs.decorations import draw_run, drawn_plots, write_report
 from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.freeze_record import span, write_freeze_record
 from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.interrupt import StopRequest, stop_exception, stop_flags, stop_requested
-from transfer_jax.runs.result import PhaseResult
+from transfer_jax.runs.phase_clock import PhaseClock
+from transfer_jax.runs.phase_end import phase_result
 from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.scoring import Scored, Scoring
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import SavedCheckpoints
 from transfer_jax.training.background_compile import BackgroundCompiler
-from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.training.kept_epoch import validation_interval
 from transfer_jax.training.loop_checkpoints import restored_state
-from transfer_jax.training.phase_measurements import measure_exchange_seconds
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer
 from transfer_jax.training.run import Run
 
@@ -68,7 +67,8 @@ class Loop:
         self._progress = progress
         self._goodput = goodput
         self._trace = trace
-        self._saver = Saver(run, checkpoints, position, goodput)
+        self._best = BestEpoch(run, position)
+        self._saver = Saver(run, checkpoints, position, goodput, self._best)
         self._background = BackgroundCompiler(run)
         self._phases = [run.parts(index) for index in range(len(run.config.schedule.phases))]
         self._trackers = Trackers(
@@ -80,6 +80,9 @@ class Loop:
             run.workdir / workdir_files.METRICS, resume_step=latest or 0, trackers=self._trackers
         )
         self._adaptive = AdaptiveControl(position, self._log, self._global_step)
+        self._clock = PhaseClock(goodput)
+        self._scoring = Scoring(run, self._log, self._clock)
+        self._validated: tuple[int, Scored] | None = None
 
     def train(self) -> None:
         """Trains every remaining phase; after the last one, writes the model, then plots and the report.
@@ -116,6 +119,9 @@ class Loop:
         if resume_from is not None:
             assert self._latest is not None
             trainer.state = restored_state(self._checkpoints, self._latest, "state", trainer.state)
+            self._best.load(self._checkpoints, self._latest, arrays)
+        elif position.phase and self._best.kept:
+            self._best.offer(trainer, 0, self._scoring.measure(trainer).scores)
         epoch = EpochTotals(**position.epoch)
         with stop_requested() as request:
             while True:
@@ -132,7 +138,7 @@ class Loop:
                 position.frozen_depth, position.span_start = frozen_depth, step
                 resume_from, arrays = batches.get_state(), trainer.all_arrays()
                 trainer = self._make_trainer(arrays, trainer.end(), initial)
-            self._end_phase(trainer, record.after)
+            trainer = self._end_phase(trainer, record.after, initial)
             stop, terminate = processes.sum_over_processes(np.array([*stop_flags(request).values()]))
             if stop:
                 raise stop_exception(terminate > 0)
@@ -153,6 +159,7 @@ class Loop:
         parts = self._phases[self._position.phase]
         if parts.phase.interpolate == 1:
             return {}
+        arrays = {**self._run.at(self._position.phase).arrays, **arrays}  # With those of new adapters.
         initial = {path: arrays[path] for path in sorted(parts.changes)}
         if self._position.data is None:
             return initial
@@ -187,7 +194,7 @@ class Loop:
             needs_state=needs_state,
         )
         stopping, save_due, frozen_depth = None, False, None
-        for step, metrics in enumerate(self._timed(trainer, steps), first + 1):
+        for step, metrics in enumerate(self._clock.timed(trainer, steps), first + 1):
             self._goodput.save(self._run.workdir, now=False)
             self._trace.step()
             epoch.add(metrics, trainer.block_rates, trainer.images)
@@ -196,10 +203,12 @@ class Loop:
             if flags["stop"] and stopping is None:
                 stopping = stop_exception(flags["terminate"])
             save_due = save_due or flags["save"] or stopping is not None
-            if step % parts.steps_per_epoch == 0:
-                self._end_epoch(trainer, step // parts.steps_per_epoch, epoch)
+            if step % parts.steps_per_epoch == 0 and self._end_epoch(
+                trainer, step // parts.steps_per_epoch, epoch
+            ):
+                break
             if needs_state(step):
-                with self._on("other", trainer):
+                with self._clock.on("other", trainer):
                     self._adaptive.log(trainer, step, config.measure_every)
                     frozen_depth = self._adaptive.next_frozen_depth(trainer, step)
             if frozen_depth is not None:
@@ -212,92 +221,74 @@ class Loop:
         self._progress.finish()
         return frozen_depth
 
-    def _timed(self, trainer: PhaseTrainer, steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
-        """Yields the metrics of the steps, and counts the time that the steps take."""
-        while True:
-            with self._on("step", trainer):
-                metrics = next(steps, None)
-            if metrics is None:
-                return
-            yield metrics
-
-    @contextlib.contextmanager
-    def _on(self, part: str, trainer: PhaseTrainer) -> Iterator[None]:
-        """Counts the time inside the context as an activity, less the time of compiling and waiting."""
-        compiled, waited = trainer.compile_seconds, trainer.wait_seconds
-        with self._goodput.on(part):
-            yield
-            self._goodput.move(trainer.compile_seconds - compiled, part, "compile")
-            self._goodput.move(trainer.wait_seconds - waited, part, "wait")
-
-    def _end_epoch(self, trainer: PhaseTrainer, number: int, epoch: EpochTotals) -> None:
-        """Logs the means of an epoch, and evaluates if the config says so."""
-        parts, every = trainer.parts, self._run.config.eval_every
+    def _end_epoch(self, trainer: PhaseTrainer, number: int, epoch: EpochTotals) -> bool:
+        """Logs the means of an epoch, and validates if it is time; returns True if the phase ends early."""
+        parts = trainer.parts
+        every = validation_interval(self._run.config, parts.phase, len(self._run.evaluation))
         values = {"phase": parts.phase.name, "epoch": number, "frozen_depth": parts.frozen_depth}
         step = self._global_step(number * parts.steps_per_epoch)
         self._log.write(step, "train", **values, **epoch.end_epoch())
-        if every and number % every == 0 and number < parts.phase.epochs:
-            self._evaluate(trainer, number)
+        if not every or number % every or number == parts.phase.epochs:  # The end of the phase validates.
+            return False
+        self._validated = number, self._scoring.score(trainer, number, step)
+        self._best.offer(trainer, number, self._validated[1].scores)
+        return self._best.is_over(number)
 
-    def _evaluate(self, trainer: PhaseTrainer, epoch: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Predicts the validation images, logs the scores, and returns probabilities and scores."""
-        return self._score(trainer, epoch, "evaluation", self._run.evaluation, trainer.predict)
-
-    def _score(
-        self,
-        trainer: PhaseTrainer,
-        epoch: int,
-        kind: str,
-        dataset: ImageDataset,
-        predict: Callable[[], np.ndarray],
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        with self._on("evaluate", trainer):
-            probabilities = predict()
-            scores = evaluation_metrics(probabilities, dataset.labels, dataset.class_names, dataset.weights)
-        step = self._global_step(epoch * trainer.parts.steps_per_epoch)
-        self._log.write(step, kind, phase=trainer.parts.phase.name, epoch=epoch, **scores)
-        return probabilities, scores
-
-    def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str]) -> None:
-        """Evaluates, records and checkpoints a phase; after the last one, writes the model before.
+    def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str], initial: Arrays) -> PhaseTrainer:
+        """Validates, keeps the best epoch, and records the phase; after the last one, writes the model.
 
         Args:
             trainer: The phase at its end.
             frozen: Hashes of the arrays that were frozen at the end.
+            initial: As for `_make_trainer`.
+
+        Returns:
+            The phase with the arrays that it keeps.
         """
-        parts, run, position = trainer.parts, self._run, self._position
-        step, is_last = trainer.programs.step, position.phase + 1 == len(self._phases)
-        probabilities, scores = self._evaluate(trainer, parts.phase.epochs)
-        if run.config.score_training and is_last:
-            predict = functools.partial(trainer.predict, training=True)
-            self._score(trainer, parts.phase.epochs, "training_scores", run.train, predict)
-        spent = self._goodput.since(position.clock_start)
-        train_seconds = max(spent["step"] + spent["wait"], 1e-9)
-        with optional("time of the gradient exchange", f"{workdir_files.GOODPUT} will not have it."):
-            self._goodput.exchange = measure_exchange_seconds(trainer) * parts.steps / train_seconds
-        result = PhaseResult(
-            name=parts.phase.name,
-            trainable_parameters=sum(array.size for array in trainer.state.trainable.values()),
-            optimizer_bytes=trainer.optimizer_bytes,
-            boundary=trainer.data.start,
-            extracted=position.extracted,
-            step_flops=None if step is None else 2 * step.multiply_adds,
-            extract_seconds=spent["extract"],
-            compile_seconds=spent["compile"],
-            train_seconds=train_seconds,
-            images_per_second=parts.steps * run.batch_size / train_seconds,
-            metrics=scores,
-        )
-        self._log.write(self._global_step(parts.steps), "proof", phase=parts.phase.name, frozen=frozen)
+        run, position, last = self._run, self._position, trainer
+        epochs = int(last.state.step) // last.parts.steps_per_epoch
+        step = self._global_step(int(last.state.step))
+        if self._validated is None or self._validated[0] != epochs:
+            self._validated = epochs, self._scoring.score(last, epochs, step)
+            self._best.offer(last, epochs, self._validated[1].scores)
+        (_, ended), self._validated = self._validated, None
+        validation = ended
+        kept = dict(position.best) if self._best.is_earlier_than(epochs) else None
+        if kept is not None:
+            trainer = self._restored(last, initial)
+            validation = self._scoring.score(trainer, kept["epoch"], step, kept=True)
+            frozen = array_hashes(trainer.frozen) if trainer is not last else frozen
+        is_last, test = position.phase + 1 == len(self._phases), None
+        if is_last and run.config.score_training:
+            self._scoring.score(trainer, epochs, step, "training")
+        if is_last and run.test is not None:
+            tuned = run.task.tuned(validation.predictions, run.evaluation.labels)
+            test = self._scoring.score(trainer, epochs, step, "test", task=tuned)
+        result = phase_result(last, position, self._goodput, validation, ended, test)
+        self._log.write(step, "proof", phase=result.name, frozen=frozen)
         if processes.is_first():
-            write_freeze_record(run.workdir, trainer, position.spans, frozen)
+            write_freeze_record(run.workdir, last, position.spans, frozen, kept)
+        if text := result.choice:
+            self._progress.log(text)
+        self._best.forget()
         position.next_phase(dataclasses.asdict(result))
         if is_last:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
-                write_artifacts(run, model, probabilities)
+                write_artifacts(
+                    run, model, validation.predictions, None if test is None else test.predictions
+                )
         write_phases(run.workdir, position.results, finished=is_last)
         self._saver.save_phase_end(trainer, self._global_step(0))
+        return trainer
+
+    def _restored(self, trainer: PhaseTrainer, initial: Arrays) -> PhaseTrainer:
+        """Returns the phase with the arrays of its best epoch, at the frozen depth of that epoch."""
+        if self._best.needs_new_trainer():
+            self._position.frozen_depth = self._position.best["frozen_depth"]
+            trainer = self._make_trainer({**trainer.all_arrays(), **self._best.frozen}, None, initial)
+        self._best.restore(trainer)
+        return trainer
 
     def _decorate(self) -> None:
         """Draws the finished run; errors are warnings."""

@@ -15,6 +15,7 @@ from transfer_jax.data.image_files import image_files, read_file
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.tasks import SingleLabel, Task
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.phase_step import make_eval_step
@@ -26,14 +27,15 @@ _SHOWN = 3
 """Largest number of bad images in a line."""
 
 
-def unlabelled(files: Sequence[Path], class_names: tuple[str, ...]) -> ImageDataset:
-    """Returns a dataset of image files without known classes; all labels are 0."""
+def unlabelled(files: Sequence[Path], task: Task) -> ImageDataset:
+    """Returns a dataset of image files without known labels; all labels are 0."""
     return ImageDataset(
         read=lambda index: read_file(files[index]),
-        labels=np.zeros(len(files), np.int32),
+        labels=task.zeros(len(files)),
         names=[str(file) for file in files],
-        class_names=class_names,
+        class_names=task.names,
         fingerprint="unlabelled",
+        task=task,
     )
 
 
@@ -46,7 +48,7 @@ def predict_dataset(
     progress: Progress | None = None,
     bad: BadImages | None = None,
 ) -> np.ndarray:
-    """Returns the probabilities `(images, classes)` that a trained model predicts for images.
+    """Returns the predictions `(images, columns)` of a trained model for images; see `Task.predictions`.
 
     Args:
         model_dir: The workdir of a finished run, or its folder `model`.
@@ -54,7 +56,7 @@ def predict_dataset(
         batch_size: Images per batch.
         threads: Number of threads that read images.
         progress: Receives the number of images predicted; None reports nothing.
-        bad: Receives the error of each bad image by its position; its probabilities are NaN. None raises the
+        bad: Receives the error of each bad image by its position; its predictions are NaN. None raises the
             first error.
 
     Raises:
@@ -73,7 +75,7 @@ def predict_batches(
     progress: Progress | None = None,
     bad: BadImages | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yields the probabilities `(images, classes)` of one batch of images after the other, in order.
+    """Yields the predictions `(images, columns)` of one batch of images after the other, in order.
 
     A failure in a later batch does not lose the earlier ones.
 
@@ -99,7 +101,7 @@ def make_predictor(
     batch_size: int = 32,
     threads: int = 2,
 ) -> Callable[[Arrays, Progress], np.ndarray]:
-    """Returns a function from a model's arrays to its probabilities `(images, classes)`, compiled once.
+    """Returns a function from a model's arrays to its predictions `(images, columns)`, compiled once.
 
     Args:
         saved: Description of the model.
@@ -121,7 +123,7 @@ def _make_batches(
     threads: int,
     bad: BadImages | None,
 ) -> Callable[[Arrays, Progress], Iterator[np.ndarray]]:
-    """Returns a function from a model's arrays to its probabilities in batches, compiled once."""
+    """Returns a function from a model's arrays to its predictions in batches, compiled once."""
     forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
@@ -131,12 +133,12 @@ def _make_batches(
         progress.start("predicting", len(dataset))
         done = 0
         for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
-            probabilities = predict(step, arrays, [batch])
-            rows = range(done, done + len(probabilities))
-            probabilities[[index - done for index in bad or {} if index in rows]] = np.nan
-            done += len(probabilities)
-            progress.advance(len(probabilities))
-            yield probabilities
+            predictions = predict(step, arrays, [batch], saved.task)
+            rows = range(done, done + len(predictions))
+            predictions[[index - done for index in bad or {} if index in rows]] = np.nan
+            done += len(predictions)
+            progress.advance(len(predictions))
+            yield predictions
         progress.finish()
 
     return predicted
@@ -182,6 +184,7 @@ def classify(
         For each image its path, its most probable class, and the probability of that class.
 
     Raises:
+        ValueError: If the model does not predict one class for each image; `predict_dataset` is for all.
         FileNotFoundError: If a path does not exist, or a folder has no images.
         BadImageError: If an image cannot be read and `on_bad_image` is `error`, or if no image can be read.
     """
@@ -190,11 +193,15 @@ def classify(
     files, notes = image_files(images)
     for note in notes:
         (progress or Silent()).log(note)
-    saved = SavedModel.describe(Path(model_dir))
+    task = SavedModel.describe(Path(model_dir)).task
+    if not isinstance(task, SingleLabel):
+        raise ValueError(
+            f"the model in {model_dir} predicts {task.kind} targets, not classes; use predict_dataset"
+        )
     bad: BadImages = {}
     probabilities = predict_dataset(
         model_dir,
-        unlabelled(files, saved.class_names),
+        unlabelled(files, task),
         progress=progress,
         bad=bad if on_bad_image == "skip" else None,
     )
@@ -202,6 +209,8 @@ def classify(
     if bad:
         warnings.warn(bad_images_text(bad, len(files), "left without a class"), stacklevel=2)
     return [
-        (str(file), "" if index in bad else saved.class_names[int(row.argmax())], float(row.max()))
-        for index, (file, row) in enumerate(zip(files, probabilities, strict=True))
+        (str(file), "" if index in bad else answer, float(row.max()))
+        for index, (file, answer, row) in enumerate(
+            zip(files, task.answers(np.nan_to_num(probabilities)), probabilities, strict=True)
+        )
     ]

@@ -11,12 +11,13 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split, load_dataset
 from transfer_jax.data.image_files import abridged
+from transfer_jax.data.parts import without_own_test
 from transfer_jax.data.split import divisible_counts, unevaluated_classes, unevaluated_text
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.defaults import Choice, Facts, choose
 from transfer_jax.planning.model_inputs import check_inputs, without_augmentation
-from transfer_jax.planning.network import Network, check_config, check_schedule, set_classes
+from transfer_jax.planning.network import Network, check_config, check_schedule, set_outputs
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.absolute_paths import with_absolute_paths
@@ -30,6 +31,7 @@ from transfer_jax.runs.images import (
 from transfer_jax.runs.run_start import read_start
 from transfer_jax.runs.workdir import check_place, read_config
 from transfer_jax.storage import workdir_files
+from transfer_jax.training.kept_epoch import keep_metric
 
 _SAMPLE = 200
 """Number of images whose size is read if not all images are scanned."""
@@ -77,7 +79,9 @@ def resolve(
     for note in network.notes:
         progress.log(note)
     if dataset is None:
-        dataset = load_dataset(config.images, config.data_dir)
+        dataset = load_dataset(config.images, config.data_dir, task=config.task)
+    elif config.task not in ("auto", dataset.task.kind):
+        raise ValueError(f"the images have targets of the task {dataset.task.kind}, and task={config.task!r}")
     check_inputs(dataset, network.model.backbone, config.model)
     scanned = scan_with_progress(dataset, progress) if scan or needs_scan(config) else None
     if not scan:  # Otherwise they are among the findings.
@@ -85,7 +89,7 @@ def resolve(
             progress.log(note)
     if scan and scanned is not None:
         _check_readable(config, scanned)
-    set_classes(network.model, len(dataset.class_names))
+    set_outputs(network.model, dataset.task.outputs)
     defaults: tuple[Choice, ...] = ()
     if given is not None:
         config, defaults = choose(_facts(config, dataset, scanned if scan else None, network), config, given)
@@ -93,8 +97,9 @@ def resolve(
             check_schedule(config, network.model)
     if dataset.inputs is not None:
         config = without_augmentation(config)
-    train, evaluation = split_images(usable_images(config, dataset, scanned), config)
-    unevaluated = unevaluated_classes(dataset.class_names, train.labels, evaluation.labels)
+    train, evaluation, test = split_images(usable_images(config, dataset, scanned), config)
+    keep_metric(config, train.task)  # An unknown one is an error before anything is trained.
+    unevaluated = unevaluated_classes(train, evaluation)
     if unevaluated and not scan:
         progress.log(f"{unevaluated_text(unevaluated)}: trained, but in no score")
     if (limit := config.images_per_class) is not None:
@@ -114,8 +119,8 @@ def resolve(
         if skipped:
             count = f"{len(skipped):,} bad image" + (" is" if len(skipped) == 1 else "s are")
             progress.log(f"{count} skipped; {workdir_files.SKIPPED_IMAGES} lists them")
-            good = {*dataset.labels[~scanned.bad].tolist()}
-            if lost := [name for label, name in enumerate(dataset.class_names) if label not in good]:
+            good = dataset.subset(np.flatnonzero(~scanned.bad)).counts()
+            if lost := [name for name, count in good.items() if not count]:
                 progress.log(
                     f"classes without a readable image: {abridged(lost)}; the model cannot learn them"
                 )
@@ -126,6 +131,7 @@ def resolve(
         config=config,
         train=train,
         evaluation=evaluation,
+        test=test,
         network=network,
         defaults=defaults,
         findings=findings,
@@ -182,9 +188,11 @@ def _check_readable(config: TrainConfig, scan: ImageScan) -> None:
 
 def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, network: Network) -> Facts:
     own_split, duplicates = None, None
-    counts = divisible_counts(dataset, None)
+    rest = without_own_test(dataset)
+    counts = divisible_counts(rest, None)
+    groups = None if scan is None else scan.groups if rest is dataset else scan.groups[~dataset.test]
     if has_own_split(dataset):
-        train, evaluation = split_images(dataset, config)
+        train, evaluation, _ = split_images(dataset, config)
         own_split = (len(train), len(evaluation))
     if scan is not None:
         sizes = np.bincount(scan.groups)
@@ -198,7 +206,8 @@ def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, n
         blocks=len({block_of(path) for path in params} - {"head"}),
         accelerator=jax.default_backend() != "cpu",
         duplicates=duplicates,
-        units=None if scan is None else tuple(divisible_counts(dataset, scan.groups)[counts > 0].tolist()),
+        units=None if groups is None else tuple(divisible_counts(rest, groups)[counts > 0].tolist()),
+        own_test=len(dataset) - len(rest),
     )
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.report.kept_epochs import kept_epoch_text
 from transfer_jax.runs.goodput import FILE as GOODPUT
 
 
@@ -24,7 +25,18 @@ class PhaseResult:
         compile_seconds: Seconds spent compiling.
         train_seconds: Seconds spent on training steps, with the wait for their batches.
         images_per_second: Training images, or their features, per second of `train_seconds`.
-        metrics: Scores on the validation images at the end of the phase; see `evaluation_metrics`.
+        metrics: Scores of the validation images with the weights that the phase keeps; see `Task.scores`.
+        planned_epochs: Number of epochs of the phase in the schedule; 0 if an earlier version trained it.
+        epochs: Number of epochs that it trained, fewer than planned if it ended early; 0 if an earlier
+            version trained it.
+        kept_epoch: The epoch whose weights it keeps; 0 for those before the phase, which is undone then; None
+            if an earlier version trained it.
+        kept_by: The score of the validation images that chose the epoch; empty if the last one is kept.
+        kept_value: The value of that score in the epoch that is kept.
+        start_value: The value before the phase; None in the first phase.
+        end_value: The value after its last epoch.
+        test_metrics: Scores of the test images with the final weights, in the last phase; empty in others and
+            without test images.
     """
 
     name: str
@@ -38,6 +50,24 @@ class PhaseResult:
     train_seconds: float
     images_per_second: float
     metrics: dict[str, Any]
+    planned_epochs: int = 0
+    epochs: int = 0
+    kept_epoch: int | None = None
+    kept_by: str = ""
+    kept_value: float | None = None
+    start_value: float | None = None
+    end_value: float | None = None
+    test_metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def undone(self) -> bool:
+        """True if the phase only made the model worse, so that it keeps the weights before it."""
+        return self.kept_epoch == 0
+
+    @property
+    def choice(self) -> str:
+        """A sentence on the epoch that the phase keeps; empty if it keeps the last one without a choice."""
+        return kept_epoch_text(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,5 +92,10 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Scores on the validation images at the end; see `evaluation_metrics`."""
+        """Scores of the validation images, which chose the epochs that are kept; see `Task.scores`."""
         return self.phases[-1].metrics
+
+    @property
+    def test_metrics(self) -> dict[str, Any]:
+        """Scores of the test images, which chose nothing; empty if there are none."""
+        return self.phases[-1].test_metrics

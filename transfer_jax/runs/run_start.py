@@ -18,9 +18,8 @@ from transfer_jax.distributed import processes
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import merge
-from transfer_jax.runs.images import images_digest, split_images
+from transfer_jax.runs.images import images_digest
 from transfer_jax.runs.run_progress import RunProgress
-from transfer_jax.runs.workdir import read_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.training.run import Run
 
@@ -30,7 +29,7 @@ _READ_BYTES, _READ_IMAGES = 1 << 26, 2000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartStart:
-    """The training images or the validation images that a run starts with.
+    """The training, validation or test images that a run starts with.
 
     Attributes:
         count: Number of images.
@@ -53,10 +52,15 @@ class PartStart:
         return cls(
             count=len(dataset),
             files=_hash(b"".join(sorted(lines))),
-            order=_hash(b"".join(lines)),
+            order=cls.names_of(dataset),
             sizes="" if dataset.sizes is None else _hash(dataset.sizes.astype("<i8").tobytes()),
             content=_content(dataset),
         )
+
+    @staticmethod
+    def names_of(dataset: ImageDataset) -> str:
+        """Returns the hash of the names and classes of images, in their order: `order`."""
+        return _hash(b"".join(_lines(dataset)))
 
     def change(self, now: "PartStart", part: str) -> str | None:
         """Returns the difference to other images, in words; None if there is none."""
@@ -85,6 +89,7 @@ class RunStart:
         preprocessing: The preprocessing of the images, with the overrides of the config.
         train: The training images.
         evaluation: The validation images.
+        test: The test images; None if there are none, or an earlier version started the run.
         program: The version of JAX and a hash of the operations of a model of the user's own; empty for the
             networks of this package.
     """
@@ -97,6 +102,7 @@ class RunStart:
     train: PartStart
     evaluation: PartStart
     program: str = ""
+    test: PartStart | None = None
 
     @classmethod
     def of(cls, run: Run) -> "RunStart":
@@ -117,8 +123,14 @@ class RunStart:
             preprocessing=json.loads(json.dumps(dataclasses.asdict(run.preprocessing))),
             train=PartStart.of(run.train),
             evaluation=PartStart.of(run.evaluation),
+            test=None if run.test is None else PartStart.of(run.test),
             program=_program(run),
         )
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return sum(part.count for part in (self.train, self.evaluation, self.test) if part is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the values of `start.json` and of a checkpoint's progress."""
@@ -129,7 +141,8 @@ class RunStart:
         """Returns the start that `to_json` wrote; None for a run of a version that did not record it."""
         if not values:
             return None
-        parts = {name: PartStart(**values[name]) for name in ("train", "evaluation")}
+        names = ("train", "evaluation", *(["test"] if values.get("test") else []))
+        parts = {name: PartStart(**values[name]) for name in names}
         return cls(**{**values, **parts})
 
     def check(self, now: "RunStart", images: str, workdir: Path) -> None:
@@ -154,7 +167,9 @@ class RunStart:
                 f"the preprocessing of the weights {now.weights!r} is not the one that {workdir} was started "
                 f"with: {'; '.join(changes)}. Restore it, or use another workdir."
             )
-        self.check_images({"training": now.train, "validation": now.evaluation}, images, workdir)
+        found = {"training": now.train, "validation": now.evaluation}
+        found |= {"test": now.test} if now.test is not None else {}
+        self.check_images(found, images, workdir)
 
     def check_weights(self, now: "RunStart", workdir: Path) -> None:
         """Checks the weights only; see `check`."""
@@ -180,12 +195,13 @@ class RunStart:
         """Checks the images only; see `check`.
 
         Args:
-            now: The images by part: `training`, `validation`.
+            now: The images by part: `training`, `validation`, `test`.
             images: The images of the config, for messages.
             workdir: The run's folder, for messages.
         """
-        then = {"training": self.train, "validation": self.evaluation}
-        changes = [then[part].change(each, part) for part, each in now.items()]
+        then = {"training": self.train, "validation": self.evaluation, "test": self.test}
+        known = {part: start for part, start in then.items() if start is not None}
+        changes = [known[part].change(each, part) for part, each in now.items() if part in known]
         if found := [change for change in changes if change]:
             raise ValueError(
                 f"{images!r} has other images than when {workdir} was started: {'; '.join(found)}. "
@@ -226,32 +242,13 @@ def check_images(workdir: Path, images: str, parts: Mapping[str, ImageDataset]) 
     Args:
         workdir: The run's folder.
         images: The images of the config, for messages.
-        parts: The images by part: `training`, `validation`.
+        parts: The images by part: `training`, `validation`, `test`.
 
     Raises:
         ValueError: If they are others; the message says in what they differ.
     """
     if (start := read_start(workdir)) is not None:
         start.check_images({part: PartStart.of(each) for part, each in parts.items()}, images, workdir)
-
-
-def count_trained(workdir: Path, dataset: ImageDataset) -> int:
-    """Returns how many of some images are the training images of the run in a workdir.
-
-    It recognizes the images of the run by their names, also in another folder; of other images it returns 0.
-
-    Args:
-        workdir: The run's folder.
-        dataset: The images.
-    """
-    start = read_start(workdir)
-    if start is None or len(dataset) != start.train.count + start.evaluation.count:
-        return 0
-    try:
-        train, _ = split_images(dataset, read_config(workdir))
-    except ValueError:
-        return 0
-    return len(train) if _hash(b"".join(_lines(train))) == start.train.order else 0
 
 
 def read_start(workdir: Path) -> RunStart | None:
@@ -314,7 +311,7 @@ def _image_hash(dataset: ImageDataset, index: int) -> tuple[int, bytes]:
 
 def _lines(dataset: ImageDataset) -> list[bytes]:
     """Returns the name and the class of each image."""
-    labels = (dataset.class_names[label] for label in dataset.labels.tolist())
+    labels = dataset.task.label_texts(dataset.labels)
     return [
         f"{name}\0{label}\n".encode("utf-8", "surrogateescape")
         for name, label in zip(dataset.names, labels, strict=True)

@@ -27,7 +27,7 @@ from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.workdir_lock import workdir_lock
-from transfer_jax.training.evaluation import evaluation_metrics, predict
+from transfer_jax.training.evaluation import predict
 from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.run import Run
@@ -131,9 +131,7 @@ def search_heads(
     evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
     batches = ordered_batches(lambda rows: {"features": final[rows]}, len(final), batch_size=run.batch_size)
     truth = run.evaluation
-    metrics = evaluation_metrics(
-        predict(evaluate, best, batches), truth.labels, truth.class_names, truth.weights
-    )
+    metrics = run.task.scores(predict(evaluate, best, batches, run.task), truth.labels, truth.weights)
     baseline = None
     if linear:
         with optional("baseline by logistic regression"):
@@ -178,7 +176,7 @@ def _examples(features: np.ndarray, dataset: ImageDataset) -> Examples:
 def _save(run: Run, arrays: Arrays) -> None:
     saved = SavedModel(
         model=run.config.model,
-        class_names=run.train.class_names,
+        task=run.task,
         preprocessing=run.preprocessing,
         hidden=run.config.hidden,
         taps=run.config.taps,

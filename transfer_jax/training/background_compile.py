@@ -53,6 +53,7 @@ class BackgroundCompiler:
 
 def compile_phase(run: Run, parts: PhaseSplit) -> None:
     """Compiles the prefix, the training step and the evaluation of a phase, and runs none of them."""
+    run = run.at(parts.index)
     programs = PhasePrograms(run, parts)
     if programs.start is not None:
         compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
@@ -69,6 +70,7 @@ def compiled_step(run: Run, parts: PhaseSplit) -> Compiled:
 
 
 def _compile_step(run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]) -> Compiled:
+    run = run.at(parts.index)
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
     factors = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)

@@ -9,6 +9,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.features import RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import PRE_LOGITS
+from transfer_jax.training.kept_epoch import validation_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,8 @@ def choose_caching(
     if why:
         return Caching(None, why)
     train, validation = images
-    evaluations = 1 + ((phase.epochs - 1) // config.eval_every if config.eval_every else 0)
+    every = validation_interval(config, phase, validation)
+    evaluations = 1 + ((phase.epochs - 1) // every if every else 0)
     rows = train * (phase.views or 1) + validation
     passes = (rows, train * phase.epochs + validation * evaluations)
     sizes = {"rows": rows, "bytes": rows * (row_format.row_bytes if row_format else 0), "passes": passes}

@@ -153,7 +153,7 @@ class FeatureExtractor:
             key,
             Layout(rows, EXTRACTION_BATCH, run.row_format(self._boundary), start),
             features,
-            np.tile(dataset.labels, views or 1),
+            np.concatenate([dataset.labels] * (views or 1)),
             run.features,
             advance=progress.advance,
             log=progress.log,
@@ -167,7 +167,12 @@ class FeatureExtractor:
     def _fingerprint(self, boundary: str) -> str:
         """Returns a hash of all arrays below the end of a boundary, and of the program if it is not ours."""
         below = prefix_arrays(self._hashes, boundary, self._run.block_names)
-        return combined_hash({**below, **self._backbone.program_hashes(boundary)})
+        rules = {  # Their settings are not among the arrays.
+            f"adapter {each.name}": str({**each.to_json(), "layers": ()})
+            for each in self._backbone.adapters
+            if prefix_arrays(dict.fromkeys(each.layers), boundary, self._run.block_names)
+        }
+        return combined_hash({**below, **rules, **self._backbone.program_hashes(boundary)})
 
     def _compile(self, start: str | None) -> Compiled:
         if start not in self._compiled:

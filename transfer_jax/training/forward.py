@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.features import decode, in_slices, model_inputs
-from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.models import flat_arrays
 from transfer_jax.models.flat_arrays import Arrays, cast_floats, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
@@ -33,7 +32,6 @@ class Forward:
         remat: Recomputes the activations inside a block in the backward pass; see `Backbone`.
         dtype: Precision of the computation.
         prefix_dtype: Precision of the blocks of the prefix.
-        adapters: Low-rank updates whose factors are among the arrays.
     """
 
     graphdef: nnx.GraphDef
@@ -43,7 +41,6 @@ class Forward:
     remat: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
     prefix_dtype: jax.typing.DTypeLike = jnp.float32
-    adapters: LoraUpdates = LoraUpdates()
 
     def inputs(self, batch: Batch) -> Any:
         """Returns the features of a batch, or its normalized images or other inputs.
@@ -56,7 +53,7 @@ class Forward:
 
     def __call__(self, arrays: Arrays, x: Any, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Arrays]:
         """Returns the logits `(batch, classes)` in float32, and the updated running statistics."""
-        arrays, start = self.adapters.merged(gather(arrays)), self.start
+        arrays, start = gather(arrays), self.start
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x), self.prefix
         model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))

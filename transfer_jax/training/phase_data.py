@@ -31,6 +31,7 @@ class PhaseData:
         train: Endless training batches.
         evaluate: Returns the batches of the validation images, in order.
         evaluate_training: Returns the batches of the training images, in order and without augmentation.
+        evaluate_test: Returns the batches of the test images, in order; features are computed if needed.
         complete: Adds features that are stored on the device to a training batch.
         tier: Where the features are kept; None for images.
         extracted: Number of feature rows that were computed.
@@ -42,6 +43,7 @@ class PhaseData:
     train: Batches
     evaluate: Callable[[], Iterable[Mapping[str, Any]]]
     evaluate_training: Callable[[], Iterable[Mapping[str, Any]]]
+    evaluate_test: Callable[[], Iterable[Mapping[str, Any]]]
     complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda batch: batch
     tier: Tier | None = None
     extracted: int = 0
@@ -85,6 +87,7 @@ def _images(run: Run, phase: Phase, seed: int) -> PhaseData:
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: _ordered_images(run.evaluation, run),
         evaluate_training=lambda: _ordered_images(run.train, run),
+        evaluate_test=lambda: _ordered_images(_test_images(run), run),
     )
 
 
@@ -116,6 +119,9 @@ def _cached(
         """Returns the training features without augmentation, which are computed if there are none yet."""
         return train if augmentation is None else extractor.features(run.train, progress, task)
 
+    def test() -> CachedFeatures:
+        return extractor.features(_test_images(run), progress, "extracting test features")
+
     def complete(batch: Mapping[str, Any]) -> Mapping[str, Any]:
         return batch if columns is None else {**batch, **columns(batch["row"])}
 
@@ -124,6 +130,7 @@ def _cached(
         train=_shuffled(run, fetch, seed),
         evaluate=lambda: _ordered_features(validation, run),
         evaluate_training=lambda: _ordered_features(plain(), run),
+        evaluate_test=lambda: _ordered_features(test(), run),
         complete=complete,
         tier=tier,
         extracted=extractor.extracted,
@@ -142,6 +149,12 @@ def tier_of(run: Run, bytes: int) -> Tier:
     if tier == "device" and not one_device:
         raise ValueError("feature_tier='device' needs strategy='jit': each device would hold all features")
     return choose_tier(bytes, device=one_device) if tier == "auto" else tier
+
+
+def _test_images(run: Run) -> ImageDataset:
+    if run.test is None:
+        raise ValueError("the run has no test images; set test_fraction (--test-fraction)")
+    return run.test
 
 
 def _ordered_images(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:

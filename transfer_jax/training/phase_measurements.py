@@ -49,7 +49,7 @@ def measure_similarity(trainer: PhaseTrainer) -> dict[str, float]:
 def _compare(trainer: PhaseTrainer, name: str) -> dict[str, Any]:
     """Runs a program on the current and the pretrained arrays, and on the first batch of the phase."""
     arrays = trainer.all_arrays()
-    reference = trainer.run.pretrained(arrays)
+    reference = {path: trainer.run.arrays[path] for path in arrays}
     batch = {name: values[0] for name, values in trainer.sample(1).items()}
     arguments = arrays, reference, trainer.run.strategy.whole(batch)
     return jax.device_get(trainer.programs.compiled(name, *arguments)(*arguments))

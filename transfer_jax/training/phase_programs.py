@@ -5,7 +5,6 @@ from typing import Any
 
 from transfer_jax.config.loss_field import loss_function
 from transfer_jax.freezing.labels import trainable_blocks
-from transfer_jax.freezing.lora import LoraUpdates
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import with_training
 from transfer_jax.training.cka import make_plasticity, make_similarity
@@ -42,6 +41,7 @@ class PhasePrograms:
     """
 
     def __init__(self, run: Run, parts: PhaseSplit) -> None:
+        run = run.at(parts.index)
         phase, config = parts.phase, run.config
         blocks = trainable_blocks(parts.labels)
         above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
@@ -55,12 +55,12 @@ class PhasePrograms:
             remat=config.remat,
             dtype=run.dtype,
             prefix_dtype=run.prefix_dtype,
-            adapters=parts.adapters,
         )
         mixes = phase.augment and self.start is None
         self.options = StepOptions(
+            task=run.task,
             class_weights=run.class_weights(),
-            loss=loss_function(config.loss),
+            loss=loss_function(config.loss, run.task),
             label_smoothing=config.label_smoothing,
             mixup=config.augmentation.mixup if mixes else 0.0,
             cutmix=config.augmentation.cutmix if mixes else 0.0,
@@ -75,7 +75,7 @@ class PhasePrograms:
         )
         optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
         gradients = make_phase_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
-        merged = dataclasses.replace(self.forward, graphdef=run.graphdef, adapters=LoraUpdates())
+        merged = dataclasses.replace(self.forward, graphdef=run.graphdef)
         inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
         self.functions = {
             "step": make_phase_step(self.forward, optimizer, self.options, strategy),

@@ -13,9 +13,9 @@ from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.freezing.phase import Flips
 from transfer_jax.models.flat_arrays import Arrays
+from transfer_jax.tasks import Task
 from transfer_jax.training.batch_augmentation import brighten, flip, mix
 from transfer_jax.training.forward import Batch, Forward
-from transfer_jax.training.loss import soft_targets
 from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
 from transfer_jax.training.state import TrainState
 from transfer_jax.training.step import Gradients, TrainStep, make_gradients, make_step
@@ -26,9 +26,16 @@ EvalStep = Callable[[Arrays, Batch], jax.Array]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """The options of a training step; see `TrainConfig` and `Phase` for those of the same name."""
+    """The options of a training step; see `TrainConfig` and `Phase` for those of the same name.
 
-    class_weights: np.ndarray
+    Attributes:
+        task: The task.
+        class_weights: Weight of each class in the loss, `(classes,)`; None for no weights.
+        loss: The loss of each image, of outputs and targets.
+    """
+
+    task: Task
+    class_weights: np.ndarray | None = None
     loss: Callable[[jax.Array, jax.Array], jax.Array] = optax.softmax_cross_entropy
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -52,12 +59,12 @@ def make_phase_gradients(forward: Forward, options: StepOptions) -> Gradients:
         forward: The forward pass.
         options: The options of the step.
     """
-    weights = jnp.asarray(options.class_weights)
+    weights = None if options.class_weights is None else jnp.asarray(options.class_weights)
 
     def loss(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Batch, key: jax.Array):
         mix_key, dropout_key = jax.random.split(key)
         x = forward.inputs(batch)
-        targets = soft_targets(batch["label"], len(weights), options.label_smoothing)
+        targets = options.task.targets(batch["label"], options.label_smoothing)
         if options.mixup or options.cutmix:
             x, targets = mix(mix_key, x, targets, mixup=options.mixup, cutmix=options.cutmix)
         if options.feature_brightness and forward.start is not None:
@@ -65,10 +72,12 @@ def make_phase_gradients(forward: Forward, options: StepOptions) -> Gradients:
         if options.feature_flips != "none" and forward.start is not None:
             x = flip(jax.random.fold_in(mix_key, 1), x, options.feature_flips)
         logits, after = forward({**frozen, **stats, **trainable}, x, nnx.Rngs(dropout_key))
-        correct = logits.argmax(-1) == batch["label"]
         stats = {path: after[path].astype(jnp.float32) for path in stats}
-        losses = options.loss(logits, targets) * (targets @ weights) * batch.get("weight", 1.0)
-        return losses.mean(), (stats, {"accuracy": correct.mean()})
+        losses = options.loss(logits, targets)
+        if weights is not None:
+            losses *= targets @ weights
+        losses *= batch.get("weight", 1.0)
+        return losses.mean(), (stats, options.task.step_scores(logits, batch["label"]))
 
     return make_gradients(loss)
 
@@ -83,7 +92,7 @@ def make_phase_step(
 
     `frozen` are all arrays of the model that are not in the state, `rates` the learning rates by block or
     path, and `anchor` the pretrained backbone for L2-SP. The metrics are `loss` (without the L2-SP term),
-    `accuracy` (against the unmixed labels) and `grad_norm` of the trainable part.
+    `Task.step_scores` (against the unmixed labels) and `grad_norm` of the trainable part.
 
     Args:
         forward: The forward pass.

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -26,6 +26,8 @@ from transfer_jax.training.regularizers import keep_largest_inputs
 from transfer_jax.training.run import Run
 from transfer_jax.training.state import TrainState, carry
 
+Part = Literal["validation", "training", "test"]
+"""A part of the images of a run."""
 _DISPATCHED_AHEAD = 2
 """Steps that are dispatched to the devices before the metrics of one are read."""
 
@@ -55,8 +57,9 @@ def fresh_state(run: Run, parts: PhaseSplit, arrays: Arrays) -> tuple[TrainState
         parts: The phase.
         arrays: All arrays of the model at the start of the phase.
     """
-    seed = run.config.seed + parts.index
-    params = {path: arrays[path] for path in run.params} | parts.adapters.initial(arrays, seed)
+    seed, run = run.config.seed + parts.index, run.at(parts.index)
+    arrays = {**run.arrays, **arrays}
+    params = {path: arrays[path] for path in run.params}
     if parts.phase.keep < 1:
         params = keep_largest_inputs(params, parts.phase.keep)
     trainable, frozen = partition(params, parts.labels)
@@ -119,8 +122,9 @@ class PhaseTrainer:
         previous: PhaseEnd | None = None,
         initial: Arrays | None = None,
     ) -> None:
-        self.run = run
+        self.run = run = run.at(parts.index)
         self.parts = parts
+        arrays = {**run.arrays, **arrays}
         seed = run.config.seed + parts.index
         self.data: PhaseData = make_phase_data(run, parts.phase, parts.boundary, arrays, seed, progress)
         state, self.frozen = fresh_state(run, parts, arrays)
@@ -245,8 +249,8 @@ class PhaseTrainer:
         return self.data.compile_seconds + self.programs.compile_seconds
 
     def all_arrays(self) -> Arrays:
-        """Returns all current arrays of the model, without moving averages, with low-rank updates merged."""
-        return self.parts.adapters.merged({**self.frozen, **self.state.trainable, **self.state.model_state})
+        """Returns all current arrays of the model, without moving averages."""
+        return {**self.frozen, **self.state.trainable, **self.state.model_state}
 
     def final_arrays(self) -> Arrays:
         """Returns all arrays at the end of the phase, interpolated with those at its start if it says so."""
@@ -254,22 +258,44 @@ class PhaseTrainer:
 
     def evaluated_arrays(self) -> Arrays:
         """Returns all arrays of the model to evaluate with: moving averages where there are any."""
-        averaged = {**self.frozen, **self.state.averaged(), **self.state.model_state}
-        return self._interpolated(self.parts.adapters.merged(averaged))
+        return self._interpolated({**self.frozen, **self.state.averaged(), **self.state.model_state})
 
     def _interpolated(self, arrays: Arrays) -> Arrays:
         weight = self.parts.phase.interpolate
         return {**arrays, **{path: x + weight * (arrays[path] - x) for path, x in self._initial.items()}}
 
-    def predict(self, *, training: bool = False) -> np.ndarray:
-        """Returns the probabilities `(images, classes)` of the validation or the training images."""
-        batches = self.data.evaluate_training if training else self.data.evaluate
+    def restore(self, state: TrainState, frozen: Arrays) -> None:
+        """Continues with the arrays of an earlier state of the phase, and with fresh moments.
+
+        Args:
+            state: The earlier state, which need not have a state of the optimizer.
+            frozen: Frozen arrays that were others at that time.
+        """
+        optimizer = make_optimizer(self.parts.phase, self.parts.labels)
+        fresh = TrainState.create(state.trainable, optimizer, state.model_state)
+        fresh = dataclasses.replace(fresh, ema=state.ema, step=self.state.step, seed=self.state.seed)
+        self.state = self.run.strategy.place(fresh)
+        self.frozen = {**self.frozen, **frozen}
+
+    def predict(self, part: Part = "validation") -> np.ndarray:
+        """Returns the predictions `(images, columns)` of the validation, training or test images."""
+        data = self.data
+        of_part = {
+            "validation": data.evaluate,
+            "training": data.evaluate_training,
+            "test": data.evaluate_test,
+        }
+        batches = of_part[part]
         arrays = self.evaluated_arrays()
         strategy = self.run.strategy
         first = next(iter(batches()))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)
-        return predict(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches())
+
+        def step(arrays: Arrays, batch: Mapping[str, Any]) -> jax.Array:
+            return evaluate(arrays, strategy.batch(batch))
+
+        return predict(step, arrays, batches(), self.run.task)
 
 
 def _carried_state(state: TrainState, parts: PhaseSplit, previous: PhaseEnd) -> TrainState:

@@ -17,13 +17,14 @@ from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.features import FeatureCacheDir, FeatureShapes, RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import Classifier, Preprocessing
-from transfer_jax.models.flat_arrays import Arrays, split
+from transfer_jax.models.adapters.adapter import Adapter, Prompts, is_adapter_path
+from transfer_jax.models.flat_arrays import Arrays, merge, split
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.remote import local_path
+from transfer_jax.tasks import Task
 from transfer_jax.training.cache_choice import Caching, choose_caching
 from transfer_jax.training.loaded_weights import LoadedWeights
-from transfer_jax.training.loss import balanced_weights
-from transfer_jax.training.phase_split import PhaseSplit, split_phase
+from transfer_jax.training.phase_split import PhaseSplit, split_phase, with_adapters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Run:
         preprocessing: The input of the network, with the overrides of the config.
         train: The training images.
         evaluation: The validation images.
+        test: The test images; None if there are none.
         graphdef: Definition of the model, all blocks in inference mode.
         block_names: The backbone's blocks in order.
         params: Paths of all parameters.
@@ -57,6 +59,7 @@ class Run:
     strategy: Strategy = ONE_DEVICE
     weights: LoadedWeights | None = None
     known_feature_shapes: FeatureShapes | None = None
+    test: ImageDataset | None = None
 
     @classmethod
     def of(
@@ -164,28 +167,70 @@ class Run:
             row_format=self.row_format(boundary) if boundary else None,
         )
 
+    def at(self, index: int) -> "Run":
+        """Returns the run whose network has the adapters of a phase; the run itself if it has them."""
+        if self.adapters or not self.config.schedule.adapters(index):
+            return self
+        if index not in self._adapted:
+            model = merge(self.graphdef, self.arrays)
+            model = with_adapters(model, self.config.schedule, index, self.config.seed)
+            self._adapted[index] = self._with_network(model)
+        return self._adapted[index]
+
+    @functools.cached_property
+    def _adapted(self) -> dict[int, "Run"]:
+        """The runs that `at` returned."""
+        return {}
+
+    def _with_network(self, model: Classifier) -> "Run":
+        """Returns the run of an adapted network."""
+        graphdef, params, _ = split(model)
+        added = {path: x for path, x in params.items() if path not in self.arrays}
+        return dataclasses.replace(
+            self,
+            graphdef=graphdef,
+            params=tuple(params),
+            arrays={**self.arrays, **self.strategy.place(added)},
+            known_feature_shapes=None if _more_tokens(model) else self.known_feature_shapes,
+        )
+
+    @functools.cached_property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """The adapters of the network."""
+        return merge(self.graphdef, self.arrays).backbone.adapters
+
     def parts(self, index: int, frozen_depth: int = 0) -> PhaseSplit:
         """Returns a phase of the schedule, split, with the first `frozen_depth` blocks frozen."""
+        run = self.at(index)
         return split_phase(
             self.config.schedule,
             index,
-            params=self.params,
-            stats=self.stats,
+            params=run.params,
+            stats=run.stats,
             block_names=self.block_names,
+            adapters=run.adapters,
             steps_per_epoch=len(self.train) // self.batch_size,
             frozen_depth=frozen_depth,
         )
 
     def pretrained(self, paths: Iterable[str]) -> Arrays:
         """Returns the arrays at the start of the run, for those of the paths that existed then."""
-        return {path: self.arrays[path] for path in paths if path in self.arrays}
+        known = (path for path in paths if path in self.arrays and not is_adapter_path(path))
+        return {path: self.arrays[path] for path in known}
 
-    def class_weights(self) -> np.ndarray:
-        """Returns the loss weight of each class, `(classes,)`."""
-        classes = len(self.train.class_names)
-        if self.config.class_weights == "balanced":
-            return balanced_weights(self.train.labels, classes)
-        return np.ones(classes, np.float32)
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task, with the constants of the training images."""
+        return self.train.task.fitted(self.train.labels)
+
+    def class_weights(self) -> np.ndarray | None:
+        """Returns the loss weight of each class, `(classes,)`; None if the task has no such classes."""
+        return self.task.class_weights(self.train.labels, self.config.class_weights)
+
+
+def _more_tokens(model: Classifier) -> bool:
+    """Returns True if an adapter changes the number of tokens between blocks."""
+    return any(isinstance(each, Prompts) and not each.deep for each in model.backbone.adapters)
 
 
 def batch_size(config: TrainConfig, images: int) -> int:

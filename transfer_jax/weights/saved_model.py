@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,14 +12,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from transfer_jax.models import Preprocessing, create_model
+from transfer_jax.models.adapters.adapter import Adapter
+from transfer_jax.models.adapters.install import install, merge
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import replaced_atomically, sha256, write_text
 from transfer_jax.storage.remote import local_path, pull
+from transfer_jax.tasks import Task, task_from_json
+from transfer_jax.weights import hub_layout
+from transfer_jax.weights.base_weights import BaseWeights, without_base
+from transfer_jax.weights.hub_folder import local_folder
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
+MODEL_FILES = (_MODEL, _WEIGHTS)
+"""Names of the description and of the arrays that `SavedModel.save` writes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,69 +36,90 @@ class SavedModel:
 
     Attributes:
         model: Name of the network.
-        class_names: The classes, in the order of the logits.
+        task: The task, with the classes, labels or quantities in the order of the predictions.
         preprocessing: The preprocessing of the input images.
         hidden: Widths of hidden layers in the head; `()` for a single dense layer.
         taps: Whether the head reads the outputs of all blocks.
+        adapters: The adapters of the network.
+        base: The pretrained weights, if the arrays on disk are those of the adapters and the head only; None
+            if all arrays are on disk.
     """
 
     model: str
-    class_names: tuple[str, ...]
+    task: Task
     preprocessing: Preprocessing
     hidden: tuple[int, ...] = ()
     taps: bool = False
+    adapters: tuple[Adapter, ...] = ()
+    base: BaseWeights | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, labels or quantities, in the order of the predictions."""
+        return self.task.names
 
     def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
         """Writes the model atomically: if writing its arrays fails, an earlier model remains.
 
         Args:
             directory: The folder; it is created if needed.
-            arrays: The parameters and statistics by path.
+            arrays: The parameters and statistics by path; with a `base`, those of its backbone are not
+                written.
 
         Raises:
             OSError: If writing fails.
         """
+        arrays = arrays if self.base is None else without_base(arrays)
         directory.mkdir(parents=True, exist_ok=True)
         with replaced_atomically(directory / _WEIGHTS) as unfinished:
             try:
                 save_file({path: np.asarray(array) for path, array in arrays.items()}, unfinished)
             except SafetensorError as error:
                 raise OSError(f"writing {directory / _WEIGHTS} failed: {error}") from error
-            described = {**dataclasses.asdict(self), "sha256": sha256(unfinished)}
+            described = {
+                **dataclasses.asdict(self),
+                "task": self.task.to_json(),
+                "adapters": [each.to_json() for each in self.adapters],
+                "sha256": sha256(unfinished),
+            }
             (directory / _MODEL).unlink(missing_ok=True)
         write_text(directory / _MODEL, json.dumps(described, indent=1))
 
     @classmethod
     def describe(cls, directory: Path) -> "SavedModel":
         """Reads the description of a model, without its arrays; arguments and errors are those of `load`."""
-        return cls._from_json(_description(_model_folder(directory)))
+        return cls._from_json(_description(_model_files(directory).description))
 
     @classmethod
-    def load(cls, directory: Path) -> tuple["SavedModel", Classifier]:
+    def load(cls, directory: Path, *, merged: bool = True) -> tuple["SavedModel", Classifier]:
         """Reads a model and puts it into inference mode.
 
         Args:
-            directory: A folder that `save` wrote, or the workdir of a finished run.
+            directory: A folder that `save` wrote, the workdir of a finished run, or a folder in the layout of
+                the Hugging Face hub, also as `hf://OWNER/REPO`.
+            merged: Merges adapters into the weights as far as that is possible. The description then names
+                the other adapters only. False leaves all as they are.
 
         Raises:
             FileNotFoundError: If the folder contains no model.
             CheckpointError: If the arrays are damaged, or do not match the network, or if the model in a
-                workdir is not the one that its run wrote.
+                workdir is not the one that its run wrote, or if the weights that adapters were trained on
+                are missing or others.
         """
-        directory = _model_folder(directory)
-        described = _description(directory)
+        description, weights = _model_files(directory)
+        described = _description(description)
         saved = cls._from_json(described)
-        if not (directory / _WEIGHTS).is_file():
-            raise FileNotFoundError(f"no trained model in {directory}: there is no {_WEIGHTS}")
+        if not weights.is_file():
+            raise FileNotFoundError(f"no trained model in {weights.parent}: there is no {weights.name}")
         # Models of the first versions have no checksum.
-        if described.get("sha256") not in (None, sha256(directory / _WEIGHTS)):
+        if described.get("sha256") not in (None, sha256(weights)):
             raise CheckpointError(
-                f"{directory / _WEIGHTS} is damaged: it does not match the checksum in {_MODEL}; "
+                f"{weights} is damaged: it does not match the checksum in {description.name}; "
                 "restore both files or train again"
             )
         model = create_model(
             saved.model,
-            len(saved.class_names),
+            saved.task.outputs,
             hidden=saved.hidden,
             dropout=0.0,
             image_size=saved.preprocessing.image_size,
@@ -98,29 +127,43 @@ class SavedModel:
             abstract_backbone=True,
             abstract_head=True,
         )
-        arrays = dict(read_weights(directory / _WEIGHTS))
+        if saved.base is not None:
+            saved.base.fill(model, saved.model, saved.preprocessing.image_size)
+        for adapter in saved.adapters:
+            install(model, adapter)
+        arrays = dict(read_weights(weights))
         _, params, stats = split(model)
-        expected = {path: value.shape for path, value in {**params, **stats}.items()}
+        described_arrays = {**params, **stats}
+        if saved.base is not None:
+            described_arrays = without_base(described_arrays)
+        expected = {path: value.shape for path, value in described_arrays.items()}
         found = {path: value.shape for path, value in arrays.items()}
         if expected != found:
             differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
             raise CheckpointError(
-                f"{directory / _WEIGHTS} does not match the network {saved.model}: {', '.join(differing[:3])}"
+                f"{weights} does not match the network {saved.model}: {', '.join(differing[:3])}"
             )
         update(model, jax.device_put(arrays))
+        if merged and saved.adapters:
+            merge(model)
+            saved = dataclasses.replace(saved, adapters=model.backbone.adapters, base=None)
         model.eval()
         return saved, model
 
     @classmethod
     def _from_json(cls, values: dict[str, Any]) -> "SavedModel":
+        # Models of the first versions have the classes of single labels.
+        task = values.get("task") or {"kind": "single_label", "names": values["class_names"]}
         preprocessing = values["preprocessing"]
         pixels = {name: tuple(preprocessing[name]) for name in ("mean", "std")}
         return cls(
             model=values["model"],
-            class_names=tuple(values["class_names"]),
+            task=task_from_json(task),
             preprocessing=Preprocessing(**{**preprocessing, **pixels}),
             hidden=tuple(values["hidden"]),
             taps=values.get("taps", False),
+            adapters=tuple(map(Adapter.from_json, values.get("adapters", ()))),
+            base=BaseWeights(**values["base"]) if values.get("base") else None,
         )
 
 
@@ -129,14 +172,14 @@ def model_checksum(folder: Path) -> str:
     return sha256(folder / _MODEL)
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    """Returns the content of `model.json`, with all values that are needed."""
+def _description(file: Path) -> dict[str, Any]:
+    """Returns the content of `model.json` or of the hub's `config.json`, with all values that are needed."""
     try:
-        values = json.loads((folder / _MODEL).read_bytes())
+        values = json.loads(file.read_bytes())
         SavedModel._from_json(values)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / _MODEL} is damaged ({type(error).__name__}: {error}); restore it or train again"
+            f"{file} is damaged ({type(error).__name__}: {error}); restore it or train again"
         ) from None
     return values
 
@@ -161,15 +204,25 @@ def _check_written_by_run(workdir: Path) -> None:
         )
 
 
-def _model_folder(directory: Path) -> Path:
-    """Returns the local folder of the model: `directory` itself, or `model` inside a workdir."""
-    directory = local_path(directory)
+class _ModelFiles(NamedTuple):
+    """The files of a model."""
+
+    description: Path
+    weights: Path
+
+
+def _model_files(directory: Path) -> _ModelFiles:
+    """Returns the local files of the model in a folder, in a workdir, or in the layout of the hub."""
+    directory = local_path(local_folder(directory))
     pull(directory, skip=("features", "checkpoints"))
     if (directory / _MODEL).is_file():
-        return directory
+        return _ModelFiles(directory / _MODEL, directory / _WEIGHTS)
     if (directory / workdir_files.MODEL / _MODEL).is_file():
         _check_written_by_run(directory)
-        return directory / workdir_files.MODEL
+        directory = directory / workdir_files.MODEL
+        return _ModelFiles(directory / _MODEL, directory / _WEIGHTS)
+    if hub_layout.is_hub_folder(directory):
+        return _ModelFiles(directory / hub_layout.CONFIG, directory / hub_layout.WEIGHTS)
     raise FileNotFoundError(
         f"no trained model in {directory}: there is no {_MODEL}; give the workdir of a finished run"
     )

@@ -16,6 +16,7 @@ from PIL import Image
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.report.predictions import write_predictions
+from transfer_jax.tasks import SingleLabel
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -31,7 +32,7 @@ SCHEDULE = Schedule(
 
 
 def scores_of(confusion: np.ndarray) -> dict[str, Any]:
-    """Scores in the form of `evaluation_metrics`."""
+    """Scores in the form of `Task.scores`."""
     hits, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     recall, precision = hits / true, hits / np.maximum(found, 1)
     f1 = 2 * hits / np.maximum(true + found, 1)
@@ -173,7 +174,7 @@ def finish(folder: Path, confusion: np.ndarray, rng: np.random.Generator) -> Non
     labels = np.repeat(np.arange(3), confusion.sum(1))
     probabilities = rng.dirichlet((1, 1, 1), len(labels))
     names = [f"{index}.png" for index in range(len(labels))]
-    write_predictions(folder / "predictions.csv", names, CLASSES, probabilities, labels)
+    write_predictions(folder / "predictions.csv", names, SingleLabel(tuple(CLASSES)), probabilities, labels)
     (folder / "mistakes").mkdir(exist_ok=True)
     records = []
     for index in range(4):

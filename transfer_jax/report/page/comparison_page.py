@@ -7,18 +7,17 @@ from typing import Any
 
 from transfer_jax.fields import is_stored_object, shown_object
 from transfer_jax.report.page.charts import color_limits
-from transfer_jax.report.page.comparison_charts import accuracy_time_charts, overlaid_curves
+from transfer_jax.report.page.comparison_charts import common_task, overlaid_curves, score_time_charts
 from transfer_jax.report.page.elements import Charts, Column, Link, Page, Part, Section, Table, Text
-from transfer_jax.report.page.formats import join_names, percent, plural
+from transfer_jax.report.page.formats import join_names, plural
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.schedule_section import timeline_chart
 from transfer_jax.storage import workdir_files
 
-_SHARED = ("images", "eval_fraction", "seed", "on_bad_image")
+_SHARED = ("images", "val_fraction", "test_fraction", "seed", "on_bad_image")
 """The config fields that determine which images are in the validation set."""
 _MAX_SCHEDULES = 8
-_SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
 
 def write_comparison(workdirs: Sequence[Path], path: Path) -> Path:
@@ -57,7 +56,7 @@ def comparison_page(runs: Sequence[RunFiles], folder: Path) -> Page:
     sections = [
         Section("Scores", [Text(_summary(runs), lead=True), _scores(runs, folder)]),
         Section("Curves", [Charts(overlaid_curves(runs))]),
-        Section("Accuracy and time", [Charts(accuracy_time_charts(runs))]),
+        Section("Score and time", [Charts(score_time_charts(runs))]),
         Section("Schedules", _schedules(runs)),
         Section("Config differences", [_differences(runs)]),
     ]
@@ -72,14 +71,15 @@ def _summary(runs: Sequence[RunFiles]) -> list[str]:
     scored = [run for run in runs if run.scores]
     if not scored:
         return ["No validation image has been scored yet."]
-    best = max(scored, key=lambda run: run.scores["accuracy"])
-    worst = min(scored, key=lambda run: run.scores["accuracy"])
+    metric = common_task(runs).metrics[0]
+    order = sorted(scored, key=lambda run: metric.of(run.scores) or 0.0, reverse=not metric.lower_is_better)
+    best, worst = order[0], order[-1]
     text = (
-        f"{best.name} has the highest accuracy of {plural(len(scored), 'run')}: "
-        f"{percent(best.scores['accuracy'])} of {plural(best.scores['images'], 'validation image')}. "
-        f"{worst.name} has the lowest: {percent(worst.scores['accuracy'])}."
+        f"{best.name} has the best {metric.title} of {plural(len(scored), 'run')}: "
+        f"{metric.text(metric.of(best.scores))} on {plural(best.scores['images'], 'validation image')}. "
+        f"{worst.name} has the worst: {metric.text(metric.of(worst.scores))}."
     )
-    differ = [name for name in _SHARED if len({str(run.config[name]) for run in runs}) > 1]
+    differ = [name for name in _SHARED if len({str(run.config.get(name)) for run in runs}) > 1]
     if differ:
         verb = "differs" if len(differ) == 1 else "differ"
         return [text, f"The runs have different validation images, because {join_names(differ)} {verb}."]
@@ -88,15 +88,15 @@ def _summary(runs: Sequence[RunFiles]) -> list[str]:
 
 def _scores(runs: Sequence[RunFiles], folder: Path) -> Table:
     columns = [Column("run"), Column("model"), Column("finished"), Column("epochs", "count")]
-    columns += [Column(name, "percent") for name in ("accuracy", "balanced accuracy", "macro F1")]
-    columns += [Column("ROC AUC", "number"), Column("log loss", "number")]
+    metrics = [each for each in common_task(runs).metrics if any(each.name in run.scores for run in runs)]
+    columns += [Column(each.title, each.format) for each in metrics]
     columns += [Column("trainable parameters", "count"), Column("time", "seconds")]
     columns += [Column("time in steps", "percent")]
     rows: list[list[Any]] = []
     for run in runs:
         goodput = run.json(workdir_files.GOODPUT)
         rows.append([_linked(run, folder), run.config["model"], run.finished, len(run.epochs)])
-        rows[-1] += [run.scores.get(name) for name in _SCORES]
+        rows[-1] += [each.of(run.scores) for each in metrics]
         rows[-1] += [run.trained_parameters, sum(goodput["seconds"].values()) if goodput else None]
         rows[-1] += [goodput.get("share")]
     return Table("Scores of the runs on validation images", columns, rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.former_names import FIELDS
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.rate_timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
@@ -54,7 +55,7 @@ class RunFiles:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config, as written by `TrainConfig.to_json`."""
-        return self.json(workdir_files.CONFIG)
+        return {FIELDS.get(name, name): value for name, value in self.json(workdir_files.CONFIG).items()}
 
     @functools.cached_property
     def schedule(self) -> list[dict[str, Any]]:
@@ -88,8 +89,13 @@ class RunFiles:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The last scores on the validation images; empty before the first evaluation."""
-        return self.evaluations[-1] if self.evaluations else {}
+        """The scores of the validation images with the weights kept so far; empty before the first."""
+        return (self.lines_of_kind("evaluation", "kept") or [{}])[-1]
+
+    @property
+    def test_scores(self) -> dict[str, Any]:
+        """The scores on the test images, once the run is finished; empty if there are none."""
+        return (self.lines_of_kind("test") or [{}])[-1]
 
     @property
     def training_scores(self) -> dict[str, Any]:
@@ -98,8 +104,11 @@ class RunFiles:
 
     @property
     def finished(self) -> bool:
-        """True if the last phase is evaluated after its last epoch."""
-        last, end = self.schedule[-1], self.scores
+        """True if the last phase is evaluated after its last epoch, or has ended early."""
+        last, ends = self.schedule[-1], self.lines_of_kind("proof")
+        if any(line["phase"] == last["name"] for line in ends):
+            return True
+        end = self.evaluations[-1] if self.evaluations else {}
         return bool(end) and end["phase"] == last["name"] and end["epoch"] >= last["epochs"]
 
     @functools.cached_property

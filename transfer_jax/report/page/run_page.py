@@ -1,5 +1,7 @@
 """The report of one run."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from transfer_jax.report.page.elements import (
     Tile,
     Tiles,
 )
+from transfer_jax.report.page.final_test import scores_of_test_images
 from transfer_jax.report.page.formats import percent, plural, seconds
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.inline_images import inline_images
@@ -31,6 +34,7 @@ from transfer_jax.report.page.run_summary import run_summary
 from transfer_jax.report.page.schedule_section import schedule_parts
 from transfer_jax.report.page.training_curves import curve_charts
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import task_class
 
 
 def write_run_report(workdir: Path, path: Path | None = None) -> Path:
@@ -58,6 +62,7 @@ def run_page(run: RunFiles) -> Page:
         Section("Summary", [Text(run_summary(run), lead=True), *_tiles(run)]),
         _schedule(run),
         _curves(run),
+        scores_of_test_images(run),
         _classes(run),
         _misclassified(run),
         calibration_section(run),
@@ -76,25 +81,18 @@ def _tiles(run: RunFiles) -> list[Tiles]:
     scores = run.scores
     if not scores:
         return []
+    metrics = task_class(scores).metrics
     tiles = [
-        Tile("accuracy", percent(scores["accuracy"]), f"on {plural(scores['images'], 'validation image')}")
+        Tile(metric.title, metric.text(metric.of(scores)), metric.note)
+        for metric in metrics
+        if metric.of(scores) is not None
     ]
-    if "weighted_accuracy" in scores:
-        tiles.append(
-            Tile("weighted accuracy", percent(scores["weighted_accuracy"]), "by the weights of the images")
-        )
-    tiles.append(
-        Tile("balanced accuracy", percent(scores["balanced_accuracy"]), "mean recall of the classes")
-    )
-    tiles.append(Tile("macro F1", percent(scores["macro_f1"]), "mean F1 of the classes"))
-    if scores.get("roc_auc") is not None:
-        tiles.append(Tile("ROC AUC", f"{scores['roc_auc']:.3f}", "0.5 is chance level"))
-    tiles.append(Tile("log loss", f"{scores['log_loss']:.3f}", "lower is better"))
+    tiles[0] = dataclasses.replace(tiles[0], note=f"on {plural(scores['images'], 'validation image')}")
     calibration = run.json(workdir_files.DIAGNOSTICS).get("calibration")
     if calibration:
         tiles.append(Tile("calibration error", percent(calibration["ece"]), "ECE; lower is better"))
     train = run.json(workdir_files.DIAGNOSTICS).get("train") or run.training_scores
-    if train:
+    if train and "accuracy" in scores:
         gap = train["accuracy"] - scores["accuracy"]
         note = f"training accuracy {percent(train['accuracy'])} minus validation accuracy"
         tiles.append(Tile("overfit gap", f"{100 * gap:+.1f} points", note))
@@ -114,18 +112,46 @@ def _classes(run: RunFiles) -> Section | None:
     scores = run.scores
     if not scores:
         return None
-    columns = [Column("class"), Column("precision", "percent"), Column("recall", "percent")]
-    columns += [Column("F1", "percent"), Column("images", "count")]
-    rows = [
-        [
-            name,
-            *(row[kind] if row["images"] else "-" for kind in ("precision", "recall", "f1")),
-            row["images"],
+    if "per_quantity" in scores:
+        return Section("Quantities", [_quantities(scores["per_quantity"])])
+    several = "confusion" not in scores
+    kinds: list[tuple[str, str, Format]] = [
+        ("precision", "precision", "percent"),
+        ("recall", "recall", "percent"),
+    ]
+    kinds.append(("f1", "F1", "percent"))
+    if several:
+        kinds = [
+            ("average_precision", "average precision", "percent"),
+            *kinds,
+            ("threshold", "threshold", "number"),
         ]
+    columns = [Column("label" if several else "class"), *(Column(title, form) for _, title, form in kinds)]
+    rows = [
+        [name, *(row[kind] if row["images"] else "-" for kind, _, _ in kinds), row["images"]]
         for name, row in scores["per_class"].items()
     ]
-    table = Table("Scores by class, on validation images", columns, rows)
+    of = "label" if several else "class"
+    table = Table(f"Scores by {of}, on validation images", [*columns, Column("images", "count")], rows)
+    if several:
+        return Section("Labels", [table])
     return Section("Classes", [Charts([confusion(list(scores["per_class"]), scores["confusion"])]), table])
+
+
+def _quantities(quantities: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns a table of the errors of each quantity with their 95 % intervals."""
+    names = {"mae": "MAE", "rmse": "RMSE", "r2": "R²"}
+    columns = [Column("quantity")]
+    for title in names.values():
+        columns += [Column(title, "number"), Column(f"95 % interval of {title}")]
+    rows = []
+    for quantity, scores in quantities.items():
+        rows.append([quantity])
+        for name in names:
+            interval = scores[f"{name}_interval"]
+            shown = "-" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
+            rows[-1] += ["-" if scores[name] is None else scores[name], shown]
+    return Table("Errors by quantity, on validation images", columns, rows)
 
 
 def _misclassified(run: RunFiles) -> Section | None:
@@ -137,20 +163,25 @@ def _misclassified(run: RunFiles) -> Section | None:
     images = [
         Image(
             source,
-            f"Validation image {each['name']}: true class {each['label']}, predicted {each['predicted']}",
-            (
-                f"{each['label']}, predicted as {each['predicted']}",
-                f"with probability {percent(each['probability'])}",
-            ),
+            f"Validation image {each['name']}: true {each['label']}, predicted {each['predicted']}",
+            (f"{each['label'] or 'no label'}, predicted as {each['predicted'] or 'no label'}", _note(each)),
         )
         for each, source in inline_images(run.workdir / workdir_files.MISCLASSIFIED, found)
     ]
+    if "confusion" not in run.scores:
+        text = "The validation images whose predictions are furthest from their labels, largest error first."
+        return Section("Largest errors", [Text([text]), Images(images)])
     wrong = sum(map(sum, run.scores["confusion"])) - sum(
         line[index] for index, line in enumerate(run.scores["confusion"])
     )
     shown = "The images below have the lowest probability of the true class, lowest first."
     text = f"{plural(wrong, 'validation image')} {'is' if wrong == 1 else 'are'} misclassified. {shown}"
     return Section("Misclassified images", [Text([text]), Images(images)])
+
+
+def _note(record: Mapping[str, Any]) -> str:
+    """Returns the size of an error: the probability of the predicted class, or the note of the task."""
+    return record.get("note") or f"with probability {percent(record['probability'])}"
 
 
 def _time(run: RunFiles) -> Section | None:

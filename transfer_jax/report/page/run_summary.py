@@ -1,11 +1,15 @@
 """A summary of a run in words: its setup, its accuracy, and its cost."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from scipy.stats import binomtest
 
 from transfer_jax.report.names import visible
 from transfer_jax.report.page.formats import count, percent, plural, seconds
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import task_class
 
 
 def run_summary(run: RunFiles) -> list[str]:
@@ -34,11 +38,13 @@ def accuracy_paragraph(run: RunFiles) -> str:
     scores = run.scores
     if not scores:
         return f"No validation image has been scored yet: {_progress(run)}."
+    start = "The model" if run.finished else f"The run is not finished: {_progress(run)}. So far the model"
+    if "confusion" not in scores:
+        return _scores_in_words(start, scores)
     images, correct = scores["images"], round(scores["accuracy"] * scores["images"])
     interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
     rates = {name: row["images"] / images for name, row in scores["per_class"].items()}
     most_common = max(rates, key=lambda name: rates[name])
-    start = "The model" if run.finished else f"The run is not finished: {_progress(run)}. So far the model"
     return (
         f"{start} classifies {count(correct)} of {plural(images, 'validation image')} correctly: "
         f"{percent(correct / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}). "
@@ -46,6 +52,24 @@ def accuracy_paragraph(run: RunFiles) -> str:
         f"{percent(rates[most_common])}. "
         f"The mean recall of the classes (balanced accuracy) is {percent(scores['balanced_accuracy'])}."
     )
+
+
+def _scores_in_words(start: str, scores: Mapping[str, Any]) -> str:
+    """Returns the scores of a task without classes that exclude each other."""
+    shown = [
+        f"{metric.title} {metric.text(metric.of(scores))} ({metric.note})"
+        for metric in task_class(scores).metrics
+    ]
+    text = f"{start} has these scores on {plural(scores['images'], 'validation image')}: {', '.join(shown)}."
+    quantities = scores.get("per_quantity", {})
+    if len(quantities) == 1:
+        ((name, each),) = quantities.items()
+        if (interval := each["mae_interval"]) is not None:
+            text += (
+                f" Its predictions of {visible(name)} are off by {each['mae']:.4g} on average (95% interval "
+                f"{interval[0]:.4g} to {interval[1]:.4g})."
+            )
+    return text
 
 
 def _progress(run: RunFiles) -> str:

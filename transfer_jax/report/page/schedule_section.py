@@ -6,16 +6,20 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.fields import shown_object
+from transfer_jax.report.kept_epochs import kept_epoch_text
 from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, heat_map
 from transfer_jax.report.page.elements import Chart, Charts, Column, Part, Table, Text
 from transfer_jax.report.page.formats import plural, rate
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.rate_timeline import Timeline
+from transfer_jax.tasks import task_class
 
 
 def schedule_parts(run: RunFiles) -> list[Part]:
     """Returns a table of the phases, and heat maps of the schedule as planned and as executed."""
     parts: list[Part] = [_phases(run)]
+    if kept := [text[:1].upper() + text[1:] + "." for text in map(kept_epoch_text, run.phases) if text]:
+        parts.append(Text(kept))
     timelines = {"Planned": run.planned(), "Executed": run.executed()}
     known = {title: each for title, each in timelines.items() if each is not None and each.epochs}
     if not known:
@@ -29,19 +33,24 @@ def schedule_parts(run: RunFiles) -> list[Part]:
 
 
 def _compare_with_plan(planned: Timeline, executed: Timeline, run: RunFiles) -> str:
-    if len(executed.epochs) < len(planned.epochs):
+    if len(executed.epochs) < len(planned.epochs) and not run.finished:
         return f"{len(executed.epochs)} of {plural(len(planned.epochs), 'planned epoch')} are finished."
-    same = np.allclose(planned.rates(), executed.rates(), rtol=1e-3, equal_nan=True)
+    same = len(executed.epochs) == len(planned.epochs) and np.allclose(
+        planned.rates(), executed.rates(), rtol=1e-3, equal_nan=True
+    )
     if same:
         return (
             "The executed schedule equals the plan: in every epoch, the same blocks train at the same rates."
         )
+    if any(0 < phase.get("epochs", 0) < phase.get("planned_epochs", 0) for phase in run.phases):
+        return "The executed schedule differs from the plan, because a phase ended early."
     if any(phase["controller"] or phase["statistic"] != "none" for phase in run.schedule):
         return "The executed schedule differs from the plan, because a controller or a statistic changed it."
     return "The executed schedule differs from the plan."
 
 
 def _phases(run: RunFiles) -> Table:
+    headline = task_class(run.scores).metrics[0]
     columns = [
         Column("phase"),
         Column("trainable", "code"),
@@ -50,16 +59,16 @@ def _phases(run: RunFiles) -> Table:
         Column("highest learning rate", "rate"),
         Column("learning-rate schedule"),
         Column("trainable parameters", "count"),
-        Column("validation accuracy", "percent"),
+        Column(f"validation {headline.title}", headline.format),
     ]
     done = {phase["name"]: phase for phase in run.phases}
-    ends = {line["phase"]: line for line in run.evaluations}
+    ends = {line["phase"]: line for line in run.lines_of_kind("evaluation", "kept")}
     rows = []
     for phase in run.schedule:
         name = phase["name"]
         rows.append([name, phase["train"], phase["epochs"], shown_object(phase["optimizer"])])
         rows[-1] += [phase["learning_rate"], shown_object(phase["shape"])]
-        rows[-1] += [done.get(name, {}).get("trainable_parameters"), ends.get(name, {}).get("accuracy")]
+        rows[-1] += [done.get(name, {}).get("trainable_parameters"), ends.get(name, {}).get(headline.name)]
     return Table("Phases, in order", columns, rows, sortable=False)
 
 

@@ -1,4 +1,4 @@
-"""The training curves of a run: loss, accuracy and learning rate by epoch."""
+"""The training curves of a run: loss, score and learning rate by epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,13 +6,16 @@ from typing import Any
 from transfer_jax.report.page.charts import curves
 from transfer_jax.report.page.elements import Chart, Column, Format
 from transfer_jax.report.page.run_files import RunFiles, thin_out
+from transfer_jax.tasks import task_class
 
 _MAX_POINTS = 400
 """The largest number of points of a curve; longer curves are thinned."""
 
 
 def curve_charts(run: RunFiles) -> list[Chart]:
-    """Returns the charts of loss, accuracy and learning rate over the epochs of all phases."""
+    """Returns the charts of loss, score and learning rate over the epochs of all phases."""
+    task = task_class(run.scores)
+    score = task.step_metric
     train = thin_out([{**line, "at": at} for at, line in enumerate(run.epochs, 1)], _MAX_POINTS)
     validation = thin_out(run.evaluations, _MAX_POINTS)
     spans = [{**span, "first": span["first"] + 0.5, "last": span["last"] + 0.5} for span in run.phase_spans()]
@@ -20,8 +23,8 @@ def curve_charts(run: RunFiles) -> list[Chart]:
     epoch = Column("epoch", "count")
     charts = []
     shown: tuple[tuple[str, str, str, Format], ...] = (
-        ("Loss", "loss", "log_loss", "number"),
-        ("Accuracy", "accuracy", "accuracy", "percent"),
+        ("Loss", "loss", task.objective.name, "number"),
+        (score.title[:1].upper() + score.title[1:], score.name, score.name, score.format),
     )
     for title, name, validation_name, form in shown:
         rows = [*_points("training", train, name), *_points("validation", validation, validation_name)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from transfer_jax.training.scores import class_scores, confusion_matrix, log_loss, roc_auc
+from transfer_jax.tasks.classification_scores import class_scores, confusion_matrix, log_loss, roc_auc
 
 
 @pytest.fixture(params=[(2, 40), (5, 60), (3, 2000)], ids=str)

@@ -67,3 +67,18 @@ def _binary_auc(positive: np.ndarray, score: np.ndarray) -> float:
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     count, others = positive.sum(), (~positive).sum()
     return (ranks[positive].sum() - count * (count + 1) / 2) / (count * others)
+
+
+def quadratic_kappa(confusion: np.ndarray) -> float | None:
+    """Returns Cohen's kappa with quadratic weights; None if all images have one true and predicted class.
+
+    Source: Cohen 1968, "Weighted kappa: nominal scale agreement provision for scaled disagreement".
+
+    Args:
+        confusion: The result of `confusion_matrix` for ordered classes.
+    """
+    places = np.arange(len(confusion))
+    distance = (places[:, None] - places) ** 2
+    expected = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
+    disagreement = float((distance * expected).sum())
+    return None if disagreement == 0 else 1 - float((distance * confusion).sum()) / disagreement
