@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from transfer_jax.config import load_config, shipped_configs
 from transfer_jax.extras import explain
+from transfer_jax.former_names import with_todays_options
 from transfer_jax.report.console import BARS, CONSOLE, OUT, LogHandler, print_line, replace_unencodable
 
 _NARROWEST = 40
@@ -67,7 +68,7 @@ COMMANDS = {
         "plan.find_rate", "Finds a learning rate for a phase.", "find-rate --images photos --out rates.png"
     ),
     "evaluate": Command(
-        "runs.evaluate", "Evaluates a trained model on labelled images.", "evaluate runs/photos"
+        "evaluate.evaluate", "Evaluates a trained model on labelled images.", "evaluate runs/photos"
     ),
     "predict": Command(
         "runs.predict",
@@ -120,6 +121,12 @@ COMMANDS = {
         "Exports a trained model to another library or runtime.",
         "export runs/photos --to stablehlo",
     ),
+    "push": Command(
+        "push.push",
+        "Uploads a trained model with its model card to the Hugging Face hub.",
+        "push runs/photos OWNER/photos",
+    ),
+    "serve": Command("serve.serve", "Serves a trained model over HTTP.", "serve runs/photos"),
 }
 """The commands by name."""
 
@@ -138,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     replace_unencodable()
     if shutil.get_terminal_size().columns < _NARROWEST:  # Laying out the help for less may never end.
         os.environ["COLUMNS"] = str(_NARROWEST)
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_todays_options(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     name, *options = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:

@@ -1,12 +1,17 @@
-"""Former names of modules, which still work with a `DeprecationWarning`. Version 0.2 removes them."""
+"""Former names of modules, fields and options, which still work with a warning. Version 0.2 removes them."""
 
+import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
+
+Config = TypeVar("Config", bound=type)
+Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
 
 MODULES = {
     "transfer_jax.data.images": "transfer_jax.data.decode",
@@ -21,6 +26,9 @@ _NAMES = {
     "transfer_jax.weights.naming": {"Naming": "KeyMap"},
 }
 """Names of today by former name, for modules whose names changed too."""
+
+FIELDS = {"eval_fraction": "val_fraction"}
+"""The field of today's config by former name; the names of options follow from them."""
 
 
 class FormerNames(MetaPathFinder, Loader):
@@ -39,6 +47,36 @@ class FormerNames(MetaPathFinder, Loader):
         today = vars(importlib.import_module(MODULES[former]))
         vars(module).update({name: value for name, value in today.items() if not name.startswith("__")})
         vars(module).update({name: today[value] for name, value in _NAMES.get(former, {}).items()})
+
+
+def with_former_fields(config: Config) -> Config:
+    """Makes a dataclass accept the former names of its fields, with a `DeprecationWarning`."""
+    setattr(config, "__init__", with_former_arguments(config.__init__))  # noqa: B010
+    return config
+
+
+def with_former_arguments(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Returns a function that accepts the former names of its arguments, with a `DeprecationWarning`."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **values: Any) -> Any:
+        for former in FIELDS.keys() & values.keys():
+            warnings.warn(f"{former} is now {FIELDS[former]}", DeprecationWarning, stacklevel=2)
+            values[FIELDS[former]] = values.pop(former)
+        return function(*args, **values)
+
+    return renamed
+
+
+def with_todays_options(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of a command with the names of today in place of former options."""
+    options = {f"--{former}": f"--{today}" for former, today in FIELDS.items()}
+    options |= {former.replace("_", "-"): today.replace("_", "-") for former, today in options.items()}
+    found = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        found.append(f"{options[name]}{equals}{value}" if name in options else argument)
+    return found
 
 
 def install() -> None:

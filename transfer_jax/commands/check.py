@@ -31,11 +31,11 @@ def check(config: Config, out: Path | None = None, given: Given = None) -> None:
     check_output_file(out, (".json",))
     dataset = load_dataset(config.images, config.data_dir)
     scan = scan_with_progress(dataset, BARS)
-    if given is not None and "eval_fraction" not in given:  # The fraction that `train` chooses.
+    if given is not None and "val_fraction" not in given:  # The fraction that `train` chooses.
         images = divisible_counts(dataset, None)
         units = divisible_counts(dataset, scan.groups) if config.keep_together else images
         fraction = chosen_fraction(images[units > 1].tolist(), int(units[units > 1].sum()))
-        config = dataclasses.replace(config, eval_fraction=fraction)
+        config = dataclasses.replace(config, val_fraction=fraction)
     found = check_quality(config, dataset, scan, expected_input(config).image_size)
     if out is not None:
         write_text(out, json.dumps([finding.to_json() for finding in found], indent=1))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from transfer_jax.fields import convert_fields
+from transfer_jax.freezing.adapter_text import AdapterText, join_adapters, parse_adapters
 from transfer_jax.freezing.phase_optimizer import OPTIMIZER, OPTIMIZERS, has_own_rate
 from transfer_jax.freezing.python_object import PythonObject
 from transfer_jax.freezing.selectors import Selector, parse
@@ -23,6 +24,7 @@ Moments = Literal["carry", "reset"]
 Norm = Literal["frozen", "train"]
 Flips = Literal["none", "horizontal", "both", "turns"]
 Cache = Literal["auto", "off", "require"]
+KeepEpoch = Literal["auto", "best", "last"]
 
 _CHOICES = {
     "clock": ScheduleSpan,
@@ -31,6 +33,7 @@ _CHOICES = {
     "norm": Norm,
     "feature_flips": Flips,
     "cache": Cache,
+    "keep_epoch": KeepEpoch,
 }
 
 
@@ -86,10 +89,8 @@ class Phase:
         moments: `carry` keeps the optimizer state of blocks that also trained in the previous phase; `reset`
             initializes it.
         clip_norm: Largest global norm of the gradient of the trainable parameters; None does not clip.
-        lora: Selector of the kernels that get a trainable low-rank update, in addition to `train`; empty for
-            none.
-        lora_rank: Rank of the low-rank updates.
-        lora_alpha: Numerator of the updates' scale, `lora_alpha / lora_rank`.
+        adapter: Adapters that train in addition to `train`, such as `lora(match('qkv'), rank=8)`; several are
+            joined by `+`. See `parse_adapters`. They stay in the network in later phases. Empty for none.
         interpolate: Weight of the trained parameters in the average with those at the start of the phase, in
             (0, 1]; 1 takes the trained ones.
         norm: `frozen` keeps the pretrained batch statistics in all blocks; with `train`, trainable blocks
@@ -104,9 +105,16 @@ class Phase:
         cache: `auto` trains on cached features if the frozen part is a prefix, the augmentation allows it,
             they fit into `feature_gigabytes` and computing the `views` costs no more than the epochs;
             `require` raises an error where `auto` would not cache; `off` never caches.
+        keep_epoch: The epoch whose weights the phase keeps: `best` or `last`; `auto` is as the config's
+            `keep` says.
+        patience: Number of epochs without a better one after which the phase ends early; None is as the
+            config's `patience` says, and 0 trains all epochs.
+        lora: Former way to write `adapter=lora(…)`: the selector of the kernels.
+        lora_rank: The rank that belongs to `lora`.
+        lora_alpha: The alpha that belongs to `lora`.
 
     Raises:
-        SelectorError: If `train` or `lora` is no selector.
+        SelectorError: If `train` is no selector, or `adapter` no text of adapters.
         ValueError: If a value is out of range, unknown or contradicts another one; the message names it.
     """
 
@@ -133,9 +141,7 @@ class Phase:
     momentum: float = 0.9
     moments: Moments = "carry"
     clip_norm: float | None = None
-    lora: str = ""
-    lora_rank: int = 4
-    lora_alpha: float = 8.0
+    adapter: str = ""
     interpolate: float = 1.0
     norm: Norm = "frozen"
     augment: bool = False
@@ -143,15 +149,23 @@ class Phase:
     feature_brightness: float = 0.0
     feature_flips: Flips = "none"
     cache: Cache = "auto"
+    keep_epoch: KeepEpoch = "auto"
+    patience: int | None = None
+    lora: dataclasses.InitVar[str] = ""
+    lora_rank: dataclasses.InitVar[int] = 4
+    lora_alpha: dataclasses.InitVar[float] = 8.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, lora: str, lora_rank: int, lora_alpha: float) -> None:
+        if lora and self.adapter:
+            raise ValueError(self._message("lora and adapter cannot be combined: add the updates to adapter"))
+        former = f"lora({lora}, rank={lora_rank}, alpha={lora_alpha})" if lora else ""
+        object.__setattr__(self, "adapter", join_adapters(parse_adapters(former or self.adapter)))
         try:
             self._read_objects()
             convert_fields(self, Phase)
         except ValueError as error:
             raise ValueError(self._message(str(error))) from None
         object.__setattr__(self, "train", str(parse(self.train)))
-        object.__setattr__(self, "lora", str(parse(self.lora)) if self.lora else "")
         for field, choices in _CHOICES.items():
             if getattr(self, field) not in get_args(choices):
                 raise ValueError(
@@ -174,10 +188,9 @@ class Phase:
             ("keep", 0 < self.keep <= 1, "in (0, 1]"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
-            ("lora_rank", self.lora_rank >= 1, "at least 1"),
-            ("lora_alpha", self.lora_alpha > 0, "above 0"),
             ("interpolate", 0 < self.interpolate <= 1, "in (0, 1]"),
             ("views", self.views >= 0, "at least 0"),
+            ("patience", self.patience is None or self.patience >= 0, "at least 0"),
             ("feature_brightness", self.feature_brightness >= 0, "at least 0"),
         ):
             if not valid:
@@ -192,8 +205,10 @@ class Phase:
             )
         if self.views and not self.augment:
             raise ValueError(self._message(f"views={self.views} needs augment=True"))
-        if self.controller and self.lora:
-            raise ValueError(self._message("a controller and lora cannot be combined: set only one of them"))
+        if self.controller and self.adapter:
+            raise ValueError(
+                self._message("a controller and an adapter cannot be combined: set only one of them")
+            )
         if self.feature_brightness and self.cache == "off":
             raise ValueError(self._message("feature_brightness needs cached features, but cache is off"))
         if self.feature_flips != "none" and self.cache == "off":
@@ -223,6 +238,11 @@ class Phase:
     def selector(self) -> Selector:
         """The selector of the trainable parameters, parsed from `train`."""
         return parse(self.train)
+
+    @property
+    def adapters(self) -> tuple[AdapterText, ...]:
+        """The adapters that train in the phase."""
+        return parse_adapters(self.adapter)
 
     @property
     def cacheable(self) -> bool:

@@ -2,9 +2,11 @@
 
 The rules and their sources:
 
-* A quarter of the images is the validation set, as in the publication of the solar cells (Deitsch et al.
-  2019). More than `ENOUGH` validation images are rarely useful: the 95 % interval of an accuracy is then at
-  most 2 points on each side.
+* A quarter of the images is the validation set, which chooses the epoch of each phase. The publication of
+  the solar cells divides its images like this (Deitsch et al. 2019). More than `ENOUGH` validation images are
+  rarely useful: the 95 % interval of an accuracy is then at most 2 points on each side.
+* With few validation images (`kept_epoch.ENOUGH`), only the head trains: they could not notice a phase that
+  makes the model worse.
 * With few images a class, only the head trains: a linear probe keeps the pretrained features, which
   fine-tuning distorts (Kumar et al. 2022, arXiv:2202.10054).
 * With more images, the top blocks train after the head, on cached features of four views of each image. On
@@ -21,6 +23,7 @@ from typing import Any
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.recipes import feature_extraction, five_steps, layer_decay
 from transfer_jax.freezing.schedule import Schedule
+from transfer_jax.training.kept_epoch import ENOUGH as ENOUGH_TO_CHOOSE
 
 QUARTER = 0.25
 ENOUGH = 2500
@@ -45,6 +48,7 @@ class Facts:
     Attributes:
         counts: Number of images of each class that has any.
         own_split: Numbers of training and validation images if the source has its own split, else None.
+        own_test: Number of test images of the source, which the other counts do not include.
         pixels: Median of the images' shorter sides, in pixels.
         expected: Height and width of the input that the weights expect, in pixels.
         blocks: Number of blocks of the network that have parameters.
@@ -62,6 +66,7 @@ class Facts:
     accelerator: bool
     duplicates: int | None
     units: tuple[int, ...] | None = None
+    own_test: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +105,16 @@ def choose(
         The config with the chosen values, and the choices in the order of a run.
     """
     images = sum(facts.counts)
-    together = config.keep_together if "keep_together" in given else bool(facts.duplicates)
+    together = (
+        config.keep_together if "keep_together" in given else bool(facts.duplicates and not facts.own_test)
+    )
     validation, choices = _split(facts, config, given, together)
-    train = facts.own_split[0] if facts.own_split else images - validation
+    test = 0 if facts.own_split or facts.own_test else math.ceil(config.test_fraction * images)
+    train = (facts.own_split[0] if facts.own_split else images - validation) - test
     if (limit := config.images_per_class) is not None and not facts.own_split:
         train = sum(min(limit, max(round(count * train / images), 1)) for count in facts.counts)
     settings: dict[str, Any] = {choice.field: choice.value for choice in choices if choice.field != "split"}
-    if "keep_together" not in given and facts.duplicates and not facts.own_split:
+    if "keep_together" not in given and facts.duplicates and not (facts.own_split or facts.own_test):
         settings["keep_together"] = True
         why = (
             f"{facts.duplicates:,} images have near duplicates, which must not be on both sides of the split"
@@ -116,11 +124,13 @@ def choose(
         settings["image_size"] = facts.expected
         choices.append(Choice("image_size", facts.expected, _image_size_reason(facts)))
     if "schedule" not in given:
-        settings["schedule"], why = _schedule(facts, train)
+        settings["schedule"], why = _schedule(facts, train, validation)
         choices.append(Choice("schedule", str(settings["schedule"]), why))
     if not {"batch_size", "accumulate"} & {*given}:
         settings["batch_size"], why = _batch(train)
         choices.append(Choice("batch_size", settings["batch_size"], why))
+    if "keep" not in given:
+        choices.append(_keep(validation))
     return dataclasses.replace(config, **settings), tuple(choices)
 
 
@@ -141,10 +151,12 @@ def _split(
     images, classes, total = sum(divided), len(divided), sum(size for size in units if size > 1)
     if facts.own_split is not None:
         train, validation = facts.own_split
-        why = f"{train:,} training and {validation:,} validation images; {_interval(validation)}"
+        parts = [f"{train:,} training", f"{validation:,} validation"]
+        parts += [f"{facts.own_test:,} test"] * bool(facts.own_test)
+        why = f"{', '.join(parts[:-1])} and {parts[-1]} images; {_interval(validation)}"
         return validation, [Choice("split", "that of the source", why)]
-    if "eval_fraction" in given:
-        return math.ceil(config.eval_fraction * images), []
+    if "val_fraction" in given:
+        return math.ceil(config.val_fraction * images), []
     fraction = chosen_fraction(divided, total)
     validation = math.ceil(fraction * images)
     each = max(int(fraction * min(divided, default=0)), 1)
@@ -154,7 +166,7 @@ def _split(
     if whole := len(facts.counts) - classes:
         single = "one image" if units is facts.counts else "one image or one group of near duplicates"
         what += f" apart from {whole:,} with {single}"
-    return validation, [Choice("eval_fraction", fraction, f"{what}; {_interval(validation)}")]
+    return validation, [Choice("val_fraction", fraction, f"{what}; {_interval(validation)}")]
 
 
 def chosen_fraction(images: Sequence[int], units: int) -> float:
@@ -183,9 +195,23 @@ def _image_size_reason(facts: Facts) -> str:
     return f"the size of the weights; the shorter sides of your images have {facts.pixels} pixels{enlarged}"
 
 
-def _schedule(facts: Facts, train: int) -> tuple[Schedule, str]:
-    """Returns a schedule and the reason; `train` is the number of training images."""
+def _keep(validation: int) -> Choice:
+    """Returns which epoch of each phase is kept, and the reason."""
+    if validation >= ENOUGH_TO_CHOOSE:
+        why = (
+            f"the one with the best score of the {validation:,} validation images; a phase that only makes it"
+        )
+        return Choice("keep", "best epoch", f"{why} worse is undone")
+    why = f"{validation:,} validation images are too few to choose one"
+    return Choice("keep", "last epoch", why)
+
+
+def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]:
+    """Returns a schedule and the reason, from the numbers of training and validation images."""
     each = train // len(facts.counts)
+    if validation < ENOUGH_TO_CHOOSE and not facts.own_split:
+        images = f"{validation} validation image" + "s" * (validation != 1)
+        return feature_extraction(), f"only the head: {images} would not show that more blocks make it worse"
     if each < PROBE:
         images = f"{each} training image" + "s" * (each != 1)
         why = f"only the head: {images} a class are too few to fine-tune the network"

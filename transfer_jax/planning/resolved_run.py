@@ -26,6 +26,7 @@ class ResolvedRun:
         config: The config, with the defaults that were chosen.
         train: The training images.
         evaluation: The validation images.
+        test: The test images; None if there are none.
         network: The weights, the input and the abstract model of the network.
         defaults: The defaults that were chosen for the user; empty if nothing was chosen.
         findings: The results of the quality checks of the images; None if they were not checked.
@@ -36,6 +37,7 @@ class ResolvedRun:
     train: ImageDataset
     evaluation: ImageDataset
     network: Network
+    test: ImageDataset | None = None
     defaults: tuple[Choice, ...] = ()
     findings: tuple[Finding, ...] | None = None
     skipped: tuple[str, ...] | None = None
@@ -93,6 +95,7 @@ class ResolvedRun:
             workdir=Path(),
             preprocessing=self.network.preprocessing,
             evaluation=self.evaluation,
+            test=self.test,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.runs.artifacts import finished_results
+from transfer_jax.runs.best_epoch import BestEpoch
 from transfer_jax.runs.epoch_totals import EpochTotals
 from transfer_jax.runs.goodput import Goodput
 from transfer_jax.runs.result import PhaseResult
@@ -34,8 +35,9 @@ def carried_paths(run: Run, position: RunProgress) -> list[str]:
 
 def restored_arrays(run: Run, checkpoints: Checkpoints, step: int, position: RunProgress) -> Arrays:
     """Returns all arrays of the model; those in the state of the current phase are not restored yet."""
-    template = {path: run.arrays[path] for path in carried_paths(run, position)}
-    return {**run.arrays, **checkpoints.arrays(step, "carried", template)}
+    initial = run.at(min(position.phase, len(run.config.schedule.phases) - 1)).arrays
+    template = {path: initial[path] for path in carried_paths(run, position)}
+    return {**initial, **checkpoints.arrays(step, "carried", template)}
 
 
 def restored_end(
@@ -84,7 +86,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
             other weights or images.
     """
     if index == 0:
-        return run.arrays
+        return run.at(0).arrays
     phase = run.config.schedule.phases[index].name
     if workdir is None or not check_workdir(run.config, workdir):
         raise ValueError(
@@ -105,10 +107,7 @@ def arrays_at(run: Run, workdir: Path | None, index: int) -> Arrays:
             return arrays
         state = fresh_state(run, run.parts(index, position.frozen_depth), arrays)[0]
         state = restored_state(checkpoints, step, "state", state)
-        return {
-            **arrays,
-            **run.parts(index).adapters.merged({**arrays, **state.trainable, **state.model_state}),
-        }
+        return {**arrays, **state.trainable, **state.model_state}
 
     arrays = checkpoints.read_newest(read)
     if arrays is None:
@@ -124,12 +123,19 @@ class Saver:
         checkpoints: The checkpoints in its workdir.
         position: The run's progress.
         goodput: The run's clock.
+        best: The best epoch of the current phase, whose arrays are saved in the middle of it.
     """
 
     def __init__(
-        self, run: Run, checkpoints: SavedCheckpoints, position: RunProgress, goodput: Goodput
+        self,
+        run: Run,
+        checkpoints: SavedCheckpoints,
+        position: RunProgress,
+        goodput: Goodput,
+        best: BestEpoch,
     ) -> None:
         self._run = run
+        self._best = best
         self._checkpoints = checkpoints
         self._position = position
         self._goodput = goodput
@@ -155,7 +161,7 @@ class Saver:
         """
         self._position.data, self._position.epoch = batches.get_state(), dataclasses.asdict(epoch)
         trees = {"state": named_leaves(trainer.state), "carried": self._carried(arrays), "began": initial}
-        self._save(step, trees)
+        self._save(step, {**trees, **self._best.trees()})
 
     def save_phase_end(self, trainer: PhaseTrainer, step: int) -> None:
         """Saves at the end of a phase, when the run's progress is at the start of the next one."""

@@ -16,7 +16,6 @@ _FIXED = (
     "batch_size",
     "crop_fraction",
     "ema_decay",
-    "eval_fraction",
     "hidden",
     "image_size",
     "images_per_class",
@@ -26,6 +25,8 @@ _FIXED = (
     "seed",
     "split_seed",
     "taps",
+    "test_fraction",
+    "val_fraction",
 )
 """Fields that trained steps, or the numbers of the steps, depend on. `RunStart` checks images and weights."""
 _ADJUSTABLE = (
@@ -42,6 +43,8 @@ _ADJUSTABLE = (
     "l2_sp",
     "l2_head",
     "group_lasso",
+    "keep_epoch",
+    "patience",
 )
 """Fields of a phase that may change in the middle of it."""
 

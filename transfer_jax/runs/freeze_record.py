@@ -42,7 +42,11 @@ def span(trainer: PhaseTrainer, first: int, last: int, record: FreezeRecord) -> 
 
 
 def write_freeze_record(
-    workdir: Path, trainer: PhaseTrainer, spans: list[dict[str, Any]], frozen: Mapping[str, str]
+    workdir: Path,
+    trainer: PhaseTrainer,
+    spans: list[dict[str, Any]],
+    frozen: Mapping[str, str],
+    kept: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the freeze record of a finished phase, and returns its path.
 
@@ -54,11 +58,15 @@ def write_freeze_record(
         trainer: The phase at its end.
         spans: An entry for each part of the phase; see `span`.
         frozen: `array_hashes` of the arrays that were frozen at the end.
+        kept: The epoch whose arrays the phase keeps, if it is not the last one: its `epoch`, 0 for the start
+            of the phase, and its `step`.
     """
     parts = trainer.parts
     folder = workdir / workdir_files.FREEZE_RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{parts.index + 1:02}-{file_name(parts.phase.name)}.json"
     content = {"phase": parts.phase.name, "train": parts.phase.train, "spans": spans, "frozen": dict(frozen)}
+    if kept is not None:
+        content["kept"] = {"epoch": kept["epoch"], "step": kept["step"]}
     write_text(path, json.dumps(content, indent=1))
     return path

@@ -28,6 +28,7 @@ class RunProgress:
         extracted: Feature rows computed for the phase.
         clock_start: Reading of the run's clock (`Goodput.seconds`) when the phase started.
         epoch: Sums over the current epoch; the fields of `EpochTotals`.
+        best: The best epoch of the phase so far; see `BestEpoch`. Empty before its first validation.
         results: The fields of the `PhaseResult` of each finished phase.
         seconds: Reading of the run's clock when this was saved.
         saved: Time when this was saved, in seconds since 1970.
@@ -46,6 +47,7 @@ class RunProgress:
     extracted: int = 0
     clock_start: dict[str, float] = dataclasses.field(default_factory=dict)
     epoch: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     saved: float = 0.0
@@ -76,7 +78,7 @@ class RunProgress:
         self.phase, self.ended_frozen_depth = self.phase + 1, self.frozen_depth
         self.data, self.frozen_depth, self.tests, self.multipliers = None, 0, [], None
         self.spans, self.span_start = [], 0
-        self.extracted, self.clock_start, self.epoch = 0, {}, {}
+        self.extracted, self.clock_start, self.epoch, self.best = 0, {}, {}, {}
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

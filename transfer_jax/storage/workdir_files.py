@@ -35,7 +35,9 @@ SKIPPED_IMAGES = "skipped_images.txt"
 MODEL = "model"
 """A folder: the trained model."""
 PREDICTIONS = "predictions.csv"
-"""The probabilities of the validation images."""
+"""The predictions of the validation images."""
+TEST_PREDICTIONS = "test_predictions.csv"
+"""The predictions of the test images, if there are any."""
 CURVES, CONFUSION = "curves.png", "confusion.png"
 """Plots: loss and accuracy by epoch; the confusion matrix."""
 MISCLASSIFIED, MISCLASSIFIED_LIST = "mistakes", "mistakes.json"
@@ -70,7 +72,8 @@ TRIAL_ROW, TRIAL_ERROR, TRIAL_CLAIM = "row.json", "error.json", "claim.json"
 
 _NEEDED = (
     *(CONFIG, EARLIER_CONFIGS, START, METRICS, PHASES, TIMELINE, GOODPUT, ENVIRONMENT, DEFAULTS, QUALITY),
-    *(SKIPPED_IMAGES, PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS, DIAGNOSTICS, TRACKERS),
+    *(SKIPPED_IMAGES, PREDICTIONS, TEST_PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS),
+    *(DIAGNOSTICS, TRACKERS),
     *(STUDY, ANALYSIS, TABLE, TRIALS),
 )
 """Files and folders that a run or a study is read from."""

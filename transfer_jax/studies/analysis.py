@@ -128,7 +128,7 @@ def _overlap(row: Mapping[str, Any], config: TrainConfig) -> float:
     """Returns the ratio of validation to training images, before `images_per_class` is applied."""
     if config.images_per_class is None:
         return row["held_out_images"] / row["training_images"]
-    return config.eval_fraction / (1 - config.eval_fraction)
+    return config.val_fraction / (1 - config.val_fraction)
 
 
 def correct_by_image(path: Path) -> dict[str, bool]:

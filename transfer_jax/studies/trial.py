@@ -79,13 +79,13 @@ def result_row(result: Result) -> dict[str, Any]:
     ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
     counts = [end - start for start, end in itertools.pairwise(ends)]
     held_out = result.metrics["images"]
-    images = training.get("images", round(held_out / config.eval_fraction) - held_out)
+    images = training.get("images", round(held_out / config.val_fraction) - held_out)
     phases = zip(config.schedule.phases, result.phases, counts, strict=True)
     costs = [_cost(config, *each, images) for each in phases]
     metrics = result.metrics
     weighted = {name: metrics[name] for name in ("weighted_accuracy",) if name in metrics}
     return {
-        **{name: metrics[name] for name in SCORES},
+        **{name: metrics.get(name) for name in SCORES},
         **weighted,
         "ece": reliability(predictions.probabilities, predictions.labels)["ece"],
         "train_accuracy": training.get("accuracy"),

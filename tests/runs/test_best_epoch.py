@@ -1,0 +1,159 @@
+"""The epoch that a phase keeps, with scripted scores of the validation images."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from transfer_jax.config import TrainConfig
+from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.freezing.controllers import controller
+from transfer_jax.report.progress import Silent
+from transfer_jax.runs import Result, fit
+from transfer_jax.runs.best_epoch import BestEpoch
+
+VALUES = {"one": (9.0, 3.0, 1.0, 2.0), "two": (1.0, 2.0, 1.5, 4.0, 5.0)}
+"""The log loss of each phase at its start and after each epoch: `one` keeps its second, `two` is undone."""
+ONE = Phase(name="one", train="head", epochs=3, learning_rate=0.05, shape="constant")
+TWO = Phase(name="two", train="top(1)", epochs=4, learning_rate=0.01, norm="train", patience=3)
+
+
+class Stop(Silent):
+    """Stops a run after some steps of a phase."""
+
+    def __init__(self, phase: str, steps: int) -> None:
+        self.task, self.left, self.running = f"training {phase}", steps, False
+
+    def start(self, task: str, total: int, *, done: int = 0) -> None:
+        self.running = task == self.task
+
+    def advance(self, images: int, **values: float) -> None:
+        self.left -= self.running
+        if self.left < 0:
+            raise InterruptedError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripted() -> Iterator[None]:
+    real = BestEpoch.offer
+
+    def offer(self: BestEpoch, trainer, epoch, scores) -> None:
+        real(self, trainer, epoch, {**scores, "log_loss": VALUES[trainer.parts.phase.name][epoch]})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestEpoch, "offer", offer)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(image_folder: Path, toy: str) -> TrainConfig:
+    settings = {"batch_size": 12, "threads": 1, "checkpoint_seconds": 0.0, "keep": "best"}
+    schedule = Schedule((ONE, TWO))
+    folder = str(image_folder)
+    return TrainConfig(
+        images=folder, model=toy, weights="none", schedule=schedule, test_fraction=0.25, **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def result(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return fit(config, tmp_path_factory.mktemp("best") / "run")
+
+
+def model(workdir: Path) -> dict[str, np.ndarray]:
+    (path,) = (workdir / "model").glob("*.safetensors")
+    return load_file(path)
+
+
+def same_models(one: Path, two: Path) -> bool:
+    first, second = model(one), model(two)
+    return first.keys() == second.keys() and all(np.array_equal(first[path], second[path]) for path in first)
+
+
+def test_the_best_epoch_is_kept_and_a_phase_without_one_is_undone(config, result, tmp_path):
+    one, two = result.phases
+    assert (one.kept_epoch, one.epochs, one.kept_value, one.start_value) == (2, 3, 1.0, None)
+    assert (two.kept_epoch, two.epochs, two.kept_value, two.start_value) == (0, 3, 1.0, 1.0)
+    assert two.undone
+    assert "phase 'two' is undone: none of its 3 epochs has a better log loss than 1 before it" in two.choice
+    assert "it ended early, after 3 of 4 epochs" in two.choice
+    assert "phase 'one' keeps epoch 2 of 3: log loss 1" in one.choice
+    assert two.metrics == one.metrics
+    alone = dataclasses.replace(config, schedule=Schedule((dataclasses.replace(ONE, epochs=2),)), keep="last")
+    fit(alone, tmp_path / "run")
+    assert same_models(result.workdir, tmp_path / "run")
+
+
+def test_the_files_say_what_is_kept(result, logged):
+    assert [(x["phase"], x["epoch"]) for x in logged(result.workdir, "kept")] == [("one", 2), ("two", 0)]
+    records = sorted((result.workdir / "certificates").glob("*.json"))
+    kept = [json.loads(path.read_text())["kept"] for path in records]
+    assert [each["epoch"] for each in kept] == [2, 0]
+    spans = [span for path in records for span in json.loads(path.read_text())["spans"]]
+    assert all(span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"] for span in spans)
+    report = (result.workdir / "report.html").read_text()
+    assert "Phase &#39;two&#39; is undone" in report
+    assert "Test images" in report
+
+
+def test_test_images_are_scored_once(result, logged):
+    (line,) = logged(result.workdir, "test")
+    assert line["images"] == result.test_metrics["images"] == 12
+    assert result.phases[0].test_metrics == {}
+    rows = (result.workdir / "test_predictions.csv").read_text().splitlines()
+    assert len(rows) == 13
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(("phase", "steps"), [("one", 5), ("two", 4)])
+def test_a_resumed_run_keeps_the_same(config, result, tmp_path, phase, steps):
+    with pytest.raises(InterruptedError):
+        fit(config, tmp_path / "run", progress=Stop(phase, steps))
+    again = fit(config, tmp_path / "run")
+    assert same_models(result.workdir, tmp_path / "run")
+    for one, two in zip(result.phases, again.phases, strict=True):
+        assert (one.metrics, one.test_metrics, one.choice) == (two.metrics, two.test_metrics, two.choice)
+
+
+@pytest.mark.extended
+def test_moving_averages_of_the_best_epoch(config, tmp_path):
+    averaged = dataclasses.replace(
+        config, ema_decay=0.5, schedule=Schedule((ONE,)), test_fraction=0.0, eval_every=1
+    )
+    fit(averaged, tmp_path / "best")
+    alone = dataclasses.replace(
+        averaged, schedule=Schedule((dataclasses.replace(ONE, epochs=2),)), keep="last"
+    )
+    fit(alone, tmp_path / "alone")
+    assert same_models(tmp_path / "best", tmp_path / "alone")
+
+
+@pytest.mark.extended
+def test_the_best_epoch_at_another_frozen_depth(config, tmp_path, logged: Callable[[Path, str], list[dict]]):
+    @controller
+    def freezes_in_the_third_epoch(history):
+        return 3 if history[-1].epoch >= 2 else 0
+
+    phase = dataclasses.replace(
+        ONE, train="top(2)", controller="freezes_in_the_third_epoch", learning_rate=1e-3
+    )
+    only = dataclasses.replace(config, schedule=Schedule((phase,)), test_fraction=0.0)
+    result = fit(only, tmp_path / "best")
+    assert [line["frozen_depth"] for line in logged(tmp_path / "best", "train")] == [0, 0, 3]
+    assert result.phases[0].kept_epoch == 2
+    second = logged(tmp_path / "best", "evaluation")[1]
+    assert {name: second[name] for name in result.metrics} == result.metrics
+    with pytest.raises(InterruptedError):
+        fit(only, tmp_path / "stopped", progress=Stop("one", 7))
+    fit(only, tmp_path / "stopped")
+    assert same_models(tmp_path / "best", tmp_path / "stopped")
+
+
+def test_an_unknown_metric_is_an_error_before_anything_is_written(config, tmp_path):
+    with pytest.raises(ValueError, match=r"keep_metric must be one of .*log_loss.*, got 'luck'"):
+        fit(dataclasses.replace(config, keep_metric="luck"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
