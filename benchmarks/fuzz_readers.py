@@ -4,8 +4,9 @@
 
 Makes a small valid file of each format, changes it at random, and reads all of it in a child process with
 limited memory and time, in which executing a program or opening a connection is an error. Each file must
-either be read completely or be refused with a `CheckpointError` of one line. Anything else is a finding: it
-is counted, and the first files are kept in the folder `--keep`.
+either be read completely or be refused with a `CheckpointError` of one line. A file whose format has
+checksums (`CHECKED`) must be read with the values of the valid file. Anything else is a finding: it is
+counted, and the first files are kept in the folder `--keep`.
 """
 
 import argparse
@@ -31,11 +32,15 @@ from typing import Any
 import numpy as np
 from contest import report
 
-from transfer_jax.weights.readers import FORMATS, CheckpointError, read_weights
+from transfer_jax.weights.readers import FORMATS, CheckpointError, hdf5_process, read_weights
 
 MEMORY, SECONDS = 3 << 30, 10
 """Address space that the child may add to its initial one, in bytes, and seconds for each file."""
+STRUCTURE_SECONDS = 5
+"""The time limit of the process that reads the structure of HDF5 files, in seconds."""
 BATCH = 500
+CHECKED = "PK\x03\x04"
+"""The beginning of zip files, which have checksums: `.npz`, `.keras` and PyTorch's files since 1.6."""
 _HARMLESS = "read", "refused"
 _FORBIDDEN = ("exec", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess", "socket", "shutil")
 Files = dict[str, bytes]
@@ -305,15 +310,34 @@ def _changed(raw: bytearray, draw: random.Random, others: list[Files]) -> bytes:
     return bytes(raw)
 
 
-def outcome(path: Path, format: str | None) -> str:
-    """Returns the result of reading a file: `read`, `refused`, or the error."""
+Values = dict[str, tuple[str, tuple[int, ...], bytes]]
+"""The dtype, shape and values of arrays by key."""
+
+
+def values(path: Path, format: str | None) -> Values:
+    """Returns all arrays of a file."""
+    weights = read_weights(path, format)
+    found = {}
+    for key, info in weights.infos.items():
+        array = weights[key]
+        if array.shape != info.shape or not array.flags.c_contiguous:
+            raise AssertionError(f"array differs from its description: {key}")
+        found[key] = (str(array.dtype), array.shape, array.tobytes())
+    return found
+
+
+def outcome(path: Path, format: str | None, expected: Values | None = None) -> str:
+    """Returns the result of reading a file: `read`, `refused`, or the error.
+
+    Args:
+        path: The file.
+        format: Its format; None to detect it.
+        expected: The arrays that the file has if it is read; None if a change is not detectable.
+    """
     try:
-        weights = read_weights(path, format)
-        for key, info in weights.infos.items():
-            array = weights[key]
-            if array.shape != info.shape or not array.flags.c_contiguous:
-                return f"array differs from its description: {key}"
-            array.tobytes()
+        found = values(path, format)
+        if expected is not None and found != expected:
+            return "changed without an error"
     except CheckpointError as error:
         return "refused" if "\n" not in str(error) else "error of several lines"
     except FileNotFoundError:
@@ -340,6 +364,11 @@ def place(files: Files, folder: Path, format: str) -> tuple[Path, str | None]:
 
 
 def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
+    if (
+        event.startswith(("subprocess", "os.posix_spawn", "os.fork", "os.exec"))
+        and hdf5_process.is_starting()
+    ):
+        return  # the process that reads HDF5 files, after the last one was killed
     if _guarding[0] and event.startswith(_FORBIDDEN):
         if event == "exec" and getattr(arguments[0], "co_filename", "").endswith(".py"):
             return  # a module that is imported later
@@ -356,11 +385,17 @@ def _late(number: int, frame: Any) -> None:
 
 def _child(numbers: range, seed: int, made: dict[str, list[Files]], say: Callable[[str], None]) -> None:
     """Reads the files of these numbers, and writes the result of each."""
+    hdf5_process.SECONDS = STRUCTURE_SECONDS
     formats = [*made]
     every = [files for group in made.values() for files in group]
+    valid: dict[tuple[str, int], Values | None] = {}
     for format in formats:  # imports modules and starts threads before the limits apply
-        with tempfile.TemporaryDirectory() as folder:
-            assert outcome(*place(made[format][0], Path(folder), format)) == "read", format
+        for index, files in enumerate(made[format]):
+            with tempfile.TemporaryDirectory() as folder:
+                path, asked = place(files, Path(folder), format)
+                found = values(path, asked)
+            checked = all(raw.startswith(CHECKED.encode("latin-1")) for raw in files.values())
+            valid[format, index] = found if checked else None
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -370,13 +405,14 @@ def _child(numbers: range, seed: int, made: dict[str, list[Files]], say: Callabl
     for number in numbers:
         draw = random.Random(f"{seed}/{number}")
         format = formats[number % len(formats)]
-        files = mutated(draw.choice(made[format]), draw, every)
+        index = draw.randrange(len(made[format]))
+        files = mutated(made[format][index], draw, every)
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
             path, asked = place(files, Path(folder), format)
             say(f"{number}\tstarted")
             signal.alarm(SECONDS)
             _guarding[0] = True
-            found = outcome(path, asked if draw.random() < 0.7 else None)
+            found = outcome(path, asked if draw.random() < 0.7 else None, valid[format, index])
             _guarding[0] = False
             signal.alarm(0)
             say(f"{number}\t{f'ran {_broken[0]}' if _broken else found}")
@@ -446,7 +482,7 @@ def _count(
         draw = random.Random(f"{seed}/{number}")
         folder = keep / f"{format}-{number}"
         shutil.rmtree(folder, ignore_errors=True)
-        place(mutated(draw.choice(made[format]), draw, every), folder, format)
+        place(mutated(made[format][draw.randrange(len(made[format]))], draw, every), folder, format)
 
 
 def findings(counts: dict[str, collections.Counter[str]]) -> dict[str, int]:

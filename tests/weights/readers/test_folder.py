@@ -80,3 +80,12 @@ def test_several_files_of_one_kind_are_not_chosen_from(tmp_path, torch_file):
         CheckpointError, match=r"several weight files: 'a\.pth', 'b\.pth'; give the path of one"
     ):
         read_weights(tmp_path)
+
+
+def test_a_distributed_checkpoint_is_refused_with_the_command_that_converts_it(tmp_path):
+    for name in (".metadata", "__0_0.distcp"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        CheckpointError, match=rf"distributed checkpoint .*dcp_to_torch {tmp_path} weights\.pth"
+    ):
+        read_weights(tmp_path)

@@ -32,6 +32,13 @@ def tar() -> bytes:
         ("net.onnx", b"\x08\x07\x12\x07pytorch", "an ONNX program"),
         ("model.ckpt.index", b"\0\0\0\1abc", "a part of a TensorFlow checkpoint"),
         ("flax_model.msgpack", b"\x82\xa1a", "a Flax msgpack file"),
+        ("flax_model", b"\x82\xa6params\x81", "a Flax msgpack file"),
+        (
+            "__0_0.distcp",
+            b"PK\3\4",
+            "a part of a distributed checkpoint of PyTorch; convert its folder: python -m",
+        ),
+        ("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", b"PK\3\4", "a part of a checkpoint of DeepSpeed"),
         ("model.gguf", b"GGUF\3\0", "a GGUF file"),
     ],
 )

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from transfer_jax.weights.readers import CheckpointError, read_weights
+from transfer_jax.weights.readers import CheckpointError, hdf5, hdf5_process, read_weights
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -263,3 +263,57 @@ def test_a_heap_of_strings_without_an_end_is_refused(craft_h5):
     path.write_bytes(raw)
     with pytest.raises(CheckpointError, match="a heap of strings has no end"):
         read_weights(path)
+
+
+@pytest.fixture
+def endless(craft_h5):
+    """A file whose list of free blocks leads back to its first block, so that the HDF5 library loops."""
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(b"HEAP")
+    free, address = (int.from_bytes(raw[at + skip : at + skip + 8], "little") for skip in (16, 24))
+    raw[address + free : address + free + 8] = free.to_bytes(8, "little")
+    path.write_bytes(raw)
+    return path
+
+
+def test_a_list_of_free_blocks_without_an_end_is_refused(endless):
+    with pytest.raises(CheckpointError, match="the free blocks of a heap have no end"):
+        read_weights(endless)
+
+
+@pytest.mark.extended
+def test_a_file_that_the_library_reads_over_and_over_is_refused_in_time(endless, craft_h5, monkeypatch):
+    monkeypatch.setattr(hdf5, "_check_heaps", lambda data: None)
+    monkeypatch.setattr(hdf5_process, "SECONDS", 2)
+    with pytest.raises(CheckpointError, match="its structure was not read in 2 seconds"):
+        read_weights(endless)
+    monkeypatch.undo()
+    sound = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    np.testing.assert_array_equal(read_weights(sound)["dense/kernel"], VALUES)
+
+
+@pytest.mark.extended
+def test_a_crash_of_the_library_is_an_error_of_the_file(craft_h5):
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES))
+    read_weights(path)
+    hdf5_process._running[0]._process.kill()
+    with pytest.raises(CheckpointError, match="the HDF5 library crashes on it"):
+        read_weights(path)
+    assert read_weights(path)
+
+
+def test_arrays_in_the_names_of_pytorch_are_read_by_their_paths(tmp_path):
+    path = tmp_path / "torch.h5"
+    with h5py.File(path, "w") as file:
+        file["layer1.0.conv1.weight"] = VALUES
+        file["head/fc.bias"] = VALUES[0]
+    weights = read_weights(path)
+    assert list(weights) == ["head/fc.bias", "layer1.0.conv1.weight"]
+    np.testing.assert_array_equal(weights["layer1.0.conv1.weight"], VALUES)
+
+
+@pytest.mark.parametrize("options", [{"chunks": (1, 3)}, {"dtype": "f2"}, {"dtype": ">f8"}], ids=str)
+def test_arrays_in_chunks_and_of_other_types(options, craft_h5):
+    path = craft_h5(lambda group: group.create_dataset("kernel", data=VALUES, **options))
+    np.testing.assert_array_equal(read_weights(path)["dense/kernel"], VALUES)

@@ -210,3 +210,12 @@ def test_a_model_without_weights(write):
         file.create_group("layers")
     with pytest.raises(CheckpointError, match="holds no weights of a Keras model"):
         read_weights(write(buffer.getvalue()))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_a_member_that_does_not_match_its_checksum_is_refused(name, craft, write):
+    members = {"metadata.json": b"{}", "config.json": description(), "model.weights.h5": numbered(True)}
+    raw = bytearray(craft.zip_members(members))
+    raw[raw.index(members[name]) + len(members[name]) - 3] ^= 1
+    with pytest.raises(CheckpointError, match=f"'{name}' does not match its checksum"):
+        read_weights(write(bytes(raw)))

@@ -123,7 +123,7 @@ def test_mutations(seed, small, write):
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-    assert min(read, len(messages)) > 10
+    assert min(read, len(messages)) > 2
     assert all("weights.pth: " in message and message.isprintable() for message in messages)
 
 

@@ -1,3 +1,4 @@
+import io
 import zipfile
 
 import numpy as np
@@ -122,3 +123,33 @@ def test_member_outside_the_file(members, craft, write):
     raw[entry + 20 : entry + 28] = (10**6).to_bytes(4, "little") * 2
     with pytest.raises(CheckpointError, match="truncated: the zip member 'archive/data/0' ends outside"):
         read_weights(write(bytes(raw)))
+
+
+@pytest.mark.parametrize("name", ["archive/data.pkl", "archive/data/0", "archive/byteorder"])
+def test_a_member_that_does_not_match_its_checksum_is_refused(name, members, craft, write):
+    members = {"archive/byteorder": b"little", **members}
+    whole = craft.zip_members(members)
+    raw = bytearray(whole)
+    at = raw.index(members[name], raw.index(name.encode()))
+    raw[at + len(members[name]) // 2] ^= 1
+    with pytest.raises(CheckpointError, match=rf"weights\.pth: .*'{name}' does not match its checksum"):
+        read_weights(write(bytes(raw)))["w"]
+    assert read_weights(write(whole))["w"].tolist() == VALUES.tolist()
+
+
+def test_a_checksum_of_zero_is_not_compared(members, craft, write):
+    """PyTorch writes zeros after `set_crc32_options(False)`."""
+    raw = bytearray(craft.zip_members(members))
+    for info in zipfile.ZipFile(io.BytesIO(bytes(raw))).infolist():
+        while (at := raw.find(info.CRC.to_bytes(4, "little"))) >= 0:
+            raw[at : at + 4] = bytes(4)
+    assert read_weights(write(bytes(raw)))["w"].tolist() == VALUES.tolist()
+
+
+@pytest.mark.parametrize(
+    "member", ["archive_format", "data/weights/weight_0", "serialized_exported_program.json"]
+)
+def test_programs_are_refused_with_advice(member, craft, write):
+    raw = craft.zip_members({f"model/{member}": b"pt2", "model/version": b"1"})
+    with pytest.raises(CheckpointError, match=r"a program of torch\.export .*save the weights instead"):
+        read_weights(write(raw, "model.pt2"))

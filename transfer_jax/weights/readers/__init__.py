@@ -8,7 +8,7 @@ from typing import NamedTuple
 from transfer_jax.weights.readers.entries import listed
 from transfer_jax.weights.readers.errors import CheckpointError, SeveralStateDictsError, error_prefix
 from transfer_jax.weights.readers.folder import find_weights
-from transfer_jax.weights.readers.foreign_files import describe_foreign
+from transfer_jax.weights.readers.foreign_files import describe_foreign, describe_part
 from transfer_jax.weights.readers.keras import is_keras, read_keras
 from transfer_jax.weights.readers.lazy_weights import ArrayInfo, LazyWeights
 from transfer_jax.weights.readers.npz import is_npz, read_npz
@@ -97,6 +97,8 @@ def _read_file(path: Path, format: str | None, entry: str | None) -> LazyWeights
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"{path}: the file is empty; download or save it again")
+    if (part := describe_part(path.name)) is not None:
+        raise CheckpointError(f"{path}: not a weight file. The file is {part}")
     if format is None:
         with path.open("rb") as file:
             head = file.read(1024)

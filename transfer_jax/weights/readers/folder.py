@@ -54,6 +54,12 @@ def find_weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         held = f"the folder contains {listed(names) or 'nothing'}.{foreign}"
         if any(_SHARD.search(name) for name in names):
             held += " Shards are read by their index, such as model.safetensors.index.json, which is missing."
+        if (folder / ".metadata").is_file() and any(name.endswith(".distcp") for name in names):
+            raise CheckpointError(
+                f"{folder}: the folder is a distributed checkpoint of PyTorch, which is not supported; "
+                "convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+                f"{folder} weights.pth"
+            )
         raise FileNotFoundError(
             f"no weight file at {folder}: {held} Names of weight files are {', '.join(ORDER)}; otherwise, "
             "give the path of the file"

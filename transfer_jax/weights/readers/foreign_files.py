@@ -1,5 +1,7 @@
 """Descriptions of files that are no weight files of a supported format, but are often taken for one."""
 
+import re
+
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (
         b"version https://git-lfs",
@@ -30,7 +32,26 @@ _ENDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
         "a Flax msgpack file; load it in Flax, and save the parameters with numpy.savez or Orbax",
     ),
 )
+_PARTS: tuple[tuple[str, str], ...] = (
+    (
+        ".distcp",
+        "a part of a distributed checkpoint of PyTorch; convert its folder: "
+        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pth",
+    ),
+    (
+        "_optim_states.pt",
+        "a part of a checkpoint of DeepSpeed; convert its folder with the zero_to_fp32.py that is in it",
+    ),
+)
+"""Endings of names of files that hold a part of the weights, in the form of a whole file."""
+_MAP = re.compile(rb"[\x81-\x8f\xde\xdf].{0,4}[\xa1-\xbf][A-Za-z_]", re.DOTALL)
+"""The beginning of a msgpack file: a map whose first key is a text."""
 _TAR_AT, _TAR = 257, b"ustar"
+
+
+def describe_part(name: str) -> str | None:
+    """Returns the description of a file that is a part of a checkpoint, by its name; None for others."""
+    return next((text for end, text in _PARTS if name.lower().endswith(end)), None)
 
 
 def describe_foreign(name: str, head: bytes) -> str | None:
@@ -45,6 +66,10 @@ def describe_foreign(name: str, head: bytes) -> str | None:
             return text
     if head[_TAR_AT:].startswith(_TAR):
         return "a tar archive; unpack it first, or save the weights again with a newer PyTorch"
+    if part := describe_part(name):
+        return part
+    if _MAP.match(head):
+        return dict(_ENDINGS)[(".msgpack",)]
     for ends, text in _ENDINGS:
         if name.lower().endswith(ends):
             return text

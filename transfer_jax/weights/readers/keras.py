@@ -3,11 +3,11 @@
 The keys are the same for all three formats: `layer/variable`, as in `block1_conv1/kernel`. A nested layer
 follows its outer layer, as in `vgg16/block1_conv1/kernel`. A slash in a layer's name becomes `_`, as in Keras
 3. Keras numbers layers without a name in the order in which a process creates them; this reader numbers them
-from 0 within each file.
+from 0 within each file. An HDF5 file without layers of Keras, such as one of PyTorch's arrays, has the paths
+of its arrays as keys.
 """
 
 import functools
-import mmap
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any
 
 from transfer_jax.weights.readers import hdf5, zip_members
 from transfer_jax.weights.readers.errors import CheckpointError, error_prefix
-from transfer_jax.weights.readers.hdf5 import Hdf5
+from transfer_jax.weights.readers.hdf5 import Hdf5, Node
 from transfer_jax.weights.readers.keras_config import Layer, Layers, read_layers
 from transfer_jax.weights.readers.lazy_weights import LazyWeights
+from transfer_jax.weights.readers.memory_map import map_file
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _MEMBERS = tuple(name.encode() for name in ("metadata.json", _CONFIG, _WEIGHTS))
@@ -68,19 +69,20 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
         CheckpointError: if the file is damaged or truncated, or contains links or compressed arrays.
     """
     with error_prefix(path), path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        view, config = memoryview(data), {}
+        data, config = map_file(path), {}
+        start, stop = 0, len(data)
         if data[:4] == zip_members.MAGIC:
             members = zip_members.read_members(file)
             for name in (_WEIGHTS, _CONFIG):
                 if name not in members:
                     raise CheckpointError(f"not a Keras model: the zip file has no member {name!r}")
+            for name in (_CONFIG, _WEIGHTS):
+                zip_members.check(data, members[name])
             start, stop = zip_members.locate(data, members[_CONFIG])
             config = read_layers(data[start:stop])
             start, stop = zip_members.locate(data, members[_WEIGHTS])
-            view = view[start:stop]
-        hdf = Hdf5(view)
-        arrays: dict[str, Any] = {}
+        hdf = Hdf5(path, data, start, stop)
+        arrays: dict[str, Node] = {}
         for key, array in _arrays(hdf, config):
             if key in arrays:
                 raise CheckpointError(f"damaged: two arrays have the name {key[:200]!r}")
@@ -91,16 +93,16 @@ def read_keras(path: Path, entry: str | None = None) -> LazyWeights:
                 "the file holds no weights of a Keras model; save it with model.save or model.save_weights"
             )
         infos = {key: hdf.info(key, array) for key, array in arrays.items()}
-    loaders = {key: functools.partial(_read, path, hdf, key, array) for key, array in arrays.items()}
+    loaders = {key: functools.partial(_read, path, hdf, array) for key, array in arrays.items()}
     return LazyWeights(path, loaders, infos)
 
 
-def _read(path: Path, hdf: Hdf5, key: str, array: Any) -> Any:
+def _read(path: Path, hdf: Hdf5, array: Node) -> Any:
     with error_prefix(path):
-        return hdf.read(key, array)
+        return hdf.read(array)
 
 
-def _entry_arrays(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
+def _entry_arrays(arrays: dict[str, Node], entry: str) -> dict[str, Node]:
     """Returns the arrays of one layer, by their keys inside the layer."""
     found = {key.removeprefix(f"{entry}/"): a for key, a in arrays.items() if key.startswith(f"{entry}/")}
     if not found:
@@ -110,7 +112,7 @@ def _entry_arrays(arrays: dict[str, Any], entry: str) -> dict[str, Any]:
     return found
 
 
-def _renumbered(arrays: dict[str, Any]) -> dict[str, Any]:
+def _renumbered(arrays: dict[str, Node]) -> dict[str, Node]:
     """Returns the arrays with automatic layer names, such as `conv2d_97`, numbered from 0 for each class."""
     numbers: dict[str, set[int]] = {}
     for key in arrays:
@@ -125,21 +127,37 @@ def _renumbered(arrays: dict[str, Any]) -> dict[str, Any]:
     return {_AUTOMATIC.sub(renumbered, key): array for key, array in arrays.items()}
 
 
-def _arrays(hdf: Hdf5, config: Layers) -> Iterator[tuple[str, Any]]:
+def _arrays(hdf: Hdf5, config: Layers) -> Iterator[tuple[str, Node]]:
     for group in (hdf.root, hdf.child(hdf.root, "model_weights")):
         names = _read_names(hdf, group, "layer_names") if hdf.is_group(group) else None
-        if names is not None:
+        if group is not None and names is not None:
             yield from _legacy_arrays(hdf, group, names)
             return
-    yield from _keras3_arrays(hdf, hdf.root, config)
+    if any(name in hdf.root["children"] for name in (*_LISTS, *_NOT_WEIGHTS, "vars")):
+        yield from _keras3_arrays(hdf, hdf.root, config)
+    else:
+        found = [*_keras3_arrays(hdf, hdf.root, config)]
+        yield from found or _plain_arrays(hdf, hdf.root)
 
 
-def _legacy_arrays(hdf: Hdf5, group: Any, layers: list[str]) -> Iterator[tuple[str, Any]]:
+def _plain_arrays(hdf: Hdf5, group: Node, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Node]]:
+    """Yields the arrays of a file that Keras did not write, by their paths."""
+    if depth > _MAX_DEPTH:
+        raise CheckpointError(f"groups are nested more than {_MAX_DEPTH} deep, at {prefix[:200]!r}")
+    for name in sorted(group["children"]):
+        found = hdf.child(group, name)
+        if found is not None and hdf.is_group(found):
+            yield from _plain_arrays(hdf, found, f"{prefix}{name}/", depth + 1)
+        elif found is not None:
+            yield f"{prefix}{name}", found
+
+
+def _legacy_arrays(hdf: Hdf5, group: Node, layers: list[str]) -> Iterator[tuple[str, Node]]:
     """Yields the arrays of an `.h5` file, which lists its layers, and the variables of each, by name."""
     for layer in layers:
         inside = hdf.find(group, layer)
         names = _read_names(hdf, inside, "weight_names") if hdf.is_group(inside) else None
-        if names is None:
+        if inside is None or names is None:
             raise CheckpointError(
                 f"damaged: the file lists the layer {layer[:200]!r} but does not contain it"
             )
@@ -165,7 +183,7 @@ def _variable_name(layer: str, name: str) -> str:
     return _KERAS1_NAMES.get(old, old)
 
 
-def _read_names(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
+def _read_names(hdf: Hdf5, group: Node, name: str) -> list[str] | None:
     """Returns the names in an attribute, which Keras splits into `name0`, `name1`, … if there are many."""
     found = hdf.strings(group, name)
     if found is not None:
@@ -178,8 +196,8 @@ def _read_names(hdf: Hdf5, group: Any, name: str) -> list[str] | None:
 
 
 def _keras3_arrays(
-    hdf: Hdf5, group: Any, config: Layers, own: str = "", prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, Any]]:
+    hdf: Hdf5, group: Node, config: Layers, own: str = "", prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, Node]]:
     """Yields the arrays of a Keras 3 file, which stores each layer under its class and number.
 
     Args:

@@ -27,6 +27,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
         path: The path of the file, for messages.
         infos: The shape and dtype of each array by name.
         notes: Sentences about the choice of the file.
+        metadata: What the file says of itself, such as the name of the network, by name.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class LazyWeights(Mapping[str, np.ndarray]):
         self._loaders = dict(loaders)
         self.infos = dict(infos)
         self.notes: tuple[str, ...] = ()
+        self.metadata: Mapping[str, str] = {}
 
     def below(self, entry: str | None) -> "LazyWeights":
         """Returns the arrays whose keys begin with an entry, such as `teacher`, by the rest of their keys.
@@ -55,11 +57,13 @@ class LazyWeights(Mapping[str, np.ndarray]):
         found = keys_below(self, entry)
         if not found:
             raise unknown_entry(entry, (), self)
-        return LazyWeights(
+        weights = LazyWeights(
             self.path,
             {key: self._loaders[full] for key, full in found.items()},
             {key: self.infos[full] for key, full in found.items()},
         )
+        weights.notes, weights.metadata = self.notes, self.metadata
+        return weights
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._loaders[name]()

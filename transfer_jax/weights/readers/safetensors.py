@@ -50,6 +50,7 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
         try:  # checks that the arrays' ranges do not overlap and leave no gaps
             file: Any = safe_open(str(path), framework="numpy")
             names = set(file.keys())
+            metadata = file.metadata() or {}
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"damaged or truncated safetensors file: {error}") from error
         header: dict[str, Any] = parse_json(data[8 : 8 + length])
@@ -76,6 +77,7 @@ def read_safetensors(path: Path, entry: str | None = None) -> LazyWeights:
         {name: functools.partial(_read, data, starts[name], shapes[name], dtypes[name]) for name in in_order},
         {name: ArrayInfo(shapes[name], described["dtype"]) for name, described in in_order.items()},
     )
+    weights.metadata = metadata
     with error_prefix(path):
         return weights.below(entry)
 

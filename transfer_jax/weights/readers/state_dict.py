@@ -26,6 +26,7 @@ StateDict = dict[str, TensorRef | Inert]
 """Tensors by key; an inert object stands for a tensor that an unknown function builds."""
 
 _MAX_DEPTH = 8
+_NUMPY = ("multiarray._reconstruct", "numeric._frombuffer")
 
 
 def find_state_dict(tree: object, entry: str | None = None) -> StateDict:
@@ -49,6 +50,11 @@ def find_state_dict(tree: object, entry: str | None = None) -> StateDict:
     if not found:
         kind = "a single tensor" if as_tensor(tree) is not None else f"a {type(tree).__name__}"
         held = "no dictionary of named tensors" if isinstance(tree, dict | list | tuple) else kind
+        if key := _numpy_key(tree):
+            raise CheckpointError(
+                f"the checkpoint holds NumPy arrays instead of tensors, such as {key[:200]!r}; save them "
+                "with numpy.savez(path, **arrays), which is read, or as tensors, made by torch.from_numpy"
+            )
         raise CheckpointError(f"the checkpoint holds {held}; save the model's state_dict()")
     if entry is None:
         return _only(tree, found)
@@ -66,6 +72,16 @@ def find_state_dict(tree: object, entry: str | None = None) -> StateDict:
     if below:
         return {key: only[full] for key, full in below.items()}
     raise unknown_entry(entry, found, only or found.get("", ()))
+
+
+def _numpy_key(tree: object) -> str:
+    """Returns the key of a NumPy array in a checkpoint, up to one dictionary deep; "" if there is none."""
+    inner = tree.values() if isinstance(tree, dict) else ()
+    for node in (tree, *inner):
+        for key, value in node.items() if isinstance(node, dict) else ():
+            if isinstance(value, Inert) and value.name.endswith(_NUMPY):
+                return str(key)
+    return ""
 
 
 def _only(tree: object, found: dict[str, StateDict]) -> StateDict:

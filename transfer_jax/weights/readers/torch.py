@@ -16,6 +16,10 @@ from transfer_jax.weights.readers.state_dict import find_state_dict
 from transfer_jax.weights.readers.torch_storages import Archive, read_tensor
 from transfer_jax.weights.readers.zip_members import MAGIC
 
+_NETWORK = ("arch", "architecture", "model", "model_name", "backbone", "encoder", "net")
+_SETTINGS = ("args", "hyper_parameters", "config", "cfg", "opt")
+_MAX_NAME = 1000
+
 
 def is_torch(head: bytes, size: int) -> bool:
     """Returns whether a file of `size` bytes that begins with `head` is a zip file or a binary pickle."""
@@ -48,7 +52,7 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
                 raise CheckpointError(
                     f"damaged: tensor {name[:200]!r} takes {tensor.nbytes} bytes, more than the file"
                 )
-    return LazyWeights(
+    weights = LazyWeights(
         path,
         {
             name: functools.partial(_read, path, name, data, archive, tensor)
@@ -56,6 +60,23 @@ def read_torch(path: Path, entry: str | None = None) -> LazyWeights:
         },
         {name: _info(tensor) for name, tensor in tensors.items()},
     )
+    weights.metadata = _network_names(archive.tree)
+    return weights
+
+
+def _network_names(tree: object) -> dict[str, str]:
+    """Returns the names of networks that a training script saved beside the state dict, by their keys."""
+    found: dict[str, str] = {}
+    top = tree if isinstance(tree, dict) else {}
+    for where in ("", *_SETTINGS):
+        node = top.get(where) if where else top
+        values = {**node, **node.state} if isinstance(node, Inert) else node
+        if not isinstance(values, dict):
+            continue
+        for key in _NETWORK:
+            if isinstance(text := values.get(key), str):
+                found[f"{where}.{key}".lstrip(".")] = text[:_MAX_NAME]
+    return found
 
 
 def _info(tensor: TensorRef | Inert) -> ArrayInfo:
@@ -70,4 +91,5 @@ def _read(path: Path, name: str, data: mmap.mmap, archive: Archive, tensor: Tens
             f"{path}: tensor {name[:200]!r} is built by {tensor.name}, which is not supported (quantized, "
             "sparse or of a class of its own); save an ordinary float tensor in PyTorch"
         )
-    return read_tensor(data, archive, tensor)
+    with error_prefix(path):
+        return read_tensor(data, archive, tensor)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import mmap
+import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from transfer_jax.weights.readers.allowed_globals import Global, Storage, TensorRef, is_count
 from transfer_jax.weights.readers.errors import CheckpointError
 from transfer_jax.weights.readers.memory_map import release, view
+from transfer_jax.weights.readers.zip_members import check
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,11 +22,16 @@ class Archive:
         tree: The object.
         offsets: The position of each storage in the file, in bytes, by its key.
         swap: Whether the storages have the byte order that this machine does not have.
+        members: The member of the zip file of each storage, by its key; empty in the older container, which
+            has no checksums.
+        checked: The keys of the storages that match their checksums.
     """
 
     tree: Any
     offsets: dict[str, int]
     swap: bool = False
+    members: Mapping[str, zipfile.ZipInfo] = dataclasses.field(default_factory=dict)
+    checked: set[str] = dataclasses.field(default_factory=set)
 
 
 class StorageTable:
@@ -71,7 +79,14 @@ class StorageTable:
 
 
 def read_tensor(data: mmap.mmap, archive: Archive, tensor: TensorRef) -> np.ndarray:
-    """Returns the tensor's array: a view of the file if it is contiguous and aligned, else a copy."""
+    """Returns the tensor's array: a view of the file if it is contiguous and aligned, else a copy.
+
+    Raises:
+        CheckpointError: if the storage does not match its checksum.
+    """
     release(data)
+    if tensor.key in archive.members and tensor.key not in archive.checked:
+        check(data, archive.members[tensor.key])
+        archive.checked.add(tensor.key)
     start = archive.offsets[tensor.key] + tensor.start if tensor.nbytes else 0
     return view(data, start, tensor.shape, tensor.dtype, strides=tensor.strides, swap=archive.swap)

@@ -3,6 +3,7 @@
 import mmap
 import struct
 import zipfile
+import zlib
 from typing import BinaryIO
 
 from transfer_jax.weights.readers.errors import CheckpointError
@@ -79,6 +80,23 @@ def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, allow_deflate: bool = Fals
     if start + info.compress_size > len(data):
         raise CheckpointError(f"truncated: the zip member {name!r} ends outside the file")
     return start, start + info.compress_size
+
+
+def check(data: mmap.mmap, info: zipfile.ZipInfo) -> None:
+    """Checks the values of a member that is not compressed against its CRC-32.
+
+    A CRC of 0 is not checked: PyTorch writes it if `torch.serialization.set_crc32_options(False)` was called.
+
+    Raises:
+        CheckpointError: if they do not match.
+    """
+    start, stop = locate(data, info)
+    with memoryview(data) as whole, whole[start:stop] as stored:
+        if info.CRC and zlib.crc32(stored) != info.CRC:
+            raise CheckpointError(
+                f"damaged: the zip member {info.orig_filename!r} does not match its checksum; download or "
+                "save the file again"
+            )
 
 
 def _cp437(name: str) -> bytes:
