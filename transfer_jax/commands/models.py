@@ -3,7 +3,7 @@
 import fnmatch
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -124,8 +124,15 @@ def export(
     workdir: Annotated[Path, tyro.conf.Positional],
     to: str,
     out: Path | None = None,
+    input: Literal["float32", "uint8", "normalized"] | None = None,
+    output: Literal["logits", "predictions"] = "logits",
+    verify: bool = False,
+    python: Path | None = None,
 ) -> None:
     """Exports a trained model to another library or runtime.
+
+    The call that loads the file, its input, its classes and a check value are printed, and are stored in the
+    metadata of the file, or in a `.json` file beside it if its format has none.
 
     Args:
         workdir: Folder of a finished run.
@@ -133,9 +140,25 @@ def export(
             layouts, or the kind of file that it reads, such as Keras's .h5. Or `safetensors`: the names of
             this package. Or `stablehlo` or `onnx`: a program for `jax.export` or onnxruntime.
         out: The file; by default `exported-...` in the workdir.
+        input: Input of a program, an RGB image of the size that is printed: `float32` (the default) or
+            `uint8` pixels in 0..255, which the program normalizes, or `normalized` images.
+        output: Output of a program: `logits`, or `predictions` (probabilities, or quantities in their units).
+        verify: Whether to load the file in the library and to compare its outputs for a fixed image. A
+            difference of more than 0.0001 of the largest output is an error.
+        python: Python interpreter that has the library, for `--verify`; by default the one that runs this.
     """
     from transfer_jax.weights.export import export_model, suffix
+    from transfer_jax.weights.verify import verify_export
 
+    if python is not None and not verify:
+        raise ValueError("--python has no effect without --verify")
+    file = out or workdir / f"exported-{to}{suffix(to)}"
     with CONSOLE.status(f"exporting to {to}"):
-        written = export_model(workdir, to, out or workdir / f"exported-{to}{suffix(to)}")
-    print_line(OUT, f"{written}: {written.stat().st_size / 2**20:,.1f} MiB")
+        exported = export_model(workdir, to, file, values=input, output=output)
+    print_line(OUT, f"{file}: {file.stat().st_size / 2**20:,.1f} MiB")
+    for line in exported.record.lines():
+        print_line(OUT, line)
+    if verify:
+        with CONSOLE.status(f"loading {file.name} with {exported.record.module}"):
+            result = verify_export(file, exported.record, python)
+        print_line(OUT, str(result))

@@ -6,7 +6,8 @@ package. With a symbolic batch size, `lax.pad` fails, and onnxruntime refuses th
 `lax.reduce_window`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 from jax.extend import core
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from transfer_jax.weights.onnx_graph import Graph, Value
 from transfer_jax.weights.onnx_operators import OPERATORS
@@ -27,15 +28,25 @@ _INLINED = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 _BATCH_SYMBOL = "b"
 
 
-def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> bytes:
-    """Returns an ONNX program from `pixels` to `logits`, for any batch size.
+def onnx_program(
+    function: Callable[[jax.Array], jax.Array],
+    shape: tuple[int, ...],
+    *,
+    dtype: Any = np.float32,
+    names: tuple[str, str] = ("pixels", "logits"),
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """Returns an ONNX program for any batch size.
 
     Values that do not depend on the pixels are computed at export; normalization is folded into kernels, for
     example.
 
     Args:
-        function: A function from a float32 array `(b, *shape)` to an array `(b, …)`.
+        function: A function from an array `(b, *shape)` to a float32 array `(b, …)`.
         shape: The shape of one example.
+        dtype: The dtype of the input.
+        names: The names of the input and of the output.
+        metadata: Texts that are stored in the file, by name.
 
     Returns:
         The content of an `.onnx` file.
@@ -44,10 +55,10 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
         ValueError: If the function uses an unsupported primitive, or has more than 2 GB of parameters.
     """
     (batch,) = export.symbolic_shape(_BATCH_SYMBOL)
-    traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
-    graph = Graph(batch, "pixels")
-    (result,) = _evaluate(graph, traced, ["pixels"])
-    nodes = graph.nodes_for(result, "logits")
+    traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), np.dtype(dtype)))
+    graph = Graph(batch, names[0])
+    (result,) = _evaluate(graph, traced, [names[0]])
+    nodes = graph.nodes_for(result, names[1])
     used = {name for node in nodes for name in node.input}
     constants = {name: array for name, array in graph.constants.items() if name in used}
     size = sum(array.nbytes for array in constants.values())
@@ -59,17 +70,19 @@ def onnx_program(function: Callable[[jax.Array], jax.Array], shape: tuple[int, .
     program = helper.make_graph(
         nodes,
         "transfer_jax",
-        [_value_info("pixels", shape)],
-        [_value_info("logits", traced.out_avals[0].shape[1:])],
+        [_value_info(names[0], shape, dtype)],
+        [_value_info(names[1], traced.out_avals[0].shape[1:], np.float32)],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model_gen_version(program, opset_imports=[opset], producer_name="transfer_jax")
+    helper.set_model_props(model, dict(metadata))
     return model.SerializeToString()
 
 
-def _value_info(name: str, shape: Sequence[int]) -> Any:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_BATCH_SYMBOL, *shape])
+def _value_info(name: str, shape: Sequence[int], dtype: Any) -> Any:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, [_BATCH_SYMBOL, *shape])
 
 
 def _evaluate(graph: Graph, traced: Any, inputs: Sequence[Value]) -> list[Value]:

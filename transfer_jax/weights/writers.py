@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from safetensors.numpy import save
@@ -22,16 +22,19 @@ class FileKind:
 
     Attributes:
         suffix: The suffix of the file's name.
-        write: A function from a model's description, the network and the library to the content of the file.
+        write: A function from a model's description, the network, the library and the metadata to the content
+            of the file.
+        has_metadata: Whether the file stores the metadata.
     """
 
     suffix: str
-    write: Callable[[SavedModel, Classifier, str], bytes]
+    write: Callable[[SavedModel, Classifier, str, Mapping[str, str]], bytes]
+    has_metadata: bool = False
 
 
 def file_kind(library: str) -> FileKind:
     """Returns the format of weight files that a library reads."""
-    return _KINDS.get(library, FileKind(".safetensors", _safetensors))
+    return _KINDS.get(library, FileKind(".safetensors", _safetensors, has_metadata=True))
 
 
 def host_arrays(model: Classifier) -> dict[str, np.ndarray]:
@@ -40,18 +43,18 @@ def host_arrays(model: Classifier) -> dict[str, np.ndarray]:
     return {path: np.asarray(array) for path, array in {**params, **stats}.items()}
 
 
-def _safetensors(saved: SavedModel, model: Classifier, library: str) -> bytes:
-    return save(to_library(saved.model, host_arrays(model), library), {"format": "pt"})
+def _safetensors(saved: SavedModel, model: Classifier, library: str, metadata: Mapping[str, str]) -> bytes:
+    return save(to_library(saved.model, host_arrays(model), library), {"format": "pt", **metadata})
 
 
-def _npz(saved: SavedModel, model: Classifier, library: str) -> bytes:
+def _npz(saved: SavedModel, model: Classifier, library: str, metadata: Mapping[str, str]) -> bytes:
     content = io.BytesIO()
     arrays = to_library(saved.model, host_arrays(model), library)
     np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
     return content.getvalue()
 
 
-def _h5(saved: SavedModel, model: Classifier, library: str) -> bytes:
+def _h5(saved: SavedModel, model: Classifier, library: str, metadata: Mapping[str, str]) -> bytes:
     """Returns the content of a Keras `.h5` file, with the layers in the order of the network.
 
     Keras matches layers by order, not by name. The names of layers that Keras numbers automatically are
