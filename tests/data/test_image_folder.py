@@ -93,13 +93,15 @@ def test_folder_with_its_own_split(split_animals, cat):
     dataset = from_folder(split_animals)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.names == [
-        f"{name}.png" for name in ("Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b")
+        f"{name}.png" for name in ("Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b", "test/cat/d")
     ]
-    assert dataset.labels.tolist() == [0, 0, 1, 0, 1]
+    assert dataset.labels.tolist() == [0, 0, 1, 0, 1, 0]
     assert dataset.held_out is not None
-    assert dataset.held_out.tolist() == [False, False, False, True, True]
+    assert dataset.held_out.tolist() == [False, False, False, True, True, False]
+    assert dataset.test is not None
+    assert dataset.test.tolist() == [False] * 5 + [True]
     np.testing.assert_array_equal(dataset.image(3), cat[3:23, :30])
-    assert dataset.notes == ("folders not read: 'test' (the validation images are in 'val')",)
+    assert dataset.notes == ("classes without test images: 'dog'",)
 
 
 def test_classes_without_training_images_raise(split_animals, cat, encode):

@@ -74,13 +74,23 @@ def test_a_header_is_no_image_even_if_a_file_has_its_name(animals):
 
 def test_the_split_of_a_table_is_kept(animals):
     parts = ("train", "val", "train", "test")
-    rows = [*PAIRS, ("dog/a.JPG", "")]
+    rows = [*PAIRS, ("dog/a.JPG", "cat")]
     rows = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     dataset = from_csv(write(animals, *rows, ("cat/z.webp", "poodle", "Training"), header="path,label,Split"))
-    assert dataset.names == [*(name for name, _ in PAIRS), "cat/z.webp"]  # Test images need no label.
+    assert dataset.names == [*(name for name, _ in PAIRS), "dog/a.JPG", "cat/z.webp"]
     assert dataset.held_out is not None
-    assert dataset.held_out.tolist() == [False, True, False, False]
-    assert "3 training and 1 validation images; 1 test images are left out" in dataset.notes[0]
+    assert dataset.held_out.tolist() == [False, True, False, False, False]
+    assert dataset.test is not None
+    assert dataset.test.tolist() == [False, False, False, True, False]
+    assert "3 training, 1 validation and 1 test images" in dataset.notes[0]
+
+
+def test_test_images_without_a_label_are_left_out(animals):
+    rows = [*((*pair, "train") for pair in PAIRS), ("dog/a.JPG", "", "test")]
+    dataset = from_csv(write(animals, *rows, header="path,label,split"))
+    assert dataset.names == [name for name, _ in PAIRS]
+    assert (dataset.held_out, dataset.test) == (None, None)
+    assert "1 test images without a label are left out" in dataset.notes
 
 
 def test_columns_that_are_not_used_are_noted(animals):
@@ -135,7 +145,7 @@ def test_spaces_around_paths_are_removed(animals):
             "path,label,is_valid\ncat/x.png,a,0\ndog/b.png,b,1\n",
             {},
             ValueError,
-            "classes with validation images but no training images: 'b'",
+            "classes with validation or test images but no training images: 'b'",
         ),
         ("path,label\ncat/x.png,a\ndog/b.png,a\n", {}, ValueError, r"column 'label' has the classes \['a'\]"),
         ("path,is_valid\ncat/x.png,True\ndog/b.png,False\n", {}, ValueError, "has no column 'label'"),

@@ -65,9 +65,18 @@ def test_unclear_splits_raise(tree, files, message):
         (SPLIT, SPLIT, 2, []),
         (
             [*SPLIT, "test/a/1.png"],
+            [*SPLIT, "test/a/1.png"],
+            2,
+            ["classes without test images: 'b'"],
+        ),
+        (
+            [*SPLIT, "test/unknown/1.png"],
             SPLIT,
             2,
-            ["folders not read: 'test' (the validation images are in 'val')"],
+            [
+                "class folders read from 'unknown', the only folder with images in 'test'",
+                "folders not read: 'test' (none of its folders is a class)",
+            ],
         ),
         ([*SPLIT, "test/1.png"], SPLIT, 2, ["folders not read: 'test' (no class folders with images)"]),
         (
@@ -80,8 +89,8 @@ def test_unclear_splits_raise(tree, files, message):
         (
             [*SPLIT[:2], "Test/a/1.png", "Test/b/1.png"],
             [*SPLIT[:2], "Test/a/1.png", "Test/b/1.png"],
-            2,
-            ["validation images read from 'Test', as there is no folder 'val'"],
+            None,
+            [],
         ),
         (
             ["train-birds/a/1.png", "train-birds/b/1.png", "dev-birds/b/1.png", "dev-birds/a/1.png"],
@@ -109,4 +118,6 @@ def test_splits(tree, files, names, held_out, notes):
     dataset = from_folder(tree(*files))
     assert dataset.names == [*names]
     assert held_out == (None if dataset.held_out is None else dataset.held_out.sum())
+    tests = [name for name, aside in zip(names, [] if dataset.test is None else dataset.test) if aside]
+    assert tests == [name for name in names if name.lower().startswith("test/")]
     assert dataset.notes == tuple(notes)

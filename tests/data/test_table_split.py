@@ -8,23 +8,25 @@ def read(column, *values):
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "held_out"),
+    ("column", "values", "parts"),
     [
-        ("split", ("train", "val"), [False, True]),
-        ("split", ("TRAINING", " Validation ", "test"), [False, True, None]),
-        ("set", ("train", "test"), [False, True]),
-        ("partition", ("dev", "train"), [True, False]),
-        ("isvalid", ("True", "False"), [True, False]),
-        ("isvalid", ("0", "1"), [False, True]),
-        ("istest", ("no", "yes"), [False, True]),
-        ("istrain", ("1", "0"), [False, True]),
-        ("isvalid", ("train", "valid"), [False, True]),
+        ("split", ("train", "val"), "tv"),
+        ("split", ("TRAINING", " Validation ", "test"), "tvx"),
+        ("set", ("train", "test"), "tx"),
+        ("partition", ("dev", "train"), "vt"),
+        ("isvalid", ("True", "False"), "vt"),
+        ("isvalid", ("0", "1"), "tv"),
+        ("istest", ("no", "yes"), "tx"),
+        ("istrain", ("1", "0"), "tv"),
+        ("isvalid", ("train", "valid"), "tv"),
     ],
 )
-def test_values_of_a_split(column, values, held_out):
+def test_values_of_a_split(column, values, parts):
     found = read(column, *values)
-    assert found.held_out == held_out
-    assert "gives the split: 1 training and 1" in found.notes[0]
+    names = {"t": "training", "v": "validation", "x": "test"}
+    assert found.parts == [names[part] for part in parts]
+    counts = [f"1 {name}" for part, name in names.items() if part in parts]
+    assert f"gives the split: {', '.join(counts[:-1])} and {counts[-1]} images" in found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ def test_other_columns_are_no_split(column, values):
 
 
 def test_a_single_part_is_no_split():
-    held_out, notes = read("split", "train", "train")
-    assert held_out is None
+    parts, notes = read("split", "train", "train")
+    assert parts is None
     assert notes[0].endswith("contains only 'train', so it gives no split")
 
 

@@ -23,6 +23,7 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_path, pull, push
+from transfer_jax.tasks import SingleLabel
 
 _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
 """Folders of a workdir that no diagnostic reads."""
@@ -156,6 +157,7 @@ def _existing(finished: FinishedRun) -> Diagnostics:
 
 def _calibration(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     known = finished.predictions
+    _needs_classes(finished)
     return reliability(known.probabilities, known.labels)
 
 
@@ -163,6 +165,7 @@ def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, An
     known, groups = finished.predictions, finished.images[1].groups
     if groups is None:
         raise NotApplicable("the images have no groups; list them in a table with a column `group`")
+    _needs_classes(finished)
     return group_scores(known.probabilities.argmax(-1), known.labels, groups)
 
 
@@ -181,7 +184,14 @@ def _train(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     return finished.run.task.scores(probabilities, dataset.labels, dataset.weights)
 
 
+def _needs_classes(finished: FinishedRun) -> None:
+    """Raises `NotApplicable` if the predictions of a run are not classes."""
+    if not isinstance(task := finished.predictions.task, SingleLabel):
+        raise NotApplicable(f"it needs one class for each image, and the task is {task.kind}")
+
+
 def _interpolation(finished: FinishedRun, sizes: SampleSizes) -> list[dict[str, float]]:
+    _needs_classes(finished)
     return interpolation(finished, np.linspace(0, 1, sizes.points).tolist(), sizes.images)
 
 

@@ -16,6 +16,7 @@ from transfer_jax.diagnostics.grad_cam import last_spatial_block, make_grad_cam
 from transfer_jax.extras import require
 from transfer_jax.models.flat_arrays import merge
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import SingleLabel
 
 _MISTAKES = 2 / 3
 """The fraction of misclassified images among the maps, if there are enough."""
@@ -99,6 +100,8 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     from transfer_jax.report.saliency_image import write_overlay
 
     known, validation = finished.predictions, finished.images[1]
+    if not isinstance(known.task, SingleLabel):
+        raise NotApplicable(f"it needs one class for each image, and the task is {known.task.kind}")
     groups = select_images(known.probabilities, known.labels, count, finished.config.seed)
     method, make_maps = map_function(finished)
     folder = finished.workdir / workdir_files.SALIENCY_MAPS

@@ -3,11 +3,11 @@
 Source: Wortsman et al. 2022, arXiv:2203.05482.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from transfer_jax.data import ImageDataset, load_dataset
 from transfer_jax.data.dataset import with_classes
@@ -72,10 +72,13 @@ def soup(
     if not workdirs:
         raise ValueError("a soup needs at least one run, got no workdirs")
     loaded = [SavedModel.load(Path(workdir)) for workdir in workdirs]
-    dataset = images if isinstance(images, ImageDataset) else load_dataset(images)
-    saved, model = loaded[0]
+    first, model = loaded[0]
+    saved = dataclasses.replace(first, task=first.task.untuned())
+    dataset = images
+    if not isinstance(dataset, ImageDataset):
+        dataset = load_dataset(dataset, task=saved.task.kind)
     for workdir, (other, _) in zip(workdirs, loaded, strict=True):
-        if other != saved:
+        if dataclasses.replace(other, task=other.task.untuned()) != saved:
             raise ValueError(f"{workdir} differs from {workdirs[0]} in network, classes or preprocessing")
     dataset = with_classes(dataset, saved.class_names)
     graphdef, _, _ = split(model)
@@ -83,9 +86,14 @@ def soup(
 
     predictor = make_predictor(saved, graphdef, dataset)
 
-    def accuracy(arrays: Arrays) -> float:
-        return float(np.mean(predictor(arrays, progress).argmax(-1) == dataset.labels))
+    metric = saved.task.step_metric
 
-    arrays, kept = greedy_soup(candidates, accuracy)
+    def score(arrays: Arrays) -> float:
+        value = saved.task.scores(predictor(arrays, progress), dataset.labels)[metric.name]
+        return -value if metric.lower_is_better else value
+
+    arrays, kept = greedy_soup(candidates, score)
+    tuned = saved.task.tuned(predictor(arrays, progress), dataset.labels)
+    saved = dataclasses.replace(saved, task=tuned)
     saved.save(Path(out), jax.device_get(arrays))
     return tuple(Path(workdirs[index]) for index in kept)

@@ -27,6 +27,7 @@ from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.workdir_lock import workdir_lock
+from transfer_jax.tasks import check_classes
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -95,6 +96,7 @@ def search_heads(
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
     resolved = resolve_with(config, progress, schedule=Schedule((phase,)), **one_device)
+    check_classes(resolved.train.task, "a sweep")
     divided = _divided(resolved.train, validation_fraction, resolved.config.seed)
     run = load_network(resolved, workdir)
     parts = run.parts(0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from transfer_jax.data import ImageDataset, has_own_split, stratified_split
 from transfer_jax.data.class_labels import class_labels
+from transfer_jax.tasks import check_classes
 
 _OPTION = "validation (--validation)"
 
@@ -46,6 +47,7 @@ def probe_data(labels: Any, validation: Any, seed: int) -> ProbeData:
         ValueError: If labels or parts are invalid.
     """
     dataset = labels if isinstance(labels, ImageDataset) else _dataset(labels)
+    check_classes(dataset.task, "a probe")
     count = len(dataset)
     if isinstance(validation, float):
         train, held_out = (part.rows for part in stratified_split(dataset, validation, seed, _OPTION))

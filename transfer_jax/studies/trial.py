@@ -28,7 +28,9 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.shared_phases import copy_shared_phases
 from transfer_jax.studies.study import Trial
+from transfer_jax.tasks import check_classes
 from transfer_jax.training.run import batch_size
+from transfer_jax.weights.saved_model import SavedModel
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 _DELETED = (workdir_files.CHECKPOINTS, workdir_files.MODEL, workdir_files.FEATURES)
@@ -51,6 +53,7 @@ def run_trial(trial: Trial, workdir: Path, shared: Path, progress: Progress, *, 
     if not path.exists():
         copy_shared_phases(trial.config, workdir, shared, progress)
         result = fit(trial.config, workdir, progress=progress)
+        check_classes(SavedModel.describe(workdir).task, "a study")
         row = {"trial": trial.name, "label": trial.label, **trial.factors, **result_row(result)}
         write_text(path, json.dumps(row, indent=1))
     if not keep:

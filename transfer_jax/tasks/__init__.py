@@ -1,6 +1,6 @@
 """Tasks: the kinds of targets, with their losses, predictions and scores."""
 
-from transfer_jax.tasks.kinds import TASKS, TaskKind, make_task, task_class, task_from_json
+from transfer_jax.tasks.kinds import TASKS, TaskKind, check_classes, make_task, task_class, task_from_json
 from transfer_jax.tasks.metric import Metric, better
 from transfer_jax.tasks.multi_label import MultiLabel
 from transfer_jax.tasks.ordinal import Ordinal
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "TaskKind",
     "better",
+    "check_classes",
     "make_task",
     "task_class",
     "task_from_json",

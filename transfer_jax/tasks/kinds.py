@@ -35,6 +35,17 @@ def task_class(scores: Mapping[str, Any]) -> type[Task]:
     return TASKS[scores.get("task", SingleLabel.kind)]
 
 
+def check_classes(task: Task, purpose: str) -> None:
+    """Raises `ValueError` if a task is not `single_label`.
+
+    Args:
+        task: The task.
+        purpose: The work that needs one class for each example, such as "a study".
+    """
+    if task.kind != SingleLabel.kind:
+        raise ValueError(f"{purpose} needs one class for each example, and the task is {task.kind}")
+
+
 def task_from_json(values: Mapping[str, Any]) -> Task:
     """Returns the task that `Task.to_json` wrote.
 

@@ -93,6 +93,9 @@ class MultiLabel(Task):
         found = [best_threshold(labels[:, i] > 0, predictions[:, i]) for i in range(len(self.names))]
         return dataclasses.replace(self, thresholds=tuple(found))
 
+    def untuned(self) -> Self:
+        return dataclasses.replace(self, thresholds=())
+
     def scores(
         self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> dict[str, Any]:

@@ -73,6 +73,10 @@ class Task(abc.ABC):
         """
         return self
 
+    def untuned(self) -> Self:
+        """Returns the task without the constants of `tuned`."""
+        return self
+
     @abc.abstractmethod
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """Returns the stratum of each example, int `(n,)`; splits keep the proportions of strata."""
