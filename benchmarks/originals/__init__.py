@@ -12,6 +12,7 @@ from originals import (
     eva,
     fastvit,
     ghostnet,
+    hiera,
     inception,
     mixer,
     mobilenet,
@@ -37,7 +38,7 @@ from originals.original import CLASSES, FileOriginal, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, mixer),
+    *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, hiera, mixer),
     *(mobilenetv4, seresnet, resnest, res2net, repvgg, ghostnet, fastvit),
     *(vit, dinov3, eva, beit, clip, siglip, naflex, perception_encoder, aimv2),
 )

@@ -33,6 +33,7 @@ SMALLEST = (
     *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
     *("efficientnet_lite0", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"),
+    "hiera_tiny_224",
 )
 PACKAGES = {"efficientnet-pytorch": "efficientnet_lite_pytorch"}
 SMALLEST_IN_KERAS = [
@@ -56,6 +57,8 @@ ONLY_IN = {  # networks whose other libraries are compared by a smaller network 
     "deit_tiny_patch16_224": "transformers",
     "dinov2_with_registers_small": "transformers",
     "vit_base_patch32_clip_quickgelu_224": "timm",
+    "swinv2_tiny_window8_256": "timm",
+    "hiera_tiny_224": "timm",
 }
 # The networks without a classifier of transformers, one of each family.
 WITHOUT_CLASSIFIER = (

@@ -14,6 +14,7 @@ from transfer_jax.models import (
     eva,
     fastvit,
     ghostnet,
+    hiera,
     inception,
     mixer,
     mobilenet,
@@ -73,6 +74,7 @@ FAMILIES: tuple[Family, ...] = tuple(
         aimv2,
         swin,
         swinv2,
+        hiera,
         mixer,
     )
 )
