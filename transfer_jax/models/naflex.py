@@ -51,7 +51,8 @@ class NaFlexEmbed(nnx.Module):
         if (rows, columns) == (_GRID, _GRID):
             return table
         grid = table.reshape(_GRID, _GRID, -1)
-        resized = jax.image.resize(grid, (rows, columns, grid.shape[-1]), "linear", precision="highest")
+        size = (rows, columns, grid.shape[-1])
+        resized = jax.image.resize(grid, size, "linear", precision=jax.lax.Precision.HIGHEST)
         return resized.reshape(1, rows * columns, -1)
 
 

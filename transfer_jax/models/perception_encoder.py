@@ -16,7 +16,13 @@ from transfer_jax.models.eva import timm_block
 from transfer_jax.models.family import HALF, Family, LibraryLayer, Setting, Variant
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.siglip import AttentionPool, timm_pool
-from transfer_jax.models.transformer import PatchMean, Shape, blocks_before_norm, blocks_before_pooling
+from transfer_jax.models.transformer import (
+    PatchMean,
+    Pool,
+    Shape,
+    blocks_before_norm,
+    blocks_before_pooling,
+)
 from transfer_jax.nn.layers import Identity
 
 _POOL_HEADS = 8
@@ -53,7 +59,7 @@ _SIZES = {
 }
 
 
-def _variant(size: str, grid: int, *, pixels: int, pool: str = "token", **options: bool | int) -> Variant:
+def _variant(size: str, grid: int, *, pixels: int, pool: Pool = "token", **options: bool | int) -> Variant:
     """Returns a network whose rotary positions are those of a grid of patches."""
     shape = _SIZES[size](pool=pool)
     # The coordinates begin at 1 if there is a class token.

@@ -19,6 +19,8 @@ from transfer_jax.nn.activations import Activation, gelu
 from transfer_jax.nn.initializers import normal
 from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear, RmsNorm
 
+Pool = Literal["token", "mean", "mean_norm"]
+"""The pooling of tokens; see `Shape.pool`."""
 NormClass = type[LayerNorm] | type[RmsNorm]
 """A class of normalizations of tokens."""
 
@@ -70,7 +72,7 @@ class Shape:
     absolute: bool = True
     rope: Rope | None = None
     relative: bool = False
-    pool: Literal["token", "mean", "mean_norm"] = "token"
+    pool: Pool = "token"
     bias: Bias = "qkv"
     linear_bias: bool = True
     norm: NormClass = LayerNorm
