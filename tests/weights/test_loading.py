@@ -12,7 +12,7 @@ from transfer_jax.models.registry import variant_of
 from transfer_jax.weights import WeightsMismatchError, find_spec, load_pretrained
 from transfer_jax.weights.key_mapping import KeyMap, to_library
 from transfer_jax.weights.loading import load_arrays
-from transfer_jax.weights.readers import ArrayInfo, LazyWeights
+from transfer_jax.weights.readers import ArrayInfo, CheckpointError, LazyWeights
 from transfer_jax.weights.readers.entries import several
 from transfer_jax.weights.specs import WeightsSpec
 
@@ -287,3 +287,22 @@ def test_weights_of_a_larger_network_of_the_family_are_not_a_head():
         WeightsMismatchError, match=r"unexpected in the file: layer1\.2.*; the file fits resnet34$"
     ):
         load_arrays(create_model("resnet18", 3, abstract_backbone=True), arrays, spec)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_an_error_that_names_the_array(model, source, value):
+    changed = {key: array.copy() for key, array in source.items()}
+    changed[KEY][0, 0, 1] = value
+    with pytest.raises(CheckpointError, match=rf"the array {KEY} has 3 values that are NaN or infinite; "):
+        load_arrays(model, changed, SPEC)
+    changed["_bn0.running_var"][:] = value
+    with pytest.raises(CheckpointError, match=r"NaN or infinite, as have 1 other arrays \("):
+        load_arrays(model, changed, SPEC)
+    model = create_model(TINY, 4)
+    assert load_arrays(model, changed, SPEC, skip=[r"blocks\.1/depthwise/conv", "stem/norm/var"])
+
+
+def test_a_large_double_is_infinite_in_float32(model, source):
+    changed = {**source, KEY: source[KEY].astype(np.float64) + 1e300}
+    with pytest.raises(CheckpointError, match=f"the array {KEY} has"):
+        load_arrays(model, changed, SPEC)

@@ -149,3 +149,24 @@ def test_a_folder_gives_its_preprocessing_and_its_entry(tmp_path):
         f"preprocessing from {tmp_path / 'config.json'} (pretrained_cfg): image size 96, crop 1",
     )
     assert find_spec(LITE0, LITE0, "ema").entry == "ema"
+
+
+@pytest.mark.parametrize(("kind", "head"), [("sha256", b"weights"), ("md5", b"\x89HDF\r\n\x1a\nweights")])
+def test_a_copy_of_a_published_file_has_its_preprocessing_and_its_network(kind, head, tmp_path, monkeypatch):
+    path = tmp_path / "mine.bin"
+    path.write_bytes(head)
+    preprocessing = dataclasses.replace(variant_of(LITE0).preprocessing, image_size=96)
+    digest = hashlib.new(kind, head).hexdigest()
+    hashes = {"sha256": None, kind: digest[:8]}
+    known = dataclasses.replace(find_spec(LITE0), name="published", preprocessing=preprocessing, **hashes)
+    monkeypatch.setitem(find_spec.__globals__, "_catalogue", lambda: {known.name: known})
+    found = find_spec("efficientnet_lite1", str(path))
+    assert (found.preprocessing, found.origin) == (preprocessing, LITE0)
+    name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+    assert found.notes == (f"the file is published, according to its {name}: its preprocessing is used",)
+    assert found.origin_evidence == f"its {name} is that of published"
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"input_size": [3, 64, 64]}}')
+    (note,) = find_spec("efficientnet_lite1", str(path)).notes
+    assert note.endswith(f"is used, not that of a description in {tmp_path}")
+    path.write_bytes(head + b"?")
+    assert find_spec("efficientnet_lite1", str(path)).preprocessing.image_size == 64

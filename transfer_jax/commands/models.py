@@ -93,6 +93,7 @@ def inspect(
         keys: Number of arrays to list; 0 lists all.
     """
     from transfer_jax.weights.identify import closest_families, matching_models
+    from transfer_jax.weights.origin import recommendation
     from transfer_jax.weights.readers import read_weights
 
     weights = read_weights(file, format, entry=weights_entry)
@@ -111,8 +112,9 @@ def inspect(
         nearest = closest_families(infos)
         shapes = {key: info.shape for key, info in infos.items()}
         fitting, library = matching_models(shapes, nearest)
+        advice = recommendation(fitting, library, str(file), weights.metadata) if fitting else ""
     if fitting:
-        verdict = f"It fits {', '.join(fitting)}, with the names of {library}."
+        verdict = f"It fits {', '.join(fitting)}, with the names of {library}. {advice}".strip()
     elif nearest:
         verdict = f"It fits no known network; the most similar are {', '.join(map(str, nearest))}."
     else:

@@ -8,13 +8,13 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from transfer_jax.models.family import Family
-from transfer_jax.models.flat_arrays import split
-from transfer_jax.models.registry import FAMILIES, create_model, family_of
+from transfer_jax.models.registry import FAMILIES, family_of
 from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
 from transfer_jax.weights.other_parts import head_layers, other_parts
 from transfer_jax.weights.placement import find_network
 from transfer_jax.weights.readers import SeveralStateDictsError
 from transfer_jax.weights.readers.entries import suffixes
+from transfer_jax.weights.same_arrays import backbone_shapes
 
 _NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
 _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
@@ -109,7 +109,7 @@ def _structure(shape: Any) -> Hashable:
 
 
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    targets = _backbone_shapes(model)
+    targets = backbone_shapes(model)
     try:
         place = find_network(model, targets, shapes, targets, libraries=[library])
     except SeveralStateDictsError as error:
@@ -125,15 +125,9 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
 
 
 @functools.cache
-def _backbone_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
-    _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
-    return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
-
-
-@functools.cache
 def _key_patterns(model: str, library: str) -> frozenset[str]:
     key_map = KeyMap(model, library)
-    return frozenset(_key_pattern(key) for path in _backbone_shapes(model) for key in key_map.keys(path))
+    return frozenset(_key_pattern(key) for path in backbone_shapes(model) for key in key_map.keys(path))
 
 
 def _similarity(prefixes: Mapping[str, set[str]], total: int, own: frozenset[str]) -> float:

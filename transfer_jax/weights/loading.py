@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,9 +13,17 @@ from transfer_jax.models.flat_arrays import split, update
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.identify import closest_families, matching_models
 from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
+from transfer_jax.weights.not_finite import not_finite
+from transfer_jax.weights.origin import check_origin
 from transfer_jax.weights.other_parts import head_layers, other_parts
-from transfer_jax.weights.placement import find_network, shapes_of
-from transfer_jax.weights.readers import LazyWeights, SeveralStateDictsError, error_prefix, read_weights
+from transfer_jax.weights.placement import Placement, find_network, shapes_of
+from transfer_jax.weights.readers import (
+    CheckpointError,
+    LazyWeights,
+    SeveralStateDictsError,
+    error_prefix,
+    read_weights,
+)
 from transfer_jax.weights.readers.entries import several
 from transfer_jax.weights.resize_params import resize_param
 from transfer_jax.weights.specs import WeightsSpec
@@ -40,7 +47,7 @@ class LoadReport:
         unused: Keys of the file that are no part of the network's backbone, such as another head, a loss, or
             an average of the weights beside them.
         prefix: The prefix of the network's keys in the file, such as `module.`; "" if there is none.
-        choices: Sentences about the choice of the file in a folder.
+        choices: Sentences about the choice of the file in a folder, and of the network.
     """
 
     loaded: tuple[str, ...]
@@ -103,16 +110,19 @@ def load_pretrained(
     Raises:
         WeightsMismatchError: If the file lacks a parameter, has more arrays in the backbone, or has another
             shape.
+        WrongNetworkError: If the file is of another network with the same arrays, or may be of one.
         SeveralStateDictsError: If the file has the network several times; `spec.entry` chooses one.
         FileNotFoundError: If the file does not exist, or downloads are off.
         ConnectionError: If the download fails.
-        CheckpointError: If the file is damaged, or has no such entry.
+        CheckpointError: If the file is damaged, has no such entry, or has values that are not finite.
     """
     path = spec.path()
     with error_prefix(path):
         source = open_network(spec, model)
+        place, _ = _place(model, source, spec, _skipped_patterns(spec, head, skip))
+        note = check_origin(spec, place.key_map.library, source.metadata) if place.complete else ""
         report = load_arrays(model, source, spec, head=head, skip=skip)
-    return dataclasses.replace(report, choices=source.notes)
+    return dataclasses.replace(report, choices=(*source.notes, *([note] if note else [])))
 
 
 def open_network(spec: WeightsSpec, model: Classifier) -> LazyWeights:
@@ -166,19 +176,19 @@ def load_arrays(
 
     Raises:
         WeightsMismatchError: If the arrays lack a parameter, have an unknown key, or have another shape.
+        CheckpointError: If an array has values that are not finite.
     """
-    skipped_patterns = (*as_tuple(skip), *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
-    patterns = [re.compile(pattern) for pattern in skipped_patterns]
+    patterns = _skipped_patterns(spec, head, skip)
 
     def is_skipped(*names: str) -> bool:
         return any(pattern.search(name) for pattern in patterns for name in names)
 
     _, params, stats = split(model)
     targets = {**params, **stats}
-    sizes, shapes = shapes_of(targets), shapes_of(source)
-    needed = [path for path in targets if path.startswith("backbone/") and not is_skipped(path)]
-    place = find_network(spec.model, sizes, shapes, needed)
+    shapes = shapes_of(source)
+    place, needed = _place(model, source, spec, patterns)
     key_map, prefix = place.key_map, place.prefix
+    bad: dict[str, int] = {}
     loaded, missing, mismatched, adapted, skipped, used = {}, [], [], [], [], set()
     for path, target in targets.items():
         keys = [prefix + key for key in key_map.keys(path)]
@@ -199,7 +209,11 @@ def load_arrays(
             if array is None:
                 mismatched += [(path, target.shape, key, shapes[key]) for key in keys]
             else:
-                loaded[path] = _on_device(array, target.dtype)
+                with np.errstate(over="ignore"):  # a value that is too large becomes infinite
+                    array = np.asarray(array, target.dtype)
+                if count := not_finite(array):
+                    bad[keys[0]] = count
+                loaded[path] = _on_device(array)
     rest = [key for key in source if key not in used and not BOOKKEEPING.search(key)]
     if not head:
         own = {prefix + key for key in _library_head_keys(spec.model, key_map)}
@@ -223,6 +237,8 @@ def load_arrays(
         raise WeightsMismatchError(
             f"the weights {spec.name} do not match the network {spec.model}: {report}{_hint(report, shapes)}"
         )
+    if bad:
+        raise _not_finite_error(bad)
     empty = [path for path in skipped if isinstance(targets.get(path), jax.ShapeDtypeStruct)]
     if empty:
         raise WeightsMismatchError(
@@ -233,13 +249,37 @@ def load_arrays(
     return report
 
 
-def _on_device(array: np.ndarray, dtype: np.dtype[Any]) -> jax.Array:
+def _skipped_patterns(spec: WeightsSpec, head: bool, skip: Sequence[str]) -> list[re.Pattern[str]]:
+    patterns = (*as_tuple(skip), *family_of(spec.model).ignored_keys, *(() if head else (r"^head/",)))
+    return [re.compile(pattern) for pattern in patterns]
+
+
+def _place(
+    model: Classifier, source: Mapping[str, np.ndarray], spec: WeightsSpec, patterns: list[re.Pattern[str]]
+) -> tuple[Placement, list[str]]:
+    """Returns the place of the network in the file, and the paths of the parameters that it must have."""
+    _, params, stats = split(model)
+    targets = {**params, **stats}
+    needed = [path for path in targets if path.startswith("backbone/")]
+    needed = [path for path in needed if not any(pattern.search(path) for pattern in patterns)]
+    return find_network(spec.model, shapes_of(targets), shapes_of(source), needed), needed
+
+
+def _not_finite_error(bad: Mapping[str, int]) -> CheckpointError:
+    (key, count), others = next(iter(bad.items())), len(bad) - 1
+    more = f", as have {others} other arrays ({_first_few([*bad][1:])})" if others else ""
+    return CheckpointError(
+        f"the array {key} has {count} values that are NaN or infinite{more}; the file is damaged, or its "
+        "training diverged: take another file or an earlier checkpoint"
+    )
+
+
+def _on_device(array: np.ndarray) -> jax.Array:
     """Returns a copy on the device. The array may be a view of a file, and the file may change.
 
     JAX copies a strided array, such as the transpose of a kernel, and does so faster than NumPy. On a CPU, it
     keeps using the memory of a contiguous array, so this function copies such an array first.
     """
-    array = np.asarray(array, dtype)
     if array.flags.c_contiguous:
         array = np.array(array)
     return jax.device_put(array).block_until_ready()

@@ -39,7 +39,7 @@ def read_preprocessing(path: Path, default: Preprocessing) -> tuple[Preprocessin
     described = [found for name, read in _READERS if (found := _describe(folder, name, read))]
     fields: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    notes = [problem for each in described for problem in each.problems]
+    notes = [*dict.fromkeys(problem for each in described for problem in each.problems)]
     for each in described:
         for field, value in each.fields.items():
             if field not in fields:
@@ -227,6 +227,7 @@ _NAMES = {
 _READERS = (
     ("model.json", _own),
     ("model/model.json", _own),
+    ("config.json", _own),
     ("config.json", _timm),
     ("preprocessor_config.json", _transformers),
 )

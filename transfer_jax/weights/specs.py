@@ -6,9 +6,13 @@ import functools
 from pathlib import Path
 
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.registry import variant_of
+from transfer_jax.models.registry import model_names, variant_of
+from transfer_jax.storage import atomic_write
 from transfer_jax.weights import hub
 from transfer_jax.weights.preprocessing_files import read_preprocessing
+
+_MAX_HASHED = 4 << 30
+"""The size of the largest file that is compared with published hashes, in bytes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class WeightsSpec:
         entry: The part of the file to load: the name of a state dict in a checkpoint that has several, such
             as `state_dict_ema`, or the prefix of the keys, such as `teacher`. Empty for the only one.
         notes: Sentences about the preprocessing, if it was read from a file beside the weights.
+        origin: Name of the network that the file is known to be of; "" if it is not known.
+        origin_evidence: The reason, as a sentence without a full stop.
     """
 
     name: str
@@ -41,6 +47,8 @@ class WeightsSpec:
     accuracy: float | None = None
     entry: str = ""
     notes: tuple[str, ...] = ()
+    origin: str = ""
+    origin_evidence: str = ""
 
     def present(self) -> bool:
         """Returns whether the file is on this machine."""
@@ -76,6 +84,8 @@ def _spec(row: dict[str, str]) -> WeightsSpec:
         ),
         licence=row["licence"] or None,
         accuracy=float(row["accuracy"]) if row["accuracy"] else None,
+        origin=row["model"],
+        origin_evidence="the weights were published for it",
     )
 
 
@@ -96,7 +106,7 @@ def find_spec(model: str, weights: str = "auto", entry: str = "") -> WeightsSpec
         model: Name of the network.
         weights: `auto` takes the weights published for the network; if there are several sets, one that is on
             this machine, else the first. Otherwise the name of a spec, an address as in `hub`, or the path of
-            a file or a folder.
+            a file or a folder. `MODEL:PATH` states the network of a file that fits several; see `origin`.
         entry: The part of the file to load; see `WeightsSpec.entry`.
 
     Raises:
@@ -119,15 +129,70 @@ def find_spec(model: str, weights: str = "auto", entry: str = "") -> WeightsSpec
                 "choose weights of the same network"
             )
         return _with_entry(spec, entry)
-    if hub.is_remote(weights) or Path(weights).exists():
-        preprocessing, notes = variant_of(model).preprocessing, ()
-        if not hub.is_remote(weights):
-            preprocessing, notes = read_preprocessing(Path(weights), preprocessing)
-        return WeightsSpec(
-            name=weights, model=model, address=weights, preprocessing=preprocessing, entry=entry, notes=notes
+    stated, address = _stated_network(weights)
+    if hub.is_remote(address) or Path(address).exists():
+        spec = WeightsSpec(
+            name=weights,
+            model=model,
+            address=address,
+            preprocessing=variant_of(model).preprocessing,
+            entry=entry,
+            origin=stated,
+            origin_evidence=f"{weights} states it",
         )
+        return spec if hub.is_remote(address) else _with_description(spec, Path(address))
     names = f"one of {', '.join(spec.name for spec in own)}" if own else "a published set (there are none)"
     raise ValueError(f"no weights {weights!r} for {model!r}: neither an existing file nor {names}")
+
+
+def _stated_network(weights: str) -> tuple[str, str]:
+    """Returns the network that `MODEL:ADDRESS` states, or "", and the address."""
+    stated, sign, address = weights.partition(":")
+    known = sign and address and stated in model_names()
+    return (stated, address) if known else ("", weights)
+
+
+def _with_description(spec: WeightsSpec, path: Path) -> WeightsSpec:
+    """Returns the spec of a local file with the preprocessing of its published set, or of files beside it."""
+    published = published_file(path) if path.is_file() else None
+    beside, notes = read_preprocessing(path, published.preprocessing if published else spec.preprocessing)
+    if published is None:
+        return dataclasses.replace(spec, preprocessing=beside, notes=notes)
+    kind = "SHA-256" if published.sha256 else "MD5"
+    found = f"the file is {published.name}, according to its {kind}: its preprocessing is used"
+    if beside != published.preprocessing:
+        found += f", not that of a description in {path.parent}"
+    origin, evidence = published.model, f"its {kind} is that of {published.name}"
+    if spec.origin:
+        origin, evidence = spec.origin, spec.origin_evidence
+    return dataclasses.replace(
+        spec,
+        preprocessing=published.preprocessing,
+        notes=(found,),
+        origin=origin,
+        origin_evidence=evidence,
+    )
+
+
+def published_file(path: Path) -> WeightsSpec | None:
+    """Returns the spec of a published file, found by the hash of its content; None if it is none.
+
+    Only sets with a published hash are found: those of torchvision, Keras and packages.
+    """
+    status = path.stat()
+    if status.st_size > _MAX_HASHED:
+        return None
+    return _published_file(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _published_file(path: Path, size: int, changed: int) -> WeightsSpec | None:
+    del size, changed  # part of the cache's key
+    with path.open("rb") as file:
+        kind = "md5" if file.read(8) == b"\x89HDF\r\n\x1a\n" else "sha256"
+    digest = atomic_write.digest(path, kind)
+    hashes = ((getattr(spec, kind), spec) for spec in _catalogue().values())
+    return next((spec for known, spec in hashes if known and digest.startswith(known)), None)
 
 
 def _with_entry(spec: WeightsSpec, entry: str) -> WeightsSpec:

@@ -136,3 +136,19 @@ def test_shared_dictionaries_are_looked_at_once():
     for _ in range(7):
         tree = {f"k{i}": tree for i in range(40)}
     assert find_state_dict(tree) == {"a": T}
+
+
+@pytest.mark.parametrize("tree", [{"w": "array"}, {"model": {"w": "array"}, "epoch": 3}])
+@pytest.mark.parametrize(
+    "name", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"]
+)
+def test_numpy_arrays_are_refused_with_advice(tree, name):
+    tree = {
+        key: {inner: Inert(name) for inner in value} if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
+    tree = {key: Inert(name) if value == "array" else value for key, value in tree.items()}
+    with pytest.raises(
+        CheckpointError, match=r"NumPy arrays instead of tensors, such as 'w'; .*numpy\.savez"
+    ):
+        find_state_dict(tree)

@@ -153,3 +153,12 @@ def test_programs_are_refused_with_advice(member, craft, write):
     raw = craft.zip_members({f"model/{member}": b"pt2", "model/version": b"1"})
     with pytest.raises(CheckpointError, match=r"a program of torch\.export .*save the weights instead"):
         read_weights(write(raw, "model.pt2"))
+
+
+def test_entries_that_are_hidden_by_a_damaged_length_are_missed(members, craft, write):
+    raw = bytearray(craft.zip_members({**members, "archive/byteorder": b"big"}))
+    last = raw.rindex(b"PK\x01\x02")
+    before = raw.rindex(b"PK\x01\x02", 0, last)
+    raw[before + 32 : before + 34] = (raw.rindex(b"PK\x05\x06") - last).to_bytes(2, "little")
+    with pytest.raises(CheckpointError, match="has 3 entries, expected 4"):
+        read_weights(write(bytes(raw)))

@@ -11,6 +11,7 @@ from transfer_jax.weights.readers.errors import CheckpointError
 MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
+_MAX_TAIL = (1 << 16) + 200  # the end of the directory, for small and large files, and a comment
 
 
 def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
@@ -22,6 +23,7 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
+        expected = _entries(file)
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -31,6 +33,10 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
         OSError,
     ) as error:
         raise CheckpointError(f"damaged or truncated zip file: {error}; download or save it again") from error
+    if len(infos) != expected:
+        raise CheckpointError(
+            f"damaged: the directory of the zip file has {len(infos)} entries, expected {expected}"
+        )
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.orig_filename
@@ -40,6 +46,20 @@ def read_members(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
             raise CheckpointError(f"refused: the zip file has a member with the path {name!r}")
         members[name] = info
     return members
+
+
+def _entries(file: BinaryIO) -> int:
+    """Returns the number of entries that the end of the directory states, which `zipfile` does not compare.
+
+    With damaged lengths, an entry covers those after it, which are then missing without an error.
+    """
+    size = file.seek(0, 2)
+    file.seek(max(size - _MAX_TAIL, 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    (count,) = struct.unpack_from("<H", tail, at + 10)
+    large = tail.rfind(b"PK\6\6", 0, at)
+    return struct.unpack_from("<Q", tail, large + 32)[0] if count == 0xFFFF and large >= 0 else count
 
 
 def locate(data: mmap.mmap, info: zipfile.ZipInfo, *, allow_deflate: bool = False) -> tuple[int, int]:
