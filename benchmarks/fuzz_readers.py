@@ -139,6 +139,17 @@ def _keras() -> Iterator[Files]:
             for variable in variables:
                 group.create_dataset(variable, data=np.ones((2, 3), np.float32))
         yield {"f": file.getvalue()}
+    file = io.BytesIO()  # a whole model of Keras, with texts of variable length and groups in groups
+    with h5py.File(file, "w") as hdf:
+        hdf.attrs["keras_version"], hdf.attrs["backend"] = "3.15.1", "jax"
+        group = hdf.create_group("model_weights")
+        group.attrs["layer_names"] = ["conv", "network", "dropout"]
+        for layer, inside in (("conv", ("conv",)), ("network", ("a", "b")), ("dropout", ())):
+            names = [f"{layer}/{name}/kernel" for name in inside]
+            group.create_group(layer).attrs["weight_names"] = names
+            for name in names:
+                group[layer].create_dataset(name, data=np.ones((2, 3), np.float32))
+    yield {"f": file.getvalue()}
     file = io.BytesIO()  # as Keras 3 writes it
     with h5py.File(file, "w") as hdf:
         for number, layer in enumerate(("dense", "dense_1")):
