@@ -99,7 +99,7 @@ class Bench:
             crop_fraction=1.0,
             schedule=schedule,
             augmentation=Augmentation(crop_scale=None, flip_vertical=True),
-            eval_fraction=0.25,
+            val_fraction=0.25,
             seed=seed,
         )
         part = "test" if test else "validation"

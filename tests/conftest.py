@@ -129,7 +129,7 @@ def make_run(
             images="toy", schedule=Schedule(phases), **{"batch_size": 12, "threads": 1, **settings}
         )
         model = make_toy() if toy is None else toy
-        train, evaluation = stratified_split(toy_images, config.eval_fraction, config.seed)
+        train, evaluation = stratified_split(toy_images, config.val_fraction, config.seed)
         return Run.of(
             model,
             config=config,

@@ -164,7 +164,7 @@ def fails(
         ),
         ((*TINY, "--augmentation.mixup", 0.2), ("phase 'top' uses a cache", "mixup")),
         ((*TINY, "--batch-size", 0), ("batch_size must be at least 1, got 0",)),
-        ((*TINY, "--eval-fraction", 1.5), ("eval_fraction must be in (0, 1), got 1.5",)),
+        ((*TINY, "--val-fraction", 1.5), ("val_fraction must be in (0, 1), got 1.5",)),
         ((*TINY, "--batch-size", 10, "--accumulate", 4), ("batch_size 10", "accumulate 4")),
         (TINY, ("unknown dataset 'nowhere'", "folder:PATH")),
     ],

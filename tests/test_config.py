@@ -38,7 +38,7 @@ def test_configs_survive_json(config):
         ({"precision": "float16"}, r"precision must be one of \('float32', 'bfloat16'\), got 'float16'"),
         ({"class_weights": "auto"}, r"class_weights must be one of \('none', 'balanced'\)"),
         ({"on_bad_image": "warn"}, r"on_bad_image must be one of \('error', 'skip'\)"),
-        ({"eval_fraction": 0.0}, r"eval_fraction must be in \(0, 1\), got 0\.0"),
+        ({"val_fraction": 0.0}, r"val_fraction must be in \(0, 1\), got 0\.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"accumulate": 0}, "accumulate must be at least 1"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),

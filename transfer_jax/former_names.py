@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 Config = TypeVar("Config", bound=type)
-Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 MODULES = {
     "transfer_jax.data.images": "transfer_jax.data.decode",
@@ -51,7 +52,8 @@ class FormerNames(MetaPathFinder, Loader):
 
 def with_former_fields(config: Config) -> Config:
     """Makes a dataclass accept the former names of its fields, with a `DeprecationWarning`."""
-    setattr(config, "__init__", with_former_arguments(config.__init__))  # noqa: B010
+    init: Callable[..., None] = getattr(config, "__init__")  # noqa: B009
+    setattr(config, "__init__", with_former_arguments(init))  # noqa: B010
     return config
 
 

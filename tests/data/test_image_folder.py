@@ -93,7 +93,8 @@ def test_folder_with_its_own_split(split_animals, cat):
     dataset = from_folder(split_animals)
     assert dataset.class_names == ("cat", "dog")
     assert dataset.names == [
-        f"{name}.png" for name in ("Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b", "test/cat/d")
+        f"{name}.png"
+        for name in ("Train/cat/a", "Train/cat/b", "Train/dog/a", "val/cat/c", "val/dog/b", "test/cat/d")
     ]
     assert dataset.labels.tolist() == [0, 0, 1, 0, 1, 0]
     assert dataset.held_out is not None

@@ -74,7 +74,7 @@ def test_a_header_is_no_image_even_if_a_file_has_its_name(animals):
 
 def test_the_split_of_a_table_is_kept(animals):
     parts = ("train", "val", "train", "test")
-    rows = [*PAIRS, ("dog/a.JPG", "cat")]
+    rows = [*PAIRS, ("dog/a.JPG", "tabby")]
     rows = [(*row, part) for row, part in zip(rows, parts, strict=True)]
     dataset = from_csv(write(animals, *rows, ("cat/z.webp", "poodle", "Training"), header="path,label,Split"))
     assert dataset.names == [*(name for name, _ in PAIRS), "dog/a.JPG", "cat/z.webp"]

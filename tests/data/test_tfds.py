@@ -263,3 +263,64 @@ def test_only_the_chosen_features_are_decoded(cat, encode, tmp_path):
     np.testing.assert_array_equal(named.image(3), patches[0])
     assert named.class_names == ("B", "Å")
     assert named.counts() == {"B": 2, "Å": 2}
+
+
+class TinyTargets(tfds.core.GeneratorBasedBuilder):
+    """Six patches with tags, flags, an age and a place."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = None
+
+    def __init__(self, *, patches: list[bytes], **options):
+        self.patches = patches
+        super().__init__(**options)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=["cat", "dog", "emu"])),
+            "flags": tfds.features.Tensor(shape=(2,), dtype=np.bool_),
+            "age": np.float32,
+            "place": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(6):
+            found = {"tags": [[], [1], [0, 2]][i % 3], "flags": np.array([i > 2, i % 2 > 0])}
+            places = {"age": i / 2, "place": np.array([i, -i], np.float32)}
+            yield i, {"image": self.patches[i], **found, **places}
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory, cat, encode) -> Path:
+    folder = tmp_path_factory.mktemp("targets")
+    patches = [encode(cat[:16, 10 * i : 10 * i + 20].copy()) for i in range(6)]
+    TinyTargets(patches=patches, data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "names", "rows"),
+    [
+        ("tags", "multi_label", ("cat", "dog", "emu"), {(0, 0, 0), (0, 1, 0), (1, 0, 1)}),
+        ("flags", "multi_label", ("label 0", "label 1"), {(0, 0), (0, 1), (1, 0), (1, 1)}),
+        ("age", "regression", ("age",), {(i / 2,) for i in range(6)}),
+        ("place", "regression", ("place 0", "place 1"), {(i, -i) for i in range(6)}),
+    ],
+)
+def test_targets_other_than_classes(targets, label, task, names, rows):
+    source = f"tfds:tiny_targets?label={label}"
+    for wanted in ("auto", task) if label != "flags" else (task,):
+        dataset = load_dataset(source, targets, task=wanted)
+        assert (dataset.task.kind, dataset.class_names) == (task, names)
+        assert {*map(tuple, dataset.labels.tolist())} == rows
+
+
+def test_the_task_chooses_the_feature(targets):
+    assert load_dataset("tfds:tiny_targets", targets, task="multi_label").class_names == ("cat", "dog", "emu")
+    with pytest.raises(ValueError, match="the label of tiny_targets.* is one of 'age', 'place'"):
+        load_dataset("tfds:tiny_targets", targets, task="regression")

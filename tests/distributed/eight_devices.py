@@ -18,7 +18,7 @@ LIVELY = Augmentation(crop_scale=(0.5, 1.0), mixup=0.4, cutmix=0.5)
 
 
 def trained(make_run, phase, steps, **settings):
-    run = make_run(phase, **{"batch_size": 16, "eval_fraction": 0.5, **settings})
+    run = make_run(phase, **{"batch_size": 16, "val_fraction": 0.5, **settings})
     trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
     batches = iter(trainer.data.train)
     metrics = [trainer.step(next(batches), trainer.parts.rates(step)) for step in range(steps)]

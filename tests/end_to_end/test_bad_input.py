@@ -123,8 +123,8 @@ def test_folders_that_cannot_be_split(draw: Callable, run: Callable, tmp_path: P
     fails(run("train", "--images", lonely, *command), "each class has a single image")
     fails(run("train", "--images", tmp_path / "nowhere", *command), tmp_path / "nowhere")
     few = draw(tmp_path / "few", 2)
-    quarter = ("--eval-fraction", 0.25)  # Unless it is given, more are held out of so few.
-    fails(run("train", "--images", few, *command, *quarter), "eval_fraction 0.25 leaves 2 validation images")
+    quarter = ("--val-fraction", 0.25)  # Unless it is given, more are held out of so few.
+    fails(run("train", "--images", few, *command, *quarter), "val_fraction 0.25 leaves 2 validation images")
     fails(
         run("train", "--images", draw(tmp_path / "some", 3), *command, "--accumulate", 32),
         "6 training images cannot be split into accumulate=32 parts",

@@ -17,7 +17,7 @@ from transfer_jax import Phase, Schedule, TrainConfig, classify, cli, fit
 from transfer_jax.config import load_config
 from transfer_jax.data import load_dataset
 from transfer_jax.runs.predict import predict_dataset
-from transfer_jax.training.evaluation import evaluation_metrics
+from transfer_jax.tasks import SingleLabel
 
 # As in the documentation; `IMAGES` and `WEIGHTS` are replaced.
 EXPERIMENT = '''
@@ -291,7 +291,7 @@ def test_fewer_images_than_a_batch(draw: Callable, run: Callable, tmp_path: Path
         weights="none",
         schedule=schedule,
         batch_size=64,
-        eval_fraction=0.4,
+        val_fraction=0.4,
     )
     result = fit(config, tmp_path / "run")
     assert result.metrics["images"] == 4
@@ -302,7 +302,7 @@ def test_ragged_batches_do_not_change_the_scores(trained: Path, draw: Callable, 
     """Twelve images are 2.4, 1.7 and 0.4 batches."""
     dataset = load_dataset(str(draw(tmp_path / "more", 4, seed=2)))
     found = [predict_dataset(trained, dataset, batch_size=size) for size in (5, 7, 32)]
-    scores = [evaluation_metrics(one, dataset.labels, dataset.class_names) for one in found]
+    scores = [SingleLabel(dataset.class_names).scores(one, dataset.labels) for one in found]
     assert [score["images"] for score in scores] == [12, 12, 12]
     for probabilities, score in zip(found[1:], scores[1:], strict=True):
         np.testing.assert_allclose(probabilities, found[0], rtol=1e-4)

@@ -48,7 +48,7 @@ def test_images_alone_are_enough(photographs: Path, run: Callable, tmp_path: Pat
     done = run(*command)
     assert done.code == 0, done.err
     choices = {choice["field"]: choice for choice in json.loads((workdir / "choices.json").read_text())}
-    assert [*choices] == ["eval_fraction", "keep_together", "image_size", "schedule", "batch_size", "cache"]
+    assert [*choices] == ["val_fraction", "keep_together", "image_size", "schedule", "batch_size", "cache"]
     assert choices["keep_together"]["why"].startswith("8 images have near duplicates")
     assert choices["schedule"]["value"] == "head: head x 60"
     said = " ".join(done.err.split())
@@ -76,7 +76,7 @@ def test_images_alone_are_enough(photographs: Path, run: Callable, tmp_path: Pat
 
 
 def test_leaks_are_told_where_the_user_splits(photographs: Path, run: Callable, tmp_path: Path) -> None:
-    command = ("--images", photographs, *TINY, "--eval-fraction", 0.4, "--seed", 1, "--no-keep-together")
+    command = ("--images", photographs, *TINY, "--val-fraction", 0.4, "--seed", 1, "--no-keep-together")
     checked = run("check", *command, "--out", tmp_path / "findings.json")
     assert checked.code == 0, checked.err
     (leak, *_) = json.loads((tmp_path / "findings.json").read_text())
@@ -93,7 +93,7 @@ def test_what_a_plan_shows_is_what_is_trained(
     photographs: Path, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = run("plan", "--images", photographs, *TINY, "--eval-fraction", 0.2)
+    shown = run("plan", "--images", photographs, *TINY, "--val-fraction", 0.2)
     assert shown.code == 0, shown.err
     assert "schedule: head: head x 60" in shown.err
     assert "for validation" not in shown.err

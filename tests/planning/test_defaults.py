@@ -17,7 +17,7 @@ FACTS = Facts(
     accelerator=False,
     duplicates=0,
 )
-ALL = ("eval_fraction", "keep_together", "image_size", "schedule", "batch_size")
+ALL = ("val_fraction", "keep_together", "image_size", "schedule", "batch_size")
 
 
 def chosen(given=(), config=CONFIG, **facts):
@@ -27,7 +27,7 @@ def chosen(given=(), config=CONFIG, **facts):
 
 def test_every_choice_is_in_the_config_and_has_a_reason():
     config, choices = chosen(duplicates=7)
-    assert [*choices] == [*ALL]
+    assert [*choices] == [*ALL, "keep"]
     for field in ALL:
         assert str(getattr(config, field)) == str(choices[field].value)
         assert str(choices[field]).startswith(field.replace("_", " "))
@@ -38,7 +38,7 @@ def test_every_choice_is_in_the_config_and_has_a_reason():
 @pytest.mark.parametrize("field", ALL)
 def test_given_fields_are_not_changed(field):
     given = {
-        "eval_fraction": 0.4,
+        "val_fraction": 0.4,
         "keep_together": False,
         "image_size": 100,
         "schedule": five_steps("top(3)"),
@@ -46,7 +46,7 @@ def test_given_fields_are_not_changed(field):
     }[field]
     config, choices = chosen([field], dataclasses.replace(CONFIG, **{field: given}), duplicates=7)
     assert getattr(config, field) == given
-    assert {*choices} == {*ALL} - {field}
+    assert {*choices} == {*ALL, "keep"} - {field}
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_given_fields_are_not_changed(field):
 )
 def test_the_number_of_validation_images(counts, fraction, reason):
     config, choices = chosen(counts=counts)
-    assert config.eval_fraction == fraction
-    assert reason in choices["eval_fraction"].why
+    assert config.val_fraction == fraction
+    assert reason in choices["val_fraction"].why
 
 
 @pytest.mark.parametrize(
@@ -88,27 +88,28 @@ def test_the_number_of_validation_images(counts, fraction, reason):
 def test_classes_that_cannot_be_divided_do_not_count(counts, units, given, fraction, reason):
     duplicates = 20 if units else None
     config, choices = chosen(given, counts=counts, units=units, duplicates=duplicates)
-    assert config.eval_fraction == fraction
-    assert re.search(reason, choices["eval_fraction"].why)
+    assert config.val_fraction == fraction
+    assert re.search(reason, choices["val_fraction"].why)
 
 
 def test_the_interval_is_that_of_a_binomial_proportion():
-    assert "80 ± 11.1 %" in chosen()[1]["eval_fraction"].why  # 1.96 sqrt(0.8 0.2 / 50)
-    assert "80 ± 1.5 %" in chosen(counts=(10_000, 10_000))[1]["eval_fraction"].why
+    assert "80 ± 11.1 %" in chosen()[1]["val_fraction"].why  # 1.96 sqrt(0.8 0.2 / 50)
+    assert "80 ± 1.5 %" in chosen(counts=(10_000, 10_000))[1]["val_fraction"].why
 
 
 def test_a_folder_with_its_own_split():
     config, choices = chosen(own_split=(150, 50), duplicates=9)
-    assert config.eval_fraction == CONFIG.eval_fraction
+    assert config.val_fraction == CONFIG.val_fraction
     assert config.keep_together is False
     assert choices["split"].why.startswith("150 training and 50 validation images")
-    assert "eval_fraction" not in choices
+    assert "val_fraction" not in choices
 
 
 @pytest.mark.parametrize(
     ("counts", "accelerator", "schedule", "reason"),
     [
         ((12, 12), False, feature_extraction(), "9 training images a class are too few"),
+        ((30, 30), False, feature_extraction(), "only the head: 15 validation images would not show"),
         ((40, 40), False, five_steps("top(2)", epochs=14, views=4), "30 training images a class are few"),
         ((200, 200), False, five_steps("top(6)", epochs=14, views=4), "the top 6 of 18 blocks"),
         ((8000, 8000), False, five_steps("top(6)", epochs=3, views=3), "the top 6 of 18 blocks"),
@@ -134,9 +135,25 @@ def test_the_schedule_follows_the_number_of_images(counts, accelerator, schedule
 
 
 def test_the_schedule_depends_on_the_split():
-    config = dataclasses.replace(CONFIG, eval_fraction=0.95)
-    assert chosen(["eval_fraction"], config, counts=(100, 100))[0].schedule == feature_extraction()
+    config = dataclasses.replace(CONFIG, val_fraction=0.95)
+    assert chosen(["val_fraction"], config, counts=(100, 100))[0].schedule == feature_extraction()
     assert chosen(own_split=(12, 188))[0].schedule == feature_extraction()
+
+
+@pytest.mark.parametrize(("images", "epoch"), [(20, "best epoch"), (19, "last epoch")])
+def test_the_best_epoch_is_kept_if_there_are_enough_validation_images(images, epoch):
+    choice = chosen(own_split=(100, images))[1]["keep"]
+    assert choice.value == epoch
+    assert f"{images} validation images" in choice.why
+    assert "keep" not in chosen(["keep"])[1]
+
+
+def test_test_images_are_no_training_images():
+    config = dataclasses.replace(CONFIG, test_fraction=0.3)
+    assert "14 training images give" in chosen(config=config, counts=(16, 16))[1]["batch_size"].why
+    assert "24 training images give" in chosen(counts=(16, 16))[1]["batch_size"].why
+    split = chosen(own_split=(100, 20), own_test=30)[1]["split"].why
+    assert split.startswith("100 training, 20 validation and 30 test images")
 
 
 @pytest.mark.parametrize(

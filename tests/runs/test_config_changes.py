@@ -75,7 +75,7 @@ def test_what_only_affects_the_steps_to_come_may_change(position, given):
         ),
         (BETWEEN, changed(model="resnet50"), "model was 'efficientnet_lite0', now 'resnet50'"),
         (BETWEEN, changed(batch_size=8, label_smoothing=0.1), r"changed: batch_size was 32, now 8\. Use"),
-        (BETWEEN, changed(seed=3, val_fraction=0.5), "val_fraction was 0.25, now 0.5; seed was 0, now 3"),
+        (BETWEEN, changed(seed=3, val_fraction=0.5), "seed was 0, now 3; val_fraction was 0.25, now 0.5"),
         (BETWEEN, changed(hidden=(3,)), "hidden"),
     ],
 )

@@ -47,7 +47,8 @@ def test_images_that_cannot_be_split_are_a_finding(toy_images):
 
 def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
     def names(**changes) -> list[list]:
-        return [list(part.names) for part in split_images(toy_images, config("toy", **changes))]
+        parts = split_images(toy_images, config("toy", **changes))
+        return [list(part.names) for part in parts if part is not None]
 
     assert names(seed=3, split_seed=1) == names(seed=1)
     train, held_out = names(seed=1)
@@ -55,6 +56,8 @@ def test_a_split_may_have_a_seed_of_its_own_and_fewer_images(toy_images):
     assert same == held_out
     assert len(few) == 12
     assert {*few} < {*train}
+    limited = names(seed=1, images_per_class=4, test_fraction=0.25, val_fraction=0.5)
+    assert [len(part) for part in limited] == [12, 24, 12]
     with pytest.raises(ValueError, match="images_per_class must be at least 1, got 0"):
         config("toy", images_per_class=0)
 

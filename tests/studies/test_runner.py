@@ -275,7 +275,7 @@ def test_the_command_shows_a_finished_study_at_once(undisturbed, config, tmp_pat
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--workers", "0"), "--workers must be at least 1, got 0"),
         (("--levels", "99"), "has no depth '99'"),
-        (("--eval-fraction", "0.99"), "eval_fraction 0.99 leaves 0 training images for"),
+        (("--val-fraction", "0.99"), "val_fraction 0.99 leaves 0 training images for"),
         (("--on", "slurm", "--job", "partition"), "--job takes name=value, got 'partition'"),
     ],
 )

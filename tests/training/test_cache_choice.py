@@ -48,10 +48,11 @@ def test_which_phases_train_on_features(changes, boundary, cached, reason):
 @pytest.mark.parametrize(
     ("changes", "eval_every", "rows", "live"),
     [
-        ({}, 0, 120, 420),
+        ({}, 0, 120, 480),
+        ({"keep_epoch": "last"}, 0, 120, 420),
         ({}, 1, 120, 480),
         ({}, 3, 120, 440),
-        ({"augment": True, "views": 3}, 0, 320, 420),
+        ({"augment": True, "views": 3}, 0, 320, 480),
         ({"epochs": 1}, 0, 120, 120),
     ],
 )

@@ -23,6 +23,7 @@ class LoggingConfig:
         patience: Number of epochs without a better one after which a phase ends early; 0 trains all epochs.
         eval_every: Number of epochs between validations. 0 validates after each epoch if the best one is kept
             or `patience` is set, otherwise at the end of each phase only.
+        score_test: Whether the test images, if there are any, are scored at the end of the run.
         score_training: Whether the training images are also scored at the end of the run, without
             augmentation.
         measure_every: Number of steps between measurements of gradients, updates and distances by depth; 0
@@ -36,6 +37,7 @@ class LoggingConfig:
     keep_metric: str = ""
     patience: int = 0
     eval_every: int = 0
+    score_test: bool = True
     score_training: bool = False
     measure_every: int = 0
     checkpoint_seconds: float = 30.0

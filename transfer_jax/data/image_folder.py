@@ -77,6 +77,9 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: s
         if not {class_name(each.name) for each in folder.folders} & {*classes}:
             folder, more = _unwrapped(folder, part=True)
             notes += more
+        if part == "test" and not {class_name(each.name) for each in folder.folders} & {*classes}:
+            notes.append(f"folders not read: {folder.name!r} (none of its folders is a class)")
+            continue
         left_out.update(folder.left_out)
         parts[part] = read_class_folders(folder, notes)
         notes += _compared(root.path, classes, parts[part], part)

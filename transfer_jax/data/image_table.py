@@ -66,6 +66,8 @@ def from_csv(
     finder = ImagePaths(table.parent if root is None else root)
     wanted = {"image": image_column, "label": label_column, "group": group_column, "split": split_column}
     rows, column_of, notes = read_rows(table, finder, wanted)
+    rows, unlabelled = rows.without_unlabelled_tests(only_all=task == "multi_label")
+    notes = [*notes, *unlabelled]
     images, others = _stripped(rows.images, rows.lines, column_of["image"])
     rows, notes = dataclasses.replace(rows, images=images), [*notes, *others]
     if has_classes := task not in ("multi_label", "regression"):

@@ -43,6 +43,21 @@ class TableRows:
         """Returns the part of an image; None if the table contains no split."""
         return None if self.parts is None else self.parts[row]
 
+    def without_unlabelled_tests(self, *, only_all: bool) -> tuple["TableRows", list[str]]:
+        """Leaves out test images without a label, as tables of competitions have them; returns a note on it.
+
+        Args:
+            only_all: Leaves them out only if no test image has a label, because an image may have none.
+        """
+        tests = [row for row in range(len(self.lines)) if self.part(row) == "test"]
+        unlabelled = {row for row in tests if not any(cell.strip() for cell in self.labels[row])}
+        if not unlabelled or (only_all and len(unlabelled) < len(tests)):
+            return self, []
+        rows = self.select([row for row in range(len(self.lines)) if row not in unlabelled])
+        if rows.parts is not None and len({*rows.parts}) == 1:
+            rows = dataclasses.replace(rows, parts=None)
+        return rows, [f"{len(unlabelled):,} test images without a label are left out"]
+
     def mask(self, part: str) -> np.ndarray | None:
         """Returns bool `(rows,)`, True for the images of a part; None if it has none."""
         found = np.array([each == part for each in self.parts or ()], bool)

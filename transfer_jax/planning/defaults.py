@@ -209,13 +209,13 @@ def _keep(validation: int) -> Choice:
 def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]:
     """Returns a schedule and the reason, from the numbers of training and validation images."""
     each = train // len(facts.counts)
-    if validation < ENOUGH_TO_CHOOSE and not facts.own_split:
-        images = f"{validation} validation image" + "s" * (validation != 1)
-        return feature_extraction(), f"only the head: {images} would not show that more blocks make it worse"
     if each < PROBE:
         images = f"{each} training image" + "s" * (each != 1)
         why = f"only the head: {images} a class are too few to fine-tune the network"
         return feature_extraction(), why
+    if validation < ENOUGH_TO_CHOOSE:
+        images = f"{validation} validation image" + "s" * (validation != 1)
+        return feature_extraction(), f"only the head: {images} would not show that more blocks make it worse"
     if facts.accelerator and train >= _WHOLE:
         epochs = _epochs(train, most=20)
         why = f"the head, then all blocks, slower towards the input: {train:,} images on an accelerator"

@@ -235,15 +235,12 @@ class Loop:
         return self._best.is_over(number)
 
     def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str], initial: Arrays) -> PhaseTrainer:
-        """Validates, keeps the best epoch, and records the phase; after the last one, writes the model.
+        """Validates and records a phase, and returns it as it is kept; after the last, writes the model.
 
         Args:
             trainer: The phase at its end.
             frozen: Hashes of the arrays that were frozen at the end.
             initial: As for `_make_trainer`.
-
-        Returns:
-            The phase with the arrays that it keeps.
         """
         run, position, last = self._run, self._position, trainer
         epochs = int(last.state.step) // last.parts.steps_per_epoch
@@ -251,7 +248,7 @@ class Loop:
         if self._validated is None or self._validated[0] != epochs:
             self._validated = epochs, self._scoring.score(last, epochs, step)
             self._best.offer(last, epochs, self._validated[1].scores)
-        (_, ended), self._validated = self._validated, None
+        ended, self._validated = self._validated[1], None
         validation = ended
         kept = dict(position.best) if self._best.is_earlier_than(epochs) else None
         if kept is not None:
@@ -261,7 +258,7 @@ class Loop:
         is_last, test = position.phase + 1 == len(self._phases), None
         if is_last and run.config.score_training:
             self._scoring.score(trainer, epochs, step, "training")
-        if is_last and run.test is not None:
+        if is_last and run.test is not None and run.config.score_test:
             tuned = run.task.tuned(validation.predictions, run.evaluation.labels)
             test = self._scoring.score(trainer, epochs, step, "test", task=tuned)
         result = phase_result(last, position, self._goodput, validation, ended, test)
@@ -275,9 +272,7 @@ class Loop:
         if is_last:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
-                write_artifacts(
-                    run, model, validation.predictions, None if test is None else test.predictions
-                )
+                write_artifacts(run, model, validation.predictions, test.predictions if test else None)
         write_phases(run.workdir, position.results, finished=is_last)
         self._saver.save_phase_end(trainer, self._global_step(0))
         return trainer

@@ -11,7 +11,7 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split, load_dataset
 from transfer_jax.data.image_files import abridged
-from transfer_jax.data.parts import without_own_test
+from transfer_jax.data.parts import has_own_test, without_own_test
 from transfer_jax.data.split import divisible_counts, unevaluated_classes, unevaluated_text
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
@@ -190,7 +190,9 @@ def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, n
     own_split, duplicates = None, None
     rest = without_own_test(dataset)
     counts = divisible_counts(rest, None)
-    groups = None if scan is None else scan.groups if rest is dataset else scan.groups[~dataset.test]
+    groups = None if scan is None else scan.groups
+    if groups is not None and has_own_test(dataset) and dataset.test is not None:
+        groups = groups[~dataset.test]
     if has_own_split(dataset):
         train, evaluation, _ = split_images(dataset, config)
         own_split = (len(train), len(evaluation))

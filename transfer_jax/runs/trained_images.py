@@ -1,5 +1,6 @@
 """The images among others that a run was trained on."""
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from pathlib import Path, PurePath
@@ -28,14 +29,16 @@ def count_trained(workdir: Path, dataset: ImageDataset) -> int | None:
         dataset: The images.
     """
     try:
-        start = read_start(workdir)
-        if start is None:
-            return None
-        config = read_config(workdir)
-        if len(dataset) == start.images and _is_train(train := split_images(dataset, config).train, start):
-            return len(train)
+        start, config = read_start(workdir), read_config(workdir)
     except (FileNotFoundError, ValueError):
-        pass  # Other images than those of the run.
+        return None  # A model without its run.
+    if start is None:
+        return None
+    if len(dataset) == start.images:
+        with contextlib.suppress(ValueError):  # Other images, which cannot be split.
+            train = split_images(dataset, config).train
+            if _is_train(train, start):
+                return len(train)
     try:
         train = split_images(run_images(config, Silent(), workdir=workdir), config).train
     except (OSError, ValueError):

@@ -25,6 +25,7 @@ _INDIFFERENT = (
     "feature_tier",
     "fsdp",
     "measure_every",
+    "score_test",
     "score_training",
     "strategy",
     "tensor",

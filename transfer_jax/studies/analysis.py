@@ -30,6 +30,8 @@ METRICS = (
     "roc_auc",
     "log_loss",
     "ece",
+    "test_accuracy",
+    "test_log_loss",
     "train_accuracy",
     "train_log_loss",
     "overfit_gap",

@@ -30,7 +30,7 @@ def shared_phases_of(config: TrainConfig) -> TrainConfig | None:
     phases = config.schedule.phases[:-1]
     if not phases or any(phase.clock != "phase" for phase in phases):
         return None
-    return dataclasses.replace(config, schedule=Schedule(phases), score_training=False)
+    return dataclasses.replace(config, schedule=Schedule(phases), score_training=False, score_test=False)
 
 
 def copy_shared_phases(config: TrainConfig, workdir: Path, shared: Path, progress: Progress) -> None:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,12 @@ def result_row(result: Result) -> dict[str, Any]:
     predictions = read_predictions(folder / workdir_files.PREDICTIONS)
     lines = read_metrics(folder / workdir_files.METRICS)
     training = next((line for line in lines if line["kind"] == "training_scores"), {})
-    ends = [0, *(line["step"] for line in lines if line["kind"] == "proof")]
-    counts = [end - start for start, end in itertools.pairwise(ends)]
-    held_out = result.metrics["images"]
-    images = training.get("images", round(held_out / config.val_fraction) - held_out)
+    epochs = Counter(line["phase"] for line in lines if line["kind"] == "train")
+    in_epoch = next(line["step"] for line in lines if line["kind"] == "train")
+    counts = [epochs[phase.name] * in_epoch for phase in result.phases]
+    held_out, test = result.metrics["images"], result.test_metrics
+    tested = test.get("images", 0)
+    images = training.get("images", round(held_out / config.val_fraction) - held_out - tested)
     phases = zip(config.schedule.phases, result.phases, counts, strict=True)
     costs = [_cost(config, *each, images) for each in phases]
     metrics = result.metrics
@@ -95,6 +97,8 @@ def result_row(result: Result) -> dict[str, Any]:
         "train_log_loss": training.get("log_loss"),
         "overfit_gap": training["accuracy"] - metrics["accuracy"] if training else None,
         "held_out_images": held_out,
+        **{f"test_{name}": test[name] for name in SCORES if name in test},
+        **({"test_images": tested} if tested else {}),
         "training_images": images,
         "trainable_parameters": max(phase.trainable_parameters for phase in result.phases),
         "optimizer_bytes": max(phase.optimizer_bytes for phase in result.phases),

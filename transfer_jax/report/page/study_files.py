@@ -15,8 +15,8 @@ from transfer_jax.storage import workdir_files
 
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_accuracy", "macro_f1"), "percent"),
-    **dict.fromkeys(("ece", "train_accuracy", "overfit_gap"), "percent"),
-    **dict.fromkeys(("roc_auc", "log_loss", "train_log_loss"), "number"),
+    **dict.fromkeys(("ece", "train_accuracy", "test_accuracy", "overfit_gap"), "percent"),
+    **dict.fromkeys(("roc_auc", "log_loss", "train_log_loss", "test_log_loss"), "number"),
     "trainable_parameters": "count",
     "optimizer_bytes": "bytes",
     **dict.fromkeys(("operations", "operations_uncached"), "operations"),

@@ -31,6 +31,7 @@ _BY_LEVEL = (
     ("accuracy", "Accuracy", "On the validation images."),
     ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on the validation images."),
     ("log_loss", "Log loss", "On the validation images; lower is better."),
+    ("test_accuracy", "Test accuracy", "On the test images, which chose nothing."),
     ("overfit_gap", "Overfit gap", "Training accuracy minus validation accuracy."),
     ("ece", "Calibration error", "Mean distance between confidence and accuracy; lower is better."),
     ("seconds", "Time", "Wall time of a trial. Shared features count for the trial that computed them."),
