@@ -322,5 +322,5 @@ def test_targets_other_than_classes(targets, label, task, names, rows):
 
 def test_the_task_chooses_the_feature(targets):
     assert load_dataset("tfds:tiny_targets", targets, task="multi_label").class_names == ("cat", "dog", "emu")
-    with pytest.raises(ValueError, match="the label of tiny_targets.* is one of 'age', 'place'"):
+    with pytest.raises(ValueError, match=r"the label of tiny_targets.* is one of 'age', 'place'"):
         load_dataset("tfds:tiny_targets", targets, task="regression")

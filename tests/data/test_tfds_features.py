@@ -74,9 +74,8 @@ def test_the_label(features, expected):
         (choose_image, {"left": IMAGE, "right": IMAGE}, "middle", "no feature 'middle' with one image"),
         (choose_image, {"depth": DEPTH}, None, "has no image for each example; its features are 'depth'"),
         (choose_label, {"breed": CLASS, "kind": CLASS}, None, r"one of 'breed', 'kind'; .*\?label=breed"),
-        (choose_label, {"tags": CLASSES}, None, "has no label for each example"),
-        (choose_label, {"tags": CLASSES, "kind": CLASS}, "tags", "no feature 'tags' with one label"),
-        (choose_label, {"age": FLOAT}, None, "has no label for each example"),
+        (choose_label, {"age": FLOAT, "size": FLOAT}, None, r"one of 'age', 'size'; .*\?label=age"),
+        (choose_label, {"places": DEPTH}, None, "has no label for each example"),
         (choose_label, {"id": NUMBER, "name": TEXT}, None, r"one of 'id', 'name'"),
     ],
 )

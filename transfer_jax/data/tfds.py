@@ -108,7 +108,8 @@ def _targets(values: list, labels: Chosen, task: str) -> tuple[np.ndarray, Task]
 
 def _is_table(values: list) -> bool:
     """Returns True for arrays `(k,)` of one length, for more than one example."""
-    return bool(values) and len({getattr(each, "shape", ()) for each in values}) == 1 and values[0].ndim == 1
+    shapes = {getattr(each, "shape", ()) for each in values}
+    return len(shapes) == 1 and len(shapes.pop()) == 1
 
 
 def _note(kind: str, chosen: Chosen) -> str:

@@ -109,10 +109,14 @@ def choose_label(info: Any, wanted: str | None = None, task: str = "auto") -> Ch
             task = next((kind for kind, features in by_task.items() if features), task)
     values = by_task["single_label" if task in ("auto", "ordinal") else task]
     classes = {
-        name: feature for name, feature in values.items() if isinstance(feature, tfds.features.ClassLabel)
+        name: feature
+        for name, feature in values.items()
+        if isinstance(getattr(feature, "feature", feature), tfds.features.ClassLabel)
     }
     if wanted is not None or _supervised(info, 1) in values:
         likely = values
+    elif task in ("multi_label", "regression"):
+        likely = classes or values
     else:
         likely = classes or {name: values[name] for name in _leaves(values, LABEL_NAMES)}
     choices = (_supervised(info, 1), "label", _only(_leaves(likely, ("label",))), _only(likely))
