@@ -24,7 +24,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"training"},
     {"own_models"},
     {"config"},
-    {"features"},
+    {"features", "adapters"},
     {"freezing", "data", "weights", "report"},
     {"storage"},
     {"distributed"},
@@ -40,6 +40,8 @@ ONLY = {  # who alone may import a library
     "safetensors": (
         "weights/readers/",
         "weights/saved_model.py",
+        "weights/adapter_files.py",
+        "weights/peft/",
         "weights/export.py",
         "weights/writers.py",
     ),  # these write
@@ -130,7 +132,8 @@ def test_libraries_stay_where_they_belong(path):
 @pytest.mark.parametrize("path", [path for path in FILES if own_part(path) == "freezing"], ids=named)
 def test_freezing_knows_models_as_names_and_trees(path):
     known = {module for module in imports(path) if module.startswith("transfer_jax.models.")}
-    assert all(module.split(".")[2] in ("flat_arrays", "paths") for module in known)
+    plain = ("flat_arrays", "paths", "adapters.adapter")
+    assert all(module.removeprefix("transfer_jax.models.").startswith(plain) for module in known)
     assert not any(module.startswith("flax") for module in imports(path))
 
 

@@ -33,7 +33,7 @@ TOP = Phase(name="top", train="top( 2 )", epochs=1, learning_rate=1e-4, augment=
         ({"decay_start": -1}, "decay_start must be at least 0"),
         ({"tests_per_epoch": 0}, "tests_per_epoch must be at least 1"),
         ({"l2_sp": -1.0}, "l2_sp must be at least 0"),
-        ({"lora": "head", "lora_rank": 0}, "lora_rank must be at least 1"),
+        ({"lora": "head", "lora_rank": 0}, "rank must be a whole number of at least 1"),
         ({"interpolate": 0.0}, r"interpolate must be in \(0, 1\]"),
         (
             {"feature_brightness": 0.1, "cache": "off"},
@@ -44,7 +44,7 @@ TOP = Phase(name="top", train="top( 2 )", epochs=1, learning_rate=1e-4, augment=
         ({"clock": "run"}, r"clock must be one of \('phase', 'schedule'\)"),
         ({"statistic": "norm"}, r"statistic must be one of \('none', 'rgn', 'snr'\)"),
         ({"moments": "keep"}, r"moments must be one of \('carry', 'reset'\)"),
-        ({"controller": "autofreeze", "lora": "head"}, "a controller and lora cannot be combined"),
+        ({"controller": "autofreeze", "adapter": "ia3"}, "a controller and an adapter cannot be combined"),
         ({"shape": "step"}, "shape must be one of .*'cosine'.*, got 'step': Optax has no 'step'"),
         ({"norm": "eval"}, r"norm must be one of \('frozen', 'train'\)"),
         ({"cache": "on"}, r"cache must be one of \('auto', 'off', 'require'\)"),

@@ -68,7 +68,13 @@ def test_five_steps_trains_the_head_then_the_top(make_toy):
         (bitfit(), {"train": "(role('bias') | head)"}),
         (norm_only(), {"train": "(role('norm') | head)"}),
         (attention_only(), {"train": "(role('attention') | head)"}),
-        (lora(rank=2, alpha=4.0), {"train": "head", "lora_rank": 2, "lora_alpha": 4.0}),
+        (
+            lora(rank=2, alpha=4.0),
+            {
+                "train": "head",
+                "adapter": "lora(match('attn/qkv/kernel'), rank=2, alpha=4.0, parts='qv', name='lora')",
+            },
+        ),
         (auto_rgn(), {"train": "~role('norm')", "statistic": "rgn"}),
         (auto_snr(), {"train": "~role('norm')", "statistic": "snr"}),
         (autofreeze(), {"controller": "autofreeze", "tests_per_epoch": 4}),

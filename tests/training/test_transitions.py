@@ -36,7 +36,13 @@ SCHEDULE = Schedule(
             l2_sp=0.1,
         ),
         Phase(name="ratio", train="top(2)", epochs=2, learning_rate=1e-3, statistic="rgn", interpolate=0.5),
-        Phase(name="low rank", train="head", epochs=1, learning_rate=1e-2, lora="blocks('blocks.11', 'top')"),
+        Phase(
+            name="low rank",
+            train="head",
+            epochs=1,
+            learning_rate=1e-2,
+            adapter="lora(blocks('blocks.11', 'top'))",
+        ),
     )
 )
 FILES = ("model/weights.safetensors", "model/model.json", "metrics.jsonl", "predictions.csv")

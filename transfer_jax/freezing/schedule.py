@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from transfer_jax.fields import as_tuple, to_json
+from transfer_jax.freezing.adapter_text import AdapterText
 from transfer_jax.freezing.phase import Phase
 
 
@@ -21,7 +22,7 @@ class Schedule:
         phases: The phases in the order of training, at least one, with different names.
 
     Raises:
-        ValueError: If there is no phase, or two phases have the same name.
+        ValueError: If there is no phase, or two phases or two different adapters have the same name.
     """
 
     phases: tuple[Phase, ...]
@@ -35,9 +36,25 @@ class Schedule:
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise ValueError(f"the phases of a schedule need different names, got {', '.join(names)}")
+        texts: dict[str, str] = {}
+        for each in (adapter for phase in self.phases for adapter in phase.adapters):
+            if texts.setdefault(each.name, str(each)) != str(each):
+                raise ValueError(
+                    f"two adapters have the name {each.name!r}: {texts[each.name]} and {each}; a phase that "
+                    "continues an adapter repeats its text, and another adapter needs another name='…'"
+                )
 
     def __add__(self, other: "Schedule") -> "Schedule":
         return Schedule((*self.phases, *other.phases))
+
+    def adapters(self, index: int) -> tuple[AdapterText, ...]:
+        """Returns the adapters that the network has in a phase: those of this phase and of all before it.
+
+        Args:
+            index: Position of the phase in `phases`.
+        """
+        found = {each.name: each for phase in self.phases[: index + 1] for each in phase.adapters}
+        return tuple(found.values())
 
     def clock(self, index: int) -> tuple[int, int]:
         """Returns the position of a phase in the span of its learning-rate schedule.

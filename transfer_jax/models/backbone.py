@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transfer_jax.models.adapters.adapter import Adapter
 from transfer_jax.nn.layers import Dropout, Linear
 
 PRE_LOGITS = "pre_logits"
@@ -28,7 +29,10 @@ class Backbone(nnx.Module):
         features: Number of channels of the pooled output.
         taps: Whether the pooled output is made of the outputs of all blocks; see `tap`.
         remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
+        adapters: The adapters of the network; see `models.adapters`.
     """
+
+    adapters: tuple[Adapter, ...] = ()
 
     def __init__(self, blocks: Mapping[str, nnx.Module], features: int) -> None:
         self.block_names = tuple(blocks)

@@ -11,7 +11,7 @@ from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.rate_timeline import Epoch, Timeline
-from transfer_jax.training.phase_split import PhaseSplit
+from transfer_jax.training.phase_split import PhaseSplit, with_adapters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Plan:
 
 def plan(resolved: ResolvedRun) -> Plan:
     """Returns the plan of a run. Nothing is computed."""
-    _, params, _ = split(resolved.network.model)
+    last = len(resolved.config.schedule.phases) - 1
+    _, params, _ = split(with_adapters(resolved.network.model, resolved.config.schedule, last))
     return Plan(resolved.phases, {path: int(np.prod(array.shape)) for path, array in params.items()})
 
 

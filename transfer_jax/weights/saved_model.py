@@ -177,7 +177,7 @@ def _description(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_bytes())
         SavedModel._from_json(values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file} is damaged ({type(error).__name__}: {error}); restore it or train again"
         ) from None

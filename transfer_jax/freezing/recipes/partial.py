@@ -71,8 +71,7 @@ def lora(
 ) -> Schedule:
     """Trains a linear probe, then low-rank updates of kernels and the head.
 
-    By default the query and value projections of a transformer are adapted. The updates are merged into the
-    kernels at the end of the phase.
+    By default the query and value projections of a transformer are adapted.
 
     Source: Hu et al. 2021 (LoRA), arXiv:2106.09685.
 
@@ -82,8 +81,8 @@ def lora(
         alpha: Numerator of the scale of the updates, `alpha / rank`.
         **fields: As for `lp_ft`.
     """
-    settings = {"learning_rate": 1e-3, "lora": kernels, "lora_rank": rank, "lora_alpha": alpha}
-    return partial("head", **{**settings, **fields})
+    adapter = f"lora({kernels}, rank={rank}, alpha={alpha})"
+    return partial("head", **{"learning_rate": 1e-3, "adapter": adapter, **fields})
 
 
 def partial(train: str, **fields: Any) -> Schedule:
