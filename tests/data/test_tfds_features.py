@@ -56,6 +56,8 @@ def test_the_image(features, expected):
         ({"category": TEXT, "caption": TEXT}, "category"),
         ({"age": NUMBER, "caption": TEXT, "supervised": ("image", "caption")}, "caption"),
         ({"breed": CLASS, "mask": MASK, "supervised": ("image", "mask")}, "breed"),
+        ({"tags": CLASSES, "caption": DEPTH}, "tags"),
+        ({"age": FLOAT}, "age"),
     ],
 )
 def test_the_label(features, expected):

@@ -182,7 +182,7 @@ def feature_tasks(feature: Any) -> tuple[str, ...]:
     if kind not in "biuO":
         return ()
     if feature.shape:
-        return ("multi_label", "regression") if kind != "O" else ()
+        return {"b": ("multi_label",), "O": ()}.get(kind, ("multi_label", "regression"))
     return ("single_label", "regression") if kind in "iu" else ("single_label",)
 
 
