@@ -66,7 +66,7 @@ class _Process:
 
     @property
     def ended_by_itself(self) -> bool:
-        """Whether the process ended without an error, because no request came."""
+        """True if the process ended without an error, because no request came."""
         return self._process.poll() == 0
 
     def end(self) -> None:
