@@ -48,6 +48,23 @@ def test_probabilities_are_those_of_the_model(saved, model, image_folder, batch_
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_predictions_of_views_are_averaged(model, image_folder, tmp_path):
+    dataset = from_folder(image_folder)
+    images = np.stack([eval_transform(dataset.image(index), PREPROCESSING) for index in range(len(dataset))])
+    run = jax.jit(lambda x: model(PREPROCESSING.normalize(x)))
+    logits = np.stack([run(images), run(images[:, :, ::-1])])
+    sharper = 3 / np.abs(logits).max()
+    _, params, stats = split(model)
+    kernel = {"head/classifier/kernel": sharper * params["head/classifier/kernel"]}
+    SavedModel(model=TINY, task=SingleLabel(CLASSES), preprocessing=PREPROCESSING).save(
+        tmp_path / "model", {**params, **kernel, **stats}
+    )
+    probabilities = np.asarray(jax.nn.softmax(sharper * logits))
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01
+    found = predict_dataset(tmp_path, dataset, views="flip")
+    np.testing.assert_allclose(found, probabilities.mean(0), atol=1e-3)
+
+
 def test_classify_names_the_class_and_its_probability(saved, image_folder):
     files = sorted((image_folder / "red").iterdir())[::-1]
     found = classify(saved, files)

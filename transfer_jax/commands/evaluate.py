@@ -8,7 +8,7 @@ import tyro
 
 from transfer_jax.commands.runs import test_title, validation_title
 from transfer_jax.commands.scores_table import scores_table
-from transfer_jax.config import OnBadImage
+from transfer_jax.config import OnBadImage, Views
 from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line
 from transfer_jax.storage import workdir_files
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def evaluate(
     workdir: Annotated[Path, tyro.conf.Positional],
     images: str | None = None,
+    views: Views = "none",
     on_bad_image: OnBadImage = "skip",
 ) -> None:
     """Evaluates a trained model on labelled images.
@@ -32,6 +33,7 @@ def evaluate(
         images: Labelled images, as for `train`; by default the validation images of the run, and its test
             images if it has some. If they have their own split, only their test images are used, or their
             validation images if there are no test images.
+        views: Views of each image whose predictions are averaged, as for `predict`.
         on_bad_image: `skip` leaves an image that cannot be read out of the scores, and prints its name;
             `error` stops at it.
     """
@@ -43,7 +45,7 @@ def evaluate(
     saved = SavedModel.describe(workdir)
     parts = _parts_of_run(workdir) if images is None else _given_images(workdir, images, saved)
     for dataset, title in parts:
-        _show_scores(workdir, saved, dataset, title, on_bad_image)
+        _show_scores(workdir, saved, dataset, title, views, on_bad_image)
 
 
 def _parts_of_run(workdir: Path) -> "Iterator[tuple[ImageDataset, str]]":
@@ -92,7 +94,12 @@ def _given_images(workdir: Path, images: str, saved: "SavedModel") -> "Iterator[
 
 
 def _show_scores(
-    workdir: Path, saved: "SavedModel", dataset: "ImageDataset", title: str, on_bad_image: OnBadImage
+    workdir: Path,
+    saved: "SavedModel",
+    dataset: "ImageDataset",
+    title: str,
+    views: Views,
+    on_bad_image: OnBadImage,
 ) -> None:
     """Predicts images and prints their scores."""
     import numpy as np
@@ -102,9 +109,11 @@ def _show_scores(
 
     dataset, bad = with_classes(dataset, saved.class_names), {}
     predictions = predict_dataset(
-        workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None
+        workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None, views=views
     )
     check_some_good(bad, len(dataset))
+    if views != "none":
+        title += f", mean of the views of {views}"
     if bad:
         print_line(CONSOLE, bad_images_text(bad, len(dataset), "left out of the scores"))
         title += f", {len(bad):,} left out"

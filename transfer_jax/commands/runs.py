@@ -9,7 +9,7 @@ import tyro
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
 from transfer_jax.commands.scores_table import scores_table
-from transfer_jax.config import OnBadImage
+from transfer_jax.config import OnBadImage, Views
 from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
 from transfer_jax.storage import workdir_files
 
@@ -113,6 +113,7 @@ def predict(
     workdir: Annotated[Path, tyro.conf.Positional],
     images: Annotated[tuple[Path, ...], tyro.conf.Positional],
     out: Path | None = None,
+    views: Views = "none",
     on_bad_image: OnBadImage = "skip",
 ) -> int:
     """Predicts the classes, labels or quantities of image files.
@@ -124,6 +125,9 @@ def predict(
         images: Files and folders.
         out: `.csv` or `.json` file to write; without it a table is printed. An image that cannot be read has
             no class, and its reason in `error`.
+        views: Views of each image whose predictions are averaged (test-time augmentation): `flip` adds the
+            mirror image and takes twice the time; `dihedral`, for images without an up, has all eight flips
+            and quarter turns.
         on_bad_image: `skip` predicts the other images if some cannot be read, and prints their names; the
             exit code is 0 unless no image can be read. `error` stops at the first one, with exit code 2.
 
@@ -146,7 +150,7 @@ def predict(
     bad, batches, failure = {}, [], None
     try:
         for batch in predict_batches(
-            workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None
+            workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None, views=views
         ):
             batches.append(batch)
     except (Exception, KeyboardInterrupt) as error:  # What is predicted is not lost.

@@ -8,7 +8,7 @@ from transfer_jax.config.compute_config import (
     PrefixPrecision,
     StrategyName,
 )
-from transfer_jax.config.data_config import DataConfig, OnBadImage
+from transfer_jax.config.data_config import DataConfig, OnBadImage, Views
 from transfer_jax.config.files import load_config, shipped_configs
 from transfer_jax.config.logging_config import LoggingConfig, TrackerName
 from transfer_jax.config.model_config import ModelConfig
@@ -33,6 +33,7 @@ __all__ = [
     "StrategyName",
     "TrackerName",
     "TrainConfig",
+    "Views",
     "groups",
     "load_config",
     "shipped_configs",

@@ -9,6 +9,10 @@ from transfer_jax.data.augmentation import Augmentation
 from transfer_jax.fields import convert_fields
 
 OnBadImage = Literal["error", "skip"]
+Views = Literal["none", "flip", "dihedral"]
+"""Views of an image whose predictions are averaged: the image alone; with its mirror image; all eight flips
+and quarter turns of a square.
+"""
 TaskChoice = Literal["auto", "single_label", "multi_label", "regression", "ordinal"]
 
 

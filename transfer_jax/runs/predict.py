@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from transfer_jax.config import OnBadImage
+from transfer_jax.config import OnBadImage, Views
 from transfer_jax.data import BadImageError, ImageDataset, image_fetch, ordered_batches
 from transfer_jax.data.image_files import image_files, read_file
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
+from transfer_jax.runs.prediction_views import views_of
 from transfer_jax.tasks import SingleLabel, Task
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.forward import Forward
@@ -47,6 +48,7 @@ def predict_dataset(
     threads: int = 2,
     progress: Progress | None = None,
     bad: BadImages | None = None,
+    views: Views = "none",
 ) -> np.ndarray:
     """Returns the predictions `(images, columns)` of a trained model for images; see `Task.predictions`.
 
@@ -58,12 +60,16 @@ def predict_dataset(
         progress: Receives the number of images predicted; None reports nothing.
         bad: Receives the error of each bad image by its position; its predictions are NaN. None raises the
             first error.
+        views: The views of each image that predictions are averaged over (test-time augmentation): `none`,
+            `flip` (with the mirror image) or `dihedral` (all flips and quarter turns). Each view takes as
+            long as the image.
 
     Raises:
         BadImageError: If an image is bad and `bad` is None.
+        ValueError: If there are no such views.
     """
     options = {"batch_size": batch_size, "threads": threads, "progress": progress, "bad": bad}
-    return np.concatenate([*predict_batches(model_dir, dataset, **options)])
+    return np.concatenate([*predict_batches(model_dir, dataset, **options, views=views)])
 
 
 def predict_batches(
@@ -74,6 +80,7 @@ def predict_batches(
     threads: int = 2,
     progress: Progress | None = None,
     bad: BadImages | None = None,
+    views: Views = "none",
 ) -> Iterator[np.ndarray]:
     """Yields the predictions `(images, columns)` of one batch of images after the other, in order.
 
@@ -86,10 +93,12 @@ def predict_batches(
         threads: As for `predict_dataset`.
         progress: As for `predict_dataset`.
         bad: As for `predict_dataset`.
+        views: As for `predict_dataset`.
     """
     saved, model = SavedModel.load(Path(model_dir))
     graphdef, params, stats = split(model)
-    batches = _make_batches(saved, graphdef, dataset, batch_size=batch_size, threads=threads, bad=bad)
+    options = {"batch_size": batch_size, "threads": threads, "bad": bad, "views": views}
+    batches = _make_batches(saved, graphdef, dataset, **options)
     yield from batches({**params, **stats}, progress or Silent())
 
 
@@ -122,6 +131,7 @@ def _make_batches(
     batch_size: int,
     threads: int,
     bad: BadImages | None,
+    views: Views = "none",
 ) -> Callable[[Arrays, Progress], Iterator[np.ndarray]]:
     """Returns a function from a model's arrays to its predictions in batches, compiled once."""
     forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
@@ -133,7 +143,8 @@ def _make_batches(
         progress.start("predicting", len(dataset))
         done = 0
         for batch in ordered_batches(fetch, len(dataset), batch_size=size, threads=threads):
-            predictions = predict(step, arrays, [batch], saved.task)
+            found = [predict(step, arrays, [view], saved.task) for view in views_of(batch, views)]
+            predictions = np.mean(found, axis=0)
             rows = range(done, done + len(predictions))
             predictions[[index - done for index in bad or {} if index in rows]] = np.nan
             done += len(predictions)
