@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from transfer_jax.runs.fit import fine_tune
     from transfer_jax.runs.model_soup import soup
     from transfer_jax.runs.predict import classify
+    from transfer_jax.runs.push import push_to_hub
     from transfer_jax.runs.result import Result
+    from transfer_jax.runs.trained_model import TrainedModel, from_pretrained
     from transfer_jax.search.knn_probe import knn_probe
     from transfer_jax.search.linear_probe import linear_probe
     from transfer_jax.training import LoopCheckpoints, TrainState, make_train_step, next_phase
@@ -57,6 +59,7 @@ __all__ = [
     "Split",
     "TrainConfig",
     "TrainState",
+    "TrainedModel",
     "all_",
     "between",
     "blocks",
@@ -76,6 +79,7 @@ __all__ = [
     "five_steps",
     "from_",
     "from_examples",
+    "from_pretrained",
     "frozen_base",
     "frozen_unchanged",
     "head",
@@ -93,6 +97,7 @@ __all__ = [
     "nnx_function",
     "own_model",
     "partition",
+    "push_to_hub",
     "register_model",
     "role",
     "soup",

@@ -86,7 +86,8 @@ def test_the_description_is_readable(tmp_path, model):
     SAVED.save(tmp_path, arrays_of(model))
     described = json.loads((tmp_path / "model.json").read_text())
     assert len(described.pop("sha256")) == 64
-    assert described == json.loads(json.dumps(dataclasses.asdict(SAVED)))
+    expected = {**dataclasses.asdict(SAVED), "task": SAVED.task.to_json()}
+    assert described == json.loads(json.dumps(expected))
 
 
 def test_a_byte_that_flipped_is_noticed(tmp_path, model):
