@@ -27,7 +27,7 @@ def chosen(given=(), config=CONFIG, **facts):
 
 def test_every_choice_is_in_the_config_and_has_a_reason():
     config, choices = chosen(duplicates=7)
-    assert [*choices] == [*ALL, "keep"]
+    assert [*choices] == [*ALL, "keep_epoch"]
     for field in ALL:
         assert str(getattr(config, field)) == str(choices[field].value)
         assert str(choices[field]).startswith(field.replace("_", " "))
@@ -46,7 +46,7 @@ def test_given_fields_are_not_changed(field):
     }[field]
     config, choices = chosen([field], dataclasses.replace(CONFIG, **{field: given}), duplicates=7)
     assert getattr(config, field) == given
-    assert {*choices} == {*ALL, "keep"} - {field}
+    assert {*choices} == {*ALL, "keep_epoch"} - {field}
 
 
 @pytest.mark.parametrize(
@@ -140,12 +140,12 @@ def test_the_schedule_depends_on_the_split():
     assert chosen(own_split=(12, 188))[0].schedule == feature_extraction()
 
 
-@pytest.mark.parametrize(("images", "epoch"), [(20, "best epoch"), (19, "last epoch")])
+@pytest.mark.parametrize(("images", "epoch"), [(20, "best"), (19, "last")])
 def test_the_best_epoch_is_kept_if_there_are_enough_validation_images(images, epoch):
-    choice = chosen(own_split=(100, images))[1]["keep"]
+    choice = chosen(own_split=(100, images))[1]["keep_epoch"]
     assert choice.value == epoch
     assert f"{images} validation images" in choice.why
-    assert "keep" not in chosen(["keep"])[1]
+    assert "keep_epoch" not in chosen(["keep_epoch"])[1]
 
 
 def test_test_images_are_no_training_images():

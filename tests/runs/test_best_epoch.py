@@ -51,7 +51,7 @@ def scripted() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def config(image_folder: Path, toy: str) -> TrainConfig:
-    settings = {"batch_size": 12, "threads": 1, "checkpoint_seconds": 0.0, "keep": "best"}
+    settings = {"batch_size": 12, "threads": 1, "checkpoint_seconds": 0.0, "keep_epoch": "best"}
     schedule = Schedule((ONE, TWO))
     folder = str(image_folder)
     return TrainConfig(
@@ -83,7 +83,8 @@ def test_the_best_epoch_is_kept_and_a_phase_without_one_is_undone(config, result
     assert "it ended early, after 3 of 4 epochs" in two.choice
     assert "phase 'one' keeps epoch 2 of 3: log loss 1" in one.choice
     assert two.metrics == one.metrics
-    alone = dataclasses.replace(config, schedule=Schedule((dataclasses.replace(ONE, epochs=2),)), keep="last")
+    schedule = Schedule((dataclasses.replace(ONE, epochs=2),))
+    alone = dataclasses.replace(config, schedule=schedule, keep_epoch="last")
     fit(alone, tmp_path / "run")
     assert same_models(result.workdir, tmp_path / "run")
 
@@ -126,7 +127,7 @@ def test_moving_averages_of_the_best_epoch(config, tmp_path):
     )
     fit(averaged, tmp_path / "best")
     alone = dataclasses.replace(
-        averaged, schedule=Schedule((dataclasses.replace(ONE, epochs=2),)), keep="last"
+        averaged, schedule=Schedule((dataclasses.replace(ONE, epochs=2),)), keep_epoch="last"
     )
     fit(alone, tmp_path / "alone")
     assert same_models(tmp_path / "best", tmp_path / "alone")

@@ -15,7 +15,7 @@ class LoggingConfig:
     """The epoch that is kept, the intervals of validation and checkpoints, and the trackers of a run.
 
     Attributes:
-        keep: The epoch of each phase whose weights are kept: the `best` one by the validation images, or the
+        keep_epoch: The epoch of each phase whose weights are kept: the `best` one by the validation images, or the
             `last` one. A phase without a better epoch than its start is undone. `auto` is `best` if there are
             at least 20 validation images, otherwise `last`. A phase may have its own `keep_epoch`.
         keep_metric: The score of the validation images that chooses the best epoch, such as `log_loss` or
@@ -33,7 +33,7 @@ class LoggingConfig:
             and `trackio`.
     """
 
-    keep: KeepEpoch = "auto"
+    keep_epoch: KeepEpoch = "auto"
     keep_metric: str = ""
     patience: int = 0
     eval_every: int = 0
@@ -45,7 +45,7 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         convert_fields(self, LoggingConfig)
-        check_choices(self, keep=KeepEpoch)
+        check_choices(self, keep_epoch=KeepEpoch)
         check_ranges(
             self,
             patience="at least 0",

@@ -106,7 +106,7 @@ class Phase:
             they fit into `feature_gigabytes` and computing the `views` costs no more than the epochs;
             `require` raises an error where `auto` would not cache; `off` never caches.
         keep_epoch: The epoch whose weights the phase keeps: `best` or `last`; `auto` is as the config's
-            `keep` says.
+            `keep_epoch` says.
         patience: Number of epochs without a better one after which the phase ends early; None is as the
             config's `patience` says, and 0 trains all epochs.
         lora: Former way to write `adapter=lora(…)`: the selector of the kernels.

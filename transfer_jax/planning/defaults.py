@@ -129,7 +129,7 @@ def choose(
     if not {"batch_size", "accumulate"} & {*given}:
         settings["batch_size"], why = _batch(train)
         choices.append(Choice("batch_size", settings["batch_size"], why))
-    if "keep" not in given:
+    if "keep_epoch" not in given:
         choices.append(_keep(validation))
     return dataclasses.replace(config, **settings), tuple(choices)
 
@@ -201,9 +201,9 @@ def _keep(validation: int) -> Choice:
         why = (
             f"the one with the best score of the {validation:,} validation images; a phase that only makes it"
         )
-        return Choice("keep", "best epoch", f"{why} worse is undone")
+        return Choice("keep_epoch", "best", f"{why} worse is undone")
     why = f"{validation:,} validation images are too few to choose one"
-    return Choice("keep", "last epoch", why)
+    return Choice("keep_epoch", "last", why)
 
 
 def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]:

@@ -124,7 +124,7 @@ class BestEpoch:
         best = self._position.best
         if not best.get("has_arrays"):
             if self.kept:
-                self._position.best = {}  # Started with keep="last": only the epochs to come count.
+                self._position.best = {}  # Started with keep_epoch="last": only the epochs to come count.
             return
         parts = self._run.parts(self._position.phase, best["frozen_depth"])
         template = dataclasses.replace(fresh_state(self._run, parts, arrays)[0], opt_state=None)

@@ -13,7 +13,7 @@ from transfer_jax.freezing.phase import Phase
 from transfer_jax.tasks import Metric, Task
 
 ENOUGH = 20
-"""Number of validation images from which `keep="auto"` keeps the best epoch."""
+"""Number of validation images from which `keep_epoch="auto"` keeps the best epoch."""
 
 
 def keeps_best(config: TrainConfig, phase: Phase, images: int) -> bool:
@@ -24,7 +24,7 @@ def keeps_best(config: TrainConfig, phase: Phase, images: int) -> bool:
         phase: One of its phases.
         images: Number of validation images.
     """
-    choice = config.keep if phase.keep_epoch == "auto" else phase.keep_epoch
+    choice = config.keep_epoch if phase.keep_epoch == "auto" else phase.keep_epoch
     return images >= ENOUGH if choice == "auto" else choice == "best"
 
 
