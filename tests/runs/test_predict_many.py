@@ -1,10 +1,12 @@
 import dataclasses
 
+import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transfer_jax.data import BadImageError, from_folder
+from transfer_jax.data import BadImageError, eval_transform, from_folder
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.runs.predict import predict_dataset
@@ -57,6 +59,20 @@ def test_bad_images_have_no_predictions(places, image_folder, tmp_path):
         np.testing.assert_array_equal(np.isnan(each).all(1), [False, False, True])
     with pytest.raises(BadImageError):
         models.predict(unlabelled(files, models.tasks["a"]))
+
+
+@pytest.mark.extended
+def test_one_program_has_all_outputs(places, image_folder, tmp_path):
+    pytest.importorskip("flatbuffers")
+    models, dataset = TrainedModels(places[:2]), from_folder(image_folder)
+    program = jax.export.deserialize(bytearray(models.export(tmp_path / "all.stablehlo").read_bytes()))
+    pixels = np.stack([eval_transform(dataset.image(index), INPUT) for index in range(2)])
+    found, expected = program.call(jnp.asarray(pixels, jnp.float32)), models.predict(dataset)
+    for name, outputs in found.items():
+        each = models.tasks[name].predictions(np.asarray(outputs))
+        np.testing.assert_allclose(each, expected[name][:2], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="one program needs models with the same preprocessing"):
+        TrainedModels(places).export(tmp_path / "no.stablehlo")
 
 
 def test_names_are_different(places):

@@ -50,7 +50,8 @@ class SharedTrunk:
         for name, model in models.items():
             model.eval()
             at, blocks[name] = None, []
-            for block, module in (*_modules(model.backbone), ("head", model.head)):
+            parts: list[tuple[str, Any]] = [*_modules(model.backbone), ("head", model.head)]
+            for block, module in parts:
                 graphdef, params, stats = split(module)
                 arrays = {**params, **stats}
                 key = (at, graphdef, _digest(arrays))

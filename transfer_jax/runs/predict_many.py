@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
+from transfer_jax.extras import require
 from transfer_jax.features import in_slices, model_inputs
 from transfer_jax.models import Preprocessing
 from transfer_jax.models.shared_trunk import SharedTrunk
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.predict import BadImages
+from transfer_jax.storage.atomic_write import write_atomically
 from transfer_jax.tasks import Task
 from transfer_jax.training.forward import INPUTS
+from transfer_jax.weights.export import PLATFORMS
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -84,6 +88,29 @@ class TrainedModels:
                 found[name] = each
         return {name: found[name] for name in self.tasks}
 
+    def export(self, out: str | Path) -> Path:
+        """Writes one program of StableHLO for all models, which computes the common blocks once.
+
+        `jax.export.deserialize` reads it. The program maps pixels `(b, image_size, image_size, 3)` in 0..255,
+        float32, to a dictionary with the outputs of the heads `(b, outputs)` by name of the model, for any
+        `b`. `Task.predictions` of `tasks` reads these outputs.
+
+        Args:
+            out: The file to write, `*.stablehlo`.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: If the models have different preprocessing.
+            ImportError: If the package `flatbuffers` is not installed.
+        """
+        if len(self.groups) > 1:
+            sizes = ", ".join(str(group.preprocessing) for group in self.groups)
+            raise ValueError(f"one program needs models with the same preprocessing, got {sizes}")
+        write_atomically(Path(out), lambda file: file.write(self.groups[0].program()))
+        return Path(out)
+
 
 class _Group:
     """Models with the same preprocessing.
@@ -99,6 +126,21 @@ class _Group:
 
     def _outputs(self, arrays: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         return in_slices(lambda x: self.trunk(arrays, x), model_inputs(self.preprocessing, batch))
+
+    def program(self) -> bytes:
+        """Returns the program from pixels to outputs; see `TrainedModels.export`."""
+        require("flatbuffers")
+
+        from jax import export
+
+        arrays, size = jax.device_get(self.trunk.arrays), self.preprocessing.image_size
+
+        def outputs(pixels: jax.Array) -> dict[str, jax.Array]:
+            return self.trunk(arrays, self.preprocessing.normalize(pixels))
+
+        (batch,) = export.symbolic_shape("b")
+        pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+        return bytes(export.export(jax.jit(outputs), platforms=PLATFORMS)(pixels).serialize())
 
     def outputs(
         self, dataset: ImageDataset, batch_size: int, threads: int, progress: Progress, bad: BadImages | None
@@ -116,6 +158,7 @@ class _Group:
 
 def _named(places: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, str | Path]:
     """Returns the folders of models by name."""
+    named: dict[str, str | Path]
     if isinstance(places, Mapping):
         named = dict(places)
     else:
@@ -123,7 +166,7 @@ def _named(places: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str,
         names = [(path.parent if path.name == "model" else path).absolute().name for path in paths]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two models have the name {repeated[0]!r}; give a dictionary by name")
-        named = dict(zip(names, paths, strict=True))
+        named = {name: path for name, path in zip(names, paths, strict=True)}  # noqa: C416
     if not named:
         raise ValueError("no model is given; give at least one folder")
     return named

@@ -51,13 +51,18 @@ class BaseWeights:
         Raises:
             CheckpointError: If the weights are missing, or are others; the message names both hashes.
         """
-        if self.weights in ("none", "own"):
-            made = create_model(name, 2, image_size=image_size, seed=self.seed, taps=model.backbone.taps)
-            _, params, stats = split(made)
-            update(model, {path: x for path, x in {**params, **stats}.items() if _in_backbone(path)})
-        else:
-            self._load(model, name)
-        _, params, stats = split(model)
+        made = create_model(
+            name,
+            2,
+            image_size=image_size,
+            seed=self.seed,
+            taps=model.backbone.taps,
+            abstract_backbone=self.weights not in ("none", "own"),
+        )
+        if self.weights not in ("none", "own"):
+            self._load(made, name)
+        _, params, stats = split(made)
+        update(model, {path: x for path, x in {**params, **stats}.items() if _in_backbone(path)})
         if (found := backbone_hash({**params, **stats})) != self.sha256:
             raise CheckpointError(
                 f"the adapters were trained on weights of {name} with the SHA-256 {self.sha256[:12]}…, but "

@@ -19,6 +19,7 @@ from transfer_jax.weights.same_arrays import backbone_shapes
 _NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
 _VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
 """Numbers, and the names of networks, which Keras puts into the names of its layers."""
+_LETTERS = re.compile("[a-z]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,8 @@ def _distinct_structures(family: Family) -> list[str]:
     """
     first: dict[Hashable, str] = {}
     for model, variant in family.variants.items():
-        first.setdefault((model.split("_")[0], _structure(variant.shape)), model)
+        beginning = _LETTERS.match(model)
+        first.setdefault((beginning and beginning[0], _structure(variant.shape)), model)
     return list(first.values())
 
 

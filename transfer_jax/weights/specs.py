@@ -129,7 +129,7 @@ def find_spec(model: str, weights: str = "auto", entry: str = "") -> WeightsSpec
                 "choose weights of the same network"
             )
         return _with_entry(spec, entry)
-    stated, address = _stated_network(weights)
+    stated, address = stated_network(weights)
     if hub.is_remote(address) or Path(address).exists():
         spec = WeightsSpec(
             name=weights,
@@ -145,7 +145,7 @@ def find_spec(model: str, weights: str = "auto", entry: str = "") -> WeightsSpec
     raise ValueError(f"no weights {weights!r} for {model!r}: neither an existing file nor {names}")
 
 
-def _stated_network(weights: str) -> tuple[str, str]:
+def stated_network(weights: str) -> tuple[str, str]:
     """Returns the network that `MODEL:ADDRESS` states, or "", and the address."""
     stated, sign, address = weights.partition(":")
     known = sign and address and stated in model_names()

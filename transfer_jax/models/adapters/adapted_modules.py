@@ -40,7 +40,7 @@ class Adapted:
         return [rule for rule in found if isinstance(rule, kind)]
 
 
-def adapt(module: nnx.Module, name: str, rule: KernelRule | BlockRule) -> None:
+def adapt(module: Any, name: str, rule: KernelRule | BlockRule) -> None:
     """Adds an adapter to a module in place, and puts it to use."""
     if not isinstance(module, Adapted):
         object.__setattr__(module, "__class__", _adapted_class(type(module)))

@@ -104,7 +104,7 @@ def _known(model: Classifier, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _module_at(model: Classifier, path: str) -> nnx.Module:
+def _module_at(model: Classifier, path: str) -> Any:
     """Returns the module at a path."""
     module: Any = model
     for part in path.split("/"):

@@ -162,6 +162,18 @@ def _swinv2(name: str, variant: Variant, size: int) -> Config:
     return "Swinv2", {**options, "pretrained_window_sizes": list(variant.shape.pretrained)}
 
 
+def _hiera(name: str, variant: Variant, size: int) -> Config | None:
+    shape = variant.shape
+    if shape.grid:  # there are no absolute windows
+        return None
+    return "Hiera", {
+        "image_size": [size, size],
+        "embed_dim": shape.width,
+        "depths": list(shape.depths),
+        "num_heads": [shape.heads << stage for stage in range(4)],
+    }
+
+
 _CONFIGS: dict[str, Callable[[str, Variant, int], Config | None]] = {
     "resnet": _resnet,
     "resnetv2": _bit,
@@ -172,6 +184,7 @@ _CONFIGS: dict[str, Callable[[str, Variant, int], Config | None]] = {
     "vit": _vit,
     "swin": _swin,
     "swinv2": _swinv2,
+    "hiera": _hiera,
     "beit": _beit,
 }
 """The configs by the name of the family."""

@@ -75,6 +75,7 @@ def load_peft(
     kernels = [
         p.removesuffix("/kernel") for p in params if p.startswith("backbone/") and p.endswith("/kernel")
     ]
+    known: set[str] = set()
     for each in [library] if library else libraries_of(network):
         layers = module_names(network, each, kernels, params, strict=False)
         known = {module.name for modules in layers.values() for module in modules}
