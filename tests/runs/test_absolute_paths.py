@@ -37,6 +37,7 @@ def home(tmp_path, monkeypatch):
         ("images", "csv:s3://bucket/labels.csv", "csv:s3://bucket/labels.csv"),
         ("weights", "w.safetensors", "HOME/w.safetensors"),
         ("weights", "~/w.safetensors", "HOME/w.safetensors"),
+        ("weights", "efficientnet_b0:w.safetensors", "efficientnet_b0:HOME/w.safetensors"),
         *(("weights", same, same) for same in ("auto", "none", "timm", "hf://a/b/w.pth", "https://a/w.pth")),
         ("data_dir", "prepared", "HOME/prepared"),
         ("feature_dir", "~/features", "HOME/features"),

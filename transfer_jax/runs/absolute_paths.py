@@ -8,7 +8,7 @@ from transfer_jax.data.sources import KINDS, absolute_source
 from transfer_jax.storage.absolute_path import absolute_path
 from transfer_jax.storage.remote import is_remote
 from transfer_jax.weights import hub
-from transfer_jax.weights.specs import specs
+from transfer_jax.weights.specs import specs, stated_network
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -55,7 +55,7 @@ def _kind_and_path(value: str) -> tuple[str, PurePath]:
     """Returns `csv` or an empty text, and the path."""
     if value.startswith("csv:"):
         return "csv", PurePath(value.removeprefix("csv:"))
-    return "", PurePath(value.removeprefix("folder:"))
+    return "", PurePath(stated_network(value)[1].removeprefix("folder:"))
 
 
 def _is_name(value: str) -> bool:
@@ -66,5 +66,8 @@ def _is_name(value: str) -> bool:
 
 
 def _weights(weights: str) -> str:
-    is_path = not _is_name(weights) and Path(weights).expanduser().exists()
-    return absolute_path(weights) if is_path else weights
+    stated, address = stated_network(weights)
+    is_path = not _is_name(address) and Path(address).expanduser().exists()
+    if not is_path:
+        return weights
+    return f"{stated}:{absolute_path(address)}" if stated else absolute_path(address)
