@@ -8,9 +8,10 @@ import optax
 import pytest
 
 from transfer_jax.search.head_sweep import BIAS, KERNEL, Examples, Grid, sweep_heads
-from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks import MultiLabel, Ordinal, Regression, SingleLabel
 
 CLASSES = 3
+TASK = SingleLabel(("a", "b", "c"))
 ONE = Grid(learning_rates=(0.02,), weight_decays=(0.1,), label_smoothings=(0.1,), seeds=(3,))
 GRID = Grid(learning_rates=(0.001, 0.02), weight_decays=(0.0, 0.1), label_smoothings=(0.0, 0.1), seeds=(0, 3))
 
@@ -28,7 +29,7 @@ TRAIN, VALIDATION = examples(50, 1), examples(40, 2)
 
 
 def sweep(grid: Grid = GRID, **settings):
-    return sweep_heads(TRAIN, VALIDATION, CLASSES, grid, **{"epochs": 6, "batch_size": 12, **settings})
+    return sweep_heads(TRAIN, VALIDATION, TASK, grid, **{"epochs": 6, "batch_size": 12, **settings})
 
 
 def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
@@ -40,7 +41,7 @@ def by_hand(epochs: int) -> tuple[dict[str, jax.Array], list[float]]:
     accuracies = []
 
     def loss(head, rows):
-        targets = SingleLabel(tuple(map(str, range(CLASSES)))).targets(jnp.asarray(y)[rows], 0.1)
+        targets = TASK.targets(jnp.asarray(y)[rows], 0.1)
         logits = x[rows] @ head["kernel"] + head["bias"]
         return (optax.softmax_cross_entropy(logits, targets) * w[rows]).mean()
 
@@ -62,10 +63,10 @@ def test_a_head_equals_that_of_optax_in_its_best_epoch():
     expected, _ = by_hand(head.epoch)
     np.testing.assert_allclose(head.arrays[KERNEL], expected["kernel"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(head.arrays[BIAS], expected["bias"], rtol=1e-4, atol=1e-6)
-    assert head.accuracy == pytest.approx(max(accuracies), abs=1e-6)
+    assert head.score == pytest.approx(max(accuracies), abs=1e-6)
     logits = VALIDATION.features @ head.arrays[KERNEL] + head.arrays[BIAS]
     likely = jax.nn.log_softmax(logits)[np.arange(40), VALIDATION.labels]
-    assert head.log_loss == pytest.approx(-np.average(likely, weights=VALIDATION.weights), rel=1e-4)
+    assert head.loss == pytest.approx(-np.average(likely, weights=VALIDATION.weights), rel=1e-4)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -76,7 +77,7 @@ def test_heads_train_independently(dropout):
         for head in together
         if (head.learning_rate, head.weight_decay, head.label_smoothing, head.seed) == (0.02, 0.1, 0.1, 3)
     )
-    for name in ("epoch", "accuracy", "log_loss"):
+    for name in ("epoch", "score", "loss"):
         assert getattr(found, name) == pytest.approx(getattr(alone, name), rel=1e-4), name
     for path in (KERNEL, BIAS):
         np.testing.assert_allclose(found.arrays[path], alone.arrays[path], rtol=1e-4, atol=1e-6)
@@ -86,9 +87,9 @@ def test_all_combinations_are_trained_and_sorted():
     heads = sweep().candidates
     assert len(heads) == 16
     assert len({dataclasses.astuple(head)[:4] for head in heads}) == 16
-    scores = [(-head.accuracy, head.log_loss) for head in heads]
+    scores = [(-head.score, head.loss) for head in heads]
     assert scores == sorted(scores)
-    assert heads[0].accuracy > heads[-1].accuracy
+    assert heads[0].score > heads[-1].score
     assert len(Grid().settings()) * len(Grid().seeds) == 256
 
 
@@ -118,7 +119,7 @@ def test_a_sweep_can_be_repeated():
 def test_missing_weights_are_equal_weights():
     equal = [
         sweep_heads(
-            dataclasses.replace(TRAIN, weights=weights), VALIDATION, CLASSES, ONE, epochs=3, batch_size=12
+            dataclasses.replace(TRAIN, weights=weights), VALIDATION, TASK, ONE, epochs=3, batch_size=12
         ).candidates[0]
         for weights in (None, np.ones(50))
     ]
@@ -147,4 +148,28 @@ def test_features_that_are_not_pooled():
     with pytest.raises(
         ValueError, match=r"pooled features `\(images, channels\)` with the same .* got \(4, 2, 2, 8\)"
     ):
-        sweep_heads(maps, VALIDATION, CLASSES)
+        sweep_heads(maps, VALIDATION, TASK)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        (MultiLabel(("a", "b")), lambda x: (x[:, :2] > 0).astype(np.uint8)),
+        (Regression(("a", "b")), lambda x: (10 + 3 * x[:, :2]).astype(np.float32)),
+        (Ordinal(("0", "1", "2")), lambda x: np.digitize(x[:, 0], [-0.5, 0.5]).astype(np.int32)),
+    ],
+    ids=["multi_label", "regression", "ordinal"],
+)
+def test_heads_of_other_tasks_are_scored_as_their_predictions_are(task, labels):
+    features = np.random.default_rng(5).normal(size=(90, 4)).astype(np.float32)
+    train, validation = (Examples(part, labels(part)) for part in (features[:60], features[60:]))
+    task = task.fitted(train.labels)
+    grid = Grid(learning_rates=(0.001, 0.1), weight_decays=(0.0,), label_smoothings=(0.0,), seeds=(0,))
+    sweep = sweep_heads(train, validation, task, grid, epochs=30, batch_size=12)
+    best, worst = sweep.candidates
+    assert best.learning_rate == 0.1
+    assert (best.score < worst.score) == sweep.metric.lower_is_better
+    outputs = validation.features @ best.arrays[KERNEL] + best.arrays[BIAS]
+    scores = task.scores(task.predictions(outputs), validation.labels)
+    assert best.score == pytest.approx(scores[sweep.metric.name], rel=1e-3)
+    assert best.loss == pytest.approx(scores[task.objective.name], rel=1e-3)

@@ -49,7 +49,7 @@ def test_each_candidate_trains_independently(make_run):
     run = make_run(phase())
     together, alone = candidate(sweep(run), ONE), sweep(run, ONE).candidates[0]
     assert together.epoch == alone.epoch
-    assert together.log_loss == pytest.approx(alone.log_loss, rel=1e-4)
+    assert together.loss == pytest.approx(alone.loss, rel=1e-4)
     for path, array in alone.arrays.items():
         np.testing.assert_allclose(together.arrays[path], array, rtol=1e-3, atol=1e-5)
 
@@ -84,7 +84,7 @@ def test_steps_and_scores_are_those_of_a_run(make_run):
         arrays.append(state.trainable)
     best = min(range(EPOCHS), key=lambda epoch: scores[epoch])
     assert found.epoch == best + 1
-    assert [-found.accuracy, found.log_loss] == pytest.approx(scores[best], rel=1e-4)
+    assert [-found.score, found.loss] == pytest.approx(scores[best], rel=1e-4)
     for path, array in arrays[best].items():
         np.testing.assert_allclose(found.arrays[path], array, rtol=1e-3, atol=1e-5)
 
@@ -103,6 +103,6 @@ def test_a_candidate_without_improvement_is_not_updated(make_run):
 def test_the_best_candidates_come_first(make_run):
     found = sweep(make_run(phase())).candidates
     assert len(found) == 16
-    order = [(-each.accuracy, each.log_loss) for each in found]
+    order = [(-each.score, each.loss) for each in found]
     assert order == sorted(order)
     assert len({float(each.arrays["head/classifier/kernel"].sum()) for each in found}) == 16

@@ -11,7 +11,7 @@ from transfer_jax.search.grid import Grid
 if TYPE_CHECKING:
     from transfer_jax.search.head_search import HeadSearch
 
-_GRID = Grid()
+_GRID, _PATIENCE = Grid(), 10
 
 
 def extract(
@@ -54,7 +54,6 @@ def heads(
     grid: Grid = _GRID,
     validation: float = 0.25,
     epochs: int = 100,
-    patience: int = 10,
     workdir: Path | None = None,
     given: Given = None,
 ) -> None:
@@ -62,7 +61,8 @@ def heads(
 
     All heads train in one program on features that are extracted once. With `--train` a dozen tails of
     the network train instead. It takes the same configs and options as `train`; the schedule is not used.
-    The commands `predict` and `export` take the result.
+    The commands `predict` and `export` take the result. A candidate stops after ten epochs without an
+    improvement, or as many as `--patience` says.
 
     Args:
         config: The images, the network and the preprocessing.
@@ -70,7 +70,6 @@ def heads(
         grid: The settings; all combinations are tried. By default 256 heads, or twelve tails.
         validation: Fraction of the training images that chooses the best candidate.
         epochs: Largest number of epochs.
-        patience: Number of epochs without an improvement after which a candidate stops.
         workdir: Folder of the result; by default `runs/`, the name of the images and `-heads`.
         given: The fields that options set.
     """
@@ -85,7 +84,7 @@ def heads(
         train=train,
         validation_fraction=validation,
         epochs=epochs,
-        patience=patience,
+        patience=config.patience or _PATIENCE,
         progress=BARS,
     )
     _show_heads(found, folder)
@@ -93,8 +92,9 @@ def heads(
 
 def _show_heads(found: "HeadSearch", folder: Path) -> None:
     """Prints the best candidates of a search."""
-    from transfer_jax.commands.runs import scores_table
+    from transfer_jax.commands.scores_table import scores_table
 
+    count, sweep = len(found.sweep.candidates), found.sweep
     rows = [
         [
             f"{each.learning_rate:g}",
@@ -102,8 +102,8 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
             f"{each.label_smoothing:g}",
             str(each.seed),
             str(each.epoch),
-            f"{each.accuracy:.1%}",
-            f"{each.log_loss:.3f}",
+            sweep.metric.text(each.score),
+            f"{each.loss:.3f}",
         ]
         for each in found.sweep.candidates[:10]
     ]
@@ -112,7 +112,7 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
         f"The best {len(rows)} of {count} on the validation part of the training images; "
         f"{found.seconds:.1f} s, and {sweep.compile_seconds:.1f} s to compile"
     )
-    columns = ("rate", "decay", "smoothing", "seed", "best epoch", "accuracy", "log loss")
+    columns = ("rate", "decay", "smoothing", "seed", "best epoch", sweep.metric.title, "loss")
     OUT.print(table(title, columns, rows))
     if found.baseline:
         c, accuracy = found.baseline

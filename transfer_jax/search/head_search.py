@@ -27,7 +27,6 @@ from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.workdir_lock import workdir_lock
-from transfer_jax.tasks import check_classes
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -47,7 +46,7 @@ class HeadSearch:
         seconds: Seconds to train them, without compilation.
         metrics: Scores of the best candidate on the validation images of the run, which selected nothing.
         baseline: The best C of a logistic regression, and its accuracy on the same images as the candidates;
-            None if more than a linear head trains.
+            None if more than a linear head trains, or the task has no single labels.
     """
 
     sweep: Sweep
@@ -96,7 +95,6 @@ def search_heads(
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
     resolved = resolve_with(config, progress, schedule=Schedule((phase,)), **one_device)
-    check_classes(resolved.train.task, "a sweep")
     divided = _divided(resolved.train, validation_fraction, resolved.config.seed)
     run = load_network(resolved, workdir)
     parts = run.parts(0)
@@ -112,7 +110,7 @@ def search_heads(
     rows = {name: row for row, name in enumerate(run.train.names)}
     fitted, scored = (_examples(features[[rows[name] for name in part.names]], part) for part in divided)
     linear = parts.boundary == PRE_LOGITS and not run.config.hidden
-    grid = grid or (Grid() if linear else TAIL_GRID)
+    grid = grid or _default_grid(run, linear)
     count = len(grid.settings()) * len(grid.seeds)
     what = "heads" if linear else "tails"
     progress.log(
@@ -121,8 +119,8 @@ def search_heads(
     limits = {"epochs": epochs, "patience": patience}
     started = time.perf_counter()
     if linear:
-        classes, dropout = len(run.train.class_names), run.config.dropout or 0.0
-        sweep = sweep_heads(fitted, scored, classes, grid, dropout=dropout, **limits)
+        dropout = run.config.dropout or 0.0
+        sweep = sweep_heads(fitted, scored, run.task, grid, dropout=dropout, **limits)
     else:
         sweep = sweep_tails(run, parts, fitted, scored, grid, progress=progress, **limits)
     seconds = time.perf_counter() - started - sweep.compile_seconds
@@ -135,10 +133,17 @@ def search_heads(
     truth = run.evaluation
     metrics = run.task.scores(predict(evaluate, best, batches, run.task), truth.labels, truth.weights)
     baseline = None
-    if linear:
+    if linear and run.task.kind == "single_label":
         with optional("baseline by logistic regression"):
             baseline = logistic_regression(fitted, scored)
     return HeadSearch(sweep, seconds, metrics, baseline)
+
+
+def _default_grid(run: Run, linear: bool) -> Grid:
+    """Returns the default candidates; numbers have no label smoothing."""
+    if not linear:
+        return TAIL_GRID
+    return Grid() if run.task.smoothed else Grid(label_smoothings=(0.0,))
 
 
 def logistic_regression(train: Examples, validation: Examples) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.search.grid import Grid
+from transfer_jax.tasks import Metric, Task
 from transfer_jax.training.compile import compile_function
 
 KERNEL, BIAS = "head/classifier/kernel", "head/classifier/bias"
@@ -18,12 +19,12 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Features with their classes.
+    """Features with their labels.
 
     Attributes:
         features: Features `(images, channels)`, or feature maps `(images, height, width, channels)` for a
             tail.
-        labels: Classes `(images,)`, int32.
+        labels: Labels, as their task has them, such as classes `(images,)`.
         weights: Weight of each image in the loss and the scores, `(images,)`; None weights all equally.
     """
 
@@ -32,11 +33,11 @@ class Examples:
     weights: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns features, labels and weights as float32, int32 and float32 arrays."""
+        """Returns features and weights as float32 arrays, and labels."""
         weights = np.ones(len(self.labels)) if self.weights is None else self.weights
         return {
             "features": np.asarray(self.features, np.float32),
-            "labels": np.asarray(self.labels, np.int32),
+            "labels": np.asarray(self.labels),
             "weights": np.asarray(weights, np.float32),
         }
 
@@ -51,8 +52,8 @@ class Candidate:
         label_smoothing: As in `Grid`.
         seed: As in `Grid`.
         epoch: The epoch with the best scores on the validation images, from 1.
-        accuracy: Weighted fraction of the validation images that it classified correctly.
-        log_loss: Weighted mean of the negative log likelihood of the validation images.
+        score: Weighted mean of `Task.step_metric` over the validation images, such as the accuracy.
+        loss: Weighted mean of the task's loss over the validation images.
         arrays: The trained arrays by path.
     """
 
@@ -61,8 +62,8 @@ class Candidate:
     label_smoothing: float
     seed: int
     epoch: int
-    accuracy: float
-    log_loss: float
+    score: float
+    loss: float
     arrays: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
 
@@ -71,25 +72,33 @@ class Sweep:
     """The result of a sweep.
 
     Attributes:
-        candidates: All candidates, best first: by accuracy on the validation images, then by log loss.
+        candidates: All candidates, best first: by the score on the validation images, then by the loss.
+        metric: The metric of the score.
         epochs: Number of epochs until the last candidate stopped.
         compile_seconds: Seconds to compile.
     """
 
     candidates: tuple[Candidate, ...]
+    metric: Metric
     epochs: int
     compile_seconds: float
 
     @classmethod
     def of(
-        cls, grid: Grid, best: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **others: Any
+        cls,
+        grid: Grid,
+        best: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        metric: Metric,
+        **others: Any,
     ) -> "Sweep":
         """Returns a sweep from arrays whose first two axes are the seeds and the settings.
 
         Args:
             grid: The candidates.
-            best: `epoch`, `accuracy` and `log_loss` of each candidate, `(seeds, settings)`.
+            best: `epoch`, `score` and `loss` of each candidate, `(seeds, settings)`.
             arrays: The trained arrays by path, `(seeds, settings, …)`.
+            metric: The metric of the score.
             **others: The other attributes.
         """
         found = [
@@ -97,21 +106,33 @@ class Sweep:
                 *setting,
                 seed,
                 int(best["epoch"][s, g]),
-                float(best["accuracy"][s, g]),
-                float(best["log_loss"][s, g]),
+                float(best["score"][s, g]),
+                float(best["loss"][s, g]),
                 {path: array[s, g] for path, array in arrays.items()},
             )
             for s, seed in enumerate(grid.seeds)
             for g, setting in enumerate(grid.settings())
         ]
-        found.sort(key=lambda candidate: (-candidate.accuracy, candidate.log_loss))
-        return cls(tuple(found), **others)
+        sign = 1 if metric.lower_is_better else -1
+        found.sort(key=lambda candidate: (sign * candidate.score, candidate.loss))
+        return cls(tuple(found), metric, **others)
+
+
+def improved(metric: Metric, now: Mapping[str, jax.Array], best: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns True for the candidates whose score is better, or equal with a smaller loss."""
+    better = now["score"] < best["score"] if metric.lower_is_better else now["score"] > best["score"]
+    return better | ((now["score"] == best["score"]) & (now["loss"] < best["loss"]))
+
+
+def worst(metric: Metric) -> float:
+    """Returns the score of a candidate before its first epoch."""
+    return np.inf if metric.lower_is_better else -np.inf
 
 
 def sweep_heads(
     train: Examples,
     validation: Examples,
-    num_classes: int,
+    task: Task,
     grid: Grid = Grid(),
     *,
     epochs: int = 100,
@@ -128,7 +149,7 @@ def sweep_heads(
     Args:
         train: The examples to train on.
         validation: The examples that select the best epoch of each head, and the best head.
-        num_classes: Number of classes.
+        task: The task, with the constants of the training examples.
         grid: The heads.
         epochs: Largest number of epochs.
         batch_size: Number of images in a step; at most all training images.
@@ -136,7 +157,7 @@ def sweep_heads(
         dropout: Dropout rate of the features in a training step, drawn for each seed.
 
     Returns:
-        All heads, with `KERNEL` `(channels, classes)` and `BIAS` `(classes,)`.
+        All heads, with `KERNEL` `(channels, outputs)` and `BIAS` `(outputs,)`.
 
     Raises:
         ValueError: If the features are not pooled, or have different numbers of channels.
@@ -149,7 +170,7 @@ def sweep_heads(
     settings = np.asarray(grid.settings(), np.float32)
     program = functools.partial(
         _train,
-        num_classes=num_classes,
+        task=task,
         epochs=epochs,
         batch_size=min(batch_size, len(train.labels)),
         patience=patience,
@@ -159,7 +180,8 @@ def sweep_heads(
     compiled = compile_function(program, *arguments)
     best, last = jax.device_get(compiled(*arguments))
     arrays = {KERNEL: best["kernel"].transpose(0, 2, 1, 3), BIAS: best["bias"]}
-    return Sweep.of(grid, best, arrays, epochs=int(last), compile_seconds=compiled.seconds)
+    seconds = compiled.seconds
+    return Sweep.of(grid, best, arrays, task.step_metric, epochs=int(last), compile_seconds=seconds)
 
 
 def _train(
@@ -168,7 +190,7 @@ def _train(
     settings: jax.Array,
     seeds: jax.Array,
     *,
-    num_classes: int,
+    task: Task,
     epochs: int,
     batch_size: int,
     patience: int,
@@ -178,19 +200,18 @@ def _train(
     rates, decays, smoothings = settings.T
     count, (images, width) = len(settings), train["features"].shape
     steps = images // batch_size
-    one_hot = jax.nn.one_hot(train["labels"], num_classes)
-    shape = {"kernel": (width, count, num_classes), "bias": (count, num_classes)}
+    outputs, loss_of = task.outputs, task.loss("auto")
+    shape = {"kernel": (width, count, outputs), "bias": (count, outputs)}
     zeros = {name: jnp.zeros((len(seeds), *each)) for name, each in shape.items()}
 
     def logits(head: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Returns the logits `(images, settings, classes)`, by one matrix product."""
+        """Returns the outputs `(images, settings, outputs)`, by one matrix product."""
         flat = x @ head["kernel"].reshape(width, -1)
-        return flat.reshape(-1, count, num_classes) + head["bias"]
+        return flat.reshape(-1, count, outputs) + head["bias"]
 
-    def loss(head: dict[str, jax.Array], x: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
-        smooth = smoothings[:, None]
-        wanted = targets[:, None] * (1 - smooth) + smooth / num_classes
-        losses = -(wanted * jax.nn.log_softmax(logits(head, x))).sum(-1)
+    def loss(head: dict[str, jax.Array], x: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        wanted = jax.vmap(task.targets, (None, 0), 1)(labels, smoothings)
+        losses = loss_of(logits(head, x), wanted)
         return (losses * weights[:, None]).mean(0).sum()  # Each head has its own term of the sum.
 
     def epoch_of_seed(head: Any, moments: Any, seed: jax.Array, epoch: jax.Array, active: jax.Array):
@@ -206,7 +227,7 @@ def _train(
             if dropout:
                 kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - dropout, x.shape)
                 x = jnp.where(kept, x / (1 - dropout), 0)
-            grads = jax.grad(loss)(head, x, one_hot[chosen], train["weights"][chosen])
+            grads = jax.grad(loss)(head, x, train["labels"][chosen], train["weights"][chosen])
             time = (epoch * steps + index + 1).astype(jnp.float32)
             first, second = (
                 {name: beta * moment[name] + (1 - beta) * grads[name] ** power for name in grads}
@@ -228,23 +249,22 @@ def _train(
         return head, moments
 
     def scores(head: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """Returns accuracy and log loss on the validation images, both `(settings,)`."""
-        share = (validation["weights"] / validation["weights"].sum())[:, None]
-        found = jax.nn.log_softmax(logits(head, validation["features"]))
-        correct = found.argmax(-1) == validation["labels"][:, None]
-        likely = jnp.take_along_axis(found, validation["labels"][:, None, None], -1)[..., 0]
-        return (correct * share).sum(0), -(likely * share).sum(0)
+        """Returns score and loss on the validation images, both `(settings,)`."""
+        share = validation["weights"] / validation["weights"].sum()
+        found = logits(head, validation["features"]).swapaxes(0, 1)
+        scores = task.example_scores(found, validation["labels"])
+        losses = loss_of(found, jnp.broadcast_to(targets, (count, *targets.shape)))
+        return (scores * share).sum(-1), (losses * share).sum(-1)
+
+    targets = task.targets(validation["labels"])
 
     def one_epoch(carry: Any):
         epoch, head, moments, best = carry
         active = epoch - best["epoch"] < patience
         head, moments = jax.vmap(epoch_of_seed, (0, 0, 0, None, 0))(head, moments, seeds, epoch, active)
-        accuracy, log_loss = jax.vmap(scores)(head)
-        better = (accuracy > best["accuracy"]) | (
-            (accuracy == best["accuracy"]) & (log_loss < best["log_loss"])
-        )
-        better &= active
-        now = {"epoch": jnp.full_like(best["epoch"], epoch + 1), "accuracy": accuracy, "log_loss": log_loss}
+        now = dict(zip(("score", "loss"), jax.vmap(scores)(head), strict=True))
+        better = improved(task.step_metric, now, best) & active
+        now["epoch"] = jnp.full_like(best["epoch"], epoch + 1)
         best = {
             **{name: jnp.where(better, value, best[name]) for name, value in now.items()},
             "kernel": jnp.where(better[:, None, :, None], head["kernel"], best["kernel"]),
@@ -259,8 +279,8 @@ def _train(
     heads = (len(seeds), count)
     best = {
         "epoch": jnp.zeros(heads, jnp.int32),
-        "accuracy": jnp.full(heads, -1.0),
-        "log_loss": jnp.full(heads, jnp.inf),
+        "score": jnp.full(heads, worst(task.step_metric)),
+        "loss": jnp.full(heads, jnp.inf),
         **zeros,
     }
     start = (jnp.zeros((), jnp.int32), zeros, (zeros, zeros), best)

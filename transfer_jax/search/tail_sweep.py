@@ -11,7 +11,8 @@ import numpy as np
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.progress import Progress
-from transfer_jax.search.head_sweep import Examples, Grid, Sweep
+from transfer_jax.search.head_sweep import Examples, Grid, Sweep, improved, worst
+from transfer_jax.tasks import Task
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -68,11 +69,11 @@ def sweep_tails(
     settings = {"rate": rates, "decay": decays, "smoothing": smoothings}
     state, frozen = fresh_state(run, parts, run.arrays)
     states = _repeated(state, grid)
-    shape = states.step.shape
+    shape, metric = states.step.shape, run.task.step_metric
     best = {
         "epoch": np.zeros(shape, np.int32),
-        "accuracy": np.full(shape, -1, np.float32),
-        "log_loss": np.full(shape, np.inf, np.float32),
+        "score": np.full(shape, worst(metric), np.float32),
+        "loss": np.full(shape, np.inf, np.float32),
         "arrays": jax.tree.map(jnp.zeros_like, _evaluated(states)),
     }
     examples, batches = jax.device_put((train.arrays(), _in_batches(validation, size)))
@@ -82,7 +83,9 @@ def sweep_tails(
         *(states, frozen, examples, np.zeros((shape[0], size), np.int32), settings, active),
         donate=(0,),
     )
-    score = compile_function(_make_score(programs), states, best, frozen, batches, active, np.int32(0))
+    score = compile_function(
+        _make_score(programs, run.task), states, best, frozen, batches, active, np.int32(0)
+    )
     progress.start(f"training {active.size} tails", epochs)
     epoch = 0
     while epoch < epochs and active.any():
@@ -91,11 +94,12 @@ def sweep_tails(
         epoch += 1
         best = score(states, best, frozen, batches, active, np.int32(epoch))
         active = (epoch - np.asarray(best["epoch"]) < patience).astype(np.float32)
-        progress.advance(1, accuracy=float(np.max(best["accuracy"])))
+        extreme = np.min if metric.lower_is_better else np.max
+        progress.advance(1, **{metric.name: float(extreme(best["score"]))})
     progress.finish()
     best = jax.device_get(best)
     seconds = step.seconds + score.seconds
-    return Sweep.of(grid, best, best["arrays"], epochs=epoch, compile_seconds=seconds)
+    return Sweep.of(grid, best, best["arrays"], metric, epochs=epoch, compile_seconds=seconds)
 
 
 def _repeated(state: TrainState, grid: Grid) -> TrainState:
@@ -163,9 +167,9 @@ def _make_step(programs: PhasePrograms, parts: PhaseSplit) -> Any:
     return step_of_all
 
 
-def _make_score(programs: PhasePrograms) -> Any:
+def _make_score(programs: PhasePrograms, task: Task) -> Any:
     """Returns an update of the best states: `(states, best, frozen, batches, active, epoch) -> best`."""
-    evaluate = programs.functions["evaluate"]
+    evaluate, loss = programs.functions["evaluate"], task.loss("auto")
 
     def score(
         states: TrainState,
@@ -176,30 +180,23 @@ def _make_score(programs: PhasePrograms) -> Any:
         epoch: jax.Array,
     ) -> dict[str, Any]:
         def scored(batch: Arrays) -> tuple[jax.Array, jax.Array]:
-            """Returns the terms of accuracy and log loss of one batch, both `(seeds, settings)`."""
+            """Returns the terms of score and loss of one batch, both `(seeds, settings)`."""
 
             def logits(state: TrainState) -> jax.Array:
                 return evaluate({**frozen, **_evaluated(state)}, {"features": batch["features"]})
 
-            found = jax.nn.log_softmax(jax.vmap(jax.vmap(logits))(states))
-            correct = found.argmax(-1) == batch["labels"]
-            likely = (found * jax.nn.one_hot(batch["labels"], found.shape[-1])).sum(-1)
-            return (correct * batch["weights"]).sum(-1), -(likely * batch["weights"]).sum(-1)
+            found, targets = jax.vmap(jax.vmap(logits))(states), task.targets(batch["labels"])
+            scores = task.example_scores(found, batch["labels"])
+            losses = loss(found, jnp.broadcast_to(targets, (*found.shape[:2], *targets.shape)))
+            return (scores * batch["weights"]).sum(-1), (losses * batch["weights"]).sum(-1)
 
-        accuracy, log_loss = (each.sum(0) for each in jax.lax.map(scored, batches))
-        improved = (accuracy > best["accuracy"]) | (
-            (accuracy == best["accuracy"]) & (log_loss < best["log_loss"])
-        )
-        improved &= active > 0
-        now = {
-            "epoch": jnp.full_like(best["epoch"], epoch),
-            "accuracy": accuracy,
-            "log_loss": log_loss,
-            "arrays": _evaluated(states),
-        }
+        sums = (each.sum(0) for each in jax.lax.map(scored, batches))
+        found = dict(zip(("score", "loss"), sums, strict=True))
+        chosen = improved(task.step_metric, found, best) & (active > 0)
+        now = {"epoch": jnp.full_like(best["epoch"], epoch), **found, "arrays": _evaluated(states)}
 
         def better(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(improved.reshape(*improved.shape, *(1,) * (new.ndim - 2)), new, old)
+            return jnp.where(chosen.reshape(*chosen.shape, *(1,) * (new.ndim - 2)), new, old)
 
         return jax.tree.map(better, now, best)
 

@@ -1,4 +1,7 @@
-"""Losses of tasks: functions of the outputs of a head and of targets, with a loss for each example."""
+"""Losses of tasks: functions of the outputs of a head and of targets, with a loss for each example.
+
+Outputs and targets may have more axes in front; the loss has the same.
+"""
 
 from collections.abc import Callable
 
@@ -59,10 +62,11 @@ def huber(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def continuation_log_probabilities(outputs: jax.Array) -> jax.Array:
-    """Returns log probabilities `(batch, classes)` of the outputs `(batch, classes - 1)` of `Ordinal`."""
+    """Returns log probabilities `(…, classes)` of the outputs `(…, classes - 1)` of `Ordinal`."""
     above, stays = jax.nn.log_sigmoid(outputs), jax.nn.log_sigmoid(-outputs)
-    reached = jnp.pad(jnp.cumsum(above, -1), ((0, 0), (1, 0)))
-    return reached + jnp.pad(stays, ((0, 0), (0, 1)))
+    nothing = jnp.zeros_like(outputs[..., :1])
+    reached = jnp.concatenate([nothing, jnp.cumsum(above, -1)], -1)
+    return reached + jnp.concatenate([stays, nothing], -1)
 
 
 def continuation_ratio(outputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -82,8 +82,8 @@ class MultiLabel(Task):
         """Returns targets of 0 and 1, moved towards 0.5 by label smoothing."""
         return labels.astype("float32") * (1 - smoothing) + smoothing / 2
 
-    def step_scores(self, outputs: "jax.Array", labels: "jax.Array") -> dict[str, "jax.Array"]:
-        return {"label_accuracy": ((outputs > 0) == (labels > 0)).mean()}
+    def example_scores(self, outputs: "jax.Array", labels: "jax.Array") -> "jax.Array":
+        return ((outputs > 0) == (labels > 0)).mean(-1)
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-outputs.astype(np.float64)))

@@ -40,13 +40,13 @@ class Ordinal(SingleLabel):
     def outputs(self) -> int:
         return len(self.names) - 1
 
-    def step_scores(self, outputs: "jax.Array", labels: "jax.Array") -> dict[str, "jax.Array"]:
+    def example_scores(self, outputs: "jax.Array", labels: "jax.Array") -> "jax.Array":
         import jax.numpy as jnp
 
         from transfer_jax.tasks.losses import continuation_log_probabilities
 
-        below = jnp.cumsum(jnp.exp(continuation_log_probabilities(outputs)), -1)[:, :-1]
-        return {"accuracy": ((below < 0.5).sum(-1) == labels).mean()}
+        below = jnp.cumsum(jnp.exp(continuation_log_probabilities(outputs)), -1)[..., :-1]
+        return (below < 0.5).sum(-1) == labels
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         above = 1 / (1 + np.exp(-outputs.astype(np.float64)))

@@ -77,8 +77,8 @@ class Regression(Task):
     def targets(self, labels: "jax.Array", smoothing: float = 0.0) -> "jax.Array":
         return (labels - np.float32(self._mean)) / np.float32(self._scale)
 
-    def step_scores(self, outputs: "jax.Array", labels: "jax.Array") -> dict[str, "jax.Array"]:
-        return {"mae": abs(outputs * np.float32(self._scale) + np.float32(self._mean) - labels).mean()}
+    def example_scores(self, outputs: "jax.Array", labels: "jax.Array") -> "jax.Array":
+        return abs(outputs * np.float32(self._scale) + np.float32(self._mean) - labels).mean(-1)
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.astype(np.float64) * self._scale + self._mean

@@ -70,8 +70,8 @@ class SingleLabel(Task):
 
         return optax.smooth_labels(jax.nn.one_hot(labels, len(self.names)), smoothing)
 
-    def step_scores(self, outputs: "jax.Array", labels: "jax.Array") -> dict[str, "jax.Array"]:
-        return {"accuracy": (outputs.argmax(-1) == labels).mean()}
+    def example_scores(self, outputs: "jax.Array", labels: "jax.Array") -> "jax.Array":
+        return outputs.argmax(-1) == labels
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         outputs = outputs.astype(np.float64)

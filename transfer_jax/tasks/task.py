@@ -114,12 +114,21 @@ class Task(abc.ABC):
             smoothing: Label smoothing.
         """
 
-    @abc.abstractmethod
     def step_scores(self, outputs: "jax.Array", labels: "jax.Array") -> dict[str, "jax.Array"]:
-        """Returns scores of a training batch by name, each a number; it can be traced.
+        """Returns the mean of `step_metric` over a training batch, by its name; it can be traced.
 
         Args:
             outputs: Outputs of the head, `(batch, outputs)`.
+            labels: Labels of the batch.
+        """
+        return {self.step_metric.name: self.example_scores(outputs, labels).mean()}
+
+    @abc.abstractmethod
+    def example_scores(self, outputs: "jax.Array", labels: "jax.Array") -> "jax.Array":
+        """Returns `step_metric` of each example, `(…, batch)`; it can be traced.
+
+        Args:
+            outputs: Outputs of the head, `(…, batch, outputs)`.
             labels: Labels of the batch.
         """
 
