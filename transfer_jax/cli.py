@@ -225,7 +225,9 @@ def _run(name: str, options: list[str]) -> int | None:
         given_fields,
         names_of_objects,
         preset,
+        split_schedule,
         takes_config,
+        with_schedule,
     )
 
     typed = ("transfer-jax", name, *options)
@@ -236,11 +238,16 @@ def _run(name: str, options: list[str]) -> int | None:
         if len(options) > place and not any(option.startswith("-") for option in options[: place + 1]):
             base = load_config(options[place])
             options = [*options[:place], *options[place + 1 :]]
+    given = None if base else given_fields(options)
+    config = base or default_config(name)
+    if takes_config(command):
+        options, schedule = split_schedule(options)
+        config = config if schedule is None else with_schedule(config, schedule)
     defaults = {
-        "config": base or default_config(name),
+        "config": config,
         "command": tuple(launched),
         "typed": typed,
-        "given": None if base else given_fields(options),
+        "given": given,
     }
     try:
         return tyro.cli(

@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 
 from transfer_jax import TrainConfig
-from transfer_jax.commands.config_options import default_workdir, given_fields
+from transfer_jax.commands.config_options import (
+    default_workdir,
+    given_fields,
+    split_schedule,
+    with_schedule,
+)
+from transfer_jax.freezing.recipes import five_steps
 
 
 @pytest.mark.parametrize(
@@ -12,6 +18,7 @@ from transfer_jax.commands.config_options import default_workdir, given_fields
         ("train --images x", ("images",)),
         ("train --images=x --image-size 96 --image_size 96", ("image_size", "images")),
         ("train --schedule.phases.0.epochs 3 --augmentation.no-flip-vertical", ("augmentation", "schedule")),
+        ("train --schedule head", ("schedule",)),
         ("train --no-taps --keep-together", ("keep_together", "taps")),
         ("train --workdir runs/seed --profile --check", ()),
         ("launch --processes 2", ()),
@@ -40,3 +47,29 @@ def test_default_workdirs(images, workdir, tmp_path, monkeypatch):
     (tmp_path / "photos" / "pets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "photos" / "pets")
     assert default_workdir(TrainConfig(images=images)) == Path(workdir)
+
+
+@pytest.mark.parametrize(
+    ("options", "left", "text"),
+    [
+        (["--seed", "1"], ["--seed", "1"], None),
+        (["--schedule", "head", "--seed", "1"], ["--seed", "1"], "head"),
+        (["--schedule=lora(rank=4)"], [], "lora(rank=4)"),
+        (["--schedule.phases.0.epochs", "3"], ["--schedule.phases.0.epochs", "3"], None),
+    ],
+)
+def test_a_schedule_is_taken_from_the_options(options, left, text):
+    assert split_schedule(options) == (left, text)
+
+
+@pytest.mark.parametrize("options", [["--schedule"], ["--schedule", "--seed"]])
+def test_a_schedule_needs_a_recipe(options):
+    with pytest.raises(ValueError, match="--schedule needs a recipe, such as head"):
+        split_schedule(options)
+
+
+def test_a_config_with_another_schedule():
+    config = TrainConfig(images="photos", seed=3)
+    found = with_schedule(config, "five_steps(top(1), epochs=2)")
+    assert (found.schedule, found.seed) == (five_steps("top(1)", epochs=2), 3)
+    assert config.schedule == five_steps("top(2)")

@@ -1,5 +1,6 @@
 """The options of commands that take a config, the defaults of commands, and their descriptions."""
 
+import copy
 import dataclasses
 import inspect
 import re
@@ -66,6 +67,35 @@ def default_config(name: str) -> TrainConfig:
     else:
         config = TrainConfig(images="")
     object.__setattr__(config, "images", tyro.MISSING)  # Not checked: tyro replaces it, or asks for it.
+    return config
+
+
+def split_schedule(options: Sequence[str]) -> tuple[list[str], str | None]:
+    """Splits the options of a command into those for tyro, and the text of `--schedule`; None without it.
+
+    Raises:
+        ValueError: If `--schedule` has no value.
+    """
+    left, text = [], None
+    rest = iter(options)
+    for option in rest:
+        if option == "--schedule":
+            text = next(rest, None)
+            if text is None or text.startswith("-"):
+                raise ValueError("--schedule needs a recipe, such as head, or 'five_steps(top(2), epochs=5)'")
+        elif option.startswith("--schedule="):
+            text = option.partition("=")[2]
+        else:
+            left.append(option)
+    return left, text
+
+
+def with_schedule(config: TrainConfig, text: str) -> TrainConfig:
+    """Returns a config with the schedule that a text describes; see `schedule_from_text`."""
+    from transfer_jax.freezing.recipes.recipe_text import schedule_from_text
+
+    config = copy.copy(config)
+    object.__setattr__(config, "schedule", schedule_from_text(text))  # `images` may be missing still.
     return config
 
 

@@ -59,6 +59,9 @@ def train(
     you leave out are chosen from the images, and printed with their reasons. Every field of the config is an
     option.
 
+    `--schedule` takes a recipe by name with its arguments, such as `--schedule head` or
+    `--schedule "five_steps(top(3), epochs=5)"`; the documentation lists all recipes.
+
     With a config, `transfer-jax train CONFIG`, it trains that: a Python file, the name of a shipped config,
     or the `config.json` of a run.
 
