@@ -135,7 +135,9 @@ TINY: dict[str, tuple[Family, Any, Callable[[], Any], dict[str, str]]] = {
     ),
     "mobilenetv4_blur": (
         mobilenetv4.FAMILY,
-        mobilenetv4.Shape(8, ((8, (Plain(3), Plain(1))), (16, (Inverted(5, 0, 4),))), 24, antialias="blur"),
+        mobilenetv4.Shape(
+            8, ((8, (Plain(3), Plain(1))), (16, (Inverted(5, 0, 4),))), 24, downsampling="blur"
+        ),
         lambda: mobilenetv4_of(
             ["cn_r1_k3_s2_c8", "cn_r1_k1_s1_c8"], ["uir_r1_a5_k0_s2_e4_c16"], aa_layer="blurpc"
         ),
@@ -241,3 +243,24 @@ def test_blocks_logits_and_parameters_match_timm(name, monkeypatch):
     blocks = registry.create_model(name, 2, abstract_backbone=True).backbone.block_names
     assert errors.keys() == {*blocks, "logits"}
     assert {block: error for block, error in errors.items() if not error <= parity.LIMIT} == {}
+
+
+@pytest.mark.extended
+def test_dinov3_files_of_transformers_load(monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    shape = convnext.Shape((1, 2, 1, 1), (16, 32, 64, 128))
+    config = transformers.DINOv3ConvNextConfig(
+        depths=list(shape.depths), hidden_sizes=list(shape.widths), image_size=SIDE
+    )
+    case = ("convnext_tiny", "transformers-dinov3")
+    variants = convnext.FAMILY.variants
+    tiny = {"convnext_tiny": dataclasses.replace(variants["convnext_tiny"], shape=shape)}
+    family = dataclasses.replace(convnext.FAMILY, variants=tiny)
+    monkeypatch.setitem(registry._REGISTERED, "convnext_tiny", family)
+    original = dataclasses.replace(
+        ORIGINALS[case], make=lambda name, size: transformers.DINOv3ConvNextModel(config)
+    )
+    monkeypatch.setitem(ORIGINALS, case, original)
+    errors = parity.compare(*case, SIDE, back=True)
+    assert "stages.3.blocks.0" in errors
+    assert max(errors.values()) <= parity.LIMIT

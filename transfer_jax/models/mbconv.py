@@ -26,8 +26,8 @@ class Style:
         squeeze: Activation of the inner layer in squeeze-and-excitation.
         epsilon: Value added to the variance by normalizations.
         same: Whether to pad as TensorFlow's `SAME` does; otherwise both sides equally.
-        antialias: Filter that halves the image after a convolution, in place of the convolution's stride; one
-            of `antialiasing.FILTERS`, or empty for a stride.
+        downsampling: Method of halving the image: `stride` of the convolution, or a filter after it, one of
+            `antialiasing.FILTERS`.
     """
 
     activation: Activation
@@ -35,7 +35,7 @@ class Style:
     squeeze: Activation = silu
     epsilon: float = 1e-5
     same: bool = False
-    antialias: str = ""
+    downsampling: str = "stride"
 
     def conv(
         self,
@@ -56,9 +56,9 @@ class Style:
             "activation": activation,
             "rngs": rngs,
         }
-        if self.antialias and strides == 2:
+        if self.downsampling != "stride" and strides == 2:
             return AntialiasedConvNorm(
-                in_features, out_features, kernel_size, filter_name=self.antialias, **options
+                in_features, out_features, kernel_size, filter_name=self.downsampling, **options
             )
         return ConvNorm(in_features, out_features, kernel_size, strides=strides, **options)
 
