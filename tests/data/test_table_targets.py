@@ -25,7 +25,7 @@ def test_cells_with_several_labels(table, separator):
     dataset = load_dataset(table("labels", cells), task="multi_label")
     assert dataset.class_names == ("cat", "dog", "emu")
     np.testing.assert_array_equal(dataset.labels, [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]])
-    assert any(f"separated by {separator!r}; 1 images have none" in note for note in dataset.notes)
+    assert any(f"separated by {separator!r}; 1 image has none" in note for note in dataset.notes)
 
 
 def test_a_column_for_each_label(table):

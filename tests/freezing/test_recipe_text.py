@@ -1,6 +1,6 @@
 import pytest
 
-from transfer_jax.freezing.recipes import RECIPES, five_steps, l2_sp, top_k
+from transfer_jax.freezing.recipes import feature_extraction, five_steps, l2_sp, top_k
 from transfer_jax.freezing.recipes.recipe_text import schedule_from_text
 from transfer_jax.freezing.schedule import Schedule
 
@@ -26,7 +26,7 @@ def test_a_text_is_the_call_of_a_recipe(text: str, expected: Schedule) -> None:
 
 
 def test_head_is_short_for_feature_extraction() -> None:
-    assert schedule_from_text("head(epochs=3)") == RECIPES["feature_extraction"](epochs=3)
+    assert schedule_from_text("head(epochs=3)") == feature_extraction(epochs=3)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_new_task_ends_the_one_before(terminal):
     assert "0/2" in written(terminal)
 
 
-def test_a_pipe_gets_a_line_every_half_minute(pipe, monkeypatch):
+def test_a_pipe_gets_lines_soon_and_then_every_half_minute(pipe, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     meter = module.Meter
@@ -68,9 +68,11 @@ def test_a_pipe_gets_a_line_every_half_minute(pipe, monkeypatch):
         bars.advance(10, loss=0.5)
     bars.finish()
     assert written(pipe).splitlines() == [
-        "training head: 400/1,000, 10/s, 0:01:00 left, loss 0.5",
-        "training head: 700/1,000, 10/s, 0:00:30 left, loss 0.5",
-        "training head: 1,000/1,000, 10/s, 0:00:00 left, loss 0.5",
+        "training head: 140/1,000, 10/s, 0:01:26 left, loss 0.5",
+        "training head: 180/1,000, 10/s, 0:01:22 left, loss 0.5",
+        "training head: 260/1,000, 10/s, 0:01:14 left, loss 0.5",
+        "training head: 420/1,000, 10/s, 0:00:58 left, loss 0.5",
+        "training head: 720/1,000, 10/s, 0:00:28 left, loss 0.5",
         "training head: 1,000/1,000, 10/s, 0:01:30, loss 0.5",
     ]
 

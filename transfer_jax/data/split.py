@@ -67,7 +67,8 @@ def _indices(
     classes = np.unique(of_image)
     if len(classes) < 2 and isinstance(dataset.task, SingleLabel):
         found = abridged([dataset.class_names[label] for label in classes])
-        raise ValueError(f"a split needs images of at least two classes, got {found} ({len(dataset)} images)")
+        count = f"{len(dataset):,} image{'s' * (len(dataset) != 1)}"
+        raise ValueError(f"a split needs images of at least two classes, got {found} ({count})")
     if dataset.together is None:
         held_out = _held_out(of_image, dataset.strata, val_fraction, seed, "image", option)
     else:

@@ -52,7 +52,7 @@ def table_targets(
     else:
         note = f"{where}: several labels of a cell are separated by {separator!r}"
     if none := sum(not each for each in lists):
-        note += f"; {none:,} images have none"
+        note += f"; {none:,} {'image has' if none == 1 else 'images have'} none"
     return labels, found, [note]
 
 

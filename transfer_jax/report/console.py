@@ -19,8 +19,9 @@ from rich.text import Text
 from transfer_jax.report.names import visible
 from transfer_jax.report.progress import Meter
 
-LINE_SECONDS = 30.0
-"""Seconds between two lines of progress where stderr is a file or a pipe."""
+LINE_SECONDS, _FIRST_LINE_SECONDS = 30.0, 4.0
+"""Largest number of seconds between lines of progress where stderr is a file or a pipe, and seconds until the
+first one."""
 _UNLIMITED = 10_000
 """Width of a file or a pipe in characters: no line is wrapped."""
 _ASCII = str.maketrans(
@@ -71,7 +72,9 @@ class Terminal(Console):
 
 
 class Bars:
-    """A `Progress` that shows a bar on a terminal; in a file or a pipe, a line every half minute.
+    """A `Progress` that shows a bar on a terminal; in a file or a pipe, lines, soon at first.
+
+    The lines come after 4, 8, 16 and 32 seconds, and then every half minute.
 
     Both show the number of finished items, their rate, the remaining time and the last values.
 
@@ -90,7 +93,12 @@ class Bars:
     def start(self, task: str, total: int, *, done: int = 0) -> None:
         self.finish()
         task = visible(task)
-        self._name, self._meter, self._values, self._line_at = task, Meter(total, done), "", LINE_SECONDS
+        self._name, self._meter, self._values, self._line_at = (
+            task,
+            Meter(total, done),
+            "",
+            _FIRST_LINE_SECONDS,
+        )
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -110,7 +118,8 @@ class Bars:
         if self._bar is not None:
             self._bar.update(TaskID(0), completed=self._meter.done, state=self._state())
         elif self._meter.elapsed >= self._line_at:
-            self._line_at = self._meter.elapsed + LINE_SECONDS
+            elapsed = self._meter.elapsed
+            self._line_at = elapsed + min(elapsed, LINE_SECONDS)
             self._print_line(self._state())
 
     def finish(self) -> None:
