@@ -55,6 +55,7 @@ def test_the_code_is_python_that_assigns_the_model(family):
         ("resnet50", "transformers", "ResNetConfig(depths=[3, 4, 6, 3], hidden_sizes=[256, 512, 1024, 2048]"),
         ("vit_tiny_patch16_224", "vision_transformer", '**MODEL_CONFIGS["ViT-Ti_16"]'),
         ("mixer_s32_224", "big_vision", 'mlp_mixer.Model(num_classes=3, variant="S/32")'),
+        ("resnet18", "onnx", 'providers=["CPUExecutionProvider"]'),
         ("resnetv2_50x1_bit", "big_transfer", 'KNOWN_MODELS["BiT-M-R50x1"](head_size=3)'),
     ],
 )

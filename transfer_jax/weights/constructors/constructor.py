@@ -60,4 +60,6 @@ def _literal(value: Any) -> str:
     """Returns a literal as ruff formats it."""
     if isinstance(value, str) and '"' not in value and "\\" not in value and value.isprintable():
         return f'"{value}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
     return repr(value)
