@@ -14,6 +14,7 @@ from originals import (
     ghostnet,
     hiera,
     inception,
+    maxvit,
     mixer,
     mobilenet,
     mobilenetv4,
@@ -38,7 +39,7 @@ from originals.original import CLASSES, FileOriginal, Original
 
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
-    *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, hiera, mixer),
+    *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, hiera, maxvit, mixer),
     *(mobilenetv4, seresnet, resnest, res2net, repvgg, ghostnet, fastvit),
     *(vit, dinov3, eva, beit, clip, siglip, naflex, perception_encoder, aimv2),
 )

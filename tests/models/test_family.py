@@ -14,7 +14,7 @@ from transfer_jax.nn.layers import DropPath
 
 FIRST = {family.name: next(iter(family.variants)) for family in FAMILIES}
 WITHOUT_BRANCHES = ("densenet", "inception", "squeezenet", "vgg")
-WITH_BLOCKS_OF_VIT = ("aimv2", "beit", "dinov3", "eva", "naflex", "perception_encoder")
+WITH_BLOCKS_OF_VIT = ("aimv2", "beit", "dinov3", "eva", "naflex", "perception_encoder", "maxvit")
 IMAGES = 12
 
 

@@ -6,6 +6,7 @@ from transfer_jax.models import (
     aimv2,
     beit,
     clip,
+    coatnet,
     convnext,
     densenet,
     dinov3,
@@ -16,6 +17,7 @@ from transfer_jax.models import (
     ghostnet,
     hiera,
     inception,
+    maxvit,
     mixer,
     mobilenet,
     mobilenetv4,
@@ -75,6 +77,8 @@ FAMILIES: tuple[Family, ...] = tuple(
         swin,
         swinv2,
         hiera,
+        maxvit,
+        coatnet,
         mixer,
     )
 )

@@ -26,6 +26,9 @@ def resize_param(
         return _positions(path, array, shape, resampling)
     if path.endswith("/relative_position_bias_table") and array.ndim == 2 and array.shape[1] == shape[1]:
         return _relative_positions(path, array, shape[0], resampling)
+    if path.endswith("/relative_position_bias_table") and array.ndim == 3 and len(array) == shape[0]:
+        found = _resample(path, array.reshape(len(array), -1).T, shape[1] * shape[2], resampling)
+        return found and (found[0].T.reshape(shape), found[1])
     same_but_input = array.ndim == 4 and array.shape[:2] + array.shape[3:] == shape[:2] + shape[3:]
     if path.endswith("/kernel") and same_but_input and array.shape[2] == 3:
         return _channels(path, array, shape[2])
