@@ -50,7 +50,9 @@ def spec_of(model: str, address: str, **fields) -> WeightsSpec:
             "efficientnet_b0.pth",
             {"args.model": "tf_efficientnet_b0.ns_jft_in1k"},
         ),
-        ("tv_efficientnet_b5", "torchvision", "efficientnet_b5.pth", {}),
+        pytest.param(
+            *("tv_efficientnet_b5", "torchvision", "efficientnet_b5.pth", {}), marks=pytest.mark.extended
+        ),
         ("efficientnet_lite0", "timm", "tf_efficientnet_lite0-0aa007d2.pth", {}),
         ("efficientnet_lite0", "timm", "exported-timm.safetensors", RECORD),
         ("efficientnet_lite0", "efficientnet-pytorch", "w.pth", {}),

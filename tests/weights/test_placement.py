@@ -106,3 +106,10 @@ def test_a_network_that_is_almost_complete_keeps_its_prefix():
     shapes.pop("net.conv_stem.weight")
     found = place(TINY, shapes)
     assert (found.prefix, found.complete) == ("net.", False)
+
+
+def test_an_application_of_keras_inside_of_a_model_is_found():
+    application = theirs("keras_mobilenet_v2_035", "keras")
+    wrapped = {f"mobilenetv2_0.35_96/{key}": shape for key, shape in application.items()}
+    found = place("keras_mobilenet_v2_035", {**wrapped, "dense/kernel": (1280, 5)})
+    assert (found.prefix, found.complete) == ("mobilenetv2_0.35_96/", True)

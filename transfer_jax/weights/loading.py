@@ -119,8 +119,10 @@ def load_pretrained(
     path = spec.path()
     with error_prefix(path):
         source = open_network(spec, model)
-        place, _ = _place(model, source, spec, _skipped_patterns(spec, head, skip))
-        note = check_origin(spec, place.key_map.library, source.metadata) if place.complete else ""
+        note = ""
+        if spec.origin != spec.model:
+            place, _ = _place(model, source, spec, _skipped_patterns(spec, head, skip))
+            note = check_origin(spec, place.key_map.library, source.metadata) if place.complete else ""
         report = load_arrays(model, source, spec, head=head, skip=skip)
     return dataclasses.replace(report, choices=(*source.notes, *([note] if note else [])))
 

@@ -82,6 +82,8 @@ def check_origin(spec: WeightsSpec, library: str, metadata: Mapping[str, str]) -
     Raises:
         WrongNetworkError: If the file is of another network, or may be of another one.
     """
+    if spec.origin == spec.model:
+        return ""
     others = rivals(spec.model, library)
     if not others:
         return _other_preprocessing(spec)
