@@ -31,7 +31,7 @@ _NAMES = {
 _ABSENT = re.compile(r"(keras|regnet|siglip)_|dinov2_with_registers_|efficientnet_lite_tiny$|.*_distilled_")
 """The networks that timm lacks: its networks with arrays of the same shapes compute other outputs."""
 _SIZED = (
-    *("vit", "clip", "siglip", "swin", "swinv2", "hiera", "mixer"),
+    *("vit", "clip", "siglip", "swin", "swinv2", "hiera", "maxvit", "coatnet", "mixer"),
     *("aimv2", "beit", "dinov3", "eva", "perception_encoder"),
 )
 """The families whose networks take images of one size only in timm."""
