@@ -48,7 +48,8 @@ def test_images_alone_are_enough(photographs: Path, run: Callable, tmp_path: Pat
     done = run(*command)
     assert done.code == 0, done.err
     choices = {choice["field"]: choice for choice in json.loads((workdir / "choices.json").read_text())}
-    assert [*choices] == ["val_fraction", "keep_together", "image_size", "schedule", "batch_size", "cache"]
+    names = ("val_fraction", "keep_together", "image_size", "schedule", "batch_size", "keep_epoch", "cache")
+    assert (*choices,) == names
     assert choices["keep_together"]["why"].startswith("8 images have near duplicates")
     assert choices["schedule"]["value"] == "head: head x 60"
     said = " ".join(done.err.split())
@@ -112,15 +113,21 @@ def test_a_folder_that_is_split_already(photographs: Path, run: Callable, tmp_pa
     command = (*command, "--schedule.phases.1.epochs", 1, "--schedule.phases.1.views", 1)
     done = run(*command)
     assert done.code == 0, done.err
-    assert "split: that of the source; 16 training and 6 validation images" in " ".join(done.err.split())
+    split = "split: that of the source; 16 training, 6 validation and 8 test images"
+    assert split in " ".join(done.err.split())
     rows = (workdir / "predictions.csv").read_text().splitlines()[1:]
     assert len(rows) == 6
     assert all(row.startswith("val/") for row in rows)
     own = run("evaluate", workdir)
     assert own.code == 0, own.err
-    assert run("evaluate", workdir, "--images", folder).out == own.out
+    assert "6 validation images (none trained on): accuracy" in own.out
+    assert "8 test images (none trained on; they chose nothing): accuracy" in own.out
+    assert "8 test images (none trained on; they chose nothing): accuracy" in done.out
+    # Six of the test images are copies of training images.
+    assert "8 test images (6 trained on): accuracy" in run("evaluate", workdir, "--images", folder).out
     tested = run("evaluate", workdir, "--images", folder / "test")
     assert tested.code == 0, tested.err
+    assert "8 images (6 trained on): accuracy" in tested.out
     refused = run(*command[:-2], "--keep-together", "--workdir", tmp_path / "other")
     assert refused.code == 2
     assert "has its own split" in refused.err
