@@ -1,4 +1,5 @@
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -119,7 +120,10 @@ def test_the_command(image_folder, tmp_path, capsys):
     grid = ["--grid.learning-rates", "0.01", "--grid.seeds", "0", "--epochs", "2"]
     assert main([*arguments, *grid, "--workdir", str(tmp_path)]) == 0
     output = capsys.readouterr().out
-    assert "of 8 on the validation part of the training images" in output
+    assert re.search(
+        r"of 8, trained on \d+ training images and scored on \d+ others, which select the best; ", output
+    )
+    assert re.search(r"The best on \d+ validation images \(none trained on; they selected nothing\)", output)
     assert "Logistic regression (L-BFGS, C = " in output
     assert main(["predict", str(tmp_path), str(image_folder / "red"), "--out", str(tmp_path / "p.csv")]) == 0
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 17

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
-from transfer_jax.report.console import BARS, OUT, print_line, table
+from transfer_jax.report.console import BARS, OUT, counted, print_line, table
 from transfer_jax.search.grid import Grid
 
 if TYPE_CHECKING:
@@ -107,16 +107,20 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
         ]
         for each in found.sweep.candidates[:10]
     ]
-    count, sweep = len(found.sweep.candidates), found.sweep
     title = (
-        f"The best {len(rows)} of {count} on the validation part of the training images; "
+        f"The best {len(rows)} of {count}, trained on {counted(found.trained_images, 'training image')} and "
+        f"scored on {found.selecting_images:,} others, which select the best; "
         f"{found.seconds:.1f} s, and {sweep.compile_seconds:.1f} s to compile"
     )
     columns = ("rate", "decay", "smoothing", "seed", "best epoch", sweep.metric.title, "loss")
     OUT.print(table(title, columns, rows))
     if found.baseline:
         c, accuracy = found.baseline
-        print_line(OUT, f"Logistic regression (L-BFGS, C = {c:g}) on the same images: {accuracy:.1%}")
-    OUT.print(scores_table(found.metrics))
+        print_line(
+            OUT,
+            f"Logistic regression (L-BFGS, C = {c:g}), trained and scored on the same images: {accuracy:.1%}",
+        )
+    images = counted(found.metrics["images"], "validation image")
+    OUT.print(scores_table(found.metrics, f"The best on {images} (none trained on; they selected nothing)"))
     print_line(OUT, f"The best model, and all candidates in heads.csv: {folder}")
     print_line(OUT, f"Next: transfer-jax predict {shlex.quote(str(folder))} IMAGE ...")

@@ -47,12 +47,16 @@ class HeadSearch:
         metrics: Scores of the best candidate on the validation images of the run, which selected nothing.
         baseline: The best C of a logistic regression, and its accuracy on the same images as the candidates;
             None if more than a linear head trains, or the task has no single labels.
+        trained_images: Number of training images that all candidates were trained on.
+        selecting_images: Number of the other training images, which select the best candidate.
     """
 
     sweep: Sweep
     seconds: float
     metrics: dict[str, Any]
     baseline: tuple[float, float] | None
+    trained_images: int
+    selecting_images: int
 
 
 def search_heads(
@@ -136,7 +140,7 @@ def search_heads(
     if linear and run.task.kind == "single_label":
         with optional("baseline by logistic regression"):
             baseline = logistic_regression(fitted, scored)
-    return HeadSearch(sweep, seconds, metrics, baseline)
+    return HeadSearch(sweep, seconds, metrics, baseline, len(fitted.labels), len(scored.labels))
 
 
 def _default_grid(run: Run, linear: bool) -> Grid:
