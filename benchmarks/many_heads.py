@@ -1,6 +1,6 @@
 """Images/s of five heads on one trunk against one head, and of five LoRA adapters; sizes of the files.
 
-    python benchmarks/many_heads.py [--model vit_small_patch16_224] [--batch 16] [--repeats 5]
+    python benchmarks/many_heads.py [--model vit_small_patch16_224] [--heads-only]
 
 The weights are random: speed and sizes do not depend on them. The five heads have 2 to 50 classes. The
 programs are timed alternately on one batch of random pixels; the best of the repeats is printed.
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--model", default="vit_small_patch16_224")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--heads-only", action="store_true", help="leave the adapters out")
     options = parser.parse_args()
     size = variant_of(options.model).preprocessing.image_size
     first = create_model(options.model, CLASSES[0], image_size=size)
@@ -58,14 +59,11 @@ def main() -> None:
         ).head.classifier
     last = [name for name in first.backbone.block_names if name.startswith("blocks.")][-2:]
     selector = f"blocks({', '.join(map(repr, last))}) & match('qkv/kernel')"
-    programs = {
-        "one head": trunk_of({"one": first}),
-        "five heads, one trunk": trunk_of(heads),
-        f"five LoRA in {' and '.join(last)}": trunk_of(
-            {str(seed): adapted(first, f"lora({selector})", seed) for seed in range(5)}
-        ),
-        "five LoRA in all blocks": trunk_of({str(seed): adapted(first, "lora", seed) for seed in range(5)}),
-    }
+    programs = {"one head": trunk_of({"one": first}), "five heads": trunk_of(heads)}
+    if not options.heads_only:
+        for name, text in {"in the last two blocks": f"lora({selector})", "in all blocks": "lora"}.items():
+            models = {str(seed): adapted(first, text, seed) for seed in range(5)}
+            programs[f"five adapters {name}"] = trunk_of(models)
     x = np.random.default_rng(0).normal(size=(options.batch, size, size, 3)).astype(np.float32)
     best = dict.fromkeys(programs, np.inf)
     for step, trunk in programs.values():

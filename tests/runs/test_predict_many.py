@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.export
@@ -67,7 +68,8 @@ def test_one_program_has_all_outputs(places, image_folder, tmp_path):
     models, dataset = TrainedModels(places[:2]), from_folder(image_folder)
     program = jax.export.deserialize(bytearray(models.export(tmp_path / "all.stablehlo").read_bytes()))
     pixels = np.stack([eval_transform(dataset.image(index), INPUT) for index in range(2)])
-    found, expected = program.call(jnp.asarray(pixels, jnp.float32)), models.predict(dataset)
+    found: Any = program.call(jnp.asarray(pixels, jnp.float32))
+    expected = models.predict(dataset)
     for name, outputs in found.items():
         each = models.tasks[name].predictions(np.asarray(outputs))
         np.testing.assert_allclose(each, expected[name][:2], rtol=1e-4, atol=1e-6)

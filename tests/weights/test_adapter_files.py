@@ -115,7 +115,7 @@ def saved_model(model, weights: str, file: str = "") -> SavedModel:
     return SavedModel(
         model=VIT,
         task=SingleLabel(names=("a", "b", "c")),
-        preprocessing=Preprocessing(image_size=32, mean=(127.0,) * 3, std=(64.0,) * 3),
+        preprocessing=Preprocessing(image_size=32, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
         adapters=model.backbone.adapters,
         base=base_of(weights, file, arrays_of(model), seed=SEED),
     )

@@ -99,7 +99,7 @@ class FinishedRun:
             start.check(RunStart.of(run), self.config.images, self.workdir)
         else:
             _check_start(self.workdir, run.arrays)
-        return run
+        return run.at(len(run.config.schedule.phases) - 1) if self._adapted else run
 
     @property
     def start(self) -> Arrays:
@@ -113,8 +113,13 @@ class FinishedRun:
         Raises:
             FileNotFoundError: If the trained model is missing.
         """
-        _, params, stats = split(SavedModel.load(self.workdir)[1])
+        _, params, stats = split(SavedModel.load(self.workdir, merged=not self._adapted)[1])
         return {**params, **stats}
+
+    @functools.cached_property
+    def _adapted(self) -> bool:
+        """True if the network has adapters that change more than its weights."""
+        return not all(each.changes_weights for each in SavedModel.describe(self.workdir).adapters)
 
     @functools.cached_property
     def changed(self) -> frozenset[str]:

@@ -19,7 +19,7 @@ class Adapter:
 
     kind: ClassVar[str]
     changes_weights: ClassVar[bool] = True
-    """Whether the adapter changes weights only, so that it can be merged into them."""
+    """True if the adapter changes weights only, so that it can be merged into them."""
 
     name: str
     layers: tuple[str, ...]

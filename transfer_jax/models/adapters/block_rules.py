@@ -44,7 +44,7 @@ class PromptRule(BlockRule):
 
     def __init__(self, adapter: Prompts, block: Any, position: int, rng: np.random.Generator) -> None:
         attention = getattr(block, "attn", None)
-        if not isinstance(attention, Attention) or attention.rope is not None or attention.grid:
+        if type(attention) is not Attention or attention.rope is not None or attention.grid:
             raise ValueError(
                 f"prompts need blocks of a transformer whose attention has no positions of its own, got "
                 f"{type(block).__name__} with {type(attention).__name__}; use lora, dora, ia3 or parallel"

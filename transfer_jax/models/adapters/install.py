@@ -110,7 +110,7 @@ def _module_at(model: Classifier, path: str) -> Any:
     for part in path.split("/"):
         found = vars(module).get(part) if isinstance(module, nnx.Module) else None
         if found is None and part.isdigit():
-            found = module[int(part)]
+            found = module[int(part)]  # pyright: ignore[reportIndexIssue]
         if found is None:
             raise ValueError(f"the model has no layer {path!r}")
         module = found
