@@ -69,6 +69,7 @@ def test_an_adapter_changes_nothing_until_it_trains_and_can_be_merged(vit, image
     assert split(model)[0] == definition
 
 
+@pytest.mark.extended
 def test_gradients_reach_all_adapters_also_with_recomputed_activations(vit, images):
     model = nnx.clone(vit)
     add_adapters(model, "dora(rank=1) + ia3 + parallel(width=2) + prompts(tokens=1)")

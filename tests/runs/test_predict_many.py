@@ -48,6 +48,7 @@ def test_predictions_are_those_of_each_model(places, image_folder):
         np.testing.assert_allclose(found[place.name], predict_dataset(place, dataset), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_bad_images_have_no_predictions(places, image_folder, tmp_path):
     from transfer_jax.runs.predict import unlabelled
 
