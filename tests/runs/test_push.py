@@ -7,6 +7,7 @@ import yaml
 
 from transfer_jax import Phase, Schedule, TrainConfig, cli, fit
 from transfer_jax.data import BadImageError
+from transfer_jax.freezing.recipes import lora
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.runs.push import write_folder
 from transfer_jax.runs.trained_model import from_pretrained
@@ -155,3 +156,25 @@ def test_other_folders_have_no_model(tmp_path):
     (tmp_path / "config.json").write_text('{"architecture": "resnet50"}')
     with pytest.raises(FileNotFoundError, match="no trained model"):
         from_pretrained(tmp_path)
+
+
+@pytest.mark.extended
+def test_adapters_alone_are_read_back_bit_for_bit(image_folder, tmp_path):
+    config = TrainConfig(
+        images=str(image_folder),
+        model="vit_tiny_patch16_224",
+        weights="none",
+        image_size=32,
+        schedule=Schedule(lora(rank=1, epochs=1).phases[-1:]),
+        batch_size=12,
+        threads=1,
+    )
+    fit(config, tmp_path / "run")
+    write_folder(tmp_path / "run", tmp_path / "adapters", adapters_only=True)
+    write_folder(tmp_path / "run", tmp_path / "whole")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("adapters", "whole")]
+    assert sizes[0] < sizes[1] / 200
+    files = sorted((image_folder / "red").iterdir())[:3]
+    expected = from_pretrained(tmp_path / "run").predict(files)
+    for name in ("adapters", "whole"):
+        assert np.array_equal(from_pretrained(tmp_path / name).predict(files), expected)
