@@ -43,8 +43,11 @@ def torchvision_constructor(exported: Exported) -> Constructor | None:
     if family == "inception":
         options = {"aux_logits": False, "init_weights": False}
     made = call("torchvision.models.get_model", name, num_classes=exported.outputs, **options)
+    arrays = call("load_file", exported.file)
+    if name.startswith("swin"):  # The indices of its windows are buffers, which the constructor computes.
+        arrays = f"{{**dict(model.named_buffers()), **{arrays}}}"
     code = (
         "import torchvision\nfrom safetensors.torch import load_file\n\n"
-        f"model = {made}\nmodel.load_state_dict({call('load_file', exported.file)})\nmodel.eval()"
+        f"model = {made}\nmodel.load_state_dict({arrays})\nmodel.eval()"
     )
     return Constructor(code=code, module="torchvision", runtime="torch")
