@@ -37,7 +37,7 @@ class Task(abc.ABC):
     objective: ClassVar[Metric]
     """The score that chooses the best epoch by default."""
     smoothed: ClassVar[bool] = True
-    """Whether targets are probabilities, so that label smoothing is possible."""
+    """True if targets are probabilities, so that label smoothing is possible."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(map(str, self.names)))
