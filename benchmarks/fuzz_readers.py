@@ -146,9 +146,10 @@ def _keras() -> Iterator[Files]:
         group.attrs["layer_names"] = ["conv", "network", "dropout"]
         for layer, inside in (("conv", ("conv",)), ("network", ("a", "b")), ("dropout", ())):
             names = [f"{layer}/{name}/kernel" for name in inside]
-            group.create_group(layer).attrs["weight_names"] = names
+            inner = group.create_group(layer)
+            inner.attrs["weight_names"] = names
             for name in names:
-                group[layer].create_dataset(name, data=np.ones((2, 3), np.float32))
+                inner.create_dataset(name, data=np.ones((2, 3), np.float32))
     yield {"f": file.getvalue()}
     file = io.BytesIO()  # as Keras 3 writes it
     with h5py.File(file, "w") as hdf:

@@ -21,6 +21,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from contest import report
 
@@ -87,7 +88,8 @@ def sklearn_score(features: np.ndarray, train: ImageDataset, validation: ImageDa
     else:
         columns = []
         for label in train.labels.T:
-            model = LogisticRegressionCV(Cs=np.logspace(-5, 1, 7), cv=3, max_iter=500, scoring="neg_log_loss")
+            strengths: Any = np.logspace(-5, 1, 7)  # The annotations know integers only.
+            model = LogisticRegressionCV(Cs=strengths, cv=3, max_iter=500, scoring="neg_log_loss")
             fit_model = make_pipeline(StandardScaler(), model).fit(fitted, label)
             columns.append(fit_model.predict_proba(scored)[:, 1])
         found = np.stack(columns, 1)
@@ -110,7 +112,7 @@ def timm_score(dataset: ImageDataset, train: ImageDataset, validation: ImageData
             for at in range(0, len(rows), 64)
         ]
     features, task = torch.cat(parts), train.task.fitted(train.labels)
-    targets = torch.from_numpy(np.asarray(task.targets(train.labels.astype(np.float32))))
+    targets = torch.from_numpy(np.array(task.targets(jnp.asarray(train.labels, jnp.float32))))
     torch.manual_seed(0)
     layer = torch.nn.Linear(features.shape[1], task.outputs)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=RATE, weight_decay=0.0)

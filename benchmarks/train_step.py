@@ -63,9 +63,9 @@ def our_step(model: Classifier, given: Given, *, trains: str, cached: bool) -> C
     from transfer_jax.freezing.labels import trainable_blocks
     from transfer_jax.freezing.learning_rates import PhaseRates
     from transfer_jax.models.flat_arrays import split, with_training
+    from transfer_jax.tasks import SingleLabel
     from transfer_jax.training.forward import Forward
     from transfer_jax.training.optimizer import make_optimizer
-    from transfer_jax.tasks import SingleLabel
     from transfer_jax.training.phase_step import StepOptions, make_phase_step
     from transfer_jax.training.state import TrainState
 

@@ -52,7 +52,7 @@ def resnet_of(block: str = "Bottleneck", module: str = "resnet", **options: Any)
 def resnetrs_of() -> Any:
     import functools
 
-    from timm.layers import get_attn
+    from timm.layers.create_attn import get_attn
 
     attention = functools.partial(get_attn("se"), rd_ratio=0.25)  # pyright: ignore[reportArgumentType]
     options = {"stem_type": "deep", "stem_width": 32, "replace_stem_pool": True, "avg_down": True}
@@ -93,7 +93,7 @@ def fastvit_of(**options: Any) -> Any:
 def fastvit2_of() -> Any:
     import functools
 
-    from timm.layers import LayerNorm2d
+    from timm.layers.norm import LayerNorm2d
 
     normalize = functools.partial(LayerNorm2d, eps=1e-5)
     return fastvit_of(norm_layer=normalize, stem_use_scale_branch=False, downsamples=(False, True, True))

@@ -1,7 +1,8 @@
 import pytest
-import yaml
 
 from transfer_jax.report.yaml_text import yaml_text
+
+yaml = pytest.importorskip("yaml")
 
 TEXTS = [
     "plain",

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from transfer_jax import Phase, Schedule, TrainConfig, cli, fit
 from transfer_jax.data import BadImageError
@@ -12,6 +11,8 @@ from transfer_jax.report.predictions import read_predictions
 from transfer_jax.runs.push import write_folder
 from transfer_jax.runs.trained_model import from_pretrained
 from transfer_jax.weights.readers import CheckpointError
+
+yaml = pytest.importorskip("yaml")
 
 ADDRESS = "hf://ann/photos"
 

@@ -109,7 +109,7 @@ def test_leaks_are_those_of_the_split_that_the_run_takes(config, image_folder, t
     config = dataclasses.replace(config, images=str(folder), **changes)
     resolved = resolve(config, workdir=tmp_path / "run", scan=True)
     (leak,) = [finding for finding in resolved.findings or () if finding.kind == "leak"]
-    train, held_out = split_images(load_dataset(config.images), config)
+    train, held_out, _ = split_images(load_dataset(config.images), config)
     trained = {Path(name).name.removeprefix("again-") for name in train.names if name.startswith("red")}
     tested = [Path(name).name.removeprefix("again-") for name in held_out.names if name.startswith("red")]
     assert leak.figures["images"] == sum(name in trained for name in tested)

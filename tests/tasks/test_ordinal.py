@@ -16,7 +16,7 @@ def test_probabilities_by_hand():
     above = 1 / (1 + np.exp(-OUTPUTS))
     known = np.stack([1 - above[:, 0], above[:, 0] * (1 - above[:, 1]), above[:, 0] * above[:, 1]], 1)
     np.testing.assert_allclose(TASK.predictions(OUTPUTS), known, rtol=1e-5)
-    np.testing.assert_allclose(np.exp(continuation_log_probabilities(OUTPUTS)), known, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(continuation_log_probabilities(jnp.asarray(OUTPUTS))), known, rtol=1e-5)
     assert TASK.outputs == 2
 
 

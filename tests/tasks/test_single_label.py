@@ -77,6 +77,7 @@ def test_targets_by_hand():
 def test_balanced_weights_by_hand():
     labels = np.array([0, 0, 0, 1, 0, 0, 2, 2])
     weights = SingleLabel(tuple("abc")).class_weights(labels, "balanced")
+    assert weights is not None
     np.testing.assert_allclose(weights, [8 / 15, 8 / 3, 8 / 6], rtol=1e-6)
     np.testing.assert_allclose(
         weights, compute_class_weight("balanced", classes=np.arange(3), y=labels), rtol=1e-6

@@ -76,8 +76,11 @@ def test_dinov2_and_swin_are_resampled_as_their_authors_do():
 def test_tables_by_head_are_resampled_as_those_by_position():
     path = "backbone/attn/relative_position_bias_table"
     table = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-    expected, text = resize_param(path, table, (25, 2))
+    by_position = resize_param(path, table, (25, 2))
     found = resize_param(path, table.T.reshape(2, 3, 3), (2, 5, 5))
+    assert by_position is not None
+    assert found is not None
+    expected, text = by_position
     assert found[1] == text == f"{path} resampled from 3x3 to 5x5"
     np.testing.assert_array_equal(found[0].reshape(2, -1).T, expected)
 

@@ -102,7 +102,7 @@ def label_value(value: Any, *, several: bool = False) -> Any:
         ValueError: If it has several entries, and must not.
     """
     if several and (isinstance(value, list | tuple) or getattr(value, "shape", ())):
-        return [plain(each) for each in (value.tolist() if hasattr(value, "tolist") else value)]
+        return [plain(each) for each in value]
     shape = tuple(getattr(value, "shape", (len(value),) if isinstance(value, list | tuple) else ()))
     if any(size != 1 for size in shape):
         raise ValueError(

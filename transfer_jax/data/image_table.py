@@ -193,4 +193,3 @@ def _check_classes(rows: TableRows, where: str, least_classes: int) -> None:
                 f"{abridged(unknown)}. "
                 "Remove their rows, or use some of them for training"
             )
-    return class_names

@@ -262,9 +262,9 @@ def _train(
         epoch, head, moments, best = carry
         active = epoch - best["epoch"] < patience
         head, moments = jax.vmap(epoch_of_seed, (0, 0, 0, None, 0))(head, moments, seeds, epoch, active)
-        now = dict(zip(("score", "loss"), jax.vmap(scores)(head), strict=True))
+        score, loss = jax.vmap(scores)(head)
+        now = {"score": score, "loss": loss, "epoch": jnp.full_like(best["epoch"], epoch + 1)}
         better = improved(task.step_metric, now, best) & active
-        now["epoch"] = jnp.full_like(best["epoch"], epoch + 1)
         best = {
             **{name: jnp.where(better, value, best[name]) for name, value in now.items()},
             "kernel": jnp.where(better[:, None, :, None], head["kernel"], best["kernel"]),

@@ -190,8 +190,8 @@ def _make_score(programs: PhasePrograms, task: Task) -> Any:
             losses = loss(found, jnp.broadcast_to(targets, (*found.shape[:2], *targets.shape)))
             return (scores * batch["weights"]).sum(-1), (losses * batch["weights"]).sum(-1)
 
-        sums = (each.sum(0) for each in jax.lax.map(scored, batches))
-        found = dict(zip(("score", "loss"), sums, strict=True))
+        scores, losses = (each.sum(0) for each in jax.lax.map(scored, batches))
+        found = {"score": scores, "loss": losses}
         chosen = improved(task.step_metric, found, best) & (active > 0)
         now = {"epoch": jnp.full_like(best["epoch"], epoch), **found, "arrays": _evaluated(states)}
 

@@ -55,7 +55,8 @@ class RunFiles:
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The config, as written by `TrainConfig.to_json`."""
-        return {FIELDS.get(name, name): value for name, value in self.json(workdir_files.CONFIG).items()}
+        values: dict[str, Any] = self.json(workdir_files.CONFIG)
+        return {FIELDS.get(name, name): value for name, value in values.items()}
 
     @functools.cached_property
     def schedule(self) -> list[dict[str, Any]]:

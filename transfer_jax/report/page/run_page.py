@@ -115,20 +115,13 @@ def _classes(run: RunFiles) -> Section | None:
     if "per_quantity" in scores:
         return Section("Quantities", [_quantities(scores["per_quantity"])])
     several = "confusion" not in scores
-    kinds: list[tuple[str, str, Format]] = [
-        ("precision", "precision", "percent"),
-        ("recall", "recall", "percent"),
-    ]
-    kinds.append(("f1", "F1", "percent"))
+    kinds = {"precision": "precision", "recall": "recall", "f1": "F1"}
     if several:
-        kinds = [
-            ("average_precision", "average precision", "percent"),
-            *kinds,
-            ("threshold", "threshold", "number"),
-        ]
-    columns = [Column("label" if several else "class"), *(Column(title, form) for _, title, form in kinds)]
+        kinds = {"average_precision": "average precision", **kinds, "threshold": "threshold"}
+    columns = [Column("label" if several else "class")]
+    columns += [Column(title, "percent") for title in kinds.values()]
     rows = [
-        [name, *(row[kind] if row["images"] else "-" for kind, _, _ in kinds), row["images"]]
+        [name, *(row[kind] if row["images"] else "-" for kind in kinds), row["images"]]
         for name, row in scores["per_class"].items()
     ]
     of = "label" if several else "class"
