@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "predict": Command(
         "runs.predict",
-        "Predicts the classes of image files.",
+        "Predicts the classes, labels or quantities of image files.",
         "predict runs/photos new_photos --out predictions.csv",
     ),
     "diagnose": Command(

@@ -90,7 +90,7 @@ def test_train_leaves_a_workdir(trained: Path, images: Path) -> None:
         "top",
     ]
     timeline = json.loads((trained / "timeline.json").read_text())
-    assert timeline["images"] == {"train": 45, "held_out": 15}
+    assert timeline["images"] == {"train": 45, "held_out": 15, "test": 0}
     assert timeline["planned"] == timeline["executed"]
     assert len(timeline["planned"]) == 12
     assert timeline["blocks"] == list(timeline["parameters"])

@@ -46,7 +46,13 @@ def test_five_steps_on_cached_features_are_resumed_exactly(task, toy, tmp_path, 
     schedule = five_steps(
         "top(2)", views=0, head_epochs=12, epochs=3, head_learning_rate=0.05, learning_rate=0.01
     )
-    settings = {"weights": "none", "batch_size": 9, "threads": 1, "checkpoint_seconds": 0.0, "keep": "last"}
+    settings = {
+        "weights": "none",
+        "batch_size": 9,
+        "threads": 1,
+        "checkpoint_seconds": 0.0,
+        "keep_epoch": "last",
+    }
     config = TrainConfig(images="memory", model=toy, schedule=schedule, **settings)
     whole = fit(config, tmp_path / "whole", dataset=dataset)
     with pytest.raises(InterruptedError):

@@ -15,11 +15,13 @@ def test_names_of_any_kind_are_written(make_run):
     run = make_run(Phase(name="head", train="head", epochs=1, learning_rate=1e-3))
     names = [f"{index}\udcff, {index}.png" for index in range(len(run.evaluation))]
     run = dataclasses.replace(
-        run, evaluation=dataclasses.replace(run.evaluation, names=names, class_names=CLASSES)
+        run,
+        train=dataclasses.replace(run.train, class_names=CLASSES),
+        evaluation=dataclasses.replace(run.evaluation, names=names, class_names=CLASSES),
     )
     labels = run.evaluation.labels
     write_artifacts(run, run.arrays, np.eye(3)[labels])
-    assert json.loads((run.workdir / "model" / "model.json").read_text())["class_names"] == [*CLASSES]
+    assert json.loads((run.workdir / "model" / "model.json").read_text())["task"]["names"] == [*CLASSES]
     found = read_predictions(run.workdir / "predictions.csv")
     assert found.class_names == (*CLASSES[:2], r"caf\udce9")
     assert found.names == tuple(rf"{index}\udcff, {index}.png" for index in range(len(labels)))

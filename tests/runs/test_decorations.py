@@ -67,7 +67,7 @@ def test_a_run_whose_decorations_fail_is_finished(config, tmp_path, monkeypatch,
         patch.setattr("transfer_jax.report.page.run_page.write_run_report", failing)
         patch.setattr("transfer_jax.runs.environment.environment", failing)
         patch.setattr("transfer_jax.runs.artifacts.planned_timeline", failing)
-        patch.setattr("transfer_jax.runs.loop.measure_exchange_seconds", failing)
+        patch.setattr("transfer_jax.runs.phase_end.measure_exchange_seconds", failing)
         changed = TrainConfig.from_json({**config.to_json(), "trackers": ["tensorboard", "wandb"]})
         result = fit(changed, workdir)
     assert [phase.name for phase in result.phases] == [*PHASES]
