@@ -53,8 +53,8 @@ def test_elpv_sources(elpv_data_dir, source, size):
     ],
 )
 def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
-    monkeypatch.setattr(sources, "from_tfds", lambda *args: args)
-    assert load_dataset(source, "here") == arguments
+    monkeypatch.setattr(sources, "from_tfds", lambda *args, **options: (*args, options))
+    assert load_dataset(source, "here", task="ordinal") == (*arguments, {"task": "ordinal"})
 
 
 def test_columns_of_a_table(folder):
@@ -84,7 +84,7 @@ def test_columns_of_a_table(folder):
         (["a", "b"], r"images must be one string such as folder:PATH, got \['a', 'b'\]"),
         ("folder:", "unknown dataset 'folder:'"),
         ("", "unknown dataset ''"),
-        ("elpv:maybe", "one of any, likely, sure, confidence, got 'maybe'"),
+        ("elpv:maybe", "one of any, likely, sure, confidence, .*, got 'maybe'"),
         ("folder:no/such/folder", "the folder 'no/such/folder' does not exist"),
         ("csv:no/such/table.csv", "table.csv' does not exist"),
         ("tfds::train", r"expected tfds:NAME\[:VERSION\]\[:SPLIT\], got 'tfds::train'"),

@@ -138,7 +138,7 @@ def test_messages_name_the_setting_of_the_fraction():
 
 
 def test_unevaluated_classes_are_those_without_validation_images():
-    dataset = dataset_of([0, 0, 2, 3, 0, 1, 3])
+    dataset = dataset_of([0, 0, 2, 3, 0, 1, 3], classes=4)
     assert unevaluated_classes(dataset.subset([0, 1, 2, 3]), dataset.subset([4, 5, 6])) == ("class 2",)
     assert unevaluated_text(("c",)) == "1 class without validation images ('c')"
     assert len(unevaluated_text([f"class {i}" for i in range(3000)])) < 150

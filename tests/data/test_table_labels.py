@@ -80,7 +80,7 @@ def test_missing_labels_raise_with_their_lines(missing):
     ],
 )
 def test_numbers_lead_to_a_question_of_regression(labels):
-    with pytest.raises(ValueError, match="Is this a regression") as error:
+    with pytest.raises(ValueError, match="use --task regression") as error:
         read(*labels)
     assert len(str(error.value)) < 500
 
