@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -54,6 +55,9 @@ TOY_PREPROCESSING = Preprocessing(
 def pytest_configure(config: pytest.Config) -> None:
     # Two workers may write and read the same entry of the cache at once; jax then compiles, and warns.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+    # A shell starts programs in its background with Ctrl-C ignored, which they and their children inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
