@@ -2,8 +2,8 @@
 
 import itertools
 import json
-import signal
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
