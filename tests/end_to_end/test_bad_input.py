@@ -106,7 +106,7 @@ def test_names_that_are_not_utf_8(folder: Path, run: Callable, tmp_path: Path) -
     assert len((tmp_path / "out.csv").read_text(errors="surrogateescape").splitlines()) == 1 + len(
         list(images.rglob("*.png"))
     )
-    assert r"r\xe9d" in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["class_names"]
+    assert r"r\xe9d" in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["task"]["names"]
 
 
 def _begun(workdir: Path) -> TrainConfig:

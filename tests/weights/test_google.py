@@ -76,7 +76,7 @@ def test_logits_are_those_of_timm(library, prefix, size, tmp_path):
 
 def our_logits(path, size: int, pixels: np.ndarray, name: str) -> np.ndarray:
     model = create_model(name, CLASSES, image_size=size, abstract_backbone=True)
-    assert not load_pretrained(model, find_spec(name, str(path)), head=True).adapted
+    assert not load_pretrained(model, find_spec(name, f"{name}:{path}"), head=True).adapted
     model.eval()
     return np.asarray(model(jnp.asarray(pixels)))
 
