@@ -11,9 +11,13 @@ from transfer_jax.freezing.function_split import split_frozen
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import merge
 from transfer_jax.models.flat_arrays import split as split_model
-from transfer_jax.models.registry import FAMILIES
+from transfer_jax.models.registry import FAMILIES, variant_of
 
-FIRST = [next(iter(family.variants)) for family in FAMILIES]
+TABLES = ("beit", "coatnet", "swinv2")
+"""Families that close over tables of relative positions, which `split_frozen` refuses as large constants."""
+FIRST = [next(iter(family.variants)) for family in FAMILIES if family.name not in TABLES]
+MORE = {"vit_small_patch16_dinov3": 4 * 201}
+"""Bytes by which features exceed those of the block: one number for each of DINOv3's tokens."""
 
 
 @pytest.mark.extended
@@ -22,7 +26,7 @@ def test_features_are_no_larger_than_those_of_blocks(name):
     model = create_model(name, 3, abstract_backbone=True)
     model.eval()
     graphdef, params, statistics = split_model(model)
-    names, size = model.backbone.block_names, 224
+    names, size = model.backbone.block_names, variant_of(name).preprocessing.image_size
     found = labels(params, top(1), names)
 
     def function(params, state, batch, key):
@@ -35,5 +39,5 @@ def test_features_are_no_larger_than_those_of_blocks(name):
     shape = FeatureShapes(graphdef, {**params, **statistics}, size)[last]["features"].shape
     assert split.mixing == ()
     assert split.inputs == ()
-    assert 0 < split.cost.bytes <= 4 * np.prod(shape)
+    assert 0 < split.cost.bytes <= 4 * np.prod(shape) + MORE.get(name, 0)
     assert split.cost.prefix_flops > 0
