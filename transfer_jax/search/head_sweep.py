@@ -120,7 +120,7 @@ class Sweep:
 
 def improved(metric: Metric, now: Mapping[str, jax.Array], best: Mapping[str, jax.Array]) -> jax.Array:
     """Returns True for the candidates whose score is better, or equal with a smaller loss."""
-    better = now["score"] < best["score"] if metric.lower_is_better else now["score"] > best["score"]
+    better = metric.is_better(now["score"], best["score"])
     return better | ((now["score"] == best["score"]) & (now["loss"] < best["loss"]))
 
 

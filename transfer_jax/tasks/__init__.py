@@ -1,7 +1,7 @@
 """Tasks: the kinds of targets, with their losses, predictions and scores."""
 
 from transfer_jax.tasks.kinds import TASKS, TaskKind, check_classes, make_task, task_class, task_from_json
-from transfer_jax.tasks.metric import Metric, better
+from transfer_jax.tasks.metric import Metric
 from transfer_jax.tasks.multi_label import MultiLabel
 from transfer_jax.tasks.ordinal import Ordinal
 from transfer_jax.tasks.regression import Regression
@@ -17,7 +17,6 @@ __all__ = [
     "SingleLabel",
     "Task",
     "TaskKind",
-    "better",
     "check_classes",
     "make_task",
     "task_class",

@@ -33,7 +33,6 @@ class Metric:
             return "none"
         return f"{value:.1%}" if self.format == "percent" else f"{value:.4g}"
 
-
-def better(metric: Metric, value: float, than: float) -> bool:
-    """Returns True if a value of a metric is better than another one."""
-    return value < than if metric.lower_is_better else value > than
+    def is_better(self, value: Any, than: Any) -> Any:
+        """Returns whether values are better than others: a boolean, or an array of them for arrays."""
+        return value < than if self.lower_is_better else value > than

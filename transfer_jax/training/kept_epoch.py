@@ -82,4 +82,4 @@ def is_better(metric: Metric, value: float, than: float) -> bool:
     """Returns True if a value is better than another one; any number is better than NaN."""
     if math.isnan(value) or math.isnan(than):
         return math.isnan(than) and not math.isnan(value)
-    return value < than if metric.lower_is_better else value > than
+    return metric.is_better(value, than)
