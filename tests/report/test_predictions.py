@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.report.predictions import read_predictions, write_predictions
-from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks import MultiLabel, Ordinal, Regression, SingleLabel
 
 NAMES = ["a/1.png", 'b, "2".png', "ü.png"]
 CLASSES = ("ant", "bee")
@@ -36,6 +36,34 @@ def test_read_again(tmp_path, classes):
     assert (found.names, found.class_names) == (tuple(NAMES), classes)
     np.testing.assert_array_equal(found.labels, LABELS)
     np.testing.assert_array_equal(found.probabilities, PROBABILITIES.round(6))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "columns"),
+    [
+        (
+            MultiLabel(CLASSES, (0.3, 0.6)),
+            np.eye(2, dtype=np.uint8)[LABELS],
+            ["p(ant)", "p(bee)", "y(ant)", "y(bee)"],
+        ),
+        (
+            Regression(CLASSES, (1.0, 2.0), (3.0, 4.0)),
+            np.float32([[1.5, -2], [0.1, 3e6], [0, 1e-9]]),
+            ["value(ant)", "value(bee)", "true(ant)", "true(bee)"],
+        ),
+        (Ordinal(CLASSES), LABELS, ["p(ant)", "p(bee)"]),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_columns_say_which_task_it_is(tmp_path, task, labels, columns):
+    write_predictions(tmp_path / "p.csv", NAMES, task, PROBABILITIES * 1.5, labels)
+    assert (tmp_path / "p.csv").read_text().splitlines()[0].split(",")[3:] == columns
+    found = read_predictions(tmp_path / "p.csv")
+    # Ordered classes have the columns of classes; constants of the training are in no file.
+    assert found.task == (SingleLabel(CLASSES) if isinstance(task, Ordinal) else type(task)(CLASSES))
+    np.testing.assert_allclose(found.labels, labels, rtol=1e-6)
+    assert found.labels.dtype == task.label_dtype
+    np.testing.assert_allclose(found.values, PROBABILITIES * 1.5, atol=1e-6)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -52,6 +52,14 @@ def test_a_constant_quantity_has_no_r2():
     assert task.scores(np.array([[3.0], [4], [3], [3]]), np.full((4, 1), 3, np.float32))["r2"] is None
 
 
+def test_label_smoothing_is_an_error():
+    TASK.check_smoothing(0.0)
+    with pytest.raises(ValueError, match=r"^label_smoothing must be 0 for the task regression, .* got 0\.1$"):
+        TASK.check_smoothing(0.1)
+    with pytest.raises(ValueError, match=r"^label_smoothings must be 0"):
+        TASK.check_smoothing(0.1, "label_smoothings")
+
+
 def test_strata_are_tenths_of_the_first_quantity():
     strata = TASK.strata(LABELS)
     assert sorted(np.bincount(strata)) == [10] * 8

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.storage.atomic_write import write_text
-from transfer_jax.tasks import Task, make_task
+from transfer_jax.tasks import TASKS, Task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,14 +55,13 @@ def read_predictions(path: Path) -> Predictions:
     task = _task_of_columns(columns)
     if task is None or not rows:
         raise ValueError(f"{path} has no predictions of labelled images; its columns are {columns}")
-    value, truth = _PREFIXES[task.kind]
     try:
-        values = np.array([[float(row[f"{value}({name})"]) for name in task.names] for row in rows])
+        values = np.array([[float(row[name]) for name in task.prediction_columns] for row in rows])
         labels = np.array(
-            [[float(row[f"{truth}({name})"]) for name in task.names] for row in rows]
-            if truth
+            [[float(row[name]) for name in task.label_columns] for row in rows]
+            if task.label_columns
             else [task.names.index(row["label"]) for row in rows]
-        ).astype(_LABEL_TYPES[task.kind])
+        ).astype(task.label_dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     return Predictions(tuple(row["image"] for row in rows), task, labels, values)
@@ -98,7 +97,6 @@ def prediction_rows(
             entry `error`, which is None for good images. None adds no such entry.
     """
     task = task.renamed([stored_name(name) for name in task.names])
-    value, truth = _PREFIXES[task.kind]
     texts = None if labels is None else task.label_texts(labels)
     answers = task.answers(np.nan_to_num(predictions))
     for index, name in enumerate(names):
@@ -107,11 +105,11 @@ def prediction_rows(
             row["label"] = texts[index]
         bad = index in (errors or {})
         row["predicted"] = None if bad else answers[index]
-        for column, each in enumerate(task.names):
-            row[f"{value}({each})"] = None if bad else _rounded(predictions[index, column], task)
-        for column, each in enumerate(task.names if labels is not None and truth else ()):
+        for column, each in enumerate(task.prediction_columns):
+            row[each] = None if bad else task.rounded(predictions[index, column])
+        for column, each in enumerate(() if labels is None else task.label_columns):
             assert labels is not None
-            row[f"{truth}({each})"] = labels[index, column].item()
+            row[each] = labels[index, column].item()
         if errors is not None:
             row["error"] = errors.get(index)
         yield row
@@ -147,30 +145,14 @@ def write_predictions(
     write_text(path, text)
 
 
-_PREFIXES = {
-    "single_label": ("p", ""),
-    "ordinal": ("p", ""),
-    "multi_label": ("p", "y"),
-    "regression": ("value", "true"),
-}
-"""The first parts of the columns of predictions and of labels, by kind of task; the column `label` is enough
-for a single one."""
-_LABEL_TYPES = {"single_label": np.int32, "multi_label": np.uint8, "regression": np.float32}
-
-
 def _task_of_columns(columns: Sequence[str]) -> Task | None:
     """Returns the task whose predictions have these columns; that of ordered classes is `single_label`."""
     if [*columns[:3]] != ["image", "label", "predicted"]:
         return None
-    for kind in _LABEL_TYPES:
-        value, truth = _PREFIXES[kind]
-        names = [each[len(value) + 1 : -1] for each in columns[3:] if each.startswith(f"{value}(")]
-        expected = [f"{value}({name})" for name in names] + [f"{truth}({name})" for name in names if truth]
-        if names and columns[3:] == expected:
-            return make_task(kind, names)
+    found = tuple(columns[3:])
+    for made in TASKS.values():
+        start = f"{made.prediction_prefix}("
+        task = made(tuple(each[len(start) : -1] for each in found if each.startswith(start)))
+        if task.names and found == (*task.prediction_columns, *task.label_columns):
+            return task
     return None
-
-
-def _rounded(value: float, task: Task) -> float:
-    """Returns a prediction with six decimals, or six digits if it is not a probability."""
-    return float(f"{value:.7g}") if task.kind == "regression" else round(float(value), 6)

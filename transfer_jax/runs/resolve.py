@@ -19,6 +19,7 @@ from transfer_jax.planning.defaults import Choice, Facts, choose
 from transfer_jax.planning.model_inputs import check_inputs, without_augmentation
 from transfer_jax.planning.network import Network, check_config, check_schedule, set_outputs
 from transfer_jax.planning.resolved_run import ResolvedRun
+from transfer_jax.planning.task_options import check_task_options
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.absolute_paths import with_absolute_paths
 from transfer_jax.runs.images import (
@@ -31,7 +32,6 @@ from transfer_jax.runs.images import (
 from transfer_jax.runs.run_start import read_start
 from transfer_jax.runs.workdir import check_place, read_config
 from transfer_jax.storage import workdir_files
-from transfer_jax.training.kept_epoch import keep_metric
 
 _SAMPLE = 200
 """Number of images whose size is read if not all images are scanned."""
@@ -98,7 +98,7 @@ def resolve(
     if dataset.inputs is not None:
         config = without_augmentation(config)
     train, evaluation, test = split_images(usable_images(config, dataset, scanned), config)
-    keep_metric(config, train.task)  # An unknown one is an error before anything is trained.
+    check_task_options(config, train)
     unevaluated = unevaluated_classes(train, evaluation)
     if unevaluated and not scan:
         progress.log(f"{unevaluated_text(unevaluated)}: trained, but in no score")

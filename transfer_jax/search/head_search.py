@@ -90,8 +90,8 @@ def search_heads(
         All candidates, and the scores of the best one.
 
     Raises:
-        ValueError: If the lowest block would train, the folder belongs to a training run, or the training
-            images are too few to select with a part of them.
+        ValueError: If the lowest block would train, the folder belongs to a training run, the training images
+            are too few to select with a part of them, or the task has no label smoothing.
     """
     check_place(config.config if isinstance(config, ResolvedRun) else config, workdir)
     if (workdir / workdir_files.CONFIG).exists():
@@ -99,6 +99,8 @@ def search_heads(
     phase = Phase(name="sweep", train=train, epochs=epochs, learning_rate=1.0, cache="require")
     one_device = {"strategy": "jit", "fsdp": 1, "tensor": 1}
     resolved = resolve_with(config, progress, schedule=Schedule((phase,)), **one_device)
+    if grid is not None:
+        resolved.train.task.check_smoothing(max(grid.label_smoothings), "label_smoothings")
     divided = _divided(resolved.train, validation_fraction, resolved.config.seed)
     run = load_network(resolved, workdir)
     parts = run.parts(0)

@@ -50,6 +50,8 @@ class MultiLabel(Task):
         "label_accuracy", "label accuracy", "percent", "labels of all images that are right"
     )
     objective: ClassVar[Metric] = _LOG_LOSS
+    label_prefix: ClassVar[str] = "y"
+    label_dtype: ClassVar[type] = np.uint8
 
     @property
     def cutoffs(self) -> np.ndarray:

@@ -45,6 +45,9 @@ class Regression(Task):
         "standardized_mse", "standardized MSE", "number", "in variances; lower is better", True
     )
     smoothed: ClassVar[bool] = False
+    prediction_prefix: ClassVar[str] = "value"
+    label_prefix: ClassVar[str] = "true"
+    label_dtype: ClassVar[type] = np.float32
 
     def check(self, labels: np.ndarray) -> None:
         if labels.ndim != 2 or labels.dtype != np.float32 or labels.shape[1] != len(self.names):
@@ -82,6 +85,10 @@ class Regression(Task):
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.astype(np.float64) * self._scale + self._mean
+
+    def rounded(self, prediction: float) -> float:
+        """Returns a prediction with seven digits."""
+        return float(f"{prediction:.7g}")
 
     def scores(
         self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None

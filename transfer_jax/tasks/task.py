@@ -38,6 +38,12 @@ class Task(abc.ABC):
     """The score that chooses the best epoch by default."""
     smoothed: ClassVar[bool] = True
     """True if targets are probabilities, so that label smoothing is possible."""
+    prediction_prefix: ClassVar[str] = "p"
+    """First part of the columns of predictions in files, such as `p(cat)`."""
+    label_prefix: ClassVar[str] = ""
+    """First part of the columns of labels in files; empty if each example has one column `label`."""
+    label_dtype: ClassVar[type] = np.int32
+    """The dtype of labels."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(map(str, self.names)))
@@ -51,6 +57,16 @@ class Task(abc.ABC):
     def headline(self) -> Metric:
         """The most important score."""
         return self.metrics[0]
+
+    @property
+    def prediction_columns(self) -> tuple[str, ...]:
+        """The columns of predictions in files, one for each name."""
+        return tuple(f"{self.prediction_prefix}({name})" for name in self.names)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of labels in files, one for each name; empty if one column `label` is enough."""
+        return tuple(f"{self.label_prefix}({name})" for name in self.names if self.label_prefix)
 
     @abc.abstractmethod
     def check(self, labels: np.ndarray) -> None:
@@ -105,6 +121,19 @@ class Task(abc.ABC):
             )
         return None
 
+    def check_smoothing(self, smoothing: float, field: str = "label_smoothing") -> None:
+        """Raises `ValueError` if label smoothing is not 0 and the targets are no probabilities.
+
+        Args:
+            smoothing: Label smoothing.
+            field: Its name, for the message.
+        """
+        if smoothing and not self.smoothed:
+            raise ValueError(
+                f"{field} must be 0 for the task {self.kind}, whose targets are no probabilities; "
+                f"got {smoothing:g}"
+            )
+
     @abc.abstractmethod
     def targets(self, labels: "jax.Array", smoothing: float = 0.0) -> "jax.Array":
         """Returns the targets of the loss, float32 `(batch, columns)`; it can be traced.
@@ -139,6 +168,10 @@ class Task(abc.ABC):
         Args:
             outputs: Outputs of the head, `(n, outputs)`.
         """
+
+    def rounded(self, prediction: float) -> float:
+        """Returns a prediction as files have it: a probability with six decimals."""
+        return round(float(prediction), 6)
 
     @abc.abstractmethod
     def scores(
