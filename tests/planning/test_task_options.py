@@ -1,6 +1,7 @@
 """Fields of a config that depend on the task."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.planning.task_options import check_task_options
 from transfer_jax.tasks import MultiLabel, Ordinal, Regression, SingleLabel
 
-REGRESSION = (Regression(("age",)), np.float32([[1], [2]]))
-TAGS = (MultiLabel(("a", "b")), np.uint8([[1, 0], [1, 1]]))
-CLASSES = (SingleLabel(("a", "b")), np.int32([0, 1]))
-GRADES = (Ordinal(("a", "b", "c")), np.int32([0, 2]))
+REGRESSION = (Regression(("age",)), np.array([[1], [2]], np.float32))
+TAGS = (MultiLabel(("a", "b")), np.array([[1, 0], [1, 1]], np.uint8))
+CLASSES = (SingleLabel(("a", "b")), np.array([0, 1], np.int32))
+GRADES = (Ordinal(("a", "b", "c")), np.array([0, 2], np.int32))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ GRADES = (Ordinal(("a", "b", "c")), np.int32([0, 2]))
     ids=lambda value: "" if isinstance(value, tuple) else None,
 )
 def test_fields_that_do_not_fit_are_named(task, changes, message):
-    train = SimpleNamespace(task=task[0], labels=task[1])
+    train: Any = SimpleNamespace(task=task[0], labels=task[1])
     with pytest.raises(ValueError, match=message):
         check_task_options(TrainConfig(images="x", **changes), train)
 
@@ -42,4 +43,5 @@ def test_fields_that_do_not_fit_are_named(task, changes, message):
     ids=lambda value: value[0].kind if isinstance(value, tuple) else None,
 )
 def test_fields_that_fit_pass(task, changes):
-    check_task_options(TrainConfig(images="x", **changes), SimpleNamespace(task=task[0], labels=task[1]))
+    train: Any = SimpleNamespace(task=task[0], labels=task[1])
+    check_task_options(TrainConfig(images="x", **changes), train)

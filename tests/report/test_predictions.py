@@ -48,7 +48,7 @@ def test_read_again(tmp_path, classes):
         ),
         (
             Regression(CLASSES, (1.0, 2.0), (3.0, 4.0)),
-            np.float32([[1.5, -2], [0.1, 3e6], [0, 1e-9]]),
+            np.array([[1.5, -2], [0.1, 3e6], [0, 1e-9]], np.float32),
             ["value(ant)", "value(bee)", "true(ant)", "true(bee)"],
         ),
         (Ordinal(CLASSES), LABELS, ["p(ant)", "p(bee)"]),
