@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import BadImageError, ImageDataset, drop_images
-from transfer_jax.data.dataset import summarize_images, with_classes
+from transfer_jax.data.class_order import with_classes
+from transfer_jax.data.dataset import summarize_images
 from transfer_jax.data.decode import ImageSummary
 
 
@@ -76,7 +77,7 @@ def test_unreadable_file_raises():
 )
 def test_errors_that_pass_are_retried(cat, monkeypatch, error):
     pauses, errors = [], [error, error]
-    monkeypatch.setattr("transfer_jax.data.dataset.time.sleep", pauses.append)
+    monkeypatch.setattr("transfer_jax.data.contents.time.sleep", pauses.append)
 
     def read(index: int) -> np.ndarray:
         if errors:
@@ -97,7 +98,7 @@ def test_errors_that_pass_are_retried(cat, monkeypatch, error):
 )
 def test_errors_that_stay_are_raised(monkeypatch, error, attempts):
     calls = []
-    monkeypatch.setattr("transfer_jax.data.dataset.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("transfer_jax.data.contents.time.sleep", lambda seconds: None)
 
     def read(index: int) -> bytes:
         calls.append(index)

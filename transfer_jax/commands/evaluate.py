@@ -104,7 +104,7 @@ def _show_scores(
     """Predicts images and prints their scores."""
     import numpy as np
 
-    from transfer_jax.data.dataset import with_classes
+    from transfer_jax.data.class_order import with_classes
     from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
 
     dataset, bad = with_classes(dataset, saved.class_names), {}

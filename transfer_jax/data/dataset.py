@@ -1,24 +1,27 @@
 """A labelled set of examples, mostly images, that are read one at a time."""
 
 import dataclasses
-import errno
 import functools
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
+from transfer_jax.data.contents import (
+    Content,
+    Names,
+    ReadMany,
+    names_of,
+    read_again,
+    read_each,
+    reader_of,
+)
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
 from transfer_jax.data.input_arrays import InputSpec, stack_inputs
 from transfer_jax.data.thread_map import thread_map
 from transfer_jax.tasks import SingleLabel, Task
-
-Content = bytes | np.ndarray | Mapping[str, np.ndarray]
-"""An encoded image, the pixels of an image, or the arrays of an example that is not an image."""
-_Value = TypeVar("_Value")
 
 
 class NotImagesError(ValueError):
@@ -35,10 +38,11 @@ class ImageDataset:
     Attributes:
         read: Function from the position of an image to its encoded file, or to uint8 pixels of the shape
             `(height, width)`, `(height, width, 1)` or `(height, width, 3)`; or to the arrays by name, if
-            there are `inputs`. Several threads call it.
+            there are `inputs`. Several threads call it; processes that read images receive a pickled copy.
         labels: The targets of the images, as their task has them: int32 `(n,)`, positions in `class_names`,
             for a single label; uint8 `(n, labels)` for several; float32 `(n, quantities)` for regression.
-        names: Names of the images in messages and predictions, `n` of them.
+        names: Names of the images in messages and predictions, `n` of them. Large sources have names by a
+            rule, which take no memory.
         class_names: The classes in the order of the labels; or the labels, or the quantities.
         fingerprint: Hash of the images and labels; part of the keys of caches and checkpoints.
         strata: int `(n,)`, groups finer than the classes whose proportions a split keeps; None uses classes.
@@ -55,6 +59,9 @@ class ImageDataset:
             of each kind that were left out. Commands print them.
         parent: The dataset that a split divided, if this is a part of it; otherwise None.
         rows: int `(n,)`, the positions of the images in `parent`; None if there is no parent.
+        read_many: Function from the positions of several images to a list of what `read` returns of each, or
+            of the error of an image that cannot be read; for sources that read several images faster
+            than one after the other. None calls `read` for each.
         inputs: Shape and dtype of each array of an example, by name, if the examples are not images; None
             for images.
         task: The kind of the targets; its names become `class_names`. None for one class for each image.
@@ -65,7 +72,7 @@ class ImageDataset:
 
     read: Callable[[int], Content]
     labels: np.ndarray
-    names: Sequence[str]
+    names: Names
     class_names: tuple[str, ...]
     fingerprint: str
     strata: np.ndarray | None = None
@@ -78,6 +85,7 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
     parent: "ImageDataset | None" = None
     rows: np.ndarray | None = None
+    read_many: ReadMany | None = None
     inputs: Mapping[str, InputSpec] | None = None
     task: Task = cast("Task", None)  # `__post_init__` replaces None.
 
@@ -136,10 +144,7 @@ class ImageDataset:
             BadImageError: If reading fails, or an array has another shape or dtype.
             ValueError: If the examples are images.
         """
-        content = self._read(index)
-        if not isinstance(content, Mapping):
-            raise ValueError("the examples of this dataset are images; `image` reads them")
-        return content
+        return _arrays(self._read(index))
 
     def input_batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Reads the arrays of several examples that are not images.
@@ -166,18 +171,52 @@ class ImageDataset:
             names = ", ".join(map(repr, self.inputs))
             raise NotImagesError(f"{purpose} needs images, but the examples are arrays ({names})")
 
+    def contents(self, indices: Sequence[int] | np.ndarray) -> list[Content | BadImageError]:
+        """Reads several examples, which is faster than one after the other for some sources.
+
+        Args:
+            indices: Positions of the examples.
+
+        Returns:
+            The encoded images, pixels or arrays; or the error of an example that cannot be read.
+        """
+        positions = [int(index) for index in indices]
+        found = read_each(self.read, positions) if self.read_many is None else self.read_many(positions)
+        return [
+            _unreadable(self.names[index], each) if isinstance(each, OSError) else each
+            for index, each in zip(positions, found, strict=True)
+        ]
+
+    def decoded(self, index: int, content: Content | BadImageError) -> Image.Image | Mapping[str, np.ndarray]:
+        """Returns one of the `contents` as a Pillow image, or as the arrays of an example.
+
+        Args:
+            index: Position of the example.
+            content: The example, as `contents` returns it.
+
+        Raises:
+            BadImageError: As `image`.
+        """
+        if isinstance(content, BadImageError):
+            raise content
+        if self.inputs is not None:
+            return _arrays(content)
+        return to_pil(self._checked_content(index, content), self.names[index])
+
     def _read(self, index: int) -> Content:
         """Returns the content of an example."""
         try:
             return read_again(self.read, index)
         except OSError as error:
-            raise BadImageError(f"{self.names[index]}: cannot be read ({error})") from error
+            raise _unreadable(self.names[index], error) from error
 
     def _content(self, index: int) -> bytes | np.ndarray:
         """Returns the encoded file, or uint8 pixels `(height, width)` or `(height, width, 3)`."""
         self.check_images("reading pixels")
+        return self._checked_content(index, self._read(index))
+
+    def _checked_content(self, index: int, content: Content) -> bytes | np.ndarray:
         name = self.names[index]
-        content = self._read(index)
         if isinstance(content, (bytes, bytearray, memoryview)):
             return bytes(content)
         if not isinstance(content, np.ndarray):
@@ -204,7 +243,6 @@ class ImageDataset:
             IndexError: If an index is out of range.
         """
         chosen = _checked(indices, len(self))
-        read = self.read
         digest = hashlib.sha256(self.fingerprint.encode() + b"\0" + chosen.astype("<i8").tobytes())
 
         def of_chosen(values: np.ndarray | None) -> np.ndarray | None:
@@ -212,9 +250,10 @@ class ImageDataset:
 
         return dataclasses.replace(
             self,
-            read=lambda i: read(int(chosen[i])),
+            read=reader_of(self.read, chosen),
+            read_many=None if self.read_many is None else reader_of(self.read_many, chosen),
             labels=self.labels[chosen],
-            names=[self.names[i] for i in chosen],
+            names=names_of(self.names, chosen),
             fingerprint=digest.hexdigest(),
             strata=of_chosen(self.strata),
             weights=of_chosen(self.weights),
@@ -301,71 +340,14 @@ def drop_images(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> I
     return dataset.subset(np.setdiff1d(np.arange(len(dataset)), dropped))
 
 
-_PAUSES = (0.1, 0.5, 2.0)
-"""Seconds before each next attempt to read a file."""
-_PASSING = {
-    *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EMFILE, errno.ENFILE),
-    *(errno.ESTALE, errno.ENETDOWN, errno.ENETRESET, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO)),
-}
-"""Errors that network file systems raise for a moment."""
+def _arrays(content: Content) -> Mapping[str, np.ndarray]:
+    if not isinstance(content, Mapping):
+        raise ValueError("the examples of this dataset are images; `image` reads them")
+    return content
 
 
-def read_again(read: Callable[[int], _Value], index: int) -> _Value:
-    """Reads an example, again after a pause if the error may pass; a missing file is no such error."""
-    for pause in _PAUSES:
-        try:
-            return read(index)
-        except OSError as error:
-            if error.errno not in _PASSING and not isinstance(error, (ConnectionError, TimeoutError)):
-                raise
-        time.sleep(pause)
-    return read(index)
-
-
-def with_classes(dataset: ImageDataset, class_names: tuple[str, ...]) -> ImageDataset:
-    """Returns a dataset with the classes of a model, which contain its own classes.
-
-    Args:
-        dataset: The dataset.
-        class_names: The classes of the model, in its order.
-
-    Raises:
-        ValueError: If the dataset has images of other classes.
-    """
-    if dataset.class_names == class_names:
-        return dataset
-    if dataset.labels.ndim != 1:
-        return _with_columns(dataset, class_names)
-    position = {name: label for label, name in enumerate(class_names)}
-    present = [name for name, count in dataset.counts().items() if count]
-    if unknown := sorted({*present} - {*class_names}):
-        raise ValueError(
-            f"the images have classes that the model does not have: {_names(unknown)}. The classes of the "
-            f"model are {_names(class_names)}; use images of these classes"
-        )
-    labels = np.array([position.get(name, 0) for name in dataset.class_names], np.int32)[dataset.labels]
-    task = dataset.task.with_names(class_names)
-    return dataclasses.replace(dataset, labels=labels, class_names=class_names, task=task)
-
-
-def _with_columns(dataset: ImageDataset, names: tuple[str, ...]) -> ImageDataset:
-    """Returns a dataset with the columns of a model, whose names contain those of its labels."""
-    if unknown := sorted({*dataset.class_names} - {*names}):
-        raise ValueError(
-            f"the images have {_names(unknown)}, which the model does not predict; it predicts "
-            f"{_names(names)}"
-        )
-    missing = [name for name in names if name not in dataset.class_names]
-    if missing and dataset.task.kind == "regression":
-        raise ValueError(f"the images have no {_names(missing)}, which the model predicts; add these columns")
-    labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
-    labels[:, [names.index(name) for name in dataset.class_names]] = dataset.labels
-    return dataclasses.replace(dataset, labels=labels, class_names=names, task=dataset.task.with_names(names))
-
-
-def _names(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more
+def _unreadable(name: str, error: OSError) -> BadImageError:
+    return BadImageError(f"{name}: cannot be read ({error})")
 
 
 def _checked(indices: Sequence[int] | np.ndarray, size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.data.dataset import Content, read_again
+from transfer_jax.data.contents import Content, read_again
 from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.example_fields import Field, label_value, part_of
 from transfer_jax.data.example_images import image_content

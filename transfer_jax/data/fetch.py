@@ -4,7 +4,7 @@ Of a dataset whose examples are not images (`ImageDataset.inputs`), they read th
 augmentation; the entry `inputs` of a batch, a dictionary, takes the place of `image`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,30 +117,17 @@ def _batch(
     Raises:
         BadImageError: If an image is bad and `bad` is None. The message names the option that skips it.
     """
-    if dataset.inputs is not None:
-        inputs = stack_inputs([_arrays(dataset, index, bad) for index in indices.tolist()])
-        return {"inputs": inputs, **dataset.labels_and_weights(indices)}
-    images = []
-    for row, index in enumerate(indices.tolist()):
+    found: list = []
+    for row, content in enumerate(dataset.contents(indices)):
+        index = int(indices[row])
         try:
-            image = dataset.pil_image(index)
+            example = dataset.decoded(index, content)
         except BadImageError as error:
             if bad is None:
-                raise BadImageError(f"{error}; --on-bad-image skip leaves bad images out") from error
+                advice = "" if dataset.inputs is not None else "; --on-bad-image skip leaves bad images out"
+                raise BadImageError(f"{error}{advice}") from error
             bad[index] = error
-            image = Image.new("RGB", (1, 1))
-        images.append(transform(image, row))
-    return {"image": np.stack(images), **dataset.labels_and_weights(indices)}
-
-
-def _arrays(
-    dataset: ImageDataset, index: int, bad: dict[int, BadImageError] | None
-) -> Mapping[str, np.ndarray]:
-    """Reads the arrays of an example that is not an image; zeros take the place of a bad one."""
-    try:
-        return dataset.arrays(index)
-    except BadImageError as error:
-        if bad is None:
-            raise
-        bad[index] = error
-        return blank_inputs(dataset.inputs or {})
+            example = Image.new("RGB", (1, 1)) if dataset.inputs is None else blank_inputs(dataset.inputs)
+        found.append(transform(example, row) if isinstance(example, Image.Image) else example)
+    stacked = {"image": np.stack(found)} if dataset.inputs is None else {"inputs": stack_inputs(found)}
+    return {**stacked, **dataset.labels_and_weights(indices)}

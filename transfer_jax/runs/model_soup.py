@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from transfer_jax.data import ImageDataset, load_dataset
-from transfer_jax.data.dataset import with_classes
+from transfer_jax.data.class_order import with_classes
 from transfer_jax.fields import as_tuple
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
