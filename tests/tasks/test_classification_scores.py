@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from transfer_jax.tasks.classification_scores import class_scores, confusion_matrix, log_loss, roc_auc
+from transfer_jax.tasks.classification_scores import class_scores, log_loss, roc_auc
+from transfer_jax.tasks.confusions import Confusions
 
 
 @pytest.fixture(params=[(2, 40), (5, 60), (3, 2000)], ids=str)
@@ -20,13 +21,15 @@ def predictions(request):
 def test_they_are_those_of_scikit_learn(predictions):
     labels, probabilities = predictions
     classes, predicted = np.arange(probabilities.shape[1]), probabilities.argmax(-1)
-    confusion = confusion_matrix(labels, predicted, len(classes))
-    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(labels, predicted, labels=classes))
+    confusions = Confusions.of(labels, predicted, len(classes))
+    np.testing.assert_array_equal(
+        confusions.matrix(), metrics.confusion_matrix(labels, predicted, labels=classes)
+    )
     with_zeros: Any = 0  # the type stubs know strings only
     expected = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=with_zeros
     )
-    for found, known in zip(class_scores(confusion), expected, strict=True):
+    for found, known in zip(class_scores(confusions), expected, strict=True):
         np.testing.assert_allclose(found, np.asarray(known), rtol=1e-15)
     assert log_loss(labels, probabilities) == pytest.approx(
         metrics.log_loss(labels, probabilities, labels=classes), rel=1e-14

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from transfer_jax.tasks.classification_scores import class_scores, confusion_matrix
+from transfer_jax.tasks.classification_scores import class_scores
+from transfer_jax.tasks.confusions import Confusions
 
 
 def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -23,7 +24,7 @@ def group_scores(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray) 
     for name in np.unique(groups):
         inside = groups == name
         truth, output = labels[inside], predicted[inside]
-        each = class_scores(confusion_matrix(truth, output, int(max(truth.max(), output.max())) + 1))
+        each = class_scores(Confusions.of(truth, output, int(max(truth.max(), output.max())) + 1))
         found[str(name)] = {
             "images": int(inside.sum()),
             "accuracy": float((truth == output).mean()),

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from transfer_jax.tasks.confusions import Confusions
+from transfer_jax.tasks.top_predictions import Predicted, TopPredictions, truth
+
 
 class ClassScores(NamedTuple):
     """Scores of each class, each `(classes,)`; a score whose denominator is zero is zero.
@@ -21,15 +24,9 @@ class ClassScores(NamedTuple):
     images: np.ndarray
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns the number of images by true class and predicted class, `(classes, classes)`."""
-    cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes)
-
-
-def class_scores(confusion: np.ndarray) -> ClassScores:
-    """Returns the scores of each class from the result of `confusion_matrix`."""
-    right, predicted, images = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
+def class_scores(confusions: Confusions) -> ClassScores:
+    """Returns the scores of each class from the pairs of true and predicted classes."""
+    right, predicted, images = confusions.right, confusions.given, confusions.present
     return ClassScores(
         right / np.maximum(predicted, 1),
         right / np.maximum(images, 1),
@@ -38,16 +35,19 @@ def class_scores(confusion: np.ndarray) -> ClassScores:
     )
 
 
-def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def log_loss(labels: np.ndarray, predictions: Predicted) -> float:
     """Returns the mean negative log-likelihood of the true classes.
 
     Args:
         labels: True classes, `(images,)`.
-        probabilities: Probabilities, `(images, classes)`, clipped to `[eps, 1 - eps]` of their dtype.
+        predictions: Probabilities, `(images, classes)`, clipped to `[eps, 1 - eps]` of their dtype, or the
+            most probable classes, clipped to those of float64.
     """
-    epsilon = np.finfo(probabilities.dtype).eps
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(of_truth, epsilon, 1 - epsilon)).mean())
+    if isinstance(predictions, TopPredictions):
+        lowest = np.log(np.finfo(np.float64).eps)
+        return float(-np.clip(predictions.log_truth.astype(np.float64), lowest, 0).mean())
+    epsilon = np.finfo(predictions.dtype).eps
+    return float(-np.log(np.clip(truth(predictions, labels), epsilon, 1 - epsilon)).mean())
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -75,7 +75,7 @@ def quadratic_kappa(confusion: np.ndarray) -> float | None:
     Source: Cohen 1968, "Weighted kappa: nominal scale agreement provision for scaled disagreement".
 
     Args:
-        confusion: The result of `confusion_matrix` for ordered classes.
+        confusion: Images by true class (rows) and predicted class, for ordered classes.
     """
     places = np.arange(len(confusion))
     distance = (places[:, None] - places) ** 2

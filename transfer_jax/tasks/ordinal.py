@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from transfer_jax.tasks.classification_scores import quadratic_kappa
+from transfer_jax.tasks.confusions import Confusions
 from transfer_jax.tasks.metric import Metric
 from transfer_jax.tasks.single_label import SingleLabel
 
@@ -16,6 +17,8 @@ _EXTRA = (
     Metric("quadratic_kappa", "quadratic kappa", "number", "agreement of the grades; 0 is chance level"),
     Metric("mae", "mean distance", "number", "in classes; lower is better", lower_is_better=True),
 )
+_OF_PROBABILITIES = ("log_loss", "roc_auc", "top5_accuracy")
+"""Scores of the probabilities; all others are about the predicted class, the median."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +65,20 @@ class Ordinal(SingleLabel):
         Cohen's kappa with quadratic weights (Cohen 1968); None if all classes are the same.
         """
         middle = self.medians(predictions)
+        confusions = Confusions.of(labels, middle, len(self.names))
         chosen = np.eye(len(self.names))[middle]
         scores = super().scores(chosen, labels, weights)
         by_probability = super().scores(predictions, labels)
         return {
             **scores,
-            **{name: by_probability[name] for name in ("log_loss", "roc_auc")},
+            **{name: by_probability[name] for name in _OF_PROBABILITIES if name in by_probability},
             "mae": float(np.abs(middle - labels).mean()),
-            "quadratic_kappa": quadratic_kappa(np.asarray(scores["confusion"])),
+            "quadratic_kappa": quadratic_kappa(confusions.matrix()),
         }
+
+    def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns 1 for the examples whose median class is right, and 0 for the others."""
+        return (self.medians(predictions) == labels).astype(np.float64)
 
     def medians(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns the median class of each example, int `(n,)`, of probabilities `(n, classes)`."""

@@ -5,16 +5,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transfer_jax.tasks.classification_scores import class_scores, confusion_matrix, log_loss, roc_auc
+from transfer_jax.tasks.classification_scores import class_scores, log_loss, roc_auc
+from transfer_jax.tasks.confusions import Confusions
 from transfer_jax.tasks.metric import Metric
 from transfer_jax.tasks.task import Task
+from transfer_jax.tasks.top_predictions import (
+    TOP,
+    TopPredictions,
+    among_top,
+    confidence,
+    predicted_class,
+    truth,
+)
 
 if TYPE_CHECKING:
     import jax
 
+MOST_IN_MATRIX = 50
+"""Largest number of classes whose confusion matrix is among the scores."""
+MOST_FOR_AUC = 100
+"""Largest number of classes whose ROC AUC is computed."""
 _LOG_LOSS = Metric("log_loss", "log loss", "number", "lower is better", lower_is_better=True)
 _ACCURACY = Metric("accuracy", "accuracy", "percent", "fraction of the images that are right")
 _METRICS = (
+    Metric("top5_accuracy", "top-5 accuracy", "percent", "true class among the five most probable"),
     Metric("weighted_accuracy", "weighted accuracy", "percent", "by the weights of the images"),
     Metric("balanced_accuracy", "balanced accuracy", "percent", "mean recall of the classes"),
     Metric("macro_f1", "macro F1", "percent", "mean F1 of the classes"),
@@ -79,33 +93,37 @@ class SingleLabel(Task):
         return powers / powers.sum(-1, keepdims=True)
 
     def scores(
-        self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+        self, predictions: Any, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """Returns the scores of probabilities.
+        """Returns the scores of probabilities, or of the most probable classes (`TopPredictions`).
 
         Returns:
             `accuracy`, `balanced_accuracy` (mean recall over classes), `macro_f1`, `roc_auc` (one class
-            against the rest, averaged; None if a class has no image), `log_loss`, `images`, `confusion`
-            (rows are true classes) and `per_class` with precision, recall, F1 and number of images. With
-            weights also `weighted_accuracy`. A class without images is not evaluated: its scores are None,
-            and it does not count in the means.
+            against the rest, averaged; None if a class has no image, of more than 100 classes, and of
+            `TopPredictions`), `log_loss`, `images`, `confusion` (rows are true classes; of at most 50
+            classes) and `per_class` with precision, recall, F1 and number of images. With more than ten
+            classes also `top5_accuracy`; with weights also `weighted_accuracy`. A class without images is not
+            evaluated: its scores are None, and it does not count in the means.
         """
-        predicted = predictions.argmax(-1)
-        confusion = confusion_matrix(labels, predicted, len(self.names))
-        each = class_scores(confusion)
+        count, predicted = len(self.names), predicted_class(predictions)
+        confusions = Confusions.of(labels, predicted, count)
+        each = class_scores(confusions)
         present = each.images > 0
-        right = predicted == labels
+        right = np.asarray(predicted == labels)
+        auc = isinstance(predictions, np.ndarray) and count <= MOST_FOR_AUC and present.all()
+        top = {"top5_accuracy": float(among_top(predictions, labels).mean())} if count > 2 * TOP else {}
         weighted = {} if weights is None else {"weighted_accuracy": float(np.average(right, weights=weights))}
         return {
             "task": self.kind,
             "accuracy": float(right.mean()),
+            **top,
             **weighted,
             "balanced_accuracy": float(each.recall[present].mean()),
             "macro_f1": float(each.f1[present].mean()),
-            "roc_auc": roc_auc(labels, predictions) if present.all() else None,
+            "roc_auc": roc_auc(labels, predictions) if auc else None,
             "log_loss": log_loss(labels, predictions),
             "images": len(labels),
-            "confusion": confusion.tolist(),
+            **({"confusion": confusions.matrix().tolist()} if count <= MOST_IN_MATRIX else {}),
             "per_class": {
                 name: {
                     "precision": float(each.precision[i]) if present[i] else None,
@@ -117,24 +135,28 @@ class SingleLabel(Task):
             },
         }
 
-    def worst(self, predictions: np.ndarray, labels: np.ndarray) -> list[int]:
-        """Returns the misclassified examples, lowest probability of the true class first."""
-        of_truth = predictions[np.arange(len(labels)), labels]
-        wrong = predictions.argmax(-1) != labels
-        return [int(index) for index in np.argsort(of_truth, kind="stable") if wrong[index]]
+    def image_values(self, predictions: Any, labels: np.ndarray) -> np.ndarray:
+        """Returns 1 for the examples that are right, and 0 for the others."""
+        return (predicted_class(predictions) == labels).astype(np.float64)
 
-    def error(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, Any]:
+    def worst(self, predictions: Any, labels: np.ndarray) -> list[int]:
+        """Returns the misclassified examples, lowest probability of the true class first."""
+        wrong = np.flatnonzero(predicted_class(predictions) != labels)
+        return wrong[np.argsort(truth(predictions, labels)[wrong], kind="stable")].tolist()
+
+    def error(self, prediction: Any, label: np.ndarray) -> dict[str, Any]:
         """Returns the `probability` of the predicted class, and that of the true one (`truth`)."""
+        row = prediction if isinstance(prediction, TopPredictions) else prediction[None]
         return {
-            "probability": round(float(prediction.max()), 6),
-            "truth": round(float(prediction[label]), 6),
+            "probability": round(float(confidence(row)[0]), 6),
+            "truth": round(float(truth(row, np.array([label]))[0]), 6),
         }
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
-        return [self.names[place] for place in predictions.argmax(-1)]
+    def answers(self, predictions: Any) -> list[str]:
+        return [self.names[place] for place in predicted_class(predictions)]
 
-    def confidences(self, predictions: np.ndarray) -> list[str]:
-        return [f"{value:.1%}" for value in predictions.max(-1)]
+    def confidences(self, predictions: Any) -> list[str]:
+        return [f"{value:.1%}" for value in confidence(predictions)]
 
     def label_texts(self, labels: np.ndarray) -> list[str]:
         return [self.names[label] for label in labels]

@@ -36,8 +36,8 @@ class Task(abc.ABC):
     """The score of `step_scores`, which `scores` has, too."""
     objective: ClassVar[Metric]
     """The score that chooses the best epoch by default."""
-    smoothed: ClassVar[bool] = True
-    """True if targets are probabilities, so that label smoothing is possible."""
+    probabilistic: ClassVar[bool] = True
+    """True if targets and predictions are probabilities, which can be smoothed and calibrated."""
     prediction_prefix: ClassVar[str] = "p"
     """First part of the columns of predictions in files, such as `p(cat)`."""
     label_prefix: ClassVar[str] = ""
@@ -80,7 +80,7 @@ class Task(abc.ABC):
         """Returns the task with constants that are computed from the labels of the training examples."""
         return self
 
-    def tuned(self, predictions: np.ndarray, labels: np.ndarray) -> Self:
+    def tuned(self, predictions: Any, labels: np.ndarray) -> Self:
         """Returns the task with constants that are chosen on the validation examples, such as thresholds.
 
         Args:
@@ -128,7 +128,7 @@ class Task(abc.ABC):
             smoothing: Label smoothing.
             field: Its name, for the message.
         """
-        if smoothing and not self.smoothed:
+        if smoothing and not self.probabilistic:
             raise ValueError(
                 f"{field} must be 0 for the task {self.kind}, whose targets are no probabilities; "
                 f"got {smoothing:g}"
@@ -175,12 +175,12 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def scores(
-        self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+        self, predictions: Any, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> dict[str, Any]:
         """Returns the scores of predictions, which JSON can store.
 
         Args:
-            predictions: Predictions, `(n, columns)`.
+            predictions: Predictions, `(n, columns)`; for `single_label` also `TopPredictions`.
             labels: Labels of the examples.
             weights: Weight of each example, `(n,)`; None weights all equally.
 
@@ -189,10 +189,21 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def image_values(self, predictions: Any, labels: np.ndarray) -> np.ndarray:
+        """Returns a value of each example whose mean is the `headline` score, float64 `(n,)`.
+
+        Studies compare models by these values. Those of a score that is no mean are its jackknife values.
+
+        Args:
+            predictions: Predictions, `(n, columns)`.
+            labels: Labels of the examples.
+        """
+
+    @abc.abstractmethod
+    def answers(self, predictions: Any) -> list[str]:
         """Returns the answer of each prediction as text, such as the most probable class."""
 
-    def confidences(self, predictions: np.ndarray) -> list[str]:
+    def confidences(self, predictions: Any) -> list[str]:
         """Returns the probability of each answer as text; empty if it has none."""
         return [""] * len(predictions)
 
@@ -201,11 +212,11 @@ class Task(abc.ABC):
         """Returns the label of each example as text."""
 
     @abc.abstractmethod
-    def worst(self, predictions: np.ndarray, labels: np.ndarray) -> list[int]:
+    def worst(self, predictions: Any, labels: np.ndarray) -> list[int]:
         """Returns the positions of the examples that are wrong, largest error first."""
 
     @abc.abstractmethod
-    def error(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, Any]:
+    def error(self, prediction: Any, label: np.ndarray) -> dict[str, Any]:
         """Returns facts about the error of one example, which JSON can store.
 
         Args:
