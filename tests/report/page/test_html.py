@@ -33,14 +33,14 @@ def test_every_chart_is_drawn(reports, visit, kind):
     page = visit(reports[kind])
     assert page.evaluate("document.documentElement.dataset.charts") == "drawn"
     marks = page.eval_on_selector_all(
-        ".plot",
+        ".plot .live",
         "plots => plots.map(plot => plot.querySelectorAll('svg path, svg text').length)",
     )
     assert len(marks) >= 5
     assert min(marks) > 5
     widths = page.eval_on_selector_all(".plot", "plots => plots.map(plot => plot.clientWidth)")
     drawn = page.eval_on_selector_all(
-        ".plot svg", "all => all.map(each => each.getBoundingClientRect().width)"
+        ".plot .live svg", "all => all.map(each => each.getBoundingClientRect().width)"
     )
     assert all(0.8 * width < found <= width for width, found in zip(widths, drawn, strict=True))
 
@@ -61,6 +61,35 @@ def test_a_phone_need_not_scroll_sideways(reports, visit, kind):
     page = visit(reports[kind], **PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_cut_off_on_a_phone(reports, visit, kind):
+    page = visit(reports[kind], **PHONE)
+    texts = page.eval_on_selector_all(
+        ".plot .live svg text",
+        """all => all.filter(text => {
+            const inner = text.getBoundingClientRect(), outer = text.closest(".plot").getBoundingClientRect();
+            return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+        }).map(text => text.textContent)""",
+    )
+    assert texts == []
+    labels = page.locator(".plot text").all_text_contents()
+    assert not [text for text in labels if re.search(r"\de[-+]?\d", text)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wide_tables_say_that_they_scroll(reports, visit, kind):
+    page = visit(reports[kind], **PHONE)
+    boxes = page.eval_on_selector_all(
+        ".scroll",
+        """all => all.filter(box => box.checkVisibility()).map(box => [
+            box.scrollWidth > box.clientWidth, box.nextElementSibling.textContent,
+            box.nextElementSibling.checkVisibility()])""",
+    )
+    assert boxes
+    assert any(wide for wide, _, _ in boxes)
+    assert all("more columns" in hint and visible for wide, hint, visible in boxes if wide)
 
 
 def test_tables_sort(reports, visit):
@@ -105,7 +134,7 @@ def test_it_is_dark_where_the_reader_wants_that(reports, visit):
         page = visit(reports["run"], color_scheme=scheme)
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         label = page.evaluate(
-            "getComputedStyle(document.querySelector('.plot svg .role-axis-label text')).fill"
+            "getComputedStyle(document.querySelector('.plot .live .role-axis-label text')).fill"
         )
         first, second = (sum(map(int, re.findall(r"\d+", text)[:3])) for text in (paper, label))
         return first, second
@@ -121,15 +150,21 @@ def test_it_prints_on_white(reports, visit, tmp_path):
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+    assert page.locator(".plot > svg:visible").count() == page.locator(".plot").count()
+    assert page.locator(".plot .live:visible").count() == 0
     content = page.pdf(path=tmp_path / "report.pdf")
     assert content.startswith(b"%PDF")
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b(?!s)", content)) <= 30
 
 
-def test_tables_are_there_without_scripts(reports, visit):
-    page = visit(reports["run"], java_script_enabled=False)
-    assert page.get_by_text("The data of each chart is in the table below it").is_visible()
+@pytest.mark.parametrize("kind", KINDS)
+def test_charts_and_tables_are_there_without_scripts(reports, visit, kind):
+    page = visit(reports[kind], java_script_enabled=False, **PHONE)
     charts = page.locator("figure.chart")
+    assert charts.locator(".plot > svg:visible").count() == charts.count()
+    widths = [box["width"] for each in page.locator(".plot > svg").all() if (box := each.bounding_box())]
+    assert len(widths) == charts.count()
+    assert all(300 < width < PHONE["width"] for width in widths)
     assert charts.count() >= 5
     for index in range(charts.count()):
         summary = charts.nth(index).locator("summary")
@@ -137,13 +172,13 @@ def test_tables_are_there_without_scripts(reports, visit):
         assert charts.nth(index).locator("table tbody tr").first.is_visible()
 
 
-def test_an_old_browser_shows_tables_for_charts(reports, browser):
+def test_an_old_browser_shows_images_of_charts(reports, browser):
     page = browser.new_context().new_page()
     page.add_init_script("delete globalThis.DecompressionStream")
     page.goto(reports["run"].as_uri())
     page.wait_for_function("document.documentElement.dataset.charts")
-    assert page.evaluate("document.documentElement.dataset.charts") == "missing"
-    assert page.locator("figure.chart details:not([open])").count() == 0
+    assert page.evaluate("document.documentElement.dataset.charts") == "images"
+    assert page.locator(".plot > svg:visible").count() == page.locator(".plot").count()
     page.context.close()
 
 

@@ -34,6 +34,7 @@ CONFIG: dict[str, Any] = {
         "titleFontWeight": "normal",
         "labelFontSize": 11,
         "titleFontSize": 11,
+        "titlePadding": 10,
         "domainColor": LINE,
         "tickColor": LINE,
         "gridColor": LINE,
@@ -46,6 +47,8 @@ CONFIG: dict[str, Any] = {
         "titleFontWeight": "normal",
         "labelFontSize": 12,
         "titleFontSize": 11,
+        "titlePadding": 14,
+        "columnPadding": 16,
         "orient": "top",
         "labelLimit": 260,
     },
@@ -54,7 +57,10 @@ CONFIG: dict[str, Any] = {
 }
 """The theme of all charts."""
 
-_NUMBER: dict[Format, str] = {"percent": ".1%", "count": ",", "rate": ".2~g", "seconds": ",.1f"}
+PLAIN = ",.2~r"
+"""The format of numbers of any size, with two digits and no exponent: 0.00003, 12, 5,600."""
+_NUMBER: dict[Format, str] = {"percent": ".1%", "count": ",", "rate": PLAIN, "seconds": ",.1f"}
+"""The formats of numbers in tooltips."""
 
 
 def chart(
@@ -87,9 +93,17 @@ def chart(
 
 
 def axis(field: str, title: str | None, form: Format = "number", **more: Any) -> dict[str, Any]:
-    """Returns the Vega-Lite encoding of a numeric field."""
-    formats = {"percent": {"format": "%"}, "count": {"format": ",d", "tickMinStep": 1}}
-    return {"field": field, "type": "quantitative", "title": title, "axis": formats.get(form, {}), **more}
+    """Returns the Vega-Lite encoding of a numeric field, with a scale and other properties in `more`."""
+    shown: dict[str, Any] = {}
+    if form == "percent":
+        shown = {"format": "%"}
+    elif form == "count":
+        shown = {"format": ",d", "tickMinStep": 1}
+    elif form in ("operations", "bytes"):
+        shown = {"format": ".2~s"}
+    elif more.get("scale", {}).get("type") == "log":
+        shown = {"format": PLAIN}
+    return {"field": field, "type": "quantitative", "title": title, "axis": shown, **more}
 
 
 def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
@@ -99,7 +113,7 @@ def tooltips(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
             "field": field,
             "title": column.name,
             **(
-                {"type": "quantitative", "format": _NUMBER.get(column.format, ".4~g")}
+                {"type": "quantitative", "format": _NUMBER.get(column.format, ",.4~r")}
                 if column.numeric
                 else {}
             ),

@@ -12,6 +12,7 @@ from transfer_jax.report.page.chart_style import (
     HEAT,
     INK,
     MUTED,
+    PLAIN,
     axis,
     by_series,
     chart,
@@ -25,8 +26,10 @@ MAX_COLUMNS = 150
 
 _MOST_CLASSES = 40
 """The largest number of classes of a confusion matrix."""
-
-_COLOUR_NUMBER: dict[Format, str] = {"percent": ".0%", "rate": "~e"}
+_FEW = 6
+"""The number of epochs or steps from which on an axis shows round numbers only."""
+_LETTER, _PHONE = 6.5, 250
+"""Pixels: the width of a letter of a label, and the width of the bars on a phone."""
 
 
 def curves(
@@ -59,7 +62,7 @@ def curves(
     across = _x_scale([row["x"] for row in rows], spans)
     up = axis("y", y.name, y.format, scale={"type": "log"} if log else {"zero": False})
     if log:
-        up["axis"] = {"values": powers_of_ten([row["y"] for row in rows]), "format": "~e"}
+        up["axis"] |= {"values": powers_of_ten([row["y"] for row in rows])}
     layers: list[dict[str, Any]] = [
         {
             "params": [{"name": "pick", "select": {"type": "point", "fields": ["series"]}, "bind": "legend"}],
@@ -80,7 +83,7 @@ def curves(
     ]
     spec = {
         "encoding": {
-            "x": axis("x", x.name, x.format, scale=across),
+            "x": _across("x", x.name, x.format, across),
             "y": up,
         },
         "layer": layers,
@@ -97,6 +100,15 @@ def _x_scale(values: Sequence[float], spans: Sequence[Mapping[str, Any]]) -> dic
     """Returns a scale from the lowest to the highest of the values and spans."""
     ends = [*values, *(span[end] for span in spans for end in ("first", "last"))]
     return {"nice": False, "domain": [min(ends), max(ends)]}
+
+
+def _across(field: str, title: str, form: Format, scale: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the encoding of the x axis; a short axis of counts has a label at each whole number."""
+    found = axis(field, title, form, scale=scale)
+    first, last = math.ceil(scale["domain"][0]), math.floor(scale["domain"][1])
+    if form == "count" and last - first < _FEW:
+        found["axis"] |= {"values": [*range(first, last + 1)]}
+    return found
 
 
 def _highlight(name: str) -> dict[str, Any]:
@@ -171,13 +183,13 @@ def heat_map(
     low, high = limits or color_limits([row["value"] for row in rows], log=log)
     colour = {"scheme": "viridis", "domain": [low, high], "clamp": True, **({"type": "log"} if log else {})}
     legend = {"gradientLength": 180, "gradientThickness": 10, "titleOrient": "left", "tickCount": 3}
-    legend |= {"format": _COLOUR_NUMBER.get(value.format, ".2~g"), "orient": "bottom"}
+    legend |= {"format": ".0%" if value.format == "percent" else PLAIN, "orient": "bottom"}
     named = None if value.name == title.lower() else value.name
     across = {"nice": False, "domain": [0, last]}
     cells = {
         "mark": {"type": "rect"},
         "encoding": {
-            "x": axis("first", x, scale=across),
+            "x": _across("first", x, "count", across),
             "x2": {"field": "last"},
             "y": {
                 "field": "block",
@@ -240,13 +252,18 @@ def bars(
         {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": tooltips(columns)}}
     ]
     if shown:
-        most = max((row["value"] for row in rows), default=1.0)
-        x["scale"] = {"domain": [0, most * 1.3 or 1], "nice": False}
+        x["scale"] = {"domain": [0, max((_end_of_label(row, shown) for row in rows), default=1.0) or 1]}
+        x["scale"]["nice"] = False
         mark = {"type": "text", "align": "left", "dx": 5, "color": INK}
         layer.append({"mark": mark, "encoding": {"text": {"field": shown}}})
     return chart(
         title, about, rows, columns, {"height": 22 * len(names), "encoding": {"x": x, "y": y}, "layer": layer}
     )
+
+
+def _end_of_label(row: Mapping[str, Any], shown: str) -> float:
+    """Returns the lowest end of the x axis that has room for the label of a bar, on a phone as well."""
+    return row["value"] / (1 - min(_LETTER * (len(row[shown]) + 2) / _PHONE, 0.8))
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:

@@ -97,6 +97,7 @@ class Table:
         columns: The columns; the first one names the rows.
         rows: The rows, with one cell for each column.
         sortable: Whether a reader can sort the rows.
+        pairs: Whether a row is a name and a value. Long values take several lines, where other tables scroll.
     """
 
     kind: ClassVar = "table"
@@ -104,6 +105,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell | Link]]
     sortable: bool = True
+    pairs: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

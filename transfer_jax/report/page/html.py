@@ -11,6 +11,7 @@ from transfer_jax.report.names import visible
 from transfer_jax.report.page.chart_style import CONFIG
 from transfer_jax.report.page.elements import Chart, Charts, Link, Page
 from transfer_jax.report.page.formats import format_cell
+from transfer_jax.report.page.static_chart import static_svg
 from transfer_jax.report.page.vega import compressed_vega
 from transfer_jax.storage.atomic_write import write_text
 
@@ -46,6 +47,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["visible"] = visible
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     environment.globals["asset"] = _asset
+    environment.globals["static_svg"] = static_svg
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
 

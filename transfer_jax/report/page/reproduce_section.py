@@ -66,7 +66,11 @@ def _start(run: RunFiles) -> list[Part]:
         ["SHA-256 of the validation images", found["evaluation"]["content"]],
     ]
     known = [row for row in rows if row[1]]
-    return [Table("Weights and images", [Column("item"), Column("value", "code")], known, sortable=False)]
+    return [
+        Table(
+            "Weights and images", [Column("item"), Column("value", "code")], known, sortable=False, pairs=True
+        )
+    ]
 
 
 def environment_parts(found: Mapping[str, Any]) -> list[Part]:
@@ -86,4 +90,12 @@ def environment_parts(found: Mapping[str, Any]) -> list[Part]:
         *([name, value] for name, value in found.get("variables", {}).items()),
     ]
     known = [row for row in rows if row[1]]
-    return [Table("Software and machine", [Column("item"), Column("value", "code")], known, sortable=False)]
+    return [
+        Table(
+            "Software and machine",
+            [Column("item"), Column("value", "code")],
+            known,
+            sortable=False,
+            pairs=True,
+        )
+    ]

@@ -1,5 +1,4 @@
 "use strict";
-document.getElementById("unscripted").remove();
 
 // Tables: each heading becomes a button that sorts by its column; empty cells stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -30,6 +29,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// Tables that are wider or higher than their box get a line which says so.
+for (const box of document.querySelectorAll(".scroll")) {
+  const hint = document.createElement("p");
+  hint.className = "hint";
+  hint.setAttribute("aria-hidden", "true"); // Screen readers read the whole table.
+  const update = () => {
+    const across = box.scrollWidth > box.clientWidth + 1, down = box.scrollHeight > box.clientHeight + 1;
+    hint.textContent = across && down ? "Scroll for more columns and rows ↔ ↕"
+      : across ? "Scroll for more columns ↔" : "Scroll for more rows ↕";
+    hint.hidden = !across && !down;
+  };
+  box.after(hint);
+  new ResizeObserver(update).observe(box);
+}
+
 // Charts: unpack the library, then draw one chart at a time, so that the page stays responsive.
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -46,9 +60,14 @@ async function draw() {
   const options = { actions: false, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true }, config };
   for (const plot of document.querySelectorAll(".plot")) {
     const spec = JSON.parse(plot.parentElement.querySelector(".spec").textContent);
-    await window.vegaEmbed(plot, spec, options);
+    const live = document.createElement("div");
+    live.className = "live";
+    plot.append(live);
+    await window.vegaEmbed(live, spec, options);
     // Screen readers read the label of the plot and the table below it.
-    plot.querySelector("svg").setAttribute("aria-hidden", "true");
+    live.querySelector("svg").setAttribute("aria-hidden", "true");
+    // The image of the chart stays for print, because it has the right size for paper.
+    plot.classList.add("drawn");
     await new Promise((next) => setTimeout(next));
   }
 }
@@ -59,12 +78,9 @@ async function main() {
     if (plots.length) await draw();
     document.documentElement.dataset.charts = "drawn";
   } catch (error) {
-    // An old browser: open the tables, which have the data of the charts.
-    for (const plot of plots) {
-      plot.classList.add("missing");
-      plot.parentElement.querySelector("details").open = true;
-    }
-    document.documentElement.dataset.charts = "missing";
+    // An old browser: the images of the charts stay.
+    for (const live of document.querySelectorAll(".plot:not(.drawn) .live")) live.remove();
+    document.documentElement.dataset.charts = "images";
     console.error(error);
   }
 }
