@@ -38,6 +38,18 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return _REMOTE.match(os.fspath(place)) is not None
 
 
+def protocol_and_path(place: str | os.PathLike[str]) -> tuple[str, str]:
+    """Returns the protocol of an address, such as `s3`, and the path `BUCKET/NAME` there.
+
+    Raises:
+        ValueError: If it is no address in object storage.
+    """
+    found = _REMOTE.match(os.fspath(place))
+    if found is None:
+        raise ValueError(f"{os.fspath(place)!r} is no address in object storage, such as gs://BUCKET/FOLDER")
+    return found[1], found[2].rstrip("/")
+
+
 def local_path(place: str | os.PathLike[str], *, shared: bool = False) -> Path:
     """Returns the local copy of an address in object storage, or a local path with `~/` written out.
 
@@ -132,6 +144,12 @@ def is_mirrored(path: Path) -> bool:
     return _find_mirror(path) is not None
 
 
+def bucket_folder(path: Path) -> tuple[Any, str] | None:
+    """Returns the fsspec file system and the path there of a path in a copy; None for other paths."""
+    found = _find_mirror(path)
+    return None if found is None else (found.system, found.address_path(path))
+
+
 _mirrors: dict[Path, "_Mirror"] = {}
 _claims: dict[Path, Path] = {}
 """The files of `claimed`, by the folder of their copy."""
@@ -157,7 +175,11 @@ class _Mirror:
 
     def address(self, path: Path) -> str:
         """Returns the address of a path in the copy."""
-        return self.system.unstrip_protocol(f"{self.path}/{self._name(path)}".rstrip("/"))
+        return self.system.unstrip_protocol(self.address_path(path))
+
+    def address_path(self, path: Path) -> str:
+        """Returns the address of a path in the copy without the protocol."""
+        return f"{self.path}/{self._name(path)}".rstrip("/")
 
     def content(self, file: Path) -> bytes | None:
         """Returns the content of an object; None if it is missing."""

@@ -1,0 +1,79 @@
+"""Buckets on this machine: a folder that is used like one, and servers of S3 and of Google Cloud Storage."""
+
+import contextlib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+
+
+class Bucket:
+    """A bucket on this machine's server; the tests look into it past the package."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.system = fsspec.filesystem(kind, skip_instance_cache=True, use_listings_cache=False)
+
+    def address(self, path: str) -> str:
+        return f"{self.kind}://bucket/{path}"
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """The objects below a prefix, by name."""
+        found = self.system.find(f"bucket/{prefix}")
+        return {name.removeprefix("bucket/"): self.system.cat_file(name) for name in found}
+
+
+class FolderStorage(DirFileSystem):
+    """A local folder with the interface and the addresses of object storage."""
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"gs://{name}"
+
+
+@contextlib.contextmanager
+def folder(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    storage = FolderStorage(root, fsspec.filesystem("file", auto_mkdir=True))
+    patch.setattr(fsspec, "filesystem", lambda kind, **options: storage)
+    yield "gs"
+
+
+@contextlib.contextmanager
+def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    # The clients of an earlier server in this process would look for it at its former port.
+    s3fs.S3FileSystem.clear_instance_cache()
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    found = moto.ThreadedMotoServer(port=0, verbose=False)
+    found.start()
+    _, port = found.get_host_and_port()
+    # The server keeps its buckets in this process, also after it stopped.
+    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
+    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    for name, value in (
+        ("ACCESS_KEY_ID", "test"),
+        ("SECRET_ACCESS_KEY", "test"),
+        ("DEFAULT_REGION", "us-east-1"),
+    ):
+        patch.setenv(f"AWS_{name}", value)
+    yield "s3"
+    found.stop()
+
+
+@contextlib.contextmanager
+def gs(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    gcsfs = pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="the emulator is not installed")
+    found = emulator.create_server("127.0.0.1", 0, in_memory=True)
+    found.start()
+    assert found._api._httpd is not None  # It listens.
+    port = found._api._httpd.server_address[1]
+    # The server has no gRPC, by which gcsfs would ask it for the kind of each bucket.
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield "gs"
+    found.stop()
