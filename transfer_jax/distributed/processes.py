@@ -215,6 +215,18 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(values)).sum(0)
 
 
+def gather_texts(text: str) -> list[str]:
+    """Returns the texts of all processes, in the order of the processes, in each process."""
+    if jax.process_count() == 1:
+        return [text]
+    content = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.array([len(content)]))).ravel()
+    padded = np.zeros(max(1, int(sizes.max())), np.uint8)
+    padded[: len(content)] = content
+    gathered = np.asarray(multihost_utils.process_allgather(padded))
+    return [bytes(row[:size]).decode() for row, size in zip(gathered, sizes, strict=True)]
+
+
 def gather_interleaved(rows: np.ndarray, total: int) -> np.ndarray:
     """Gathers rows that are distributed over the processes in turn.
 

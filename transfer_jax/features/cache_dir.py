@@ -3,23 +3,23 @@
 import contextlib
 import dataclasses
 import logging
-import os
 import re
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from transfer_jax.distributed import processes
+from transfer_jax.features.cache_files import FILE, BucketFiles, folders, is_cache_file, open_files
 from transfer_jax.features.feature_cache import FeatureCache
-from transfer_jax.features.manifest import FILE, CorruptFeaturesError, FeatureKey, Manifest
+from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.storage.file_lock import file_lock, try_file_lock
-from transfer_jax.storage.remote import is_mirrored, pull, remove
+from transfer_jax.storage.remote import display_path
 
 _LOCKS = ".locks"
 _CACHE = re.compile("[0-9a-f]{20}")
 """The names of the folders of caches."""
-_NAME = r"(shard-[0-9]+|labels|manifest)(\.note)?\.(npy|json)"
-_FILE = re.compile(rf"{_NAME}|\.{_NAME}\.[a-z0-9_]{{8}}(\.tmp)?")
-"""The names of the files of a cache, and those of temporary files of this version and of earlier ones."""
+_ABANDONED_SECONDS = 3600.0
+"""Age after which an incomplete cache in object storage counts as one that no process is writing."""
 _logger = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ class FeatureCacheDir:
 
     One run at a time writes a cache; other runs that need it wait, then read it. This holds for runs on one
     machine, or on machines with a common disk. In object storage two runs may compute the same features; one
-    result stays.
+    result stays. Files in object storage are written there and read from there; nothing is mirrored.
 
     Attributes:
         root: The folder. It may be the local copy of a folder in object storage, see `storage.remote`.
@@ -59,7 +59,7 @@ class FeatureCacheDir:
         if not processes.is_first():  # The first process holds the lock for all processes of the run.
             yield directory
             return
-        text = f"waiting for another process that is extracting the features in {directory}"
+        text = f"waiting for another process that is extracting the features in {display_path(directory)}"
         with file_lock(self._lock(directory.name), lambda: log(text)):
             yield directory
 
@@ -78,7 +78,6 @@ class FeatureCacheDir:
         """
         with file_lock(self._lock("budget")):
             if self.budget is not None:
-                pull(self.root, only=FILE)
                 self._make_room(manifest.bytes, self.budget, directory)
             directory.mkdir(parents=True, exist_ok=True)
             manifest.write(directory)
@@ -99,7 +98,6 @@ class FeatureCacheDir:
             The complete cache of the same images at the highest of these boundaries. None if there is none,
             or if the features of the key are cached already.
         """
-        pull(self.root, only=FILE)
         complete = {manifest.key: path for path, manifest in self._complete()}
         if key.to_json() in complete:
             return None
@@ -125,19 +123,18 @@ class FeatureCacheDir:
 
     def _caches(self) -> list[Path]:
         """Returns the folders of all caches, sorted, without copies that have other names."""
-        found = self.root.glob(f"*/{FILE}")
-        return sorted(path.parent for path in found if _CACHE.fullmatch(path.parent.name))
+        return [self.root / name for name in folders(self.root) if _CACHE.fullmatch(name)]
 
     def _make_room(self, needed: int, budget: int, keep: Path) -> None:
         """Deletes the least recently used caches except `keep` until `needed` bytes fit into the budget."""
         if needed > budget:
             raise FeatureBudgetError(
                 f"the features need {needed / 1e9:.3g} GB, more than the budget of {budget / 1e9:.3g} GB of "
-                f"{self.root}; raise feature_gigabytes, or choose a later boundary, fewer views or smaller "
-                "images"
+                f"{display_path(self.root)}; raise feature_gigabytes, or choose a later boundary, fewer views "
+                "or smaller images"
             )
         paths = [path for path in self._caches() if path != keep and not path.is_symlink()]
-        paths.sort(key=_last_use)
+        paths.sort(key=lambda path: open_files(path).last_use())
         others = [(path, _bytes(path)) for path in paths]
         total = sum(size for _, size in others)
         for path, size in others:
@@ -160,10 +157,10 @@ class FeatureCacheDir:
     def _drop(self, directory: Path) -> bool:
         """Deletes a cache and returns True, unless a process is writing it."""
         with try_file_lock(self._lock(directory.name)) as locked:
-            if not locked:
+            if not locked or _is_written_elsewhere(directory):
                 return False
             delete_cache(directory)
-        _logger.info("deleted the features in %s", directory)
+        _logger.info("deleted the features in %s", display_path(directory))
         return True
 
     def _lock(self, name: str) -> Path:
@@ -171,21 +168,20 @@ class FeatureCacheDir:
 
 
 def delete_cache(directory: Path) -> None:
-    """Deletes the files of a cache, also in object storage, and the folder if it has no other files."""
-    (directory / FILE).unlink(missing_ok=True)  # First: a folder without a manifest is no cache.
-    if is_mirrored(directory):
-        remove(directory)
-        return
-    for path in cache_files(directory):
+    """Deletes the files of a cache, and its folder if it has no other files."""
+    files = open_files(directory)
+    files.delete([FILE])  # First: a folder without a manifest is no cache.
+    files.delete(files.names())
+    for path in unfinished_files(directory):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         directory.rmdir()
 
 
-def cache_files(directory: Path) -> list[Path]:
-    """Returns the files of a cache, including temporary ones, without foreign files in its folder."""
+def unfinished_files(directory: Path) -> list[Path]:
+    """Returns the temporary files in the folder of a cache, or in its local copy."""
     found = directory.iterdir() if directory.is_dir() else ()
-    return sorted(path for path in found if _FILE.fullmatch(path.name))
+    return sorted(path for path in found if path.name.startswith(".") and is_cache_file(path.name))
 
 
 def _bytes(directory: Path) -> int:
@@ -193,18 +189,14 @@ def _bytes(directory: Path) -> int:
     try:
         return Manifest.read(directory).bytes
     except (CorruptFeaturesError, FileNotFoundError):
-        return sum(path.stat().st_size for path in cache_files(directory))
+        return sum(open_files(directory).sizes().values())
 
 
-def _last_use(directory: Path) -> int:
-    """Returns the time of last use of a cache in nanoseconds; 0 if another process is deleting it."""
-    try:
-        return (directory / FILE).stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def mark_used(directory: Path) -> None:
-    """Sets the time of last use of a cache to now, unless its disk is read-only."""
-    with contextlib.suppress(OSError):
-        os.utime(directory / FILE)
+def _is_written_elsewhere(directory: Path) -> bool:
+    """Returns True if another machine may be writing a cache in object storage, which has no locks."""
+    files = open_files(directory)
+    if not isinstance(files, BucketFiles) or time.time() - files.last_write() > _ABANDONED_SECONDS:
+        return False
+    with contextlib.suppress(FileNotFoundError, CorruptFeaturesError):
+        return not Manifest.read(directory).complete()
+    return False

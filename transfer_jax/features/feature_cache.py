@@ -2,16 +2,17 @@
 
 import operator
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
 
+from transfer_jax.features.bucket_shards import BucketShards
+from transfer_jax.features.cache_files import BucketFiles, open_files
 from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Manifest
 from transfer_jax.features.row_format import relative_error
-from transfer_jax.storage.remote import local_path, pull
+from transfer_jax.storage.remote import display_path, local_path
 
 
 class FeatureCache:
@@ -37,29 +38,39 @@ class FeatureCache:
 
     def __init__(self, directory: str | os.PathLike[str], *, check: bool = True) -> None:
         directory = local_path(directory)
-        pull(directory)
-        manifest = Manifest.read(directory)
+        manifest, files = Manifest.read(directory), open_files(directory)
         if not manifest.complete():
-            raise CorruptFeaturesError(f"{directory} is incomplete: the extraction was interrupted")
+            raise CorruptFeaturesError(
+                f"{display_path(directory)} is incomplete: the extraction was interrupted"
+            )
         for path in manifest.damaged(directory) if check else []:
-            raise CorruptFeaturesError(f"{path} does not match its checksum")
+            raise CorruptFeaturesError(f"{display_path(path)} does not match its checksum")
         self.directory = directory
         self.manifest = manifest
         self._row_format = manifest.row_format
-        self._use([self._load(name) for name in manifest.shards()])
+        self._bucket = BucketShards(files, manifest) if isinstance(files, BucketFiles) else None
+        self._shards = [self._load(name) for name in manifest.shards()] if self._bucket is None else None
 
     def _load(self, name: str) -> np.ndarray:
-        mapped = np.load(self.directory / name, mmap_mode="r")
-        shard = np.asarray(mapped)  # Still mapped, but without the slower indexing of `np.memmap`.
-        # NumPy stores unknown types such as bfloat16 as raw bytes.
-        return shard if shard.dtype == self._row_format.row.base else shard.view(self._row_format.row.base)
+        # Still mapped, but without the slower indexing of `np.memmap`.
+        return np.asarray(np.load(self.directory / name, mmap_mode="r"))
 
-    def _use(self, shards: Sequence[np.ndarray]) -> None:
-        self._shards = shards
-        self._columns = [self._row_format.columns(shard) for shard in shards]
+    @property
+    def is_remote(self) -> bool:
+        """True if the features are in object storage, and not in memory."""
+        return self._shards is None
+
+    def prefetch(self, shards: Iterable[int]) -> None:
+        """Begins to download shards from object storage in the background; does nothing for local ones.
+
+        Args:
+            shards: Indices of shards.
+        """
+        if self._shards is None and self._bucket is not None:
+            self._bucket.prefetch(shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.directory,)
+        return _reopen, (display_path(self.directory),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}: {len(self)} examples of {self.arrays})"
@@ -100,13 +111,15 @@ class FeatureCache:
             ) from None
         if not -len(self) <= number < len(self):
             raise IndexError(f"index {number} is out of range for {len(self)} examples")
-        shard, offset = divmod(number % len(self), self.manifest.shard_rows)
-        row = jax.tree.map(lambda column: np.array(column[offset : offset + 1]), self._columns[shard])
+        row = jax.tree.map(np.array, self.columns([number % len(self)]))
         return {name: array[0] for name, array in self._row_format.decode(row).items()}
 
     def read(self) -> None:
         """Reads all features into memory and keeps them there."""
-        self._use([np.array(shard) for shard in self._shards])
+        if self._shards is None and self._bucket is not None:
+            self._shards = self._bucket.whole(range(self.manifest.shard_count))
+        else:
+            self._shards = [np.array(shard) for shard in self._shards or ()]
 
     def gather(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Returns some examples.
@@ -135,21 +148,39 @@ class FeatureCache:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} are out of range for {len(self)} examples")
         shards, offsets = np.divmod(rows, self.manifest.shard_rows)
-        present = np.unique(shards)
+        order = np.argsort(shards, kind="stable")
+        present, firsts = np.unique(shards[order], return_index=True)
+        chosen = np.split(order, firsts[1:])  # Positions in `rows` of the rows of each shard.
+        parts = self._arrays({int(shard): offsets[at] for shard, at in zip(present, chosen, strict=False)})
+        # NumPy stores unknown types such as bfloat16 as raw bytes.
+        columns = [self._row_format.columns(_typed(array, self._row_format.row.base)) for array, _ in parts]
 
-        def gathered(*columns: np.ndarray) -> np.ndarray:
+        def gathered(*each: np.ndarray) -> np.ndarray:
             """Returns the rows of one array, from its parts in all shards."""
-            if len(present) == 1:
-                return columns[present[0]][offsets]
-            out = np.empty((len(rows), *columns[0].shape[1:]), columns[0].dtype)
-            for shard in present:
-                chosen = shards == shard
-                out[chosen] = columns[shard][offsets[chosen]]
+            if len(each) == 1:
+                return each[0][offsets - parts[0][1]]
+            out = np.empty((len(rows), *each[0].shape[1:]), each[0].dtype)
+            for column, at, (_, first) in zip(each, chosen, parts, strict=True):
+                out[at] = column[offsets[at] - first]
             return out
 
-        return jax.tree.map(gathered, *self._columns)
+        if not parts:
+            columns = [self._row_format.columns(np.empty(0, self._row_format.row))]
+            return jax.tree.map(np.copy, columns[0])
+        return jax.tree.map(gathered, *columns)
+
+    def _arrays(self, offsets: dict[int, np.ndarray]) -> list[tuple[np.ndarray, int]]:
+        """Returns for each shard an array with the rows at offsets, and the offset of its first row."""
+        if self._shards is not None:
+            return [(self._shards[index], 0) for index in offsets]
+        assert self._bucket is not None
+        return self._bucket.arrays(offsets)
 
 
-def _reopen(directory: Path) -> FeatureCache:
+def _typed(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return array if array.dtype == dtype else array.view(dtype)
+
+
+def _reopen(directory: str) -> FeatureCache:
     """Returns the cache in a folder that another process has checked."""
     return FeatureCache(directory, check=False)

@@ -1,6 +1,7 @@
 """The key of a feature cache, and the manifest that lists its files with their checksums."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -8,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.features.cache_files import FILE, CacheFiles, open_files, write
 from transfer_jax.features.row_format import RowFormat
-from transfer_jax.storage.atomic_write import sha256, write_text
 
-FILE = "manifest.json"
-"""Name of the manifest in the folder of a cache."""
 LABELS = "labels.npy"
 """Name of the file of labels in the folder of a cache."""
 _NOTE = re.compile(r"(shard-[0-9]+|labels)\.note\.json")
@@ -86,13 +85,18 @@ class Manifest:
     errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     labels: bool = True
 
+    @property
+    def shard_count(self) -> int:
+        """Number of shards."""
+        return -(-self.rows // self.shard_rows)
+
     def shards(self) -> list[str]:
         """Returns the names of all shards, including those that are not written yet."""
-        return [f"shard-{index:05d}.npy" for index in range(-(-self.rows // self.shard_rows))]
+        return [shard_name(index) for index in range(self.shard_count)]
 
-    def rows_of(self, shard: str) -> int:
+    def rows_of(self, index: int) -> int:
         """Returns the number of rows of a shard."""
-        return min(self.shard_rows, self.rows - self.shards().index(shard) * self.shard_rows)
+        return min(self.shard_rows, self.rows - index * self.shard_rows)
 
     @property
     def bytes(self) -> int:
@@ -103,7 +107,7 @@ class Manifest:
         """Returns True if all files are written."""
         return all(name in self.files for name in [*self.shards(), *([LABELS] if self.labels else [])])
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """The SHA-256 of the manifest without its files; the same at each stage of the extraction."""
         return _checksum(dataclasses.replace(self, files={}, errors={})._content())
@@ -118,35 +122,33 @@ class Manifest:
         """Writes the manifest atomically, with a checksum of its own, and deletes all notes."""
         content = self._content()
         text = json.dumps({"content": content, "sha256": _checksum(content)}, indent=1, sort_keys=True)
-        write_text(directory / FILE, text)
-        for note in _notes(directory):
-            note.unlink(missing_ok=True)
+        files = open_files(directory)
+        write(files, FILE, lambda file: file.write(text.encode()))
+        files.delete(_notes(files))
 
-    def note(self, directory: Path, file: str, sha: str, errors: tuple[float, float] | None = None) -> Path:
-        """Writes a note that a file is complete, and returns its path.
+    def note(self, files: CacheFiles, file: str, sha: str, errors: tuple[float, float] | None = None) -> None:
+        """Writes a note that a file is complete.
 
         Several processes may write notes on different files at the same time.
 
         Args:
-            directory: The folder of the cache.
+            files: The files of the cache.
             file: Name of the complete file.
             sha: SHA-256 of the file.
             errors: Its `squared_error`, if the precision is reduced.
         """
-        content = {"of": self.identity, "file": file, "sha256": sha, "errors": errors}
-        path = directory / f"{Path(file).stem}.note.json"
-        write_text(path, json.dumps(content))
-        return path
+        content = json.dumps({"of": self.identity, "file": file, "sha256": sha, "errors": errors})
+        write(files, f"{Path(file).stem}.note.json", lambda opened: opened.write(content.encode()))
 
-    def _with_notes(self, directory: Path) -> "Manifest":
-        """Returns the manifest with the files of all valid notes in a folder."""
-        files, errors, identity = dict(self.files), dict(self.errors), self.identity
-        for path in _notes(directory):
+    def _with_notes(self, notes: Mapping[str, Any]) -> "Manifest":
+        """Returns the manifest with the files of all valid notes."""
+        files, errors = dict(self.files), dict(self.errors)
+        for content in notes.values():
             try:
-                note = json.loads(path.read_bytes())
-            except (FileNotFoundError, ValueError):
-                continue  # Deleted by another process that wrote the manifest, or damaged.
-            if note.get("of") == identity:
+                note = json.loads(content)
+            except ValueError:  # Damaged.
+                continue
+            if note.get("of") == self.identity:
                 files[note["file"]] = note["sha256"]
                 if note["errors"]:
                     errors[note["file"]] = tuple(note["errors"])
@@ -163,9 +165,9 @@ class Manifest:
             FileNotFoundError: If there is no manifest.
             CorruptFeaturesError: If the manifest is damaged.
         """
-        path = directory / FILE
+        path, files = directory / FILE, open_files(directory)
         try:
-            stored = json.loads(path.read_bytes())
+            stored = json.loads(files.read(FILE))
             content, checksum = stored["content"], stored["sha256"]
         except FileNotFoundError:
             raise
@@ -177,17 +179,23 @@ class Manifest:
         errors = {name: tuple(sums) for name, sums in content["errors"].items()}
         fields = {name: each for name, each in content.items() if name not in row_format.to_json()}
         manifest = cls(**{**fields, "row_format": row_format, "errors": errors})
-        return manifest._with_notes(directory)
+        return manifest if manifest.complete() else manifest._with_notes(files.read_all(_notes(files)))
 
     def damaged(self, directory: Path) -> list[Path]:
-        """Returns the paths of the listed files that are missing or do not match their checksums."""
-        paths = {directory / name: sha for name, sha in self.files.items()}
-        return [path for path, sha in paths.items() if not path.is_file() or sha256(path) != sha]
+        """Returns the paths of the listed files that are missing or damaged; see `CacheFiles.damaged`."""
+        row_bytes = self.row_format.row_bytes
+        sizes = {shard_name(index): self.rows_of(index) * row_bytes for index in range(self.shard_count)}
+        return [directory / name for name in open_files(directory).damaged(self.files, sizes)]
 
 
-def _notes(directory: Path) -> list[Path]:
-    """Returns the notes in a folder."""
-    return [path for path in directory.iterdir() if _NOTE.fullmatch(path.name)]
+def shard_name(index: int) -> str:
+    """Returns the name of the file of a shard."""
+    return f"shard-{index:05d}.npy"
+
+
+def _notes(files: CacheFiles) -> list[str]:
+    """Returns the names of all notes."""
+    return [name for name in files.names() if _NOTE.fullmatch(name)]
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

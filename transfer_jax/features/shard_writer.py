@@ -1,21 +1,24 @@
 """Extraction of features into NumPy shards with a manifest."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.features.cache_dir import FeatureCacheDir, cache_files, delete_cache, mark_used
+from transfer_jax.features.cache_dir import FeatureCacheDir, delete_cache, unfinished_files
+from transfer_jax.features.cache_files import open_files, write
 from transfer_jax.features.feature_cache import FeatureCache
-from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest
+from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest, shard_name
 from transfer_jax.features.row_format import RowFormat, squared_error
-from transfer_jax.storage.atomic_write import write_atomically
-from transfer_jax.storage.remote import pull, push
+from transfer_jax.storage.remote import display_path
 
 _SHARD_BYTES = 32 * 2**20
 _logger = logging.getLogger(__name__)
@@ -86,7 +89,8 @@ def write_shards(
 
     Shards are written atomically, so that an interrupted extraction continues with the first missing shard.
     Damaged files are logged as warnings and extracted again. The memory needed is that of one batch. The
-    processes of a run divide the missing shards among them.
+    processes of a run divide the missing shards among them, each a contiguous part, and each writes its own
+    directly to its place, also in object storage.
 
     Args:
         key: The key of the features: all that they depend on.
@@ -105,23 +109,29 @@ def write_shards(
     with cache_dir.write_lock(key, log) as directory:
         started = time.perf_counter()
         if processes.is_first():
-            pull(directory)
             _prepare(key, layout, labels, cache_dir, directory)
-            push(directory)
         processes.wait("manifest written")
-        pull(directory)
         manifest = Manifest.read(directory)
-        missing = [name for name in manifest.shards() if name not in manifest.files]
+        missing = [index for index in range(manifest.shard_count) if shard_name(index) not in manifest.files]
         processes.wait("manifest read")
-        _Writer(directory, manifest, advance).complete(missing, batches)
-        processes.wait("features written")
-        if processes.is_first() and missing:
-            pull(directory)
-            Manifest.read(directory).write(directory)
-            push(directory)
+        written = _Writer(directory, manifest, advance).complete(missing, batches)
+        if missing:
+            parts = processes.gather_texts(json.dumps(written))
+            if processes.is_first():
+                _complete(manifest, [each for part in parts for each in json.loads(part)]).write(directory)
         processes.wait("features complete")
-        rows = sum(manifest.rows_of(name) for name in missing)
+        rows = sum(manifest.rows_of(index) for index in missing)
         return Extraction(FeatureCache(directory, check=False), rows, time.perf_counter() - started)
+
+
+def _complete(manifest: Manifest, written: Iterable[tuple[str, str, Any]]) -> Manifest:
+    """Returns the manifest with files that were written: their names, hashes and errors."""
+    files, errors = dict(manifest.files), dict(manifest.errors)
+    for name, sha, sums in written:
+        files[name] = sha
+        if sums is not None:
+            errors[name] = tuple(sums)
+    return dataclasses.replace(manifest, files=files, errors=errors)
 
 
 def _prepare(
@@ -130,11 +140,11 @@ def _prepare(
     """Writes the manifest, which lists the undamaged files, and the labels."""
     manifest = _undamaged(directory, layout.manifest(key, labels=labels is not None))
     if manifest.complete():
-        mark_used(directory)
+        open_files(directory).mark_used()
         return
     cache_dir.reserve(manifest, directory)
     if labels is not None and LABELS not in manifest.files:
-        sha = write_atomically(directory / LABELS, lambda file: np.save(file, labels))
+        sha = write(open_files(directory), LABELS, lambda file: np.save(file, labels))
         dataclasses.replace(manifest, files={**manifest.files, LABELS: sha}).write(directory)
 
 
@@ -142,25 +152,36 @@ class _Writer:
     """Writes the missing shards of a cache that belong to this process."""
 
     def __init__(self, directory: Path, manifest: Manifest, advance: Callable[[int], None]) -> None:
-        self._directory = directory
+        self._files = open_files(directory)
         self._manifest = manifest
         self._advance = advance
 
-    def complete(self, missing: Sequence[str], batches: RowBatches) -> None:
-        """Writes every n-th missing shard, where n is the number of processes."""
-        manifest = self._manifest
-        mine = set(missing[processes.index() :: processes.count()])
-        firsts = {name: index * manifest.shard_rows for index, name in enumerate(manifest.shards())}
-        ranges = [(firsts[name], firsts[name] + manifest.rows_of(name)) for name in firsts if name in mine]
-        source = iter(batches(ranges)) if ranges else iter(())
-        for name in firsts:
-            count = manifest.rows_of(name)
-            if name in mine:
-                self._write_shard(name, source, count)
-            else:
-                self._advance(count)
+    def complete(self, missing: Sequence[int], batches: RowBatches) -> list[tuple[str, str, Any]]:
+        """Writes the n-th of equal parts of the missing shards, and returns their names, hashes and errors.
 
-    def _write_shard(self, name: str, batches: Iterator[Mapping[str, np.ndarray]], count: int) -> None:
+        While a shard is stored, the next one is computed.
+        """
+        manifest = self._manifest
+        mine = {*np.array_split(missing, processes.count())[processes.index()].tolist()}
+        starts = {index: index * manifest.shard_rows for index in sorted(mine)}
+        ranges = [(first, first + manifest.rows_of(index)) for index, first in starts.items()]
+        source, stored = iter(batches(ranges)) if ranges else iter(()), []
+        with concurrent.futures.ThreadPoolExecutor(1, "features") as pool:
+            for index in range(manifest.shard_count):
+                count = manifest.rows_of(index)
+                if index not in mine:
+                    self._advance(count)
+                    continue
+                if len(stored) > 1:
+                    stored[-2].result()  # One shard waits while one is stored.
+                written = self._shard(shard_name(index), source, count)
+                stored.append(pool.submit(self._store, *written))
+        return [each.result() for each in stored]
+
+    def _shard(
+        self, name: str, batches: Iterator[Mapping[str, np.ndarray]], count: int
+    ) -> tuple[contextlib.ExitStack, str, str, tuple[float, float] | None]:
+        """Writes a shard to a temporary file, and returns the arguments of `_store`."""
         row_format, sums = self._manifest.row_format, []
 
         def encoded() -> Iterator[np.ndarray]:
@@ -174,11 +195,19 @@ class _Writer:
                 yield rows
                 self._advance(len(rows))
 
-        path = self._directory / name
-        sha = write_atomically(path, lambda file: _save_parts(file, count, encoded(), row_format.row))
-        errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
-        push(path)
-        push(self._manifest.note(self._directory, name, sha, errors))
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(self._files.writing(name))
+            _save_parts(file, count, encoded(), row_format.row)
+            file.flush()
+            errors = (sum(each[0] for each in sums), sum(each[1] for each in sums)) if sums else None
+            return stack.pop_all(), name, file.sha256, errors
+
+    def _store(
+        self, file: contextlib.ExitStack, name: str, sha: str, errors: tuple[float, float] | None
+    ) -> tuple[str, str, Any]:
+        file.close()
+        self._manifest.note(self._files, name, sha, errors)
+        return name, sha, errors
 
 
 def _errors(
@@ -191,7 +220,7 @@ def _errors(
         yield squared_error(part[name], decoded[name])
 
 
-def _save_parts(file: IO[bytes], count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
+def _save_parts(file: Any, count: int, parts: Iterable[np.ndarray], row: np.dtype) -> None:
     """Writes the joined parts as `np.save` does, with one part in memory at a time."""
     shape = (count, *row.shape)
     header = {"descr": np.lib.format.dtype_to_descr(row.base), "fortran_order": False, "shape": shape}
@@ -212,7 +241,7 @@ def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
         manifest = fresh
     damaged = manifest.damaged(directory)
     for path in damaged:
-        _logger.warning("%s does not match its checksum; it is extracted again", path)
+        _logger.warning("%s does not match its checksum; it is extracted again", display_path(path))
     bad = {path.name for path in damaged}
     files = {name: sha for name, sha in manifest.files.items() if name not in bad}
     manifest = dataclasses.replace(manifest, files=files)
@@ -222,7 +251,6 @@ def _undamaged(directory: Path, fresh: Manifest) -> Manifest:
     expected = dataclasses.replace(fresh, origin=origin, shard_rows=manifest.shard_rows)
     if dataclasses.replace(manifest, files={}, errors={}) != expected:
         manifest = fresh
-    for path in cache_files(directory):
-        if path.name.startswith("."):  # A temporary file of a process that was killed.
-            path.unlink()
+    for path in unfinished_files(directory):  # Of a process that was killed.
+        path.unlink()
     return manifest
