@@ -80,6 +80,10 @@ class Folder:
         """Numbers of files and folders directly in it that are not read."""
         return self._contents[1]
 
+    def names(self) -> list[str]:
+        """Returns the names of everything directly in it, sorted."""
+        return sorted(os.listdir(self.path))
+
     def has_images(self) -> bool:
         """Returns True if there are images in it, at any depth."""
         return next(self._walk(FoundImages(), set()), None) is not None

@@ -18,6 +18,34 @@ from transfer_jax.data.split_folders import find_split, part_of_split, table_hin
 from transfer_jax.data.targets import class_order
 from transfer_jax.tasks import make_task
 
+
+@dataclasses.dataclass(frozen=True)
+class FolderImages:
+    """The images in a folder of class folders.
+
+    Attributes:
+        files: The paths.
+        stamps: Size and time of each file, as in `FoundImages`.
+        names: The paths relative to the folder.
+        labels: The position of each image's class in `class_names`.
+        class_names: The classes.
+        parts: `training`, `validation` or `test` for each image.
+        notes: Sentences about what was left out or is unusual.
+    """
+
+    files: list[str]
+    stamps: list[tuple[int, int]]
+    names: list[str]
+    labels: list[int]
+    class_names: tuple[str, ...]
+    parts: list[str]
+    notes: tuple[str, ...]
+
+    def mask(self, part: str) -> np.ndarray | None:
+        """Returns bool `(n,)`, True for the images of a part; None if there is no such part."""
+        return np.array(self.parts) == part if part in self.parts else None
+
+
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
@@ -57,7 +85,26 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: s
             f"a folder of classes has one label for each image, and the task is {task}; list the images and "
             "their targets in a table, csv:FILE"
         )
-    root = Folder(os.fspath(_existing(path)))
+    found = read_folder(Folder(os.fspath(_existing(path))), least_classes=least_classes, task=task)
+    kind = make_task("single_label" if task == "auto" else task, found.class_names)
+    dataset = from_files(found.files, found.names, found.labels, found.class_names, found.stamps, kind)
+    return dataclasses.replace(
+        dataset, held_out=found.mask("validation"), test=found.mask("test"), notes=found.notes
+    )
+
+
+def read_folder(root: Folder, *, least_classes: int = 2, task: str = "auto") -> FolderImages:
+    """Returns the images in a folder of class folders, as `from_folder` describes them.
+
+    Args:
+        root: The folder, on a disk or in object storage.
+        least_classes: As for `from_folder`.
+        task: As for `from_folder`; `ordinal` sorts the classes by their numbers.
+
+    Raises:
+        ValueError: As `from_folder`.
+        OSError: As `from_folder`.
+    """
     top, notes = _unwrapped(root)
     split = find_split(top)
     if split.training is not top:
@@ -97,14 +144,8 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: s
             left_out.update(found.left_out)
     start = len(os.path.join(root.path, ""))
     names = [file[start:].replace(os.sep, "/") for file in files]
-    kind = make_task("single_label" if task == "auto" else task, class_names)
-    dataset = from_files(files, names, labels, class_names, stamps, kind)
-    return dataclasses.replace(
-        dataset,
-        held_out=np.array(part_of) == "validation" if "validation" in parts else None,
-        test=np.array(part_of) == "test" if "test" in parts else None,
-        notes=(*notes, *left_out_notes(left_out)),
-    )
+    notes = (*notes, *left_out_notes(left_out))
+    return FolderImages(files, stamps, names, labels, class_names, part_of, notes)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -182,7 +223,7 @@ def _fold(name: str) -> str:
 def _too_few_classes(folder: Folder, classes: Iterable[str]) -> str:
     for name in classes:
         return f"{folder.path!r} has only the class folder {name!r}; at least two classes are needed"
-    found = sorted(os.listdir(folder.path))
+    found = folder.names()
     return (
         f"{folder.path!r} has no class folders with images: expected one subfolder a class, "
         f"found {abridged(found)}{table_hint(folder)}"

@@ -142,7 +142,7 @@ def _only(root: Folder, folders: Sequence[Folder], part: str) -> Folder:
 
 def table_hint(folder: Folder) -> str:
     """Returns a part of a sentence that names a table in a folder, if there is one."""
-    tables = [name for name in sorted(os.listdir(folder.path)) if name.lower().endswith((".csv", ".tsv"))]
+    tables = [name for name in folder.names() if name.lower().endswith((".csv", ".tsv"))]
     if not tables:
         return ""
     return f" (if {tables[0]!r} has the labels: --images csv:{os.path.join(folder.path, tables[0])})"
