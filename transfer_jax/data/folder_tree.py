@@ -22,7 +22,10 @@ SYSTEM_FOLDERS = frozenset(
 """Names of folders that systems create, in lower case; those with a dot in front are hidden anyway."""
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", ":zone.identifier")
 """Ends of the names of files that systems create, in lower case."""
-_RUN, _STUDY = {workdir_files.CONFIG, workdir_files.METRICS}, {workdir_files.STUDY, workdir_files.TRIALS}
+RUN_FILES = {workdir_files.CONFIG, workdir_files.METRICS}
+"""Files that are in the folder of each run."""
+STUDY_FILES = {workdir_files.STUDY, workdir_files.TRIALS}
+"""Files that are in the folder of each study."""
 UNKNOWN = (-1, 0)
 """The stamp of a file that cannot be looked at."""
 
@@ -132,7 +135,7 @@ class Folder:
                 f"the folder {self.path!r} is not readable; change its permissions or move it away"
             ) from None
         names = {entry.name for entry in ordered}
-        if self._above is not None and (names >= _RUN or names >= _STUDY):
+        if self._above is not None and (names >= RUN_FILES or names >= STUDY_FILES):
             left_out["run", self.name] += 1
             return children, left_out, dead
         for entry in ordered:

@@ -42,14 +42,20 @@ class StorageError(RuntimeError):
 
 
 class ChangedObjectError(StorageError):
-    """An object is not the one that was indexed."""
+    """An object is not the one that was indexed.
 
-    def __init__(self, place: str, change: str) -> None:
-        super().__init__(f"{place} {change}: {INDEX_AGAIN}")
-        self._values = place, change
+    Attributes:
+        place: The address of the object.
+        change: The difference, such as "is missing".
+        advice: What to do.
+    """
+
+    def __init__(self, place: str, change: str, advice: str = INDEX_AGAIN) -> None:
+        super().__init__(f"{place} {change}: {advice}")
+        self.place, self.change, self.advice = place, change, advice
 
     def __reduce__(self) -> tuple:
-        return ChangedObjectError, self._values
+        return ChangedObjectError, (self.place, self.change, self.advice)
 
 
 def storage_error(place: str, error: BaseException, attempts: int = 1) -> StorageError:

@@ -35,9 +35,13 @@ SKIPPED_IMAGES = "skipped_images.txt"
 MODEL = "model"
 """A folder: the trained model."""
 PREDICTIONS = "predictions.csv"
-"""The predictions of the validation images."""
+"""The predictions of the validation images; in Parquet the same name with `.parquet`."""
 TEST_PREDICTIONS = "test_predictions.csv"
-"""The predictions of the test images, if there are any."""
+"""The predictions of the test images, if there are any; in Parquet the same name with `.parquet`."""
+CLASSES = "classes.json"
+"""The classes of predictions that have only the most probable ones of each image."""
+CLASS_SCORES, TEST_CLASS_SCORES = "class_scores.npz", "test_class_scores.npz"
+"""The scores of each of many classes on the validation and the test images, and the confused pairs."""
 CURVES, CONFUSION = "curves.png", "confusion.png"
 """Plots: loss and accuracy by epoch; the confusion matrix."""
 MISCLASSIFIED, MISCLASSIFIED_LIST = "mistakes", "mistakes.json"
@@ -73,10 +77,22 @@ TRIAL_ROW, TRIAL_ERROR, TRIAL_CLAIM = "row.json", "error.json", "claim.json"
 _NEEDED = (
     *(CONFIG, EARLIER_CONFIGS, START, METRICS, PHASES, TIMELINE, GOODPUT, ENVIRONMENT, DEFAULTS, QUALITY),
     *(SKIPPED_IMAGES, PREDICTIONS, TEST_PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS),
-    *(DIAGNOSTICS, TRACKERS),
+    *(DIAGNOSTICS, TRACKERS, CLASSES, CLASS_SCORES, TEST_CLASS_SCORES),
+    *(name.replace(".csv", ".parquet") for name in (PREDICTIONS, TEST_PREDICTIONS)),
     *(STUDY, ANALYSIS, TABLE, TRIALS),
 )
 """Files and folders that a run or a study is read from."""
+
+
+def predictions_file(workdir: Path, name: str = PREDICTIONS) -> Path:
+    """Returns the file of predictions that a workdir has: CSV, or Parquet if it has only that.
+
+    Args:
+        workdir: The workdir of a run.
+        name: `PREDICTIONS` or `TEST_PREDICTIONS`.
+    """
+    file, parquet = workdir / name, (workdir / name).with_suffix(".parquet")
+    return parquet if parquet.is_file() and not file.is_file() else file
 
 
 def check_not_of_run(out: Path) -> None:

@@ -1,0 +1,144 @@
+"""A folder of classes in a bucket: a folder that is used like one, and servers."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from local_bucket import Bucket, folder, gs, s3
+
+from transfer_jax.data import from_folder
+from transfer_jax.data.remote import bucket_folder
+from transfer_jax.data.remote.bucket_folder import from_bucket_folder
+from transfer_jax.storage import object_cache, remote
+from transfer_jax.storage.byte_ranges import ChangedObjectError, StorageError
+from transfer_jax.storage.range_reads import RangeReader
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+SERVERS = [folder, *(pytest.param(server, marks=pytest.mark.extended) for server in (s3, gs))]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
+    ):
+        bucket = Bucket(kind)
+        bucket.system.mkdir("bucket")
+        yield bucket
+
+
+@pytest.fixture
+def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
+    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
+    monkeypatch.setattr(remote, "_mirrors", {})
+    for name in server.objects(""):
+        server.system.rm_file(f"bucket/{name}")
+    server.system.invalidate_cache()
+    return server
+
+
+@pytest.fixture
+def address(bucket: Bucket, animals: Path) -> str:
+    put(bucket, animals, "animals")
+    return bucket.address("animals")
+
+
+def put(bucket: Bucket, root: Path, name: str) -> None:
+    for file in sorted(root.rglob("*")):
+        if file.is_file():
+            bucket.system.put_file(str(file), f"bucket/{name}/{file.relative_to(root).as_posix()}")
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The objects that are downloaded."""
+    asked: list[str] = []
+    original = RangeReader._remote
+
+    def remote_reads(self, ranges):
+        asked.extend(each.place for each in ranges)
+        return original(self, ranges)
+
+    monkeypatch.setattr(RangeReader, "_remote", remote_reads)
+    return asked
+
+
+def test_it_is_the_dataset_of_the_local_folder(address, animals):
+    here, there = from_folder(animals), from_bucket_folder(address)
+    assert [*there.names] == [*here.names]
+    assert there.class_names == here.class_names
+    np.testing.assert_array_equal(there.labels, here.labels)
+    np.testing.assert_array_equal(there.sizes, here.sizes)
+    assert there.contents(range(len(here))) == [here.read(i) for i in range(len(here))]
+    assert there.read(2) == here.read(2)
+    assert {note for note in here.notes if "left out:" in note} <= {*there.notes}
+
+
+def test_a_later_start_lists_and_downloads_nothing(address, monkeypatch):
+    first = from_bucket_folder(address)
+    asked = reads(monkeypatch)
+    monkeypatch.setattr(bucket_folder, "list_objects", lambda folder: pytest.fail("listed again"))
+    second = from_bucket_folder(address)
+    assert asked == []
+    assert second.fingerprint == first.fingerprint
+    assert second.contents([1, 0]) == second.contents([1, 0])
+    assert len(asked) == 2
+    again = pickle.loads(pickle.dumps(second))
+    assert again.contents([0, 1]) == [second.read(0), second.read(1)]
+    assert len(asked) == 2
+
+
+def test_parts_of_a_split_are_read(bucket, tree):
+    root = tree(
+        *(f"{part}/{name}/{i}.png" for part in ("train", "val", "test") for name in "ab" for i in "01")
+    )
+    put(bucket, root, "split")
+    dataset = from_bucket_folder(bucket.address("split"))
+    assert dataset.held_out is not None
+    assert dataset.test is not None
+    assert (dataset.held_out.sum(), dataset.test.sum(), len(dataset)) == (4, 4, 12)
+
+
+def test_a_changed_image_is_an_error_with_the_index_to_delete(bucket, address):
+    dataset = from_bucket_folder(address)
+    bucket.system.pipe_file(f"bucket/animals/{dataset.names[0]}", b"other")
+    message = rf"{dataset.names[0]} has .*: delete {address}/.transfer_jax_index and start again"
+    with pytest.raises(ChangedObjectError, match=message):
+        dataset.contents([0])
+    bucket.system.rm(f"bucket/animals/{bucket_folder.INDEX_FOLDER}", recursive=True)
+    assert from_bucket_folder(address).contents([0]) == [b"other"]
+
+
+def test_an_object_that_is_no_image_is_a_bad_image(bucket, address):
+    bucket.system.pipe_file("bucket/animals/cat/bad.png", b"no image")
+    dataset = from_bucket_folder(address)
+    with pytest.raises(ValueError, match=r"cat/bad.png"):
+        dataset.image([*dataset.names].index("cat/bad.png"))
+
+
+def test_a_missing_folder_is_an_error(bucket):
+    with pytest.raises(StorageError, match=r"://bucket/nothing does not exist; check the address"):
+        from_bucket_folder(bucket.address("nothing"))
+
+
+def test_a_folder_without_images_is_an_error(bucket):
+    bucket.system.pipe_file("bucket/empty/readme.md", b"text")
+    with pytest.raises(ValueError, match=r"://bucket/empty' has no class folders with images: .*'readme.md'"):
+        from_bucket_folder(bucket.address("empty"))
+    assert not [name for name in bucket.objects("empty/") if name.endswith("index.json")]
+
+
+def test_one_class_is_enough_to_evaluate(bucket, tree):
+    put(bucket, tree("a/1.png", "a/2.png"), "one")
+    assert len(from_bucket_folder(bucket.address("one"), least_classes=1)) == 2
+    with pytest.raises(ValueError, match="only the class folder 'a'; two or more"):
+        from_bucket_folder(bucket.address("one"))
+
+
+def test_a_large_folder_is_offered_to_be_packed(address, monkeypatch):
+    monkeypatch.setattr(bucket_folder, "_LARGE", 4)
+    notes = from_bucket_folder(address).notes
+    assert f"transfer-jax pack {address} {address}-packed" in notes[-1]

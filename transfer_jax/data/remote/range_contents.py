@@ -1,0 +1,91 @@
+"""Readers of examples by ranges of bytes, of which processes receive pickled copies."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from transfer_jax.data.contents import Content, ReadMany
+from transfer_jax.data.decode import BadImageError
+from transfer_jax.data.index import DatasetIndex
+from transfer_jax.storage.byte_ranges import ByteRange, ChangedObjectError
+from transfer_jax.storage.range_reads import RangeReader
+
+RangeOf = Callable[[DatasetIndex, int], ByteRange]
+"""Function from an index and the position of an example to its bytes."""
+Decode = Callable[[bytes, DatasetIndex, int], Content | BadImageError]
+"""Function from these bytes, the index and the position to the content of the example."""
+
+
+class RangeContents:
+    """A `ReadMany` that reads the bytes of all examples of a call at once.
+
+    Args:
+        index: The index of the source.
+        range_of: The bytes of an example.
+        reader: Reads them.
+        decode: The content of an example from its bytes; None takes the bytes.
+        advice: What to do about an object that changed, if starting again is not enough.
+    """
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        range_of: RangeOf,
+        reader: RangeReader,
+        decode: Decode | None = None,
+        advice: str = "",
+    ) -> None:
+        self.index, self._range_of, self._reader = index, range_of, reader
+        self._decode, self._advice = decode, advice
+
+    def __call__(self, positions: Sequence[int]) -> list[Content | BadImageError | OSError]:
+        try:
+            found = self._reader.read([self._range_of(self.index, int(each)) for each in positions])
+        except ChangedObjectError as error:
+            if self._advice:
+                raise ChangedObjectError(error.place, error.change, self._advice) from None
+            raise
+        if self._decode is None:
+            return [*found]
+        return [
+            self._decode(content, self.index, int(each))
+            for content, each in zip(found, positions, strict=True)
+        ]
+
+
+class ReadOne:
+    """A `Read` that calls a `ReadMany` for one example.
+
+    Args:
+        read_many: The function for several examples.
+    """
+
+    def __init__(self, read_many: ReadMany) -> None:
+        self.read_many = read_many
+
+    def __call__(self, index: int) -> Content:
+        (found,) = self.read_many([index])
+        if isinstance(found, BadImageError | OSError):
+            raise found
+        return found
+
+
+def in_shard(index: DatasetIndex, position: int) -> ByteRange:
+    """Returns the bytes of an example in a shard, by the columns `offset` and `length` of its index.
+
+    The parts of the index are `[place, size, tag]` of each shard.
+    """
+    place, size, tag = index.parts[shard_of(index, position)]
+    offset = int(index.column("offset")[position])
+    return ByteRange(place, offset, offset + int(index.column("length")[position]), size, tag)
+
+
+def shard_of(index: DatasetIndex, position: int) -> int:
+    """Returns the number of the shard of an example."""
+    return int(np.searchsorted(_ends(index), position, side="right"))
+
+
+@functools.lru_cache(maxsize=16)
+def _ends(index: DatasetIndex) -> np.ndarray:
+    return np.cumsum(index.part_counts)
