@@ -4,6 +4,14 @@ import pytest
 from transfer_jax.diagnostics import reliability
 
 
+def test_several_labels_are_calibrated_label_by_label():
+    probabilities = np.array([[0.1, 0.7], [0.1, 0.7], [0.1, 0.7], [0.1, 0.7]])
+    labels = np.array([[0, 1], [0, 1], [0, 1], [1, 0]], np.uint8)
+    found = reliability(probabilities, labels, bins=2)
+    assert [(row["images"], row["accuracy"]) for row in found["bins"]] == [(4, 0.25), (4, 0.75)]
+    assert found["ece"] == pytest.approx((0.15 + 0.05) / 2)
+
+
 def two_classes(*confidences: float) -> np.ndarray:
     """Returns probabilities of two classes, given those of the first."""
     return np.stack([np.array(confidences), 1 - np.array(confidences)], axis=-1)

@@ -12,7 +12,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.studies.analysis import analyze_study
 from transfer_jax.studies.study import Arm, Study
 from transfer_jax.studies.table import read_table, write_table
-from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks import MultiLabel, Ordinal, Regression, SingleLabel
 
 CONFIG = TrainConfig(images="cells", model="efficientnet_lite_tiny", weights="none")
 GAINS = (0.0, 0.0, 0.15)
@@ -107,11 +107,8 @@ def test_an_analysis_has_means_verdicts_and_three_paragraphs(tmp_path):
         f"The mean accuracy is highest for depth 2: {levels[2]['accuracy']['mean']:.1%}"
     )
     assert "points against depth 0" in results
-    assert (
-        ", which is significant. Of the 2 other levels, 1 is significantly more accurate than depth 0"
-        in results
-    )
-    assert "0 are significantly less accurate, and 1 does not differ significantly." in results
+    assert ", which is significant. Of the 2 other levels, 1 is significantly better than depth 0" in results
+    assert "0 are significantly worse, and 1 does not differ significantly." in results
     assert "Along the levels of depth, the accuracy shows no trend (p" in results
     assert "the gap between training and validation accuracy rises (p" in results
     assert cost.startswith("The cheapest level that reaches 8")
@@ -119,6 +116,72 @@ def test_an_analysis_has_means_verdicts_and_three_paragraphs(tmp_path):
     assert "2 billion operations and 2 s" in cost
     assert "3.0 times as many" in cost
     assert "is at least 0.0625" in found["notes"][0]
+
+
+def rows_of_task(study: Study, folder, task) -> list[dict]:
+    """Returns rows whose predictions are less noisy at higher levels, with the scores of a task."""
+    rows = rows_of(study, folder)
+    truth = np.random.default_rng(0).integers(0, 2, (IMAGES, len(task.names)))
+    labels = truth.astype(task.label_dtype) if task.label_prefix else truth[:, 0].astype(task.label_dtype)
+    metric = task.metrics[0]
+    for row in rows:
+        noise = np.random.default_rng([row["depth"], row["seed"]]).normal(size=truth.shape)
+        predictions = truth + (1.2 - 0.4 * row["depth"]) * noise
+        if task.probabilistic:
+            predictions = 1 / (1 + np.exp(4 - 8 * predictions))
+        if not task.label_prefix:
+            predictions = np.stack([1 - predictions[:, 0], predictions[:, 0]], 1)
+        path = folder / workdir_files.TRIALS / row["trial"] / "predictions.csv"
+        write_predictions(path, [f"{i}.png" for i in range(IMAGES)], task, predictions, labels)
+        value = metric.of(task.scores(predictions, labels))
+        curve = [{**each, metric.name: 2 * value if each["epoch"] == 1 else value} for each in row["curve"]]
+        row |= {"task": task.kind, metric.name: value, "curve": curve}
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("task", "title", "end", "test"),
+    [
+        (MultiLabel(("a", "b", "c")), "mAP", "highest", "t"),
+        (Regression(("age", "size")), "MAE", "lowest", "t"),
+        (Ordinal(("a", "b")), "accuracy", "highest", "McNemar"),
+    ],
+    ids=["multi_label", "regression", "ordinal"],
+)
+def test_the_score_is_that_of_the_task(tmp_path, task, title, end, test):
+    study = study_of(5)
+    rows = rows_of_task(study, tmp_path, task)
+    found = analyze_study(study, rows, tmp_path)
+    metric = task.metrics[0]
+    assert (found["task"], found["metric"]) == (task.kind, metric.name)
+    levels = {each["level"]: each[metric.name]["mean"] for each in found["levels"]}
+    assert metric.is_better(levels[2], levels[1])
+    assert metric.is_better(levels[1], levels[0])
+    planned = {c["a"]: c for c in found["comparisons"] if c["family"] == "baseline"}
+    assert planned[2]["verdict"] == ("lower" if metric.lower_is_better else "higher")
+    assert planned[2]["test"] == f"corrected resampled t over seeds, and {test} over images"
+    assert planned[2]["p_images"] < 1e-3
+    assert {c["b"] for c in found["comparisons"] if c["family"] == "best"} == {2}
+    assert found["trends"][0]["metric"] == metric.name
+    assert found["trends"][0]["p_images"] < 1e-3
+    results, cost = found["sentences"][1:]
+    assert results.startswith(
+        f"The mean {title} is {end} for depth 2: {metric.text(levels[2])} (95% interval"
+    )
+    assert "significantly better than depth 0, 0 are significantly worse" in results
+    target = found["target"][0]["target"]
+    assert not metric.is_better(target, levels[2])
+    assert target == pytest.approx(levels[2], rel=0.06)
+    assert f"level that reaches {metric.text(target)} and stays there is depth 2" in cost
+    if metric.lower_is_better:  # The first epoch misses the target.
+        assert found["target"][2]["operations"] == 2e9
+
+
+def test_several_tasks_are_an_error(tmp_path):
+    study = study_of(2)
+    rows = rows_of(study, tmp_path)
+    with pytest.raises(ValueError, match="the trials have the tasks regression and single_label, whose"):
+        analyze_study(study, [{**rows[0], "task": "regression"}, *rows[1:]], tmp_path)
 
 
 def test_the_target_is_a_point_below_the_best_or_given(tmp_path):

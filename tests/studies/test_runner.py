@@ -1,5 +1,6 @@
 """Small studies that are run: a killed study ends with the same table as an undisturbed one."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from transfer_jax.runs import fit
 from transfer_jax.storage import workdir_files
 from transfer_jax.studies.executors import starter
 from transfer_jax.studies.presets import make_study
-from transfer_jax.studies.runner import run_study
+from transfer_jax.studies.runner import run_study, write_analysis
 from transfer_jax.studies.study import Study, create_study_folder
 from transfer_jax.studies.table import TIMES, read_table
 from transfer_jax.studies.worker import run_worker
@@ -94,6 +95,36 @@ def test_a_study_writes_a_table_an_analysis_and_its_runs(undisturbed, study):
         assert costs == sorted(costs)
         assert costs[-1] == next(row["operations"] for row in rows if row["trial"] == trial.name)
     assert not (undisturbed / "features").exists()
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    ("task", "labels", "score"),
+    [("regression", "age", "mae"), ("multi_label", "red,blue", "mean_average_precision")],
+)
+def test_a_study_of_other_targets_compares_their_score(config, image_folder, tmp_path, task, labels, score):
+    table, folder = tmp_path / "photos.csv", tmp_path / "study"
+    lines = ["path,age,red,blue"]
+    for index, file in enumerate(sorted(image_folder.rglob("*.png"))):
+        red, blue = (int(file.parent.name == name) for name in ("red", "blue"))
+        lines.append(f"{file},{20 + 10 * red + index % 3}.5,{red},{blue}")
+    table.write_text("\n".join(lines))
+    config = dataclasses.replace(config, images=f"csv:{table}?label={labels}", task=task)
+    study = create_study_folder(make_study("unfreeze_depth", config, range(2), levels=("1",)), folder)
+    assert run_worker(folder, "only", Silent()) == 4
+    answer = write_analysis(study, folder)
+    assert (answer["task"], answer["metric"], answer["failed"]) == (task, score, [])
+    for trial in study.trials:
+        row = json.loads((trial.workdir(folder) / "row.json").read_text())
+        assert row[score] == row["curve"][-1][score]
+        assert ("ece" in row) == (task == "multi_label")
+        sign = -1 if score == "mae" else 1
+        assert row["overfit_gap"] == pytest.approx(sign * (row[f"train_{score}"] - row[score]))
+    assert {level["level"] for level in answer["levels"] if level[score]["mean"] > 0} == {0, 1}
+    assert answer["comparisons"][0]["test"].endswith("and t over images")
+    assert (folder / "report.html").stat().st_size > 1000
+    with pytest.raises(ValueError, match=f"the study sample_size, .* and the task is {task}"):
+        make_study("sample_size", config, range(2))
 
 
 def test_arms_share_split_order_and_head(undisturbed, study):

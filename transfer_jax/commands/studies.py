@@ -3,14 +3,18 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from transfer_jax.commands.config_options import Config, default_workdir
 from transfer_jax.config import TrainConfig
-from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line, table
 from transfer_jax.storage import workdir_files
+
+if TYPE_CHECKING:
+    from transfer_jax.tasks import Metric
 
 Name = Literal["unfreeze_depth", "recipes", "yosinski", "surgical", "sample_size", "seeds"]
 Place = Literal["local", "slurm", "ray"]
@@ -47,7 +51,8 @@ def study(
         on: The place of the workers: `local`, jobs of `slurm` (needs submitit), or tasks of `ray`.
         job: Resources of each job of SLURM or Ray, as `name=value`, such as `slurm_partition=gpu` or
             `num_gpus=1`.
-        target: Accuracy whose cost is compared; by default one point below the best mean.
+        target: Score whose cost is compared, such as an accuracy of 0.9; by default one a little worse than
+            the best mean.
         keep: Whether to keep the models and checkpoints of all runs.
         workdir: Folder of the study; by default `runs/`, the name of the images and that of the study.
         typed: The command line, word by word.
@@ -69,8 +74,13 @@ def study(
     folder = workdir or default_workdir(config).with_name(f"{default_workdir(config).name}-{name}")
     wanted = make_study(name, config, range(seeds), images=more_images, levels=levels)
     if not (folder / workdir_files.STUDY).exists():
-        for source in (config.images, *more_images):
-            _check_images(dataclasses.replace(config, images=source))
+        kinds = {
+            source: _check_images(dataclasses.replace(config, images=source))
+            for source in (config.images, *more_images)
+        }
+        if len({*kinds.values()}) > 1:
+            found = ", ".join(f"{kind} ({source})" for source, kind in kinds.items())
+            raise ValueError(f"all images of a study must have the same task, got {found}")
     command = shlex.join(typed or ("transfer-jax", "study", name))
     count = workers or min(processes.cores(), _MOST_WORKERS)
     start = starter(on, count, folder, dict(_option(text) for text in job))
@@ -80,14 +90,15 @@ def study(
     return 1 if found["failed"] else 0
 
 
-def _check_images(config: TrainConfig) -> None:
-    """Prints the notes of the images; raises the error of their split once, instead of in every trial."""
+def _check_images(config: TrainConfig) -> str:
+    """Prints the notes of the images, and returns their task; raises the error of their split only once."""
     from transfer_jax.runs.images import run_images, split_images
 
     dataset = run_images(config, BARS)
     for note in dataset.notes:
         print_line(CONSOLE, note)
     split_images(dataset, config)
+    return dataset.task.kind
 
 
 def work(folder: Annotated[Path, tyro.conf.Positional], name: str = "by hand") -> None:
@@ -115,10 +126,14 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _show(found: dict[str, Any], folder: Path) -> None:
     """Prints the answer of a study."""
+    from transfer_jax.tasks import task_class
+
+    metric = task_class(found).metrics[0]
     planned = [each for each in found["comparisons"] if each["family"] == "baseline"]
     against = {(each["a"], str(each["group"])): each for each in planned}
-    rows = [_row(each, against.get((each["level"], str(each["group"])))) for each in found["levels"]]
-    columns = ("arm", "n", "accuracy %", "95 %", "gap", "against\nbaseline", "p, Holm", "verdict")
+    rows = [_row(metric, each, against.get((each["level"], str(each["group"])))) for each in found["levels"]]
+    title = f"{metric.title} %" if metric.format == "percent" else metric.title
+    columns = ("arm", "n", title, "95 %", "gap", "against\nbaseline", "p, Holm", "verdict")
     OUT.print(table(found["question"], columns, rows))
     for sentence in (*found["sentences"], *found["notes"]):
         print_line(OUT, sentence)
@@ -137,13 +152,16 @@ def _show(found: dict[str, Any], folder: Path) -> None:
         print_line(OUT, f"Report: {report}")
 
 
-def _row(level: dict[str, Any], against: dict[str, Any] | None) -> list[str]:
+def _row(metric: "Metric", level: dict[str, Any], against: dict[str, Any] | None) -> list[str]:
     """Returns the cells of an arm, with its comparison with the baseline."""
-    accuracy, gap = level["accuracy"], level.get("overfit_gap")
+    form = (lambda x: f"{100 * x:.1f}") if metric.format == "percent" else (lambda x: f"{x:.4g}")
+    score, gap = level[metric.name], level.get("overfit_gap")
     label = " ".join([level["label"], *(f"{name}={value}" for name, value in level["group"].items())])
-    interval = "" if accuracy["low"] is None else f"{100 * accuracy['low']:.1f}-{100 * accuracy['high']:.1f}"
-    row = [label, str(level["n"]), f"{100 * accuracy['mean']:.1f}", interval]
-    row.append("" if gap is None else f"{100 * gap['mean']:.1f}")
+    interval = "" if score["low"] is None else f"{form(score['low'])}-{form(score['high'])}"
+    row = [label, str(level["n"]), form(score["mean"]), interval]
+    row.append("" if gap is None else form(gap["mean"]))
     if against is None:
         return [*row, "", "", ""]
-    return [*row, f"{100 * against['difference']:+.1f}", f"{against['p_holm']:.3g}", against["verdict"]]
+    difference = form(against["difference"])
+    signed = difference if difference.startswith("-") else f"+{difference}"
+    return [*row, signed, f"{against['p_holm']:.3g}", against["verdict"]]

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.tasks.top_predictions import Predicted, predicted_class
+from transfer_jax.tasks.top_predictions import confidence as confidence_of
+
 BINS = 15
 """The number of bins in the paper."""
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> dict[str, Any]:
+def reliability(predictions: Predicted, labels: np.ndarray, bins: int = BINS) -> dict[str, Any]:
     """Returns the expected calibration error and the reliability curve of the predicted class.
 
     Bins have equal width. A confidence on the border of two bins belongs to the lower one.
 
     Args:
-        probabilities: `(images, classes)`.
-        labels: Indices of the true classes, `(images,)`.
+        predictions: Probabilities, `(images, classes)`, or the most probable classes.
+        labels: Indices of the true classes, `(images,)`; or, for several labels, 0 and 1 `(images, labels)`,
+            and the curve is that of the probability of each label.
         bins: Number of bins between 0 and 1.
 
     Returns:
@@ -27,8 +31,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
         their numbers of images; and `bins`, a list with `low` and `high`, the mean `confidence` and
         `accuracy` (None for an empty bin), and the number of `images` of each bin.
     """
-    confidence = probabilities.max(-1)
-    right = probabilities.argmax(-1) == labels
+    if labels.ndim == 2:  # Each label of each image is a prediction, and its probability the confidence.
+        confidence, right = np.asarray(predictions).reshape(-1), labels.reshape(-1) > 0
+    else:
+        confidence = confidence_of(predictions)
+        right = np.asarray(predicted_class(predictions) == labels)
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     error, found = 0.0, []
@@ -38,7 +45,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
         mean = float(confidence[inside].mean()) if count else None
         accuracy = float(right[inside].mean()) if count else None
         if mean is not None and accuracy is not None:
-            error += count / len(labels) * abs(accuracy - mean)
+            error += count / len(right) * abs(accuracy - mean)
         low, high = (round(float(edge), 6) for edge in edges[index : index + 2])
         found.append({"low": low, "high": high, "confidence": mean, "accuracy": accuracy, "images": count})
     return {"ece": error, "bins": found}

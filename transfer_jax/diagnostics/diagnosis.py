@@ -157,8 +157,9 @@ def _existing(finished: FinishedRun) -> Diagnostics:
 
 def _calibration(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     known = finished.predictions
-    _needs_classes(finished)
-    return reliability(known.probabilities, known.labels)
+    if not known.task.probabilistic:
+        raise NotApplicable(f"it needs probabilities, and the task is {known.task.kind}")
+    return reliability(known.values, known.labels)
 
 
 def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, Any]]:
@@ -166,7 +167,7 @@ def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, An
     if groups is None:
         raise NotApplicable("the images have no groups; list them in a table with a column `group`")
     _needs_classes(finished)
-    return group_scores(known.probabilities.argmax(-1), known.labels, groups)
+    return group_scores(known.predicted, known.labels, groups)
 
 
 def _distance(finished: FinishedRun, sizes: SampleSizes) -> dict[str, float]:

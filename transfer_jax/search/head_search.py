@@ -149,7 +149,7 @@ def _default_grid(run: Run, linear: bool) -> Grid:
     """Returns the default candidates; numbers have no label smoothing."""
     if not linear:
         return TAIL_GRID
-    return Grid() if run.task.smoothed else Grid(label_smoothings=(0.0,))
+    return Grid() if run.task.probabilistic else Grid(label_smoothings=(0.0,))
 
 
 def logistic_regression(train: Examples, validation: Examples) -> tuple[float, float]:

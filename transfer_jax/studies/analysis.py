@@ -10,36 +10,16 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.storage import workdir_files
-from transfer_jax.studies.significance import (
-    ABSENT,
-    TEST,
-    Comparison,
-    Scores,
-    TrendVerdict,
-    assess_significance,
-)
+from transfer_jax.studies.significance import ABSENT, Comparison, Scores, TrendVerdict, assess_significance
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
 from transfer_jax.studies.study import Study
 from transfer_jax.studies.study_summary import summary_paragraphs
+from transfer_jax.tasks import Metric, Task, task_class
 
-METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "weighted_accuracy",
-    "macro_f1",
-    "roc_auc",
-    "log_loss",
-    "ece",
-    "test_accuracy",
-    "test_log_loss",
-    "train_accuracy",
-    "train_log_loss",
-    "overfit_gap",
-    "trainable_parameters",
-    "operations",
-    "train_seconds",
-)
 _TARGET_BELOW_BEST = 0.01
+"""Distance of the target from the best mean, of a score that is a fraction."""
+_TARGET_FACTOR = 0.05
+"""The same for other scores, as a fraction of the best mean."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -52,14 +32,17 @@ def analyze_study(study: Study, rows: Rows, folder: Path) -> dict[str, Any]:
         rows: The full rows of its finished trials; see `read_rows`.
         folder: The folder of the study, which has the predictions of the trials.
     """
+    task = task_of(rows)
     parts = rows_by_group(study, rows)
-    groups = [group_scores(study, group, part, folder) for group, part in parts.items() if part]
+    groups = [group_scores(study, task, group, part, folder) for group, part in parts.items() if part]
     significance = assess_significance(groups, study.baseline, ordered=study.ordered)
-    levels = [level for group, part in parts.items() for level in _levels(study, group, part)]
+    levels = [level for group, part in parts.items() for level in _levels(study, task, group, part)]
     target = [cost for scores in groups for cost in _target(study, scores, parts[scores.group])]
     found = {
         "study": study.name,
         "question": study.question,
+        "task": task.kind,
+        "metric": task.metrics[0].name,
         "finished": len(rows),
         "trials": len(study.trials),
         "levels": levels,
@@ -81,6 +64,34 @@ _IMAGES = ("training_images", "held_out_images")
 Group = tuple[tuple[str, Any], ...]
 
 
+def task_of(rows: Rows) -> type[Task]:
+    """Returns the task of the rows of a study; that of rows of earlier versions is `single_label`.
+
+    Raises:
+        ValueError: If they have several tasks, whose scores cannot be compared.
+    """
+    kinds = {task_class(row) for row in rows} or {task_class({})}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(each.kind for each in kinds))
+        raise ValueError(f"the trials have the tasks {names}, whose scores are different; compare one task")
+    return kinds.pop()
+
+
+def level_columns(task: type[Task]) -> tuple[str, ...]:
+    """Returns the columns of rows whose means by level the analysis has."""
+    main = dict.fromkeys((task.metrics[0].name, task.objective.name))
+    return (
+        *dict.fromkeys((*(metric.name for metric in task.metrics), task.objective.name)),
+        "ece",
+        *(f"test_{name}" for name in main),
+        *(f"train_{name}" for name in main),
+        "overfit_gap",
+        "trainable_parameters",
+        "operations",
+        "train_seconds",
+    )
+
+
 def rows_by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any]]]:
     """Returns the rows for each combination of the values of all factors but the compared one."""
     others = [name for name in study.arms[0].factors if name != study.factor]
@@ -92,7 +103,7 @@ def rows_by_group(study: Study, rows: Rows) -> dict[Group, list[Mapping[str, Any
     return found
 
 
-def group_scores(study: Study, group: Group, rows: Rows, folder: Path) -> Scores:
+def group_scores(study: Study, task: type[Task], group: Group, rows: Rows, folder: Path) -> Scores:
     """Returns the results of a group of rows as arrays, with the predictions of each trial."""
     found = {(row[study.factor], row["seed"]): row for row in rows}
     levels = tuple(dict.fromkeys(row[study.factor] for row in rows))
@@ -104,23 +115,24 @@ def group_scores(study: Study, group: Group, rows: Rows, folder: Path) -> Scores
         return np.array(values, float)
 
     trials = folder / workdir_files.TRIALS
-    paths = {cell: trials / row["trial"] / workdir_files.PREDICTIONS for cell, row in found.items()}
-    predicted = {cell: correct_by_image(path) for cell, path in paths.items() if path.exists()}
+    paths = {cell: workdir_files.predictions_file(trials / row["trial"]) for cell, row in found.items()}
+    predicted = {cell: values_by_image(task, path) for cell, path in paths.items() if path.exists()}
     images = sorted({name for each in predicted.values() for name in each})
     position = {name: index for index, name in enumerate(images)}
-    correct = np.full((len(levels), len(seeds), len(images)), ABSENT, np.int8)
+    by_image = np.full((len(levels), len(seeds), len(images)), ABSENT, np.float32)
     for (level, seed), each in predicted.items():
         chosen = [position[name] for name in each]
-        correct[levels.index(level), seeds.index(seed), chosen] = list(each.values())
+        by_image[levels.index(level), seeds.index(seed), chosen] = list(each.values())
     gap = column("overfit_gap")
     configs = {trial.name: trial.config for trial in study.trials}
     overlap = np.mean([_overlap(row, configs[row["trial"]]) for row in rows])
     return Scores(
         levels=levels,
         labels=tuple(labels[level] for level in levels),
-        accuracy=column("accuracy"),
+        values=column(task.metrics[0].name),
         gap=None if np.isnan(gap).all() else gap,
-        correct=correct if len(predicted) == len(found) else None,
+        by_image=by_image if len(predicted) == len(found) else None,
+        metric=task.metrics[0],
         overlap=float(overlap),
         group=group,
     )
@@ -133,27 +145,27 @@ def _overlap(row: Mapping[str, Any], config: TrainConfig) -> float:
     return config.val_fraction / (1 - config.val_fraction)
 
 
-def correct_by_image(path: Path) -> dict[str, bool]:
-    """Returns for each image name whether its predicted class is correct."""
+def values_by_image(task: type[Task], path: Path) -> dict[str, float]:
+    """Returns the value of each image by its name; see `Task.image_values`."""
     found = read_predictions(path)
-    correct = found.probabilities.argmax(-1) == found.labels
-    return dict(zip(found.names, correct.tolist(), strict=True))
+    values = task(found.task.names).image_values(found.values, found.labels)
+    return dict(zip(found.names, values.tolist(), strict=True))
 
 
-def _levels(study: Study, group: Group, rows: Rows) -> list[dict[str, Any]]:
+def _levels(study: Study, task: type[Task], group: Group, rows: Rows) -> list[dict[str, Any]]:
     levels = dict.fromkeys(arm.factors[study.factor] for arm in study.arms)
     found = []
     for level in levels:
         own = [row for row in rows if row[study.factor] == level]
         if own:
             entry = {"level": level, "label": own[0]["label"], "group": dict(group), "n": len(own)}
-            found.append(entry | _metrics(own))
+            found.append(entry | _means(own, level_columns(task)))
     return found
 
 
-def _metrics(rows: Rows) -> dict[str, Any]:
+def _means(rows: Rows, columns: Sequence[str]) -> dict[str, Any]:
     found = {}
-    for name in METRICS:
+    for name in columns:
         values = [row[name] for row in rows if row.get(name) is not None]
         if values:
             each = mean_interval(values)
@@ -171,7 +183,7 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "a_label": scores.labels[each.a],
         "b_label": scores.labels[each.b],
         "group": dict(scores.group),
-        "metric": "accuracy",
+        "metric": scores.metric.name,
         "family": each.family,
         "n": found.n,
         "difference": found.difference,
@@ -179,10 +191,10 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "high": found.high,
         "p": each.p,
         "p_holm": each.p_holm,
-        "test": TEST,
+        "test": each.test,
         "verdict": each.verdict,
         "p_t": found.p,
-        "p_mcnemar": each.p_mcnemar,
+        "p_images": each.p_images,
         "p_wilcoxon": wilcoxon(found.differences),
         "least_p_wilcoxon": least_wilcoxon(found.n),
     }
@@ -209,12 +221,12 @@ def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
 
     Costs are medians over seeds; None if half or more of the seeds do not end at the target.
     """
-    best = float(scores.means.max())
-    target = best - _TARGET_BELOW_BEST if study.target is None else study.target
+    metric = scores.metric
+    target = _default_target(scores) if study.target is None else study.target
     found = []
     for level, label in zip(scores.levels, scores.labels, strict=True):
         own = [row for row in rows if row[study.factor] == level]
-        first = [_first_to_stay(row["curve"], target) for row in own]
+        first = [_first_to_stay(row["curve"], metric, target) for row in own]
         costs = {
             name: median_cost([None if each is None else each[name] for each in first])
             for name in ("operations", "seconds")
@@ -233,7 +245,17 @@ def _target(study: Study, scores: Scores, rows: Rows) -> list[dict[str, Any]]:
     return found
 
 
-def _first_to_stay(curve: Sequence[Mapping[str, Any]], target: float) -> Mapping[str, Any] | None:
-    """Returns the first evaluation after which none is below the target, since a single one may be luck."""
-    above = list(itertools.takewhile(lambda each: each["accuracy"] >= target, reversed(curve)))
-    return above[-1] if above else None
+def _default_target(scores: Scores) -> float:
+    """Returns a score that is a little worse than the best mean."""
+    best = float(scores.means[scores.best])
+    distance = _TARGET_BELOW_BEST if scores.metric.format == "percent" else _TARGET_FACTOR * abs(best)
+    return best + distance if scores.metric.lower_is_better else best - distance
+
+
+def _first_to_stay(
+    curve: Sequence[Mapping[str, Any]], metric: Metric, target: float
+) -> Mapping[str, Any] | None:
+    """Returns the first evaluation after which none misses the target, since a single one may be luck."""
+    kept = itertools.takewhile(lambda each: not metric.is_better(target, each[metric.name]), reversed(curve))
+    reached = list(kept)
+    return reached[-1] if reached else None

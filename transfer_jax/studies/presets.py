@@ -21,6 +21,7 @@ from transfer_jax.models.paths import block_of
 from transfer_jax.planning.network import abstract_model
 from transfer_jax.runs.images import split_images
 from transfer_jax.studies.study import Arm, Study
+from transfer_jax.tasks import check_classes
 from transfer_jax.training.phase_split import split_schedule
 from transfer_jax.training.run import batch_size
 
@@ -121,9 +122,13 @@ def sample_size(
         sizes: The numbers of training images of each class. An arm with all images is always added. A size is
             left out if no class has more images than that.
         depths: The fractions of the blocks that are unfrozen.
+
+    Raises:
+        ValueError: If the images have no classes that exclude each other.
     """
     blocks = blocks_of(config)
-    dataset = load_dataset(config.images, config.data_dir)
+    dataset = load_dataset(config.images, config.data_dir, task=config.task)
+    check_classes(dataset.task, "the study sample_size, which draws images of each class,")
     counts = sorted({round(share * len(blocks)) for share in depths})
     everything = _steps_per_epoch(config, dataset)
     most = max(split_images(dataset, config)[0].counts().values())
@@ -177,7 +182,7 @@ def seeds(config: TrainConfig, seeds: Sequence[int]) -> Study:
         Arm(name=name.replace(" ", "-"), label=name, factors={"varied": name}, config=changed)
         for name, changed in configs.items()
     ]
-    question = f"How much does the accuracy of {config.model} on {config.images} vary by chance?"
+    question = f"How much do the scores of {config.model} on {config.images} vary by chance?"
     return _study("seeds", question, "varied", None, False, arms, seeds)
 
 

@@ -2,10 +2,11 @@
 
 Two families of tests divide the error rate of 5 %. The planned tests compare each level with the baseline and
 test the trends. The other family compares every level with every other, because the best level is only known
-afterwards; the comparisons with the best level are reported. A difference of accuracy is significant only if
-it holds over seeds (corrected resampled t-test) and over images (McNemar's test). The first test accounts for
-the randomness of training, the second for the number of images. `benchmarks/false_positives.py` measures how
-often differences are claimed between arms that are equal.
+afterwards; the comparisons with the best level are reported. A difference of the score is significant only if
+it holds over seeds (corrected resampled t-test) and over images (McNemar's test of images that are right or
+wrong, Student's t-test of other values of images). The first test accounts for the randomness of training,
+the second for the number of images. `benchmarks/false_positives.py` measures how often differences are
+claimed between arms that are equal.
 """
 
 import dataclasses
@@ -23,15 +24,17 @@ from transfer_jax.studies.statistics import (
     holm,
     least_wilcoxon,
     mcnemar,
+    mean_p_value,
     paired_t_test,
     pairs_needed,
     trend,
 )
+from transfer_jax.tasks import Metric, SingleLabel
 
 NO_DIFFERENCE = "no difference shown"
 NO_TREND = "no trend shown"
-ABSENT = -1
-TEST = "corrected resampled t over seeds, and McNemar over images"
+ABSENT = np.nan
+"""The value of an image that is not in the validation set of a seed."""
 _FAMILIES = 2
 
 
@@ -42,48 +45,60 @@ class Scores:
     Attributes:
         levels: The levels.
         labels: The name of each level.
-        accuracy: The validation accuracy, `(levels, seeds)`; nan for a missing trial.
-        gap: The training accuracy minus the validation accuracy, `(levels, seeds)`; None if unknown.
-        correct: int8 `(levels, seeds, images)`: 1 if the image is classified correctly, 0 if not, and
-            `ABSENT` if it is not in the validation set of the seed or the trial is missing; None if unknown.
+        values: The score on the validation images, `(levels, seeds)`; nan for a missing trial.
+        gap: How much better the score is on the training images, `(levels, seeds)`; None if unknown.
+        by_image: The value of each image, whose mean is the score (`Task.image_values`),
+            `(levels, seeds, images)`; `ABSENT` if it is not in the validation set of the seed or the trial is
+            missing; None if unknown.
+        metric: The score.
         overlap: The number of validation images divided by the number of training images.
         group: The names and values of the other factors.
     """
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
-    accuracy: np.ndarray
+    values: np.ndarray
     gap: np.ndarray | None = None
-    correct: np.ndarray | None = None
+    by_image: np.ndarray | None = None
+    metric: Metric = SingleLabel.metrics[0]
     overlap: float = 1 / 3
     group: tuple[tuple[str, Any], ...] = ()
 
     @functools.cached_property
     def complete(self) -> np.ndarray:
         """A mask of the seeds that have all levels, `(seeds,)`."""
-        return np.asarray(~np.isnan(self.accuracy).any(0))
+        return np.asarray(~np.isnan(self.values).any(0))
 
     @functools.cached_property
     def means(self) -> np.ndarray:
-        """The mean accuracy of each level; over the seeds that have all levels, if there are any."""
-        found = self.accuracy[:, self.complete] if self.complete.any() else self.accuracy
+        """The mean score of each level; over the seeds that have all levels, if there are any."""
+        found = self.values[:, self.complete] if self.complete.any() else self.values
         return np.nanmean(found, axis=1)
 
     @property
     def best(self) -> int:
-        """The index of the level with the highest mean accuracy."""
-        return int(self.means.argmax())
+        """The index of the level with the best mean score."""
+        return self.metric.best(self.means)
 
-    def total_correct(self) -> np.ndarray | None:
-        """Returns in how many seeds each level classifies each image correctly, `(levels, images)`.
+    @functools.cached_property
+    def binary(self) -> bool:
+        """True if the values of images are 0 and 1, wrong and right."""
+        return self.by_image is not None and bool(np.isin(self.by_image, (0, 1)).sum() == self._known)
 
-        Counts only seeds that have all levels. Returns None without predictions or without such a seed.
+    @property
+    def _known(self) -> int:
+        return 0 if self.by_image is None else int((~np.isnan(self.by_image)).sum())
+
+    def totals(self) -> np.ndarray | None:
+        """Returns the values of each level on each image, summed over seeds, `(levels, images)`.
+
+        Uses only seeds that have all levels. Returns None without predictions or without such a seed.
         """
-        if self.correct is None or not self.complete.any():
+        if self.by_image is None or not self.complete.any():
             return None
-        correct = self.correct[:, self.complete]
-        held = (correct != ABSENT).all(0)
-        return np.where(held, correct, 0).sum(1)[:, held.any(0)]
+        values = self.by_image[:, self.complete]
+        held = ~np.isnan(values).any(0)
+        return np.where(held, values, 0).sum(1)[:, held.any(0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +111,7 @@ class Comparison:
         b: The index of the level it is compared with.
         family: `baseline` or `best`.
         paired: The differences a - b over seeds.
-        p_mcnemar: The p-value of McNemar's test over images; None without predictions.
+        p_images: The p-value of the test over images; None without predictions.
         p_holm: The larger of both p-values, corrected by Holm.
     """
 
@@ -105,13 +120,21 @@ class Comparison:
     b: int
     family: str
     paired: PairedDifferences
-    p_mcnemar: float | None
+    p_images: float | None
     p_holm: float = 1.0
+
+    @property
+    def test(self) -> str:
+        """The tests whose larger p-value counts."""
+        images = "McNemar" if self.scores.binary else "t"
+        return "corrected resampled t over seeds" + (
+            "" if self.p_images is None else f", and {images} over images"
+        )
 
     @property
     def p(self) -> float:
         """The larger of the p-values over seeds and over images."""
-        return max(self.paired.p, self.p_mcnemar or 0.0)
+        return max(self.paired.p, self.p_images or 0.0)
 
     @property
     def verdict(self) -> str:
@@ -120,6 +143,13 @@ class Comparison:
             return NO_DIFFERENCE
         return "higher" if self.paired.difference > 0 else "lower"
 
+    @property
+    def better(self) -> bool | None:
+        """True if the first level is significantly better, False if it is worse, None for no difference."""
+        if self.verdict == NO_DIFFERENCE:
+            return None
+        return bool(self.scores.metric.is_better(self.paired.difference, 0.0))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrendVerdict:
@@ -127,7 +157,7 @@ class TrendVerdict:
 
     Attributes:
         scores: The results that the trend is computed from.
-        metric: `accuracy` or `overfit_gap`.
+        metric: The name of the score, such as `accuracy`, or `overfit_gap`.
         trend: The trend.
         p_holm: The p-value of the trend, corrected by Holm.
     """
@@ -217,15 +247,15 @@ def _corrected(tests: list[Any], p: np.ndarray) -> list[Any]:
 
 
 def _compare(scores: Scores, a: int, b: int, family: str) -> Comparison:
-    differences = scores.accuracy[a] - scores.accuracy[b]
+    differences = scores.values[a] - scores.values[b]
     both = ~np.isnan(differences)
     found = paired_t_test(differences[both], scores.overlap)
-    if scores.correct is None or not both.any():
+    if scores.by_image is None or not both.any():
         return Comparison(scores, a, b, family, found, None)
-    first, second = scores.correct[a, both], scores.correct[b, both]
-    held = (first != ABSENT) & (second != ABSENT)
-    net = np.where(held, first.astype(np.int16) - second, 0).sum(0)
-    return Comparison(scores, a, b, family, found, mcnemar(net))
+    differences = scores.by_image[a, both] - scores.by_image[b, both]
+    held = ~np.isnan(differences)
+    net = np.where(held, differences, 0).sum(0)[held.any(0)]
+    return Comparison(scores, a, b, family, found, mcnemar(net) if scores.binary else mean_p_value(net))
 
 
 def _against_best(pair: Comparison) -> Comparison:
@@ -239,7 +269,7 @@ def _against_best(pair: Comparison) -> Comparison:
 
 
 def _trends(scores: Scores) -> list[TrendVerdict]:
-    found = [TrendVerdict(scores, "accuracy", trend(scores.accuracy, scores.total_correct()))]
+    found = [TrendVerdict(scores, scores.metric.name, trend(scores.values, scores.totals()))]
     if scores.gap is not None:
         found.append(TrendVerdict(scores, "overfit_gap", trend(scores.gap)))
     return found

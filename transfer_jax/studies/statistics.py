@@ -193,7 +193,7 @@ class Trend:
     p_images: float | None
 
 
-def trend(values: np.ndarray, correct: np.ndarray | None = None) -> Trend:
+def trend(values: np.ndarray, by_image: np.ndarray | None = None) -> Trend:
     """Tests whether values rise or fall along the levels, over seeds and, where known, over images.
 
     Page's test ranks the levels within each seed. It accounts for the randomness of training but not for that
@@ -204,7 +204,7 @@ def trend(values: np.ndarray, correct: np.ndarray | None = None) -> Trend:
 
     Args:
         values: The values, `(levels, seeds)`; a seed that lacks a level (nan) is left out.
-        correct: The number of seeds in which each level classifies each image correctly, `(levels, images)`.
+        by_image: The values of each level on each image, summed over seeds, `(levels, images)`.
     """
     whole = values[:, ~np.isnan(values).any(0)]
     levels, seeds = whole.shape
@@ -214,16 +214,20 @@ def trend(values: np.ndarray, correct: np.ndarray | None = None) -> Trend:
     rising = float(centred @ stats.rankdata(whole, axis=0).mean(1)) >= 0
     ordered = whole if rising else whole[::-1]
     p_seeds = min(2 * float(stats.page_trend_test(ordered.T).pvalue), 1.0)
-    p_images = None if correct is None else _slopes_p_value(centred @ correct)
+    p_images = None if by_image is None else mean_p_value(centred @ by_image)
     p = p_seeds if p_images is None else max(p_seeds, p_images)
     return Trend("rises" if rising else "falls", p, seeds, levels, p_seeds, p_images)
 
 
-def _slopes_p_value(slopes: np.ndarray) -> float:
-    """Returns the two-sided p-value of a t-test of the mean slope of the images against zero."""
-    if len(slopes) < 2 or np.ptp(slopes) == 0:
+def mean_p_value(values: np.ndarray) -> float:
+    """Returns the two-sided p-value of Student's t-test of the mean of values against zero.
+
+    Args:
+        values: The values of independent images, `(images,)`; 1 is returned if they are all equal.
+    """
+    if len(values) < 2 or np.ptp(values) == 0:
         return 1.0
-    found: Any = stats.ttest_1samp(slopes, 0.0)
+    found: Any = stats.ttest_1samp(values, 0.0)
     return float(found.pvalue)
 
 

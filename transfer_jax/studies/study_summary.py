@@ -9,9 +9,8 @@ from transfer_jax.studies.significance import NO_DIFFERENCE, NO_TREND, Compariso
 from transfer_jax.studies.statistics import mean_interval
 from transfer_jax.studies.study import Study
 
-_TRENDS = {"accuracy": "the accuracy", "overfit_gap": "the gap between training and validation accuracy"}
 _FITTED = 0.99
-"""Arms whose training accuracy is at least this fit their training images."""
+"""Arms whose score on the training images is at least this fit them, if the score is a fraction."""
 
 
 def summary_paragraphs(
@@ -63,12 +62,13 @@ def _where(scores: Scores) -> str:
 
 
 def _best(scores: Scores, comparisons: Sequence[Comparison]) -> str:
-    accuracy = scores.accuracy[scores.best]
-    used = scores.complete if scores.complete.any() else accuracy == accuracy
-    mean = mean_interval(accuracy[used])
-    text = f"the mean accuracy is highest for {scores.labels[scores.best]}: {mean.mean:.1%}"
+    values, metric = scores.values[scores.best], scores.metric
+    used = scores.complete if scores.complete.any() else values == values
+    mean = mean_interval(values[used])
+    end = "lowest" if metric.lower_is_better else "highest"
+    text = f"the mean {metric.title} is {end} for {scores.labels[scores.best]}: {metric.text(mean.mean)}"
     if mean.low is not None and mean.high is not None:
-        text += f" (95% interval {mean.low:.1%} to {mean.high:.1%})"
+        text += f" (95% interval {metric.text(mean.low)} to {metric.text(mean.high)})"
     planned = [each for each in comparisons if each.family == "baseline"]
     if not planned:
         return text
@@ -79,10 +79,11 @@ def _best(scores: Scores, comparisons: Sequence[Comparison]) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
-    pair = comparison.paired
-    text = f"{100 * pair.difference:+.1f} points against {comparison.scores.labels[comparison.b]}"
+    pair, metric = comparison.paired, comparison.scores.metric
+    text = f"{metric.difference_text(pair.difference)} against {comparison.scores.labels[comparison.b]}"
     if pair.low is not None and pair.high is not None:
-        interval = f"95% interval {100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
+        low, high = (metric.difference_text(end).removesuffix(" points") for end in (pair.low, pair.high))
+        interval = f"95% interval {low} to {high}"
         text += f" ({interval}, {_p_value(comparison.p_holm)})"
     return f"{text}, which is {'not ' if comparison.verdict == NO_DIFFERENCE else ''}significant"
 
@@ -92,14 +93,14 @@ def _compared(comparisons: Sequence[Comparison]) -> str:
     planned = [each for each in comparisons if each.family == "baseline"]
     if len(planned) < 2:
         return ""
-    verdicts = [each.verdict for each in planned]
+    verdicts = [each.better for each in planned]
     baseline = planned[0].scores.labels[planned[0].b]
-    higher, lower, same = (verdicts.count(name) for name in ("higher", "lower", NO_DIFFERENCE))
+    better, worse, same = (verdicts.count(verdict) for verdict in (True, False, None))
     if same == len(planned):
         return f"none of the {same} other levels differs significantly from {baseline}"
     return (
-        f"of the {len(planned)} other levels, {higher} {_is(higher)} significantly more accurate than "
-        f"{baseline}, {lower} {_is(lower)} significantly less accurate, and {same} "
+        f"of the {len(planned)} other levels, {better} {_is(better)} significantly better than "
+        f"{baseline}, {worse} {_is(worse)} significantly worse, and {same} "
         f"{'does' if same == 1 else 'do'} not differ significantly"
     )
 
@@ -109,26 +110,32 @@ def _trend(study: Study, scores: Scores, significance: Significance) -> str:
     for each in significance.trends:
         if each.scores is scores:
             verb = "shows no trend" if each.verdict == NO_TREND else each.verdict
-            trends.append(f"{_TRENDS[each.metric]} {verb} ({_p_value(each.p_holm)})")
+            title = scores.metric.title
+            gap = each.metric != scores.metric.name
+            name = f"the gap between training and validation {title}" if gap else f"the {title}"
+            trends.append(f"{name} {verb} ({_p_value(each.p_holm)})")
     if not trends:
         return ""
     text = f"along the levels of {study.factor}, {' and '.join(trends)}"
-    if scores.gap is not None and np.nanmin(scores.accuracy + scores.gap) >= _FITTED:
-        text += "; all arms fit the training images, so the gap only mirrors the accuracy"
+    fraction = scores.metric.format == "percent"
+    if fraction and scores.gap is not None and np.nanmin(scores.values + scores.gap) >= _FITTED:
+        text += f"; all arms fit the training images, so the gap only mirrors the {scores.metric.title}"
     return text
 
 
 def _variation(groups: Sequence[Scores]) -> str:
-    """Returns the spread of the accuracy of each level, for a study without a baseline."""
+    """Returns the spread of the score of each level, for a study without a baseline."""
     sentences = []
     for scores in groups:
-        for label, row in zip(scores.labels, scores.accuracy, strict=True):
+        metric = scores.metric
+        for label, row in zip(scores.labels, scores.values, strict=True):
             values = row[row == row]
             if len(values) > 1:
-                spread = f"{100 * values.std(ddof=1):.1f} points"
+                spread = metric.difference_text(values.std(ddof=1)).removeprefix("+")
+                mean, low, high = map(metric.text, (values.mean(), values.min(), values.max()))
                 sentences.append(
-                    f"For {label}, the accuracy has a standard deviation of {spread} around "
-                    f"{values.mean():.1%} (lowest {values.min():.1%}, highest {values.max():.1%})."
+                    f"For {label}, the {metric.title} has a standard deviation of {spread} around "
+                    f"{mean} (lowest {low}, highest {high})."
                 )
     return " ".join(sentences) or "One seed does not show how much results vary; at least two are needed."
 
@@ -147,7 +154,7 @@ def _costs(groups: Sequence[Scores], significance: Significance, analysis: Mappi
         verb = "does" if similar == 1 else "do"
         sentences.append(
             f"it is unclear which level is best: {_count(similar, 'other level')} {verb} not differ "
-            "significantly from the one with the highest mean"
+            "significantly from the one with the best mean"
         )
     return " ".join(_sentence(each) for each in sentences)
 
@@ -155,13 +162,14 @@ def _costs(groups: Sequence[Scores], significance: Significance, analysis: Mappi
 def _cheapest(scores: Scores, analysis: Mapping[str, Any]) -> str:
     group = dict(scores.group)
     costs = [each for each in analysis["target"] if each["group"] == group]
-    target = costs[0]["target"]
+    target = scores.metric.text(costs[0]["target"])
+    beyond = "less" if scores.metric.lower_is_better else "more"
     reached = [each for each in costs if each["operations"] is not None]
     if not reached:
-        return f"{_where(scores)}no level ends at {target:.1%} or more in most of its seeds"
+        return f"{_where(scores)}no level ends at {target} or {beyond} in most of its seeds"
     least = min(reached, key=lambda each: each["operations"])
     return (
-        f"{_where(scores)}the cheapest level that reaches {target:.1%} and stays there is {least['label']}, "
+        f"{_where(scores)}the cheapest level that reaches {target} and stays there is {least['label']}, "
         f"with {_operations(least['operations'])} and {least['seconds']:,.0f} s (medians)"
     )
 

@@ -28,11 +28,10 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.studies.shared_phases import copy_shared_phases
 from transfer_jax.studies.study import Trial
-from transfer_jax.tasks import check_classes
+from transfer_jax.tasks import Task
 from transfer_jax.training.run import batch_size
 from transfer_jax.weights.saved_model import SavedModel
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 _DELETED = (workdir_files.CHECKPOINTS, workdir_files.MODEL, workdir_files.FEATURES)
 
 
@@ -53,8 +52,8 @@ def run_trial(trial: Trial, workdir: Path, shared: Path, progress: Progress, *, 
     if not path.exists():
         copy_shared_phases(trial.config, workdir, shared, progress)
         result = fit(trial.config, workdir, progress=progress)
-        check_classes(SavedModel.describe(workdir).task, "a study")
-        row = {"trial": trial.name, "label": trial.label, **trial.factors, **result_row(result)}
+        task = SavedModel.describe(workdir).task
+        row = {"trial": trial.name, "label": trial.label, **trial.factors, **result_row(result, task)}
         write_text(path, json.dumps(row, indent=1))
     if not keep:
         delete_training_files(workdir)
@@ -67,16 +66,23 @@ def delete_training_files(workdir: Path) -> None:
         shutil.rmtree(workdir / name, ignore_errors=True)
 
 
-def result_row(result: Result) -> dict[str, Any]:
+def result_row(result: Result, task: Task) -> dict[str, Any]:
     """Returns the scores and the cost of a finished run.
+
+    The scores are those of the task. `overfit_gap` says by how much the most important one is better on the
+    training images than on the validation images.
 
     `operations` counts two operations for each multiply-add of convolutions and matrix products: those of all
     training steps, and those of the frozen prefix, once over the images where its features are cached.
     `operations_uncached` counts the same steps trained on images. `curve` has an entry for each evaluation,
     with the cost up to it.
+
+    Args:
+        result: The result of the run.
+        task: Its task.
     """
     config, folder = read_config(result.workdir), result.workdir
-    predictions = read_predictions(folder / workdir_files.PREDICTIONS)
+    predictions = read_predictions(workdir_files.predictions_file(folder))
     lines = read_metrics(folder / workdir_files.METRICS)
     training = next((line for line in lines if line["kind"] == "training_scores"), {})
     epochs = Counter(line["phase"] for line in lines if line["kind"] == "train")
@@ -87,17 +93,18 @@ def result_row(result: Result) -> dict[str, Any]:
     images = training.get("images", round(held_out / config.val_fraction) - held_out - tested)
     phases = zip(config.schedule.phases, result.phases, counts, strict=True)
     costs = [_cost(config, *each, images) for each in phases]
-    metrics = result.metrics
-    weighted = {name: metrics[name] for name in ("weighted_accuracy",) if name in metrics}
+    metrics, main = result.metrics, task.headline
+    names = [*dict.fromkeys(each.name for each in (*task.metrics, task.objective))]
+    calibration = reliability(predictions.values, predictions.labels) if task.probabilistic else {}
     return {
-        **{name: metrics.get(name) for name in SCORES},
-        **weighted,
-        "ece": reliability(predictions.probabilities, predictions.labels)["ece"],
-        "train_accuracy": training.get("accuracy"),
-        "train_log_loss": training.get("log_loss"),
-        "overfit_gap": training["accuracy"] - metrics["accuracy"] if training else None,
+        "task": task.kind,
+        **{name: metrics[name] for name in names if name in metrics},
+        **{name: value for name, value in calibration.items() if name == "ece"},
+        f"train_{main.name}": main.of(training),
+        f"train_{task.objective.name}": task.objective.of(training),
+        "overfit_gap": main.gain(main.of(training), main.of(metrics)),
         "held_out_images": held_out,
-        **{f"test_{name}": test[name] for name in SCORES if name in test},
+        **{f"test_{name}": test[name] for name in names if name in test},
         **({"test_images": tested} if tested else {}),
         "training_images": images,
         "trainable_parameters": max(phase.trainable_parameters for phase in result.phases),
@@ -109,7 +116,7 @@ def result_row(result: Result) -> dict[str, Any]:
         "train_seconds": sum(phase.train_seconds for phase in result.phases),
         "seconds": sum(result.goodput["seconds"].values()),
         "status": "finished",
-        "curve": list(_curve(result, costs, lines)),
+        "curve": list(_curve(result, main.name, costs, lines)),
     }
 
 
@@ -160,8 +167,10 @@ def prefix_multiply_adds(name: str, image_size: int, boundary: str) -> int:
     return multiply_adds(prefix, {**params, **stats}, image)
 
 
-def _curve(result: Result, costs: list[_Cost], lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yields the accuracy of each evaluation and the cost up to it, without the cost of evaluations."""
+def _curve(
+    result: Result, score: str, costs: list[_Cost], lines: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yields the score of each evaluation and the cost up to it, without the cost of evaluations."""
     operations, seconds, extracted = 0, 0.0, set()
     for phase, cost in zip(result.phases, costs, strict=True):
         operations += 0 if cost.boundary in extracted else cost.extraction
@@ -174,7 +183,7 @@ def _curve(result: Result, costs: list[_Cost], lines: list[dict[str, Any]]) -> I
             yield {
                 "phase": phase.name,
                 "epoch": line["epoch"],
-                "accuracy": line["accuracy"],
+                score: line[score],
                 "operations": round(operations + share * cost.steps),
                 "seconds": seconds + share * phase.train_seconds,
             }

@@ -1,6 +1,7 @@
 """The numbers of examples by true and predicted class, without the pairs of classes that have none."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,6 +33,13 @@ class Confusions:
         """
         pairs, images = np.unique(labels.astype(np.int64) * classes + predicted, return_counts=True)
         return cls((pairs // classes).astype(np.int32), (pairs % classes).astype(np.int32), images, classes)
+
+    @classmethod
+    def of_matrix(cls, matrix: Sequence[Sequence[int]] | np.ndarray) -> "Confusions":
+        """Returns the pairs of a confusion matrix, whose rows are true classes."""
+        cells = np.asarray(matrix)
+        true, predicted = np.nonzero(cells)
+        return cls(true.astype(np.int32), predicted.astype(np.int32), cells[true, predicted], len(cells))
 
     @property
     def right(self) -> np.ndarray:

@@ -36,13 +36,13 @@ def task_class(scores: Mapping[str, Any]) -> type[Task]:
 
 
 def check_classes(task: Task, purpose: str) -> None:
-    """Raises `ValueError` if a task is not `single_label`.
+    """Raises `ValueError` if a task has no classes that exclude each other.
 
     Args:
         task: The task.
         purpose: The work that needs one class for each example, such as "a study".
     """
-    if task.kind != SingleLabel.kind:
+    if not isinstance(task, SingleLabel):
         raise ValueError(f"{purpose} needs one class for each example, and the task is {task.kind}")
 
 

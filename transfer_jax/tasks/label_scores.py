@@ -17,6 +17,40 @@ def average_precision(positive: np.ndarray, probability: np.ndarray) -> float | 
     return float((gained * hits / given).sum() / hits[-1])
 
 
+def jackknife_average_precision(positive: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Returns the jackknife values of the average precision, `(n,)`: `n s - (n - 1) s_i`.
+
+    `s` is the score of all examples and `s_i` that without example i. Without a single positive, all values
+    are the score, since that without it is undefined.
+
+    Args:
+        positive: bool `(n,)`, True for at least one example.
+        probability: Probability of the label, `(n,)`.
+    """
+    count, positives = len(positive), int(positive.sum())
+    # Precision at each positive, and the same without one example at or above it: a positive or a negative.
+    ranks = np.searchsorted(np.sort(probability), probability, side="left")
+    given = count - ranks  # Number of examples at or above each probability.
+    hits = positives - np.searchsorted(np.sort(probability[positive]), probability, side="left")
+    precision = np.where(positive, hits / given, 0.0)
+    whole = precision.sum() / positives
+    if positives == 1:
+        return np.full(count, whole)
+    others = np.maximum(given - 1, 1)
+    changes = [np.where(positive, found / others, 0.0) - precision for found in (hits - 1, hits)]
+    order = np.argsort(probability, kind="stable")
+    last = np.searchsorted(probability[order], probability, side="right") - 1
+    below = [np.cumsum(change[order])[last] for change in changes]  # Sums at or below each probability.
+    # A positive loses its own term; the negative above a positive only moves the ranks.
+    own = precision + changes[0]
+    without = np.where(
+        positive,
+        (precision.sum() + below[0] - own) / (positives - 1),
+        (precision.sum() + below[1]) / positives,
+    )
+    return count * whole - (count - 1) * without
+
+
 def best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
     """Returns the threshold with the largest F1, in the middle between two probabilities.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from transfer_jax.tasks.classification_scores import roc_auc
-from transfer_jax.tasks.label_scores import average_precision, best_threshold
+from transfer_jax.tasks.label_scores import average_precision, best_threshold, jackknife_average_precision
 from transfer_jax.tasks.metric import Metric
 from transfer_jax.tasks.task import Task
 
@@ -146,6 +146,14 @@ class MultiLabel(Task):
                 for i, name in enumerate(self.names)
             },
         }
+
+    def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns the jackknife values of the mean average precision (Tukey 1958)."""
+        each = [
+            jackknife_average_precision(labels[:, i] > 0, predictions[:, i])
+            for i in np.flatnonzero(labels.any(0))
+        ]
+        return np.mean(each, axis=0) if each else np.zeros(len(labels))
 
     def worst(self, predictions: np.ndarray, labels: np.ndarray) -> list[int]:
         """Returns the examples with a wrong label, least probable set of true labels first."""

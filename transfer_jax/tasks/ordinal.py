@@ -17,8 +17,6 @@ _EXTRA = (
     Metric("quadratic_kappa", "quadratic kappa", "number", "agreement of the grades; 0 is chance level"),
     Metric("mae", "mean distance", "number", "in classes; lower is better", lower_is_better=True),
 )
-_OF_PROBABILITIES = ("log_loss", "roc_auc", "top5_accuracy")
-"""Scores of the probabilities; all others are about the predicted class, the median."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +62,13 @@ class Ordinal(SingleLabel):
         `mae` is the mean distance between the predicted and the true class, in classes. `quadratic_kappa` is
         Cohen's kappa with quadratic weights (Cohen 1968); None if all classes are the same.
         """
-        middle = self.medians(predictions)
-        confusions = Confusions.of(labels, middle, len(self.names))
-        chosen = np.eye(len(self.names))[middle]
-        scores = super().scores(chosen, labels, weights)
-        by_probability = super().scores(predictions, labels)
+        scores, middle = super().scores(predictions, labels, weights), self.chosen(predictions)
         return {
             **scores,
-            **{name: by_probability[name] for name in _OF_PROBABILITIES if name in by_probability},
             "mae": float(np.abs(middle - labels).mean()),
-            "quadratic_kappa": quadratic_kappa(confusions.matrix()),
+            "quadratic_kappa": quadratic_kappa(Confusions.of(labels, middle, len(self.names)).matrix()),
         }
 
-    def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns 1 for the examples whose median class is right, and 0 for the others."""
-        return (self.medians(predictions) == labels).astype(np.float64)
-
-    def medians(self, probabilities: np.ndarray) -> np.ndarray:
+    def chosen(self, predictions: np.ndarray) -> np.ndarray:
         """Returns the median class of each example, int `(n,)`, of probabilities `(n, classes)`."""
-        return (np.cumsum(probabilities, -1)[:, :-1] < 0.5).sum(-1)
-
-    def answers(self, predictions: np.ndarray) -> list[str]:
-        return [self.names[place] for place in self.medians(predictions)]
+        return (np.cumsum(predictions, -1)[:, :-1] < 0.5).sum(-1)

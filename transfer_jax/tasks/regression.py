@@ -44,7 +44,7 @@ class Regression(Task):
     objective: ClassVar[Metric] = Metric(
         "standardized_mse", "standardized MSE", "number", "in variances; lower is better", True
     )
-    smoothed: ClassVar[bool] = False
+    probabilistic: ClassVar[bool] = False
     prediction_prefix: ClassVar[str] = "value"
     label_prefix: ClassVar[str] = "true"
     label_dtype: ClassVar[type] = np.float32
@@ -113,6 +113,10 @@ class Regression(Task):
             "images": len(labels),
             "per_quantity": dict(zip(self.names, each, strict=True)),
         }
+
+    def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns the absolute error of each example, the mean over the quantities."""
+        return np.abs(predictions - labels).mean(-1)
 
     def worst(self, predictions: np.ndarray, labels: np.ndarray) -> list[int]:
         """Returns all examples, largest standardized error first."""

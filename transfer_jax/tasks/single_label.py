@@ -105,7 +105,7 @@ class SingleLabel(Task):
             classes also `top5_accuracy`; with weights also `weighted_accuracy`. A class without images is not
             evaluated: its scores are None, and it does not count in the means.
         """
-        count, predicted = len(self.names), predicted_class(predictions)
+        count, predicted = len(self.names), self.chosen(predictions)
         confusions = Confusions.of(labels, predicted, count)
         each = class_scores(confusions)
         present = each.images > 0
@@ -137,11 +137,15 @@ class SingleLabel(Task):
 
     def image_values(self, predictions: Any, labels: np.ndarray) -> np.ndarray:
         """Returns 1 for the examples that are right, and 0 for the others."""
-        return (predicted_class(predictions) == labels).astype(np.float64)
+        return (self.chosen(predictions) == labels).astype(np.float64)
+
+    def chosen(self, predictions: Any) -> np.ndarray:
+        """Returns the predicted class of each example, int `(n,)`."""
+        return predicted_class(predictions)
 
     def worst(self, predictions: Any, labels: np.ndarray) -> list[int]:
         """Returns the misclassified examples, lowest probability of the true class first."""
-        wrong = np.flatnonzero(predicted_class(predictions) != labels)
+        wrong = np.flatnonzero(self.chosen(predictions) != labels)
         return wrong[np.argsort(truth(predictions, labels)[wrong], kind="stable")].tolist()
 
     def error(self, prediction: Any, label: np.ndarray) -> dict[str, Any]:
@@ -153,7 +157,7 @@ class SingleLabel(Task):
         }
 
     def answers(self, predictions: Any) -> list[str]:
-        return [self.names[place] for place in predicted_class(predictions)]
+        return [self.names[place] for place in self.chosen(predictions)]
 
     def confidences(self, predictions: Any) -> list[str]:
         return [f"{value:.1%}" for value in confidence(predictions)]

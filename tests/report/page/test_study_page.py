@@ -1,9 +1,12 @@
 import json
 from collections.abc import Sequence
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from transfer_jax.report.page.elements import Link, Page, Table, Text
+from transfer_jax.report.page.elements import Link, Page, Table, Text, Tiles
+from transfer_jax.report.page.study_charts import pareto_chart
 from transfer_jax.report.page.study_files import StudyFiles
 from transfer_jax.report.page.study_page import is_study, study_page, write_study_report
 
@@ -66,3 +69,36 @@ def test_failed_and_later_trials_are_reported(make_study, tmp_path):
     page = study_page(StudyFiles(folder))
     assert lead(page)[-1] == "This summary covers 12 trials; 15 are finished now."
     assert [[*row] for row in tables(page)["Failed trials"].rows] == [["04-stem-seed9", "out of memory"]]
+
+
+def test_a_study_of_numbers_shows_their_errors(make_study, tmp_path):
+    folder = make_study(tmp_path)
+    rows = pyarrow.parquet.read_table(folder / "table.parquet").to_pylist()
+    changed = [
+        {
+            **{name: value for name, value in row.items() if "accuracy" not in name and name != "ece"},
+            "task": "regression",
+            "mae": 10 * (1 - row["accuracy"]),
+            "overfit_gap": 0.5,
+        }
+        for row in rows
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(changed), folder / "table.parquet")
+    answer = json.loads((folder / "answer.json").read_text())
+    answer["comparisons"] = [{**each, "metric": "mae"} for each in answer["comparisons"]]
+    (folder / "answer.json").write_text(json.dumps(answer))
+    files = StudyFiles(folder)
+    page = study_page(files)
+    assert "MAE and cost" in [section.title for section in page.sections]
+    tiles = next(part.tiles for part in page.sections[0].parts if isinstance(part, Tiles))
+    best = min(row["mean"] for row in files.means("mae"))
+    assert f"{best:.4g}" in [tile.value for tile in tiles if tile.name == "best mean MAE"]
+    found = tables(page)["Differences: first minus second; test: Wilcoxon; metric: MAE"]
+    assert {column.name: column.format for column in found.columns}["difference"] == "number"
+    (trials,) = [table for caption, table in tables(page).items() if caption == "Finished trials"]
+    formats = {column.name: column.format for column in trials.columns}
+    assert (formats["MAE"], formats["overfit gap"], "task" in formats) == ("number", "number", False)
+    chart = pareto_chart(files, "operations")
+    assert chart is not None
+    on_front = [row["mean"] for row in chart.spec["data"]["values"] if row["front"]]
+    assert on_front == sorted(on_front, reverse=True)

@@ -22,11 +22,6 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plural(value: int, noun: str, plural_noun: str = "") -> str:
-    """Returns a count with its noun, such as `1 epoch` or `3 epochs`."""
-    return f"{count(value)} {noun if value == 1 else plural_noun or f'{noun}s'}"
-
-
 def number(value: float) -> str:
     """Returns a number with four digits, such as 0.6931 or 1.2e-05."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -84,6 +79,12 @@ def format_cell(value: Cell, form: Format) -> str:
     if isinstance(value, str) or form not in _FORMATTERS:
         return visible(value) if value != "" else ""
     return _FORMATTERS[form](value)
+
+
+def capitalized(text: str) -> str:
+    """Returns a text with a capital first letter, and the others as they are, such as `Log loss`, `mAP`."""
+    word = text.split(" ")[0]
+    return text if word != word.lower() else f"{text[:1].upper()}{text[1:]}"
 
 
 def join_names(names: list[str]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 from transfer_jax.report.page.chart_style import COLOURS, INK, MUTED, axis, by_series, chart, named, tooltips
 from transfer_jax.report.page.elements import Chart, Column
-from transfer_jax.report.page.study_files import StudyFiles, column, display_name
+from transfer_jax.report.page.formats import capitalized
+from transfer_jax.report.page.study_files import StudyFiles, display_name
 
 _ENDS = [
     {"calculate": f"isValid(datum.{end}) ? datum.{end} : datum.mean", "as": name}
@@ -26,7 +27,7 @@ def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart
     means, points = files.means(metric), files.points(metric)
     if not means:
         return None
-    form = column(metric).format
+    form = files.column(metric).format
     names = list(dict.fromkeys(row["series"] for row in means))
     columns = {"level": Column(display_name(files.factor)), "n": Column("seeds", "count")}
     if names != [""]:
@@ -81,11 +82,13 @@ def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart
     return chart(title, about, means, columns, spec)
 
 
-def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Chart | None:
-    """Returns a chart of the mean of a metric against its cost, with a step line along the Pareto front.
+def pareto_chart(files: StudyFiles, cost: str) -> Chart | None:
+    """Returns a chart of the mean of the most important score against its cost.
 
-    Returns None if no trial has both.
+    A step line follows the Pareto front. Returns None if no trial has both.
     """
+    score = files.task.metrics[0]
+    metric = score.name
     costs = {(row["series"], row["level"]): row["mean"] for row in files.means(cost)}
     rows = [
         {**row, "cost": costs[row["series"], row["level"]]}
@@ -94,18 +97,19 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
     ]
     if not rows:
         return None
-    front = pareto_front(rows)
-    form = column(metric).format
-    columns = {"level": Column(display_name(files.factor)), "cost": column(cost)}
-    columns |= {"mean": column(metric), "low": Column("low", form), "high": Column("high", form)}
+    front = pareto_front(rows, lower_is_better=score.lower_is_better)
+    form = files.column(metric).format
+    columns = {"level": Column(display_name(files.factor)), "cost": files.column(cost)}
+    columns |= {"mean": files.column(metric), "low": Column("low", form), "high": Column("high", form)}
     if files.others:
         columns = {"series": Column("where"), **columns}
     columns["front"] = Column("on the Pareto front")
     middle = math.sqrt(min(row["cost"] for row in rows) * max(row["cost"] for row in rows))
     named = front_names(front, rows, middle)
     rows = [{**row, "front": row in front, "named": row in named} for row in rows]
-    x = axis("cost", f"{display_name(cost)} (log scale)", scale={"type": "log", "nice": False, "padding": 20})
-    x["axis"] = {"format": ".2~s", "tickCount": 5}
+    scale = {"type": "log", "nice": False, "padding": 20}
+    x = axis("cost", f"{display_name(cost)} (log scale)", files.column(cost).format, scale=scale)
+    x["axis"] |= {"tickCount": 5}
     y = axis("mean", display_name(metric), form, scale={"zero": False})
     best = {"condition": {"test": "datum.front", "value": COLOURS[1]}, "value": MUTED}
     place = {"x": x, "y": y}
@@ -135,7 +139,7 @@ def pareto_chart(files: StudyFiles, cost: str, metric: str = "accuracy") -> Char
             *_name_marks(place, middle, [row["cost"] for row in named]),
         ],
     }
-    title = f"{display_name(metric).capitalize()} against {display_name(cost)}"
+    title = f"{capitalized(display_name(metric))} against {display_name(cost)}"
     about = "Mean of each level. No cheaper level is as good as those on the dashed line."
     return chart(title, about, rows, columns, spec)
 
@@ -174,10 +178,13 @@ def front_names(
     return named
 
 
-def pareto_front(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def pareto_front(
+    rows: Sequence[Mapping[str, Any]], *, lower_is_better: bool = False
+) -> list[Mapping[str, Any]]:
     """Returns the rows that no other row equals or beats in both `cost` and `mean`, cheapest first."""
+    sign = -1 if lower_is_better else 1
     front: list[Mapping[str, Any]] = []
-    for row in sorted(rows, key=lambda row: (row["cost"], -row["mean"])):
-        if not front or row["mean"] > front[-1]["mean"]:
+    for row in sorted(rows, key=lambda row: (row["cost"], -sign * row["mean"])):
+        if not front or sign * row["mean"] > sign * front[-1]["mean"]:
             front.append(row)
     return front

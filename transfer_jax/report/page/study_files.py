@@ -12,11 +12,15 @@ from transfer_jax.report.page.elements import Column, Format, replace_nonfinite
 from transfer_jax.report.page.run_files import read_json
 from transfer_jax.report.predictions import stored_name
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import TASKS, Task, task_class
 
+_METRICS = {
+    metric.name: metric for task in reversed(TASKS.values()) for metric in (*task.metrics, task.objective)
+}
+"""The scores of all tasks by name; those of classes where several tasks have a name."""
 FORMATS: dict[str, Format] = {
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "weighted_accuracy", "macro_f1"), "percent"),
-    **dict.fromkeys(("ece", "train_accuracy", "test_accuracy", "overfit_gap"), "percent"),
-    **dict.fromkeys(("roc_auc", "log_loss", "train_log_loss", "test_log_loss"), "number"),
+    **{f"{part}{name}": each.format for name, each in _METRICS.items() for part in ("", "train_", "test_")},
+    "ece": "percent",
     "trainable_parameters": "count",
     "optimizer_bytes": "bytes",
     **dict.fromkeys(("operations", "operations_uncached"), "operations"),
@@ -30,14 +34,15 @@ _NAMES = {
     "n": "seeds",
     "where": "where",
     "ece": "calibration error",
-    "roc_auc": "ROC AUC",
-    "macro_f1": "macro F1",
-    "train_accuracy": "training accuracy",
+    **{
+        f"{part}{each.name}": f"{title}{each.title}"
+        for each in _METRICS.values()
+        for part, title in (("", ""), ("train_", "training "), ("test_", "test "))
+    },
     "optimizer_bytes": "optimizer state",
     "operations_uncached": "operations without cached features",
     "p_holm": "p (Holm)",
     "p_t": "p (t)",
-    "p_mcnemar": "p (McNemar)",
     "p_wilcoxon": "p (Wilcoxon)",
     "least_p_wilcoxon": "least possible p (Wilcoxon)",
     "p_page": "p (Page)",
@@ -48,11 +53,6 @@ _NAMES = {
 def display_name(name: str) -> str:
     """Returns the readable name of a column."""
     return _NAMES.get(name) or name.removesuffix("_seconds").replace("_", " ")
-
-
-def column(name: str) -> Column:
-    """Returns the column for a value of a trial."""
-    return Column(display_name(name), FORMATS.get(name, "text"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +75,27 @@ class StudyFiles:
         """The analysis of the study; empty until it exists."""
         return replace_nonfinite(read_json(self.folder / workdir_files.ANALYSIS))
 
+    def format(self, name: str) -> Format | None:
+        """Returns the format of a value of a trial; None if it has none of its own."""
+        return self.task.metrics[0].format if name == "overfit_gap" else FORMATS.get(name)
+
+    def column(self, name: str) -> Column:
+        """Returns the column of a value of a trial."""
+        return Column(display_name(name), self.format(name) or "text")
+
     @property
     def factor(self) -> str:
         """The factor whose levels are compared."""
         return self.study["factor"]
 
     @functools.cached_property
+    def task(self) -> type[Task]:
+        """The task of the trials; `SingleLabel` for studies of earlier versions, and without trials."""
+        return task_class(self.rows[0] if self.rows else {})
+
+    @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The finished trials, with `overfit_gap`, the training accuracy minus the validation accuracy."""
+        """The finished trials, with `overfit_gap` where it is known; see `result_row`."""
         path = self.folder / workdir_files.TABLE
         if not path.is_file():
             return []
@@ -91,7 +104,7 @@ class StudyFiles:
         for row in rows:
             row |= factors.get(row["trial"], {})  # The table has texts where the types of levels differ.
             if "overfit_gap" not in row and row.get("train_accuracy") is not None:
-                row["overfit_gap"] = row["train_accuracy"] - row["accuracy"]
+                row["overfit_gap"] = row["train_accuracy"] - row["accuracy"]  # Of an earlier version.
         return rows
 
     @functools.cached_property

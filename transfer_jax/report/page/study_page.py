@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from transfer_jax.counted import counted
 from transfer_jax.report.page.elements import (
     Chart,
     Charts,
@@ -18,7 +21,7 @@ from transfer_jax.report.page.elements import (
     Tile,
     Tiles,
 )
-from transfer_jax.report.page.formats import count, operations, percent, plural, seconds
+from transfer_jax.report.page.formats import capitalized, count, operations, seconds
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.reproduce_section import environment_parts
 from transfer_jax.report.page.run_files import read_json
@@ -26,16 +29,28 @@ from transfer_jax.report.page.study_charts import level_chart, pareto_chart
 from transfer_jax.report.page.study_files import StudyFiles, display_name
 from transfer_jax.report.page.study_tables import comparison_parts, format_of, target_parts, trend_parts
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks import Task
 
-_BY_LEVEL = (
-    ("accuracy", "Accuracy", "On the validation images."),
-    ("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes, on the validation images."),
-    ("log_loss", "Log loss", "On the validation images; lower is better."),
-    ("test_accuracy", "Test accuracy", "On the test images, which chose nothing."),
-    ("overfit_gap", "Overfit gap", "Training accuracy minus validation accuracy."),
-    ("ece", "Calibration error", "Mean distance between confidence and accuracy; lower is better."),
-    ("seconds", "Time", "Wall time of a trial. Shared features count for the trial that computed them."),
-)
+
+def by_level(task: type[Task]) -> list[tuple[str, str, str]]:
+    """Returns the name, the title and the text of each chart by level."""
+    first, objective = task.metrics[0], task.objective
+    scores = [
+        (metric.name, capitalized(metric.title), f"On the validation images; {metric.note}.")
+        for metric in dict.fromkeys((first, *task.metrics[1:_SHOWN], objective))
+        if metric.name != "weighted_accuracy"
+    ]
+    return [
+        *scores,
+        (f"test_{first.name}", f"Test {first.title}", "On the test images, which chose nothing."),
+        ("overfit_gap", "Overfit gap", f"How much better the {first.title} is on the training images."),
+        ("ece", "Calibration error", "Mean distance between confidence and accuracy; lower is better."),
+        ("seconds", "Time", "Wall time of a trial. Shared features count for the trial that computed them."),
+    ]
+
+
+_SHOWN = 3
+"""Number of scores of a task that have a chart by level, besides the one that chooses the best epoch."""
 
 
 def is_study(folder: Path) -> bool:
@@ -68,7 +83,7 @@ def study_page(files: StudyFiles) -> Page:
     sections = [
         Section("Summary", [_summary(files), _tiles(files)]),
         Section(f"Results by {display_name(files.factor)}", [*_by_level(files), *trend_parts(files)]),
-        Section("Accuracy and cost", _costs(files)),
+        Section(f"{capitalized(files.task.metrics[0].title)} and cost", _costs(files)),
         Section("Comparisons", comparison_parts(files)),
         Section("Trials", _trials(files)),
         Section("Reproduce", _origin(files)),
@@ -84,7 +99,7 @@ def _summary(files: StudyFiles) -> Text:
     analyzed = files.analysis.get("finished", finished)
     if paragraphs and analyzed != finished:
         now = f"{count(finished)} {_is(finished)} finished now"
-        paragraphs.append(f"This summary covers {plural(analyzed, 'trial')}; {now}.")
+        paragraphs.append(f"This summary covers {counted(analyzed, 'trial')}; {now}.")
     if paragraphs:
         return Text(paragraphs, lead=True)
     preliminary = "The results below are preliminary and have no intervals."
@@ -94,7 +109,7 @@ def _summary(files: StudyFiles) -> Text:
 
 def _finished_trials(files: StudyFiles) -> str:
     finished = len(files.rows)
-    return f"{count(finished)} of {plural(len(files.study['trials']), 'trial')} {_is(finished)} finished"
+    return f"{count(finished)} of {counted(len(files.study['trials']), 'trial')} {_is(finished)} finished"
 
 
 def _is(number: int) -> str:
@@ -104,15 +119,15 @@ def _is(number: int) -> str:
 def _tiles(files: StudyFiles) -> Tiles:
     study, rows = files.study, files.rows
     tiles = [
-        Tile("trials", f"{len(rows)} of {len(study['trials'])}", plural(len(files.labels), "level")),
+        Tile("trials", f"{len(rows)} of {len(study['trials'])}", counted(len(files.labels), "level")),
         Tile("seeds", count(len(study["seeds"])), "each with its own split, image order and new head"),
     ]
-    means = files.means("accuracy")
+    metric = files.task.metrics[0]
+    means = files.means(metric.name)
     if means:
-        best = max(means, key=lambda row: row["mean"])
-        tiles.append(
-            Tile("best mean accuracy", percent(best["mean"]), f"{best['series']} {best['level']}".strip())
-        )
+        best = means[metric.best(np.array([row["mean"] for row in means]))]
+        where = f"{best['series']} {best['level']}".strip()
+        tiles.append(Tile(f"best mean {metric.title}", metric.text(best["mean"]), where))
     spent = [row["seconds"] for row in rows if row.get("seconds")]
     if spent:
         tiles.append(Tile("time of all trials", seconds(sum(spent)), "sum of their wall times"))
@@ -128,7 +143,7 @@ def _total(rows: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def _by_level(files: StudyFiles) -> list[Part]:
-    drawn = [level_chart(files, metric, title, about) for metric, title, about in _BY_LEVEL]
+    drawn = [level_chart(files, *each) for each in by_level(files.task)]
     charts = [each for each in drawn if each is not None]
     return [Charts(charts)] if charts else []
 
@@ -147,9 +162,11 @@ def _trials(files: StudyFiles) -> list[Part]:
         parts.append(Table("Failed trials", [Column("trial"), Column("error")], failed))
     if not files.rows:
         return parts
-    names = [name for name in files.rows[0] if not isinstance(files.rows[0][name], list | dict)]
+    first = files.rows[0]
+    names = [name for name in first if name != "task" and not isinstance(first[name], list | dict)]
     columns = [
-        Column(display_name(name), format_of(name, [row.get(name) for row in files.rows])) for name in names
+        Column(display_name(name), format_of(files, name, [row.get(name) for row in files.rows]))
+        for name in names
     ]
     rows = [
         [_linked(files, row[name]) if name == "trial" else row.get(name) for name in names]

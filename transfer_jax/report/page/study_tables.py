@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transfer_jax.report.page.elements import Column, Format, Part, Table, Text
-from transfer_jax.report.page.study_files import FORMATS, StudyFiles, display_name
+from transfer_jax.report.page.study_files import StudyFiles, display_name
 
 _FIRST = (
     "a",
@@ -47,13 +47,17 @@ def trend_parts(files: StudyFiles) -> list[Part]:
 
 
 def target_parts(files: StudyFiles) -> list[Part]:
-    """Returns a table of the cost of each level to reach the target accuracy."""
+    """Returns a table of the cost of each level to reach the target score."""
     return record_table(files, "Cost to reach the target (medians)", files.analysis.get("target"))
 
 
 def record_table(files: StudyFiles, caption: str, found: Iterable[Mapping[str, Any]] | None) -> list[Part]:
     """Returns a table of records, the most important columns first; nothing if there are no records."""
-    records = [_readable(files, record) for record in found or ()]
+    found = list(found or ())
+    formats: set[Format | None] = {
+        files.format(record.get("metric") or files.task.metrics[0].name) for record in found
+    }
+    records = [_readable(files, record) for record in found]
     if not records:
         return []
     keys = dict.fromkeys(key for record in records for key in record)
@@ -63,8 +67,7 @@ def record_table(files: StudyFiles, caption: str, found: Iterable[Mapping[str, A
         if len(values) == 1 and len(records) > 1 and name in names:
             names.remove(name)
             caption = f"{caption}; {display_name(name)}: {values.pop()}"
-    metrics = {record.get("metric", "accuracy") for record in records}
-    columns = [_column(name, [record.get(name) for record in records], metrics) for name in names]
+    columns = [_column(files, name, [record.get(name) for record in records], formats) for name in names]
     return [Table(caption, columns, [[record.get(name) for name in names] for record in records])]
 
 
@@ -80,19 +83,19 @@ def _readable(files: StudyFiles, record: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "where": where} if where else found
 
 
-def _column(name: str, values: Sequence[Any], metrics: set[str]) -> Column:
-    """Returns the column of some values."""
-    formats = {FORMATS.get(metric.replace(" ", "_")) for metric in metrics}
+def _column(files: StudyFiles, name: str, values: Sequence[Any], formats: set[Format | None]) -> Column:
+    """Returns the column of some values, with the formats of the metrics of its rows."""
     if name in _METRIC_FORMATS and formats == {"percent"}:
         return Column(display_name(name), _METRIC_FORMATS[name])
-    return Column(display_name(name), format_of(name, values))
+    return Column(display_name(name), format_of(files, name, values))
 
 
-def format_of(name: str, values: Sequence[Any]) -> Format:
+def format_of(files: StudyFiles, name: str, values: Sequence[Any]) -> Format:
     """Returns the format of the values of a column."""
     known = [value for value in values if value is not None]
     if not known or any(isinstance(value, str | bool) for value in known):
         return "text"
-    if name in FORMATS:
-        return FORMATS[name]
+    form = files.format(name)
+    if form is not None:
+        return form
     return "count" if all(isinstance(value, int) for value in known) else "number"
