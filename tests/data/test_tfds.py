@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from transfer_jax.data import default_data_dir, from_tfds, load_dataset
+from transfer_jax.data import (
+    BadImageError,
+    default_data_dir,
+    from_tfds,
+    load_dataset,
+    tfds_labels,
+    tfds_shards,
+)
 
 
 class TinyCats(tfds.core.GeneratorBasedBuilder):
@@ -182,7 +190,7 @@ def test_an_empty_part_raises(prepared_once):
 
 def test_examples_without_a_label_are_left_out(prepared_once):
     dataset = from_tfds("tiny_cats", "test[:2]+train+test[2:]", prepared_once)
-    assert dataset.notes == ("3 of 15 examples without a label are left out",)
+    assert dataset.notes == ("3 examples without a label are left out, of 15",)
     assert dataset.labels.tolist() == from_tfds("tiny_cats", "train", prepared_once).labels.tolist()
     assert dataset.names[0] == "tiny_cats test[:2]+train+test[2:] 2"
 
@@ -324,3 +332,108 @@ def test_the_task_chooses_the_feature(targets):
     assert load_dataset("tfds:tiny_targets", targets, task="multi_label").class_names == ("cat", "dog", "emu")
     with pytest.raises(ValueError, match=r"the label of tiny_targets.* is one of 'age', 'place'"):
         load_dataset("tfds:tiny_targets", targets, task="regression")
+
+
+class Lines:
+    """A progress that keeps its lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def start(self, task, total, *, done=0):
+        self.lines.append(f"{task} {total}")
+
+    def advance(self, images, **values): ...
+    def finish(self): ...
+
+    def log(self, message):
+        self.lines.append(message)
+
+
+@pytest.fixture
+def indexed(prepared, monkeypatch):
+    """The prepared dataset, of which an index is made."""
+    monkeypatch.setattr(tfds_labels, "INDEXED_FROM", 1)
+    return prepared
+
+
+@pytest.mark.parametrize("split", ["train", "train[3:7]", "test[:2]+train+test[2:]"])
+def test_index_has_the_labels_of_the_records(indexed, monkeypatch, split):
+    progress = Lines()
+    first = from_tfds("tiny_cats", split, indexed, progress=progress)
+    assert (indexed / "tiny_cats/1.2.0/.transfer_jax_index").is_dir()
+    assert "there is none yet" in progress.lines[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_shards, "_opened", None)  # No file is opened.
+        again = from_tfds("tiny_cats", split, indexed, progress=progress)
+    assert len(progress.lines) == 2
+    monkeypatch.setattr(tfds_labels, "INDEXED_FROM", 100)
+    without = from_tfds("tiny_cats", split, indexed)
+    for dataset in (first, again):
+        np.testing.assert_array_equal(dataset.labels, without.labels)
+        assert (dataset.fingerprint, dataset.notes) == (without.fingerprint, without.notes)
+        assert [*dataset.names] == [*without.names]
+
+
+def test_changed_records_are_indexed_again(indexed):
+    from_tfds("tiny_cats", "train", indexed)
+    (records,) = indexed.glob("tiny_cats/1.2.0/*train*record*")
+    records.touch()
+    progress = Lines()
+    from_tfds("tiny_cats", "train", indexed, progress=progress)
+    assert "the source has changed (1 of its 1 parts are new or changed" in progress.lines[0]
+
+
+@pytest.mark.parametrize("label", ["tags", "age", "place"])
+def test_index_has_targets_other_than_classes(targets, tmp_path, monkeypatch, label):
+    shutil.copytree(targets, tmp_path / "data")
+    without = from_tfds("tiny_targets", data_dir=targets, label=label)
+    monkeypatch.setattr(tfds_labels, "INDEXED_FROM", 1)
+    for _ in range(2):
+        dataset = from_tfds("tiny_targets", data_dir=tmp_path / "data", label=label)
+        np.testing.assert_array_equal(dataset.labels, without.labels)
+        assert dataset.task == without.task
+
+
+@pytest.mark.parametrize("threshold", [1, 100], ids=["index", "no index"])
+def test_labels_beyond_the_classes_are_an_error(prepared, monkeypatch, threshold):
+    monkeypatch.setattr(tfds_labels, "INDEXED_FROM", threshold)
+    folder = prepared / "tiny_cats" / "1.2.0"
+    features = json.loads((folder / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "2"
+    (folder / "features.json").write_text(json.dumps(features))
+    (folder / "label.labels.txt").write_text("left\nmiddle\n")
+    with pytest.raises(
+        ValueError, match=r"record \d+ of tiny_cats-train.*has the label 2, but the 2 classes are 0 to 1"
+    ):
+        from_tfds("tiny_cats", "train", prepared)
+    assert not [*folder.glob(".transfer_jax_index/*/index.json")]
+
+
+@pytest.mark.parametrize("threshold", [1, 100], ids=["index", "no index"])
+def test_truncated_shard_is_an_error(prepared, monkeypatch, threshold):
+    monkeypatch.setattr(tfds_labels, "INDEXED_FROM", threshold)
+    (records,) = prepared.glob("tiny_cats/1.2.0/*train*record*")
+    records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"tiny_cats-train.*is truncated or damaged .*; prepare the dataset"):
+        from_tfds("tiny_cats", "train", prepared)
+
+
+def test_shard_that_changes_during_a_run_is_not_read(prepared):
+    dataset = from_tfds("tiny_cats", "train", prepared)
+    again = pickle.loads(pickle.dumps(dataset))  # As another process receives it, with no file open.
+    np.testing.assert_array_equal(again.image(3), dataset.image(3))
+    again = pickle.loads(pickle.dumps(dataset))
+    (records,) = prepared.glob("tiny_cats/1.2.0/*train*record*")
+    records.touch()
+    with pytest.raises(BadImageError, match=r"tiny_cats train 3: cannot be read .*has changed since"):
+        again.image(3)
+
+
+def test_several_records_are_read_at_once(prepared_once):
+    dataset = from_tfds("tiny_cats", "train", prepared_once)
+    some = dataset.subset([7, 1, 7, 4])
+    assert some.contents([3, 0, 1]) == [dataset.read(index) for index in (4, 7, 1)]
+    assert some.names == [f"tiny_cats train {index}" for index in (7, 1, 7, 4)]
+    with pytest.raises(IndexError):
+        dataset.read(12)

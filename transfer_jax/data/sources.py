@@ -10,6 +10,7 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.elpv import TARGETS, from_elpv
 from transfer_jax.data.image_folder import from_folder
 from transfer_jax.data.image_table import from_csv
+from transfer_jax.data.index import IndexProgress
 from transfer_jax.data.tfds import from_tfds
 from transfer_jax.storage.absolute_path import absolute_path
 from transfer_jax.storage.remote import is_remote, local_path, pull
@@ -30,6 +31,7 @@ def load_dataset(
     *,
     least_classes: int = 2,
     task: str = "auto",
+    progress: IndexProgress | None = None,
 ) -> ImageDataset:
     """Opens the dataset that a string names.
 
@@ -50,6 +52,8 @@ def load_dataset(
         least_classes: The smallest number of classes of a folder or table: 2 to train on them, 1 to evaluate
             a model.
         task: The task; `auto` takes that of the source.
+        progress: Receives the progress of work that is done once for a large source, such as its index; None
+            shows none.
 
     Raises:
         ValueError: If the string has none of these forms, or the source cannot have the task. The function of
@@ -74,7 +78,8 @@ def load_dataset(
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
-        return from_tfds(name, split, data_dir, task=task, **_keys("tfds:NAME", choices, ("image", "label")))
+        keys = _keys("tfds:NAME", choices, ("image", "label"))
+        return from_tfds(name, split, data_dir, task=task, progress=progress, **keys)
     nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
     if is_remote(source) or (_is_path(source) and not (rest and nearest)):
         return from_folder(_local(source), least_classes=least_classes, task=task)

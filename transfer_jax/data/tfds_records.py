@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.data.contents import Content, read_each
+from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.image_files import abridged
+from transfer_jax.data.tfds_shards import Shard, ShardRecords
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,47 +20,100 @@ class Records:
 
     Attributes:
         info: The `tfds.core.DatasetInfo`.
-        examples: The serialized examples, with random access.
+        shards: The files, in the order of the examples.
         fingerprint: SHA-256 of name, version, split, number of examples, and the files' sizes and times.
     """
 
     info: Any
-    examples: Sequence[bytes]
+    shards: tuple[Shard, ...]
     fingerprint: str
+
+    def __len__(self) -> int:
+        return sum(shard.take for shard in self.shards)
 
     def columns(self, *names: str) -> dict[str, list]:
         """Returns the values of some features for all examples; other features are not decoded.
 
         Args:
             *names: Names of features, `OUTER/INNER` for those in dictionaries.
+
+        Raises:
+            ValueError: If a file is truncated or damaged.
         """
-        paths = {name: _path(self.info.features, name) for name in names}
-        features = {name: self._subset(path) for name, path in paths.items()}
+        features = {name: self.feature(name) for name in names}
         columns: dict[str, list] = {name: [] for name in names}
-        for example in self.examples:
-            for name, path in paths.items():
-                columns[name].append(_inner(features[name].deserialize_example_np(example), path))
+        for shard in self.shards:
+            for block in shard.blocks():
+                for name, feature in features.items():
+                    columns[name] += [feature.value(example) for example in block]
         return columns
 
-    def reader(self, name: str) -> Callable[[int], Any]:
-        """Returns the function from the position of an example to its encoded image, or to its array."""
+    def feature(self, name: str, *, decoded: bool = True) -> "ReadFeature":
+        """Returns the function from a serialized example to one of its features.
+
+        Args:
+            name: Name of the feature.
+            decoded: Whether images are decoded; otherwise they are encoded files.
+        """
         import tensorflow_datasets as tfds
 
         path = _path(self.info.features, name)
-        features = self._subset(path)
-        encoded = isinstance(_inner(self.info.features, path), tfds.features.Image)
-        decoders = _outer(path, tfds.decode.SkipDecoding()) if encoded else None
+        feature = _inner(self.info.features, path)
+        encoded = not decoded and isinstance(feature, tfds.features.Image)
+        return ReadFeature(tfds.features.FeaturesDict(_outer(path, feature)), path, encoded)
 
-        def read(index: int) -> Any:
-            return _inner(features.deserialize_example_np(self.examples[index], decoders=decoders), path)
+    def reader(self, name: str) -> "ReadRecords":
+        """Returns the function from the position of an example to its encoded image, or to its array."""
+        return ReadRecords(ShardRecords(self.shards), self.feature(name, decoded=False))
 
-        return read
 
-    def _subset(self, path: tuple[str, ...]) -> Any:
-        """Returns the features of an example with one feature only."""
+class ReadFeature:
+    """A function from a serialized example to one feature. Other processes may receive it.
+
+    Args:
+        features: The `tfds.features.FeaturesDict` with this feature only.
+        path: The keys that lead to it.
+        encoded: Whether it is an image that is returned as an encoded file.
+    """
+
+    def __init__(self, features: Any, path: tuple[str, ...], encoded: bool) -> None:
+        self._features, self._path, self._encoded = features, path, encoded
+
+    @functools.cached_property
+    def _decoders(self) -> Any:
         import tensorflow_datasets as tfds
 
-        return tfds.features.FeaturesDict(_outer(path, _inner(self.info.features, path)))
+        return _outer(self._path, tfds.decode.SkipDecoding()) if self._encoded else None
+
+    def value(self, example: bytes) -> Any:
+        """Returns the value of the feature."""
+        return _inner(self._features.deserialize_example_np(example, decoders=self._decoders), self._path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_decoders"}
+
+
+class ReadRecords:
+    """A `Read` and, with `many`, a `ReadMany` of one feature of records.
+
+    Args:
+        records: The serialized examples.
+        feature: The feature.
+    """
+
+    def __init__(self, records: ShardRecords, feature: ReadFeature) -> None:
+        self.records, self.feature = records, feature
+
+    def __call__(self, index: int) -> Content:
+        return self.feature.value(self.records[index])
+
+    def many(self, indices: Sequence[int]) -> list[Content | BadImageError | OSError]:
+        """Returns the contents of several examples, or the errors of unreadable ones."""
+        try:
+            records = self.records.__getitems__(indices)
+        except OSError:  # One of them is bad.
+            return read_each(self, indices)
+        return [self.feature.value(record) for record in records]
 
 
 def open_records(folder: Path, split: Any = "train") -> Records:
@@ -97,7 +153,7 @@ def open_records(folder: Path, split: Any = "train") -> Records:
         info.set_file_format(array_record, override=True, override_if_initialized=True)
     try:
         chosen = info.splits[split]
-        count, files = chosen.num_examples, sorted({os.fspath(path) for path in chosen.filepaths})
+        count, parts = chosen.num_examples, chosen.file_instructions
     except (AssertionError, KeyError, ValueError) as error:
         sizes = ", ".join(f"{name!r} ({size:,} examples)" for name, size in splits.items())
         raise ValueError(
@@ -106,14 +162,21 @@ def open_records(folder: Path, split: Any = "train") -> Records:
         ) from error
     if not count:
         raise ValueError(f"split {split!r} of {info.full_name} has no examples")
+    files = sorted({os.fspath(part.filename) for part in parts})
     if missing := [file for file in files if not os.path.isfile(file)]:
         raise ValueError(f"{info.full_name} is incomplete: {abridged(missing, 1)} missing; prepare it again")
     digest = hashlib.sha256(repr((info.full_name, split, count)).encode())
+    stamps = {}
     for file in files:
         status = os.stat(file)
-        digest.update(repr((os.path.basename(file), status.st_size, status.st_mtime_ns)).encode())
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    return Records(info, builder.as_data_source(split, deserialize_method=raw), digest.hexdigest())
+        stamps[file] = status.st_size, status.st_mtime_ns
+        digest.update(repr((os.path.basename(file), *stamps[file])).encode())
+    shards = []
+    for part in parts:
+        file = os.fspath(part.filename)
+        take = part.examples_in_shard - part.skip if part.take == -1 else part.take
+        shards.append(Shard(file, part.skip, take, part.examples_in_shard, *stamps[file]))
+    return Records(info, tuple(shards), digest.hexdigest())
 
 
 def _path(features: Any, name: str) -> tuple[str, ...]:
