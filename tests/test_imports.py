@@ -29,7 +29,8 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     {"storage"},
     {"distributed"},
     {"models"},
-    {"nn", "malloc", "former_names", "lazy", "extras", "fields", "user_cache", "quiet_libtpu", "tasks"},
+    {"nn", "malloc", "former_names", "lazy", "extras", "fields", "user_cache", "quiet_libtpu", "tasks"}
+    | {"counted"},
 ]
 ONLY = {  # who alone may import a library
     "orbax": ("storage/checkpoints.py",),
@@ -52,7 +53,7 @@ ONLY = {  # who alone may import a library
     "onnx": ("weights/onnx_", "weights/export.py"),
     "matplotlib": ("report/",),
     "jinja2": ("report/page/html.py",),
-    "vl_convert": ("report/page/vega.py",),
+    "vl_convert": ("report/page/vega.py", "report/page/static_chart.py"),
     "rich": ("report/", "commands/", "cli.py"),
     "tyro": ("commands/", "cli.py"),
     "huggingface_hub": ("weights/hub.py", "weights/hub_folder.py", "weights/hub_upload.py"),

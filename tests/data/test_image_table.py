@@ -90,7 +90,7 @@ def test_test_images_without_a_label_are_left_out(animals):
     dataset = from_csv(write(animals, *rows, header="path,label,split"))
     assert dataset.names == [name for name, _ in PAIRS]
     assert (dataset.held_out, dataset.test) == (None, None)
-    assert "1 test images without a label are left out" in dataset.notes
+    assert "1 test image without a label is left out" in dataset.notes
 
 
 def test_columns_that_are_not_used_are_noted(animals):
@@ -103,7 +103,7 @@ def test_columns_that_are_not_used_are_noted(animals):
 def test_rows_that_repeat_an_image_are_read_once(animals):
     dataset = from_csv(write(animals, *PAIRS, ("./cat//x.png", "tabby")))
     assert dataset.names == [name for name, _ in PAIRS]
-    assert "1 rows repeat an image" in dataset.notes[0]
+    assert "1 row that repeats an image is ignored" in dataset.notes[0]
 
 
 def test_spaces_around_paths_are_removed(animals):

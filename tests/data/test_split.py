@@ -174,7 +174,7 @@ def test_fractions_out_of_range_raise(patches, fraction):
         (dataset_of([0] * 10), 0.5, r"at least two classes, got 'class 0' \(10 images\)"),
         (dataset_of([]), 0.5, "at least two classes"),
         (dataset_of([0, 1, 2], classes=3), 0.5, "each class has a single image, so none is left"),
-        (dataset_of([0, 0, 1, 1]), 0.25, r"leaves 1 validation images for 2 .* \(--val-fraction\) to 0.5,"),
+        (dataset_of([0, 0, 1, 1]), 0.25, r"leaves 1 validation image for 2 .* \(--val-fraction\) to 0.5,"),
         (dataset_of([0, 1, 2] * 4, classes=3), 0.1, "leaves 2 validation images for 3 classes; .* to 0.25,"),
         (dataset_of([0, 1, 2] * 4, classes=3), 0.8, "leaves 2 training images for 3 classes; .* to 0.25,"),
         (together([0, 0, 1, 1], [0, 0, 1, 1]), 0.5, "single group of near duplicates.*--no-keep-together"),

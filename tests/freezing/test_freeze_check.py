@@ -40,7 +40,7 @@ def test_changed_array_raises(change):
     changed = {**ARRAYS, **CHANGES[change]}
     (path,) = CHANGES[change]
     assert combined_hash(array_hashes(changed)) != combined_hash(array_hashes(ARRAYS))
-    with pytest.raises(FrozenChangedError, match=f"^1 frozen arrays changed, first {path}$"):
+    with pytest.raises(FrozenChangedError, match=f"^1 frozen array changed, first {path}$"):
         check_unchanged(array_hashes(ARRAYS), array_hashes(changed))
 
 
@@ -69,14 +69,14 @@ def add_one(tree):
 
 def test_array_changed_in_place_raises():
     tree = {"body": [np.ones(3), np.zeros(2)]}
-    message = r"^1 frozen arrays changed, first body/1$"
+    message = r"^1 frozen array changed, first body/1$"
     with pytest.raises(FrozenChangedError, match=message), frozen_unchanged(tree):
         add_one(tree)
 
 
 def test_donated_array_raises():
     tree = {"body": jnp.ones(3), "head": jnp.ones(3)}
-    message = r"1 frozen arrays were donated to a compiled function, first head;"
+    message = r"1 frozen array was donated to a compiled function, first head;"
     with pytest.raises(FrozenChangedError, match=message), frozen_unchanged(tree):
         jax.jit(lambda x: x + 1, donate_argnums=0)(tree["head"])
 

@@ -10,7 +10,6 @@ from transfer_jax.report.console import (
     Bars,
     LogHandler,
     Terminal,
-    counted,
     print_line,
     replace_unencodable,
     table,
@@ -125,13 +124,6 @@ def test_messages_are_printed_as_they_are(pipe, terminal):
     for console in (pipe, terminal):
         print_line(console, message)
         assert written(console) == message + "\n"
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1234, "1,234 images")]
-)
-def test_plurals_agree(count, text):
-    assert counted(count, "image") == text
 
 
 def test_characters_that_an_encoding_lacks_are_replaced(monkeypatch):

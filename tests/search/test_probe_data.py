@@ -46,8 +46,11 @@ def test_dataset_brings_its_split_weights_and_groups():
         ([20], r"validation must be in 0\.\.19, got 20\.\.20"),
         ([], "validation must be a fraction"),
         ([True, False], "validation must be a fraction such as 0.25, bool"),
-        (np.ones(20, bool), "training examples of at least two classes; got 20 and 0 classes"),
-        (np.arange(20) % 2 == 0, "of at least two classes; got 10 and 1 classes"),
+        (
+            np.ones(20, bool),
+            "training examples of at least two classes; got 20 validation examples and 0 classes",
+        ),
+        (np.arange(20) % 2 == 0, "of at least two classes; got 10 validation examples and 1 class"),
     ],
 )
 def test_invalid_parts_are_errors(validation, message):

@@ -68,7 +68,7 @@ def test_an_altered_frozen_array_is_named(make_run):
     before = array_hashes(trainer.frozen)
     path = "backbone/blocks.1/depthwise/norm/var"
     trainer.frozen[path] = trainer.frozen[path].at[3].multiply(1 + 1e-7)
-    with pytest.raises(FrozenChangedError, match=f"^1 frozen arrays changed, first {path}$"):
+    with pytest.raises(FrozenChangedError, match=f"^1 frozen array changed, first {path}$"):
         check_unchanged(before, array_hashes(trainer.frozen))
 
 

@@ -296,7 +296,7 @@ def test_values_that_are_not_finite_are_an_error_that_names_the_array(model, sou
     with pytest.raises(CheckpointError, match=rf"the array {KEY} has 3 values that are NaN or infinite; "):
         load_arrays(model, changed, SPEC)
     changed["_bn0.running_var"][:] = value
-    with pytest.raises(CheckpointError, match=r"NaN or infinite, as have 1 other arrays \("):
+    with pytest.raises(CheckpointError, match=r"NaN or infinite, and so has 1 other array \("):
         load_arrays(model, changed, SPEC)
     model = create_model(TINY, 4)
     assert load_arrays(model, changed, SPEC, skip=[r"blocks\.1/depthwise/conv", "stem/norm/var"])

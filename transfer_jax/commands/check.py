@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from transfer_jax.commands.config_options import Config, Given
-from transfer_jax.report.console import BARS, OUT, counted, print_line
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, OUT, print_line
 
 
 def check(config: Config, out: Path | None = None, given: Given = None) -> None:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from transfer_jax.counted import counted
 from transfer_jax.diagnostics.sample_sizes import DiagnosticName, SampleSizes
-from transfer_jax.report.console import BARS, OUT, counted, print_line, table
+from transfer_jax.report.console import BARS, OUT, print_line, table
 
 if TYPE_CHECKING:
     from transfer_jax.diagnostics.diagnosis import Diagnostics

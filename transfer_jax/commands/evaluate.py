@@ -9,7 +9,8 @@ import tyro
 from transfer_jax.commands.runs import test_title, validation_title
 from transfer_jax.commands.scores_table import scores_table
 from transfer_jax.config import OnBadImage, Views
-from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line
 from transfer_jax.storage import workdir_files
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def _given_images(workdir: Path, images: str, saved: "SavedModel") -> "Iterator[
     if trained:
         print_line(
             CONSOLE,
-            f"{trained:,} of these {len(dataset):,} images are training images of the run, so the scores are "
-            "too high; without --images, its validation and test images are evaluated",
+            f"{trained:,} of these {counted(len(dataset), 'image')} "
+            f"{'is a training image' if trained == 1 else 'are training images'} of the run, so the scores "
+            "are too high; without --images, its validation and test images are evaluated",
         )
     yield dataset, f"{title} ({trained:,} trained on)" if trained else f"{title} (none trained on)"
 

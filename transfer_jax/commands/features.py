@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
-from transfer_jax.report.console import BARS, OUT, counted, print_line, table
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, OUT, print_line, table
 from transfer_jax.search.grid import Grid
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line, table
 
 if TYPE_CHECKING:
     from transfer_jax.weights.specs import WeightsSpec

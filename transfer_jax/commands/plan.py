@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resolved_run
+from transfer_jax.counted import counted
 from transfer_jax.extras import optional
 from transfer_jax.report.console import BARS, OUT, print_line, table
 from transfer_jax.report.save_figure import check_suffix
@@ -176,7 +177,7 @@ def _show_pod(resolved: "ResolvedRun", topology: str, images: int | None, train:
         "compiled in, s": lambda cost: f"{cost.compile_seconds:.0f}",
     }
     rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
-    title = f"A step on a chip of {topology}, {costs[0].chips} chips"
+    title = f"A step on a chip of {topology}, {counted(costs[0].chips, 'chip')}"
     OUT.print(table(title, ("", *(cost.name for cost in costs)), rows))
     for cost in costs:
         if cost.reason:

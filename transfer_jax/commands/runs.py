@@ -10,7 +10,8 @@ import tyro
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
 from transfer_jax.commands.scores_table import scores_table
 from transfer_jax.config import OnBadImage, Views
-from transfer_jax.report.console import BARS, CONSOLE, OUT, counted, print_line, table
+from transfer_jax.counted import counted
+from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line, table
 from transfer_jax.storage import workdir_files
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from transfer_jax.report.console import counted, table
+from transfer_jax.counted import counted
+from transfer_jax.report.console import table
 from transfer_jax.tasks import task_class
 
 _MOST_CLASSES = 30

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import tyro
 
+from transfer_jax.counted import counted
 from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line
 
 
@@ -45,10 +46,9 @@ def serve(
 
     limits = Limits(body_bytes=round(max_megabytes * 1e6), pixels=round(max_megapixels * 1e6), images=queue)
     model = from_pretrained(workdir)
-    names = {"regression": "quantity", "multi_label": "label"}.get(model.task.kind, "class")
-    number = len(model.task.names)
-    plural = {"quantity": "quantities", "class": "classes", "label": "labels"}[names]
-    described = f"{model.saved.model}, {number:,} {names if number == 1 else plural}"
+    names = {"regression": ("quantity", "quantities"), "multi_label": ("label",)}
+    outputs = counted(len(model.task.names), *names.get(model.task.kind, ("class",)))
+    described = f"{model.saved.model}, {outputs}"
 
     def ready(address: str) -> None:
         print_line(OUT, f"Serving {workdir} ({described}) on {address}")

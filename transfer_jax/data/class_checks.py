@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.decode import FORMATS
 from transfer_jax.data.finding import EXAMPLES, CheckInput, Finding
 from transfer_jax.data.split import unevaluated_classes, unevaluated_text
@@ -162,7 +163,7 @@ def _identified_classes(
 
 
 def _classes_text(count: int) -> str:
-    return f"{count:,} class" + "es" * (count != 1)
+    return counted(count, "class")
 
 
 def _counts_text(counts: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.finding import EXAMPLES, CheckInput, Finding
 from transfer_jax.data.image_files import abridged
 
@@ -21,8 +22,8 @@ def bad(data: CheckInput) -> Iterator[Finding]:
         without = f"; classes without a readable image: {classes}" if len(lost) else ""
         yield Finding(
             kind="bad",
-            text=f"{_images_text(len(bad))} of {len(data.dataset):,} cannot be read: {data.scan.reasons[0]}"
-            + without,
+            text=f"{counted(len(bad), 'image')} of {len(data.dataset):,} cannot be read: "
+            f"{data.scan.reasons[0]}" + without,
             advice="fix or remove them, or skip them with --on-bad-image skip",
             figures={"images": len(bad)},
             examples=tuple((reason,) for reason in data.scan.reasons[:EXAMPLES]),
@@ -35,7 +36,7 @@ def dark(data: CheckInput) -> Iterator[Finding]:
     if len(dark):
         yield Finding(
             kind="dark",
-            text=f"nearly black: {_images_text(len(dark))} of {len(data.dataset):,}, such as "
+            text=f"nearly black: {counted(len(dark), 'image')} of {len(data.dataset):,}, such as "
             f"{data.dataset.names[int(dark[0])]}",
             advice="inspect them; if they are 16-bit files with values of 12 bits, multiply the values by 16",
             figures={"images": len(dark)},
@@ -49,7 +50,8 @@ def pages(data: CheckInput) -> Iterator[Finding]:
     if len(paged):
         yield Finding(
             kind="pages",
-            text=f"only the first frame or page is used: {_images_text(len(paged))} of {len(data.dataset):,} "
+            text="only the first frame or page is used: "
+            f"{counted(len(paged), 'image')} of {len(data.dataset):,} "
             f"with more, such as {data.dataset.names[int(paged[0])]}",
             advice="save the frames or pages as files if the others matter",
             figures={"images": len(paged)},
@@ -68,7 +70,8 @@ def leak(data: CheckInput) -> Iterator[Finding]:
     share = len(leaked) / data.held_out.sum()
     yield Finding(
         kind="leak",
-        text=f"{len(leaked):,} of {data.held_out.sum():,} validation images ({share:.1%}) have a near "
+        text=f"{len(leaked):,} of {counted(data.held_out.sum(), 'validation image')} ({share:.1%}) "
+        f"{'has' if len(leaked) == 1 else 'have'} a near "
         f"duplicate among the training images, such as {_pair_text(data, pairs[0])}",
         advice="the score would be too high: "
         + (
@@ -91,7 +94,7 @@ def copies(data: CheckInput) -> Iterator[Finding]:
     pairs = data.scan.pairs
     yield Finding(
         kind="copies",
-        text=f"{_groups_text(len(several))} of near duplicates with {_images_text(spare)} too many, "
+        text=f"{counted(len(several), 'group')} of near duplicates with {counted(spare, 'image')} too many, "
         f"of {len(data.dataset):,} in all, such as {_pair_text(data, pairs[0])}",
         advice="remove them if possible: they add little to training and count several times in the score",
         figures={"images": spare, "groups": len(several), "largest": int(sizes.max())},
@@ -107,7 +110,7 @@ def two_labels(data: CheckInput) -> Iterator[Finding]:
         first, second = (data.dataset.class_names[labels[i]] for i in odd[0])
         yield Finding(
             kind="two_labels",
-            text=f"{len(odd):,} pair{'s' * (len(odd) > 1)} of near duplicates with two labels, such as "
+            text=f"{counted(len(odd), 'pair')} of near duplicates with two labels, such as "
             f"{_pair_text(data, odd[0])}: "
             f"{first!r} and {second!r}",
             advice="inspect each pair, and correct the label or remove one of the images",
@@ -143,14 +146,6 @@ def mixed(data: CheckInput) -> Iterator[Finding]:
             advice="acceptable if new images are mixed likewise; otherwise convert all images to gray",
             figures={"gray": int(gray.sum()), "share": share},
         )
-
-
-def _images_text(count: int) -> str:
-    return f"{count:,} image" + "s" * (count != 1)
-
-
-def _groups_text(count: int) -> str:
-    return f"{count:,} group" + "s" * (count != 1)
 
 
 def _pair_text(data: CheckInput, pair: np.ndarray) -> str:

@@ -9,6 +9,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from transfer_jax.counted import counted
 from transfer_jax.data.file_endings import has_image_ending
 
 _ATTEMPTS = 20
@@ -101,7 +102,7 @@ class ImagePaths:
             "prefix": f"begin with {prefix!r}, which is not here; the rest is found in the table's folder",
         }
         return tuple(
-            f"{count:,} path{'s' * (count != 1)} in the table {texts[kind]}, such as {written!r} ({name!r})"
+            f"{counted(count, 'path')} in the table {texts[kind]}, such as {written!r} ({name!r})"
             for kind, (count, written, name) in self.changes.items()
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged, from_files
 from transfer_jax.data.image_paths import FoundFile, ImagePaths
@@ -76,7 +77,9 @@ def from_csv(
     files = _found(rows, finder, where, notes)
     kept = _distinct(files, rows, where)
     if len(kept) < len(files):
-        notes.append(f"{where}: {len(files) - len(kept):,} rows repeat an image and are ignored")
+        repeated = len(files) - len(kept)
+        ignored = counted(repeated, "row that repeats an image is", "rows that repeat an image are")
+        notes.append(f"{where}: {ignored} ignored")
     rows, files = rows.select(kept), [files[i] for i in kept]
     if has_classes:
         names = [label for (label,) in rows.labels]
@@ -141,7 +144,8 @@ def _found(rows: TableRows, finder: ImagePaths, where: str, notes: Sequence[str]
         more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         encoding = "".join(f" ({note})" for note in notes if "UTF-8" in note and not first.isascii())
         raise FileNotFoundError(
-            f"{len(missing):,} of {len(files):,} images of {where} do not exist: {shown}{more}; "
+            f"{len(missing):,} of {counted(len(files), 'image')} of {where} "
+            f"{'does' if len(missing) == 1 else 'do'} not exist: {shown}{more}; "
             f"{finder.explanation(first)}{encoding}"
         )
     return [file for file in files if file is not None]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.stratified_shuffle import stratified_shuffle
@@ -67,8 +68,8 @@ def _indices(
     classes = np.unique(of_image)
     if len(classes) < 2 and isinstance(dataset.task, SingleLabel):
         found = abridged([dataset.class_names[label] for label in classes])
-        count = f"{len(dataset):,} image{'s' * (len(dataset) != 1)}"
-        raise ValueError(f"a split needs images of at least two classes, got {found} ({count})")
+        images = counted(len(dataset), "image")
+        raise ValueError(f"a split needs images of at least two classes, got {found} ({images})")
     if dataset.together is None:
         held_out = _held_out(of_image, dataset.strata, val_fraction, seed, "image", option)
     else:
@@ -121,9 +122,7 @@ def unevaluated_classes(training: ImageDataset, validation: ImageDataset) -> tup
 
 def unevaluated_text(classes: Sequence[str]) -> str:
     """Returns the beginning of a sentence about classes without validation images."""
-    return (
-        f"{len(classes):,} class{'es' * (len(classes) != 1)} without validation images ({abridged(classes)})"
-    )
+    return f"{counted(len(classes), 'class')} without validation images ({abridged(classes)})"
 
 
 def _groups(together: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -231,8 +230,7 @@ def _obstacle(strata: np.ndarray, val_fraction: float, unit: str, option: str) -
     in_eval = math.ceil(val_fraction * total)
     for count, side in ((in_eval, "validation"), (total - in_eval, "training")):
         if count < classes:
-            units = unit.replace("image", "images").replace("group", "groups")
-            left = f"leaves {count:,} {side} {units} for {classes:,} classes"
+            left = f"leaves {counted(count, f'{side} {unit}')} for {classes:,} classes"
             works = _working_fraction(total, classes)
             name = option.split()[0]
             return f"{name} {val_fraction} {left}; set {option} to {works}, so that each class has one"

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from transfer_jax.counted import counted
 from transfer_jax.data.image_files import abridged
 
 MISSING = frozenset(
@@ -181,7 +182,7 @@ def _parts(name: str, separator: str) -> list[str]:
 
 
 def _rows(count: int) -> str:
-    return f"{count:,} row" + "s" * (count != 1)
+    return counted(count, "row")
 
 
 def _lines(lines: Sequence[int], rows: Sequence[int], limit: int = 5) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.file_endings import has_image_ending
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.image_paths import ImagePaths
@@ -56,7 +57,8 @@ class TableRows:
         rows = self.select([row for row in range(len(self.lines)) if row not in unlabelled])
         if rows.parts is not None and len({*rows.parts}) == 1:
             rows = dataclasses.replace(rows, parts=None)
-        return rows, [f"{len(unlabelled):,} test images without a label are left out"]
+        left = counted(len(unlabelled), "test image without a label is", "test images without a label are")
+        return rows, [f"{left} left out"]
 
     def mask(self, part: str) -> np.ndarray | None:
         """Returns bool `(rows,)`, True for the images of a part; None if it has none."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.table_labels import MISSING
 from transfer_jax.data.targets import make_targets
@@ -52,7 +53,7 @@ def table_targets(
     else:
         note = f"{where}: several labels of a cell are separated by {separator!r}"
     if none := sum(not each for each in lists):
-        note += f"; {none:,} {'image has' if none == 1 else 'images have'} none"
+        note += f"; {counted(none, 'image has', 'images have')} none"
     return labels, found, [note]
 
 

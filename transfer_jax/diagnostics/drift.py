@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data import image_fetch, listed_batches
 from transfer_jax.diagnostics.finished_run import FinishedRun, NotApplicable
 from transfer_jax.models.paths import block_of
@@ -54,8 +55,8 @@ def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
     count = min(images, len(validation))
     if count < LEAST_IMAGES:
         raise NotApplicable(
-            f"{count} validation images are too few to compare activations; "
-            f"at least {LEAST_IMAGES} are needed"
+            f"{counted(count, 'validation image is', 'validation images are')} too few to compare "
+            f"activations; at least {LEAST_IMAGES} are needed"
         )
     batches = -(-count // MOST_IMAGES)
     size = count // batches

@@ -16,6 +16,7 @@ import numpy as np
 from jax import core
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from transfer_jax.counted import counted
 from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.nn import batch_shard
@@ -154,8 +155,8 @@ class Strategy:
         if size % (self.count * parts):
             each = f" in {parts} parts each" if parts > 1 else ""
             raise ValueError(
-                f"a batch of {size} images is not divisible by {self.count} devices{each}; choose a "
-                f"batch_size that is a multiple of {self.count * parts} and at most the number of images"
+                f"a batch of {counted(size, 'image')} is not divisible by {self.count} devices{each}; choose "
+                f"a batch_size that is a multiple of {self.count * parts} and at most the number of images"
             )
 
     def batch(self, rows: Mapping[str, Any], *, axis: int = 0) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from transfer_jax.counted import counted
 from transfer_jax.freezing.selectors import SelectorError
 from transfer_jax.models.paths import block_of
 
@@ -44,7 +45,8 @@ def group_by_block(
         names = {path: _named_block(path, blocks) for path in paths}
     unnamed = [path for path in paths if not names.get(path)]
     if unnamed:
-        raise SelectorError(f"{len(unnamed)} parameters are in no block, such as {unnamed[0]!r}")
+        outside = counted(len(unnamed), "parameter is", "parameters are")
+        raise SelectorError(f"{outside} in no block, such as {unnamed[0]!r}")
     if isinstance(blocks, Mapping):
         groups = BlockGroups({path: name for path, name in names.items() if path in {*paths}})
         groups.ordered = getattr(blocks, "ordered", True)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.distributed.processes import to_host
 from transfer_jax.freezing.trees import leaves_by_path
 
@@ -71,8 +72,8 @@ def frozen_unchanged(tree: Any) -> Iterator[FreezeRecord]:
     deleted = [path for path, array in arrays.items() if isinstance(array, jax.Array) and array.is_deleted()]
     if deleted:
         raise FrozenChangedError(
-            f"{len(deleted)} frozen arrays were donated to a compiled function, first "
-            f"{', '.join(deleted[:3])}; donate the state only"
+            f"{counted(len(deleted), 'frozen array was', 'frozen arrays were')} donated to a compiled "
+            f"function, first {', '.join(deleted[:3])}; donate the state only"
         )
     record.after = array_hashes(arrays)
     check_unchanged(record.before, record.after)
@@ -109,7 +110,8 @@ def check_unchanged(before: Mapping[str, str], after: Mapping[str, str]) -> None
     """
     changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
     if changed:
-        raise FrozenChangedError(f"{len(changed)} frozen arrays changed, first {', '.join(changed[:3])}")
+        arrays = counted(len(changed), "frozen array")
+        raise FrozenChangedError(f"{arrays} changed, first {', '.join(changed[:3])}")
 
 
 def _hash_array(array: jax.Array | np.ndarray) -> str:

@@ -9,6 +9,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from transfer_jax.counted import counted
 from transfer_jax.fields import as_tuple
 
 
@@ -120,7 +121,8 @@ def top(count: int) -> Selector:
 
     def choose(blocks: tuple[str, ...]) -> Iterable[str]:
         if not 0 <= count < len(blocks):
-            raise SelectorError(f"top({count}): the backbone has {len(blocks) - 1} blocks with parameters")
+            found = counted(len(blocks) - 1, "block")
+            raise SelectorError(f"top({count}): the backbone has {found} with parameters")
         return blocks[len(blocks) - 1 - count :]
 
     return _of_blocks(f"top({count})", choose)

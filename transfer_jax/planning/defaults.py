@@ -21,6 +21,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.counted import counted
 from transfer_jax.freezing.recipes import feature_extraction, five_steps, layer_decay
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.training.kept_epoch import ENOUGH as ENOUGH_TO_CHOOSE
@@ -117,7 +118,8 @@ def choose(
     if "keep_together" not in given and facts.duplicates and not (facts.own_split or facts.own_test):
         settings["keep_together"] = True
         why = (
-            f"{facts.duplicates:,} images have near duplicates, which must not be on both sides of the split"
+            f"{counted(facts.duplicates, 'image has a near duplicate', 'images have near duplicates')}, "
+            "which must not be on both sides of the split"
         )
         choices.append(Choice("keep_together", True, why))
     if "image_size" not in given:
@@ -153,7 +155,8 @@ def _split(
         train, validation = facts.own_split
         parts = [f"{train:,} training", f"{validation:,} validation"]
         parts += [f"{facts.own_test:,} test"] * bool(facts.own_test)
-        why = f"{', '.join(parts[:-1])} and {parts[-1]} images; {_interval(validation)}"
+        last = "image" if (facts.own_test or validation) == 1 else "images"
+        why = f"{', '.join(parts[:-1])} and {parts[-1]} {last}; {_interval(validation)}"
         return validation, [Choice("split", "that of the source", why)]
     if "val_fraction" in given:
         return math.ceil(config.val_fraction * images), []
@@ -161,8 +164,8 @@ def _split(
     validation = math.ceil(fraction * images)
     each = max(int(fraction * min(divided, default=0)), 1)
     about = "about " if facts.duplicates else ""  # A group of near duplicates is drawn as one image.
-    counted = f"{about}{validation:,} of {sum(facts.counts):,} images for validation"
-    what = f"{counted}, at least {each:,} of each class"
+    part = f"{about}{validation:,} of {counted(sum(facts.counts), 'image')} for validation"
+    what = f"{part}, at least {each:,} of each class"
     if whole := len(facts.counts) - classes:
         single = "one image" if units is facts.counts else "one image or one group of near duplicates"
         what += f" apart from {whole:,} with {single}"
@@ -202,7 +205,7 @@ def _keep(validation: int) -> Choice:
             f"the one with the best score of the {validation:,} validation images; a phase that only makes it"
         )
         return Choice("keep_epoch", "best", f"{why} worse is undone")
-    why = f"{validation:,} validation images are too few to choose one"
+    why = f"{counted(validation, 'validation image is', 'validation images are')} too few to choose one"
     return Choice("keep_epoch", "last", why)
 
 
@@ -210,11 +213,11 @@ def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]
     """Returns a schedule and the reason, from the numbers of training and validation images."""
     each = train // len(facts.counts)
     if each < PROBE:
-        images = f"{each} training image" + "s" * (each != 1)
-        why = f"only the head: {images} a class are too few to fine-tune the network"
+        images = counted(each, "training image a class is", "training images a class are")
+        why = f"only the head: {images} too few to fine-tune the network"
         return feature_extraction(), why
     if validation < ENOUGH_TO_CHOOSE:
-        images = f"{validation} validation image" + "s" * (validation != 1)
+        images = counted(validation, "validation image")
         return feature_extraction(), f"only the head: {images} would not show that more blocks make it worse"
     if facts.accelerator and train >= _WHOLE:
         epochs = _epochs(train, most=20)
@@ -241,4 +244,5 @@ def _batch(train: int) -> tuple[int, str]:
     if train >= _BATCH * _STEPS:
         return _BATCH, "the batch size that the learning rates of the recipes were tested with"
     batch = max(_LEAST_BATCH, 2 ** int(math.log2(max(train / _STEPS, 1))))
-    return batch, f"{train:,} training images give more than a few steps an epoch"
+    images = counted(train, "training image gives", "training images give")
+    return batch, f"{images} more than a few steps an epoch"

@@ -184,11 +184,6 @@ def _cell(text: str) -> Text:
     return Text(visible(text) if text else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """Returns a count with its noun: `1 image`, `2 images`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def replace_unencodable() -> None:
     """Makes stdout and stderr replace characters that their encoding lacks, such as `…` by `...`."""
     codecs.register_error("transfer_jax.replace", _replace)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.counted import counted
 from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split, load_dataset
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.parts import has_own_test, without_own_test
@@ -111,14 +112,15 @@ def resolve(
             )
     if len(train) < config.accumulate:
         raise ValueError(
-            f"{len(train)} training images cannot be split into accumulate={config.accumulate} parts"
+            f"{counted(len(train), 'training image')} cannot be split into accumulate={config.accumulate} "
+            "parts"
         )
     skipped = None
     if config.on_bad_image == "skip" and scanned is not None:
         skipped = tuple(scanned.reasons)
         if skipped:
-            count = f"{len(skipped):,} bad image" + (" is" if len(skipped) == 1 else "s are")
-            progress.log(f"{count} skipped; {workdir_files.SKIPPED_IMAGES} lists them")
+            bad = counted(len(skipped), "bad image is", "bad images are")
+            progress.log(f"{bad} skipped; {workdir_files.SKIPPED_IMAGES} lists them")
             good = dataset.subset(np.flatnonzero(~scanned.bad)).counts()
             if lost := [name for name, count in good.items() if not count]:
                 progress.log(
@@ -180,7 +182,9 @@ def _chosen_weights(workdir: Path) -> str | None:
 def _check_readable(config: TrainConfig, scan: ImageScan) -> None:
     """Raises `BadImageError` if there are bad images that are not to be skipped, or no others."""
     if scan.bad.all():
-        raise BadImageError(f"none of the {len(scan):,} images can be read, such as {scan.reasons[0]}")
+        raise BadImageError(
+            f"none of the {counted(len(scan), 'image')} can be read, such as {scan.reasons[0]}"
+        )
     if config.on_bad_image == "error" and scan.reasons:
         more = f" and {len(scan.reasons) - 1} more" if len(scan.reasons) > 1 else ""
         raise BadImageError(f"{scan.reasons[0]}{more}; --on-bad-image skip leaves such images out")

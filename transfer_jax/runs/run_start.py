@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data import ImageDataset
 from transfer_jax.data.example_reader import content_hash
 from transfer_jax.distributed import processes
@@ -65,7 +66,7 @@ class PartStart:
     def change(self, now: "PartStart", part: str) -> str | None:
         """Returns the difference to other images, in words; None if there is none."""
         if now.count != self.count:
-            return f"{self.count:,} {part} images then, {now.count:,} now"
+            return f"{counted(self.count, f'{part} image')} then, {now.count:,} now"
         if now.files != self.files:
             return f"{part} images with other names or classes"
         if now.order != self.order:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data import ImageDataset, has_own_split, stratified_split
 from transfer_jax.data.class_labels import class_labels
 from transfer_jax.tasks import check_classes
@@ -128,5 +129,6 @@ def _check_parts(labels: np.ndarray, train: np.ndarray, validation: np.ndarray) 
     if not len(validation) or len(np.unique(labels[train])) < 2:
         raise ValueError(
             "a probe needs validation examples, and training examples of at least two classes; got "
-            f"{len(validation):,} and {len(np.unique(labels[train]))} classes"
+            f"{counted(len(validation), 'validation example')} and "
+            f"{counted(len(np.unique(labels[train])), 'class')}"
         )

@@ -6,6 +6,7 @@ It does not depend on measured times, so that a resumed run and all processes of
 import dataclasses
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.counted import counted
 from transfer_jax.features import RowFormat
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models import PRE_LOGITS
@@ -89,7 +90,8 @@ def choose_caching(
             raise ValueError(f"phase {phase.name!r} requires a cache, but {why}")
         return Caching(None, why, **sizes)
     if phase.cache == "auto" and passes[0] > passes[1]:
-        return Caching(None, f"{phase.views} views are more work than {phase.epochs} epochs", **sizes)
+        epochs = counted(phase.epochs, "epoch")
+        return Caching(None, f"{phase.views} views are more work than {epochs}", **sizes)
     if phase.feature_flips != "none" and row_format is not None:
         _check_flips(phase, boundary, row_format)
     return Caching(boundary, "its frozen part is a prefix", **sizes)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.fields import as_tuple
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import split, update
@@ -67,9 +68,8 @@ class LoadReport:
         if self.prefix:
             notes.append(f"the network is below {self.prefix!r} in the file")
         if self.unused:
-            count, verb = len(self.unused), "is" if len(self.unused) == 1 else "are"
-            kind = "array" if count == 1 else "arrays"
-            notes.append(f"{count} {kind} of the file {verb} not used: {_first_few(self.unused)}")
+            unused = counted(len(self.unused), "array of the file is", "arrays of the file are")
+            notes.append(f"{unused} not used: {_first_few(self.unused)}")
         return tuple(notes)
 
     @property
@@ -269,9 +269,11 @@ def _place(
 
 def _not_finite_error(bad: Mapping[str, int]) -> CheckpointError:
     (key, count), others = next(iter(bad.items())), len(bad) - 1
-    more = f", as have {others} other arrays ({_first_few([*bad][1:])})" if others else ""
+    more = f", and so {'has' if others == 1 else 'have'} {counted(others, 'other array')} "
+    more = f"{more}({_first_few([*bad][1:])})" if others else ""
+    values = counted(count, "value that is", "values that are")
     return CheckpointError(
-        f"the array {key} has {count} values that are NaN or infinite{more}; the file is damaged, or its "
+        f"the array {key} has {values} NaN or infinite{more}; the file is damaged, or its "
         "training diverged: take another file or an earlier checkpoint"
     )
 

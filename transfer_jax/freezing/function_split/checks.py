@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from transfer_jax.counted import counted
 from transfer_jax.freezing.function_split.jaxprs import is_literal
 from transfer_jax.freezing.function_split.sized_program import Signature, SizedProgram
 from transfer_jax.freezing.trees import FROZEN, leaves_by_path
@@ -42,8 +43,8 @@ def check_used(program: SizedProgram, trainable: frozenset[str]) -> None:
     unused = [path for path in sorted(trainable) if program.inputs["params"][path] not in used]
     if unused:
         raise ValueError(
-            f"{len(unused)} trainable parameters do not affect the outputs, such as {unused[0]!r}; "
-            "freeze them"
+            f"{counted(len(unused), 'trainable parameter does', 'trainable parameters do')} not affect the "
+            f"outputs, such as {unused[0]!r}; freeze them"
         )
 
 

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from transfer_jax.report.card.markdown import count, plain, table
+from transfer_jax.counted import counted
+from transfer_jax.report.card.markdown import plain, table
 from transfer_jax.report.card.model_facts import ModelFacts
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.predictions import read_predictions
@@ -99,7 +100,7 @@ def scores_section(facts: ModelFacts, scores: CardScores | None) -> str:
 
 
 def _about(task: Task, scores: CardScores) -> str:
-    images = count(scores.values["images"], f"{scores.part} image")
+    images = counted(scores.values["images"], f"{scores.part} image")
     text = f"The scores are about {images}. The model was trained on none of them."
     if scores.part == "test":
         text += " They chose nothing."

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
+from transfer_jax.counted import counted
 from transfer_jax.fields import shown_object
-from transfer_jax.report.card.markdown import block, code, count, plain, table
+from transfer_jax.report.card.markdown import block, code, plain, table
 from transfer_jax.report.card.model_facts import ModelFacts
 from transfer_jax.report.kept_epochs import kept_epoch_text
 from transfer_jax.report.page.formats import rate, size
@@ -27,8 +28,8 @@ def summary(facts: ModelFacts, run: RunFiles | None) -> str:
     else:
         trained = "fine-tuned"
     images = f" on {code(public_place(str(run.config['images'])))}" if run is not None else ""
-    what = count(len(facts.task.names), *_NOUNS.get(facts.task.kind, _CLASSES))
-    text = f"{code(facts.model)} ({count(facts.parameters, 'parameter')}), {trained}{images}, for {what}"
+    what = counted(len(facts.task.names), *_NOUNS.get(facts.task.kind, _CLASSES))
+    text = f"{code(facts.model)} ({counted(facts.parameters, 'parameter')}), {trained}{images}, for {what}"
     if len(facts.task.names) > _MOST_NAMES:
         return f"{text}."
     return f"{text}: {', '.join(map(plain, facts.task.names))}."
@@ -61,7 +62,7 @@ def data_section(run: RunFiles) -> str:
     if skipped.is_file():
         number = len(skipped.read_text(encoding="utf-8", errors="replace").splitlines())
         left_out = (
-            f"{count(number, 'image')} could not be read and {'was' if number == 1 else 'were'} left out."
+            f"{counted(number, 'image')} could not be read and {'was' if number == 1 else 'were'} left out."
         )
     found = [
         "## Data",

@@ -28,11 +28,6 @@ def block(text: str, language: str = "") -> str:
     return f"```{language}\n{text.replace('```', '` ` `')}\n```"
 
 
-def count(number: int, noun: str, nouns: str = "") -> str:
-    """Returns a count with its noun, such as `1 image` or `2 images`."""
-    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a table; columns of numbers are aligned to the right.
 

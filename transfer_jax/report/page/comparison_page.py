@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.counted import counted
 from transfer_jax.fields import is_stored_object, shown_object
 from transfer_jax.report.page.charts import color_limits
 from transfer_jax.report.page.comparison_charts import common_task, overlaid_curves, score_time_charts
 from transfer_jax.report.page.elements import Charts, Column, Link, Page, Part, Section, Table, Text
-from transfer_jax.report.page.formats import join_names, plural
+from transfer_jax.report.page.formats import join_names
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.schedule_section import timeline_chart
@@ -60,11 +61,11 @@ def comparison_page(runs: Sequence[RunFiles], folder: Path) -> Page:
         Section("Schedules", _schedules(runs)),
         Section("Config differences", [_differences(runs)]),
     ]
-    subtitle = f"{done} of {plural(len(runs), 'run')} {'is' if done == 1 else 'are'} finished"
+    subtitle = f"{done} of {counted(len(runs), 'run')} {'is' if done == 1 else 'are'} finished"
     kept = [
         each for each in sections if any(not isinstance(part, Charts) or part.charts for part in each.parts)
     ]
-    return Page(f"Comparison of {plural(len(runs), 'run')}", subtitle, kept)
+    return Page(f"Comparison of {counted(len(runs), 'run')}", subtitle, kept)
 
 
 def _summary(runs: Sequence[RunFiles]) -> list[str]:
@@ -75,8 +76,8 @@ def _summary(runs: Sequence[RunFiles]) -> list[str]:
     order = sorted(scored, key=lambda run: metric.of(run.scores) or 0.0, reverse=not metric.lower_is_better)
     best, worst = order[0], order[-1]
     text = (
-        f"{best.name} has the best {metric.title} of {plural(len(scored), 'run')}: "
-        f"{metric.text(metric.of(best.scores))} on {plural(best.scores['images'], 'validation image')}. "
+        f"{best.name} has the best {metric.title} of {counted(len(scored), 'run')}: "
+        f"{metric.text(metric.of(best.scores))} on {counted(best.scores['images'], 'validation image')}. "
         f"{worst.name} has the worst: {metric.text(metric.of(worst.scores))}."
     )
     differ = [name for name in _SHARED if len({str(run.config.get(name)) for run in runs}) > 1]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_jax.counted import counted
 from transfer_jax.report.page.charts import bars, confusion
 from transfer_jax.report.page.diagnostics_sections import (
     block_section,
@@ -25,7 +26,7 @@ from transfer_jax.report.page.elements import (
     Tiles,
 )
 from transfer_jax.report.page.final_test import scores_of_test_images
-from transfer_jax.report.page.formats import percent, plural, seconds
+from transfer_jax.report.page.formats import percent, seconds
 from transfer_jax.report.page.html import write_page
 from transfer_jax.report.page.inline_images import inline_images
 from transfer_jax.report.page.reproduce_section import reproduce_section
@@ -87,7 +88,7 @@ def _tiles(run: RunFiles) -> list[Tiles]:
         for metric in metrics
         if metric.of(scores) is not None
     ]
-    tiles[0] = dataclasses.replace(tiles[0], note=f"on {plural(scores['images'], 'validation image')}")
+    tiles[0] = dataclasses.replace(tiles[0], note=f"on {counted(scores['images'], 'validation image')}")
     calibration = run.json(workdir_files.DIAGNOSTICS).get("calibration")
     if calibration:
         tiles.append(Tile("calibration error", percent(calibration["ece"]), "ECE; lower is better"))
@@ -168,7 +169,7 @@ def _misclassified(run: RunFiles) -> Section | None:
         line[index] for index, line in enumerate(run.scores["confusion"])
     )
     shown = "The images below have the lowest probability of the true class, lowest first."
-    text = f"{plural(wrong, 'validation image')} {'is' if wrong == 1 else 'are'} misclassified. {shown}"
+    text = f"{counted(wrong, 'validation image')} {'is' if wrong == 1 else 'are'} misclassified. {shown}"
     return Section("Misclassified images", [Text([text]), Images(images)])
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from transfer_jax.counted import counted
 from transfer_jax.report.names import visible
-from transfer_jax.report.page.formats import count, percent, plural, seconds
+from transfer_jax.report.page.formats import count, percent, seconds
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.storage import workdir_files
 from transfer_jax.tasks import task_class
@@ -26,9 +27,11 @@ def setup_paragraph(run: RunFiles) -> str:
     else:
         training = "fine-tuned from pretrained weights"
     number = run.timeline.get("images", {}).get("train")
-    images = f"{plural(number, 'image')} of" if number else "the images of"
-    suffix = f" ({plural(classes, 'class', 'classes')})" if classes else ""
-    phases = ", then ".join(f"{each['train']} for {plural(each['epochs'], 'epoch')}" for each in run.schedule)
+    images = f"{counted(number, 'image')} of" if number else "the images of"
+    suffix = f" ({counted(classes, 'class', 'classes')})" if classes else ""
+    phases = ", then ".join(
+        f"{each['train']} for {counted(each['epochs'], 'epoch')}" for each in run.schedule
+    )
     setup = f"{config['model']} is {training} on {images} {config['images']}{suffix}."
     return f"{setup} The schedule trains {phases}."
 
@@ -46,7 +49,7 @@ def accuracy_paragraph(run: RunFiles) -> str:
     rates = {name: row["images"] / images for name, row in scores["per_class"].items()}
     most_common = max(rates, key=lambda name: rates[name])
     return (
-        f"{start} classifies {count(correct)} of {plural(images, 'validation image')} correctly: "
+        f"{start} classifies {count(correct)} of {counted(images, 'validation image')} correctly: "
         f"{percent(correct / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}). "
         f"Always predicting the most common class, {visible(most_common)}, would give "
         f"{percent(rates[most_common])}. "
@@ -60,7 +63,7 @@ def _scores_in_words(start: str, scores: Mapping[str, Any]) -> str:
         f"{metric.title} {metric.text(metric.of(scores))} ({metric.note})"
         for metric in task_class(scores).metrics
     ]
-    text = f"{start} has these scores on {plural(scores['images'], 'validation image')}: {', '.join(shown)}."
+    text = f"{start} has these scores on {counted(scores['images'], 'validation image')}: {', '.join(shown)}."
     quantities = scores.get("per_quantity", {})
     if len(quantities) == 1:
         ((name, each),) = quantities.items()

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.fields import shown_object
 from transfer_jax.report.kept_epochs import kept_epoch_text
 from transfer_jax.report.page.charts import MAX_COLUMNS, color_limits, heat_map
 from transfer_jax.report.page.elements import Chart, Charts, Column, Part, Table, Text
-from transfer_jax.report.page.formats import plural, rate
+from transfer_jax.report.page.formats import rate
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.rate_timeline import Timeline
 from transfer_jax.tasks import task_class
@@ -34,7 +35,7 @@ def schedule_parts(run: RunFiles) -> list[Part]:
 
 def _compare_with_plan(planned: Timeline, executed: Timeline, run: RunFiles) -> str:
     if len(executed.epochs) < len(planned.epochs) and not run.finished:
-        return f"{len(executed.epochs)} of {plural(len(planned.epochs), 'planned epoch')} are finished."
+        return f"{len(executed.epochs)} of {counted(len(planned.epochs), 'planned epoch')} are finished."
     same = len(executed.epochs) == len(planned.epochs) and np.allclose(
         planned.rates(), executed.rates(), rtol=1e-3, equal_nan=True
     )
