@@ -1,5 +1,6 @@
 """A run that is killed again and again ends exactly like one that is not."""
 
+import dataclasses
 import json
 import signal
 from collections.abc import Callable
@@ -107,6 +108,33 @@ def test_killed_in_every_phase(
     files = ("model/weights.safetensors", "model/model.json", "metrics.jsonl", "predictions.csv")
     for name in files:
         assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
+@pytest.mark.extended
+def test_killed_in_a_phase_that_keeps_its_best_epoch(
+    config: TrainConfig, start: Callable, write_config: Callable, tmp_path: Path
+) -> None:
+    first, second, _ = SCHEDULE.phases
+    schedule = Schedule((first, dataclasses.replace(second, epochs=4)))
+    best = dataclasses.replace(config, schedule=schedule, keep_epoch="best", eval_every=0)
+    expected = fit(best, tmp_path / "uninterrupted")
+    file = write_config(tmp_path / "config.py", best)
+    command = ("train", file, "--workdir", tmp_path / "killed", "--checkpoint-seconds", 0)
+    for phase, count in (("first", 8), ("second", 12)):
+        stopped = start(SCRIPT, f"training {phase}", count, signal.SIGKILL, *command)
+        assert stopped.code == -signal.SIGKILL
+        record = tmp_path / f"killed/checkpoints/records/{latest(tmp_path / 'killed')}.json"
+        assert json.loads(record.read_text())["progress"]["best"]["has_arrays"]
+    finished = start("-m", "transfer_jax.cli", *command)
+    assert finished.code == 0, finished.err
+    for name in ("model/weights.safetensors", "metrics.jsonl", "predictions.csv"):
+        one, two = (tmp_path / side / name for side in ("uninterrupted", "killed"))
+        assert one.read_bytes() == two.read_bytes(), name
+    phases = json.loads((tmp_path / "killed/phases.json").read_text())["phases"]
+    for one, two in zip(expected.phases, phases, strict=True):
+        names = [field.name for field in dataclasses.fields(one) if "second" not in field.name]
+        assert {name: getattr(one, name) for name in names} == {name: two[name] for name in names}
+        assert one.kept_by == "log_loss"
 
 
 def test_frozen_blocks_are_bit_identical(config: TrainConfig, uninterrupted: Path) -> None:

@@ -15,10 +15,20 @@ from transfer_jax.freezing.controllers import controller
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import Result, fit
 from transfer_jax.runs.best_epoch import BestEpoch
+from transfer_jax.runs.scoring import Scored
 
-VALUES = {"one": (9.0, 3.0, 1.0, 2.0), "two": (1.0, 2.0, 1.5, 4.0, 5.0)}
-"""The log loss of each phase at its start and after each epoch: `one` keeps its second, `two` is undone."""
+VALUES = {
+    "one": (9.0, 3.0, 1.0, 2.0),
+    "two": (1.0, 2.0, 1.5, 4.0, 5.0),
+    "unclear": (1.0, 1.5, 0.9, 1.2),
+    "clear": (1.0, 0.7, 0.75, 0.9),
+    "last": (9.0, 1.0, 2.0, 1.5),
+}
+"""The log loss of each phase at its start and after each epoch: `one` and `clear` keep their second."""
+ERRORS = {"unclear": (0, 0, 0.11, 0), "clear": (0, 0.4, 0.2, 0), "last": (0, 0.6, 0, 0)}
+"""The standard errors of the gains; 0 in other phases."""
 ONE = Phase(name="one", train="head", epochs=3, learning_rate=0.05, shape="constant")
+UNCLEAR, CLEAR = (dataclasses.replace(ONE, name=name) for name in ("unclear", "clear"))
 TWO = Phase(name="two", train="top(1)", epochs=4, learning_rate=0.01, norm="train", patience=3)
 
 
@@ -39,20 +49,29 @@ class Stop(Silent):
 
 @pytest.fixture(scope="module", autouse=True)
 def scripted() -> Iterator[None]:
-    real = BestEpoch.offer
+    offer, is_earlier = BestEpoch.offer, BestEpoch.is_earlier
 
-    def offer(self: BestEpoch, trainer, epoch, scores) -> None:
-        real(self, trainer, epoch, {**scores, "log_loss": VALUES[trainer.parts.phase.name][epoch]})
+    def script(best: BestEpoch, epoch: int, scored: Scored) -> Scored:
+        name = best._run.config.schedule.phases[best._position.phase].name
+        value, error = VALUES[name][epoch], ERRORS.get(name, [0] * 9)[epoch]
+        values = [value - error, value + error]
+        return Scored(scored.predictions, {**scored.scores, "log_loss": value, "groups": values})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BestEpoch, "offer", offer)
+        patch.setattr(
+            BestEpoch, "offer", lambda self, x, n, scored: offer(self, x, n, script(self, n, scored))
+        )
+        patch.setattr(
+            BestEpoch, "is_earlier", lambda self, n, scored: is_earlier(self, n, script(self, n, scored))
+        )
+        patch.setattr(BestEpoch, "_values_without_groups", lambda _, scored: scored.scores["groups"])
         yield
 
 
 @pytest.fixture(scope="module")
 def config(image_folder: Path, toy: str) -> TrainConfig:
     settings = {"batch_size": 12, "threads": 1, "checkpoint_seconds": 0.0, "keep_epoch": "best"}
-    schedule = Schedule((ONE, TWO))
+    schedule = Schedule((ONE, UNCLEAR, TWO))
     folder = str(image_folder)
     return TrainConfig(
         images=folder, model=toy, weights="none", schedule=schedule, test_fraction=0.25, **settings
@@ -75,13 +94,18 @@ def same_models(one: Path, two: Path) -> bool:
 
 
 def test_the_best_epoch_is_kept_and_a_phase_without_one_is_undone(config, result, tmp_path):
-    one, two = result.phases
+    one, unclear, two = result.phases
     assert (one.kept_epoch, one.epochs, one.kept_value, one.start_value) == (2, 3, 1.0, None)
     assert (two.kept_epoch, two.epochs, two.kept_value, two.start_value) == (0, 3, 1.0, 1.0)
     assert two.undone
+    assert unclear.undone
+    assert (unclear.gain_epoch, unclear.gain, unclear.gain_error) == (2, *map(pytest.approx, (0.1, 0.11)))
+    found = "phase 'unclear' is undone: epoch 2 of 3 is the best one, and its gain of 0.1 in log loss is not"
+    assert unclear.choice == f"{found} above its standard error of 0.11"
     assert "phase 'two' is undone: none of its 3 epochs has a better log loss than 1 before it" in two.choice
     assert "it ended early, after 3 of 4 epochs" in two.choice
-    assert "phase 'one' keeps epoch 2 of 3: log loss 1" in one.choice
+    assert one.choice.startswith("phase 'one' keeps epoch 2 of 3: log loss 1, ")
+    assert one.choice.endswith(" after the last epoch (a gain of 1 ± 0)")
     assert two.metrics == one.metrics
     schedule = Schedule((dataclasses.replace(ONE, epochs=2),))
     alone = dataclasses.replace(config, schedule=schedule, keep_epoch="last")
@@ -90,14 +114,21 @@ def test_the_best_epoch_is_kept_and_a_phase_without_one_is_undone(config, result
 
 
 def test_the_files_say_what_is_kept(result, logged):
-    assert [(x["phase"], x["epoch"]) for x in logged(result.workdir, "kept")] == [("one", 2), ("two", 0)]
+    assert [(x["phase"], x["epoch"]) for x in logged(result.workdir, "kept")] == [
+        ("one", 2),
+        ("unclear", 0),
+        ("two", 0),
+    ]
     records = sorted((result.workdir / "certificates").glob("*.json"))
     kept = [json.loads(path.read_text())["kept"] for path in records]
-    assert [each["epoch"] for each in kept] == [2, 0]
+    assert [each["epoch"] for each in kept] == [2, 0, 0]
     spans = [span for path in records for span in json.loads(path.read_text())["spans"]]
     assert all(span["frozen"]["sha256_before"] == span["frozen"]["sha256_after"] for span in spans)
     report = (result.workdir / "report.html").read_text()
     assert "Phase &#39;two&#39; is undone" in report
+    assert "Phase &#39;unclear&#39; is undone: epoch 2 of 3 is the best one" in report
+    gains = [phase["gain"] for phase in json.loads((result.workdir / "phases.json").read_text())["phases"]]
+    assert gains == [1.0, pytest.approx(0.1), None]
     assert "Test images" in report
 
 
@@ -110,7 +141,7 @@ def test_test_images_are_scored_once(result, logged):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize(("phase", "steps"), [("one", 5), ("two", 4)])
+@pytest.mark.parametrize(("phase", "steps"), [("one", 5), ("unclear", 5), ("two", 4)])
 def test_a_resumed_run_keeps_the_same(config, result, tmp_path, phase, steps):
     with pytest.raises(InterruptedError):
         fit(config, tmp_path / "run", progress=Stop(phase, steps))
@@ -118,6 +149,36 @@ def test_a_resumed_run_keeps_the_same(config, result, tmp_path, phase, steps):
     assert same_models(result.workdir, tmp_path / "run")
     for one, two in zip(result.phases, again.phases, strict=True):
         assert (one.metrics, one.test_metrics, one.choice) == (two.metrics, two.test_metrics, two.choice)
+
+
+@pytest.mark.extended
+def test_the_first_phase_keeps_its_last_epoch_unless_an_earlier_one_is_clearly_better(config, tmp_path):
+    schedule = Schedule((dataclasses.replace(ONE, name="last"),))
+    only = dataclasses.replace(config, schedule=schedule, test_fraction=0.0)
+    with pytest.raises(InterruptedError):
+        fit(only, tmp_path / "best", progress=Stop("last", 5))
+    (phase,) = fit(only, tmp_path / "best").phases
+    assert (phase.kept_epoch, phase.kept_value, phase.gain_epoch, phase.gain) == (3, 1.5, 1, 0.5)
+    found = "phase 'last' keeps its last epoch, 3: log loss 1.5; epoch 1 is better, but its gain of 0.5"
+    assert phase.choice == f"{found} in log loss is not above its standard error of 0.6"
+    fit(dataclasses.replace(only, keep_epoch="last"), tmp_path / "last")
+    assert same_models(tmp_path / "best", tmp_path / "last")
+
+
+@pytest.mark.extended
+def test_the_best_of_the_epochs_with_a_clear_gain(config, tmp_path):
+    schedule = Schedule((ONE, dataclasses.replace(CLEAR, patience=2)))
+    only = dataclasses.replace(config, schedule=schedule, test_fraction=0.0)
+    phase = fit(only, tmp_path / "best").phases[1]
+    assert (phase.kept_epoch, phase.epochs, phase.gain_epoch) == (2, 3, 2)
+    assert "keeps epoch 2 of 3: log loss 0.75, 1 before the phase (a gain of 0.25 ± 0.2)" in phase.choice
+    with pytest.raises(InterruptedError):
+        fit(only, tmp_path / "stopped", progress=Stop("clear", 8))
+    fit(only, tmp_path / "stopped")
+    assert same_models(tmp_path / "best", tmp_path / "stopped")
+    shorter = dataclasses.replace(CLEAR, epochs=2, keep_epoch="last")
+    fit(dataclasses.replace(only, schedule=Schedule((ONE, shorter))), tmp_path / "last")
+    assert same_models(tmp_path / "best", tmp_path / "last")
 
 
 @pytest.mark.extended

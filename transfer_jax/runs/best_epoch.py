@@ -1,11 +1,11 @@
 """The best epoch of the current phase so far, by a score of the validation images, and its arrays.
 
-Epoch 0 is the start of a phase after the first one. If no epoch is better, the phase is undone: its arrays
-return to those before it.
+The first phase keeps its last epoch, and a later phase its start, epoch 0, unless the best epoch has a clear
+gain over that: one that is larger than its standard error (see `clear_gain`). A later phase without such an
+epoch is undone: its arrays return to those before it.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,9 @@ import numpy as np
 from transfer_jax.distributed import processes
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.runs.run_progress import RunProgress
+from transfer_jax.runs.scoring import Scored
 from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.training.clear_gain import gain, gain_error, values_without_groups
 from transfer_jax.training.kept_epoch import is_better, keep_metric, keeps_best, patience, value_of
 from transfer_jax.training.loop_checkpoints import restored_state
 from transfer_jax.training.phase_split import PhaseSplit
@@ -30,8 +32,9 @@ STATE, FROZEN = "best", "best_frozen"
 class BestEpoch:
     """The best epoch of the current phase so far.
 
-    The score and the number of the epoch are in the progress of the run. The arrays that the phase trains,
-    its statistics and moving averages are copied on the devices. All processes have the same score.
+    The score and the number of the epoch are in the progress of the run, with the scores of its start that
+    gains are compared with. The arrays that the phase trains, its statistics and moving averages are copied
+    on the devices. All processes have the scores of the first one.
 
     Args:
         run: The run.
@@ -43,6 +46,7 @@ class BestEpoch:
         self._metric = keep_metric(run.config, run.task)
         self._state: TrainState | None = None
         self._frozen: Arrays = {}
+        self._scored: Scored | None = None
 
     @property
     def kept(self) -> bool:
@@ -50,43 +54,79 @@ class BestEpoch:
         phase = self._run.config.schedule.phases[self._position.phase]
         return keeps_best(self._run.config, phase, len(self._run.evaluation))
 
-    def offer(self, trainer: PhaseTrainer, epoch: int, scores: Mapping[str, Any]) -> None:
-        """Keeps an epoch if it is better than all before it.
+    def offer(self, trainer: PhaseTrainer, epoch: int, scored: Scored) -> None:
+        """Keeps an epoch if it is better than those before, and clearly better than the start of the phase.
 
         Args:
             trainer: The phase after the epoch.
             epoch: Number of the epoch; 0 for the start of the phase.
-            scores: Scores of the validation images.
+            scored: Predictions and scores of the validation images.
         """
         if not (self.kept or patience(self._run.config, trainer.parts.phase)):
             return
-        value, best = _of_first_process(value_of(self._metric, scores)), self._position.best
-        if best and not is_better(self._metric, value, best["value"]):
+        metric, best = self._metric, self._position.best
+        value = float(_of_first_process(value_of(metric, scored.scores)))
+        if best and not is_better(metric, value, best["value"]):
             return
-        before = value if epoch == 0 else best.get("before")
+        found: dict[str, Any] = {"epoch": epoch, "value": value}
+        start, leader = best.get("start", {}), best.get("leader", best)
+        if epoch == 0:
+            start = {"value": value, "values": self._values_without_groups(scored)}
+        elif start:
+            found["gain"] = gain(metric, value, start["value"])
+            found["gain_error"] = gain_error(self._values_without_groups(scored), start["values"])
+        if not leader or is_better(metric, value, leader["value"]):
+            leader = found
+        if "gain" in found and found["gain"] <= found["gain_error"]:
+            best["leader"] = leader
+            return
         self._position.best = {
-            "epoch": epoch,
+            **found,
+            "leader": leader,
+            "start": start,
             "step": int(trainer.state.step),
             "frozen_depth": trainer.parts.frozen_depth,
-            "metric": self._metric.name,
-            "value": value,
-            "before": before,
+            "metric": metric.name,
             "has_arrays": self.kept,
         }
         if self.kept:
             state = dataclasses.replace(trainer.state, opt_state=None)
             self._state = jax.tree.map(jnp.copy, state)
             self._frozen = {path: trainer.frozen[path] for path in _frozen_paths(trainer.parts)}
+            self._scored = None if start else scored
 
     def is_over(self, epoch: int) -> bool:
         """Returns True if the phase ends after an epoch, because there was no better one for too long."""
         limit = patience(self._run.config, self._run.config.schedule.phases[self._position.phase])
-        return limit > 0 and bool(self._position.best) and epoch - self._position.best["epoch"] >= limit
-
-    def is_earlier_than(self, epoch: int) -> bool:
-        """Returns True if the phase, at the end of its last epoch, keeps an earlier one."""
         best = self._position.best
-        return self.kept and bool(best) and best["epoch"] < epoch
+        return limit > 0 and bool(best) and epoch - best.get("leader", best)["epoch"] >= limit
+
+    def is_earlier(self, epoch: int, scored: Scored) -> bool:
+        """Returns True if the phase, at its end, keeps an earlier epoch than its last one.
+
+        The first phase does if the gain over its last epoch is clear, or if it ends early.
+
+        Args:
+            epoch: Number of the last epoch.
+            scored: Predictions and scores of the validation images after it.
+        """
+        position, best = self._position, self._position.best
+        if not (self.kept and best) or best["epoch"] == epoch:
+            return False
+        if position.phase or epoch < self._run.config.schedule.phases[0].epochs:
+            return True
+        value = float(_of_first_process(value_of(self._metric, scored.scores)))
+        self._complete()
+        found = {
+            "gain": gain(self._metric, best["value"], value),
+            "gain_error": gain_error(best["values"], self._values_without_groups(scored)),
+        }
+        if found["gain"] <= found["gain_error"]:
+            leader = {"epoch": best["epoch"], "value": best["value"], **found}
+            position.best = {**best, "epoch": epoch, "value": value, "leader": leader}
+            return False
+        best.update(found)
+        return True
 
     def needs_new_trainer(self) -> bool:
         """Returns True if the frozen depth has changed since the best epoch."""
@@ -105,10 +145,28 @@ class BestEpoch:
 
     def forget(self) -> None:
         """Frees the arrays, at the end of a phase."""
-        self._state, self._frozen = None, {}
+        self._state, self._frozen, self._scored = None, {}, None
+
+    def _complete(self) -> None:
+        """Adds the scores without each group of images of the best epoch, which the first phase needs.
+
+        They are computed when they are used or saved, and not in each epoch, which may be short.
+        """
+        if self._scored is not None:
+            self._position.best["values"] = self._values_without_groups(self._scored)
+            self._scored = None
+
+    def _values_without_groups(self, scored: Scored) -> list[float]:
+        """Returns what `clear_gain.values_without_groups` returns in the first process."""
+        images = self._run.evaluation
+        found = values_without_groups(
+            self._run.task, self._metric, scored.predictions, images.labels, images.weights
+        )
+        return _of_first_process(found).tolist()
 
     def trees(self) -> dict[str, Arrays]:
-        """Returns the arrays as groups of a checkpoint."""
+        """Returns the arrays as groups of a checkpoint, and completes the progress of the run."""
+        self._complete()
         if self._state is None:
             return {}
         return {STATE: named_leaves(self._state), FROZEN: self._frozen}
@@ -138,6 +196,7 @@ def _frozen_paths(parts: PhaseSplit) -> list[str]:
     return sorted(parts.changes - parts.state_paths) if parts.phase.controller else []
 
 
-def _of_first_process(value: float) -> float:
-    """Returns the value of the first process, so that all processes decide the same."""
-    return float(processes.sum_over_processes(np.array(value if processes.is_first() else 0.0)))
+def _of_first_process(values: float | list[float]) -> np.ndarray:
+    """Returns the values of the first process, so that all processes decide the same."""
+    found = np.array(values, np.float64)
+    return np.asarray(processes.sum_over_processes(found if processes.is_first() else np.zeros_like(found)))

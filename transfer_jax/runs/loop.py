@@ -121,7 +121,7 @@ class Loop:
             trainer.state = restored_state(self._checkpoints, self._latest, "state", trainer.state)
             self._best.load(self._checkpoints, self._latest, arrays)
         elif position.phase and self._best.kept:
-            self._best.offer(trainer, 0, self._scoring.measure(trainer).scores)
+            self._best.offer(trainer, 0, self._scoring.measure(trainer))
         epoch = EpochTotals(**position.epoch)
         with stop_requested() as request:
             while True:
@@ -231,7 +231,7 @@ class Loop:
         if not every or number % every or number == parts.phase.epochs:  # The end of the phase validates.
             return False
         self._validated = number, self._scoring.score(trainer, number, step)
-        self._best.offer(trainer, number, self._validated[1].scores)
+        self._best.offer(trainer, number, self._validated[1])
         return self._best.is_over(number)
 
     def _end_phase(self, trainer: PhaseTrainer, frozen: dict[str, str], initial: Arrays) -> PhaseTrainer:
@@ -247,10 +247,10 @@ class Loop:
         step = self._global_step(int(last.state.step))
         if self._validated is None or self._validated[0] != epochs:
             self._validated = epochs, self._scoring.score(last, epochs, step)
-            self._best.offer(last, epochs, self._validated[1].scores)
+            self._best.offer(last, epochs, self._validated[1])
         ended, self._validated = self._validated[1], None
         validation = ended
-        kept = dict(position.best) if self._best.is_earlier_than(epochs) else None
+        kept = dict(position.best) if self._best.is_earlier(epochs, ended) else None
         if kept is not None:
             trainer = self._restored(last, initial)
             validation = self._scoring.score(trainer, kept["epoch"], step, kept=True)

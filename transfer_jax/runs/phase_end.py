@@ -1,5 +1,6 @@
 """The result of a phase at its end, as a record and as a sentence."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transfer_jax.extras import optional
@@ -43,8 +44,9 @@ def phase_result(
             "kept_epoch": best["epoch"],
             "kept_by": best["metric"],
             "kept_value": best["value"],
-            "start_value": best["before"],
+            "start_value": best.get("start", {}).get("value"),
             "end_value": ended.scores[best["metric"]],
+            **_gain(best),
         }
     return PhaseResult(
         name=parts.phase.name,
@@ -63,3 +65,10 @@ def phase_result(
         test_metrics={} if test is None else test.scores,
         **chosen,
     )
+
+
+def _gain(best: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the gain of the epoch that is kept for it, or that of the best one if it is not clear."""
+    of = best if "gain" in best else best.get("leader", best)
+    names = {"epoch": "gain_epoch", "gain": "gain", "gain_error": "gain_error"}
+    return {field: of[name] for name, field in names.items()} if "gain" in of else {}

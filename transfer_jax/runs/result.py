@@ -35,6 +35,10 @@ class PhaseResult:
         kept_value: The value of that score in the epoch that is kept.
         start_value: The value before the phase; None in the first phase.
         end_value: The value after its last epoch.
+        gain: The gain of the best epoch in that score, positive if the score is better: in the first phase
+            over the last epoch, in a later one over the start of the phase. None if there is no gain.
+        gain_error: The standard error of the gain; the best epoch is kept if the gain is larger.
+        gain_epoch: The epoch that they are about.
         test_metrics: Scores of the test images with the final weights, in the last phase; empty in others and
             without test images.
     """
@@ -57,11 +61,14 @@ class PhaseResult:
     kept_value: float | None = None
     start_value: float | None = None
     end_value: float | None = None
+    gain: float | None = None
+    gain_error: float | None = None
+    gain_epoch: int | None = None
     test_metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def undone(self) -> bool:
-        """True if the phase only made the model worse, so that it keeps the weights before it."""
+        """True if the phase did not make the model clearly better, so that it keeps the weights before it."""
         return self.kept_epoch == 0
 
     @property

@@ -1,0 +1,71 @@
+"""The gain of a phase in a score of the validation images, and its standard error.
+
+A phase after the first is kept only if its gain is larger than the standard error of the gain: a smaller one
+can as well be luck of the validation images, and the simpler model is the safer choice. Source: the
+one-standard-error rule of Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3.
+
+The error is that of a paired difference, estimated by the jackknife that leaves out groups of images
+(Quenouille 1956; Shao & Wu 1989): it is valid for means over images, such as the log loss, and for other
+smooth scores, such as ROC AUC. With a group for each image and a mean, it is the usual standard error of a
+mean.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from transfer_jax.tasks import Metric, Task
+
+GROUPS = 50
+"""Largest number of groups of images that are left out in turn."""
+
+
+def values_without_groups(
+    task: Task,
+    metric: Metric,
+    predictions: Any,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> list[float]:
+    """Returns the values of a score without each group of images in turn; NaN where it has none.
+
+    The groups have the same classes as far as possible, so that a score has a value without any of them.
+
+    Args:
+        task: The task.
+        metric: The score.
+        predictions: Predictions, `(images, columns)`, or the most probable classes of many images.
+        labels: Labels of the images.
+        weights: Weight of each image; None weights all equally.
+    """
+    count = min(GROUPS, len(labels))
+    group = np.empty(len(labels), np.int64)
+    group[np.argsort(task.strata(labels), kind="stable")] = np.arange(len(labels)) % count
+    values = []
+    for left_out in range(count):
+        rows = group != left_out
+        of_rows = None if weights is None else weights[rows]
+        value = metric.of(task.scores(predictions[rows], labels[rows], of_rows))
+        values.append(np.nan if value is None else value)
+    return values
+
+
+def gain(metric: Metric, value: float, than: float) -> float:
+    """Returns the difference between two values of a score, positive if the first one is better."""
+    return than - value if metric.lower_is_better else value - than
+
+
+def gain_error(values: Sequence[float], before: Sequence[float]) -> float:
+    """Returns the standard error of the difference between two scores of the same images.
+
+    Args:
+        values: The result of `values_without_groups` for the predictions after training.
+        before: That for those before it.
+
+    Returns:
+        The standard error; 0 if it is unknown, because the score has no value without some of the images.
+    """
+    count, differences = len(values), np.subtract(values, before)
+    error = float(np.sqrt((count - 1) / max(count, 1) * np.sum((differences - np.mean(differences)) ** 2)))
+    return error if np.isfinite(error) else 0.0
