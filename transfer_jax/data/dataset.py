@@ -19,9 +19,13 @@ from transfer_jax.data.contents import (
     reader_of,
 )
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
+from transfer_jax.data.grouped import positions
 from transfer_jax.data.input_arrays import InputSpec, stack_inputs
 from transfer_jax.data.thread_map import thread_map
 from transfer_jax.tasks import SingleLabel, Task
+
+_BLOCK = 1 << 20
+"""Number of positions that are hashed at once."""
 
 
 class NotImagesError(ValueError):
@@ -243,7 +247,9 @@ class ImageDataset:
             IndexError: If an index is out of range.
         """
         chosen = _checked(indices, len(self))
-        digest = hashlib.sha256(self.fingerprint.encode() + b"\0" + chosen.astype("<i8").tobytes())
+        digest = hashlib.sha256(self.fingerprint.encode() + b"\0")
+        for first in range(0, len(chosen), _BLOCK):
+            digest.update(chosen[first : first + _BLOCK].astype("<i8").tobytes())
 
         def of_chosen(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[chosen]
@@ -276,7 +282,12 @@ class ImageDataset:
         part = self.subset(indices)
         if self.parent is not None:
             return part
-        return dataclasses.replace(part, parent=self, rows=np.asarray(indices, dtype=np.int64))
+        return dataclasses.replace(part, parent=self, rows=_checked(indices, len(self)))
+
+    def for_reading(self) -> "ImageDataset":
+        """Returns the dataset without what only a split needs, as a process that reads images receives it."""
+        unused = ("strata", "held_out", "test", "together", "groups", "sizes", "parent", "rows")
+        return dataclasses.replace(self, notes=(), **dict.fromkeys(unused))
 
     def labels_and_weights(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the entries of a batch other than the pixels.
@@ -337,7 +348,9 @@ def drop_images(dataset: ImageDataset, indices: Sequence[int] | np.ndarray) -> I
         IndexError: If an index is out of range.
     """
     dropped = _checked(indices, len(dataset))
-    return dataset.subset(np.setdiff1d(np.arange(len(dataset)), dropped))
+    kept = np.ones(len(dataset), bool)
+    kept[dropped] = False
+    return dataset.subset(positions(kept))
 
 
 def _arrays(content: Content) -> Mapping[str, np.ndarray]:
@@ -351,7 +364,10 @@ def _unreadable(name: str, error: OSError) -> BadImageError:
 
 
 def _checked(indices: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
-    checked = np.asarray(indices, dtype=np.int64)
-    if np.any((checked < 0) | (checked >= size)):
+    """Returns indices as an array, int32 if they are given so, without a copy if possible."""
+    checked = np.asarray(indices)
+    if checked.dtype != np.int32:
+        checked = checked.astype(np.int64, copy=False)
+    if len(checked) and (checked.min() < 0 or checked.max() >= size):
         raise IndexError(f"indices must be in 0..{size - 1}, got {checked.min()}..{checked.max()}")
     return checked

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.grouped import positions
 from transfer_jax.data.split import has_own_split, stratified_split
 
 _VAL, _TEST = "val_fraction (--val-fraction)", "test_fraction (--test-fraction)"
@@ -67,7 +68,7 @@ def _without_own_test(dataset: ImageDataset) -> tuple[ImageDataset, ImageDataset
     if not has_own_test(dataset):
         return dataset, None
     assert dataset.test is not None
-    return dataset.part(np.flatnonzero(~dataset.test)), dataset.part(np.flatnonzero(dataset.test))
+    return dataset.part(positions(~dataset.test)), dataset.part(positions(dataset.test))
 
 
 def _drawn_test(dataset: ImageDataset, fraction: float, seed: int) -> tuple[ImageDataset, ImageDataset]:
@@ -75,9 +76,10 @@ def _drawn_test(dataset: ImageDataset, fraction: float, seed: int) -> tuple[Imag
     if not has_own_split(dataset):
         return stratified_split(dataset, fraction, seed, _TEST)
     assert dataset.held_out is not None
-    training = np.flatnonzero(~dataset.held_out)
+    training = positions(~dataset.held_out)
     candidates = dataclasses.replace(dataset.subset(training), held_out=None, rows=training, parent=dataset)
     _, drawn = stratified_split(candidates, fraction, seed, _TEST)
     assert drawn.rows is not None
-    rest = np.setdiff1d(np.arange(len(dataset)), drawn.rows)
-    return dataset.part(rest), dataset.part(drawn.rows)
+    rest = np.ones(len(dataset), bool)
+    rest[drawn.rows] = False
+    return dataset.part(positions(rest)), dataset.part(drawn.rows)

@@ -7,8 +7,9 @@ import numpy as np
 
 from transfer_jax.counted import counted
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.grouped import Grouped, group_sizes, positions
 from transfer_jax.data.image_files import abridged
-from transfer_jax.data.stratified_shuffle import stratified_shuffle
+from transfer_jax.data.stratified_shuffle import held_out_mask
 from transfer_jax.former_names import with_former_arguments
 from transfer_jax.tasks import SingleLabel
 
@@ -55,17 +56,16 @@ def _indices(
         raise ValueError(f"{option.split()[0]} must be between 0 and 1, got {val_fraction}")
     if has_own_split(dataset):
         assert dataset.held_out is not None
-        training, validation = (
-            dataset.subset(np.flatnonzero(x)) for x in (~dataset.held_out, dataset.held_out)
-        )
-        if untrained := unevaluated_classes(validation, training):
+        counts = _counts_of(dataset, ~dataset.held_out), _counts_of(dataset, dataset.held_out)
+        missing = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
+        if untrained := [dataset.class_names[label] for label in missing]:
             raise ValueError(
                 f"classes have validation images but no training images: {abridged(untrained)}. Add training "
                 "images, or remove the validation images of these classes"
             )
-        return np.flatnonzero(~dataset.held_out), np.flatnonzero(dataset.held_out)
+        return positions(~dataset.held_out), positions(dataset.held_out)
     of_image = dataset.strata_of_labels
-    classes = np.unique(of_image)
+    classes = np.flatnonzero(group_sizes(of_image))
     if len(classes) < 2 and isinstance(dataset.task, SingleLabel):
         found = abridged([dataset.class_names[label] for label in classes])
         images = counted(len(dataset), "image")
@@ -87,7 +87,17 @@ def _indices(
                 "near duplicates connect the images of all classes, so none is left for validation. "
                 "Divide them with keep_together=False (--no-keep-together)"
             )
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return positions(~held_out), positions(held_out)
+
+
+def _counts_of(dataset: ImageDataset, chosen: np.ndarray) -> np.ndarray:
+    """Returns the number of chosen images of each class or label, int `(classes,)`.
+
+    Args:
+        dataset: The dataset.
+        chosen: bool `(n,)`.
+    """
+    return dataset.task.counts(dataset.labels[chosen])
 
 
 def has_own_split(dataset: ImageDataset) -> bool:
@@ -106,7 +116,7 @@ def divisible_counts(dataset: ImageDataset, together: np.ndarray | None) -> np.n
     """
     labels = dataset.strata_of_labels
     labels = labels if together is None else labels[_groups(together)[0]]
-    return np.bincount(labels, minlength=len(dataset.class_names))
+    return group_sizes(labels, len(dataset.class_names))
 
 
 def unevaluated_classes(training: ImageDataset, validation: ImageDataset) -> tuple[str, ...]:
@@ -144,20 +154,26 @@ def _held_out(
         unit: The kind of the items, for messages.
         option: The setting of the fraction, for messages.
     """
-    divisible = np.flatnonzero(np.bincount(labels)[labels] > 1)
-    if not len(divisible):
+    classes = Grouped(labels)
+    if not np.any(classes.sizes > 1):
         advice = "add images, or name them by a source with a split of its own"
         if unit != "image":
             advice = "add images, or divide near duplicates with keep_together=False (--no-keep-together)"
         raise ValueError(f"each class has a single {unit}, so none is left for validation: {advice}")
-    strata = labels[divisible] if strata is None else strata[divisible]
-    if _obstacle(strata, val_fraction, unit, option) is not None:
-        strata = labels[divisible]
-    if (obstacle := _obstacle(strata, val_fraction, unit, option)) is not None:
-        raise ValueError(obstacle)
-    held_out = np.zeros(len(labels), bool)
-    held_out[divisible[stratified_shuffle(strata, math.ceil(val_fraction * len(strata)), seed)[1]]] = True
-    _put_on_both_sides(labels, divisible, held_out, seed)
+    obstacle, held_out = "", None
+    if strata is not None:
+        divisible = positions((classes.sizes > 1)[labels])
+        finer = Grouped(np.unique(strata[divisible], return_inverse=True)[1])
+        obstacle = _obstacle(finer.sizes, val_fraction, unit, option)
+        if obstacle is None:
+            held_out = np.zeros(len(labels), bool)
+            held_out[divisible] = held_out_mask(finer, math.ceil(val_fraction * len(divisible)), seed)
+    if held_out is None:
+        sizes = classes.sizes[classes.sizes > 1]
+        if (obstacle := _obstacle(sizes, val_fraction, unit, option)) is not None:
+            raise ValueError(obstacle)
+        held_out = held_out_mask(classes, math.ceil(val_fraction * int(sizes.sum())), seed)
+    _put_on_both_sides(classes, labels, held_out, seed)
     return held_out
 
 
@@ -171,29 +187,32 @@ def _keep_large_groups(labels: np.ndarray, sizes: np.ndarray, held_out: np.ndarr
         seed: Random seed.
     """
     rng = np.random.default_rng(seed)
-    images = np.bincount(labels, weights=sizes)[labels]
+    images, classes = np.bincount(labels, weights=sizes)[labels], Grouped(labels)
     for large in np.flatnonzero(held_out & (2 * sizes > images)):
-        other = rng.choice(np.flatnonzero((labels == labels[large]) & ~held_out))
+        members = classes.members(labels[large])
+        other = rng.choice(members[~held_out[members]])
         held_out[large], held_out[other] = False, True
 
 
-def _put_on_both_sides(labels: np.ndarray, divisible: np.ndarray, held_out: np.ndarray, seed: int) -> None:
+def _put_on_both_sides(classes: Grouped, labels: np.ndarray, held_out: np.ndarray, seed: int) -> None:
     """Exchanges items so that each class has one on each side; classes with few items may have none.
 
     Args:
+        classes: The items by class.
         labels: The class of each item, `(n,)`.
-        divisible: Positions of the items of classes with two items or more.
         held_out: bool `(n,)`, changed in place.
         seed: Random seed.
     """
     rng = np.random.default_rng(seed)
-    classes = np.unique(labels[divisible])
+    divisible = np.flatnonzero(classes.sizes > 1)
     for side in (True, False):
-        counts = np.bincount(labels[divisible], weights=held_out[divisible] == side)
-        for label in classes[counts[classes] == 0]:
+        counts = group_sizes(labels[held_out], len(classes.sizes))
+        counts = np.where(classes.sizes > 1, counts if side else classes.sizes - counts, 0)
+        for label in divisible[counts[divisible] == 0]:
             donor = counts.argmax()
-            given = rng.choice(np.flatnonzero((labels == donor) & (held_out == side)))
-            taken = rng.choice(np.flatnonzero(labels == label))
+            members = classes.members(donor)
+            given = rng.choice(members[held_out[members] == side])
+            taken = rng.choice(classes.members(label))
             held_out[given], held_out[taken] = not side, side
             counts[donor], counts[label] = counts[donor] - 1, 1
 
@@ -215,22 +234,21 @@ def limit_per_class(dataset: ImageDataset, per_class: int, seed: int) -> ImageDa
             f"{dataset.task.kind}"
         )
     order = np.random.default_rng(seed).permutation(len(dataset))
-    labels = dataset.labels[order]
-    classes = range(len(dataset.class_names))
-    drawn = [order[np.flatnonzero(labels == label)[:per_class]] for label in classes]
+    classes = Grouped(dataset.labels[order])
+    drawn = [order[classes.members(label)[:per_class]] for label in range(len(classes.sizes))]
     return dataset.part(np.sort(np.concatenate(drawn)))
 
 
-def _obstacle(strata: np.ndarray, val_fraction: float, unit: str, option: str) -> str | None:
-    """Returns the reason why a split by strata is impossible, or None if it is possible."""
-    _, sizes = np.unique(strata, return_counts=True)
-    total, classes = len(strata), len(sizes)
+def _obstacle(sizes: np.ndarray, val_fraction: float, unit: str, option: str) -> str | None:
+    """Returns the reason why a split by strata of some sizes is impossible, or None if it is possible."""
+    total, classes = int(sizes.sum()), len(sizes)
     if sizes.min() < 2:
         return f"a stratum has a single {unit}"
     in_eval = math.ceil(val_fraction * total)
     for count, side in ((in_eval, "validation"), (total - in_eval, "training")):
         if count < classes:
-            left = f"leaves {counted(count, f'{side} {unit}')} for {classes:,} classes"
+            units = unit.replace("image", "images").replace("group", "groups")
+            left = f"leaves {counted(count, f'{side} {unit}', f'{side} {units}')} for {classes:,} classes"
             works = _working_fraction(total, classes)
             name = option.split()[0]
             return f"{name} {val_fraction} {left}; set {option} to {works}, so that each class has one"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from transfer_jax.data.grouped import Grouped
+
 
 def stratified_shuffle(groups: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of two parts with the same proportions of groups, each sorted.
@@ -11,17 +13,30 @@ def stratified_shuffle(groups: np.ndarray, held_out: int, seed: int) -> tuple[np
         held_out: Number of items in the second part.
         seed: The same seed gives the same split.
     """
+    _, group = np.unique(groups, return_inverse=True)
+    second = held_out_mask(Grouped(group), held_out, seed)
+    return np.flatnonzero(~second), np.flatnonzero(second)
+
+
+def held_out_mask(groups: Grouped, held_out: int, seed: int) -> np.ndarray:
+    """Returns bool `(items,)`, True for the items of the second part of `stratified_shuffle`.
+
+    Args:
+        groups: The items by group. Those of a group with a single item are in the first part, and do not
+            count in the proportions.
+        held_out: Number of items in the second part.
+        seed: The same seed gives the same split.
+    """
     rng = np.random.RandomState(seed)
-    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(counts)[:-1])
-    first_counts = _proportional_counts(counts, len(groups) - held_out, rng)
+    divisible = np.flatnonzero(groups.sizes > 1)
+    counts = groups.sizes[divisible]
+    first_counts = _proportional_counts(counts, int(counts.sum()) - held_out, rng)
     second_counts = _proportional_counts(counts - first_counts, held_out, rng)
-    first, second = [], []
-    for rows, taken, others in zip(members, first_counts, second_counts, strict=True):
-        shuffled = rows[rng.permutation(len(rows))]
-        first.append(shuffled[:taken])
-        second.append(shuffled[taken : taken + others])
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
+    second = np.zeros(int(groups.sizes.sum()), bool)
+    for group, taken, others in zip(divisible, first_counts, second_counts, strict=True):
+        rows = groups.members(group)
+        second[rows[rng.permutation(len(rows))[taken : taken + others]]] = True
+    return second
 
 
 def _proportional_counts(counts: np.ndarray, total: int, rng: np.random.RandomState) -> np.ndarray:
@@ -30,11 +45,15 @@ def _proportional_counts(counts: np.ndarray, total: int, rng: np.random.RandomSt
     found = np.floor(exact)
     missing = int(total - found.sum())
     remainders = exact - found
-    for value in np.unique(remainders)[::-1]:
+    order = np.argsort(-remainders, kind="stable")  # Ties in the order of their positions.
+    ends = np.flatnonzero(np.diff(remainders[order], append=np.nan)) + 1
+    start = 0
+    for end in ends:
         if missing <= 0:
             break
-        (tied,) = np.where(remainders == value)
+        tied = order[start:end]
         chosen = rng.choice(tied, size=min(len(tied), missing), replace=False)
         found[chosen] += 1
         missing -= len(chosen)
+        start = end
     return found.astype(int)
