@@ -9,6 +9,7 @@ from transfer_jax.counted import counted
 from transfer_jax.report.names import visible
 from transfer_jax.report.page.formats import count, percent, seconds
 from transfer_jax.report.page.run_files import RunFiles
+from transfer_jax.report.page.schedule_words import schedule_in_words
 from transfer_jax.storage import workdir_files
 from transfer_jax.tasks import task_class
 
@@ -22,18 +23,15 @@ def setup_paragraph(run: RunFiles) -> str:
     """Returns the model, the images and the schedule of the config, in words."""
     config = run.config
     classes = len(run.scores.get("per_class", ()))
-    if config["weights"] == "none":
-        training = "trained from random weights"
-    else:
-        training = "fine-tuned from pretrained weights"
+    start = "random" if config["weights"] == "none" else "pretrained"
     number = run.timeline.get("images", {}).get("train")
     images = f"{counted(number, 'image')} of" if number else "the images of"
-    suffix = f" ({counted(classes, 'class', 'classes')})" if classes else ""
-    phases = ", then ".join(
-        f"{each['train']} for {counted(each['epochs'], 'epoch')}" for each in run.schedule
+    noun = "label" if run.scores.get("task") == "multi_label" else "class"
+    suffix = f", which have {counted(classes, noun)}" if classes else ""
+    setup = (
+        f"{config['model']} starts from {start} weights and trains on {images} {config['images']}{suffix}."
     )
-    setup = f"{config['model']} is {training} on {images} {config['images']}{suffix}."
-    return f"{setup} The schedule trains {phases}."
+    return f"{setup} {schedule_in_words(run.schedule)}"
 
 
 def accuracy_paragraph(run: RunFiles) -> str:
@@ -50,29 +48,34 @@ def accuracy_paragraph(run: RunFiles) -> str:
     most_common = max(rates, key=lambda name: rates[name])
     return (
         f"{start} classifies {count(correct)} of {counted(images, 'validation image')} correctly: "
-        f"{percent(correct / images)} (95% interval {percent(interval.low)} to {percent(interval.high)}). "
-        f"Always predicting the most common class, {visible(most_common)}, would give "
+        f"{percent(correct / images)} (95% interval: {percent(interval.low)} to {percent(interval.high)}). "
+        f"Always predicting the most common class, {visible(most_common)}, would be right for "
         f"{percent(rates[most_common])}. "
-        f"The mean recall of the classes (balanced accuracy) is {percent(scores['balanced_accuracy'])}."
+        f"On average over the classes, {percent(scores['balanced_accuracy'])} of the images of a class are "
+        "recognized (balanced accuracy)."
     )
 
 
 def _scores_in_words(start: str, scores: Mapping[str, Any]) -> str:
-    """Returns the scores of a task without classes that exclude each other."""
-    shown = [
-        f"{metric.title} {metric.text(metric.of(scores))} ({metric.note})"
-        for metric in task_class(scores).metrics
-    ]
-    text = f"{start} has these scores on {counted(scores['images'], 'validation image')}: {', '.join(shown)}."
+    """Returns the most important scores of a task without classes that exclude each other."""
+    task, images = task_class(scores), counted(scores["images"], "validation image")
     quantities = scores.get("per_quantity", {})
     if len(quantities) == 1:
         ((name, each),) = quantities.items()
-        if (interval := each["mae_interval"]) is not None:
-            text += (
-                f" Its predictions of {visible(name)} are off by {each['mae']:.4g} on average (95% interval "
-                f"{interval[0]:.4g} to {interval[1]:.4g})."
-            )
-    return text
+        text = (
+            f"{start} predicts {visible(name)} for {images}. On average, a prediction is {each['mae']:.4g} "
+        )
+        if (interval := each["mae_interval"]) is None:
+            text += "off."
+        else:
+            text += f"off (95% interval: {interval[0]:.4g} to {interval[1]:.4g})."
+        if each["r2"] is not None:
+            text += f" R² is {each['r2']:.4g}: 1 is perfect, and always predicting the mean gives 0."
+        return text
+    headline = task.metrics[0]
+    value = headline.text(headline.of(scores))
+    text = f"{start} is scored on {images}: {headline.title} {value} ({headline.note})."
+    return f"{text} The tiles below show its other scores."
 
 
 def _progress(run: RunFiles) -> str:
@@ -89,19 +92,21 @@ def cost_paragraph(run: RunFiles) -> str:
     sentences = []
     if trained is not None:
         total = sum(run.timeline.get("parameters", {}).values())
-        parameters = f" of {count(total)} parameters ({percent(trained / total)})" if total else " parameters"
-        at_most = "at most " if len(run.freeze_records) > 1 else ""
-        at_once = " at a time" if len(run.freeze_records) > 1 else ""
-        sentences.append(f"The run trained {at_most}{count(trained)}{parameters}{at_once}.")
+        several = len(run.freeze_records) > 1
+        share = f"of the {count(total)} parameters ({percent(trained / total)})" if total else "parameters"
+        at_most, at_once = ("At most ", " at a time") if several else ("", "")
+        verb = "is" if trained == 1 else "are"
+        sentences.append(f"{at_most}{count(trained)} {share} {verb} trained{at_once}.")
     goodput = run.json(workdir_files.GOODPUT)
     if goodput:
         spent, steps = seconds(sum(goodput["seconds"].values())), percent(goodput["share"])
-        sentences.append(f"It took {spent}, of which {steps} were training steps.")
+        sentences.append(f"The run took {spent}; training steps were {steps} of this time.")
     frozen = never_trained(run)
     if frozen and run.frozen_unchanged:
         several = f"The {len(frozen)} blocks from {frozen[0]} to {frozen[-1]}"
         blocks = several if len(frozen) > 1 else f"The block {frozen[0]}"
-        sentences.append(f"{blocks} never changed, as hashes before and after each phase show.")
+        verb = "is" if len(frozen) == 1 else "are"
+        sentences.append(f"{blocks} {verb} frozen: hashes before and after each phase show no change.")
     return " ".join(sentences) or "Nothing has been trained yet."
 
 
