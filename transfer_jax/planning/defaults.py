@@ -201,10 +201,8 @@ def _image_size_reason(facts: Facts) -> str:
 def _keep(validation: int) -> Choice:
     """Returns which epoch of each phase is kept, and the reason."""
     if validation >= ENOUGH_TO_CHOOSE:
-        why = (
-            f"the one with the best score of the {validation:,} validation images; a phase that only makes it"
-        )
-        return Choice("keep_epoch", "best", f"{why} worse is undone")
+        why = f"the one with the best score of the {validation:,} validation images, if its gain is clear"
+        return Choice("keep_epoch", "best", f"{why}; a later phase without a clear gain is undone")
     why = f"{counted(validation, 'validation image is', 'validation images are')} too few to choose one"
     return Choice("keep_epoch", "last", why)
 
