@@ -68,9 +68,7 @@ def alike_errors(rng: np.random.Generator, levels: int, seeds: int, *, images: i
     gap = 0.1 + 0.02 * rng.normal(size=(levels, seeds))
     overlap = HELD_OUT / (1 - HELD_OUT)
     values = np.nanmean(errors, -1)
-    return Scores(
-        _names(levels), _labels(levels), values, gap, errors, Regression.metrics[0], overlap=overlap
-    )
+    return Scores(_names(levels), _labels(levels), values, gap, errors, Regression.metrics[0], False, overlap)
 
 
 def _names(levels: int) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def test_depths_are_scored_on_the_validation_images_of_a_run(image_folder, capfd
     )
     expected = knn_probe(features, dataset, np.asarray(validation.rows))
     assert len(train) == 36
-    for name, accuracy in expected.accuracy.items():
+    for name, accuracy in expected.values.items():
         line = next(line for line in shown.splitlines() if line.strip().startswith(name))
         assert f"{accuracy:.1%}" in line
     assert not [*tmp_path.iterdir()]  # Nothing is written.

@@ -1,4 +1,4 @@
-"""The command `transfer-jax probe`: the accuracy of simple classifiers on the features of each depth."""
+"""The command `transfer-jax probe`: the score of simple models on the features of each depth."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,10 +19,11 @@ def probe(
     workdir: Path | None = None,
     given: Given = None,
 ) -> None:
-    """Scores the features of each depth by nearest neighbours and by logistic regression.
+    """Scores the features of each depth by nearest neighbours and by a linear model.
 
     The network runs once over all images, and nothing is trained. The table shows which block has the best
-    pretrained features for your classes. If it is not the last one, train the blocks above it.
+    pretrained features for your targets: classes, several labels or numbers. If it is not the last one, train
+    the blocks above it.
 
     A cross-validation of the training images chooses the number of neighbours, the L2 penalty and the best
     depth. The validation images choose nothing. It takes the same configs and options as `train`; the
@@ -31,7 +32,7 @@ def probe(
     Args:
         config: The images, the network and the preprocessing.
         at: Names of blocks, or `all`.
-        probe: The classifier, or both.
+        probe: The model, or both.
         workdir: Folder of the run that would train; by default `runs/` and the name of the images. Nothing is
             written.
         given: The fields that options set.

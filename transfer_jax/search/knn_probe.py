@@ -1,4 +1,4 @@
-"""The accuracy of nearest neighbours on features of several depths."""
+"""The score of nearest neighbours on features of several depths."""
 
 import functools
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.search.probe_data import ProbeData, features_by_depth, padded, probe_data
-from transfer_jax.search.probe_result import DepthScore, ProbeResult, standard_error
+from transfer_jax.search.probe_result import DepthScore, ProbeResult, mean_and_error
+from transfer_jax.tasks import SingleLabel, Task
 
 KS = (1, 5, 10, 20, 50, 100, 200)
 """Numbers of neighbours of which the best is taken; DINO reports 10, 20, 100 and 200."""
@@ -29,9 +30,11 @@ def knn_probe(
     """Scores features by a vote of the nearest neighbours, at each depth.
 
     The neighbours are those with the largest cosine similarity `s`, and have votes of `exp(s / temperature)`
-    (Wu et al. 2018, arXiv:1805.01978, section 3.4; the temperature is that of DINO, arXiv:2104.14294). The
-    number of neighbours is chosen by leaving out each training example once. The validation examples choose
-    nothing.
+    (Wu et al. 2018, arXiv:1805.01978, section 3.4; the temperature is that of DINO, arXiv:2104.14294).
+    Several labels have the mean of the neighbours' labels as probabilities, and numbers the mean of their
+    numbers, weighted by the votes; the score is then the mean average precision or the mean absolute error.
+    The number of neighbours is chosen by leaving out each training example once. The validation examples
+    choose nothing.
 
     Example:
         >>> dataset = load_dataset("photos/")
@@ -59,13 +62,13 @@ def knn_probe(
     by_depth = features_by_depth(features, len(data.labels))
     usable = tuple(sorted({k for k in ks if k < len(data.train)})) or (1,)
     scores = {name: _score(value, data, usable, temperature) for name, value in by_depth.items()}
-    return ProbeResult("knn", scores, len(data.train), len(data.validation))
+    return ProbeResult("knn", scores, len(data.train), len(data.validation), data.task.headline)
 
 
 def _score(features: np.ndarray, data: ProbeData, ks: tuple[int, ...], temperature: float) -> DepthScore:
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     unit = padded(unit)
-    accuracies = []
+    by_part = []
     for part in (data.train, data.validation):
         found = _predictions(
             unit[part],
@@ -75,23 +78,30 @@ def _score(features: np.ndarray, data: ProbeData, ks: tuple[int, ...], temperatu
             data.labels[data.train],
             data.weights[data.train],
             ks=ks,
-            classes=data.classes,
+            task=data.task,
             temperature=temperature,
         )
-        correct = np.asarray(found) == data.labels[part][:, None]
-        accuracies.append(np.average(correct, axis=0, weights=data.weights[part]))
-    chosen = int(np.argmax(accuracies[0]))
-    accuracy = float(accuracies[1][chosen])
+        values = _values(data.task, np.asarray(found), data.labels[part])
+        by_part.append([mean_and_error(each, data.weights[part]) for each in values])
+    chosen = data.task.headline.best(np.array([mean for mean, _ in by_part[0]]))
+    score, error = by_part[1][chosen]
     return DepthScore(
-        accuracy=accuracy,
-        standard_error=standard_error(accuracy, len(data.validation)),
-        training_accuracy=float(accuracies[0][chosen]),
+        score=score,
+        standard_error=error,
+        training_score=by_part[0][chosen][0],
         setting=ks[chosen],
         channels=features.shape[1],
     )
 
 
-@functools.partial(jax.jit, static_argnames=("ks", "classes", "temperature"))
+def _values(task: Task, found: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Returns the values of examples by number of neighbours; see `_predictions` and `Task.image_values`."""
+    if isinstance(task, SingleLabel):
+        return [np.equal(each, labels).astype(np.float64) for each in found.T]
+    return [task.image_values(task.from_targets(each), labels) for each in found.swapaxes(0, 1)]
+
+
+@functools.partial(jax.jit, static_argnames=("ks", "task", "temperature"))
 def _predictions(
     queries: jax.Array,
     query_groups: jax.Array,
@@ -101,20 +111,22 @@ def _predictions(
     weights: jax.Array,
     *,
     ks: tuple[int, ...],
-    classes: int,
+    task: Task,
     temperature: float,
 ) -> jax.Array:
-    """Returns the classes of queries `(queries, len(ks))`. No query is a neighbour of its own group.
+    """Returns the classes of queries, `(queries, len(ks))`; of other tasks mean targets, with columns last.
+
+    No query is a neighbour of its own group.
 
     Args:
         queries: Features of length one, `(queries, channels)`.
         query_groups: Group of each query.
         bank: Features of the training examples, `(examples, channels)`.
         bank_groups: Group of each training example.
-        labels: Class of each training example.
+        labels: Label of each training example.
         weights: Weight of each training example.
         ks: Numbers of neighbours, ascending.
-        classes: Number of classes.
+        task: The task.
         temperature: Temperature of the votes.
     """
     counted = jnp.arange(ks[-1]) < jnp.array(ks)[:, None]
@@ -125,9 +137,11 @@ def _predictions(
         similarity = jnp.where(bank_groups == group, -jnp.inf, similarity)
         nearest, rows = jax.lax.top_k(similarity, ks[-1])
         votes = jnp.exp((nearest - 1) / temperature) * weights[rows]  # Less 1: the exponent is at most 0.
-        of_class = jax.nn.one_hot(labels[rows], classes)
-        totals = jnp.matmul(counted * votes, of_class, precision=jax.lax.Precision.HIGHEST)
-        return totals.argmax(-1)
+        counts = counted * votes
+        totals = jnp.matmul(counts, task.targets(labels[rows]), precision=jax.lax.Precision.HIGHEST)
+        if isinstance(task, SingleLabel):
+            return totals.argmax(-1)
+        return totals / counts.sum(-1, keepdims=True)
 
-    size = max(1, min(len(queries), _ENTRIES // max(len(bank), ks[-1] * classes)))
+    size = max(1, min(len(queries), _ENTRIES // max(len(bank), ks[-1] * len(task.names))))
     return jax.lax.map(predict, (queries, query_groups), batch_size=size)

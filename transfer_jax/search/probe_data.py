@@ -9,7 +9,7 @@ import numpy as np
 from transfer_jax.counted import counted
 from transfer_jax.data import ImageDataset, has_own_split, stratified_split
 from transfer_jax.data.class_labels import class_labels
-from transfer_jax.tasks import check_classes
+from transfer_jax.tasks import SingleLabel, Task
 
 _OPTION = "validation (--validation)"
 
@@ -19,16 +19,16 @@ class ProbeData:
     """Labels with a training part and a validation part.
 
     Attributes:
-        labels: Classes `(n,)`, int32.
-        classes: Number of classes.
+        task: The task, with the constants of the training part.
+        labels: Labels, as the task has them.
         train: Positions of the training part.
         validation: Positions of the validation part.
         groups: Group of each example `(n,)`; examples of a group, such as near duplicates, stay together.
         weights: Weight of each example `(n,)`.
     """
 
+    task: Task
     labels: np.ndarray
-    classes: int
     train: np.ndarray
     validation: np.ndarray
     groups: np.ndarray
@@ -39,8 +39,9 @@ def probe_data(labels: Any, validation: Any, seed: int) -> ProbeData:
     """Returns the parts of a probe.
 
     Args:
-        labels: `n` classes as names or numbers, or the `ImageDataset` that the features are of. A dataset
-            with a split of its own keeps it; its weights and its groups of near duplicates count.
+        labels: `n` classes as names or numbers, or the `ImageDataset` that the features are of, with targets
+            of any task. A dataset with a split of its own keeps it; its weights and its groups of near
+            duplicates count.
         validation: A fraction, bool `(n,)`, or positions of the validation part.
         seed: Seed of a split by fraction.
 
@@ -48,14 +49,13 @@ def probe_data(labels: Any, validation: Any, seed: int) -> ProbeData:
         ValueError: If labels or parts are invalid.
     """
     dataset = labels if isinstance(labels, ImageDataset) else _dataset(labels)
-    check_classes(dataset.task, "a probe")
     count = len(dataset)
     if isinstance(validation, float):
         train, held_out = (part.rows for part in stratified_split(dataset, validation, seed, _OPTION))
     else:
         held_out = _positions(validation, count)
         train = np.setdiff1d(np.arange(count), held_out)
-        _check_parts(dataset.labels, train, held_out)
+        _check_parts(dataset, train, held_out)
     assert train is not None  # Both parts have a parent.
     assert held_out is not None
     groups = np.arange(count) if dataset.together is None else dataset.together
@@ -63,7 +63,12 @@ def probe_data(labels: Any, validation: Any, seed: int) -> ProbeData:
         groups = np.where(np.isin(np.arange(count), held_out), -1 - np.arange(count), groups)
     weights = np.ones(count) if dataset.weights is None else dataset.weights
     return ProbeData(
-        dataset.labels, len(dataset.class_names), train, held_out, groups, weights.astype(np.float32)
+        dataset.task.fitted(dataset.labels[train]),
+        dataset.labels,
+        train,
+        held_out,
+        groups,
+        weights.astype(np.float32),
     )
 
 
@@ -125,8 +130,16 @@ def _positions(validation: Any, count: int) -> np.ndarray:
     return np.unique(chosen)
 
 
-def _check_parts(labels: np.ndarray, train: np.ndarray, validation: np.ndarray) -> None:
-    if not len(validation) or len(np.unique(labels[train])) < 2:
+def _check_parts(dataset: ImageDataset, train: np.ndarray, validation: np.ndarray) -> None:
+    labels = dataset.labels
+    if not isinstance(dataset.task, SingleLabel):
+        if not len(validation) or len(train) < 2:
+            raise ValueError(
+                "a probe needs validation examples, and at least two training examples; got "
+                f"{counted(len(validation), 'validation example')} and "
+                f"{counted(len(train), 'training example')}"
+            )
+    elif not len(validation) or len(np.unique(labels[train])) < 2:
         raise ValueError(
             "a probe needs validation examples, and training examples of at least two classes; got "
             f"{counted(len(validation), 'validation example')} and "

@@ -1,6 +1,10 @@
-"""The result of a probe: the accuracy at each depth."""
+"""The result of a probe: the most important score of the task at each depth."""
 
 import dataclasses
+
+import numpy as np
+
+from transfer_jax.tasks import Metric, SingleLabel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -8,16 +12,16 @@ class DepthScore:
     """The score of the features at one depth.
 
     Attributes:
-        accuracy: Accuracy on the validation examples, which chose nothing.
-        standard_error: Standard error of the accuracy, from the number of validation examples.
-        training_accuracy: Accuracy of the chosen setting in the cross-validation of the training examples.
+        score: Score of the validation examples, which chose nothing.
+        standard_error: Standard error of the score, from the values of the validation examples.
+        training_score: Score of the chosen setting in the cross-validation of the training examples.
         setting: The chosen setting: neighbours (`k`), or the L2 penalty.
         channels: Number of channels of the features.
     """
 
-    accuracy: float
+    score: float
     standard_error: float
-    training_accuracy: float
+    training_score: float
     setting: float
     channels: int
 
@@ -31,25 +35,28 @@ class ProbeResult:
         scores: The score of each depth, in the order of the features.
         train: Number of training examples.
         validation: Number of validation examples.
+        metric: The score: accuracy, mean average precision or mean absolute error.
     """
 
     probe: str
     scores: dict[str, DepthScore]
     train: int
     validation: int
+    metric: Metric = SingleLabel.metrics[0]
 
     @property
-    def accuracy(self) -> dict[str, float]:
-        """Accuracy on the validation examples by depth."""
-        return {name: score.accuracy for name, score in self.scores.items()}
+    def values(self) -> dict[str, float]:
+        """The score of the validation examples by depth."""
+        return {name: score.score for name, score in self.scores.items()}
 
     @property
     def best(self) -> str:
-        """The depth with the best cross-validated accuracy of the training examples.
+        """The depth with the best cross-validated score of the training examples.
 
-        The validation examples do not choose it, so that its `accuracy` is unbiased.
+        The validation examples do not choose it, so that its `score` is unbiased.
         """
-        return max(self.scores, key=lambda name: self.scores[name].training_accuracy)
+        names = list(self.scores)
+        return names[self.metric.best(np.array([self.scores[name].training_score for name in names]))]
 
     def rows(self) -> list[tuple[str, ...]]:
         """Returns the texts of the table: a row of headings, and one for each depth."""
@@ -61,18 +68,19 @@ class ProbeResult:
                     name + (" *" if name == self.best else ""),
                     str(score.channels),
                     f"{score.setting:.3g}",
-                    f"{score.training_accuracy:.1%}",
-                    f"{score.accuracy:.1%}",
-                    f"{score.standard_error:.1%}",
+                    self.metric.text(score.training_score),
+                    self.metric.text(score.score),
+                    self.metric.text(score.standard_error),
                 )
             )
         return rows
 
     def title(self) -> str:
         """Returns a line about the probe and its examples."""
-        name = {"knn": "k nearest neighbours", "linear": "logistic regression"}[self.probe]
+        name = {"knn": "k nearest neighbours", "linear": "a linear model"}[self.probe]
+        score = self.metric.title if self.metric.title != "accuracy" else "Accuracy"
         return (
-            f"Accuracy of {name} ({self.train:,} training and {self.validation:,} validation examples; "
+            f"{score} of {name} ({self.train:,} training and {self.validation:,} validation examples; "
             "* is the best depth by cross-validation)"
         )
 
@@ -93,6 +101,13 @@ class ProbeResult:
         return self.table()
 
 
-def standard_error(accuracy: float, examples: int) -> float:
-    """Returns the standard error of an accuracy that was measured on some examples."""
-    return (accuracy * (1 - accuracy) / examples) ** 0.5
+def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Returns the weighted mean of the values of examples, and its standard error.
+
+    Args:
+        values: Value of each example, `(n,)`; see `Task.image_values`.
+        weights: Weight of each example, `(n,)`.
+    """
+    mean = float(np.average(values, weights=weights))
+    variance = float(np.average((values - mean) ** 2, weights=weights))
+    return mean, (variance / len(values)) ** 0.5

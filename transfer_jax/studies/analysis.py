@@ -14,7 +14,7 @@ from transfer_jax.studies.significance import ABSENT, Comparison, Scores, TrendV
 from transfer_jax.studies.statistics import least_wilcoxon, mean_interval, median_cost, wilcoxon
 from transfer_jax.studies.study import Study
 from transfer_jax.studies.study_summary import summary_paragraphs
-from transfer_jax.tasks import Metric, Task, task_class
+from transfer_jax.tasks import Metric, SingleLabel, Task, task_class
 
 _TARGET_BELOW_BEST = 0.01
 """Distance of the target from the best mean, of a score that is a fraction."""
@@ -133,6 +133,7 @@ def group_scores(study: Study, task: type[Task], group: Group, rows: Rows, folde
         gap=None if np.isnan(gap).all() else gap,
         by_image=by_image if len(predicted) == len(found) else None,
         metric=task.metrics[0],
+        binary=issubclass(task, SingleLabel),
         overlap=float(overlap),
         group=group,
     )

@@ -51,6 +51,7 @@ class Scores:
             `(levels, seeds, images)`; `ABSENT` if it is not in the validation set of the seed or the trial is
             missing; None if unknown.
         metric: The score.
+        binary: Whether the values of images are 0 and 1, wrong and right.
         overlap: The number of validation images divided by the number of training images.
         group: The names and values of the other factors.
     """
@@ -61,6 +62,7 @@ class Scores:
     gap: np.ndarray | None = None
     by_image: np.ndarray | None = None
     metric: Metric = SingleLabel.metrics[0]
+    binary: bool = True
     overlap: float = 1 / 3
     group: tuple[tuple[str, Any], ...] = ()
 
@@ -79,15 +81,6 @@ class Scores:
     def best(self) -> int:
         """The index of the level with the best mean score."""
         return self.metric.best(self.means)
-
-    @functools.cached_property
-    def binary(self) -> bool:
-        """True if the values of images are 0 and 1, wrong and right."""
-        return self.by_image is not None and bool(np.isin(self.by_image, (0, 1)).sum() == self._known)
-
-    @property
-    def _known(self) -> int:
-        return 0 if self.by_image is None else int((~np.isnan(self.by_image)).sum())
 
     def totals(self) -> np.ndarray | None:
         """Returns the values of each level on each image, summed over seeds, `(levels, images)`.

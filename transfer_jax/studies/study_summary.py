@@ -68,7 +68,10 @@ def _best(scores: Scores, comparisons: Sequence[Comparison]) -> str:
     end = "lowest" if metric.lower_is_better else "highest"
     text = f"the mean {metric.title} is {end} for {scores.labels[scores.best]}: {metric.text(mean.mean)}"
     if mean.low is not None and mean.high is not None:
-        text += f" (95% interval {metric.text(mean.low)} to {metric.text(mean.high)})"
+        low, high = mean.low, mean.high
+        if metric.format == "percent":  # An interval of few seeds reaches beyond the possible values.
+            low, high = max(low, 0.0), min(high, 1.0)
+        text += f" (95% interval {metric.text(low)} to {metric.text(high)})"
     planned = [each for each in comparisons if each.family == "baseline"]
     if not planned:
         return text

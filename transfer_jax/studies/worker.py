@@ -120,9 +120,8 @@ def record_failure(workdir: Path, error: str, trace: str = "") -> None:
 
 def _with_shared_features(config: TrainConfig, folder: Path) -> TrainConfig:
     """Returns the config with its feature folder in the study's folder, unless it names another one."""
-    threads = min(config.threads, int(os.environ.get("NPROC") or config.threads))
     feature_dir = config.feature_dir or str(folder / workdir_files.FEATURES / _slug(config.images))
-    return dataclasses.replace(config, feature_dir=feature_dir, threads=threads)
+    return dataclasses.replace(config, feature_dir=feature_dir)
 
 
 def drop_unneeded_features(ordered: Iterable[tuple[Trial, Boundaries]], folder: Path) -> None:

@@ -148,12 +148,16 @@ class MultiLabel(Task):
         }
 
     def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns the jackknife values of the mean average precision (Tukey 1958)."""
+        """Returns the jackknife values of the mean average precision (Tukey 1958), moved to its value."""
         each = [
             jackknife_average_precision(labels[:, i] > 0, predictions[:, i])
             for i in np.flatnonzero(labels.any(0))
         ]
-        return np.mean(each, axis=0) if each else np.zeros(len(labels))
+        if not each:
+            return np.zeros(len(labels))
+        values = np.mean(each, axis=0)
+        precision = [average_precision(labels[:, i] > 0, predictions[:, i]) for i in range(len(self.names))]
+        return values - values.mean() + np.mean([one for one in precision if one is not None])
 
     def worst(self, predictions: np.ndarray, labels: np.ndarray) -> list[int]:
         """Returns the examples with a wrong label, least probable set of true labels first."""

@@ -114,6 +114,9 @@ class Regression(Task):
             "per_quantity": dict(zip(self.names, each, strict=True)),
         }
 
+    def from_targets(self, targets: np.ndarray) -> np.ndarray:
+        return self.predictions(targets)
+
     def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns the absolute error of each example, the mean over the quantities."""
         return np.abs(predictions - labels).mean(-1)

@@ -188,6 +188,10 @@ class Task(abc.ABC):
             The scores by name, with `images`, the number of examples, and `task`, the kind of task.
         """
 
+    def from_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Returns predictions from means of targets, such as those of neighbours, `(n, columns)`."""
+        return targets.astype(np.float64)
+
     @abc.abstractmethod
     def image_values(self, predictions: Any, labels: np.ndarray) -> np.ndarray:
         """Returns a value of each example whose mean is the `headline` score, float64 `(n,)`.
