@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, load_dataset
+from transfer_jax.data.contents import ChosenNames, NumberedNames
 from transfer_jax.data.dataset import Content
 from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
@@ -170,6 +171,49 @@ def test_of_many_images_a_sample_is_read_and_all_sizes(image_folder, monkeypatch
     assert start.change(longer, "training") is not None
     monkeypatch.setattr(run_start, "_READ_BYTES", 1)
     assert PartStart.of(dataset).content == start.content  # One round of reads at least.
+
+
+@pytest.mark.parametrize("rule", [1, 2])
+def test_changes_of_large_sets_are_noticed(toy_images, monkeypatch, rule):
+    monkeypatch.setattr(run_start, "_LARGE", 10)
+    monkeypatch.setattr(run_start, "_READ_OF_LARGE", 5)
+    start = PartStart.of(toy_images, None if rule == 2 else dataclasses.replace(BLANK, rule=1))
+    assert (start.rule, bool(start.files)) == (rule, rule == 1)
+    now = PartStart.of(toy_images, start)
+    assert (now, start.change(now, "training")) == (start, None)
+    renamed = dataclasses.replace(toy_images, names=[*toy_images.names[:-1], "other"])
+    relabelled = dataclasses.replace(toy_images, labels=np.roll(toy_images.labels, 1))
+    turned = toy_images.subset(np.arange(len(toy_images))[::-1])
+    other = dataclasses.replace(toy_images, read=lambda index: toy_images.read((index + 1) % 48))
+    for dataset, change in (
+        (renamed, "other names or classes"),
+        (relabelled, "other names or classes"),
+        (turned, "another order"),
+        (other, "other contents"),
+    ):
+        assert change in (start.change(PartStart.of(dataset, start), "training") or "")
+
+
+BLANK = PartStart(count=0, files="", order="", sizes="", content="")
+
+
+def test_names_by_a_rule_are_hashed(toy_images, monkeypatch):
+    monkeypatch.setattr(run_start, "_LARGE", 10)
+    ruled = [
+        NumberedNames("a ", 48),
+        NumberedNames("a ", np.arange(48)),
+        ChosenNames(NumberedNames("a ", 99), np.arange(48)),
+    ]
+    orders = {PartStart.of(dataclasses.replace(toy_images, names=names)).order for names in ruled}
+    assert len(orders) == 1
+    others = [
+        NumberedNames("b ", 48),
+        NumberedNames("a ", np.arange(48) + 1),
+        ChosenNames(ruled[1], np.arange(48)[::-1]),
+    ]
+    for names in others:
+        orders.add(PartStart.of(dataclasses.replace(toy_images, names=names)).order)
+    assert len(orders) == 4
 
 
 def test_names_that_are_not_utf_8_are_hashed(toy_images):

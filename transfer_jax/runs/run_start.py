@@ -14,6 +14,7 @@ import numpy as np
 
 from transfer_jax.counted import counted
 from transfer_jax.data import ImageDataset
+from transfer_jax.data.contents import name_blocks
 from transfer_jax.data.example_reader import content_hash
 from transfer_jax.distributed import processes
 from transfer_jax.freezing.freeze_check import array_hashes, combined_hash
@@ -26,6 +27,8 @@ from transfer_jax.training.run import Run
 
 _READ_BYTES, _READ_IMAGES = 1 << 26, 2000
 """Limits of what is read of each part of the images: all of a small set, a sample of a large one."""
+_LARGE, _READ_OF_LARGE = 100_000, 64
+"""Number of images above which the rule is 2, and how many of them are read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,12 @@ class PartStart:
 
     Attributes:
         count: Number of images.
-        files: Hash of the names and classes, in any order.
+        files: Hash of the names and classes, in any order; empty for rule 2.
         order: Hash of the names and classes, in their order.
         sizes: Hash of the sizes of the files; empty if they are not known.
         content: Hash of the content of the images, of a sample of them if there are many.
+        rule: How the hashes are computed: 1 from lines of text, 2 from arrays, with less memory and fewer
+            images read. Runs of earlier versions have 1.
     """
 
     count: int
@@ -45,23 +50,38 @@ class PartStart:
     order: str
     sizes: str
     content: str
+    rule: int = 1
 
     @classmethod
-    def of(cls, dataset: ImageDataset) -> "PartStart":
-        """Returns the identity of images; times and folders of the files do not matter."""
-        lines = _lines(dataset)
+    def of(cls, dataset: ImageDataset, like: "PartStart | None" = None) -> "PartStart":
+        """Returns the identity of images; times and folders of the files do not matter.
+
+        Args:
+            dataset: The images.
+            like: The identity that it is compared with, whose rule is used; None chooses the rule.
+        """
+        rule = (2 if len(dataset) > _LARGE else 1) if like is None else like.rule
         return cls(
             count=len(dataset),
-            files=_hash(b"".join(sorted(lines))),
-            order=cls.names_of(dataset),
+            files=_hash(b"".join(sorted(_lines(dataset)))) if rule == 1 else "",
+            order=cls.names_of(dataset, rule),
             sizes="" if dataset.sizes is None else _hash(dataset.sizes.astype("<i8").tobytes()),
-            content=_content(dataset),
+            content=_content(dataset, _READ_IMAGES if rule == 1 else _READ_OF_LARGE),
+            rule=rule,
         )
 
     @staticmethod
-    def names_of(dataset: ImageDataset) -> str:
+    def names_of(dataset: ImageDataset, rule: int = 1) -> str:
         """Returns the hash of the names and classes of images, in their order: `order`."""
-        return _hash(b"".join(_lines(dataset)))
+        if rule == 1:
+            return _hash(b"".join(_lines(dataset)))
+        digest = hashlib.sha256("\0".join(dataset.class_names).encode("utf-8", "surrogateescape"))
+        labels = dataset.labels
+        for first in range(0, len(labels), _LARGE):
+            digest.update(np.ascontiguousarray(labels[first : first + _LARGE]).tobytes())
+        for block in name_blocks(dataset.names):
+            digest.update(block)
+        return digest.hexdigest()
 
     def change(self, now: "PartStart", part: str) -> str | None:
         """Returns the difference to other images, in words; None if there is none."""
@@ -69,6 +89,8 @@ class PartStart:
             return f"{counted(self.count, f'{part} image')} then, {now.count:,} now"
         if now.files != self.files:
             return f"{part} images with other names or classes"
+        if not self.files and now.order != self.order:
+            return f"{part} images with other names or classes, or in another order"
         if now.order != self.order:
             return f"the same {part} images in another order"
         known = self.sizes and now.sizes
@@ -106,8 +128,14 @@ class RunStart:
     test: PartStart | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "RunStart":
-        """Returns the start of a run whose arrays are loaded; all processes must call it."""
+    def of(cls, run: Run, then: "RunStart | None" = None) -> "RunStart":
+        """Returns the start of a run whose arrays are loaded; all processes must call it.
+
+        Args:
+            run: The run.
+            then: The start that it is compared with; None for a new run.
+        """
+        known = then.parts if then is not None else {}
         weights = run.weights
         assert weights is not None  # `load_network` sets it.
         loaded = {path: array for path, array in run.arrays.items() if path in weights.loaded}
@@ -122,16 +150,22 @@ class RunStart:
             sha256=combined_hash(array_hashes(loaded)) if loaded else "",
             initial=combined_hash(array_hashes(initial)) if initial else "",
             preprocessing=json.loads(json.dumps(dataclasses.asdict(run.preprocessing))),
-            train=PartStart.of(run.train),
-            evaluation=PartStart.of(run.evaluation),
-            test=None if run.test is None else PartStart.of(run.test),
+            train=PartStart.of(run.train, known.get("training")),
+            evaluation=PartStart.of(run.evaluation, known.get("validation")),
+            test=None if run.test is None else PartStart.of(run.test, known.get("test")),
             program=_program(run),
         )
 
     @property
+    def parts(self) -> dict[str, PartStart]:
+        """The images by part: `training`, `validation` and, if there are some, `test`."""
+        parts = {"training": self.train, "validation": self.evaluation}
+        return parts if self.test is None else {**parts, "test": self.test}
+
+    @property
     def images(self) -> int:
         """Number of images."""
-        return sum(part.count for part in (self.train, self.evaluation, self.test) if part is not None)
+        return sum(part.count for part in self.parts.values())
 
     def to_json(self) -> dict[str, Any]:
         """Returns the values of `start.json` and of a checkpoint's progress."""
@@ -168,9 +202,7 @@ class RunStart:
                 f"the preprocessing of the weights {now.weights!r} is not the one that {workdir} was started "
                 f"with: {'; '.join(changes)}. Restore it, or use another workdir."
             )
-        found = {"training": now.train, "validation": now.evaluation}
-        found |= {"test": now.test} if now.test is not None else {}
-        self.check_images(found, images, workdir)
+        self.check_images(now.parts, images, workdir)
 
     def check_weights(self, now: "RunStart", workdir: Path) -> None:
         """Checks the weights only; see `check`."""
@@ -200,8 +232,7 @@ class RunStart:
             images: The images of the config, for messages.
             workdir: The run's folder, for messages.
         """
-        then = {"training": self.train, "validation": self.evaluation, "test": self.test}
-        known = {part: start for part, start in then.items() if start is not None}
+        known = self.parts
         changes = [known[part].change(each, part) for part, each in now.items() if part in known]
         if found := [change for change in changes if change]:
             raise ValueError(
@@ -224,8 +255,9 @@ def check_start(run: Run, position: RunProgress, *, resumed: bool) -> RunStart:
     Raises:
         ValueError: If the weights, the preprocessing or the images differ; the message names both.
     """
-    now, images = RunStart.of(run), run.config.images
-    if resumed and (then := RunStart.from_json(position.start)) is not None:
+    then = RunStart.from_json(position.start) if resumed else None
+    now, images = RunStart.of(run, then), run.config.images
+    if then is not None:
         then.check(now, images, run.workdir)
         now = then
     elif resumed and position.images != images_digest(run.train, run.evaluation):
@@ -249,7 +281,9 @@ def check_images(workdir: Path, images: str, parts: Mapping[str, ImageDataset]) 
         ValueError: If they are others; the message says in what they differ.
     """
     if (start := read_start(workdir)) is not None:
-        start.check_images({part: PartStart.of(each) for part, each in parts.items()}, images, workdir)
+        known = start.parts
+        now = {part: PartStart.of(each, known.get(part)) for part, each in parts.items()}
+        start.check_images(now, images, workdir)
 
 
 def read_start(workdir: Path) -> RunStart | None:
@@ -280,12 +314,19 @@ def _described(start: RunStart) -> str:
     return f"{start.weights!r}{file} of SHA-256 {start.sha256[:12]}…"
 
 
-def _content(dataset: ImageDataset) -> str:
-    """Returns a hash of the content and the weights of images, read in a random order up to the limits."""
+def _content(dataset: ImageDataset, most: int) -> str:
+    """Returns a hash of the content and the weights of images, read in a random order up to the limits.
+
+    Args:
+        dataset: The images.
+        most: Largest number of images that are read.
+    """
     digest, left = hashlib.sha256(), _READ_BYTES
     if dataset.weights is not None:
         digest.update(np.asarray(dataset.weights, "<f4").tobytes())
-    order = np.random.default_rng(0).permutation(len(dataset))[:_READ_IMAGES]
+    rng, count = np.random.default_rng(0), len(dataset)
+    # A permutation of a large set takes as much memory as its labels.
+    order = rng.permutation(count)[:most] if most == _READ_IMAGES else rng.integers(count, size=most)
     with ThreadPoolExecutor(8) as pool:
         for first in range(0, len(order), 64):
             for size, found in pool.map(functools.partial(_image_hash, dataset), order[first : first + 64]):

@@ -49,7 +49,7 @@ def count_trained(workdir: Path, dataset: ImageDataset) -> int | None:
 
 
 def _is_train(train: ImageDataset, start: RunStart) -> bool:
-    return PartStart.names_of(train) == start.train.order
+    return PartStart.names_of(train, start.train.rule) == start.train.order
 
 
 def _same_files(dataset: ImageDataset, train: ImageDataset) -> np.ndarray:
