@@ -53,7 +53,7 @@ class FinishedRun:
         Raises:
             FileNotFoundError: If the run is not finished.
         """
-        path = self.workdir / workdir_files.PREDICTIONS
+        path = workdir_files.predictions_file(self.workdir)
         if not path.is_file():
             raise FileNotFoundError(f"the run in {self.workdir} is not finished: {path.name} is missing")
         return path
@@ -96,7 +96,7 @@ class FinishedRun:
         good = dataclasses.replace(self.config, on_bad_image="error")  # The bad images were already left out.
         run = load_network(resolve(good, workdir=self.workdir, dataset=self._all_images), self.workdir)
         if (start := read_start(self.workdir)) is not None:
-            start.check(RunStart.of(run), self.config.images, self.workdir)
+            start.check(RunStart.of(run, start), self.config.images, self.workdir)
         else:
             _check_start(self.workdir, run.arrays)
         return run.at(len(run.config.schedule.phases) - 1) if self._adapted else run
