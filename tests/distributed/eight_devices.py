@@ -13,7 +13,12 @@ from transfer_jax.models import create_model
 from transfer_jax.report.progress import Silent
 from transfer_jax.training.phase_trainer import PhaseTrainer
 
-KINDS = {"mesh": {"strategy": "mesh"}, "fsdp": {"strategy": "mesh", "fsdp": 4}, "pmap": {"strategy": "pmap"}}
+KINDS = {
+    "mesh": {"strategy": "mesh"},
+    "fsdp": {"strategy": "mesh", "fsdp": 4},
+    "slices": {"strategy": "auto", "fsdp": 2, "slices": 2},
+    "pmap": {"strategy": "pmap"},
+}
 LIVELY = Augmentation(crop_scale=(0.5, 1.0), mixup=0.4, cutmix=0.5)
 
 
@@ -78,7 +83,7 @@ CASES = [
     (name, kind)
     for name in PHASES
     for kind in KINDS
-    if kind != "fsdp" or name in ("everything", "own optimizer", "head")
+    if kind not in ("fsdp", "slices") or name in ("everything", "own optimizer", "head")
 ]
 
 
@@ -148,7 +153,11 @@ def test_batch_statistics_of_each_device(make_run):
             {"fsdp": 3, "strategy": "mesh"},
             r"devices, 8, is not a multiple of fsdp=3 times tensor=1",
         ),
-        ({"fsdp": 2, "strategy": "pmap"}, r"fsdp=2 and tensor=1 need strategy='mesh', got 'pmap'"),
+        (
+            {"fsdp": 2, "strategy": "pmap"},
+            r"fsdp=2, tensor=1 and slices=1 need strategy='mesh', got 'pmap'",
+        ),
+        ({"slices": 3}, r"8, is not a multiple of fsdp=1 times tensor=1 times slices=3; choose other values"),
         (
             {"batch_size": 12, "strategy": "mesh"},
             r"12 images is not divisible by 8 devices; choose a",

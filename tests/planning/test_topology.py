@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transfer_jax.planning.topology import CHIPS, exchanged_bytes
+from transfer_jax.planning.topology import CHIPS, bytes_to_slices, exchanged_bytes
 
 PROGRAM = """
 import dataclasses, json, sys
@@ -61,6 +61,40 @@ def test_bytes_of_collectives(line, expected):
     assert exchanged_bytes(f"HloModule x\n{line}\n") == expected
 
 
+SEND = (
+    "%a = (f32[256,8,128]{2,1,0:T(8,128)}, u32[]{:S(2)}, token[]) send(%b, %c), is_host_transfer=true, "
+    'frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="KIND"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "slices", "expected"),
+    [
+        (SEND.replace("KIND", "ALL_REDUCE"), 2, 2**20),
+        (SEND.replace("KIND", "ALL_REDUCE"), 4, 1.5 * 2**20),
+        (SEND.replace("KIND", "ONE_TO_ONE"), 4, 2**20),
+        (SEND.replace("send(", "send-done("), 2, 0),
+        ("%a = (f32[8], u32[], token[]) send(%b, %c), is_host_transfer=true", 2, 0),
+    ],
+)
+def test_bytes_between_slices(line, slices, expected):
+    assert bytes_to_slices(f"HloModule x\n{line}\n", slices) == expected
+    assert exchanged_bytes(line) == 0
+
+
+@pytest.mark.extended
+def test_slices_exchange_only_the_gradients_of_their_part():
+    """The chips of a slice divide the gradients among them before they send them to the other slice."""
+    (one,), (two,) = (costs("v5e:2x2", "head", fsdp=4, slices=slices) for slices in (1, 2))
+    assert (one["slices"], one["chips"], two["slices"], two["chips"]) == (1, 4, 2, 8)
+    assert one["exchanged_slices"] == 0
+    whole = 4 * (1280 * 2 + 2)  # Bytes of the head's gradients; transfers are padded to 512 bytes.
+    assert whole / 4 <= two["exchanged_slices"] < whole
+    assert two["network_seconds"] == two["exchanged_slices"] / CHIPS["v5e"].network
+    for name in ("flops", "memory"):
+        assert two[name] == pytest.approx(one[name], rel=0.1), name
+
+
 @pytest.mark.extended
 def test_each_chip_does_the_same_work_on_a_larger_pod():
     """Weak scaling. A phase that trains the head exchanges its gradients and the metrics, nothing else."""
@@ -90,4 +124,4 @@ def test_an_unknown_topology(topology, tmp_path: Path):
     from transfer_jax.planning.topology import _devices
 
     with pytest.raises(ValueError, match="topology must be like v5e:16x16, with one of v5e, v5p, v6e, got"):
-        _devices(topology)
+        _devices(topology, 1)

@@ -46,6 +46,7 @@ def plan(
             few steps on a few images.
         workdir: A run of the config; its measured seconds are shown next to the estimates of `--cost`.
         topology: A TPU pod such as `v5e:16x16`: shows a table of what a step of each phase needs of a chip.
+            With `--slices 4` there are four of them, and the table shows the exchange between them.
             The step is compiled on this machine. It needs the package `libtpu` (`transfer_jax[pods]`), and
             no TPU.
         images_per_chip: Number of images on a chip in a step on that pod; by default `batch_size` divided by
@@ -171,13 +172,18 @@ def _show_pod(resolved: "ResolvedRun", topology: str, images: int | None, train:
         "TFLOP": lambda cost: f"{cost.flops / 1e12:.3g}",
         "GB moved": lambda cost: f"{cost.bytes / 1e9:.3g}",
         "MB exchanged": lambda cost: f"{cost.exchanged / 1e6:.3g}",
+        "MB to other slices": lambda cost: f"{cost.exchanged_slices / 1e6:.3g}",
         "ms at least": lambda cost: f"{cost.seconds * 1e3:.3g}",
         "bound by": lambda cost: cost.bound,
         "images/s a chip at most": lambda cost: f"{cost.images / cost.seconds:,.0f}",
         "compiled in, s": lambda cost: f"{cost.compile_seconds:.0f}",
     }
+    slices = costs[0].slices
+    if slices == 1:
+        del lines["MB to other slices"]
     rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
-    title = f"A step on a chip of {topology}, {counted(costs[0].chips, 'chip')}"
+    each = f"{slices} slices of {topology}" if slices > 1 else topology
+    title = f"A step on a chip of {each}, {counted(costs[0].chips, 'chip')}"
     OUT.print(table(title, ("", *(cost.name for cost in costs)), rows))
     for cost in costs:
         if cost.reason:

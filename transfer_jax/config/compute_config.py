@@ -30,6 +30,8 @@ class ComputeConfig:
         fsdp: Number of devices that parameters and optimizer state are sharded over; a larger `mesh`
             replicates them.
         tensor: Number of devices that the matrices of a transformer are sharded over.
+        slices: Number of TPU slices, which exchange gradients over the network of the data centre; parameters
+            are sharded inside of a slice. None takes the slices of the devices. `plan --topology` needs it.
         batch_norm: `global` normalizes by the statistics of the whole batch, so that the results are those
             of one device; `per_device` normalizes by the shard on each device, which saves communication.
         compile_ahead: Whether the next phase is compiled while the current one trains; None does so with
@@ -45,6 +47,7 @@ class ComputeConfig:
     strategy: StrategyName = "auto"
     fsdp: int = 1
     tensor: int = 1
+    slices: int | None = None
     batch_norm: BatchNorm = "global"
     compile_ahead: bool | None = None
     compiler_options: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class ComputeConfig:
             batch_norm=BatchNorm,
         )
         check_ranges(self, threads="at least 1", fsdp="at least 1", tensor="at least 1")
+        if self.slices is not None:
+            check_ranges(self, slices="at least 1")
         for option in self.compiler_options:
             if not re.fullmatch(r"xla_\w+=\S+", option):
                 raise ValueError(f"compiler_options must be like xla_name=value, got {option!r}")

@@ -14,6 +14,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 from jax import core
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transfer_jax.counted import counted
@@ -37,7 +38,8 @@ class Strategy:
 
     Attributes:
         mesh: The devices by axes. `data` splits the batch. `fsdp` splits the batch, the parameters and the
-            optimizer state. `tensor` splits the matrices of transformers. None for one device.
+            optimizer state. `tensor` splits the matrices of transformers. Several slices are along `data`,
+            one after the other. None for one device.
         pmap: Whether to compile with `jax.pmap`. The mesh then has only the axis `data`.
         batch_norm: `global` for BatchNorm statistics of the whole batch, `per_device` for those of each
             device's shard.
@@ -54,6 +56,7 @@ class Strategy:
         *,
         fsdp: int = 1,
         tensor: int = 1,
+        slices: int | None = None,
         batch_norm: str = "global",
         devices: Sequence[Any] | None = None,
     ) -> "Strategy":
@@ -66,32 +69,42 @@ class Strategy:
             name: `auto`, `jit`, `mesh` or `pmap`.
             fsdp: Number of devices that share parameters and optimizer state.
             tensor: Number of devices that share the matrices of transformers.
+            slices: Number of slices, which exchange gradients only; None takes those of the devices.
             batch_norm: As the attribute.
             devices: The devices; None for all devices of the run.
 
         Raises:
-            ValueError: If the number of devices is not a multiple of `fsdp` times `tensor`, or the strategy
-                does not support `fsdp`, `tensor` or several processes.
+            ValueError: If the number of devices is not a multiple of `slices` times `fsdp` times `tensor`,
+                the devices have another number of slices, or the strategy does not support `fsdp`, `tensor`,
+                `slices` or several processes.
         """
         kind, devices, several = name, devices or jax.devices(), processes.count() > 1
-        count = len(devices)
+        count, real = len(devices), _slices(devices)
+        if slices is not None and real > 1 and slices != real:
+            raise ValueError(f"the devices are those of {real} slices, got slices={slices}; leave it out")
+        slices = slices or real
         if kind == "auto":
             many = several or (count > 1 and devices[0].platform != "cpu")
-            kind = "mesh" if many or fsdp * tensor > 1 else "jit"
-        if kind != "mesh" and fsdp * tensor > 1:
-            raise ValueError(f"fsdp={fsdp} and tensor={tensor} need strategy='mesh', got {kind!r}")
+            kind = "mesh" if many or fsdp * tensor * slices > 1 else "jit"
+        if kind != "mesh" and fsdp * tensor * slices > 1:
+            wanted = f"fsdp={fsdp}, tensor={tensor} and slices={slices}"
+            raise ValueError(f"{wanted} need strategy='mesh', got {kind!r}")
         if kind != "mesh" and several:
             raise ValueError(f"{processes.count()} processes need strategy='mesh', got {kind!r}")
         if kind == "jit":
             return ONE_DEVICE
-        if count % (fsdp * tensor):
+        if count % (fsdp * tensor * slices):
+            times = f" times slices={slices}" if slices > 1 else ""
             raise ValueError(
-                f"the number of devices, {count}, is not a multiple of fsdp={fsdp} times tensor={tensor}; "
-                "choose other values"
+                f"the number of devices, {count}, is not a multiple of fsdp={fsdp} times tensor={tensor}"
+                f"{times}; choose other values"
             )
         sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
         axes = {DATA: count} if kind == "pmap" else sizes
         types = (AxisType.Auto,) * len(axes)
+        if slices > 1:
+            arranged = _sliced((count // (fsdp * tensor * slices), fsdp, tensor), slices, devices)
+            return cls(Mesh(arranged, tuple(axes), axis_types=types), False, batch_norm)
         mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=devices)
         return cls(mesh, kind == "pmap", batch_norm)
 
@@ -302,6 +315,23 @@ class Strategy:
         if FSDP not in spec:
             return jax.lax.pmean(gradient, self._axes)
         return jax.lax.pmean(gradient, DATA) / jax.lax.axis_size(FSDP)
+
+
+def _slices(devices: Sequence[Any]) -> int:
+    """Returns the number of TPU slices that devices are in."""
+    return len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
+
+
+def _sliced(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> np.ndarray:
+    """Returns a mesh of slices along its first axis, each of a shape.
+
+    Only the first axis is across slices, whose network is slow (Cloud TPU Multislice). Devices without
+    slices, such as those of a CPU, are divided in their order.
+    """
+    if _slices(devices) > 1:
+        across = (slices, *(1,) * (len(shape) - 1))
+        return mesh_utils.create_hybrid_device_mesh(shape, across, devices=devices)
+    return np.array(devices).reshape(slices * shape[0], *shape[1:])
 
 
 def _gather(arrays: dict[str, jax.Array], *, specs: Specs) -> dict[str, jax.Array]:

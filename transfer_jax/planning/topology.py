@@ -34,20 +34,26 @@ class Chip:
         memory: Bytes of high-bandwidth memory.
         bandwidth: Bytes per second between the memory and the chip.
         link: Bytes per second to other chips, in one direction, over all links.
+        network: Bytes per second to other slices: the bandwidth of the network of the data centre to a pod,
+            divided by its chips.
     """
 
     flops: float
     memory: float
     bandwidth: float
     link: float
+    network: float
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 16e9, 819e9, 200e9),
-    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
-    "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9, 3.125e9),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 6.25e9),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9, 12.5e9),
 }
-"""Source: docs.cloud.google.com/tpu/docs/v5e, v5p-training and v6e, "key specifications"."""
+"""Source: docs.cloud.google.com/tpu/docs/v5e, v5p-training and v6e, "key specifications".
+
+For v5p, `network` is a quarter of the 200 Gbit/s of a host.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,17 +64,20 @@ class PodCost:
         name: Name of the phase.
         train: Its selector.
         boundary: The block whose cached features the phase trains on; None if it trains on images.
-        chips: Number of chips of the pod.
+        chips: Number of chips of all slices.
+        slices: Number of slices.
         images: Number of images for each chip and step.
         memory: Bytes of memory: parameters, optimizer state, activations.
         fits: Whether the chip has that much memory.
         arguments: Bytes that stay in memory between steps: parameters, optimizer state, the batch.
         flops: FLOPs of the step.
         bytes: Bytes read from and written to the memory.
-        exchanged: Bytes sent to other chips.
+        exchanged: Bytes sent to other chips of the slice.
+        exchanged_slices: Bytes sent to other slices.
         compute_seconds: Lower bound of the seconds for the FLOPs.
         memory_seconds: Lower bound of the seconds for reading and writing the memory.
-        exchange_seconds: Lower bound of the seconds for the exchange between chips.
+        exchange_seconds: Lower bound of the seconds for the exchange between chips of a slice.
+        network_seconds: Lower bound of the seconds for the exchange between slices.
         compile_seconds: Seconds to compile the step on this machine.
         reason: The compiler's message for a step that does not fit; else empty.
     """
@@ -78,30 +87,34 @@ class PodCost:
     boundary: str | None
     chips: int
     images: int
+    slices: int = 1
     memory: float = math.nan
     fits: bool = False
     arguments: float = math.nan
     flops: float = math.nan
     bytes: float = math.nan
     exchanged: float = math.nan
+    exchanged_slices: float = math.nan
     compute_seconds: float = math.nan
     memory_seconds: float = math.nan
     exchange_seconds: float = math.nan
+    network_seconds: float = math.nan
     compile_seconds: float = math.nan
     reason: str = ""
 
     @property
     def seconds(self) -> float:
         """The lower bound of the seconds of a step: the roofline."""
-        return max(self.compute_seconds, self.memory_seconds, self.exchange_seconds)
+        return max(self.compute_seconds, self.memory_seconds, self.exchange_seconds, self.network_seconds)
 
     @property
     def bound(self) -> str:
-        """The slowest of `compute`, `memory` and `exchange`; empty if the step does not fit."""
+        """The slowest of `compute`, `memory`, `exchange` and `network`; empty if the step does not fit."""
         times = {
             "compute": self.compute_seconds,
             "memory": self.memory_seconds,
             "exchange": self.exchange_seconds,
+            "network": self.network_seconds,
         }
         return "" if self.reason else max(times, key=lambda name: times[name])
 
@@ -125,8 +138,8 @@ def pod_costs(
     """Compiles each phase for a pod, and yields its cost.
 
     Args:
-        resolved: The run. Its strategy is a mesh.
-        topology: The topology of the pod, such as `v5e:16x16`.
+        resolved: The run. Its strategy is a mesh, of `slices` slices.
+        topology: The topology of the pod or of each slice, such as `v5e:16x16`.
         progress: Receives the progress of the compilation.
         images: Number of images for each chip and step; None splits the config's `batch_size` over all chips.
         train: Selectors to compare instead of the phases; each takes its other settings from the last phase.
@@ -135,10 +148,16 @@ def pod_costs(
         ValueError: If there is no such topology, or if the batch cannot be split over it.
         ImportError: If `libtpu` is not installed.
     """
-    chip, devices = _devices(topology)
     config = resolved.config
+    slices = config.slices or 1
+    chip, devices = _devices(topology, slices)
     strategy = Strategy.of(
-        "mesh", fsdp=config.fsdp, tensor=config.tensor, batch_norm=config.batch_norm, devices=devices
+        "mesh",
+        fsdp=config.fsdp,
+        tensor=config.tensor,
+        slices=slices,
+        batch_norm=config.batch_norm,
+        devices=devices,
     )
     if train:
         last = config.schedule.phases[-1]
@@ -154,6 +173,7 @@ def pod_costs(
             "train": parts.phase.train,
             "boundary": run.caching(parts.phase, parts.boundary).boundary,
             "chips": len(devices),
+            "slices": slices,
             "images": run.config.batch_size // strategy.count,
         }
         try:
@@ -165,21 +185,22 @@ def pod_costs(
         progress.finish()
 
 
-def _devices(topology: str) -> tuple[Chip, list[Any]]:
+def _devices(topology: str, slices: int) -> tuple[Chip, list[Any]]:
     kind = topology.split(":")[0]
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)
         raise ValueError(f"topology must be like v5e:16x16, with one of {known}, got {topology!r}")
     require("libtpu")
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, num_slices=slices)
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"no topology {topology!r}: {_first_sentence(str(error))}") from error
     return CHIPS[kind], list(found.devices)
 
 
 def _cost(step: Compiled, chip: Chip, what: dict) -> PodCost:
-    sizes, exchanged = step.run.memory_analysis(), exchanged_bytes(step.run.as_text())
+    sizes, text = step.run.memory_analysis(), step.run.as_text()
+    exchanged, across = exchanged_bytes(text), bytes_to_slices(text, what["slices"])
     assert step.peak_bytes is not None
     flops, moved = step.flops or math.nan, step.bytes or math.nan
     return PodCost(
@@ -190,9 +211,11 @@ def _cost(step: Compiled, chip: Chip, what: dict) -> PodCost:
         flops=flops,
         bytes=moved,
         exchanged=exchanged,
+        exchanged_slices=across,
         compute_seconds=flops / chip.flops,
         memory_seconds=moved / chip.bandwidth,
         exchange_seconds=exchanged / chip.link,
+        network_seconds=across / chip.network,
         compile_seconds=step.seconds,
     )
 
@@ -202,6 +225,7 @@ _COLLECTIVE = re.compile(
     r"= (?P<shape>\(.*?\)|\S+) "
     r"(?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?P<start>-start)?\("
 )
+_TRANSFER = re.compile(r'= (?P<shape>\(.*?\)) send\(.*_xla_megascale_transfer_type="(?P<kind>\w+)"')
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 _GROUPS = re.compile(
     r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\}"
@@ -210,8 +234,25 @@ _GROUPS = re.compile(
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
 
 
+def bytes_to_slices(program: str, slices: int) -> float:
+    """Returns the bytes that one chip sends to other slices in a compiled program, with rings of slices.
+
+    Args:
+        program: The text of the program (HLO), whose transfers between slices are sends to the host.
+        slices: Number of slices.
+    """
+    total = 0.0
+    for line in program.splitlines():
+        found = _TRANSFER.search(line)
+        if found is not None:
+            size = _bytes(*_ARRAY.findall(found["shape"])[0])
+            share = (slices - 1) / slices
+            total += {"ALL_REDUCE": 2 * size * share, "REDUCE_SCATTER": size * share}.get(found["kind"], size)
+    return total
+
+
 def exchanged_bytes(program: str) -> float:
-    """Returns the bytes that one chip sends to others in a compiled program, with ring collectives.
+    """Returns the bytes that one chip sends to others of its slice in a compiled program, with rings.
 
     Args:
         program: The text of the program (HLO). The body of a loop is counted once.

@@ -27,6 +27,7 @@ _INDIFFERENT = (
     "measure_every",
     "score_test",
     "score_training",
+    "slices",
     "strategy",
     "tensor",
     "threads",

@@ -84,7 +84,11 @@ class Run:
         """
         if strategy is None:
             strategy = Strategy.of(
-                config.strategy, fsdp=config.fsdp, tensor=config.tensor, batch_norm=config.batch_norm
+                config.strategy,
+                fsdp=config.fsdp,
+                tensor=config.tensor,
+                slices=config.slices,
+                batch_norm=config.batch_norm,
             )
         strategy.check_rows(batch_size(config, len(train)), config.accumulate)
         model.eval()
