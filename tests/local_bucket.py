@@ -75,5 +75,8 @@ def gs(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     # The server has no gRPC, by which gcsfs would ask it for the kind of each bucket.
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # TensorStore writes the arrays of Orbax; it looks for no credentials of a machine in the cloud.
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{port}")
+    patch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")
     yield "gs"
     found.stop()

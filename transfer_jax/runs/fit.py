@@ -110,6 +110,7 @@ def fit(
             stack.enter_context(workdir_lock(workdir))
             if Checkpoints(workdir / workdir_files.CHECKPOINTS).latest() != latest:
                 raise InUseError(f"another training has just changed {workdir}; run the same command again")
+        checkpoints = None
         try:
             if run is not None:
                 if started is not None and processes.is_first():
@@ -123,6 +124,8 @@ def fit(
                 trace = Trace(workdir / workdir_files.PROFILE if profile else None)
                 Loop(run, checkpoints, latest, position, progress, goodput, trace).train()
         finally:
+            if checkpoints is not None:
+                checkpoints.wait()
             if processes.is_first():
                 push(workdir, skip=NOT_MIRRORED)
     processes.wait("finished")

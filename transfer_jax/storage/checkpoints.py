@@ -4,8 +4,10 @@ Orbax commits a step atomically, but does not detect a flipped byte in a large a
 layout is `DIRECTORY/steps/STEP/…` and `DIRECTORY/records/STEP.json`, which has the checksums and the progress
 of the run. If there are several processes, all write the arrays, and the first writes everything else.
 
-In object storage, of which each process has its own copy, the first process writes whole arrays in NumPy's
-format: Orbax 0.12 does not write to `s3://`, and not from one process alone.
+In Google Cloud Storage the steps are in `DIRECTORY/orbax/STEP`. Orbax writes them there in the background,
+each process its own shards, and the checksums are those of the bucket. In other object storage, of which each
+process has its own copy, the first process writes whole arrays in NumPy's format: Orbax 0.12 does not write
+to `s3://`, and not from one process alone.
 """
 
 import contextlib
@@ -27,10 +29,11 @@ import numpy as np
 from transfer_jax.distributed import processes
 from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
 from transfer_jax.storage.foreign_files import is_foreign
-from transfer_jax.storage.remote import is_mirrored
+from transfer_jax.storage.orbax_bucket import orbax_bucket
+from transfer_jax.storage.remote import is_mirrored, push
 
 Result = TypeVar("Result")
-_PROGRESS = "progress"
+_PROGRESS, _OBJECTS = "progress", "objects"
 _STEP = re.compile(r"[0-9]+")
 _UNFINISHED_STEP = re.compile(r"[0-9]+(\.orbax-checkpoint-tmp.*)?")
 """The names of the folders of steps, and of those that Orbax renames when they are complete."""
@@ -55,6 +58,7 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self._steps = directory.absolute() / "steps"
         self._records = directory.absolute() / "records"
+        self._bucket = orbax_bucket(directory.absolute())
         self._mirrored = is_mirrored(self._steps)
 
     def latest(self) -> int | None:
@@ -94,10 +98,9 @@ class Checkpoints:
             CorruptCheckpointError: If a file of the step does not match its checksum; the message names it.
         """
         self._verified_record(step)
-        folder = self._steps / str(step)
-        if self._mirrored:
-            return set(_read_arrays(folder, name))
-        return set(_metadata(folder, name))
+        if self._is_mirrored(step):
+            return set(_read_arrays(self._steps / str(step), name))
+        return set(_metadata(self._place(step), name))
 
     def arrays(
         self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
@@ -119,14 +122,22 @@ class Checkpoints:
         return self._load(step, name, None if template is None else dict(template))
 
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
-        folder = self._steps / str(step)
-        if not self._mirrored:
+        if not self._is_mirrored(step):
+            folder = self._place(step)
             template = _local_template(folder, name) if template is None else template
-            return _orbax().load_checkpointables(str(folder), {name: template})[name] if template else {}
-        found = _read_arrays(folder, name)
+            return _orbax().load_checkpointables(folder, {name: template})[name] if template else {}
+        found = _read_arrays(self._steps / str(step), name)
         return (
             found if template is None else {key: _placed_like(found[key], template[key]) for key in template}
         )
+
+    def _is_mirrored(self, step: int) -> bool:
+        """Returns True for a step in NumPy's format, as earlier versions write it to `gs://`, too."""
+        return self._mirrored and (self._bucket is None or (self._steps / str(step)).is_dir())
+
+    def _place(self, step: int) -> str:
+        """Returns the folder or the address of a step that Orbax has written."""
+        return str(self._steps / str(step)) if self._bucket is None else self._bucket.address(step)
 
     def _verified_record(self, step: int) -> dict[str, Any]:
         """Returns the record of a step, after checking the checksums of all its files."""
@@ -137,6 +148,13 @@ class Checkpoints:
             raise CorruptCheckpointError(
                 f"{self._record(step)} is damaged; delete it to continue from the previous checkpoint"
             ) from None
+        if self._bucket is not None and not self._is_mirrored(step):
+            if expected[_PROGRESS] == _hash(progress) and self._bucket.objects(step) == record.get(_OBJECTS):
+                return record
+            raise CorruptCheckpointError(
+                f"{self._bucket.address(step)} is not as it was saved; delete {self._record(step)} in object "
+                "storage to continue from the previous checkpoint"
+            )
         folder = self._steps / str(step)
         for name, digest in sorted(expected.items()):
             if name == _PROGRESS:
@@ -154,6 +172,10 @@ class Checkpoints:
 
     def _complete(self) -> list[int]:
         """Returns the steps that have a record, unsorted."""
+        if self._bucket is not None:
+            records = self._records.iterdir() if self._records.is_dir() else ()
+            names = [path.stem for path in records if path.suffix == ".json"]
+            return [int(name) for name in names if _STEP.fullmatch(name)]
         found = self._steps.iterdir() if self._steps.is_dir() else ()
         return [
             int(path.name)
@@ -185,12 +207,21 @@ class SavedCheckpoints(Checkpoints):
                 if self._is_incomplete(path):
                     _logger.warning("deleting the incomplete checkpoint %s", path)
                     shutil.rmtree(path, ignore_errors=True)
+        if self._bucket is not None and processes.is_first():
+            complete = {str(step) for step in self._complete()}
+            for name in self._bucket.steps():
+                if _UNFINISHED_STEP.fullmatch(name) and name not in complete:
+                    _logger.warning("deleting the incomplete checkpoint %s in object storage", name)
+                    self._bucket.delete(name)
         processes.wait("checkpoints opened")
 
     def save(
         self, step: int, trees: Mapping[str, Mapping[str, jax.Array]], progress: Mapping[str, Any]
     ) -> None:
         """Saves a checkpoint and waits until it is on disk. Replaces an earlier checkpoint of the same step.
+
+        In Google Cloud Storage it is complete after `wait`: the arrays are copied to the memory of the host,
+        and uploaded in the background.
 
         Args:
             step: Number of steps since the beginning of the run.
@@ -202,8 +233,12 @@ class SavedCheckpoints(Checkpoints):
         """
         content: dict[str, Any] = {name: dict(tree) for name, tree in trees.items() if tree}
         record, folder = self._record(step), self._steps / str(step)
+        self.wait()
         if processes.is_first():
             record.unlink(missing_ok=True)
+        if self._bucket is not None:
+            self._save_to_bucket(step, content, dict(progress))
+            return
         if self._mirrored:
             content = jax.tree.map(processes.to_host, content)
             if processes.is_first():
@@ -218,6 +253,41 @@ class SavedCheckpoints(Checkpoints):
                 self._record(old).unlink(missing_ok=True)
                 shutil.rmtree(self._steps / str(old), ignore_errors=True)
         processes.wait("checkpoint saved")
+
+    def _save_to_bucket(self, step: int, content: dict[str, Any], progress: dict[str, Any]) -> None:
+        """Copies the arrays, and begins to upload them. The record is uploaded when they are complete."""
+        bucket, record = self._bucket, self._record(step)
+        assert bucket is not None
+        if processes.is_first():
+            push(record)  # Deletes an earlier one in object storage.
+        processes.wait("checkpoint begins")
+        with _logged_from(logging.CRITICAL):
+            response = _orbax().save_checkpointables_async(bucket.address(step), content, overwrite=True)
+
+        def finish() -> None:
+            response.result()
+            if not processes.is_first():
+                return
+            hashes = {_PROGRESS: _hash(progress)}
+            content = {"progress": progress, "sha256": hashes, _OBJECTS: bucket.objects(step)}
+            write_text(record, json.dumps(content, indent=1))
+            push(record)
+            for old in sorted(self._complete())[: -self._keep]:
+                self._record(old).unlink(missing_ok=True)
+                push(self._record(old))
+                shutil.rmtree(self._steps / str(old), ignore_errors=True)
+                bucket.delete(str(old))
+
+        bucket.finish_later(finish)
+
+    def wait(self) -> None:
+        """Waits until the checkpoint that is being saved in the background is complete.
+
+        Raises:
+            Exception: The error of saving it, such as a missing permission.
+        """
+        if self._bucket is not None:
+            self._bucket.wait()
 
     def _is_incomplete(self, path: Path) -> bool:
         """Returns whether a path is a step without a record, or a temporary folder of Orbax."""
@@ -234,7 +304,7 @@ def _orbax() -> Any:
     return v1
 
 
-def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+def _local_template(folder: str, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns templates of the saved arrays of a group, for loading them onto one local device."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return {
@@ -243,10 +313,10 @@ def _local_template(folder: Path, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def _metadata(folder: Path, name: str) -> Mapping[str, Any]:
+def _metadata(folder: str, name: str) -> Mapping[str, Any]:
     """Returns the shapes and dtypes of the arrays in a group, by name."""
     with _logged_from(logging.ERROR):  # Orbax warns of folders that it has not written.
-        found: Any = _orbax().checkpointables_metadata(str(folder)).metadata
+        found: Any = _orbax().checkpointables_metadata(folder).metadata
     return found.get(name) or {}
 
 

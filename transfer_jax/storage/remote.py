@@ -29,6 +29,8 @@ CACHE = "TRANSFER_JAX_MIRRORS"
 """The environment variable of the folder of the copies; the default is `~/.cache/transfer_jax/mirrors`."""
 _INDEX, _LOCK = ".mirror.json", ".mirror.lock"
 _REMOTE = re.compile(r"^(gs|s3):/+(.+)$")
+DIRECT = "orbax"
+"""The name of folders that Orbax writes and reads in object storage itself; they are not mirrored."""
 _WRITTEN_LAST = ("manifest.json", "records")
 """Names of files and folders that declare others complete."""
 
@@ -200,7 +202,9 @@ class _Mirror:
 
         def is_selected(name: str) -> bool:
             file = self.root / name
-            return not _is_skipped(file, path, skip) and only in (None, file.name)
+            return (
+                DIRECT not in file.parts and not _is_skipped(file, path, skip) and only in (None, file.name)
+            )
 
         for name in [name for name in self._below(path, index) if is_selected(name) and name not in remote]:
             if index.pop(name)["here"] == _state(self.root / name):

@@ -102,6 +102,7 @@ class LoopCheckpoints:
         progress = {"phase": phase, "steps": int(state.step), "data": _to_json(data), "start": self._start}
         self._number += 1
         self._checkpoints.save(self._number, {"state": named_leaves(state), "frozen": changed}, progress)
+        self._checkpoints.wait()
         self._newest = self._number
         self._use(progress)
         if processes.is_first():
