@@ -96,7 +96,8 @@ def extract(key: FeatureKey = KEY, *, breaks: int = -1, root: str = ADDRESS, bud
 
 
 def objects(bucket: Bucket) -> dict[str, bytes]:
-    return {name.rsplit("/", 1)[-1]: bucket.cat_file(name) for name in bucket.find("bucket/features")}
+    names = [str(name) for name in bucket.find("bucket/features")]
+    return {name.rsplit("/", 1)[-1]: bucket.cat_file(name) for name in names}
 
 
 @pytest.mark.parametrize("stored", [None, "float16", "int8"])
@@ -194,7 +195,8 @@ def test_the_least_recently_used_caches_of_a_bucket_are_deleted_over_budget(buck
         extract(key)
     for age, key in enumerate((three, two, one)):  # The first is the oldest.
         for path in (tmp_path / "storage").glob(f"bucket/features/{key.digest()[:20]}/*"):
-            os.utime(path, (time.time() - 10 * age - 100,) * 2)
+            used = time.time() - 10 * age - 100
+            os.utime(path, (used, used))
     machine(monkeypatch, tmp_path / "second")
     extract(one)  # Used again, by another machine.
     extract(four, budget=3 * DATA.nbytes)
@@ -210,7 +212,7 @@ def test_a_cache_that_another_machine_writes_is_not_deleted(bucket, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         extract(breaks=3)
     for path in (tmp_path / "storage").glob("bucket/features/*/*"):
-        os.utime(path, (time.time() - age,) * 2)
+        os.utime(path, (time.time() - age, time.time() - age))
     machine(monkeypatch, tmp_path / "second")
     extract(dataclasses.replace(KEY, seed=1), budget=DATA.nbytes)
     assert bucket.exists(f"bucket/features/{KEY.digest()[:20]}/manifest.json") == left

@@ -17,7 +17,7 @@ from transfer_jax.storage.atomic_write import sha256
 from transfer_jax.storage.object_cache import ObjectCache
 from transfer_jax.storage.remote import display_path
 
-_OPEN = 64
+_OPEN = 160
 """Shards that stay open; the least recently used ones are closed."""
 _DOWNLOADS = 16
 """Downloads at a time."""

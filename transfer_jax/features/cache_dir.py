@@ -130,8 +130,8 @@ class FeatureCacheDir:
         if needed > budget:
             raise FeatureBudgetError(
                 f"the features need {needed / 1e9:.3g} GB, more than the budget of {budget / 1e9:.3g} GB of "
-                f"{display_path(self.root)}; raise feature_gigabytes, or choose a later boundary, fewer views "
-                "or smaller images"
+                f"{display_path(self.root)}; raise feature_gigabytes, or choose a later boundary, fewer "
+                "views or smaller images"
             )
         paths = [path for path in self._caches() if path != keep and not path.is_symlink()]
         paths.sort(key=lambda path: open_files(path).last_use())
