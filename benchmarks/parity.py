@@ -1,6 +1,6 @@
 """Do our networks compute the same as those of other libraries?
 
-    python benchmarks/parity.py --match "resnet*" --out parity.json
+    python benchmarks/parity.py --match "resnet*" --library timm --out parity.json
 
 Builds each network in the other library with random weights and randomized running statistics, loads its
 arrays into ours by their names, and compares the output of every block and the logits, in float32, at the
@@ -197,19 +197,29 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--match", default="*", help="shell pattern of the networks")
+    parser.add_argument(
+        "--match", nargs="+", default=["*"], metavar="PATTERN", help="shell patterns of the networks"
+    )
+    parser.add_argument(
+        "--library", choices=sorted({library for _, library in ORIGINALS}), help="one library"
+    )
     parser.add_argument(
         "--out", type=Path, help="JSON file, written after each network; networks in it are skipped"
     )
     parser.add_argument("--markdown", type=Path, help="file to write the table of families and libraries to")
     arguments = parser.parse_args()
     title = f"Relative error against other libraries, {datetime.date.today()}"
-    cases = sorted((case for case in ORIGINALS if fnmatch.fnmatch(case[0], arguments.match)), key=parameters)
-    if not cases:
-        parser.error(
-            f"no network matches --match {arguments.match!r}; "
-            f"there are {', '.join(sorted({name for name, _ in ORIGINALS}))}"
-        )
+    names = sorted({name for name, library in ORIGINALS if arguments.library in (None, library)})
+    for pattern in arguments.match:
+        if not fnmatch.filter(names, pattern):
+            parser.error(f"no network matches --match {pattern!r}; there are {', '.join(names)}")
+    chosen = {name for pattern in arguments.match for name in fnmatch.filter(names, pattern)}
+    cases = [
+        (name, library)
+        for name, library in ORIGINALS
+        if name in chosen and arguments.library in (None, library)
+    ]
+    cases.sort(key=parameters)
     found = []
     if arguments.out and arguments.out.exists():
         found = json.loads(arguments.out.read_text())["rows"]

@@ -57,7 +57,12 @@ _KERAS = [name for name, variant in _VARIANTS.items() if variant.shape.keras]
 ORIGINALS = {
     **{(name, "keras"): KerasOriginal(_keras_network, _keras) for name in _KERAS},
     **{(name, "torchvision"): Original(torchvision_network, _torchvision) for name in _TORCHVISION},
-    **{(name, "timm"): Original(timm_network, _timm) for name in _VARIANTS if name not in _KERAS},
+    **{
+        # timm's antialiased networks take multiples of 32 only.
+        (name, "timm"): Original(timm_network, _timm, odd=160 if variant.shape.antialias else 0)
+        for name, variant in _VARIANTS.items()
+        if name not in _KERAS
+    },
     **in_transformers(
         "resnet", _transformers_network, _base, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
     ),

@@ -1,4 +1,4 @@
-"""SE-ResNet, ECA-ResNet, ResNet-RS and antialiased ResNets in timm."""
+"""SE-ResNet, ECA-ResNet and ResNet-RS in timm."""
 
 from originals.original import Original, timm_network
 from transfer_jax.models import seresnet

@@ -1,4 +1,3 @@
-import functools
 import re
 from unittest import mock
 
@@ -13,6 +12,9 @@ from transfer_jax.weights.identify import closest_families, matching_models
 from transfer_jax.weights.key_mapping import KeyMap, to_library
 from transfer_jax.weights.loading import WeightsMismatchError, load_arrays
 from transfer_jax.weights.specs import WeightsSpec
+from transfer_jax.weights.structures import backbone_shapes, distinct_structures, shallow, shallow_shapes
+
+HEAD = ("head/classifier/kernel", "head/classifier/bias")
 
 
 def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
@@ -26,32 +28,33 @@ def published(model: str, library: str, **setting) -> dict[str, np.ndarray]:
     return to_library(model, arrays, library)
 
 
-@functools.cache
 def empty(model: str, **setting) -> dict[str, np.ndarray]:
     """The arrays of a network, without values, by our names."""
     _, params, stats = split(create_model(model, 10, abstract_backbone=True, abstract_head=True, **setting))
     return {path: np.broadcast_to(np.float32(0), array.shape) for path, array in {**params, **stats}.items()}
 
 
-def named(family: Family, library: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """A network for each kind of names that a family has in a library, and the shapes of its arrays."""
+def named(family: Family, library: str) -> list[str]:
+    """A network for each kind of names that a family has in a library."""
     found: dict[frozenset[str], str] = {}
-    for model in family.variants:
-        key_map = KeyMap(model, library)
-        keys = {path: key_map.keys(path) for path in empty(model)}
-        if all(of_path or path.startswith("head/") for path, of_path in keys.items()):
-            kinds = (re.sub(r"\d+", "", key) for of_path in keys.values() for key in of_path)
+    for model in distinct_structures(family):
+        key_map = KeyMap(model, library, shape=shallow(variant_of(model).shape))
+        if all(map(key_map.keys, shallow_shapes(model))):
+            paths = (*shallow_shapes(model), *HEAD)
+            kinds = (re.sub(r"\d+", "", key) for path in paths for key in key_map.keys(path))
             found.setdefault(frozenset(kinds), model)
-    return {model: shapes(model, library) for model in found.values()}
+    return [*found.values()]
 
 
 def shapes(model: str, library: str) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays in a file of a library, without copies; some have gigabytes."""
     key_map = KeyMap(model, library)
+    head = {path: value for path, value in empty(model).items() if path.startswith("head/")}
+    backbone = {path: np.broadcast_to(np.float32(0), shape) for path, shape in backbone_shapes(model).items()}
     with mock.patch("numpy.ascontiguousarray", np.asarray):
         return {
             key: array.shape
-            for path, value in empty(model).items()
+            for path, value in {**backbone, **head}.items()
             for key, array in key_map.export_array(path, value).items()
         }
 
@@ -72,16 +75,16 @@ FIRST = ("efficientnet_lite", "resnet", "swin")
 def test_every_family_is_recognized_in_every_naming(family, library):
     found = named(family, library)
     assert found
-    for model, arrays in found.items():
+    for model in found:
+        arrays = shapes(model, library)
         nearest = closest_families(arrays)
         assert nearest[0].similarity >= 0.5  # the keys of a classifier may be as many kinds
         assert family.name in [other.family for other in nearest if other.similarity == nearest[0].similarity]
         assert len(nearest) <= 3
         fitting, of = matching_models(arrays, nearest)
-        # Antialiasing has no parameters, and only one family is searched.
-        assert {model, re.sub("(resnet|resnext)aa", r"\1", model)} & {*fitting}
-        theirs, ours = KeyMap(model, library), KeyMap(model if model in fitting else fitting[0], of)
-        assert all(theirs.keys(path) == ours.keys(path) for path in empty(model) if "head/" not in path)
+        assert model in fitting
+        theirs, ours = KeyMap(model, library), KeyMap(model, of)
+        assert all(theirs.keys(path) == ours.keys(path) for path in backbone_shapes(model))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from transfer_jax.weights.origin import (
     recommendation,
     rivals,
 )
-from transfer_jax.weights.same_arrays import backbone_shapes
 from transfer_jax.weights.specs import WeightsSpec
+from transfer_jax.weights.structures import backbone_shapes
 
 RECORD = {"format": "pt", "transfer_jax": json.dumps({"model": "efficientnet_lite0"})}
 
@@ -118,6 +118,14 @@ def test_the_origin_is_found(model, library, name, metadata):
             {},
             "or of vit_base_patch32_clip_quickgelu_224, .*activation is gelu instead of quick_gelu",
         ),
+        (
+            "resnet50",
+            "torchvision",
+            "resnetaa50_a1h-4cf422b3.pth",
+            {},
+            "are of resnetaa50, not of resnet50: ",
+        ),
+        ("resnetaa50", "torchvision", "w.pth", {}, "may be of resnetaa50 or of resnet50, .*antialias is on"),
     ],
 )
 def test_a_wrong_or_doubtful_network_is_refused_with_both_names(model, library, name, metadata, message):
@@ -191,6 +199,14 @@ def test_networks_that_only_lack_names_in_the_library_are_no_rivals():
     assert rivals("keras_mobilenet_v2", "keras") == ()
 
 
+def test_a_file_without_a_name_is_of_the_usual_network():
+    note = check_origin(spec_of("resnet50", "w.pth"), "torchvision", {})
+    assert "; resnetaa50 has the same arrays but computes differently" in note
+    assert note.endswith(" (in resnet50, antialias is off instead of on)")
+    assert check_origin(spec_of("resnet50", "resnet50-0676ba61.pth"), "torchvision", {}) == ""
+    assert rivals("resnet50", "transformers") == ()
+
+
 def test_another_preprocessing_is_noted():
     note = check_origin(spec_of("deit_tiny_patch16_224", "w.pth"), "timm", {})
     assert note.startswith(
@@ -237,6 +253,13 @@ def test_a_file_of_torchvision_does_not_load_into_the_network_of_keras(tmp_path)
             "It is of timm's efficientnet_lite0, which is not available here",
         ),
         (["resnet18"], "timm", "w.pth", "^$"),
+        (
+            ["resnet50", "resnetaa50"],
+            "torchvision",
+            "w.pth",
+            "^resnet50 and resnetaa50 compute differently .*antialias is off instead of on",
+        ),
+        (["resnet50", "resnetaa50"], "torchvision", "resnetaa50.bin", "^It is of resnetaa50: its path has"),
     ],
 )
 def test_one_of_several_networks_is_recommended(models, library, name, advice, tmp_path):

@@ -207,8 +207,8 @@ def torch_layer(shape: Shape, path: tuple[str, ...]) -> str | LibraryLayer | Non
 
 
 def _transformers(shape: Shape, path: tuple[str, ...]) -> str | None:
-    """Returns the layer names of Hugging Face, which has no ResNet-C to -T."""
-    if shape.stem:
+    """Returns the layer names of Hugging Face, which has no ResNet-C to -T and no antialiasing."""
+    if shape.stem or shape.antialias:
         return None
     match path:
         case ("backbone", "stem", _, layer):
@@ -288,20 +288,27 @@ _SHAPES = {
     "resnet14t": Shape((1, 1, 1, 1), stem=TIERED, average=True),
     "resnet26t": Shape((2, 2, 2, 2), stem=TIERED, average=True),
     "resnext50d_32x4d": Shape((3, 4, 6, 3), groups=32, group_width=4, stem=DEEP, average=True),
+    "resnetaa50": Shape(DEPTHS[50], antialias=True),
+    "resnetaa50d": Shape(DEPTHS[50], stem=DEEP, average=True, antialias=True),
+    "resnetaa101d": Shape(DEPTHS[101], stem=DEEP, average=True, antialias=True),
     "keras_resnet50": Shape((3, 4, 6, 3), keras=True),
     "keras_resnet101": Shape((3, 4, 23, 3), keras=True),
     "keras_resnet152": Shape((3, 8, 36, 3), keras=True),
 }
 _EXPECTED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear")
+_ANTIALIASED = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, crop_fraction=0.95)
+
+
+def _preprocessing(shape: Shape) -> Preprocessing:
+    if shape.keras:
+        return CAFFE
+    return _ANTIALIASED if shape.antialias else _EXPECTED
+
 
 FAMILY = Family(
     name="resnet",
     variants={
-        name: Variant(
-            shape=shape,
-            preprocessing=CAFFE if shape.keras else _EXPECTED,
-        )
-        for name, shape in _SHAPES.items()
+        name: Variant(shape=shape, preprocessing=_preprocessing(shape)) for name, shape in _SHAPES.items()
     },
     build=build,
     layer_names={

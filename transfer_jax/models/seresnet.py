@@ -1,4 +1,4 @@
-"""SE-ResNet, ECA-ResNet, ResNet-RS and antialiased ResNets, with the names of timm.
+"""SE-ResNet, ECA-ResNet and ResNet-RS, with the names of timm.
 
 Sources: Hu et al. 2017, arXiv:1709.01507 (`se…`); Wang et al. 2019, arXiv:1910.03151 (`eca…`); Bello et al.
 2021, arXiv:2103.07579 (`…rs…`); `…aa…` average pixels in place of strides. The letters `d` and `t` are those
@@ -53,9 +53,6 @@ _SIZES = {
     "resnetrs270": (_rs(4, 29, 53, 4), 256, 1.0),
     "resnetrs350": (_rs(4, 36, 72, 4), 288, 1.0),
     "resnetrs420": (_rs(4, 44, 87, 4), 320, 1.0),
-    "resnetaa50": (_plain("", 50, antialias=True), 224, 0.95),
-    "resnetaa50d": (_d("", DEPTHS[50], antialias=True), 224, 0.95),
-    "resnetaa101d": (_d("", DEPTHS[101], antialias=True), 224, 0.95),
     "seresnextaa101d_32x8d": (_d("se", DEPTHS[101], antialias=True, **_X8), 288, 1.0),
     "seresnextaa201d_32x8d": (_d("se", (3, 24, 36, 4), WIDE, antialias=True, **_X8), 384, 1.0),
 }

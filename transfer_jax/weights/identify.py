@@ -4,22 +4,27 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from transfer_jax.models.family import Family
-from transfer_jax.models.registry import FAMILIES, family_of
+from transfer_jax.models.registry import FAMILIES, family_of, variant_of
 from transfer_jax.weights.key_mapping import BOOKKEEPING, KeyMap
 from transfer_jax.weights.other_parts import head_layers, other_parts
-from transfer_jax.weights.placement import find_network
+from transfer_jax.weights.placement import find_network, occurs
 from transfer_jax.weights.readers import SeveralStateDictsError
 from transfer_jax.weights.readers.entries import suffixes
-from transfer_jax.weights.same_arrays import backbone_shapes
+from transfer_jax.weights.structures import (
+    backbone_shapes,
+    distinct_structures,
+    first_shapes,
+    shallow,
+    shallow_shapes,
+)
 
-_NAMES = sorted((model for family in FAMILIES for model in family.variants), key=len, reverse=True)
-_VARYING = re.compile("|".join([*map(re.escape, _NAMES), r"\d+"]))
-"""Numbers, and the names of networks, which Keras puts into the names of its layers."""
-_LETTERS = re.compile("[a-z]*")
+_NUMBER = re.compile(r"\d+([a-z](?=_))?")
+"""A number, with the letter that counts the blocks of a stage in Keras (`block2b_`)."""
+_NAMES = {_NUMBER.sub("#", model) for family in FAMILIES for model in family.variants}
+_NAME = re.compile("|".join(map(re.escape, sorted(_NAMES, key=len, reverse=True))))
+"""The names of networks, which Keras puts into the names of its layers; their numbers are replaced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ def closest_families(keys: Iterable[str], count: int = 3) -> list[FamilyMatch]:
         similarities = {
             library: max(
                 _similarity(prefixes, len(patterns), _key_patterns(model, library))
-                for model in _distinct_structures(family)
+                for model in distinct_structures(family)
             )
             for library in family.layer_names
         }
@@ -88,29 +93,10 @@ def matching_models(
     return [], ""
 
 
-def _distinct_structures(family: Family) -> list[str]:
-    """Returns one network of a family for each structure; width and depth do not change the structure.
-
-    Networks of one structure may be in different libraries. Their names then begin differently, and one for
-    each beginning is kept.
-    """
-    first: dict[Hashable, str] = {}
-    for model, variant in family.variants.items():
-        beginning = _LETTERS.match(model)
-        first.setdefault((beginning and beginning[0], _structure(variant.shape)), model)
-    return list(first.values())
-
-
-def _structure(shape: Any) -> Hashable:
-    """Returns a shape in which each number is replaced by whether it is nonzero."""
-    if dataclasses.is_dataclass(shape):
-        return tuple(_structure(getattr(shape, field.name)) for field in dataclasses.fields(shape))
-    if isinstance(shape, tuple):
-        return frozenset(map(_structure, shape))
-    return bool(shape) if isinstance(shape, int | float) else shape
-
-
 def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    # To build all networks of a family takes seconds. Most of them do not fit by their first block.
+    if not occurs(first_shapes(model), shapes, KeyMap(model, library)):
+        return False
     targets = backbone_shapes(model)
     try:
         place = find_network(model, targets, shapes, targets, libraries=[library])
@@ -128,8 +114,8 @@ def _fills(model: str, library: str, shapes: Mapping[str, tuple[int, ...]]) -> b
 
 @functools.cache
 def _key_patterns(model: str, library: str) -> frozenset[str]:
-    key_map = KeyMap(model, library)
-    return frozenset(_key_pattern(key) for path in backbone_shapes(model) for key in key_map.keys(path))
+    key_map = KeyMap(model, library, shape=shallow(variant_of(model).shape))
+    return frozenset(_key_pattern(key) for path in shallow_shapes(model) for key in key_map.keys(path))
 
 
 def _similarity(prefixes: Mapping[str, set[str]], total: int, own: frozenset[str]) -> float:
@@ -138,4 +124,9 @@ def _similarity(prefixes: Mapping[str, set[str]], total: int, own: frozenset[str
 
 
 def _key_pattern(key: str) -> str:
-    return _VARYING.sub("#", key)
+    return _without_names(_NUMBER.sub("#", key))
+
+
+@functools.cache
+def _without_names(key: str) -> str:
+    return _NAME.sub("#", key)

@@ -26,12 +26,13 @@ class KeyMap:
     Args:
         model: Name of the network.
         library: A key of `layer_names_of(model)`; None takes the first.
+        shape: Shape of the network, if it is not that of the variant.
 
     Raises:
         ValueError: If the network is not known in that library.
     """
 
-    def __init__(self, model: str, library: str | None = None) -> None:
+    def __init__(self, model: str, library: str | None = None, *, shape: Any = None) -> None:
         tables = layer_names_of(model)
         library = next(iter(tables)) if library is None else library
         if library not in tables:
@@ -39,7 +40,7 @@ class KeyMap:
         self.library = library
         self._module = tables[library]
         self._layout = layout_of(library)
-        self._shape = variant_of(model).shape
+        self._shape = variant_of(model).shape if shape is None else shape
 
     def keys(self, path: str) -> tuple[str, ...]:
         """Returns the library's keys for a parameter of this package; none if the library lacks it."""

@@ -17,8 +17,9 @@ from typing import Any
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.weights.key_mapping import KeyMap
 from transfer_jax.weights.layouts import OWN
-from transfer_jax.weights.same_arrays import backbone_shapes, difference, with_same_arrays
+from transfer_jax.weights.same_arrays import difference, with_same_arrays
 from transfer_jax.weights.specs import WeightsSpec, find_spec, specs
+from transfer_jax.weights.structures import backbone_shapes
 
 _LIBRARIES = {"hf://timm/": "timm", "https://download.pytorch.org/": "torchvision"}
 """The libraries by the beginnings of the addresses of their weights."""
@@ -45,6 +46,8 @@ _ALSO = {
     }
 }
 """Networks of a library that compute the same as one here, other than those in the catalogue."""
+_RARE = re.compile(r"(se)?res(net|next)aa")
+"""Names of networks whose files are assumed to say so; files without a name are of the plain networks."""
 _OF = "'s "
 _MAX_BYTES = 10_000_000
 _FOLDERS = 4
@@ -90,6 +93,12 @@ def check_origin(spec: WeightsSpec, library: str, metadata: Mapping[str, str]) -
     found = origin_of((spec.model, *others), library, spec, metadata)
     if found.networks == (spec.model,) or (found.evidence and spec.model in found.networks):
         return ""
+    likely = [name for name in found.networks if found.evidence or not _RARE.match(name)]
+    if likely == [spec.model]:
+        return (
+            f"nothing says which network they are of; {_listed(others)} has the same arrays but computes "
+            f"differently ({_difference(spec.model, others[0])})"
+        )
     other = next(name for name in found.networks if name != spec.model)
     unlike = _difference(spec.model, other)
     if found.evidence:

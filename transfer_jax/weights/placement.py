@@ -113,6 +113,26 @@ def find_network(
     )
 
 
+def occurs(targets: Mapping[str, Shape], shapes: Mapping[str, Shape], key_map: KeyMap) -> bool:
+    """Returns whether a file has arrays of the sizes of some parameters, all below one prefix.
+
+    Args:
+        targets: The shapes of the parameters, by path.
+        shapes: The shapes of the file's arrays, by key.
+        key_map: The names of the parameters in the file.
+    """
+    keys = [key_map.keys(path) for path in targets]
+    if not all(keys):
+        return False
+    ending = keys[0][0]
+    places = [
+        Placement(key_map, key.removesuffix(ending), len(targets), True)
+        for key in shapes
+        if key.endswith(ending)
+    ]
+    return any(place.keys(targets) <= shapes.keys() and place.fits(targets, shapes) for place in places)
+
+
 def _places(
     model: str,
     targets: Mapping[str, Shape],

@@ -6,22 +6,15 @@ of their published weights only.
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
-from transfer_jax.models.flat_arrays import split
-from transfer_jax.models.registry import create_model, family_of, variant_of
+from transfer_jax.models.registry import family_of, variant_of
+from transfer_jax.weights.structures import backbone_shapes
 
 _NAMES = {"same": "TensorFlow's padding"}
 _DESCRIPTIVE = frozenset(("kind", "ragged"))
 """Fields of a shape that no computation depends on."""
-
-
-@functools.cache
-def backbone_shapes(model: str) -> Mapping[str, tuple[int, ...]]:
-    """Returns the shapes of a backbone's parameters and statistics, by path."""
-    _, params, stats = split(create_model(model, 1, abstract_backbone=True, abstract_head=True))
-    return {path: array.shape for path, array in {**params, **stats}.items() if path.startswith("backbone/")}
 
 
 @functools.cache
