@@ -37,6 +37,8 @@ ONLY = {  # who alone may import a library
     "tensorflow_datasets": ("data/",),
     "grain": ("data/",),
     "array_record": ("data/",),
+    "s3fs": (),
+    "gcsfs": (),
     "PIL": ("data/", "report/misclassified.py"),
     "safetensors": (
         "weights/readers/",
@@ -59,7 +61,7 @@ ONLY = {  # who alone may import a library
     "huggingface_hub": ("weights/hub.py", "weights/hub_folder.py", "weights/hub_upload.py"),
     "starlette": ("serving/",),
     "uvicorn": ("serving/server.py",),
-    "pyarrow": ("studies/table.py", "report/page/study_files.py"),
+    "pyarrow": ("data/remote/", "studies/table.py", "report/page/study_files.py"),
     "submitit": ("studies/executors.py",),
     "ray": ("studies/executors.py",),
     "tensorboardX": ("report/trackers/",),

@@ -54,7 +54,7 @@ def test_elpv_sources(elpv_data_dir, source, size):
 )
 def test_tfds_names_versions_and_splits(monkeypatch, source, arguments):
     monkeypatch.setattr(sources, "from_tfds", lambda *args, **options: (*args, options))
-    assert load_dataset(source, "here", task="ordinal") == (*arguments, {"task": "ordinal"})
+    assert load_dataset(source, "here", task="ordinal") == (*arguments, {"task": "ordinal", "progress": None})
 
 
 def test_columns_of_a_table(folder):

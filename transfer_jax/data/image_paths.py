@@ -194,12 +194,15 @@ class ImagePaths:
         if folder is None:
             return _Listing(())
         if folder not in self._listings:
-            try:
-                names = os.listdir(folder)
-            except OSError:
-                names = []
-            self._listings[folder] = _Listing(names)
+            self._listings[folder] = _Listing(self._names_in(folder))
         return self._listings[folder]
+
+    def _names_in(self, folder: str) -> Sequence[str]:
+        """Returns the names of everything in a folder; none if there is no such folder."""
+        try:
+            return os.listdir(folder)
+        except OSError:
+            return []
 
 
 class _Listing:

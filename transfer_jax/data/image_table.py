@@ -28,6 +28,7 @@ def from_csv(
     least_classes: int = 2,
     task: str = "auto",
     classes: Sequence[str] | None = None,
+    finder: ImagePaths | None = None,
 ) -> ImageDataset:
     """Reads a table with one image in each row, such as a CSV or TSV file.
 
@@ -52,6 +53,7 @@ def from_csv(
             and 1 for each label; `regression` reads numbers; `ordinal` reads classes whose names begin with a
             number, or are in `classes`. `auto` is `single_label`.
         classes: The classes in their order, lowest first if they are ordered; None takes those of the table.
+        finder: Finds the image files of the written paths, instead of `root`.
 
     Returns:
         The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
@@ -64,7 +66,7 @@ def from_csv(
     """
     table = Path(path)
     where = repr(str(table))
-    finder = ImagePaths(table.parent if root is None else root)
+    finder = finder or ImagePaths(table.parent if root is None else root)
     wanted = {"image": image_column, "label": label_column, "group": group_column, "split": split_column}
     rows, column_of, notes = read_rows(table, finder, wanted)
     rows, unlabelled = rows.without_unlabelled_tests(only_all=task == "multi_label")

@@ -4,25 +4,32 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.elpv import TARGETS, from_elpv
 from transfer_jax.data.image_folder import from_folder
 from transfer_jax.data.image_table import from_csv
 from transfer_jax.data.index import IndexProgress
+from transfer_jax.data.remote.bucket_folder import from_bucket_folder
+from transfer_jax.data.remote.bucket_table import from_bucket_table
+from transfer_jax.data.remote.packed_records import from_records
+from transfer_jax.data.remote.parquet_shards import from_parquet_shards
+from transfer_jax.data.remote.tar_shards import from_tar_shards
 from transfer_jax.data.tfds import from_tfds
 from transfer_jax.storage.absolute_path import absolute_path
-from transfer_jax.storage.remote import is_remote, local_path, pull
+from transfer_jax.storage.object_cache import ObjectCache
+from transfer_jax.storage.remote import is_remote
 
-KINDS = ("elpv", "folder", "csv", "tfds")
+KINDS = ("elpv", "folder", "csv", "tfds", "records", "wds", "parquet")
 """The kinds of sources, the first part of the string."""
 _FORMS = (
     "elpv[:any|:likely|:sure], folder:PATH, csv:PATH[?image=COLUMN&label=COLUMN], "
-    "tfds:NAME[:SPLIT][?image=KEY&label=KEY], or the path of a folder"
+    "tfds:NAME[:SPLIT][?image=KEY&label=KEY], records:PATH, wds:PATH, parquet:PATH, or the path of a folder"
 )
 _COLUMNS = ("image", "label", "group", "split", "classes")
 """The columns of a table that a string can name."""
+_SHARDS = {"wds": from_tar_shards, "parquet": from_parquet_shards}
 
 
 def load_dataset(
@@ -32,16 +39,22 @@ def load_dataset(
     least_classes: int = 2,
     task: str = "auto",
     progress: IndexProgress | None = None,
+    object_gigabytes: float | None = None,
 ) -> ImageDataset:
     """Opens the dataset that a string names.
 
     - `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`: the ELPV solar cells, see `from_elpv`
     - `folder:PATH`, or the path of a folder: one subfolder for each class, see `from_folder`
-    - `gs://PATH`, `s3://PATH`: the same in object storage, copied to this machine first
+    - `gs://PATH`, `s3://PATH`: the same in object storage, see `from_bucket_folder`
     - `csv:PATH[?image=COLUMN&label=COLUMN&group=COLUMN&split=COLUMN&classes=A,B,C]`: a table of paths and
       labels, see `from_csv`
     - `tfds:NAME[:VERSION][:SPLIT][?image=KEY&label=KEY]`: a dataset that tensorflow-datasets has prepared,
       see `from_tfds`; the default split is `train`
+    - `records:PATH`: the result of `transfer-jax pack`, see `from_records`
+    - `wds:PATH[?label=KEY&image=ENDING&classes=A,B,C]`: tar shards of WebDataset, see `from_tar_shards`
+    - `parquet:PATH[?label=COLUMN&image=COLUMN]`: Parquet files of Hugging Face, see `from_parquet_shards`
+
+    All paths may be addresses in object storage, whose images are read when they are needed.
 
     Example:
         >>> dataset = load_dataset("folder:photos")
@@ -54,6 +67,8 @@ def load_dataset(
         task: The task; `auto` takes that of the source.
         progress: Receives the progress of work that is done once for a large source, such as its index; None
             shows none.
+        object_gigabytes: The limit of the cache of images from object storage in units of 10^9 bytes; None
+            takes `TRANSFER_JAX_OBJECT_GIGABYTES`, or 20.
 
     Raises:
         ValueError: If the string has none of these forms, or the source cannot have the task. The function of
@@ -63,26 +78,38 @@ def load_dataset(
         raise ValueError(f"images must be one string such as folder:PATH, got {source!r}")
     source = os.fspath(source)
     kind, _, rest = source.partition(":")
+    cache = None if object_gigabytes is None else ObjectCache(gigabytes=object_gigabytes)
+    read: dict[str, Any] = {"task": task, "cache": cache, "progress": progress}
+    folder = {**read, "least_classes": least_classes}
     if kind == "elpv":
         return _of_task(from_elpv(rest or TARGETS[0], data_dir), task, source)
     if kind == "folder" and rest:
-        return from_folder(_local(rest), least_classes=least_classes, task=task)
+        return _folder(rest, **folder)
     if kind == "csv" and rest:
         rest, _, choices = rest.partition("?")
         keys = _keys("csv:FILE", choices, _COLUMNS)
         classes = keys.pop("classes").split(",") if "classes" in keys else None
         columns = {f"{each}_column": name for each, name in keys.items()}
-        table = _local(str(Path(rest).parent) if is_remote(rest) else rest)
-        file = table / Path(rest).name if is_remote(rest) else table
-        return from_csv(file, **columns, least_classes=least_classes, task=task, classes=classes)
+        options = {**columns, "least_classes": least_classes, "task": task, "classes": classes}
+        if is_remote(rest):
+            return from_bucket_table(rest, cache=cache, progress=progress, **options)
+        return from_csv(os.path.expanduser(rest), **options)
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
         keys = _keys("tfds:NAME", choices, ("image", "label"))
         return from_tfds(name, split, data_dir, task=task, progress=progress, **keys)
+    if kind in _SHARDS and rest:
+        rest, _, choices = rest.partition("?")
+        keys: dict[str, Any] = _keys(f"{kind}:PATH", choices, ("image", "label", "classes"))
+        if "classes" in keys:
+            keys["classes"] = keys["classes"].split(",")
+        return _SHARDS[kind](rest, **keys, **read)
+    if kind == "records" and rest:
+        return from_records(rest, **read)
     nearest = difflib.get_close_matches(kind, {*KINDS} - {kind}, n=1)
     if is_remote(source) or (_is_path(source) and not (rest and nearest)):
-        return from_folder(_local(source), least_classes=least_classes, task=task)
+        return _folder(source, **folder)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown dataset {source!r}: expected {_FORMS}.{hint}")
 
@@ -104,19 +131,17 @@ def absolute_source(source: str) -> str:
     Names of datasets and addresses in object storage are not changed.
     """
     kind, _, rest = source.partition(":")
-    if kind in ("folder", "csv") and rest:
+    if kind in ("folder", "csv", *_SHARDS, "records") and rest:
         return f"{kind}:{absolute_path(rest)}"
     is_path = kind not in KINDS and bool(source) and os.path.exists(os.path.expanduser(source))
     return absolute_path(source) if is_path else source
 
 
-def _local(place: str) -> Path:
-    """Returns a local path, or that of a local copy of a remote folder, since images are read many times."""
-    if not is_remote(place):
-        return Path(os.path.expanduser(place))
-    path = local_path(place, shared=True)
-    pull(path)
-    return path
+def _folder(place: str, *, least_classes: int, task: str, **remote: Any) -> ImageDataset:
+    """Returns the images of a folder on a disk or in object storage."""
+    if is_remote(place):
+        return from_bucket_folder(place, least_classes=least_classes, task=task, **remote)
+    return from_folder(os.path.expanduser(place), least_classes=least_classes, task=task)
 
 
 def _is_path(source: str) -> bool:

@@ -101,6 +101,13 @@ class ObjectCache:
         except OSError:
             return None
 
+    def find(self, key: str) -> bytes | None:
+        """Returns an entry of unknown size, as `get`; an empty file counts as missing."""
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            return self.get(key, path.stat().st_size) or None
+        return None
+
     def put(self, key: str, content: bytes) -> bool:
         """Adds an entry, after deleting the least recently used ones if needed.
 

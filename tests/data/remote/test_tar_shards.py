@@ -93,19 +93,19 @@ def test_examples_without_an_image_are_left_out(shard, tmp_path):
         (
             {"a.jpg": b"x", "b.jpg": b"y"},
             {},
-            r"2 images of .*a.tar have no label, in a .cls or .json file: 'a', 'b'",
+            r"2 images of .*a.tar without a label, in a .cls or .json file: 'a', 'b'",
         ),
         ({"a.jpg": b"x", "a.cls": b"1"}, {"label": "kind"}, None),
         (
             {"a.jpg": b"x", "a.json": b"{}"},
             {"label": "kind"},
-            r"no label, 'kind': 'a'; name it with \?label=",
+            r"without a label, 'kind': 'a'; name it with \?label=",
         ),
         ({"a.txt": b"x"}, {}, "the shards have no images with labels"),
         (
             examples("abc", lambda i: b"7"),
             {"classes": ["x", "y"]},
-            "labels of 3 images are not among the 2 classes",
+            "the labels of 3 images are not among the 2 classes",
         ),
         (examples("a", lambda i: b"zebra"), {"classes": ["x", "y"]}, "among the 2 classes 'x', 'y': 'zebra'"),
     ],

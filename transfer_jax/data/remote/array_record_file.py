@@ -42,9 +42,11 @@ def read_footer(read: Read, size: int) -> tuple[np.ndarray, np.ndarray]:
     first = max(0, size - _TAIL)
     tail = read(first, size)
     postscript = [*_fields(chunk_records(tail[-_BLOCK:], size - _BLOCK)[0])]
-    if len(postscript) != 2 or postscript[1] != _MAGIC or not 0 < postscript[0] < size:
+    if len(postscript) != 2 or postscript[1] != _MAGIC:
         raise DamagedRecordsError("it has no footer")
-    place = postscript[0]
+    place = int(postscript[0])
+    if not 0 < place < size:
+        raise DamagedRecordsError("it has no footer")
     footer = tail[place - first :] if place >= first else read(place, size)
     header, *chunks = chunk_records(footer, place)
     facts = [*_fields(header)]

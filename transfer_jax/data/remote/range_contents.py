@@ -74,9 +74,9 @@ class ReadOne:
 def in_shard(index: DatasetIndex, position: int) -> ByteRange:
     """Returns the bytes of an example in a shard, by the columns `offset` and `length` of its index.
 
-    The parts of the index are `[place, size, tag]` of each shard.
+    The parts of the index begin with `[place, size, tag]` of each shard.
     """
-    place, size, tag = index.parts[shard_of(index, position)]
+    place, size, tag = index.parts[shard_of(index, position)][:3]
     offset = int(index.column("offset")[position])
     return ByteRange(place, offset, offset + int(index.column("length")[position]), size, tag)
 

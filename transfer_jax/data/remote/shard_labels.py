@@ -1,17 +1,19 @@
 """Classes and parts of a split of examples in shards."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.contents import Names, ReadMany
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.index import DatasetIndex
 from transfer_jax.data.index.join import Joined
 from transfer_jax.data.remote.range_contents import ReadOne
+from transfer_jax.storage.object_listing import StoredObject
 from transfer_jax.tasks import make_task
 
 _PARTS = {
@@ -32,6 +34,21 @@ def shard_parts(places: Sequence[str]) -> list[int]:
     names = [place.rpartition("/")[2].lower() for place in places]
     found = [next((part for part, pattern in _PARTS.items() if pattern.search(name)), 0) for name in names]
     return found if 0 in found else [0] * len(found)
+
+
+def common_folder(shards: Sequence[StoredObject]) -> str:
+    """Returns the folder that contains all shards, or the address of it."""
+    places = [each.place.rpartition("/")[0] for each in shards]
+    first, last = min(places).split("/"), max(places).split("/")
+    return "/".join(_same(first, last))
+
+
+def _same(first: Sequence[str], last: Sequence[str]) -> Iterator[str]:
+    """Yields the parts at the beginning that are equal."""
+    for one, other in zip(first, last, strict=False):
+        if one != other:
+            return
+        yield one
 
 
 def label_columns(
@@ -69,7 +86,7 @@ def label_columns(
         beyond = [text for text, label in zip(texts, labels, strict=True) if label < 0]
         count = int(np.isin(positions, np.flatnonzero(labels < 0)).sum())
         raise ValueError(
-            f"labels of {count:,} images are not among the {len(names):,} classes "
+            f"the labels of {counted(count, 'image')} are not among the {counted(len(names), 'class')} "
             f"{abridged(names)}: {abridged(beyond)}"
         )
     return {"classes": [*names]}, {"labels": labels[positions]}

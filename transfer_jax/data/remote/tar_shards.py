@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.file_endings import has_image_ending
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.index import IndexProgress, PartIndex, build_index, index_place
 from transfer_jax.data.index.join import Joined
 from transfer_jax.data.remote.range_contents import RangeContents, in_shard
-from transfer_jax.data.remote.shard_labels import label_columns, shard_dataset
+from transfer_jax.data.remote.shard_labels import common_folder, label_columns, shard_dataset
 from transfer_jax.storage.object_cache import ObjectCache
 from transfer_jax.storage.object_listing import StoredObject, shard_files
 from transfer_jax.storage.range_file import RangeFile
@@ -61,8 +62,7 @@ def from_tar_shards(
         StorageError: If object storage is not readable.
     """
     shards = shard_files(pattern, (".tar",))
-    folder = os.path.commonpath([os.path.dirname(each.place) for each in shards])
-    folder = folder.replace(":/", "://", 1) if is_remote(folder) else folder
+    folder = common_folder(shards)
     key = {"label": label, "image": image, "classes": None if classes is None else [*classes]}
     read = functools.partial(_part, label=label, image=image)
     index = build_index(
@@ -108,7 +108,7 @@ def _part(part: tuple[str, int, str], label: str | None, image: str | None) -> P
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                tar.members = []  # Or else all of them stay in memory.
+                vars(tar)["members"] = []  # Or else all of them stay in memory.
                 if not member.isfile():
                     continue
                 folder, _, base = member.name.rpartition("/")
@@ -132,7 +132,7 @@ def _part(part: tuple[str, int, str], label: str | None, image: str | None) -> P
     if unlabelled:
         wanted = f"{label!r}" if label else "in a .cls or .json file"
         raise ValueError(
-            f"{len(unlabelled):,} images of {stored.place} have no label, {wanted}: {abridged(unlabelled)}; "
+            f"{counted(len(unlabelled), 'image')} of {stored.place} without a label, {wanted}: {abridged(unlabelled)}; "
             "name it with ?label="
         )
     return PartIndex(
