@@ -50,8 +50,13 @@ def require(*modules: str) -> None:
         MissingExtraError: If one is not installed.
     """
     for name in modules:
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise MissingExtraError(_message(name), name=name)
+
+
+def is_installed(*modules: str) -> bool:
+    """Returns True if optional modules are installed; none is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in modules)
 
 
 def explain(error: BaseException) -> str:

@@ -22,7 +22,7 @@ def log_of(folder, class_names):
     matrix = np.eye(len(class_names), dtype=int).tolist()
     for step, phase in ((5, "$a$_"), (10, "$a$_"), (15, "x" * 300)):
         log.write(step, "train", phase=phase, loss=1 / step, accuracy=0.5, learning_rate=1e-3)
-        scores = {"confusion": matrix, "per_class": {name: {} for name in class_names}}
+        scores = {"confusion": matrix, "per_class": {name: {"images": 1} for name in class_names}}
         log.write(step, "evaluation", phase=phase, log_loss=0.5, accuracy=0.5, **scores)
     return folder / "metrics.jsonl"
 

@@ -119,6 +119,7 @@ def predict(
     out: Path | None = None,
     views: Views = "none",
     on_bad_image: OnBadImage = "skip",
+    calibrated: bool = False,
 ) -> int:
     """Predicts the classes, labels or quantities of image files.
 
@@ -134,6 +135,8 @@ def predict(
             and quarter turns.
         on_bad_image: `skip` predicts the other images if some cannot be read, and prints their names; the
             exit code is 0 unless no image can be read. `error` stops at the first one, with exit code 2.
+        calibrated: Whether to divide the logits by the temperature that the validation images of the run
+            chose, so that the confidence of predictions agrees with their accuracy.
 
     Returns:
         The exit code.
@@ -149,13 +152,12 @@ def predict(
     files, notes = image_files(images)
     for note in notes:
         print_line(CONSOLE, note)
-    saved = SavedModel.describe(workdir)
+    saved = SavedModel.describe(workdir, calibrated=calibrated)
     dataset = unlabelled(files, saved.task)
     bad, batches, failure = {}, [], None
+    options = {"bad": bad if on_bad_image == "skip" else None, "views": views, "calibrated": calibrated}
     try:
-        for batch in predict_batches(
-            workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None, views=views
-        ):
+        for batch in predict_batches(workdir, dataset, progress=BARS, **options):
             batches.append(batch)
     except (Exception, KeyboardInterrupt) as error:  # What is predicted is not lost.
         if not batches:
@@ -237,9 +239,11 @@ def _show_result(result: "Result") -> None:
         if phase.choice:
             print_line(OUT, f"{phase.choice[:1].upper()}{phase.choice[1:]}")
     chose = any(phase.kept_by for phase in result.phases)
-    OUT.print(scores_table(result.metrics, validation_title(result.metrics["images"], chose=chose)))
+    scores = {**result.metrics, "per_class": result.class_scores}
+    OUT.print(scores_table(scores, validation_title(scores["images"], chose=chose)))
     if result.test_metrics:
-        OUT.print(scores_table(result.test_metrics, test_title(result.test_metrics["images"])))
+        scores = {**result.test_metrics, "per_class": result.test_class_scores}
+        OUT.print(scores_table(scores, test_title(scores["images"])))
     print_line(OUT, _goodput_line(result.goodput))
     workdir = display_path(result.workdir)
     print_line(OUT, f"Model, predictions and freeze record: {workdir}")

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from transfer_jax.counted import counted
 from transfer_jax.report.console import table
-from transfer_jax.tasks import task_class
+from transfer_jax.tasks import SingleLabel, task_class
 
 _MOST_CLASSES = 30
 """The largest number of classes in a printed table of scores."""
@@ -30,7 +30,7 @@ def scores_table(scores: Mapping[str, Any], images: str = "") -> RenderableType:
         return table(title, ("quantity", "MAE", "RMSE", "R²"), _quantity_rows(scores["per_quantity"]))
     if absent := sum(not row["images"] for row in scores["per_class"].values()):
         title += f"; {absent:,} class{'es' * (absent != 1)} without images not evaluated"
-    if "confusion" in scores:
+    if issubclass(task_class(scores), SingleLabel):
         kinds, of = ("precision", "recall", "f1"), "class"
     else:
         kinds, of = ("average_precision", "precision", "recall", "f1", "threshold"), "label"

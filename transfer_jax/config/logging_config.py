@@ -7,6 +7,8 @@ from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.fields import convert_fields
 from transfer_jax.freezing.phase import KeepEpoch
 
+PredictionColumns = Literal["auto", "all", "top"]
+PredictionFormat = Literal["auto", "csv", "parquet"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -26,6 +28,11 @@ class LoggingConfig:
         score_test: Whether the test images, if there are any, are scored at the end of the run.
         score_training: Whether the training images are also scored at the end of the run, without
             augmentation.
+        prediction_columns: The predictions of each image that a run writes at its end: `all`; or `top`, the
+            five most probable classes and the probability of the true class. `auto` is `top` for more than
+            5,000,000 predictions (images times classes) of a task with one class for each image.
+        prediction_format: The format of these files: `csv` or `parquet`, which needs the package `pyarrow`.
+            `auto` is `parquet` for more than 5,000,000 predictions if the package is installed.
         measure_every: Number of steps between measurements of gradients, updates and distances by depth; 0
             turns them off.
         checkpoint_seconds: Seconds between checkpoints; one is also written at the end of each phase.
@@ -39,13 +46,20 @@ class LoggingConfig:
     eval_every: int = 0
     score_test: bool = True
     score_training: bool = False
+    prediction_columns: PredictionColumns = "auto"
+    prediction_format: PredictionFormat = "auto"
     measure_every: int = 0
     checkpoint_seconds: float = 30.0
     trackers: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         convert_fields(self, LoggingConfig)
-        check_choices(self, keep_epoch=KeepEpoch)
+        check_choices(
+            self,
+            keep_epoch=KeepEpoch,
+            prediction_columns=PredictionColumns,
+            prediction_format=PredictionFormat,
+        )
         check_ranges(
             self,
             patience="at least 0",

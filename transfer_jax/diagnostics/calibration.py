@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.tasks import Task
+from transfer_jax.tasks.temperature import at_temperature
 from transfer_jax.tasks.top_predictions import Predicted, predicted_class
 from transfer_jax.tasks.top_predictions import confidence as confidence_of
 
@@ -49,3 +51,21 @@ def reliability(predictions: Predicted, labels: np.ndarray, bins: int = BINS) ->
         low, high = (round(float(edge), 6) for edge in edges[index : index + 2])
         found.append({"low": low, "high": high, "confidence": mean, "accuracy": accuracy, "images": count})
     return {"ece": error, "bins": found}
+
+
+def calibration_error(
+    task: Task, predictions: np.ndarray, labels: np.ndarray, temperature: float | None
+) -> str:
+    """Returns a sentence on the expected calibration error, also with the temperature of the model.
+
+    Args:
+        task: A task with probabilities.
+        predictions: Its probabilities, `(images, columns)`.
+        labels: The labels of the images.
+        temperature: The temperature that validation images chose; None if there is none.
+    """
+    text = f"Calibration error: {reliability(predictions, labels)['ece']:.1%}"
+    if temperature is None:
+        return text
+    scaled = reliability(at_temperature(task, predictions, temperature), labels)["ece"]
+    return f"{text}, with the temperature {temperature:.3g} (--calibrated): {scaled:.1%}"

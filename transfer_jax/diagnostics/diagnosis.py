@@ -24,6 +24,7 @@ from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import sha256, write_text
 from transfer_jax.storage.remote import local_path, pull, push
 from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks.temperature import at_temperature
 
 _UNUSED = (workdir_files.FEATURES, workdir_files.CHECKPOINTS)
 """Folders of a workdir that no diagnostic reads."""
@@ -35,7 +36,8 @@ class Diagnostics:
 
     Attributes:
         start: The weights at the start of the run, which its end is compared with: `pretrained` or `random`.
-        calibration: The calibration on the validation images; see `reliability`.
+        calibration: The calibration on the validation images, see `reliability`; and the `temperature` that
+            they chose with its calibration error `scaled_ece`, if they chose one.
         groups: The scores of each group of validation images; see `group_scores`.
         distance: The distance of each block's weights from the start; see `weight_distance`.
         train: The scores on the training images, without augmentation; see `Task.scores`.
@@ -159,7 +161,13 @@ def _calibration(finished: FinishedRun, sizes: SampleSizes) -> dict[str, Any]:
     known = finished.predictions
     if not known.task.probabilistic:
         raise NotApplicable(f"it needs probabilities, and the task is {known.task.kind}")
-    return reliability(known.values, known.labels)
+    found = reliability(known.values, known.labels)
+    saved = finished.saved
+    if saved is None or saved.temperature is None or not isinstance(known.values, np.ndarray):
+        return found
+    scaled = at_temperature(saved.task, known.values, saved.temperature)
+    error = reliability(scaled, known.labels)["ece"]
+    return {**found, "temperature": saved.temperature, "scaled_ece": error}
 
 
 def _groups(finished: FinishedRun, sizes: SampleSizes) -> dict[str, dict[str, Any]]:

@@ -64,6 +64,14 @@ class FinishedRun:
         return read_predictions(self.predictions_file)
 
     @functools.cached_property
+    def saved(self) -> SavedModel | None:
+        """The description of the trained model; None if the model is missing."""
+        try:
+            return SavedModel.describe(self.workdir)
+        except FileNotFoundError:
+            return None
+
+    @functools.cached_property
     def images(self) -> tuple[ImageDataset, ImageDataset]:
         """The training images and the validation images.
 

@@ -17,6 +17,7 @@ from transfer_jax.extras import require
 from transfer_jax.models.flat_arrays import merge
 from transfer_jax.storage import workdir_files
 from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks.top_predictions import Predicted, predicted_class, truth
 
 _MISTAKES = 2 / 3
 """The fraction of misclassified images among the maps, if there are enough."""
@@ -29,12 +30,12 @@ MapFunction = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def select_images(
-    probabilities: np.ndarray, labels: np.ndarray, count: int, seed: int
+    predictions: Predicted, labels: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Selects the images to draw maps for.
 
     Args:
-        probabilities: `(images, classes)`.
+        predictions: Probabilities, `(images, classes)`, or the most probable classes.
         labels: Indices of the true classes, `(images,)`.
         count: Maximum number of images.
         seed: Seed that draws the correctly classified images.
@@ -43,9 +44,9 @@ def select_images(
         The indices of misclassified images, in increasing order of the true class's probability, and those of
         correctly classified images.
     """
-    right = np.flatnonzero(probabilities.argmax(-1) == labels)
-    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
-    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
+    is_right = predicted_class(predictions) == labels
+    right, wrong = np.flatnonzero(is_right), np.flatnonzero(~is_right)
+    worst = wrong[np.argsort(truth(predictions, labels)[wrong], kind="stable")]
     mistakes = worst[: max(round(count * _MISTAKES), count - len(right))]
     drawn = np.random.default_rng(seed).permutation(right)[: count - len(mistakes)]
     return mistakes, np.sort(drawn)
@@ -102,7 +103,7 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     known, validation = finished.predictions, finished.images[1]
     if not isinstance(known.task, SingleLabel):
         raise NotApplicable(f"it needs one class for each image, and the task is {known.task.kind}")
-    groups = select_images(known.probabilities, known.labels, count, finished.config.seed)
+    groups = select_images(known.values, known.labels, count, finished.config.seed)
     method, make_maps = map_function(finished)
     folder = finished.workdir / workdir_files.SALIENCY_MAPS
     folder.mkdir(exist_ok=True)
@@ -114,7 +115,7 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
     for first in range(0, len(order), _BATCH):
         rows = order[first : first + _BATCH]
         images = fetch(np.resize(rows, _BATCH))["image"]
-        predicted = known.probabilities[np.resize(rows, _BATCH)].argmax(-1)
+        predicted = known.predicted[np.resize(rows, _BATCH)]
         maps = np.asarray(make_maps(jnp.asarray(images), jnp.asarray(predicted)))
         for place, row in enumerate(rows):
             correct = first + place >= len(groups[0])
@@ -126,7 +127,7 @@ def write_maps(finished: FinishedRun, count: int) -> list[dict[str, Any]]:
                     "name": known.names[row],
                     "label": known.class_names[known.labels[row]],
                     "predicted": known.class_names[predicted[place]],
-                    "confidence": float(known.probabilities[row].max()),
+                    "confidence": float(known.confidence[row]),
                     "method": method,
                 }
             )

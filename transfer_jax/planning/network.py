@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 from transfer_jax.config import TrainConfig
+from transfer_jax.extras import require
 from transfer_jax.features import FeatureShapes
 from transfer_jax.freezing.controllers import find_controller
 from transfer_jax.models import Classifier, Preprocessing, create_model
@@ -70,9 +71,11 @@ def check_config(config: TrainConfig, *, schedule: bool = True, started_with: st
         ValueError: If there is no such model, weights, block, parameter or controller, or if a phase requires
             a cache that is impossible.
         FileNotFoundError: If the weights are not on this machine.
-        ModuleNotFoundError: If the package of a tracker is not installed.
+        ModuleNotFoundError: If the package of a tracker or of a format of predictions is not installed.
     """
     check_installed(config.trackers)
+    if config.prediction_format == "parquet":
+        require("pyarrow")
     variant_of(config.model)
     spec, preprocessing = _weights_and_input(config, started_with)
     model = abstract_model(config, 2, image_size=preprocessing.image_size)

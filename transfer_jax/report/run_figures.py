@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from transfer_jax.report.figure_text import drawing, labels
 from transfer_jax.report.metrics_log import read_metrics
+from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.save_figure import save_figure
 from transfer_jax.tasks import task_class
 
-_MOST_NAMES = 60
-"""The largest number of class names at an axis; of more classes, every second or every n-th is named."""
+_MOST_CLASSES = 60
+"""The largest number of classes of a confusion matrix."""
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
@@ -37,21 +38,27 @@ def draw_curves(metrics: Path, path: Path) -> None:
 def draw_confusion(metrics: Path, path: Path) -> None:
     """Draws the confusion matrix of the validation images with the weights that are kept.
 
+    Of many classes it has those with the most misclassified images. A task without classes that exclude each
+    other has no confusion matrix.
+
     Args:
-        metrics: The metrics log of the run.
+        metrics: The metrics log in the workdir of the run.
         path: The file, `.png` or `.svg`.
 
     Raises:
         ValueError: If the log has no evaluation.
     """
-    scores = [line for line in read_metrics(metrics) if line["kind"] in ("evaluation", "kept")]
-    if not scores:
+    run = RunFiles(metrics.parent, metrics.parent.name)
+    if not run.scores:
         raise ValueError(f"{metrics} has no evaluation")
-    if "confusion" not in scores[-1]:
+    found = run.class_scores()
+    if found is None or found.confusions is None:
         return
-    class_names = list(scores[-1]["per_class"])
+    shown = found.confusions.most_confused(_MOST_CLASSES)
+    class_names, of_all = [found.names[place] for place in shown], len(found.names)
     with drawing(class_names):
-        save_figure(_confusion(np.array(scores[-1]["confusion"]), class_names), path)
+        matrix, totals = found.confusions.matrix(shown), found.confusions.present[shown]
+        save_figure(_confusion(matrix, totals, class_names, of_all), path)
 
 
 def _curves(train: list[dict], validation: list[dict]) -> Figure:
@@ -78,16 +85,17 @@ def _curves(train: list[dict], validation: list[dict]) -> Figure:
     return figure
 
 
-def _confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+def _confusion(matrix: np.ndarray, totals: np.ndarray, class_names: Sequence[str], of_all: int) -> Figure:
     count = len(class_names)
-    fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    fraction = matrix / np.maximum(totals[:, None], 1)
     side = min(2.5 + 0.5 * count, 14)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes: Axes = figure.subplots()
     image = axes.imshow(fraction, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, label="fraction of the true class")
-    every = -(-count // _MOST_NAMES)
-    places, shown = range(0, count, every), labels(class_names)[::every]
+    places, shown = range(count), labels(class_names)
+    if count < of_all:
+        axes.set_title(f"{count} of {of_all:,} classes, those with the most errors")
     axes.set(xlabel="predicted", ylabel="true", xticks=places, yticks=places)
     axes.set_xticklabels(shown, rotation=45, ha="right")
     axes.set_yticklabels(shown)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from transfer_jax.tasks import Task
+from transfer_jax.tasks.top_predictions import Predicted, TopPredictions
 
 LEVEL = 0.95
 """The probability of an interval."""
@@ -13,22 +14,24 @@ _LARGEST_WORK = 200_000_000
 
 
 def score_intervals(
-    task: Task, predictions: np.ndarray, labels: np.ndarray, *, seed: int = 0
+    task: Task, predictions: Predicted, labels: np.ndarray, *, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """Returns 95 % intervals of the scores of a task by their names.
 
     That of the accuracy is Wilson's. The others are percentiles of the scores of 1,000 resamples of the
-    images (Efron 1979), fewer for many images or classes, and none if fewer than 200 are affordable. A score
+    images (Efron 1979), fewer for many images or classes, and none if fewer than 200 are affordable, or if
+    only the most probable classes are known. A score
     that some resamples lack, such as ROC AUC without images of a class, uses the resamples that have it.
 
     Args:
         task: The task.
-        predictions: The predictions, `(images, columns)`.
+        predictions: The predictions, `(images, columns)`, or the most probable classes.
         labels: The labels, as the task has them.
         seed: Seed of the resamples.
     """
     found = {}
-    resamples = min(_RESAMPLES, _LARGEST_WORK // predictions.size)
+    size = _LARGEST_WORK if isinstance(predictions, TopPredictions) else predictions.size
+    resamples = min(_RESAMPLES, _LARGEST_WORK // size)
     if resamples >= _LEAST:
         rng = np.random.default_rng(seed)
         drawn = [rng.integers(len(labels), size=len(labels)) for _ in range(resamples)]

@@ -12,9 +12,11 @@ from transfer_jax.extras import optional
 from transfer_jax.models.adapters.adapter import is_adapter_path
 from transfer_jax.models.paths import block_of
 from transfer_jax.planning.plan import planned_timeline
-from transfer_jax.report.predictions import write_predictions
+from transfer_jax.runs.run_predictions import write_run_predictions
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
+from transfer_jax.tasks.temperature import best_temperature
+from transfer_jax.tasks.top_predictions import Predicted
 from transfer_jax.training.run import Run
 from transfer_jax.weights.base_weights import BaseWeights, base_of
 from transfer_jax.weights.saved_model import SavedModel, model_checksum
@@ -23,19 +25,19 @@ from transfer_jax.weights.saved_model import SavedModel, model_checksum
 def write_artifacts(
     run: Run,
     arrays: Mapping[str, np.ndarray],
-    predictions: np.ndarray,
-    test_predictions: np.ndarray | None = None,
+    predictions: Predicted,
+    test_predictions: Predicted | None = None,
 ) -> None:
-    """Writes `model/`, `predictions.csv` and `test_predictions.csv` into the workdir.
+    """Writes `model/` and the predictions of the validation and the test images into the workdir.
 
     Args:
         run: The run.
         arrays: All arrays of the model at the end of the run.
-        predictions: Predictions of the validation images, `(images, columns)`, which choose thresholds.
+        predictions: Predictions of the validation images, which choose thresholds and the temperature:
+            `(images, columns)`, or the most probable classes.
         test_predictions: Those of the test images; None if there are none.
     """
-    validation = run.evaluation
-    task = run.task.tuned(predictions, validation.labels)
+    task = run.task.tuned(predictions, run.evaluation.labels)
     saved = SavedModel(
         model=run.config.model,
         task=task,
@@ -44,13 +46,12 @@ def write_artifacts(
         taps=run.config.taps,
         adapters=run.at(len(run.config.schedule.phases) - 1).adapters,
         base=_base(run, arrays),
+        temperature=best_temperature(task, predictions, run.evaluation.labels),
     )
     saved.save(run.workdir / workdir_files.MODEL, arrays)
-    path = run.workdir / workdir_files.PREDICTIONS
-    write_predictions(path, validation.names, task, predictions, validation.labels)
+    write_run_predictions(run, task, "validation", predictions)
     if run.test is not None and test_predictions is not None:
-        path = run.workdir / workdir_files.TEST_PREDICTIONS
-        write_predictions(path, run.test.names, task, test_predictions, run.test.labels)
+        write_run_predictions(run, task, "test", test_predictions)
 
 
 def _base(run: Run, arrays: Mapping[str, np.ndarray]) -> BaseWeights | None:

@@ -43,7 +43,7 @@ def draw_run(workdir: Path, validation: Callable[[], ImageDataset], *, again: bo
         with optional(workdir_files.TIMELINE_PLOT, advice):
             _draw_timeline(workdir)
     with optional("images of misclassified examples", advice):
-        predictions = read_predictions(workdir / workdir_files.PREDICTIONS)
+        predictions = read_predictions(workdir_files.predictions_file(workdir))
         if not has_misclassified(workdir, predictions) and (dataset := validation()).inputs is None:
             write_misclassified(workdir, predictions, dataset.image)
 

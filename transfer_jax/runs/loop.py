@@ -26,15 +26,17 @@ from transfer_jax.runs.goodput import Goodput, Trace
 from transfer_jax.runs.interrupt import StopRequest, stop_exception, stop_flags, stop_requested
 from transfer_jax.runs.phase_clock import PhaseClock
 from transfer_jax.runs.phase_end import phase_result
+from transfer_jax.runs.run_predictions import stream_predictions
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.scoring import Scored, Scoring
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import SavedCheckpoints
+from transfer_jax.tasks.top_predictions import TopPredictions
 from transfer_jax.training.background_compile import BackgroundCompiler
 from transfer_jax.training.kept_epoch import validation_interval
 from transfer_jax.training.loop_checkpoints import restored_state
 from transfer_jax.training.phase_trainer import PhaseEnd, PhaseTrainer
-from transfer_jax.training.run import Run
+from transfer_jax.training.run import Part, Run
 
 
 class Loop:
@@ -273,6 +275,11 @@ class Loop:
             model = {path: processes.to_host(array) for path, array in trainer.evaluated_arrays().items()}
             if processes.is_first():
                 write_artifacts(run, model, validation.predictions, test.predictions if test else None)
+            if run.config.prediction_columns == "all":
+                parts: dict[Part, Scored | None] = {"validation": validation, "test": test}
+                for part, scored in parts.items():
+                    if scored is not None and isinstance(scored.predictions, TopPredictions):
+                        stream_predictions(trainer, part)
         write_phases(run.workdir, position.results, finished=is_last)
         self._saver.save_phase_end(trainer, self._global_step(0))
         return trainer

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from transfer_jax.report.class_scores import FILES, ClassScores
 from transfer_jax.report.kept_epochs import kept_epoch_text
 from transfer_jax.runs.goodput import FILE as GOODPUT
 
@@ -106,3 +108,24 @@ class Result:
     def test_metrics(self) -> dict[str, Any]:
         """Scores of the test images, which chose nothing; empty if there are none."""
         return self.phases[-1].test_metrics
+
+    @property
+    def class_scores(self) -> dict[str, dict[str, Any]]:
+        """Scores of the validation images by class or label; empty for regression.
+
+        With more than 50 classes they are in `class_scores.npz` only, and `metrics` does not have them.
+        """
+        return self._by_class(self.metrics, "validation")
+
+    @property
+    def test_class_scores(self) -> dict[str, dict[str, Any]]:
+        """Scores of the test images by class or label; empty without test images, and for regression."""
+        return self._by_class(self.test_metrics, "test")
+
+    def _by_class(
+        self, scores: Mapping[str, Any], part: Literal["validation", "test"]
+    ) -> dict[str, dict[str, Any]]:
+        if "classes" not in scores:
+            return scores.get("per_class", {})
+        found = ClassScores.read(self.workdir / FILES[part])
+        return {} if found is None else found.rows()

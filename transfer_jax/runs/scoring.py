@@ -1,15 +1,17 @@
 """Scores of the images of a run while it trains, which are logged."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from transfer_jax.data import ImageDataset
+from transfer_jax.distributed import processes
+from transfer_jax.report.class_scores import FILES, MOST_IN_LOG, ClassScores
 from transfer_jax.report.metrics_log import MetricsLog
 from transfer_jax.runs.phase_clock import PhaseClock
-from transfer_jax.tasks import Task
-from transfer_jax.training.phase_trainer import Part, PhaseTrainer
-from transfer_jax.training.run import Run
+from transfer_jax.tasks import SingleLabel, Task
+from transfer_jax.tasks.confusions import Confusions
+from transfer_jax.tasks.top_predictions import Predicted
+from transfer_jax.training.phase_trainer import PhaseTrainer
+from transfer_jax.training.run import Part, Run
 
 _KINDS: dict[Part, str] = {"validation": "evaluation", "training": "training_scores", "test": "test"}
 """The kind of the lines of the log that have the scores of a part of the images."""
@@ -19,12 +21,15 @@ class Scored(NamedTuple):
     """The predictions for a part of the images, and their scores.
 
     Attributes:
-        predictions: The predictions, `(images, columns)`.
-        scores: Their scores; see `Task.scores`.
+        predictions: The predictions, `(images, columns)`, or the most probable classes of many images.
+        scores: Their scores; see `Task.scores`. With more than 50 classes or labels, `classes`, their number,
+            and `unevaluated_classes`, the number of those without images, take the place of `per_class`.
+        by_class: The scores of each of more than 50 classes; None of fewer.
     """
 
-    predictions: np.ndarray
+    predictions: Any
     scores: dict[str, Any]
+    by_class: ClassScores | None = None
 
 
 class Scoring:
@@ -47,10 +52,11 @@ class Scoring:
             part: The part of the images.
             task: The task, with thresholds that the validation images have chosen; None takes the run's.
         """
-        images, task = self._images(part), task or self._run.task
+        images, task = self._run.images(part), task or self._run.task
         with self._clock.on("evaluate", trainer):
             predictions = trainer.predict(part)
-            return Scored(predictions, task.scores(predictions, images.labels, images.weights))
+            scores = task.scores(predictions, images.labels, images.weights)
+            return Scored(predictions, *_of_many_classes(task, scores, predictions, images.labels))
 
     def score(
         self,
@@ -64,6 +70,8 @@ class Scoring:
     ) -> Scored:
         """Predicts a part of the images with the current arrays of a phase, and logs the scores.
 
+        The scores of many classes are written to a file, which the next ones replace.
+
         Args:
             trainer: The phase.
             epoch: The epoch of these arrays.
@@ -73,12 +81,24 @@ class Scoring:
             task: As for `measure`.
         """
         found = self.measure(trainer, part, task)
+        if found.by_class is not None and part in FILES and processes.is_first():
+            dataclasses.replace(found.by_class, step=step).write(self._run.workdir / FILES[part])
         kind = "kept" if kept else _KINDS[part]
         self._log.write(step, kind, phase=trainer.parts.phase.name, epoch=epoch, **found.scores)
         return found
 
-    def _images(self, part: Part) -> ImageDataset:
-        run = self._run
-        images = {"validation": run.evaluation, "training": run.train, "test": run.test}[part]
-        assert images is not None  # The caller asks for test images only if there are some.
-        return images
+
+def _of_many_classes(
+    task: Task, scores: dict[str, Any], predictions: Predicted, labels: Any
+) -> tuple[dict[str, Any], ClassScores | None]:
+    """Returns scores without those of each class, and these, if there are many classes."""
+    per_class = scores.get("per_class", {})
+    if len(per_class) <= MOST_IN_LOG:
+        return scores, None
+    pairs = None
+    if isinstance(task, SingleLabel):
+        pairs = Confusions.of(labels, task.chosen(predictions), len(task.names))
+    empty = sum(not row["images"] for row in per_class.values())
+    rest = {name: value for name, value in scores.items() if name not in ("per_class", "confusion")}
+    counts = {"classes": len(per_class), "unevaluated_classes": empty}
+    return {**rest, **counts}, ClassScores.of(per_class, pairs)

@@ -8,7 +8,7 @@ import numpy as np
 from transfer_jax.tasks.classification_scores import quadratic_kappa
 from transfer_jax.tasks.confusions import Confusions
 from transfer_jax.tasks.metric import Metric
-from transfer_jax.tasks.single_label import SingleLabel
+from transfer_jax.tasks.single_label import SMALLEST, SingleLabel
 
 if TYPE_CHECKING:
     import jax
@@ -53,6 +53,11 @@ class Ordinal(SingleLabel):
         above = 1 / (1 + np.exp(-outputs.astype(np.float64)))
         reached = np.cumprod(np.pad(above, ((0, 0), (1, 0)), constant_values=1), -1)
         return reached * np.pad(1 - above, ((0, 0), (0, 1)), constant_values=1)
+
+    def logits(self, predictions: np.ndarray) -> np.ndarray:
+        above = np.cumsum(predictions[:, ::-1], -1)[:, ::-1][:, 1:]  # Probability of being above each class.
+        stays = np.clip(predictions[:, :-1], SMALLEST, 1)
+        return np.log(np.clip(above, SMALLEST, 1)) - np.log(stays)
 
     def scores(
         self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None

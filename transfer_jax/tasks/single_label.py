@@ -25,6 +25,8 @@ MOST_IN_MATRIX = 50
 """Largest number of classes whose confusion matrix is among the scores."""
 MOST_FOR_AUC = 100
 """Largest number of classes whose ROC AUC is computed."""
+SMALLEST = 1e-16
+"""The probability whose logit stands for that of a smaller one."""
 _LOG_LOSS = Metric("log_loss", "log loss", "number", "lower is better", lower_is_better=True)
 _ACCURACY = Metric("accuracy", "accuracy", "percent", "fraction of the images that are right")
 _METRICS = (
@@ -134,6 +136,9 @@ class SingleLabel(Task):
                 for i, name in enumerate(self.names)
             },
         }
+
+    def logits(self, predictions: np.ndarray) -> np.ndarray:
+        return np.log(np.clip(predictions, SMALLEST, 1))
 
     def image_values(self, predictions: Any, labels: np.ndarray) -> np.ndarray:
         """Returns 1 for the examples that are right, and 0 for the others."""

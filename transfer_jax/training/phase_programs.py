@@ -18,10 +18,11 @@ from transfer_jax.training.phase_step import (
     make_eval_step,
     make_phase_gradients,
     make_phase_step,
+    make_top_step,
 )
 from transfer_jax.training.run import Run
 
-_BATCHES = {"step": 2, "measure": 2, "evaluate": 1}
+_BATCHES = {"step": 2, "measure": 2, "evaluate": 1, "top": 1}
 """Position of the batch among the arguments of a function."""
 
 
@@ -36,8 +37,8 @@ class PhasePrograms:
         start: The boundary of its cached features; None if it trains on images.
         forward: The forward pass.
         options: The options of its training steps.
-        functions: The functions by name before compilation: `step`, `measure`, `plasticity`, `similarity` and
-            `evaluate`.
+        functions: The functions by name before compilation: `step`, `measure`, `plasticity`, `similarity`,
+            `evaluate` and `top`, which returns the most probable classes.
     """
 
     def __init__(self, run: Run, parts: PhaseSplit) -> None:
@@ -83,6 +84,7 @@ class PhasePrograms:
             "plasticity": make_plasticity(merged, blocks),
             "similarity": make_similarity(merged, above),
             "evaluate": strategy.each(make_eval_step(inference)),
+            "top": strategy.each(make_top_step(inference)),
         }
         self._strategy, self._options = strategy, config.compiler_options
         self._compiled: dict[tuple[str, Any], Compiled] = {}

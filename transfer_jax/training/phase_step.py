@@ -14,6 +14,7 @@ from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.freezing.phase import Flips
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.tasks import Task
+from transfer_jax.tasks.top_predictions import top_of_logits
 from transfer_jax.training.batch_augmentation import brighten, flip, mix
 from transfer_jax.training.forward import Batch, Forward
 from transfer_jax.training.regularizers import add_group_lasso, add_l2_sp, freeze_unused_inputs
@@ -131,3 +132,12 @@ def make_eval_step(forward: Forward) -> EvalStep:
         return forward(arrays, forward.inputs(batch))[0]
 
     return eval_step
+
+
+def make_top_step(forward: Forward) -> Callable[[Arrays, Batch], dict[str, jax.Array]]:
+    """Returns the pure function `(arrays, batch) -> fields of TopPredictions`, of a batch with `label`."""
+
+    def top_step(arrays: Arrays, batch: Batch) -> dict[str, jax.Array]:
+        return top_of_logits(forward(arrays, forward.inputs(batch))[0], batch["label"])
+
+    return top_step

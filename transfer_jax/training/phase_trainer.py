@@ -4,8 +4,8 @@ import collections
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,18 +16,18 @@ from transfer_jax.freezing.trees import partition
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Progress
-from transfer_jax.training.evaluation import predict
+from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks.top_predictions import keeps_all
+from transfer_jax.training.evaluation import outputs, predict_top
 from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_data import PhaseData, make_phase_data
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.regularizers import keep_largest_inputs
-from transfer_jax.training.run import Run
+from transfer_jax.training.run import Part, Run
 from transfer_jax.training.state import TrainState, carry
 
-Part = Literal["validation", "training", "test"]
-"""A part of the images of a run."""
 _DISPATCHED_AHEAD = 2
 """Steps that are dispatched to the devices before the metrics of one are read."""
 
@@ -277,25 +277,66 @@ class PhaseTrainer:
         self.state = self.run.strategy.place(fresh)
         self.frozen = {**self.frozen, **frozen}
 
-    def predict(self, part: Part = "validation") -> np.ndarray:
-        """Returns the predictions `(images, columns)` of the validation, training or test images."""
+    def predict(self, part: Part = "validation") -> Any:
+        """Returns the predictions of the validation, training or test images.
+
+        They are all predictions, `(images, columns)`; or, for one class of many images and classes (see
+        `keeps_all`), the most probable classes: the probabilities then stay on the devices.
+        """
+        task, images = self.run.task, self.run.images(part)
+        if task.kind != SingleLabel.kind or keeps_all(len(images), len(task.names)):
+            return task.predictions(np.concatenate([*self._outputs(part)]))
+        arrays, strategy = self.evaluated_arrays(), self.run.strategy
+        batches = _with_labels(self._batches(part), images.labels, strategy.rows(self.run.batch_size))
+        first, rest = _first(batches)
+        inputs = {name: first[name] for name in (*INPUTS, "label") if name in first}
+        top = self.programs.compiled("top", arrays, strategy.batch(inputs))
+        return predict_top(lambda arrays, batch: top(arrays, strategy.batch(batch)), arrays, rest)
+
+    def all_predictions(self, part: Part) -> Iterator[np.ndarray]:
+        """Yields all predictions of one batch of images after the other, `(batch, columns)`, in order."""
+        return map(self.run.task.predictions, self._outputs(part))
+
+    def _outputs(self, part: Part) -> Iterator[np.ndarray]:
+        """Yields the outputs of the head for one batch of images after the other."""
+        arrays, strategy = self.evaluated_arrays(), self.run.strategy
+        first, batches = _first(self._batches(part))
+        inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
+        evaluate = self.programs.compiled("evaluate", arrays, inputs)
+        return outputs(lambda arrays, batch: evaluate(arrays, strategy.batch(batch)), arrays, batches)
+
+    def _batches(self, part: Part) -> Iterable[Mapping[str, Any]]:
         data = self.data
         of_part = {
             "validation": data.evaluate,
             "training": data.evaluate_training,
             "test": data.evaluate_test,
         }
-        batches = of_part[part]
-        arrays = self.evaluated_arrays()
-        strategy = self.run.strategy
-        first = next(iter(batches()))
-        inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
-        evaluate = self.programs.compiled("evaluate", arrays, inputs)
+        return of_part[part]()
 
-        def step(arrays: Arrays, batch: Mapping[str, Any]) -> jax.Array:
-            return evaluate(arrays, strategy.batch(batch))
 
-        return predict(step, arrays, batches(), self.run.task)
+def _first(batches: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]:
+    """Returns the first batch, and all batches."""
+    rest = iter(batches)
+    first = next(rest)
+    return first, itertools.chain([first], rest)
+
+
+def _with_labels(
+    batches: Iterable[Mapping[str, Any]], labels: np.ndarray, rows: np.ndarray
+) -> Iterator[Mapping[str, Any]]:
+    """Yields the batches of images in order with the labels of their images.
+
+    Args:
+        batches: The batches, whose `mask` is about all rows.
+        labels: The labels of all images.
+        rows: The rows of a batch that this process reads.
+    """
+    done = 0
+    for batch in batches:
+        places = np.minimum(done + rows, len(labels) - 1)
+        yield {**batch, "label": labels[places]}
+        done += len(batch["mask"])
 
 
 def _carried_state(state: TrainState, parts: PhaseSplit, previous: PhaseEnd) -> TrainState:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from flax import nnx
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset
+from transfer_jax.data.readers import Readers, choose_readers
 from transfer_jax.distributed.sharding import ONE_DEVICE, Strategy
 from transfer_jax.features import FeatureCacheDir, FeatureShapes, RowFormat
 from transfer_jax.freezing.phase import Phase
@@ -25,6 +26,9 @@ from transfer_jax.tasks import Task
 from transfer_jax.training.cache_choice import Caching, choose_caching
 from transfer_jax.training.loaded_weights import LoadedWeights
 from transfer_jax.training.phase_split import PhaseSplit, split_phase, with_adapters
+
+Part = Literal["validation", "training", "test"]
+"""A part of the images of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,17 @@ class Run:
     weights: LoadedWeights | None = None
     known_feature_shapes: FeatureShapes | None = None
     test: ImageDataset | None = None
+
+    def images(self, part: Part) -> ImageDataset:
+        """Returns the training, validation or test images.
+
+        Raises:
+            ValueError: If there are no test images.
+        """
+        found = {"validation": self.evaluation, "training": self.train, "test": self.test}[part]
+        if found is None:
+            raise ValueError("the run has no test images; set test_fraction (--test-fraction)")
+        return found
 
     @classmethod
     def of(
@@ -115,6 +130,19 @@ class Run:
     def batch_size(self) -> int:
         """Number of images in a training step: that of the config, or all images if there are fewer."""
         return batch_size(self.config, len(self.train))
+
+    def readers(self, fetch: Any) -> Readers:
+        """Returns the threads and processes that read images.
+
+        Args:
+            fetch: The function that reads a batch.
+        """
+        return choose_readers(
+            self.config.threads,
+            self.config.read_processes,
+            accelerated=jax.default_backend() != "cpu",
+            source=fetch,
+        )
 
     @property
     def features(self) -> FeatureCacheDir:

@@ -8,6 +8,7 @@ import vl_convert
 
 from transfer_jax.report.page.charts import color_limits, confusion, curves, heat_map
 from transfer_jax.report.page.elements import Column
+from transfer_jax.tasks.confusions import Confusions
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_one_curve_needs_no_legend():
 def test_a_confusion_matrix_has_numbers_while_they_can_be_read(classes, layers):
     names = [f"class {index}" for index in range(classes)]
     matrix = [[int(i == j) + 2 for j in range(classes)] for i in range(classes)]
-    made = confusion(names, matrix)
+    made = confusion(names, Confusions.of_matrix(matrix))
     assert len(made.spec["layer"]) == layers
     assert [row[0] for row in made.table.rows] == names
     assert made.table.rows[0][1:3] == [3, 2]
@@ -52,7 +53,7 @@ def test_a_confusion_matrix_has_numbers_while_they_can_be_read(classes, layers):
 def test_names_stay_whole_in_the_data_and_distinct_at_the_axes():
     names = ["a.b[c]\\d", "$1_$5", "<b>&'\"", "two\nlines", " ", "x" * 300, "x" * 299, "__proto__", "שלום"]
     matrix = [[int(row == column) for column in range(len(names))] for row in range(len(names))]
-    made = confusion(names, matrix)
+    made = confusion(names, Confusions.of_matrix(matrix))
     spec = json.loads(json.dumps(made.spec))
     assert [row["true"] for row in spec["data"]["values"][:: len(names)]] == names
     assert [row["predicted"] for row in spec["data"]["values"][: len(names)]] == names
@@ -64,13 +65,13 @@ def test_names_stay_whole_in_the_data_and_distinct_at_the_axes():
 
 
 def test_usual_names_need_no_expression():
-    assert "labelExpr" not in json.dumps(confusion(["a", "b"], [[1, 0], [0, 1]]).spec)
+    assert "labelExpr" not in json.dumps(confusion(["a", "b"], Confusions.of_matrix([[1, 0], [0, 1]])).spec)
 
 
 def test_confusion_of_many_classes_shows_those_with_errors():
     matrix = np.diag(np.full(300, 9))
     matrix[7, 250] = matrix[250, 7] = 5
-    shown = confusion([f"class {index}" for index in range(300)], matrix.tolist())
+    shown = confusion([f"class {index}" for index in range(300)], Confusions.of_matrix(matrix))
     assert shown.title == "Confusion matrix of 40 of 300 classes"
     rows = shown.spec["data"]["values"]
     assert len(rows) == 40 * 40

@@ -55,7 +55,8 @@ def test_classes_without_images_are_not_evaluated(make_run, tmp_path):
     run = RunFiles.from_workdir(make_run(tmp_path))
     name = next(iter(run.scores["per_class"]))
     run.scores["per_class"][name] = {"precision": None, "recall": None, "f1": None, "images": 0}
-    _, table = parts_of(run, "Classes")
+    text, _, table = parts_of(run, "Classes")
+    assert text.paragraphs == [f"1 class has no validation image ({name}): trained, and not evaluated."]
     assert table.rows[0] == [name, "-", "-", "-", 0]
     assert table.rows[1][4] > 0
 

@@ -62,7 +62,7 @@ def card_scores(task: Task, run: RunFiles) -> CardScores | None:
     if not values:
         return None
     files = {"test": workdir_files.TEST_PREDICTIONS, "validation": workdir_files.PREDICTIONS}
-    path, intervals = run.workdir / files[part], {}
+    path, intervals = workdir_files.predictions_file(run.workdir, files[part]), {}
     if path.is_file():
         found = read_predictions(path)
         if len(found.labels) == values["images"] and len(found.task.names) == len(task.names):

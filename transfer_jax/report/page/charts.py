@@ -20,6 +20,7 @@ from transfer_jax.report.page.chart_style import (
     tooltips,
 )
 from transfer_jax.report.page.elements import Chart, Column, Format, Table, replace_nonfinite
+from transfer_jax.tasks.confusions import Confusions
 
 MAX_COLUMNS = 150
 """The largest number of columns of a heat map; more epochs are averaged."""
@@ -266,19 +267,18 @@ def _end_of_label(row: Mapping[str, Any], shown: str) -> float:
     return row["value"] / (1 - min(_LETTER * (len(row[shown]) + 2) / _PHONE, 0.8))
 
 
-def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
+def confusion(classes: Sequence[str], confusions: Confusions) -> Chart:
     """Returns a confusion matrix: the number of images, coloured by the fraction of the true class.
 
     Of many classes, it shows those with the most misclassified images.
     """
-    totals = [max(sum(line), 1) for line in matrix]
-    shown = _most_confused(matrix)
+    shown = confusions.most_confused(_MOST_CLASSES)
     title, about = "Confusion matrix", "Each row is a true class and each column a predicted class."
     if len(shown) < len(classes):
         title += f" of {len(shown)} of {len(classes):,} classes"
         about += " These classes have the most misclassified images."
-    classes, totals = [classes[index] for index in shown], [totals[index] for index in shown]
-    matrix = [[matrix[row][column] for column in shown] for row in shown]
+    totals, matrix = np.maximum(confusions.present[shown], 1).tolist(), confusions.matrix(shown).tolist()
+    classes = [classes[int(place)] for place in shown]
     rows = [
         {"true": true, "predicted": predicted, "images": images, "share": images / total}
         for true, line, total in zip(classes, matrix, totals, strict=True)
@@ -314,10 +314,3 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Chart:
         [[name, *line] for name, line in zip(classes, matrix, strict=True)],
     )
     return chart(title, f"{about} The diagonal is correct.", rows, columns, spec, table=table)
-
-
-def _most_confused(matrix: Sequence[Sequence[int]]) -> list[int]:
-    """Returns the positions of all classes, or, of many, of those with the most misclassified images."""
-    counts = np.array(matrix)
-    wrong = counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts)
-    return sorted(np.argsort(-wrong, kind="stable")[:_MOST_CLASSES].tolist())

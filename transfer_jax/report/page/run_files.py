@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from transfer_jax.former_names import FIELDS
+from transfer_jax.report.class_scores import FILES, ClassScores
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.rate_timeline import Epoch, Timeline
 from transfer_jax.storage import workdir_files
+from transfer_jax.tasks.confusions import Confusions
 
 _FREEZE_RECORD = re.compile(r"([0-9]{2,})-.+\.json")
 """The names of the freeze records, with the number of the phase."""
@@ -97,6 +99,19 @@ class RunFiles:
     def test_scores(self) -> dict[str, Any]:
         """The scores on the test images, once the run is finished; empty if there are none."""
         return (self.lines_of_kind("test") or [{}])[-1]
+
+    def class_scores(self, part: Literal["validation", "test"] = "validation") -> ClassScores | None:
+        """Returns the scores of each class that belong to `scores` or `test_scores`; None if there are none.
+
+        Raises:
+            ValueError: If their file is damaged.
+        """
+        scores = self.scores if part == "validation" else self.test_scores
+        if per_class := scores.get("per_class"):
+            matrix = scores.get("confusion")
+            return ClassScores.of(per_class, None if matrix is None else Confusions.of_matrix(matrix))
+        found = ClassScores.read(self.workdir / FILES[part])
+        return found if found is not None and found.step == scores.get("step") else None
 
     @property
     def training_scores(self) -> dict[str, Any]:

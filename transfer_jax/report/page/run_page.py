@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.counted import counted
-from transfer_jax.report.page.charts import bars, confusion
+from transfer_jax.report.page.charts import bars
+from transfer_jax.report.page.class_section import class_section
 from transfer_jax.report.page.diagnostics_sections import (
     block_section,
     calibration_section,
@@ -36,6 +37,19 @@ from transfer_jax.report.page.schedule_section import schedule_parts
 from transfer_jax.report.page.training_curves import curve_charts
 from transfer_jax.storage import workdir_files
 from transfer_jax.tasks import task_class
+
+_ACTIVITIES = {
+    "step": "training steps",
+    "start_up": "start-up",
+    "compile": "compilation",
+    "extract": "feature extraction",
+    "wait": "waiting for images",
+    "evaluate": "evaluation",
+    "checkpoint": "checkpoints",
+    "lost": "repeated steps",
+    "other": "other activities",
+}
+"""The activities of a run as a chart shows them, by their names in `goodput.json`."""
 
 
 def write_run_report(workdir: Path, path: Path | None = None) -> Path:
@@ -110,26 +124,10 @@ def _curves(run: RunFiles) -> Section:
 
 
 def _classes(run: RunFiles) -> Section | None:
-    scores = run.scores
-    if not scores:
-        return None
-    if "per_quantity" in scores:
-        return Section("Quantities", [_quantities(scores["per_quantity"])])
-    several = "confusion" not in scores
-    kinds = {"precision": "precision", "recall": "recall", "f1": "F1"}
-    if several:
-        kinds = {"average_precision": "average precision", **kinds, "threshold": "threshold"}
-    columns = [Column("label" if several else "class")]
-    columns += [Column(title, "percent") for title in kinds.values()]
-    rows = [
-        [name, *(row[kind] if row["images"] else "-" for kind in kinds), row["images"]]
-        for name, row in scores["per_class"].items()
-    ]
-    of = "label" if several else "class"
-    table = Table(f"Scores by {of}, on validation images", [*columns, Column("images", "count")], rows)
-    if several:
-        return Section("Labels", [table])
-    return Section("Classes", [Charts([confusion(list(scores["per_class"]), scores["confusion"])]), table])
+    if "per_quantity" in run.scores:
+        return Section("Quantities", [_quantities(run.scores["per_quantity"])])
+    found = run.class_scores()
+    return None if found is None else class_section(found)
 
 
 def _quantities(quantities: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -137,7 +135,7 @@ def _quantities(quantities: Mapping[str, Mapping[str, Any]]) -> Table:
     names = {"mae": "MAE", "rmse": "RMSE", "r2": "R²"}
     columns = [Column("quantity")]
     for title in names.values():
-        columns += [Column(title, "number"), Column(f"95 % interval of {title}")]
+        columns += [Column(title, "number"), Column(f"95% interval of {title}")]
     rows = []
     for quantity, scores in quantities.items():
         rows.append([quantity])
@@ -162,12 +160,11 @@ def _misclassified(run: RunFiles) -> Section | None:
         )
         for each, source in inline_images(run.workdir / workdir_files.MISCLASSIFIED, found)
     ]
-    if "confusion" not in run.scores:
+    classes = run.class_scores()
+    if classes is None or classes.confusions is None:
         text = "The validation images whose predictions are furthest from their labels, largest error first."
         return Section("Largest errors", [Text([text]), Images(images)])
-    wrong = sum(map(sum, run.scores["confusion"])) - sum(
-        line[index] for index, line in enumerate(run.scores["confusion"])
-    )
+    wrong = int(classes.confusions.images.sum() - classes.confusions.right.sum())
     shown = "The images below have the lowest probability of the true class, lowest first."
     text = f"{counted(wrong, 'validation image')} {'is' if wrong == 1 else 'are'} misclassified. {shown}"
     return Section("Misclassified images", [Text([text]), Images(images)])
@@ -182,7 +179,7 @@ def _time(run: RunFiles) -> Section | None:
     goodput = run.json(workdir_files.GOODPUT)
     if not goodput:
         return None
-    spent = {part.replace("_", " "): value for part, value in goodput["seconds"].items() if value > 0}
+    spent = {_ACTIVITIES.get(part, part): value for part, value in goodput["seconds"].items() if value > 0}
     total = sum(spent.values()) or 1.0
     names = sorted(spent, key=lambda part: -spent[part])
     rows = [

@@ -11,7 +11,7 @@ from transfer_jax.report.page.formats import count, percent, seconds
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.schedule_words import schedule_in_words
 from transfer_jax.storage import workdir_files
-from transfer_jax.tasks import task_class
+from transfer_jax.tasks import SingleLabel, task_class
 
 
 def run_summary(run: RunFiles) -> list[str]:
@@ -22,7 +22,7 @@ def run_summary(run: RunFiles) -> list[str]:
 def setup_paragraph(run: RunFiles) -> str:
     """Returns the model, the images and the schedule of the config, in words."""
     config = run.config
-    classes = len(run.scores.get("per_class", ()))
+    classes = run.scores.get("classes") or len(run.scores.get("per_class", ()))
     start = "random" if config["weights"] == "none" else "pretrained"
     number = run.timeline.get("images", {}).get("train")
     images = f"{counted(number, 'image')} of" if number else "the images of"
@@ -40,19 +40,28 @@ def accuracy_paragraph(run: RunFiles) -> str:
     if not scores:
         return f"No validation image has been scored yet: {_progress(run)}."
     start = "The model" if run.finished else f"The run is not finished: {_progress(run)}. So far the model"
-    if "confusion" not in scores:
+    if not issubclass(task_class(scores), SingleLabel):
         return _scores_in_words(start, scores)
     images, correct = scores["images"], round(scores["accuracy"] * scores["images"])
     interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
-    rates = {name: row["images"] / images for name, row in scores["per_class"].items()}
-    most_common = max(rates, key=lambda name: rates[name])
     return (
         f"{start} classifies {count(correct)} of {counted(images, 'validation image')} correctly: "
         f"{percent(correct / images)} (95% interval: {percent(interval.low)} to {percent(interval.high)}). "
-        f"Always predicting the most common class, {visible(most_common)}, would be right for "
-        f"{percent(rates[most_common])}. "
+        f"{_most_common(run)}"
         f"On average over the classes, {percent(scores['balanced_accuracy'])} of the images of a class are "
         "recognized (balanced accuracy)."
+    )
+
+
+def _most_common(run: RunFiles) -> str:
+    """Returns a sentence on the accuracy of the most common class; empty if the classes are not known."""
+    found = run.class_scores()
+    if found is None:
+        return ""
+    place = int(found.images.argmax())
+    return (
+        f"Always predicting the most common class, {visible(found.names[place])}, would be right for "
+        f"{percent(found.images[place] / found.images.sum())}. "
     )
 
 
