@@ -182,6 +182,15 @@ def test_the_best_of_the_epochs_with_a_clear_gain(config, tmp_path):
 
 
 @pytest.mark.extended
+def test_a_run_that_resumes_with_another_score_compares_the_epochs_to_come(config, tmp_path):
+    only = dataclasses.replace(config, schedule=Schedule((ONE,)), test_fraction=0.0)
+    with pytest.raises(InterruptedError):
+        fit(only, tmp_path / "run", progress=Stop("one", 8))
+    (phase,) = fit(dataclasses.replace(only, keep_metric="accuracy"), tmp_path / "run", force=True).phases
+    assert (phase.kept_by, phase.kept_epoch) == ("accuracy", 3)
+
+
+@pytest.mark.extended
 def test_moving_averages_of_the_best_epoch(config, tmp_path):
     averaged = dataclasses.replace(
         config, ema_decay=0.5, schedule=Schedule((ONE,)), test_fraction=0.0, eval_every=1

@@ -56,7 +56,7 @@ def test_the_error_is_zero_where_a_score_has_no_value():
     labels = np.array([0, 1, 1, 2, 2], np.int32)
     values = values_without_groups(TASK, METRICS["roc_auc"], predictions(0, labels, 1.0), labels)
     assert np.isnan(values).any()
-    assert gain_error(values, values) == 0
+    assert gain_error(values, values) == gain_error([], values) == 0
 
 
 def test_gains_are_positive_for_better_scores():

@@ -119,7 +119,7 @@ class BestEpoch:
         self._complete()
         found = {
             "gain": gain(self._metric, best["value"], value),
-            "gain_error": gain_error(best["values"], self._values_without_groups(scored)),
+            "gain_error": gain_error(best.get("values", []), self._values_without_groups(scored)),
         }
         if found["gain"] <= found["gain_error"]:
             leader = {"epoch": best["epoch"], "value": best["value"], **found}
@@ -180,9 +180,9 @@ class BestEpoch:
             arrays: All arrays of the model, for their shapes.
         """
         best = self._position.best
-        if not best.get("has_arrays"):
+        if not best.get("has_arrays") or best["metric"] != self._metric.name:
             if self.kept:
-                self._position.best = {}  # Started with keep_epoch="last": only the epochs to come count.
+                self._position.best = {}  # Started with keep_epoch="last" or another score: later ones count.
             return
         parts = self._run.parts(self._position.phase, best["frozen_depth"])
         template = dataclasses.replace(fresh_state(self._run, parts, arrays)[0], opt_state=None)

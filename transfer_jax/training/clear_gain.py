@@ -66,6 +66,9 @@ def gain_error(values: Sequence[float], before: Sequence[float]) -> float:
     Returns:
         The standard error; 0 if it is unknown, because the score has no value without some of the images.
     """
-    count, differences = len(values), np.subtract(values, before)
-    error = float(np.sqrt((count - 1) / max(count, 1) * np.sum((differences - np.mean(differences)) ** 2)))
+    count = len(values)
+    if not count or count != len(before):
+        return 0.0
+    differences = np.subtract(values, before)
+    error = float(np.sqrt((count - 1) / count * np.sum((differences - differences.mean()) ** 2)))
     return error if np.isfinite(error) else 0.0
