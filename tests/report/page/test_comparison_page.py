@@ -50,6 +50,13 @@ def test_runs_with_equal_configs(make_run, tmp_path):
     ]
 
 
+def test_schedules_are_words(make_run, tmp_path):
+    runs = [RunFiles.from_workdir(make_run(tmp_path / name)) for name in ("one", "two")]
+    table = section(comparison_page(runs, tmp_path), "Schedules")[0]
+    words = "head: head for 6 epochs, then top: top(2) for 4 epochs"
+    assert [[*row] for row in table.rows] == [[words, 2, "one, two"]]
+
+
 def test_scores_lead_to_reports(make_run, tmp_path):
     runs = [RunFiles.from_workdir(make_run(tmp_path / "runs" / name)) for name in ("one", "two")]
     (tmp_path / "runs" / "two" / "report.html").write_text("")

@@ -13,6 +13,14 @@ def test_means_have_the_intervals_of_the_answer(make_study, tmp_path):
         assert (row["low"], row["high"]) == (level["accuracy"]["low"], level["accuracy"]["high"])
 
 
+def test_intervals_of_fractions_end_at_possible_values(make_study, tmp_path):
+    files = StudyFiles(make_study(tmp_path))
+    for level in files.analysis["levels"]:
+        level |= {name: {"mean": 0.5, "low": -2.0, "high": 3.0} for name in ("accuracy", "log_loss")}
+    assert {(row["low"], row["high"]) for row in files.means("accuracy")} == {(0.0, 1.0)}
+    assert {(row["low"], row["high"]) for row in files.means("log_loss")} == {(-2.0, 3.0)}
+
+
 def test_an_unfinished_study_has_means_without_intervals(make_study, tmp_path):
     files = StudyFiles(make_study(tmp_path, done=4))
     assert [(row["level"], row["n"], row["low"]) for row in files.means("accuracy")] == [

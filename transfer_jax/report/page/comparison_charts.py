@@ -69,12 +69,12 @@ def _curves(runs: Sequence[RunFiles], title: str, kind: str, name: str, form: Fo
             },
         },
         {
-            "mark": {"type": "point", "filled": True, "size": 22 if len(rows) < 500 else 8},
+            "mark": {"type": "point", "filled": True, "size": 40 if len(rows) < 200 else 8},
             "encoding": {"tooltip": tooltips(columns)},
         },
     ]
     encoding = {
-        "x": axis("x", "epoch", "count", scale={"nice": False, "zero": False}),
+        "x": axis("x", "epoch", "count", scale={"nice": False, "zero": False, "padding": 8}),
         "y": axis("y", title.lower(), form, scale={"zero": False}),
         **_colour(runs),
     }

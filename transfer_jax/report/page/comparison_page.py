@@ -115,7 +115,7 @@ def _schedules(runs: Sequence[RunFiles]) -> list[Part]:
     groups: dict[str, list[RunFiles]] = {}
     for run in runs:
         groups.setdefault(_schedule_text(run), []).append(run)
-    columns = [Column("schedule", "code"), Column("runs", "count"), Column("names")]
+    columns = [Column("schedule"), Column("runs", "count"), Column("names")]
     rows = [
         [schedule, len(each), ", ".join(run.name for run in each[:5]) + (" …" if len(each) > 5 else "")]
         for schedule, each in groups.items()
@@ -133,7 +133,10 @@ def _schedules(runs: Sequence[RunFiles]) -> list[Part]:
 
 
 def _schedule_text(run: RunFiles) -> str:
-    return " -> ".join(f"{each['name']}: {each['train']} x {each['epochs']}" for each in run.schedule)
+    phases = (
+        f"{each['name']}: {each['train']} for {counted(each['epochs'], 'epoch')}" for each in run.schedule
+    )
+    return ", then ".join(phases)
 
 
 def _differences(runs: Sequence[RunFiles]) -> Table | Text:

@@ -79,7 +79,7 @@ def environment_parts(found: Mapping[str, Any]) -> list[Part]:
         return []
     devices = [f"{each['count']} x {each['kind']} ({each['platform']})" for each in found.get("devices", [])]
     rows = [
-        ["started", found.get("time")],
+        ["started", found["time"].replace("T", " ").replace("+00:00", " UTC") if "time" in found else None],
         ["devices", ", ".join(devices) or None],
         ["processes", str(found["processes"]) if "processes" in found else None],
         ["machine", found.get("machine")],

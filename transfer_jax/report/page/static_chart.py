@@ -12,8 +12,8 @@ from transfer_jax.report.page.chart_style import CONFIG
 from transfer_jax.report.page.compact_svg import compact_svg
 
 _LOG = logging.getLogger(__name__)
-WIDTH = 440
-"""The width of an image in pixels: wide enough for paper, and legible if a phone scales it down."""
+WIDTH = 360
+"""The width of an image in pixels: that of a chart on a phone; a column of paper is slightly narrower."""
 _FONT = "DejaVu Sans, Verdana, sans-serif"
 """Wide fonts, which measure texts: those that a page has instead are rarely wider."""
 

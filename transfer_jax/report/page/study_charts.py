@@ -15,6 +15,8 @@ _ENDS = [
 ]
 """The ends of an interval; the mean if there is no interval."""
 
+_MOST_LABELS = 14
+"""The largest number of levels that all have a label at the axis, on a phone as well."""
 _WIDTH, _HEIGHT, _LETTER, _LINE = 400, 240, 7, 15
 """Pixels: the width and height of a chart, the width of a letter, and the height of a line."""
 
@@ -37,7 +39,9 @@ def level_chart(files: StudyFiles, metric: str, title: str, about: str) -> Chart
     across = bool(files.study.get("ordered", True))
     place = {"field": "level", "type": "ordinal", "sort": levels, "title": display_name(files.factor)}
     place |= {"scale": {"domain": levels}}
-    style: dict[str, Any] = {"labelAngle": -40, "labelOverlap": True} if across else {"labelLimit": 150}
+    style: dict[str, Any] = {"labelLimit": 150}
+    if across:
+        style = {"labelAngle": -40, "labelOverlap": len(levels) > _MOST_LABELS}
     place |= {"axis": {**style, **named(levels)}}
     size = axis("mean", display_name(metric), form, scale={"zero": False})
     level, value = ("x", "y") if across else ("y", "x")

@@ -147,6 +147,12 @@ class StudyFiles:
             if row.get(metric) is not None and row[self.factor] in self.labels
         ]
 
+    def _possible(self, metric: str, value: float | None) -> float | None:
+        """Returns the end of an interval; of a fraction, whose intervals can be wide, from 0 to 1."""
+        if value is None or self.format(metric) != "percent":
+            return value
+        return min(max(value, -1.0 if metric == "overfit_gap" else 0.0), 1.0)
+
     def means(self, metric: str) -> list[dict[str, Any]]:
         """Returns the mean of a metric by series and level, in order, with its interval in the analysis."""
         intervals = {
@@ -162,5 +168,5 @@ class StudyFiles:
         for (series, level), each in values.items():
             interval = intervals.get((series, level), {})
             mean = {"series": series, "level": level, "n": len(each), "mean": sum(each) / len(each)}
-            found.append({**mean, "low": interval.get("low"), "high": interval.get("high")})
+            found.append(mean | {end: self._possible(metric, interval.get(end)) for end in ("low", "high")})
         return sorted(found, key=lambda row: (row["series"], order[row["level"]]))
