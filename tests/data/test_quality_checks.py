@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import Finding, ImageDataset, ImageScan, find_problems
+from transfer_jax.data.quality_checks import find_problems_in_sample
 
 
 def problems(
@@ -191,3 +192,32 @@ def test_bad_images():
     assert found.text == "1 image of 50 cannot be read: 7.png: the file is empty"
     assert "--on-bad-image skip" in found.advice
     assert str(found) == f"{found.text}. To do: {found.advice}"
+
+
+def test_problems_in_a_sample():
+    labels = np.repeat(np.arange(3, dtype=np.int32), (60, 50, 4))
+    dataset = ImageDataset(
+        read=lambda i: b"",
+        labels=labels,
+        names=[f"{i}.png" for i in range(114)],
+        class_names=("cat", "dog", "emu"),
+        fingerprint="none",
+        notes=("a note",),
+    )
+    rows = np.array([3, 5, 70, 111])
+    scan = ImageScan(
+        sizes=np.full((4, 2), 300, np.int32),
+        gray=np.zeros(4, bool),
+        dark=np.array([False, False, True, False]),
+        paged=np.zeros(4, bool),
+        kinds=np.ones(4, np.int32),
+        bad=np.zeros(4, bool),
+        pairs=np.array([[0, 1]], np.int32),
+    )
+    held_out = np.array([True, False, False, False])
+    found = {f.kind: f for f in find_problems_in_sample(dataset, rows, scan, ~held_out, held_out, 224)}
+    assert found["dark"].text == "in a sample of 4 images: nearly black: 1 image of 4, such as 70.png"
+    assert found["leak"].examples == (("3.png", "5.png"),)
+    assert found["few"].text.startswith("1 class of 3 have fewer than 10 images: 'emu' 4")
+    assert found["source"].text == "a note"
+    assert "unevaluated" not in found

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_jax.data import from_arrays, from_folder, scan_images
+from transfer_jax.data import from_arrays, from_folder, scan, scan_images
 from transfer_jax.data.decode import FORMATS
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 
@@ -56,6 +56,29 @@ def test_scan_of_a_folder(folder, data_dir):
     assert len(pairs) == 2
     assert sorted(np.bincount(found.groups)) == [1, 1, 2, 2]
     assert sorted(found.shorter_sides) == [100, 150, 200, 200, 200]
+
+
+def test_first_process_reads_and_the_others_receive(folder, monkeypatch):
+    dataset = from_folder(folder)
+    found = scan._first_scan(dataset, None)
+    monkeypatch.setattr(scan, "default_data_dir", lambda: folder / "none")
+    expected = scan_images(dataset)
+    sent = [getattr(expected, name).astype(np.int32) for name in scan._CACHED]
+    sent.insert(0, np.array([len(expected.pairs)], np.int32))
+
+    def receive(own: np.ndarray) -> np.ndarray:
+        assert not own.any()
+        first = sent.pop(0)
+        assert own.shape == first.shape
+        return first
+
+    monkeypatch.setattr(scan.processes, "is_first", lambda: False)
+    monkeypatch.setattr(scan.processes, "sum_over_processes", receive)
+    other = scan._first_scan(dataset, None)
+    for name in scan._CACHED:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(other, name), getattr(expected, name))
+    assert found.reasons == other.reasons == expected.reasons
 
 
 def test_scan_is_cached(folder, data_dir):

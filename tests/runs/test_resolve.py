@@ -14,6 +14,7 @@ from transfer_jax.data import BadImageError, load_dataset
 from transfer_jax.data.tfds import DATA_DIR_VARIABLE
 from transfer_jax.freezing import feature_extraction, five_steps
 from transfer_jax.report.progress import Silent
+from transfer_jax.runs import images
 from transfer_jax.runs.images import split_images
 from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve, resumed_config
@@ -108,6 +109,29 @@ def test_leaks_are_those_of_the_split_that_the_run_takes(config, image_folder, t
     trained = {Path(name).name.removeprefix("again-") for name in train.names if name.startswith("red")}
     tested = [Path(name).name.removeprefix("again-") for name in held_out.names if name.startswith("red")]
     assert leak.figures["images"] == sum(name in trained for name in tested)
+
+
+def test_first_look_at_many_images_reads_a_sample(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "LARGE", 40)
+    monkeypatch.setattr(images, "LOOKED_AT", 12)
+    lines: list[str] = []
+
+    class Log(Silent):
+        def start(self, task: str, total: int, *, done: int = 0) -> None:
+            lines.append(f"{task} {total}")
+
+        def log(self, message: str) -> None:
+            lines.append(message)
+
+    resolved = resolve(config, given=["images"], workdir=tmp_path / "run", scan=True, progress=Log())
+    assert "first look at 12 of 48 images; `transfer-jax check` reads all of them" in lines
+    assert "scanning images 12" in lines
+    assert resolved.findings is not None
+    assert not resolved.config.keep_together
+    lines.clear()
+    skipping = dataclasses.replace(config, on_bad_image="skip")
+    resolve(skipping, given=["images", "on_bad_image"], scan=True, progress=Log())
+    assert "scanning images 48" in lines  # All bad images must be known.
 
 
 def test_errors_in_the_config_are_found_before_images_are_read(config, tmp_path, data_dir):

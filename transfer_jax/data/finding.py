@@ -1,6 +1,7 @@
 """A problem of a dataset, and the input of the checks that find problems."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class CheckInput:
     held_out: np.ndarray
     image_size: int
 
-    @property
+    @functools.cached_property
     def counts(self) -> dict[str, int]:
         """Number of images of each class by name, bad images included."""
         return self.dataset.counts()

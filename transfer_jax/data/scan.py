@@ -60,7 +60,9 @@ class ImageScan:
         return self.sizes[~self.bad].min(axis=1)
 
 
-def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = None) -> ImageScan:
+def scan_images(
+    dataset: ImageDataset, progress: Callable[[int], None] | None = None, *, first_only: bool = False
+) -> ImageScan:
     """Reads all images once, in threads and in all processes, and returns what it found.
 
     The result is cached under the dataset's fingerprint in the folder `surveys` of `default_data_dir()`.
@@ -72,6 +74,7 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     Args:
         dataset: The images.
         progress: Called in this thread with the number of images that were done since the last call.
+        first_only: Whether the first process reads all images, and the others receive what it found.
 
     Raises:
         NotImagesError: If the examples are not images.
@@ -82,7 +85,7 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     if int(processes.sum_over_processes(np.array([cached is not None], np.int32))[0]) == processes.count():
         assert cached is not None
         return cached
-    scan = _scan(dataset, progress)
+    scan = _first_scan(dataset, progress) if first_only else _scan(dataset, progress)
     if processes.is_first():
         with contextlib.suppress(OSError):  # The cache only saves time.
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +93,38 @@ def scan_images(dataset: ImageDataset, progress: Callable[[int], None] | None = 
     return scan
 
 
+def _first_scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
+    """Scans images in the first process, and returns its results in all."""
+    own = np.arange(len(dataset) if processes.is_first() else 0)
+    found = _looked_at(dataset, own, progress)
+    pairs = _pairs(found)
+    shape = int(processes.sum_over_processes(np.array([len(pairs)], np.int32))[0]), 2
+    columns = {name: found[name] for name in _CACHED if name != "pairs"}
+    if not processes.is_first():
+        columns = {
+            name: np.zeros((len(dataset), *each.shape[1:]), each.dtype) for name, each in columns.items()
+        }
+        pairs = np.zeros(shape, np.int32)
+    shared = {
+        name: processes.sum_over_processes(each.astype(np.int32)).astype(each.dtype)
+        for name, each in {**columns, "pairs": pairs}.items()
+    }
+    return ImageScan(**shared, reasons=_reasons(dataset, shared["bad"]))
+
+
 def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> ImageScan:
     total = len(dataset)
-    own = np.arange(processes.index(), total, processes.count())
+    own = _looked_at(dataset, np.arange(processes.index(), total, processes.count()), progress)
+    found = {name: processes.gather_interleaved(rows, total) for name, rows in own.items()}
+    pairs = _pairs(found)
+    columns = {name: found[name] for name in _CACHED if name != "pairs"}
+    return ImageScan(**columns, pairs=pairs, reasons=_reasons(dataset, found["bad"]))
+
+
+def _looked_at(
+    dataset: ImageDataset, own: np.ndarray, progress: Callable[[int], None] | None
+) -> dict[str, np.ndarray]:
+    """Reads images and returns the columns of `ImageScan` and those that near duplicates are found by."""
     sizes = np.zeros((len(own), 2), np.int32)
     gray, dark, paged = (np.zeros(len(own), bool) for _ in range(3))
     kinds, bad = np.full(len(own), -1, np.int32), np.zeros(len(own), bool)
@@ -109,12 +141,14 @@ def _scan(dataset: ImageDataset, progress: Callable[[int], None] | None) -> Imag
             bad[row] = True
         if progress is not None:
             progress(1)
-    sizes, gray, dark, paged, kinds, digests, bad, sketches = (
-        processes.gather_interleaved(rows, total)
-        for rows in (sizes, gray, dark, paged, kinds, digests, bad, sketches)
-    )
-    pairs = np.unique(np.concatenate((_equal_pairs(digests, bad), near_duplicates(sketches))), axis=0)
-    return ImageScan(sizes, gray, dark, paged, kinds, bad, pairs, _reasons(dataset, bad))
+    columns = {"sizes": sizes, "gray": gray, "dark": dark, "paged": paged, "kinds": kinds, "bad": bad}
+    return {**columns, "digests": digests, "sketches": sketches}
+
+
+def _pairs(found: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the near duplicates among images that were looked at, int32 `(pairs, 2)`."""
+    pairs = (_equal_pairs(found["digests"], found["bad"]), near_duplicates(found["sketches"]))
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def _equal_pairs(digests: np.ndarray, bad: np.ndarray) -> np.ndarray:

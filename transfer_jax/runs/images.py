@@ -22,11 +22,15 @@ from transfer_jax.data import (
     scan_images,
     split_in_parts,
 )
+from transfer_jax.data.quality_checks import find_problems_in_sample
 from transfer_jax.data.sources import absolute_source
 from transfer_jax.distributed import processes
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs.environment import images_given
 from transfer_jax.storage.remote import display_path
+
+LARGE, LOOKED_AT = 100_000, 20_000
+"""Number of images above which a first look reads a sample, and the size of the sample."""
 
 
 def run_images(
@@ -54,15 +58,15 @@ def run_images(
             "`dataset`, or name other images"
         )
     if dataset is None:
-        dataset = _loaded(config, workdir)
+        dataset = _loaded(config, workdir, progress)
     scan = scan_with_progress(dataset, progress) if needs_scan(config) else None
     return usable_images(config, dataset, scan)
 
 
-def _loaded(config: TrainConfig, workdir: Path | None) -> ImageDataset:
+def _loaded(config: TrainConfig, workdir: Path | None, progress: Progress) -> ImageDataset:
     """Returns the images of a config; if they are gone, the error says how to name their new place."""
     try:
-        return load_dataset(config.images, config.data_dir, task=config.task)
+        return load_dataset(config.images, config.data_dir, task=config.task, progress=progress)
     except ValueError as error:
         place = absolute_source(config.images).removeprefix("folder:").removeprefix("csv:")
         if workdir is None or not Path(place).is_absolute() or Path(place.partition("?")[0]).exists():
@@ -131,7 +135,9 @@ def check_quality(
 
     def mask(part: ImageDataset) -> np.ndarray:
         assert part.rows is not None  # A part of the usable images has rows.
-        return np.isin(np.arange(len(dataset)), usable[part.rows])
+        found = np.zeros(len(dataset), bool)
+        found[usable[part.rows]] = True
+        return found
 
     try:
         parts = split_images(usable_images(config, dataset, scan), config)
@@ -143,18 +149,55 @@ def check_quality(
     return find_problems(dataset, scan, mask(parts.train), held_out, image_size)
 
 
-def scan_with_progress(dataset: ImageDataset, progress: Progress) -> ImageScan:
-    """Scans images, with a progress bar if they were not scanned before."""
+def first_look(dataset: ImageDataset) -> np.ndarray | None:
+    """Returns the positions of the sample of a large set that is checked before training, ascending.
+
+    None if the set is small, and all images are checked.
+    """
+    if len(dataset) <= LARGE:
+        return None
+    return np.sort(np.random.default_rng(0).choice(len(dataset), LOOKED_AT, replace=False, shuffle=False))
+
+
+def check_sample(
+    dataset: ImageDataset, rows: np.ndarray, scan: ImageScan, parts: Parts, image_size: int
+) -> tuple[Finding, ...]:
+    """Checks a sample of the images for problems, and all of them for problems of their labels.
+
+    Args:
+        dataset: All images.
+        rows: The positions of the sample, `first_look`.
+        scan: The scan of the sample.
+        parts: The parts of all images.
+        image_size: Height and width of the network's input, in pixels.
+    """
+    side = np.zeros(len(dataset), np.uint8)
+    for number, part in enumerate(parts, 1):
+        if part is not None and part.rows is not None:
+            side[part.rows] = number
+    side = side[rows]
+    return find_problems_in_sample(dataset, rows, scan, side == 1, side > 1, image_size)
+
+
+def scan_with_progress(dataset: ImageDataset, progress: Progress, *, first_only: bool = False) -> ImageScan:
+    """Scans images, with a progress bar if they were not scanned before.
+
+    Args:
+        dataset: The images.
+        progress: Receives the progress.
+        first_only: As for `scan_images`.
+    """
     started = False
 
     def advance(images: int) -> None:
         nonlocal started
         if not started:
-            progress.start("scanning images", -(-len(dataset) // processes.count()))
+            share = 1 if first_only else processes.count()
+            progress.start("scanning images", -(-len(dataset) // share))
             started = True
         progress.advance(images)
 
-    scan = scan_images(dataset, advance)
+    scan = scan_images(dataset, advance, first_only=first_only)
     if started:
         progress.finish()
     return scan

@@ -25,6 +25,8 @@ from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.absolute_paths import with_absolute_paths
 from transfer_jax.runs.images import (
     check_quality,
+    check_sample,
+    first_look,
     needs_scan,
     scan_with_progress,
     split_images,
@@ -58,7 +60,8 @@ def resolve(
         given: Names of the fields that the user set; defaults are chosen for the others. None chooses none.
         workdir: The run's folder; None skips its checks.
         progress: Receives the progress of the scan; None shows none.
-        scan: Whether to scan all images: for near duplicates, bad files and other problems.
+        scan: Whether to scan all images: for near duplicates, bad files and other problems. Of more than
+            100,000 images, a sample of 20,000 is read unless the config needs all.
         dataset: All images; None loads those of the config.
 
     Raises:
@@ -80,12 +83,20 @@ def resolve(
     for note in network.notes:
         progress.log(note)
     if dataset is None:
-        dataset = load_dataset(config.images, config.data_dir, task=config.task)
+        dataset = load_dataset(config.images, config.data_dir, task=config.task, progress=progress)
     elif config.task not in ("auto", dataset.task.kind):
         raise ValueError(f"the images have targets of the task {dataset.task.kind}, and task={config.task!r}")
     check_inputs(dataset, network.model.backbone, config.model)
+    rows = first_look(dataset) if scan and not needs_scan(config) else None
+    looked_at = None
+    if rows is not None:
+        progress.log(
+            f"first look at {len(rows):,} of {len(dataset):,} images; `transfer-jax check` reads all of them"
+        )
+        looked_at, scan = scan_with_progress(dataset.subset(rows), progress, first_only=True), False
+        _check_readable(config, looked_at)
     scanned = scan_with_progress(dataset, progress) if scan or needs_scan(config) else None
-    if not scan:  # Otherwise they are among the findings.
+    if not scan and looked_at is None:  # Otherwise they are among the findings.
         for note in dataset.notes:
             progress.log(note)
     if scan and scanned is not None:
@@ -93,18 +104,20 @@ def resolve(
     set_outputs(network.model, dataset.task.outputs)
     defaults: tuple[Choice, ...] = ()
     if given is not None:
-        config, defaults = choose(_facts(config, dataset, scanned if scan else None, network), config, given)
+        facts = _facts(config, dataset, scanned if scan else None, network, looked_at)
+        config, defaults = choose(facts, config, given)
         if not schedule_is_set:
             check_schedule(config, network.model)
     if dataset.inputs is not None:
         config = without_augmentation(config)
-    train, evaluation, test = split_images(usable_images(config, dataset, scanned), config)
+    parts = split_images(usable_images(config, dataset, scanned), config)
+    train, evaluation, test = parts
     check_task_options(config, train)
     unevaluated = unevaluated_classes(train, evaluation)
     if unevaluated and not scan:
         progress.log(f"{unevaluated_text(unevaluated)}: trained, but in no score")
     if (limit := config.images_per_class) is not None:
-        counts = np.bincount(train.labels)
+        counts = train.task.counts(train.labels)
         if fewer := int(((counts > 0) & (counts < limit)).sum()):
             progress.log(
                 f"images_per_class {limit:,}: {fewer:,} of {len(dataset.class_names):,} classes have fewer "
@@ -129,6 +142,8 @@ def resolve(
     findings = None
     if scan and scanned is not None:
         findings = check_quality(config, dataset, scanned, network.preprocessing.image_size)
+    elif looked_at is not None and rows is not None:
+        findings = check_sample(dataset, rows, looked_at, parts, network.preprocessing.image_size)
     resolved = ResolvedRun(
         config=config,
         train=train,
@@ -190,8 +205,23 @@ def _check_readable(config: TrainConfig, scan: ImageScan) -> None:
         raise BadImageError(f"{scan.reasons[0]}{more}; --on-bad-image skip leaves such images out")
 
 
-def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, network: Network) -> Facts:
-    own_split, duplicates = None, None
+def _facts(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    scan: ImageScan | None,
+    network: Network,
+    looked_at: ImageScan | None = None,
+) -> Facts:
+    """Returns what defaults depend on.
+
+    Args:
+        config: The config.
+        dataset: All images.
+        scan: The scan of all images; None if they are not scanned.
+        network: The network.
+        looked_at: The scan of a sample; None if there is none.
+    """
+    own_split, duplicates, looked_at = None, None, scan or looked_at
     rest = without_own_test(dataset)
     counts = divisible_counts(rest, None)
     groups = None if scan is None else scan.groups
@@ -207,7 +237,7 @@ def _facts(config: TrainConfig, dataset: ImageDataset, scan: ImageScan | None, n
     return Facts(
         counts=tuple(counts[counts > 0].tolist()),
         own_split=own_split,
-        pixels=_shorter_side(dataset) if scan is None else int(np.median(scan.shorter_sides)),
+        pixels=_shorter_side(dataset) if looked_at is None else int(np.median(looked_at.shorter_sides)),
         expected=network.preprocessing.image_size,
         blocks=len({block_of(path) for path in params} - {"head"}),
         accelerator=jax.default_backend() != "cpu",
