@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import re
 import shutil
 
 import numpy as np
@@ -22,7 +23,7 @@ def saved(tmp_path_factory, toy):
     _, params, stats = split(create_model(toy, 3, seed=1))
     preprocessing = Preprocessing(image_size=16, mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0))
     folder = tmp_path_factory.mktemp("run")
-    SavedModel(model=toy, task=SingleLabel(CLASSES), preprocessing=preprocessing).save(
+    SavedModel(model=toy, task=SingleLabel(CLASSES), preprocessing=preprocessing, temperature=4.0).save(
         folder / "model", {**params, **stats}
     )
     return folder
@@ -140,3 +141,25 @@ def test_bad_images_are_left_out_of_the_scores(saved, spoilt, image_folder, capf
     assert [line.split()[-1] for line in shown.out.splitlines() if line.split()[:1] == ["red"]] == ["14"]
     assert cli.main(["evaluate", str(saved), "--images", str(spoilt), "--on-bad-image", "error"]) == 2
     assert "the file is empty; --on-bad-image skip" in capfd.readouterr().err
+
+
+def test_calibrated_probabilities_are_less_certain(saved, image_folder, tmp_path, capfd):
+    found = {}
+    for option in ((), ("--calibrated",)):
+        out = tmp_path / f"out{len(option)}.csv"
+        assert cli.main(["predict", str(saved), str(image_folder), "--out", str(out), *option]) == 0
+        found[option] = np.array([[float(row[f"p({name})"]) for name in CLASSES] for row in rows(out)])
+    plain, scaled = found.values()
+    powers = plain**0.25
+    np.testing.assert_allclose(scaled, powers / powers.sum(1, keepdims=True), atol=1e-5)
+    capfd.readouterr()
+    shown = []
+    for option in ((), ("--calibrated",)):
+        assert cli.main(["evaluate", str(saved), "--images", str(image_folder), *option]) == 0
+        shown.append(" ".join(capfd.readouterr().out.split()))
+    both = re.search(
+        r"Calibration error: ([\d.]+)%, with the temperature 4 \(--calibrated\): ([\d.]+)%", shown[0]
+    )
+    assert both is not None
+    assert f"Calibration error: {both[2]}%" in shown[1]
+    assert ", calibrated" in shown[1]

@@ -6,7 +6,8 @@ import pytest
 
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
-from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks import MultiLabel, SingleLabel
+from transfer_jax.tasks.temperature import at_temperature
 from transfer_jax.weights.readers import CheckpointError
 from transfer_jax.weights.saved_model import SavedModel, model_checksum
 
@@ -38,6 +39,27 @@ def test_round_trip(tmp_path, model, inside):
     assert split(loaded)[0] == split(create_eval(SAVED))[0]
     for path, array in arrays_of(model).items():
         np.testing.assert_array_equal(arrays_of(loaded)[path], array, err_msg=path)
+
+
+def test_a_calibrated_model_has_the_temperature_in_its_head(tmp_path, model):
+    task = MultiLabel(("ant", "bee", "fly"), (0.3, 0.5, 0.9))
+    saved = dataclasses.replace(SAVED, task=task, temperature=2.5)
+    saved.save(tmp_path, arrays_of(model))
+    assert SavedModel.describe(tmp_path) == saved
+    known, scaled = SavedModel.load(tmp_path, calibrated=True)
+    assert known == SavedModel.describe(tmp_path, calibrated=True) == saved.calibrated()
+    assert known.temperature is None
+    for path, array in arrays_of(model).items():
+        expected = np.asarray(array) / (2.5 if path.startswith("head/classifier/") else 1)
+        np.testing.assert_allclose(arrays_of(scaled)[path], expected, rtol=1e-6, err_msg=path)
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    before, after = task.predictions(rows), task.predictions(rows / 2.5)
+    np.testing.assert_allclose(after, at_temperature(task, before, 2.5))
+    assert known.task.answers(after) == task.answers(before)
+    with pytest.raises(
+        ValueError, match="the model has no temperature for calibrated probabilities: at least"
+    ):
+        dataclasses.replace(saved, temperature=None).calibrated()
 
 
 def create_eval(saved: SavedModel):

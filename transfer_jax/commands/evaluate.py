@@ -23,6 +23,7 @@ def evaluate(
     images: str | None = None,
     views: Views = "none",
     on_bad_image: OnBadImage = "skip",
+    calibrated: bool = False,
 ) -> None:
     """Evaluates a trained model on labelled images.
 
@@ -37,16 +38,18 @@ def evaluate(
         views: Views of each image whose predictions are averaged, as for `predict`.
         on_bad_image: `skip` leaves an image that cannot be read out of the scores, and prints its name;
             `error` stops at it.
+        calibrated: Whether to divide the logits by the temperature that the validation images of the run
+            chose. The calibration error is printed with and without it in any case.
     """
     from transfer_jax.storage.remote import local_path, pull
     from transfer_jax.weights.saved_model import SavedModel
 
     workdir = local_path(workdir)
     pull(workdir, skip=("features",))
-    saved = SavedModel.describe(workdir)
+    saved = SavedModel.describe(workdir, calibrated=calibrated)
     parts = _parts_of_run(workdir) if images is None else _given_images(workdir, images, saved)
     for dataset, title in parts:
-        _show_scores(workdir, saved, dataset, title, views, on_bad_image)
+        _show_scores(workdir, saved, dataset, title, views, on_bad_image, calibrated)
 
 
 def _parts_of_run(workdir: Path) -> "Iterator[tuple[ImageDataset, str]]":
@@ -102,20 +105,25 @@ def _show_scores(
     title: str,
     views: Views,
     on_bad_image: OnBadImage,
+    calibrated: bool,
 ) -> None:
     """Predicts images and prints their scores."""
     import numpy as np
 
     from transfer_jax.data.class_order import with_classes
+    from transfer_jax.diagnostics.calibration import calibration_error
     from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
 
     dataset, bad = with_classes(dataset, saved.class_names), {}
+    reported = bad if on_bad_image == "skip" else None
     predictions = predict_dataset(
-        workdir, dataset, progress=BARS, bad=bad if on_bad_image == "skip" else None, views=views
+        workdir, dataset, progress=BARS, bad=reported, views=views, calibrated=calibrated
     )
     check_some_good(bad, len(dataset))
     if views != "none":
         title += f", mean of the views of {views}"
+    if calibrated:
+        title += ", calibrated"
     if bad:
         print_line(CONSOLE, bad_images_text(bad, len(dataset), "left out of the scores"))
         title += f", {len(bad):,} left out"
@@ -123,3 +131,6 @@ def _show_scores(
     weights = None if dataset.weights is None else dataset.weights[good]
     scores = saved.task.scores(predictions[good], dataset.labels[good], weights)
     OUT.print(scores_table(scores, title))
+    if saved.task.probabilistic:
+        error = calibration_error(saved.task, predictions[good], dataset.labels[good], saved.temperature)
+        print_line(OUT, error)

@@ -129,6 +129,7 @@ def export(
     out: Path | None = None,
     input: Literal["float32", "uint8", "normalized"] | None = None,
     output: Literal["logits", "predictions"] = "logits",
+    calibrated: bool = False,
     verify: bool = False,
     python: Path | None = None,
 ) -> None:
@@ -146,6 +147,8 @@ def export(
         input: Input of a program, an RGB image of the size that is printed: `float32` (the default) or
             `uint8` pixels in 0..255, which the program normalizes, or `normalized` images.
         output: Output of a program: `logits`, or `predictions` (probabilities, or quantities in their units).
+        calibrated: Whether to divide the logits by the temperature that the validation images of the run
+            chose, so that the confidence of predictions agrees with their accuracy.
         verify: Whether to load the file in the library and to compare its outputs for a fixed image. A
             difference of more than 0.0001 of the largest output is an error.
         python: Python interpreter that has the library, for `--verify`; by default the one that runs this.
@@ -157,7 +160,7 @@ def export(
         raise ValueError("--python has no effect without --verify")
     file = out or workdir / f"exported-{to}{suffix(to)}"
     with CONSOLE.status(f"exporting to {to}"):
-        exported = export_model(workdir, to, file, values=input, output=output)
+        exported = export_model(workdir, to, file, values=input, output=output, calibrated=calibrated)
     print_line(OUT, f"{file}: {file.stat().st_size / 2**20:,.1f} MiB")
     for line in exported.record.lines():
         print_line(OUT, line)

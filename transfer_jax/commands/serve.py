@@ -18,6 +18,7 @@ def serve(
     max_megapixels: float = 50.0,
     queue: int = 64,
     threads: int = 2,
+    calibrated: bool = False,
 ) -> None:
     """Serves a trained model over HTTP.
 
@@ -35,6 +36,8 @@ def serve(
         max_megapixels: Largest image, in megapixels.
         queue: Largest number of images that wait or are computed; further ones are refused with 503.
         threads: Number of threads that decode images.
+        calibrated: Whether to divide the logits by the temperature that the validation images of the run
+            chose.
     """
     from transfer_jax.extras import require
 
@@ -45,7 +48,7 @@ def serve(
     from transfer_jax.serving.server import serve as serve_model
 
     limits = Limits(body_bytes=round(max_megabytes * 1e6), pixels=round(max_megapixels * 1e6), images=queue)
-    model = from_pretrained(workdir)
+    model = from_pretrained(workdir, calibrated=calibrated)
     names = {"regression": ("quantity", "quantities"), "multi_label": ("label",)}
     outputs = counted(len(model.task.names), *names.get(model.task.kind, ("class",)))
     described = f"{model.saved.model}, {outputs}"

@@ -49,6 +49,7 @@ def predict_dataset(
     progress: Progress | None = None,
     bad: BadImages | None = None,
     views: Views = "none",
+    calibrated: bool = False,
 ) -> np.ndarray:
     """Returns the predictions `(images, columns)` of a trained model for images; see `Task.predictions`.
 
@@ -63,13 +64,16 @@ def predict_dataset(
         views: The views of each image that predictions are averaged over (test-time augmentation): `none`,
             `flip` (with the mirror image) or `dihedral` (all flips and quarter turns). Each view takes as
             long as the image.
+        calibrated: Divides the logits by the temperature that the validation images of the run chose.
 
     Raises:
         BadImageError: If an image is bad and `bad` is None.
-        ValueError: If there are no such views.
+        ValueError: If there are no such views, or the model has no temperature.
     """
     options = {"batch_size": batch_size, "threads": threads, "progress": progress, "bad": bad}
-    return np.concatenate([*predict_batches(model_dir, dataset, **options, views=views)])
+    return np.concatenate(
+        [*predict_batches(model_dir, dataset, **options, views=views, calibrated=calibrated)]
+    )
 
 
 def predict_batches(
@@ -81,6 +85,7 @@ def predict_batches(
     progress: Progress | None = None,
     bad: BadImages | None = None,
     views: Views = "none",
+    calibrated: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yields the predictions `(images, columns)` of one batch of images after the other, in order.
 
@@ -94,8 +99,9 @@ def predict_batches(
         progress: As for `predict_dataset`.
         bad: As for `predict_dataset`.
         views: As for `predict_dataset`.
+        calibrated: As for `predict_dataset`.
     """
-    saved, model = SavedModel.load(Path(model_dir))
+    saved, model = SavedModel.load(Path(model_dir), calibrated=calibrated)
     graphdef, params, stats = split(model)
     options = {"batch_size": batch_size, "threads": threads, "bad": bad, "views": views}
     batches = _make_batches(saved, graphdef, dataset, **options)

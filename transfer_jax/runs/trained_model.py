@@ -26,7 +26,7 @@ Picture = str | os.PathLike[str] | bytes | np.ndarray
 """An image: the path of a file, the contents of a file, or uint8 pixels `(height, width[, 3])`."""
 
 
-def from_pretrained(place: str | os.PathLike[str]) -> "TrainedModel":
+def from_pretrained(place: str | os.PathLike[str], *, calibrated: bool = False) -> "TrainedModel":
     """Loads a trained model.
 
     Example:
@@ -37,6 +37,7 @@ def from_pretrained(place: str | os.PathLike[str]) -> "TrainedModel":
     Args:
         place: `hf://OWNER/REPO` or `hf://OWNER/REPO@REVISION` on the Hugging Face hub, a folder that
             `push_to_hub` wrote, or the workdir of a finished run.
+        calibrated: Divides the logits by the temperature that the validation images of the run chose.
 
     Returns:
         The model, in inference mode.
@@ -45,9 +46,10 @@ def from_pretrained(place: str | os.PathLike[str]) -> "TrainedModel":
         FileNotFoundError: If there is no such repository or folder, or it has no model of this package.
         ConnectionError: If the hub does not respond and the repository is not on this machine.
         CheckpointError: If the model is damaged.
-        ValueError: If the address is malformed, or the network is unknown here: register it first.
+        ValueError: If the address is malformed, the model has no temperature, or the network is unknown here:
+            register it first.
     """
-    saved, network = SavedModel.load(Path(place))
+    saved, network = SavedModel.load(Path(place), calibrated=calibrated)
     return TrainedModel(saved, network)
 
 

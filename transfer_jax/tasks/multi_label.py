@@ -9,6 +9,7 @@ import numpy as np
 from transfer_jax.tasks.classification_scores import roc_auc
 from transfer_jax.tasks.label_scores import average_precision, best_threshold, jackknife_average_precision
 from transfer_jax.tasks.metric import Metric
+from transfer_jax.tasks.single_label import SMALLEST
 from transfer_jax.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -146,6 +147,15 @@ class MultiLabel(Task):
                 for i, name in enumerate(self.names)
             },
         }
+
+    def logits(self, predictions: np.ndarray) -> np.ndarray:
+        likely, unlikely = (np.clip(each, SMALLEST, 1) for each in (predictions, 1 - predictions))
+        return np.log(likely) - np.log(unlikely)
+
+    def at_temperature(self, temperature: float) -> Self:
+        """Returns the task with the thresholds of the new probabilities."""
+        found = self.predictions(self.logits(self.cutoffs) / temperature)
+        return dataclasses.replace(self, thresholds=tuple(found.tolist())) if self.thresholds else self
 
     def image_values(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns the jackknife values of the mean average precision (Tukey 1958), moved to its value."""

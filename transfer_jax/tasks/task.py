@@ -188,6 +188,18 @@ class Task(abc.ABC):
             The scores by name, with `images`, the number of examples, and `task`, the kind of task.
         """
 
+    def logits(self, predictions: np.ndarray) -> np.ndarray:
+        """Returns outputs of the head `(n, outputs)` that have these predictions.
+
+        Raises:
+            ValueError: If the predictions are no probabilities.
+        """
+        raise ValueError(f"the task {self.kind} has no probabilities")
+
+    def at_temperature(self, temperature: float) -> Self:
+        """Returns the task for outputs that are divided by a temperature, with the same answers."""
+        return self
+
     def from_targets(self, targets: np.ndarray) -> np.ndarray:
         """Returns predictions from means of targets, such as those of neighbours, `(n, columns)`."""
         return targets.astype(np.float64)

@@ -50,6 +50,7 @@ def export_model(
     *,
     values: Input | None = None,
     output: Output = "logits",
+    calibrated: bool = False,
 ) -> Export:
     """Writes a trained model in the format of another library or of a runtime.
 
@@ -66,6 +67,7 @@ def export_model(
             normalizes, or `normalized` images.
         output: The output of a program: `logits`, or `predictions` (probabilities of classes and labels,
             quantities in their units).
+        calibrated: Divides the last layer by the temperature that the validation images of the run chose.
 
     Returns:
         The file and its record.
@@ -76,7 +78,7 @@ def export_model(
         ImportError: If a required package is not installed; the message has the command that installs it.
         FileNotFoundError: If there is no trained model, or if the folder of `out` does not exist.
     """
-    saved, model = SavedModel.load(directory)
+    saved, model = SavedModel.load(directory, calibrated=calibrated)
     exported = Exported(
         model=saved.model,
         outputs=saved.task.outputs,

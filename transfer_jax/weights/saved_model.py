@@ -26,6 +26,7 @@ from transfer_jax.weights.hub_folder import local_folder
 from transfer_jax.weights.readers import CheckpointError, read_weights
 
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
+_LAST_LAYER = "head/classifier/"
 MODEL_FILES = (_MODEL, _WEIGHTS)
 """Names of the description and of the arrays that `SavedModel.save` writes."""
 
@@ -43,6 +44,8 @@ class SavedModel:
         adapters: The adapters of the network.
         base: The pretrained weights, if the arrays on disk are those of the adapters and the head only; None
             if all arrays are on disk.
+        temperature: Number by which the logits are divided for calibrated probabilities, which validation
+            images chose; None if they chose none.
     """
 
     model: str
@@ -52,11 +55,26 @@ class SavedModel:
     taps: bool = False
     adapters: tuple[Adapter, ...] = ()
     base: BaseWeights | None = None
+    temperature: float | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, labels or quantities, in the order of the predictions."""
         return self.task.names
+
+    def calibrated(self) -> "SavedModel":
+        """Returns the description of the model with its temperature in the head; see `load`.
+
+        Raises:
+            ValueError: If it has no temperature.
+        """
+        if self.temperature is None:
+            raise ValueError(
+                "the model has no temperature for calibrated probabilities: at least 20 validation images "
+                "of classes or labels choose it at the end of a run"
+            )
+        task = self.task.at_temperature(self.temperature)
+        return dataclasses.replace(self, task=task, temperature=None)
 
     def save(self, directory: Path, arrays: Mapping[str, Any]) -> None:
         """Writes the model atomically: if writing its arrays fails, an earlier model remains.
@@ -86,12 +104,15 @@ class SavedModel:
         write_text(directory / _MODEL, json.dumps(described, indent=1))
 
     @classmethod
-    def describe(cls, directory: Path) -> "SavedModel":
+    def describe(cls, directory: Path, *, calibrated: bool = False) -> "SavedModel":
         """Reads the description of a model, without its arrays; arguments and errors are those of `load`."""
-        return cls._from_json(_description(_model_files(directory).description))
+        saved = cls._from_json(_description(_model_files(directory).description))
+        return saved.calibrated() if calibrated else saved
 
     @classmethod
-    def load(cls, directory: Path, *, merged: bool = True) -> tuple["SavedModel", Classifier]:
+    def load(
+        cls, directory: Path, *, merged: bool = True, calibrated: bool = False
+    ) -> tuple["SavedModel", Classifier]:
         """Reads a model and puts it into inference mode.
 
         Args:
@@ -99,8 +120,10 @@ class SavedModel:
                 the Hugging Face hub, also as `hf://OWNER/REPO`.
             merged: Merges adapters into the weights as far as that is possible. The description then names
                 the other adapters only. False leaves all as they are.
+            calibrated: Divides the last layer of the head by the temperature, for calibrated probabilities.
 
         Raises:
+            ValueError: If the model has no temperature.
             FileNotFoundError: If the folder contains no model.
             CheckpointError: If the arrays are damaged, or do not match the network, or if the model in a
                 workdir is not the one that its run wrote, or if the weights that adapters were trained on
@@ -109,6 +132,7 @@ class SavedModel:
         description, weights = _model_files(directory)
         described = _description(description)
         saved = cls._from_json(described)
+        known = saved.calibrated() if calibrated else saved
         if not weights.is_file():
             raise FileNotFoundError(f"no trained model in {weights.parent}: there is no {weights.name}")
         # Models of the first versions have no checksum.
@@ -143,12 +167,15 @@ class SavedModel:
             raise CheckpointError(
                 f"{weights} does not match the network {saved.model}: {', '.join(differing[:3])}"
             )
+        if calibrated and saved.temperature is not None:
+            for path in (path for path in arrays if path.startswith(_LAST_LAYER)):
+                arrays[path] = (arrays[path] / saved.temperature).astype(arrays[path].dtype)
         update(model, jax.device_put(arrays))
         if merged and saved.adapters:
             merge(model)
-            saved = dataclasses.replace(saved, adapters=model.backbone.adapters, base=None)
+            known = dataclasses.replace(known, adapters=model.backbone.adapters, base=None)
         model.eval()
-        return saved, model
+        return known, model
 
     @classmethod
     def _from_json(cls, values: dict[str, Any]) -> "SavedModel":
@@ -164,6 +191,7 @@ class SavedModel:
             taps=values.get("taps", False),
             adapters=tuple(map(Adapter.from_json, values.get("adapters", ()))),
             base=BaseWeights(**values["base"]) if values.get("base") else None,
+            temperature=values.get("temperature"),
         )
 
 

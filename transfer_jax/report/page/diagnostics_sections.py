@@ -174,6 +174,11 @@ def calibration_section(run: RunFiles) -> Section | None:
         f"The expected calibration error is {percent(found['ece'])}: the mean distance between confidence "
         "and accuracy of the predictions on the validation images."
     )
+    if "temperature" in found:
+        text += (
+            f" With the temperature {found['temperature']:.3g}, which these images chose, it is "
+            f"{percent(found['scaled_ece'])}; `--calibrated` predicts with it."
+        )
     return Section("Calibration", [Text([text]), Charts([reliability])])
 
 
