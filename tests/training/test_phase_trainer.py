@@ -10,6 +10,7 @@ from transfer_jax.freezing import FrozenChangedError, Phase
 from transfer_jax.freezing.freeze_check import array_hashes, check_unchanged
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
+from transfer_jax.tasks.top_predictions import TopPredictions
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 
 CASES = [  # selector, norm, blocks whose statistics change
@@ -235,3 +236,20 @@ def test_all_metrics_are_read_before_the_next_step_once_a_flag_is_raised(make_ru
     assert [count for count, _ in unread[:raised_at]] == [2] * raised_at
     assert unread[raised_at] == (2, True)
     assert unread.index((0, False)) + 1 == read_after
+
+
+@pytest.mark.parametrize(("cache", "strategy"), [("off", "mesh"), ("require", "jit")])
+def test_only_the_most_probable_classes_of_large_sets_leave_the_devices(
+    make_run, monkeypatch, cache, strategy
+):
+    run = make_run(phase(cache=cache), batch_size=8, strategy=strategy)
+    trainer = trainer_of(run)
+    whole, labels = trainer.predict(), run.evaluation.labels
+    assert len(labels) % 8  # The last batch is filled.
+    np.testing.assert_array_equal(np.concatenate([*trainer.all_predictions("validation")]), whole)
+    monkeypatch.setattr("transfer_jax.training.phase_trainer.keeps_all", lambda examples, classes: False)
+    monkeypatch.setattr(trainer, "_outputs", None)
+    found, known = trainer.predict(), TopPredictions.of(whole, labels)
+    np.testing.assert_array_equal(found.classes, known.classes)
+    np.testing.assert_allclose(found.probabilities, known.probabilities, rtol=1e-4)
+    np.testing.assert_allclose(found.log_truth, known.log_truth, rtol=1e-3, atol=1e-5)
