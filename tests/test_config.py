@@ -46,6 +46,7 @@ def test_configs_survive_json(config):
         ({"seed": -1}, "seed must be at least 0"),
         ({"eval_every": -1}, "eval_every must be at least 0"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0"),
+        ({"read_processes": -1}, "read_processes must be at least 0"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"compiler_options": ("fast",)}, "compiler_options must be like xla_name=value, got 'fast'"),
         ({"batch_size": 32, "accumulate": 5}, "batch_size 32 is not divisible by accumulate 5"),

@@ -48,7 +48,7 @@ ONLY = {  # who alone may import a library
         "weights/export.py",
         "weights/writers.py",
     ),  # these write
-    "pickle": ("weights/readers/",),
+    "pickle": ("weights/readers/", "data/readers.py"),
     "zipfile": ("weights/readers/",),
     "tensorstore": ("weights/readers/",),
     "h5py": ("weights/readers/", "weights/writers.py"),

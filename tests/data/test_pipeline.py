@@ -176,8 +176,8 @@ def test_listed_batches_follow_the_lists(threads):
         ({"batch_size": 11}, r"batch_size must be in 1\.\.10, the number of examples, got 11"),
         ({"batch_size": 0}, "got 0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
-        ({"threads": -1}, "threads and prefetch must not be negative, got -1 and 2"),
-        ({"prefetch": -3}, "got 2 and -3"),
+        ({"threads": -1}, "threads, prefetch and workers must not be negative, got -1, 2 and 0"),
+        ({"prefetch": -3}, "got 2, -3 and 0"),
     ],
 )
 def test_shuffled_batches_with_invalid_arguments_raise(options, message):
@@ -190,7 +190,7 @@ def test_shuffled_batches_with_invalid_arguments_raise(options, message):
     [
         (0, {}, "at least 1, got 0 and 4"),
         (10, {"batch_size": 0}, "at least 1, got 10 and 0"),
-        (10, {"threads": -1}, "must not be negative, got -1 and 2"),
+        (10, {"threads": -1}, "must not be negative, got -1, 2 and 0"),
     ],
 )
 def test_ordered_batches_with_invalid_arguments_raise(size, options, message):

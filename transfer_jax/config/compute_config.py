@@ -11,6 +11,7 @@ Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16"]
 StrategyName = Literal["auto", "jit", "mesh", "pmap"]
 BatchNorm = Literal["global", "per_device"]
+Order = Literal["global", "blocks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,13 @@ class ComputeConfig:
             more than two CPU cores.
         compiler_options: XLA options of the training step, as `name=value`, for example
             xla_tpu_enable_latency_hiding_scheduler=true.
-        threads: Number of threads that read images.
+        threads: Number of threads that read images, in each process that does; None chooses from the cores.
+        read_processes: Number of processes that read images, for many cores: threads alone use five or six of
+            them. 0 reads in the threads of the run. None takes all cores but four on a machine with more than
+            eight cores and an accelerator. A script with more than 0 needs `if __name__ == "__main__"`.
+        order: The order of training images: `global` shuffles all of them, `blocks` shuffles blocks of
+            neighbours and then those of a few blocks. Blocks read large pieces of files, and each process of
+            a pod reads files of its own. The order of blocks depends on the number of processes.
     """
 
     precision: Precision = "float32"
@@ -51,7 +58,9 @@ class ComputeConfig:
     batch_norm: BatchNorm = "global"
     compile_ahead: bool | None = None
     compiler_options: tuple[str, ...] = ()
-    threads: int = 2
+    threads: int | None = None
+    read_processes: int | None = None
+    order: Order = "global"
 
     def __post_init__(self) -> None:
         convert_fields(self, ComputeConfig)
@@ -61,8 +70,11 @@ class ComputeConfig:
             prefix_precision=PrefixPrecision,
             strategy=StrategyName,
             batch_norm=BatchNorm,
+            order=Order,
         )
-        check_ranges(self, threads="at least 1", fsdp="at least 1", tensor="at least 1")
+        check_ranges(
+            self, threads="at least 1", read_processes="at least 0", fsdp="at least 1", tensor="at least 1"
+        )
         if self.slices is not None:
             check_ranges(self, slices="at least 1")
         for option in self.compiler_options:

@@ -4,8 +4,9 @@ Of a dataset whose examples are not images (`ImageDataset.inputs`), they read th
 augmentation; the entry `inputs` of a batch, a dictionary, takes the place of `image`.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -39,9 +40,7 @@ def image_fetch(
         takes the place of `image`: a dictionary of arrays by name, each `(batch, *shape)` with the shapes
         and dtypes of `ImageDataset.inputs`.
     """
-    return lambda indices: _batch(
-        dataset, indices, lambda image, row: eval_transform(image, preprocessing), bad
-    )
+    return _Plain(dataset, preprocessing, bad)
 
 
 def augmented_image_fetch(
@@ -59,18 +58,7 @@ def augmented_image_fetch(
         entries of `image_fetch`. One number is drawn from the generator; this number and the position seed
         the augmentation of an image.
     """
-
-    def fetch(indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:
-        seed = int(rng.integers(2**63))
-        return _batch(
-            dataset,
-            indices,
-            lambda image, row: train_transform(
-                image, preprocessing, augmentation, np.random.default_rng((seed, int(places[row])))
-            ),
-        )
-
-    return fetch
+    return _Augmented(dataset, preprocessing, augmentation)
 
 
 def view_fetch(
@@ -89,21 +77,76 @@ def view_fetch(
         image `i` with the augmentation of the seed sequence `(seed, view, i)`, which is always the same; its
         `index` is `i`.
     """
+    return _Views(dataset, preprocessing, augmentation, seed)
 
-    def fetch(rows: np.ndarray) -> Batch:
-        views, indices = np.divmod(rows, len(dataset))
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """A dataset and the size of its images. A copy for another process has what reading needs only."""
+
+    dataset: ImageDataset
+    preprocessing: "Preprocessing"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "dataset": self.dataset.for_reading()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plain(_Reader):
+    bad: dict[int, BadImageError] | None = None
+
+    def __call__(self, indices: np.ndarray) -> Batch:
         return _batch(
-            dataset,
+            self.dataset, indices, lambda image, row: eval_transform(image, self.preprocessing), self.bad
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Augmented(_Reader):
+    augmentation: Augmentation
+
+    def __call__(self, indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:
+        seed = int(rng.integers(2**63))
+        return _batch(
+            self.dataset,
             indices,
             lambda image, row: train_transform(
-                image,
-                preprocessing,
-                augmentation,
-                np.random.default_rng((seed, int(views[row]), int(indices[row]))),
+                image, self.preprocessing, self.augmentation, np.random.default_rng((seed, int(places[row])))
             ),
         )
 
-    return fetch
+
+@dataclasses.dataclass(frozen=True)
+class _Views(_Reader):
+    augmentation: Augmentation
+    seed: int
+
+    def __call__(self, rows: np.ndarray) -> Batch:
+        views, indices = np.divmod(rows, len(self.dataset))
+        return _batch(
+            self.dataset,
+            indices,
+            lambda image, row: train_transform(
+                image,
+                self.preprocessing,
+                self.augmentation,
+                np.random.default_rng((self.seed, int(views[row]), int(indices[row]))),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Unaugmented:
+    """A `RandomFetch` without randomness.
+
+    Attributes:
+        fetch: The function that reads the examples.
+    """
+
+    fetch: Fetch
+
+    def __call__(self, indices: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> Batch:
+        return self.fetch(indices)
 
 
 def _batch(

@@ -1,19 +1,20 @@
-"""Batches of examples that are fetched by index, prefetched in threads with grain.
+"""Batches of examples that are fetched by index, prefetched in threads and processes with grain.
 
-The order and the augmentation depend on the seed only, not on the number of threads. The state of an iterator
-is the number of batches that it has returned; `set_state` continues exactly there.
+The order and the augmentation depend on the seed only, not on the number of threads and processes. The state
+of an iterator is the number of batches that it has returned; `set_state` continues exactly there.
 
 An error in `fetch` is raised unchanged by the iterator. Make a new iterator after an error: the failed batch
 is not counted as returned.
 """
 
-import functools
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+
+from transfer_jax.data.order import Order, make_order
+from transfer_jax.data.process_batches import ProcessBatches
 
 Batch = dict[str, Any]
 """Arrays by name, examples on axis 0; `inputs` is a dictionary of such arrays."""
@@ -21,7 +22,7 @@ Fetch = Callable[[np.ndarray], Batch]
 """Function from indices to a batch."""
 RandomFetch = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 """Function from indices, their positions in the batch and a random generator to a batch."""
-Batches = grain.IterDataset
+Batches = grain.IterDataset | ProcessBatches
 """An iterable of `Batch` whose iterators have `get_state` and `set_state`."""
 
 
@@ -34,10 +35,14 @@ def shuffled_batches(
     rows: np.ndarray | None = None,
     threads: int = 2,
     prefetch: int = 2,
+    workers: int = 0,
+    order: Order | Sequence[np.ndarray] = "global",
+    readers: int = 1,
 ) -> Batches:
     """Returns endless shuffled batches for training.
 
-    Each epoch is a new permutation of all examples without an incomplete last batch.
+    Each epoch is a new permutation of all examples without an incomplete last batch. With more than a million
+    examples, it is computed batch by batch, and takes no memory.
 
     Args:
         fetch: Called in a thread with int64 indices `(rows,)`, their positions in the batch, and a random
@@ -50,6 +55,13 @@ def shuffled_batches(
         threads: Number of threads, each of which fetches a batch at a time; 0 fetches a batch when it is
             needed.
         prefetch: Number of batches that are prefetched; at least one for each thread.
+        workers: Number of processes that fetch, each with this number of threads; `fetch` is pickled. 0
+            fetches in threads of this process.
+        order: `global` shuffles all examples. `blocks` shuffles blocks of neighbours, then the examples of a
+            few blocks: `BlockOrder`, for sources that are read faster in large pieces. A sequence has the
+            indices of each batch itself.
+        readers: Number of processes that `rows` are divided among, in order; `blocks` gives each of them
+            blocks of its own.
 
     Returns:
         An iterable of the fetched dictionaries with an entry `index`, the indices of the whole batch
@@ -64,12 +76,9 @@ def shuffled_batches(
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     positions = np.arange(batch_size) if rows is None else rows
-
-    def fetched(indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        return {**fetch(indices[positions], positions, rng), "index": indices}
-
-    batches = grain.MapDataset.source(_ShuffledIndices(size, batch_size, seed)).random_map(fetched, seed=seed)
-    return batches.to_iter_dataset(_read_options(threads, prefetch))
+    lists = make_order(size, batch_size, seed, order, readers) if isinstance(order, str) else order
+    batches = grain.MapDataset.source(lists).random_map(_FetchRows(fetch, positions), seed=seed)
+    return _batches(batches, threads, prefetch, workers)
 
 
 def ordered_batches(
@@ -80,6 +89,7 @@ def ordered_batches(
     rows: np.ndarray | None = None,
     threads: int = 2,
     prefetch: int = 2,
+    workers: int = 0,
 ) -> Batches:
     """Returns batches of all examples once, in order, for evaluation.
 
@@ -90,6 +100,7 @@ def ordered_batches(
         rows: As for `shuffled_batches`.
         threads: As for `shuffled_batches`.
         prefetch: As for `shuffled_batches`.
+        workers: As for `shuffled_batches`.
 
     Returns:
         A finite iterable of the fetched dictionaries with an entry `mask` of the whole batch, bool
@@ -101,16 +112,14 @@ def ordered_batches(
     if size < 1 or batch_size < 1:
         raise ValueError(f"size and batch_size must be at least 1, got {size} and {batch_size}")
     positions = np.arange(batch_size) if rows is None else rows
-
-    def masked(indices: np.ndarray) -> Batch:
-        return {**fetch(np.minimum(indices, size - 1)[positions]), "mask": indices < size}
-
-    lists = [np.arange(first, first + batch_size) for first in range(0, size, batch_size)]
-    return listed_batches(masked, lists, threads=threads, prefetch=prefetch)
+    masked = _FetchMasked(fetch, size, positions)
+    return listed_batches(
+        masked, _Consecutive(size, batch_size), threads=threads, prefetch=prefetch, workers=workers
+    )
 
 
 def listed_batches(
-    fetch: Fetch, lists: Sequence[np.ndarray], *, threads: int = 2, prefetch: int = 2
+    fetch: Fetch, lists: Sequence[np.ndarray], *, threads: int = 2, prefetch: int = 2, workers: int = 0
 ) -> Batches:
     """Returns one batch for each list of indices, in order.
 
@@ -119,38 +128,55 @@ def listed_batches(
         lists: int arrays of the indices of each batch.
         threads: As for `shuffled_batches`.
         prefetch: As for `shuffled_batches`.
+        workers: As for `shuffled_batches`.
 
     Raises:
         ValueError: If a number is out of range.
     """
-    return grain.MapDataset.source(lists).map(fetch).to_iter_dataset(_read_options(threads, prefetch))
+    return _batches(grain.MapDataset.source(lists).map(fetch), threads, prefetch, workers)
 
 
-class _ShuffledIndices:
-    """A sequence whose element k is the k-th batch of indices of endless shuffled epochs.
+class _FetchRows:
+    """A `RandomFetch` of some rows of a batch, with the positions of the whole batch."""
 
-    grain's shuffle and batch do the same, one index at a time: 6 ms for a batch of 512, as much as gathering
-    that many cached features takes.
-    """
+    def __init__(self, fetch: RandomFetch, positions: np.ndarray) -> None:
+        self._fetch, self._positions = fetch, positions
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self._batch_size = batch_size
-        self._batches_per_epoch = size // batch_size
-        # Two epochs are in use at the end of each epoch.
-        self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng((seed, epoch)).permutation(size)
-        )
+    def __call__(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        return {**self._fetch(indices[self._positions], self._positions, rng), "index": indices}
+
+
+class _FetchMasked:
+    """A `Fetch` of some rows of a batch that is padded, with the mask of the whole batch."""
+
+    def __init__(self, fetch: Fetch, size: int, positions: np.ndarray) -> None:
+        self._fetch, self._size, self._positions = fetch, size, positions
+
+    def __call__(self, indices: np.ndarray) -> Batch:
+        rows = np.minimum(indices, self._size - 1)[self._positions]
+        return {**self._fetch(rows), "mask": indices < self._size}
+
+
+class _Consecutive(Sequence[np.ndarray]):
+    """The lists of positions of batches in order; those of the last one may exceed the size."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        self._count, self._batch_size = -(-size // batch_size), batch_size
 
     def __len__(self) -> int:
-        return sys.maxsize
+        return self._count
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        epoch, batch = divmod(int(index), self._batches_per_epoch)
-        first = batch * self._batch_size
-        return self._order(epoch)[first : first + self._batch_size].copy()
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return np.arange(index * self._batch_size, (index + 1) * self._batch_size)
 
 
-def _read_options(threads: int, prefetch: int) -> grain.ReadOptions:
-    if threads < 0 or prefetch < 0:
-        raise ValueError(f"threads and prefetch must not be negative, got {threads} and {prefetch}")
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
+def _batches(batches: grain.MapDataset, threads: int, prefetch: int, workers: int) -> Batches:
+    """Returns the batches of a dataset, prefetched."""
+    if threads < 0 or prefetch < 0 or workers < 0:
+        raise ValueError(
+            f"threads, prefetch and workers must not be negative, got {threads}, {prefetch} and {workers}"
+        )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
+    if workers:
+        return ProcessBatches(batches, options, workers)
+    return batches.to_iter_dataset(options)

@@ -69,7 +69,8 @@ def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
     similarity = jax.jit(make_similarity(forward, above))
     fetch, terms = image_fetch(validation, run.preprocessing), dict.fromkeys(above, np.zeros(3))
     finished.progress.start("comparing activations", batches * size)
-    for batch in listed_batches(fetch, list(drawn.reshape(batches, size)), threads=run.config.threads):
+    threads = run.readers(fetch).threads
+    for batch in listed_batches(fetch, list(drawn.reshape(batches, size)), threads=threads):
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         found = jax.device_get(similarity(finished.end, finished.start, inputs))
         terms = {name: terms[name] + found[name] for name in above}

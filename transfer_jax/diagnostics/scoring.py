@@ -39,13 +39,14 @@ class Scorer:
             start = None  # The head also reads the blocks below the boundary.
         if start and len(dataset) * _bytes(run.feature_shapes[start]) > _FEATURE_BYTES:
             start = None
-        self._size, self._threads = min(_BATCH, len(dataset)), run.config.threads
+        self._size = min(_BATCH, len(dataset))
         self._count, self._progress, self._task = len(dataset), finished.progress, run.task
         forward = Forward(
             graphdef=run.graphdef, start=start, prefix=PRE_LOGITS, preprocessing=run.preprocessing
         )
         self._step = jax.jit(make_eval_step(forward))
         self._fetch = image_fetch(dataset, run.preprocessing)
+        self._threads = run.readers(self._fetch).threads
         if start:
             prefix = jax.jit(make_prefix(run.graphdef, start, run.preprocessing, jnp.float32))
             self._progress.start("running unchanged blocks", self._count)

@@ -25,7 +25,7 @@ PARTS = {
     "start_up": "start-up-bound: loading took most of the other time; it matters less in longer runs",
     "compile": "compile-bound: keep JAX_COMPILATION_CACHE_DIR between runs, and set compile_ahead",
     "extract": "extraction-bound: features are computed once; use the same feature_dir for several runs",
-    "wait": "input-bound: steps waited for images; raise threads, store smaller images, or cache features",
+    "wait": "input-bound: steps waited for images; raise read_processes, or cache features",
     "evaluate": "evaluation-bound: raise eval_every, or use fewer validation images",
     "checkpoint": "checkpoint-bound: raise checkpoint_seconds, or use a faster disk",
     "lost": "restart-bound: steps were repeated after kills; lower checkpoint_seconds",

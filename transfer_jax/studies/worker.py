@@ -6,7 +6,6 @@ Workers communicate only through the folder of the study. They run on any machin
 import dataclasses
 import itertools
 import json
-import os
 import re
 import traceback
 from collections.abc import Iterable

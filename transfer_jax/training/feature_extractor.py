@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import Augmentation, ImageDataset, image_fetch, listed_batches, view_fetch
+from transfer_jax.data.pipeline import Batch, Fetch
 from transfer_jax.features import (
     Extraction,
     FeatureCache,
@@ -28,6 +29,8 @@ from transfer_jax.training.run import Run
 
 EXTRACTION_BATCH = 32
 """Images that the prefix computes at a time; fixed, so that runs of any batch size use the same caches."""
+_LARGE = 20_000
+"""Number of images from which on processes read them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,20 +136,26 @@ class FeatureExtractor:
         def features(ranges: RowRanges) -> Iterator[dict[str, np.ndarray]]:
             prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count
 
-            def compute(rows: np.ndarray) -> dict[str, np.ndarray]:
-                filled = np.pad(rows, (0, size - len(rows)), mode="edge")
-                batch = {name: value for name, value in fetch(filled).items() if name in INPUTS}
-                found = prefix(self._arrays, self._local.batch(batch))
+            def compute(batch: Batch, count: int) -> dict[str, np.ndarray]:
+                inputs = {name: value for name, value in batch.items() if name in INPUTS}
+                found = prefix(self._arrays, self._local.batch(inputs))
                 arrays = found if isinstance(found, Mapping) else {"features": found}
-                return {name: np.asarray(array)[: len(rows)] for name, array in arrays.items()}
+                return {name: np.asarray(array)[:count] for name, array in arrays.items()}
 
             lists = [
                 np.arange(at, min(at + size, last))
                 for first, last in ranges
                 for at in range(first, last, size)
             ]
+            filled, readers = _Filled(fetch, size), run.readers(fetch)
+            if readers.workers and rows >= _LARGE:
+                batches = listed_batches(filled, lists, threads=readers.threads, workers=readers.workers)
+                yield from map(compute, batches, map(len, lists))
+                return
             # The reading threads compute as well: one program at a time leaves some cores of a CPU idle.
-            yield from listed_batches(compute, lists, threads=run.config.threads)
+            yield from listed_batches(
+                lambda rows: compute(filled(rows), len(rows)), lists, threads=readers.threads
+            )
 
         progress.start(task, rows)
         extraction = write_shards(
@@ -178,6 +187,17 @@ class FeatureExtractor:
         if start not in self._compiled:
             self._compiled[start] = compile_prefix(self._run, self._boundary, self._arrays, start)
         return self._compiled[start]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Filled:
+    """A `Fetch` of batches of one size: the last image fills an incomplete one."""
+
+    fetch: Fetch
+    size: int
+
+    def __call__(self, rows: np.ndarray) -> Batch:
+        return self.fetch(np.pad(rows, (0, self.size - len(rows)), mode="edge"))
 
 
 def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = None) -> Compiled:

@@ -1,7 +1,7 @@
 """The batches that the steps of a phase train on: images, or cached features of the frozen prefix."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,20 @@ from transfer_jax.data import (
     ordered_batches,
     shuffled_batches,
 )
+from transfer_jax.data.fetch import Unaugmented
+from transfer_jax.data.order import Order
+from transfer_jax.data.readers import Readers
+from transfer_jax.distributed import processes
 from transfer_jax.features import DeviceFeatureCache, Tier, choose_tier
 from transfer_jax.freezing.phase import Phase
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.feature_extractor import CachedFeatures, FeatureExtractor
+from transfer_jax.training.feature_order import shard_order
 from transfer_jax.training.run import Run
+
+_LARGE = 20_000
+"""Number of images in order from which on processes read them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +89,10 @@ def _images(run: Run, phase: Phase, seed: int) -> PhaseData:
     if phase.augment:
         fetch = augmented_image_fetch(run.train, run.preprocessing, run.config.augmentation)
     else:
-        fetch = lambda indices, places, rng: plain(indices)  # noqa: E731
+        fetch = Unaugmented(plain)
     return PhaseData(
         start=None,
-        train=_shuffled(run, fetch, seed),
+        train=_shuffled(run, fetch, seed, run.config.order, run.readers(fetch)),
         evaluate=lambda: _ordered_images(run.evaluation, run),
         evaluate_training=lambda: _ordered_images(run.train, run),
         evaluate_test=lambda: _ordered_images(_test_images(run), run),
@@ -104,7 +112,13 @@ def _cached(
         views = extractor.extract(run.train, progress, task, augmentation, phase.views, seed)
         train = CachedFeatures(views.cache, np.arange(len(run.train)))
     validation = extractor.features(run.evaluation, progress, "extracting validation features")
-    images, tier = len(run.train), tier_of(run, train.cache.manifest.bytes)
+    order = shard_order(run, train, seed, phase.views if augmentation else 0)
+    if order is not None and run.config.feature_tier in ("auto", "disk"):
+        tier: Tier = "disk"
+        progress.log("features in object storage are shuffled a few files at a time, and read once an epoch")
+    else:
+        order, tier = None, tier_of(run, train.cache.manifest.bytes)
+    images = len(run.train)
     if tier == "memory":
         train.cache.read()
     columns = DeviceFeatureCache(train.cache).columns if tier == "device" else None
@@ -127,7 +141,7 @@ def _cached(
 
     return PhaseData(
         start=boundary,
-        train=_shuffled(run, fetch, seed),
+        train=_shuffled(run, fetch, seed, order or "global", Readers(run.config.threads or 2, 0)),
         evaluate=lambda: _ordered_features(validation, run),
         evaluate_training=lambda: _ordered_features(plain(), run),
         evaluate_test=lambda: _ordered_features(test(), run),
@@ -160,21 +174,30 @@ def _test_images(run: Run) -> ImageDataset:
 def _ordered_images(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:
     fetch = image_fetch(dataset, run.preprocessing)
     size, rows = run.batch_size, run.strategy.rows(run.batch_size)
-    return ordered_batches(fetch, len(dataset), batch_size=size, rows=rows, threads=run.config.threads)
+    threads, workers = run.readers(fetch)
+    if len(dataset) < _LARGE:  # Processes take longer to start than to read.
+        workers = 0
+    return ordered_batches(fetch, len(dataset), batch_size=size, rows=rows, threads=threads, workers=workers)
 
 
 def _ordered_features(features: CachedFeatures, run: Run) -> Iterable[Mapping[str, Any]]:
     size, rows = run.batch_size, run.strategy.rows(run.batch_size)
     fetch = lambda indices: features.cache.columns(features.rows[indices])  # noqa: E731
-    return ordered_batches(fetch, len(features.rows), batch_size=size, rows=rows)
+    threads = 8 if features.cache.is_remote else 2  # They wait for object storage.
+    return ordered_batches(fetch, len(features.rows), batch_size=size, rows=rows, threads=threads)
 
 
-def _shuffled(run: Run, fetch: Any, seed: int) -> Batches:
+def _shuffled(
+    run: Run, fetch: Any, seed: int, order: Order | Sequence[np.ndarray], readers: Readers
+) -> Batches:
     return shuffled_batches(
         fetch,
         len(run.train),
         batch_size=run.batch_size,
         seed=seed,
         rows=run.strategy.rows(run.batch_size),
-        threads=run.config.threads,
+        threads=readers.threads,
+        workers=readers.workers,
+        order=order,
+        readers=processes.count(),
     )
