@@ -1,3 +1,4 @@
+import functools
 import os
 
 import numpy as np
@@ -70,12 +71,19 @@ def test_a_folder_that_is_not_readable_is_named(linked, monkeypatch):
 
 def test_files_are_looked_at_once(linked, monkeypatch):
     looked = []
+
+    def look(path, *, function):
+        looked.append(os.fspath(path))
+        return function(path)
+
     with monkeypatch.context() as patch:
         for name in ("stat", "lstat"):
-            patch.setattr(os, name, lambda *args, **_: looked.append(args))
-        files = Folder(str(linked)).images().files
+            patch.setattr(os, name, functools.partial(look, function=getattr(os, name)))
+        folder = Folder(str(linked))
+        files = folder.images().files
     assert len(files) == 2
-    assert looked == []  # Entries of `os.scandir` have been looked at.
+    assert {*looked} == {*folder.listed}  # Entries of `os.scandir` have been looked at.
+    assert len(looked) == len(folder.listed)
 
 
 def test_runs_are_no_classes(tree):

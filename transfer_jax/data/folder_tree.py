@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from transfer_jax.data.file_endings import ending, has_image_content, has_image_ending
+from transfer_jax.data.index import INDEX_FOLDER
 from transfer_jax.data.left_out import LeftOut
 from transfer_jax.storage import workdir_files
 
@@ -55,11 +56,13 @@ class Folder:
     Attributes:
         path: Its path.
         name: Its name.
+        listed: The time of modification of each folder of the tree that was read, in nanoseconds.
     """
 
     def __init__(self, path: str, above: "Folder | None" = None, *, is_link: bool = False) -> None:
         self.path = path
         self.name = os.path.basename(path)
+        self.listed: dict[str, int] = {} if above is None else above.listed
         self._above = above
         self._is_link = is_link
 
@@ -128,6 +131,7 @@ class Folder:
         children: list[Folder | os.DirEntry[str]] = []
         left_out, dead = Counter(), []
         try:
+            self.listed[self.path] = os.stat(self.path).st_mtime_ns
             with os.scandir(self.path) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except PermissionError:
@@ -140,6 +144,8 @@ class Folder:
             return children, left_out, dead
         for entry in ordered:
             name, lower = entry.name, entry.name.lower()
+            if name == INDEX_FOLDER:
+                continue
             if _is_folder(entry):
                 child = Folder(entry.path, self, is_link=entry.is_symlink())
                 if lower.startswith(".") or lower in SYSTEM_FOLDERS:

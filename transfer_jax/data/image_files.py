@@ -45,7 +45,7 @@ def from_files(
         for name, (size, modified), label in zip(names, stamps, task.label_texts(labels), strict=True)
     ]
     return ImageDataset(
-        read=lambda i: read_file(files[i]),
+        read=ReadFiles(files),
         labels=labels,
         names=names,
         class_names=class_names,
@@ -53,6 +53,20 @@ def from_files(
         sizes=np.array([size for size, _ in stamps], dtype=np.int64),
         fingerprint=hashlib.sha256("".join(sorted(lines)).encode(errors="surrogatepass")).hexdigest(),
     )
+
+
+class ReadFiles:
+    """A `Read` of files. Other processes may receive it.
+
+    Args:
+        files: The paths.
+    """
+
+    def __init__(self, files: Sequence[str | os.PathLike[str]]) -> None:
+        self._files = files
+
+    def __call__(self, index: int) -> bytes:
+        return read_file(self._files[index])
 
 
 def file_stamp(file: str | os.PathLike[str]) -> tuple[int, int]:

@@ -11,8 +11,10 @@ import numpy as np
 
 from transfer_jax.data.class_folders import class_name, images_without_class, read_class_folders
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.file_list import ListSource
 from transfer_jax.data.folder_tree import Folder
 from transfer_jax.data.image_files import abridged, from_files
+from transfer_jax.data.index import IndexProgress
 from transfer_jax.data.left_out import LeftOut, left_out_notes
 from transfer_jax.data.split_folders import find_split, part_of_split, table_hint
 from transfer_jax.data.targets import class_order
@@ -49,7 +51,13 @@ class FolderImages:
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
-def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: str = "auto") -> ImageDataset:
+def from_folder(
+    path: str | os.PathLike[str],
+    *,
+    least_classes: int = 2,
+    task: str = "auto",
+    progress: IndexProgress | None = None,
+) -> ImageDataset:
     """Reads a folder with one subfolder for each class.
 
     Images are found at any depth below their class folder, by the ending of their names, or by their contents
@@ -65,11 +73,15 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: s
 
     Names of classes are in the Unicode form NFC, so `é` from macOS and from other systems is the same class.
 
+    The list of 50,000 images or more is kept in a hidden folder, `.transfer_jax_index`, so that a later start
+    looks at the folders only. See `file_list` for how changes are noticed.
+
     Args:
         path: The folder of the class folders.
         least_classes: The smallest number of classes: 2 to train on them, 1 to evaluate a model.
         task: `single_label`, or `ordinal` if the names of the folders begin with numbers, in whose order the
             classes are; `auto` is `single_label`.
+        progress: Receives a line when the list of a large folder is made; None shows none.
 
     Returns:
         The dataset. The name of an image is its path relative to `path`.
@@ -85,12 +97,17 @@ def from_folder(path: str | os.PathLike[str], *, least_classes: int = 2, task: s
             f"a folder of classes has one label for each image, and the task is {task}; list the images and "
             "their targets in a table, csv:FILE"
         )
-    found = read_folder(Folder(os.fspath(_existing(path))), least_classes=least_classes, task=task)
+    source = ListSource(_existing(path), {"source": "folder", "least": least_classes, "task": task})
+    if (kept := source.opened()) is not None:
+        return kept
+    root = Folder(os.fspath(source.folder))
+    found = read_folder(root, least_classes=least_classes, task=task)
     kind = make_task("single_label" if task == "auto" else task, found.class_names)
     dataset = from_files(found.files, found.names, found.labels, found.class_names, found.stamps, kind)
-    return dataclasses.replace(
+    dataset = dataclasses.replace(
         dataset, held_out=found.mask("validation"), test=found.mask("test"), notes=found.notes
     )
+    return source.kept(dataset, found.files, found.stamps, root.listed, progress)
 
 
 def read_folder(root: Folder, *, least_classes: int = 2, task: str = "auto") -> FolderImages:

@@ -42,10 +42,12 @@ class ImagePaths:
 
     Attributes:
         changes: For each kind of difference, the number of paths and the first one, written and found.
+        listed: The time of modification of each folder that was listed, in nanoseconds.
     """
 
     def __init__(self, base: str | os.PathLike[str]) -> None:
         self.changes: dict[str, tuple[int, str, str]] = {}
+        self.listed: dict[str, int] = {}
         self._base = os.fspath(base)
         self._start = os.path.join(self._base, "")
         self._entered: dict[tuple[str, ...], tuple[str, list[str]] | None] = {}
@@ -200,6 +202,7 @@ class ImagePaths:
     def _names_in(self, folder: str) -> Sequence[str]:
         """Returns the names of everything in a folder; none if there is no such folder."""
         try:
+            self.listed[folder] = os.stat(folder).st_mtime_ns
             return os.listdir(folder)
         except OSError:
             return []

@@ -9,8 +9,10 @@ import numpy as np
 
 from transfer_jax.counted import counted
 from transfer_jax.data.dataset import ImageDataset
+from transfer_jax.data.file_list import ListSource
 from transfer_jax.data.image_files import abridged, from_files
 from transfer_jax.data.image_paths import FoundFile, ImagePaths
+from transfer_jax.data.index import IndexProgress
 from transfer_jax.data.table_labels import read_labels
 from transfer_jax.data.table_rows import TableRows, read_rows
 from transfer_jax.data.table_targets import table_targets
@@ -29,12 +31,15 @@ def from_csv(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     finder: ImagePaths | None = None,
+    progress: IndexProgress | None = None,
 ) -> ImageDataset:
     """Reads a table with one image in each row, such as a CSV or TSV file.
 
     Encodings and separators are recognized; see `read_text_table`. Names of columns are compared without
     case, spaces and punctuation. A table whose first row contains an image has no header. What is changed,
     left out or decided is in the `notes` of the dataset.
+
+    The list of 50,000 images or more is kept, as that of a folder; see `from_folder`.
 
     Args:
         path: The table.
@@ -54,6 +59,7 @@ def from_csv(
             number, or are in `classes`. `auto` is `single_label`.
         classes: The classes in their order, lowest first if they are ordered; None takes those of the table.
         finder: Finds the image files of the written paths, instead of `root`.
+        progress: Receives a line when the list of a large table is made; None shows none.
 
     Returns:
         The dataset in the order of the rows. The names are the paths in the table, the classes the sorted
@@ -66,8 +72,15 @@ def from_csv(
     """
     table = Path(path)
     where = repr(str(table))
-    finder = finder or ImagePaths(table.parent if root is None else root)
     wanted = {"image": image_column, "label": label_column, "group": group_column, "split": split_column}
+    source = None
+    if finder is None:
+        options = {**wanted, "root": None if root is None else os.fspath(root), "task": task}
+        options |= {"least": least_classes, "classes": None if classes is None else [*classes]}
+        source = ListSource(table.parent, {"source": "table", **options}, (table.name,))
+        if (kept_list := source.opened()) is not None:
+            return kept_list
+    finder = finder or ImagePaths(table.parent if root is None else root)
     rows, column_of, notes = read_rows(table, finder, wanted)
     rows, unlabelled = rows.without_unlabelled_tests(only_all=task == "multi_label")
     notes = [*notes, *unlabelled]
@@ -91,21 +104,17 @@ def from_csv(
         columns = column_of["labels"].split(",")
         targets, found, more = table_targets(rows.labels, columns, rows.lines, task, column_of["label"])
         notes += more
-    dataset = from_files(
-        [file.path for file in files],
-        [file.name for file in files],
-        targets,
-        found.names,
-        [(file.status.st_size, file.status.st_mtime_ns) for file in files],
-        found,
-    )
-    return dataclasses.replace(
+    paths = [file.path for file in files]
+    stamps = [(file.status.st_size, file.status.st_mtime_ns) for file in files]
+    dataset = from_files(paths, [file.name for file in files], targets, found.names, stamps, found)
+    dataset = dataclasses.replace(
         dataset,
         groups=None if rows.groups is None else np.array(rows.groups, np.str_),
         held_out=rows.mask("validation"),
         test=rows.mask("test"),
         notes=(*notes, *finder.notes()),
     )
+    return dataset if source is None else source.kept(dataset, paths, stamps, finder.listed, progress)
 
 
 def _read_classes(rows: TableRows, column_of: Mapping[str, str]) -> tuple[list[tuple[str, ...]], list[str]]:

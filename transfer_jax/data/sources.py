@@ -93,7 +93,7 @@ def load_dataset(
         options = {**columns, "least_classes": least_classes, "task": task, "classes": classes}
         if is_remote(rest):
             return from_bucket_table(rest, cache=cache, progress=progress, **options)
-        return from_csv(os.path.expanduser(rest), **options)
+        return from_csv(os.path.expanduser(rest), progress=progress, **options)
     if kind == "tfds" and rest:
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
@@ -141,7 +141,8 @@ def _folder(place: str, *, least_classes: int, task: str, **remote: Any) -> Imag
     """Returns the images of a folder on a disk or in object storage."""
     if is_remote(place):
         return from_bucket_folder(place, least_classes=least_classes, task=task, **remote)
-    return from_folder(os.path.expanduser(place), least_classes=least_classes, task=task)
+    progress = remote["progress"]
+    return from_folder(os.path.expanduser(place), least_classes=least_classes, task=task, progress=progress)
 
 
 def _is_path(source: str) -> bool:

@@ -45,7 +45,13 @@ Example: an index of tar shards.
 """
 
 from transfer_jax.data.index.build import IndexProgress, build_index
-from transfer_jax.data.index.dataset_index import VERSION, DatasetIndex, IndexInvalidError, open_index
+from transfer_jax.data.index.dataset_index import (
+    VERSION,
+    DatasetIndex,
+    IndexInvalidError,
+    open_index,
+    read_index,
+)
 from transfer_jax.data.index.part import PartIndex
 from transfer_jax.data.index.place import INDEX_FOLDER, IndexPlace, index_place
 from transfer_jax.data.index.texts import TextColumn
@@ -62,4 +68,5 @@ __all__ = [
     "build_index",
     "index_place",
     "open_index",
+    "read_index",
 ]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import jax
 
+from transfer_jax.counted import counted
 from transfer_jax.data.index.dataset_index import (
     VERSION,
     DatasetIndex,
@@ -92,7 +93,7 @@ def build_index(
         except IndexInvalidError as error:
             reason = error
         if progress is not None:
-            progress.log(f"indexing {len(parts):,} parts of the images in {place.folder}: {reason}")
+            progress.log(f"indexing {counted(len(parts), 'part')} of the images in {place.folder}: {reason}")
         work = _Work(kind, key, parts, read_part, place, progress, total)
         work.start(_earlier(place, kind, key))
         return work.joined(finish, count)

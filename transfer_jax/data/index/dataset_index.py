@@ -89,7 +89,11 @@ class DatasetIndex:
         """
         if name not in self.text_names:
             raise KeyError(f"the index {self.place.folder} has no texts {name!r}, only {self.text_names}")
-        return TextColumn(self._mapped(f"{name}.bytes.npy"), self._mapped(f"{name}.offsets.npy"))
+        return _IndexTexts(self, name)
+
+    def text_arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the bytes of strings, and where each begins."""
+        return self._mapped(f"{name}.bytes.npy"), self._mapped(f"{name}.offsets.npy")
 
     def check_files(self) -> None:
         """Checks that all files have their sizes, and downloads those of a bucket.
@@ -107,6 +111,17 @@ class DatasetIndex:
 
     def _mapped(self, name: str) -> np.ndarray:
         return mapped(self.place.folder / self.contents / name)
+
+
+class _IndexTexts(TextColumn):
+    """Strings of an index; another process that receives them maps them itself."""
+
+    def __init__(self, index: DatasetIndex, name: str) -> None:
+        super().__init__(*index.text_arrays(name))
+        self._index, self._name = index, name
+
+    def __reduce__(self) -> tuple:
+        return _IndexTexts, (self._index, self._name)
 
 
 def mapped(path: Path) -> np.ndarray:

@@ -123,14 +123,13 @@ class IndexPlace:
         return f"{self.path}/{name}".rstrip("/.")
 
 
-def index_place(beside: str | os.PathLike[str], name: str) -> IndexPlace:
+def index_place(beside: str | os.PathLike[str], name: str, *, make: bool = True) -> IndexPlace:
     """Returns the place of an index: in the data's folder if it is writable, otherwise in the user's cache.
-
-    The hidden folder is created, so that the folder of the data does not change later.
 
     Args:
         beside: The folder of the data, or an address in object storage.
         name: A text that distinguishes the indexes of a folder, such as the kind, the split and the columns.
+        make: Whether to create the hidden folder, so that the folder of the data does not change later.
     """
     own = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:_NAME]
     if is_remote(beside):
@@ -142,7 +141,8 @@ def index_place(beside: str | os.PathLike[str], name: str) -> IndexPlace:
     hidden = folder / INDEX_FOLDER
     if can_create(hidden / own):
         with contextlib.suppress(OSError):
-            hidden.mkdir(exist_ok=True)
+            if make:
+                hidden.mkdir(exist_ok=True)
             return IndexPlace(hidden / own)
     apart = hashlib.sha256(f"{folder}\0{name}".encode(errors="surrogateescape")).hexdigest()[:_NAME]
     return IndexPlace(user_cache("index") / apart)

@@ -1,6 +1,6 @@
 """Strings in two arrays, which can be memory-mapped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -22,6 +22,9 @@ class TextColumn(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
