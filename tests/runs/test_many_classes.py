@@ -8,6 +8,7 @@ import pytest
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, from_arrays
 from transfer_jax.freezing import Phase, Schedule
+from transfer_jax.report.page.elements import Text
 from transfer_jax.report.page.run_files import RunFiles
 from transfer_jax.report.page.run_page import run_page
 from transfer_jax.report.page.run_summary import run_summary
@@ -64,7 +65,9 @@ def test_scores_of_classes_are_in_one_file(train, tmp_path):
     assert "Always predicting the most common class" in " ".join(run_summary(run))
     assert "53 classes" in run_summary(run)[0]
     (section,) = (section for section in run_page(run).sections if section.title == "Classes")
-    assert section.parts[0].paragraphs[0].startswith("1 class has no validation image (class 52)")
+    text = section.parts[0]
+    assert isinstance(text, Text)
+    assert text.paragraphs[0].startswith("1 class has no validation image (class 52)")
     for name in ("confusion.png", "report.html", "mistakes/mistakes.json"):
         assert (tmp_path / name).is_file()
 

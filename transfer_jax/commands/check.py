@@ -22,15 +22,15 @@ def check(config: Config, out: Path | None = None, given: Given = None) -> None:
         given: The fields that options set.
     """
     from transfer_jax.commands.output_file import check_output_file
-    from transfer_jax.data.sources import load_dataset
     from transfer_jax.data.split import divisible_counts
     from transfer_jax.planning.defaults import chosen_fraction
     from transfer_jax.planning.network import expected_input
+    from transfer_jax.runs.config_images import config_images
     from transfer_jax.runs.images import check_quality, scan_with_progress
     from transfer_jax.storage.atomic_write import write_text
 
     check_output_file(out, (".json",))
-    dataset = load_dataset(config.images, config.data_dir)
+    dataset = config_images(config)
     scan = scan_with_progress(dataset, BARS)
     if given is not None and "val_fraction" not in given:  # The fraction that `train` chooses.
         images = divisible_counts(dataset, None)

@@ -23,6 +23,9 @@ class DataConfig:
     Attributes:
         images: The source of the images: a folder with one subfolder for each class, or `csv:FILE`,
             or `tfds:NAME`, or one of `elpv`, `elpv:likely`, `elpv:sure` and `elpv:confidence`.
+        eval_images: The source of the validation images, in one of these forms, such as
+            `tfds:imagenet2012:validation`. All of `images` but its test images is then trained on. Classes
+            are matched by name. None takes validation images of `images`.
         task: The kind of targets: `single_label` (one class for each image), `multi_label` (any number of
             labels), `regression` (one or several numbers) or `ordinal` (ordered classes, such as grades).
             `auto` takes that of the images: the type of a tfds feature or of arrays, and `single_label` for
@@ -49,6 +52,7 @@ class DataConfig:
     """
 
     images: str
+    eval_images: str | None = None
     task: TaskChoice = "auto"
     data_dir: str | None = None
     on_bad_image: OnBadImage = "error"
@@ -68,6 +72,8 @@ class DataConfig:
                 f"got {type(self.images).__name__}; a dataset in memory is given to fit(..., dataset=...)"
             )
         convert_fields(self, DataConfig)
+        if not isinstance(self.eval_images, str | None):
+            raise ValueError(f"eval_images must be a string or a path, got {type(self.eval_images).__name__}")
         if not isinstance(self.augmentation, Augmentation):
             raise ValueError(f"augmentation must be an Augmentation, got {self.augmentation!r}")
         check_choices(self, on_bad_image=OnBadImage, task=TaskChoice)

@@ -21,6 +21,8 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         for name in ("data_dir", "feature_dir")
         if (place := getattr(config, name)) is not None
     }
+    if config.eval_images is not None:
+        folders["eval_images"] = absolute_source(config.eval_images)
     return dataclasses.replace(
         config, images=absolute_source(config.images), weights=_weights(config.weights), **folders
     )

@@ -25,7 +25,7 @@ from transfer_jax.runs.loop import Loop
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.runs.result import PhaseResult, Result
 from transfer_jax.runs.run_start import check_start
-from transfer_jax.runs.workdir import NOT_MIRRORED, claim, differences, started_config
+from transfer_jax.runs.workdir import NOT_MIRRORED, PLACES, claim, differences, started_config
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.checkpoints import Checkpoints, SavedCheckpoints
 from transfer_jax.storage.file_lock import InUseError
@@ -77,6 +77,12 @@ def fit(
         MissingObjectError: If an optimizer, a learning-rate schedule or a loss is an object of Python, and
             the config has only its description.
     """
+    settings = config.config if isinstance(config, ResolvedRun) else config
+    if dataset is not None and settings.eval_images is not None:
+        raise ValueError(
+            f"eval_images={settings.eval_images!r} needs images that the config names; a dataset from Python "
+            "has its validation images in `held_out`"
+        )
     workdir, progress, goodput = local_path(workdir), progress or Silent(), Goodput()
     resolved = config if isinstance(config, ResolvedRun) else None
     config = config.config if isinstance(config, ResolvedRun) else config
@@ -161,4 +167,5 @@ def fine_tune(
 def _record_places(started: TrainConfig, given: TrainConfig, workdir: Path) -> None:
     """Writes the places of images and weights, which are compared, into the config of a finished run."""
     with optional(workdir_files.CONFIG, "The run is finished; its images or weights are in another place."):
-        claim(dataclasses.replace(started, images=given.images, weights=given.weights), workdir)
+        places = {name: getattr(given, name) for name in PLACES}
+        claim(dataclasses.replace(started, **places), workdir)

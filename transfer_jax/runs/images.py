@@ -18,7 +18,6 @@ from transfer_jax.data import (
     has_own_split,
     has_own_test,
     limit_per_class,
-    load_dataset,
     scan_images,
     split_in_parts,
 )
@@ -26,6 +25,7 @@ from transfer_jax.data.quality_checks import find_problems_in_sample
 from transfer_jax.data.sources import absolute_source
 from transfer_jax.distributed import processes
 from transfer_jax.report.progress import Progress
+from transfer_jax.runs.config_images import config_images
 from transfer_jax.runs.environment import images_given
 from transfer_jax.storage.remote import display_path
 
@@ -66,7 +66,7 @@ def run_images(
 def _loaded(config: TrainConfig, workdir: Path | None, progress: Progress) -> ImageDataset:
     """Returns the images of a config; if they are gone, the error says how to name their new place."""
     try:
-        return load_dataset(config.images, config.data_dir, task=config.task, progress=progress)
+        return config_images(config, progress=progress)
     except ValueError as error:
         place = absolute_source(config.images).removeprefix("folder:").removeprefix("csv:")
         if workdir is None or not Path(place).is_absolute() or Path(place.partition("?")[0]).exists():

@@ -10,7 +10,7 @@ import numpy as np
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.counted import counted
-from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split, load_dataset
+from transfer_jax.data import BadImageError, ImageDataset, ImageScan, has_own_split
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.parts import has_own_test, without_own_test
 from transfer_jax.data.split import divisible_counts, unevaluated_classes, unevaluated_text
@@ -23,6 +23,7 @@ from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.planning.task_options import check_task_options
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.absolute_paths import with_absolute_paths
+from transfer_jax.runs.config_images import config_images
 from transfer_jax.runs.images import (
     check_quality,
     check_sample,
@@ -83,7 +84,7 @@ def resolve(
     for note in network.notes:
         progress.log(note)
     if dataset is None:
-        dataset = load_dataset(config.images, config.data_dir, task=config.task, progress=progress)
+        dataset = config_images(config, progress=progress)
     elif config.task not in ("auto", dataset.task.kind):
         raise ValueError(f"the images have targets of the task {dataset.task.kind}, and task={config.task!r}")
     check_inputs(dataset, network.model.backbone, config.model)

@@ -37,7 +37,7 @@ _INDIFFERENT = (
     "trackers",
 )
 """Fields that do not change the result, so that a run may resume with other values."""
-_PLACES = ("images", "eval_images", "weights")
+PLACES = ("images", "eval_images", "weights")
 """Fields that may be paths."""
 NOT_MIRRORED = (workdir_files.FEATURES,)
 """Folders of a workdir that are recomputed when needed, and not mirrored to object storage."""
@@ -117,7 +117,7 @@ def differences(started: TrainConfig, given: TrainConfig, *, moved: bool = False
         f"{name} was {_described(before.get(name))}, now {_described(now.get(name))}"
         for name in different
         if not (
-            name in _PLACES
+            name in PLACES
             and None not in (before.get(name), now.get(name))
             and same(getattr(started, name), now[name])
         )
