@@ -2,6 +2,7 @@
 
 import enum
 import operator
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def _names(given: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
         numbers, given = tuple(number for number, _ in pairs), [name for _, name in pairs]
     names = tuple(str(plain(name)) for name in given)
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"class_names must be different, got {abridged(twice)} more than once")
     if numbers is not None and len(set(numbers)) < len(numbers):
         raise ValueError(f"class_names must have different numbers, got {abridged(numbers)}")

@@ -41,11 +41,12 @@ def _with_columns(dataset: ImageDataset, names: tuple[str, ...]) -> ImageDataset
             f"the images have {_names(unknown)}, which the model does not predict; it predicts "
             f"{_names(names)}"
         )
-    missing = [name for name in names if name not in dataset.class_names]
+    known, column = {*dataset.class_names}, {name: place for place, name in enumerate(names)}
+    missing = [name for name in names if name not in known]
     if missing and dataset.task.kind == "regression":
         raise ValueError(f"the images have no {_names(missing)}, which the model predicts; add these columns")
     labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
-    labels[:, [names.index(name) for name in dataset.class_names]] = dataset.labels
+    labels[:, [column[name] for name in dataset.class_names]] = dataset.labels
     return dataclasses.replace(dataset, labels=labels, class_names=names, task=dataset.task.with_names(names))
 
 
