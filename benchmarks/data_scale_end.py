@@ -142,9 +142,9 @@ def run(arguments: argparse.Namespace, workdir: Path) -> dict[str, Any]:
 
 def in_process(arguments: argparse.Namespace, workdir: Path, *, kill_at: int = 0) -> dict[str, Any]:
     """Runs in a process of its own, which is killed once it has saved `kill_at` times."""
-    options = [f"--{name}={getattr(arguments, name)}" for name in ("train", "held_out", "classes", "epochs")]
+    names = ("train", "held_out", "classes", "epochs", "checkpoint_seconds")
+    options = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in names]
     command = [sys.executable, __file__, "--here", str(workdir), *options]
-    command.append(f"--checkpoint_seconds={arguments.checkpoint_seconds}")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     while kill_at and process.poll() is None:
         records = workdir / "checkpoints" / "records"
@@ -163,10 +163,10 @@ def in_process(arguments: argparse.Namespace, workdir: Path, *, kill_at: int = 0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand `end`."""
     parser.add_argument("--train", type=int, default=100_000, help="number of training examples")
-    parser.add_argument("--held_out", type=int, default=50_000, help="number of validation examples")
+    parser.add_argument("--held-out", type=int, default=50_000, help="number of validation examples")
     parser.add_argument("--classes", type=int, default=1_000, help="number of classes")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--checkpoint_seconds", type=float, default=30.0)
+    parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
     parser.add_argument("--kill", type=int, default=0, help="step from which a saved run is killed")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
 
