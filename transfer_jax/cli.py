@@ -61,6 +61,11 @@ COMMANDS = {
     "check": Command(
         "check.check", "Checks all images for problems; nothing is trained.", "check --images photos"
     ),
+    "pack": Command(
+        "pack.pack",
+        "Packs images and their labels into array_record shards, which are read faster than files.",
+        "pack photos photos-packed",
+    ),
     "plan": Command(
         "plan.plan", "Shows what a schedule trains, when, and at what cost.", "plan --images photos --cost"
     ),

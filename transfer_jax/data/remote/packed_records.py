@@ -1,11 +1,11 @@
 """Images in array_record shards, as `transfer-jax pack` writes them.
 
 Files of a folder:
-    `pack.json`: the plan: the images, their number, and the number of shards. It is written first.
+    `pack.json`: the plan: the images, and the number of shards. It is written first.
     `images-00000-of-00016.array_record`: encoded images, one in each record, not compressed.
-    `images-00000-of-00016.npz`: the label, the part of the split, the size and the name of each record, and its
-        weight and group, if there are any. It is written before its shard.
-    `dataset.json`: task, classes, fingerprint and shards. It is written last, and declares the others complete.
+    `images-00000-of-00016.npz`: label, part of the split, size and name of each record; weight and group if
+        there are any. It is written before its shard.
+    `dataset.json`: task, classes, fingerprint and number of shards. It is written last.
 """
 
 import functools

@@ -132,8 +132,8 @@ def _part(part: tuple[str, int, str], label: str | None, image: str | None) -> P
     if unlabelled:
         wanted = f"{label!r}" if label else "in a .cls or .json file"
         raise ValueError(
-            f"{counted(len(unlabelled), 'image')} of {stored.place} without a label, {wanted}: {abridged(unlabelled)}; "
-            "name it with ?label="
+            f"{counted(len(unlabelled), 'image')} of {stored.place} without a label, {wanted}: "
+            f"{abridged(unlabelled)}; name it with ?label="
         )
     return PartIndex(
         columns={"offset": np.array(offsets, np.int64), "length": np.array(lengths, np.int64)},
