@@ -8,7 +8,7 @@ TOP = {"name": "top", "epochs": 14, "planned_epochs": 14, "kept_by": "log_loss"}
 TOP |= {"start_value": 0.5, "end_value": 0.9}
 HEAD = {**TOP, "name": "head", "start_value": None}
 GAIN = {"gain": 0.1, "gain_error": 0.02, "gain_epoch": 9}
-UNCLEAR = {**GAIN, "gain_error": 0.25}
+UNCLEAR = {**GAIN, "gain_error": 0.06}
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ UNCLEAR = {**GAIN, "gain_error": 0.25}
         ),
         (
             {**TOP, **UNCLEAR, "kept_epoch": 0, "kept_value": 0.5},
-            "is undone: epoch 9 of 14 is the best one, and its gain of 0.1 in log loss is not above its "
-            "standard error of 0.25",
+            "is undone: epoch 9 of 14 is the best one, and its gain of 0.1 in log loss is not above twice "
+            "its standard error of 0.06",
         ),
         (
             {**TOP, **GAIN, "kept_epoch": 9, "kept_value": 0.4},
@@ -41,7 +41,7 @@ UNCLEAR = {**GAIN, "gain_error": 0.25}
         (
             {**HEAD, **UNCLEAR, "kept_epoch": 14, "kept_value": 0.9},
             "keeps its last epoch, 14: log loss 0.9; epoch 9 is better, but its gain of 0.1 in log loss is "
-            "not above its standard error of 0.25",
+            "not above twice its standard error of 0.06",
         ),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.tasks import SingleLabel
-from transfer_jax.training.clear_gain import GROUPS, gain, gain_error, values_without_groups
+from transfer_jax.training.clear_gain import GROUPS, gain, gain_error, is_clear, values_without_groups
 
 TASK = SingleLabel(("a", "b", "c"))
 METRICS = {metric.name: metric for metric in TASK.metrics}
@@ -50,6 +50,21 @@ def test_the_error_of_a_score_that_is_no_mean():
             gain_error(*(values_without_groups(TASK, METRICS["roc_auc"], x, labels) for x in (after, before)))
         )
     assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.25)
+
+
+@pytest.mark.parametrize(("images", "improved"), [(27, 1), (150, 1), (27, 3), (27, 4)])
+def test_the_gain_of_three_images_is_not_clear(images, improved):
+    labels = (np.arange(images) % 3).astype(np.int32)
+    before = predictions(0, np.zeros(images, np.int32), 0.0)
+    after = before.copy()
+    rows = np.flatnonzero(labels > 0)[:improved]
+    after[rows] = np.eye(3)[labels[rows]]
+    groups = [values_without_groups(TASK, METRICS["log_loss"], each, labels) for each in (after, before)]
+    values = [TASK.scores(each, labels)["log_loss"] for each in (after, before)]
+    difference, error = gain(METRICS["log_loss"], *values), gain_error(*groups)
+    assert is_clear(difference, error) == (improved > 3)
+    if improved == 1:
+        assert difference == pytest.approx(error)
 
 
 def test_the_error_is_zero_where_a_score_has_no_value():

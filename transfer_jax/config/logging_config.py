@@ -18,10 +18,10 @@ class LoggingConfig:
 
     Attributes:
         keep_epoch: The epoch of each phase whose weights are kept: the `best` one by the validation images,
-            or the `last` one. The best one counts only if its gain is larger than the standard error of the
-            gain: over the last epoch in the first phase, and over the start in a later one, which is
-            otherwise undone. `auto` is `best` if there are at least 20 validation images, otherwise `last`. A
-            phase may have its own `keep_epoch`.
+            or the `last` one. The best one counts only if its gain is clear, more than two standard errors:
+            over the last epoch in the first phase, and over the start in a later one, which is otherwise
+            undone. `auto` is `best` if there are at least 20 validation images, otherwise `last`. A phase may
+            have its own `keep_epoch`.
         keep_metric: The score of the validation images that chooses the best epoch, such as `log_loss` or
             `accuracy`; by default that of the task, which is `log_loss` for classes.
         patience: Number of epochs without a better one after which a phase ends early; 0 trains all epochs.

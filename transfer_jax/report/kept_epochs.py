@@ -18,7 +18,7 @@ def kept_epoch_text(phase: Mapping[str, Any]) -> str:
     score, kept = phase["kept_by"].replace("_", " "), phase["kept_epoch"]
     gain, error, best = (phase.get(field) for field in ("gain", "gain_error", "gain_epoch"))
     if gain is not None and kept != best:
-        found = f"gain of {gain:.2g} in {score} is not above its standard error of {error:.2g}"
+        found = f"gain of {gain:.2g} in {score} is not above twice its standard error of {error:.2g}"
         if kept == 0:
             return f"{name} is undone: epoch {best} of {epochs} is the best one, and its {found}{early}"
         last = f"{name} keeps its last epoch, {kept}: {score} {value:.4g}"

@@ -1,8 +1,8 @@
 """The best epoch of the current phase so far, by a score of the validation images, and its arrays.
 
 The first phase keeps its last epoch, and a later phase its start, epoch 0, unless the best epoch has a clear
-gain over that: one that is larger than its standard error (see `clear_gain`). A later phase without such an
-epoch is undone: its arrays return to those before it.
+gain over that (see `clear_gain`). A later phase without such an epoch is undone: its arrays return to those
+before it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.scoring import Scored
 from transfer_jax.storage.checkpoints import Checkpoints
-from transfer_jax.training.clear_gain import gain, gain_error, values_without_groups
+from transfer_jax.training.clear_gain import gain, gain_error, is_clear, values_without_groups
 from transfer_jax.training.kept_epoch import is_better, keep_metric, keeps_best, patience, value_of
 from transfer_jax.training.loop_checkpoints import restored_state
 from transfer_jax.training.phase_split import PhaseSplit
@@ -77,7 +77,7 @@ class BestEpoch:
             found["gain_error"] = gain_error(self._values_without_groups(scored), start["values"])
         if not leader or is_better(metric, value, leader["value"]):
             leader = found
-        if "gain" in found and found["gain"] <= found["gain_error"]:
+        if "gain" in found and not is_clear(found["gain"], found["gain_error"]):
             best["leader"] = leader
             return
         self._position.best = {
@@ -121,7 +121,7 @@ class BestEpoch:
             "gain": gain(self._metric, best["value"], value),
             "gain_error": gain_error(best.get("values", []), self._values_without_groups(scored)),
         }
-        if found["gain"] <= found["gain_error"]:
+        if not is_clear(found["gain"], found["gain_error"]):
             leader = {"epoch": best["epoch"], "value": best["value"], **found}
             position.best = {**best, "epoch": epoch, "value": value, "leader": leader}
             return False

@@ -39,7 +39,7 @@ class PhaseResult:
         end_value: The value after its last epoch.
         gain: The gain of the best epoch in that score, positive if the score is better: in the first phase
             over the last epoch, in a later one over the start of the phase. None if there is no gain.
-        gain_error: The standard error of the gain; the best epoch is kept if the gain is larger.
+        gain_error: The standard error of the gain; the best epoch is kept if the gain is more than twice it.
         gain_epoch: The epoch that they are about.
         test_metrics: Scores of the test images with the final weights, in the last phase; empty in others and
             without test images.

@@ -1,8 +1,10 @@
 """The gain of a phase in a score of the validation images, and its standard error.
 
-A phase after the first is kept only if its gain is larger than the standard error of the gain: a smaller one
-can as well be luck of the validation images, and the simpler model is the safer choice. Source: the
-one-standard-error rule of Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3.
+A phase after the first is kept only if its gain is clear, more than two standard errors: a smaller one can
+as well be luck of the validation images, and the simpler model is the safer choice. Breiman et al. 1984,
+"Classification and Regression Trees", section 3.4.3, use one standard error. Few images have most of a log
+loss, though: if a single image improves, and no other one changes, the gain is exactly one standard error,
+however many images there are. Two standard errors need at least four such images.
 
 The error is that of a paired difference, estimated by the jackknife that leaves out groups of images
 (Quenouille 1956; Shao & Wu 1989): it is valid for means over images, such as the log loss, and for other
@@ -17,6 +19,8 @@ import numpy as np
 
 from transfer_jax.tasks import Metric, Task
 
+CLEAR = 2
+"""Number of standard errors that a clear gain is larger than."""
 GROUPS = 50
 """Largest number of groups of images that are left out in turn."""
 
@@ -54,6 +58,16 @@ def values_without_groups(
 def gain(metric: Metric, value: float, than: float) -> float:
     """Returns the difference between two values of a score, positive if the first one is better."""
     return than - value if metric.lower_is_better else value - than
+
+
+def is_clear(difference: float, error: float) -> bool:
+    """Returns True for a clear gain.
+
+    Args:
+        difference: The gain; NaN over a start that is NaN.
+        error: Its standard error.
+    """
+    return not difference <= CLEAR * error
 
 
 def gain_error(values: Sequence[float], before: Sequence[float]) -> float:
