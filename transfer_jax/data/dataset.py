@@ -21,6 +21,7 @@ from transfer_jax.data.contents import (
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
 from transfer_jax.data.grouped import positions
 from transfer_jax.data.input_arrays import InputSpec, stack_inputs
+from transfer_jax.data.source_image import SourceImage
 from transfer_jax.data.thread_map import thread_map
 from transfer_jax.tasks import SingleLabel, Task
 
@@ -191,8 +192,8 @@ class ImageDataset:
             for index, each in zip(positions, found, strict=True)
         ]
 
-    def decoded(self, index: int, content: Content | BadImageError) -> Image.Image | Mapping[str, np.ndarray]:
-        """Returns one of the `contents` as a Pillow image, or as the arrays of an example.
+    def opened(self, index: int, content: Content | BadImageError) -> SourceImage | Mapping[str, np.ndarray]:
+        """Returns one of the `contents` as an image that can be cropped, or as the arrays of an example.
 
         Args:
             index: Position of the example.
@@ -205,7 +206,7 @@ class ImageDataset:
             raise content
         if self.inputs is not None:
             return _arrays(content)
-        return to_pil(self._checked_content(index, content), self.names[index])
+        return SourceImage(self._checked_content(index, content), self.names[index])
 
     def _read(self, index: int) -> Content:
         """Returns the content of an example."""

@@ -42,10 +42,16 @@ _PNG_BITS = 24
 _NO_END = "truncated PNG file"
 """Pillow's error for a PNG file that ends between two chunks; decoding notices it if pixels are missing."""
 _DRAFT = (4 * THUMBNAIL, 4 * THUMBNAIL)
+_JPEG = b"\xff\xd8\xff"
+"""The start of a JPEG file."""
 _GRAY_LEVELS = 4
 """Largest difference between the channels of a gray image: JPEG rounds each channel."""
 _DARK_LEVEL = 16
 """Largest value of a nearly black image."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels, not necessarily integers."""
 
 
 class BadImageError(ValueError):
@@ -91,6 +97,39 @@ def to_pil(content: bytes | np.ndarray, name: str) -> Image.Image:
         BadImageError: As for `decode_image`.
     """
     return _decoded(content, name).pixels if isinstance(content, bytes) else Image.fromarray(content)
+
+
+def jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Returns width and height of the upright image of a JPEG file; None for other and damaged files.
+
+    Args:
+        content: The contents of the file.
+    """
+    if not content.startswith(_JPEG):
+        return None
+    try:
+        image = _open(content)
+        width, height = image.size
+        return (height, width) if swaps_sides(orientation(image)) else (width, height)
+    except Exception:  # Decoding raises the error.
+        return None
+
+
+def decode_scaled(encoded: bytes, name: str, scale: float) -> Image.Image:
+    """Decodes a JPEG file at its full size, or at a half, a quarter or an eighth of it.
+
+    Args:
+        encoded: The contents of the file.
+        name: Name of the image in error messages.
+        scale: The smallest size of the result, as a fraction of the full size.
+
+    Returns:
+        An upright Pillow image of mode L or RGB.
+
+    Raises:
+        BadImageError: As for `decode_image`.
+    """
+    return _decoded(encoded, name, scale=scale).pixels
 
 
 def to_rgb_array(image: Image.Image) -> np.ndarray:
@@ -145,7 +184,7 @@ def summarize_image(content: bytes | np.ndarray, name: str) -> ImageSummary:
         BadImageError: As for `decode_image`.
     """
     if isinstance(content, bytes):
-        image, width, height, kind, paged = _decoded(content, name, draft=True)
+        image, width, height, kind, paged = _decoded(content, name, draft=_DRAFT)
     else:
         image, kind, paged = Image.fromarray(content), "", False
         width, height = image.size
@@ -163,17 +202,26 @@ class _Decoded(NamedTuple):
     paged: bool
 
 
-def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> _Decoded:
-    """Decodes an image file; a second time without its metadata if they may be the reason of an error."""
+def _decoded(
+    encoded: bytes, name: str, *, draft: tuple[int, int] | None = None, scale: float = 1.0
+) -> _Decoded:
+    """Decodes an image file; a second time without its metadata if they may be the reason of an error.
+
+    Args:
+        encoded: The contents of the file.
+        name: Name of the image in error messages.
+        draft: The smallest size of the pixels; the format of the file decides how much larger they are.
+        scale: The same as a fraction of the full size.
+    """
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
     _ignore_warnings_of_pillow()
     try:
-        return _upright(encoded, draft)
+        return _upright(encoded, draft, scale)
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
         for bare in without_metadata(encoded):
             with contextlib.suppress(Exception):
-                return _upright(bare, draft)
+                return _upright(bare, draft, scale)
         if isinstance(error, BadImageError):
             raise BadImageError(f"{name}: {error}") from None
         if isinstance(error, Image.DecompressionBombError):
@@ -182,11 +230,12 @@ def _decoded(encoded: bytes, name: str, *, draft: bool = False) -> _Decoded:
         raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def _upright(encoded: bytes, draft: bool) -> _Decoded:
+def _upright(encoded: bytes, draft: tuple[int, int] | None, scale: float) -> _Decoded:
     """Decodes an image file once."""
     image = _open(encoded)
     kind, (width, height) = image.format or "", image.size
-    smaller = draft and image.draft(image.mode, _DRAFT) is not None
+    least = (math.ceil(width * scale), math.ceil(height * scale)) if scale < 0.5 else draft
+    smaller = least is not None and image.draft(image.mode, least) is not None
     image.load()
     number = orientation(image)
     pixels = upright(_gray_or_rgb(image), number)
@@ -194,7 +243,9 @@ def _upright(encoded: bytes, draft: bool) -> _Decoded:
         width, height = pixels.size
     elif swaps_sides(number):
         width, height = height, width
-    paged = draft and kind != "MPO" and _has_pages(image)  # MPO has another view of the same picture.
+    paged = (
+        draft is not None and kind != "MPO" and _has_pages(image)
+    )  # MPO has another view of the same picture.
     return _Decoded(pixels, width, height, "JPEG" if kind == "MPO" else kind, paged)
 
 

@@ -16,7 +16,8 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.input_arrays import blank_inputs, stack_inputs
 from transfer_jax.data.pipeline import Batch, Fetch, RandomFetch
-from transfer_jax.data.transforms import eval_transform, train_transform
+from transfer_jax.data.source_image import SourceImage
+from transfer_jax.data.transforms import Source, eval_transform, train_transform
 
 if TYPE_CHECKING:
     from transfer_jax.models.preprocessing import Preprocessing
@@ -78,6 +79,9 @@ def view_fetch(
         `index` is `i`.
     """
     return _Views(dataset, preprocessing, augmentation, seed)
+
+
+_BLACK = Image.new("RGB", (1, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Unaugmented:
 def _batch(
     dataset: ImageDataset,
     indices: np.ndarray,
-    transform: Callable[[Image.Image, int], np.ndarray],
+    transform: Callable[[Source, int], np.ndarray],
     bad: dict[int, BadImageError] | None = None,
 ) -> Batch:
     """Reads images and applies `transform(image, position in the batch)` to each; `bad` as for `image_fetch`.
@@ -164,13 +168,13 @@ def _batch(
     for row, content in enumerate(dataset.contents(indices)):
         index = int(indices[row])
         try:
-            example = dataset.decoded(index, content)
+            example = dataset.opened(index, content)
+            found.append(transform(example, row) if isinstance(example, SourceImage) else example)
         except BadImageError as error:
             if bad is None:
                 advice = "" if dataset.inputs is not None else "; --on-bad-image skip leaves bad images out"
                 raise BadImageError(f"{error}{advice}") from error
             bad[index] = error
-            example = Image.new("RGB", (1, 1)) if dataset.inputs is None else blank_inputs(dataset.inputs)
-        found.append(transform(example, row) if isinstance(example, Image.Image) else example)
+            found.append(transform(_BLACK, row) if dataset.inputs is None else blank_inputs(dataset.inputs))
     stacked = {"image": np.stack(found)} if dataset.inputs is None else {"inputs": stack_inputs(found)}
     return {**stacked, **dataset.labels_and_weights(indices)}

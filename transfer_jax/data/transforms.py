@@ -6,37 +6,37 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from transfer_jax.data.augmentation import Augmentation
-from transfer_jax.data.decode import to_rgb_array
+from transfer_jax.data.decode import Box, to_rgb_array
 from transfer_jax.data.randaugment import randaugment
+from transfer_jax.data.source_image import SourceImage
 
 if TYPE_CHECKING:
     from transfer_jax.models.preprocessing import Preprocessing
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROP_ATTEMPTS = 10
+Source = np.ndarray | Image.Image | SourceImage
+"""An image of any size."""
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels, not necessarily integers."""
 
-
-def eval_transform(image: np.ndarray | Image.Image, preprocessing: "Preprocessing") -> np.ndarray:
+def eval_transform(image: Source, preprocessing: "Preprocessing") -> np.ndarray:
     """Crops the central square and resizes it, in one step with antialiasing.
 
     Args:
-        image: uint8 RGB `(height, width, 3)`, or a Pillow image of mode L or RGB.
+        image: uint8 RGB `(height, width, 3)`, a Pillow image of mode L or RGB, or a `SourceImage`.
         preprocessing: Size of the result, fraction of the shorter side to keep, and interpolation.
 
     Returns:
         uint8 RGB `(image_size, image_size, 3)`.
     """
-    image = _to_pil(image)
+    image = _opened(image)
     return to_rgb_array(
         _crop_and_resize(image, _central_box(image, preprocessing.crop_fraction), preprocessing)
     )
 
 
 def train_transform(
-    image: np.ndarray | Image.Image,
+    image: Source,
     preprocessing: "Preprocessing",
     augmentation: Augmentation,
     rng: np.random.Generator,
@@ -52,12 +52,12 @@ def train_transform(
     Returns:
         uint8 RGB `(image_size, image_size, 3)`.
     """
-    image = _to_pil(image)
+    source = _opened(image)
     if augmentation.crop_scale is None:
-        box = _central_box(image, preprocessing.crop_fraction)
+        box = _central_box(source, preprocessing.crop_fraction)
     else:
-        box = _random_box(image, augmentation.crop_scale, augmentation.crop_ratio, rng)
-    image = _crop_and_resize(image, box, preprocessing)
+        box = _random_box(source, augmentation.crop_scale, augmentation.crop_ratio, rng)
+    image = _crop_and_resize(source, box, preprocessing)
     if augmentation.flip_horizontal and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if augmentation.flip_vertical and rng.random() < 0.5:
@@ -77,16 +77,21 @@ def train_transform(
     return to_rgb_array(image)
 
 
-def _to_pil(image: np.ndarray | Image.Image) -> Image.Image:
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+def _opened(image: Source) -> Image.Image | SourceImage:
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
 
 
-def _crop_and_resize(image: Image.Image, box: Box, preprocessing: "Preprocessing") -> Image.Image:
+def _crop_and_resize(
+    image: Image.Image | SourceImage, box: Box, preprocessing: "Preprocessing"
+) -> Image.Image:
     size = (preprocessing.image_size, preprocessing.image_size)
-    return image.resize(size, _FILTERS[preprocessing.interpolation], box=box)
+    resample = _FILTERS[preprocessing.interpolation]
+    if isinstance(image, SourceImage):
+        return image.crop(box, size, resample)
+    return image.resize(size, resample, box=box)
 
 
-def _central_box(image: Image.Image, fraction: float) -> Box:
+def _central_box(image: Image.Image | SourceImage, fraction: float) -> Box:
     width, height = image.size
     side = fraction * min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -94,7 +99,10 @@ def _central_box(image: Image.Image, fraction: float) -> Box:
 
 
 def _random_box(
-    image: Image.Image, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+    image: Image.Image | SourceImage,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
 ) -> Box:
     """Returns a box of random area, aspect ratio and position, or the largest central one if none fits."""
     width, height = image.size

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from transfer_jax.data import BadImageError, eval_transform
-from transfer_jax.data.decode import to_pil
 from transfer_jax.data.image_files import read_file
+from transfer_jax.data.source_image import SourceImage
 from transfer_jax.models import PRE_LOGITS, Preprocessing
 from transfer_jax.models.backbone import Classifier
 from transfer_jax.models.flat_arrays import Arrays, split
@@ -110,7 +110,7 @@ class TrainedModel:
             BadImageError: If the image is bad.
         """
         try:
-            return eval_transform(to_pil(content, name), self.preprocessing)
+            return eval_transform(SourceImage(content, name), self.preprocessing)
         except (TypeError, ValueError) as error:
             if isinstance(error, BadImageError):
                 raise
