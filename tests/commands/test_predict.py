@@ -116,10 +116,10 @@ def test_predictions_before_a_failure_are_written(
 def test_predictions_are_printed_if_the_file_cannot_be_written(
     saved, image_folder, tmp_path, monkeypatch, capfd
 ):
-    def full(path, text):
+    def full(path, *args, **options):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("transfer_jax.report.predictions.write_text", full)
+    monkeypatch.setattr("transfer_jax.report.predictions.write_predictions", full)
     command = ["predict", str(saved), str(image_folder / "red"), "--out", str(tmp_path / "out.csv")]
     assert cli.main(command) == 2
     shown = capfd.readouterr()

@@ -132,6 +132,7 @@ def export(
     calibrated: bool = False,
     verify: bool = False,
     python: Path | None = None,
+    also: tuple[Path, ...] = (),
 ) -> None:
     """Exports a trained model to another library or runtime.
 
@@ -152,12 +153,20 @@ def export(
         verify: Whether to load the file in the library and to compare its outputs for a fixed image. A
             difference of more than 0.0001 of the largest output is an error.
         python: Python interpreter that has the library, for `--verify`; by default the one that runs this.
+        also: Folders of more runs: one program (`onnx` or `stablehlo`) has an output for each run, with the
+            name of its folder, and computes the blocks that they have in common once.
     """
+    from transfer_jax.commands.predict_many import export_all
     from transfer_jax.weights.export import export_model, suffix
     from transfer_jax.weights.verify import verify_export
 
     if python is not None and not verify:
         raise ValueError("--python has no effect without --verify")
+    if also:
+        if verify:
+            raise ValueError("--verify is for one run; with --also, the file has outputs to check it by")
+        export_all((workdir, *also), to, out, values=input, output=output, calibrated=calibrated)
+        return
     file = out or workdir / f"exported-{to}{suffix(to)}"
     with CONSOLE.status(f"exporting to {to}"):
         exported = export_model(workdir, to, file, values=input, output=output, calibrated=calibrated)

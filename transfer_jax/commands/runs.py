@@ -15,10 +15,9 @@ from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line, table
 from transfer_jax.storage import workdir_files
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from transfer_jax.runs.result import Result
     from transfer_jax.tasks import Task
+    from transfer_jax.tasks.top_predictions import Predicted
 
 
 def demo(quick: bool = False, workdir: Path | None = None, seed: int = 0) -> None:
@@ -120,16 +119,20 @@ def predict(
     views: Views = "none",
     on_bad_image: OnBadImage = "skip",
     calibrated: bool = False,
+    also: tuple[Path, ...] = (),
 ) -> int:
     """Predicts the classes, labels or quantities of image files.
 
-    If it is stopped or fails, the predictions until then are written or printed.
+    If it is stopped or fails, the predictions until then are written or printed. With several runs, such as
+    heads for several tasks on one network, the blocks that they have in common are computed once:
+    `transfer-jax predict runs/species photos/ --also runs/sex runs/age`.
 
     Args:
         workdir: Folder of a finished run.
         images: Files and folders.
-        out: `.csv` or `.json` file to write; without it a table is printed. An image that cannot be read has
-            no class, and its reason in `error`.
+        out: `.csv`, `.parquet` or `.json` file to write; without it a table is printed. An image that cannot
+            be read has no class, and its reason in `error`. Of more than 5,000,000 probabilities (images times
+            classes), the file has the five most probable classes of each image.
         views: Views of each image whose predictions are averaged (test-time augmentation): `flip` adds the
             mirror image and takes twice the time; `dihedral`, for images without an up, has all eight flips
             and quarter turns.
@@ -137,18 +140,33 @@ def predict(
             exit code is 0 unless no image can be read. `error` stops at the first one, with exit code 2.
         calibrated: Whether to divide the logits by the temperature that the validation images of the run
             chose, so that the confidence of predictions agrees with their accuracy.
+        also: Folders of more runs. Each run has a file of its own: with `--out found.csv`, that of
+            `runs/age` is `found-age.csv`.
 
     Returns:
         The exit code.
     """
     from transfer_jax.commands.output_file import check_output_file
+    from transfer_jax.commands.predict_many import predict_with_all
     from transfer_jax.data.image_files import image_files
     from transfer_jax.distributed.launch import PREEMPTED
     from transfer_jax.runs.interrupt import Terminated
-    from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_batches, unlabelled
+    from transfer_jax.runs.predict import (
+        bad_images_text,
+        check_some_good,
+        most_probable,
+        predict_batches,
+        unlabelled,
+    )
     from transfer_jax.weights.saved_model import SavedModel
 
-    check_output_file(out, (".csv", ".json"))
+    if also:
+        if views != "none":
+            raise ValueError("--views is for one run; leave out --also, or predict the runs one by one")
+        skip = on_bad_image == "skip"
+        predict_with_all((workdir, *also), images, out, skip_bad=skip, calibrated=calibrated)
+        return 0
+    check_output_file(out, (".csv", ".json", ".parquet"))
     files, notes = image_files(images)
     for note in notes:
         print_line(CONSOLE, note)
@@ -157,7 +175,8 @@ def predict(
     bad, batches, failure = {}, [], None
     options = {"bad": bad if on_bad_image == "skip" else None, "views": views, "calibrated": calibrated}
     try:
-        for batch in predict_batches(workdir, dataset, progress=BARS, **options):
+        found = predict_batches(workdir, dataset, progress=BARS, **options)
+        for batch in most_probable(found, saved.task, dataset, labelled=False):
             batches.append(batch)
     except (Exception, KeyboardInterrupt) as error:  # What is predicted is not lost.
         if not batches:
@@ -180,15 +199,16 @@ def _show_predictions(
     out: Path | None,
     names: Sequence[str],
     task: "Task",
-    batches: "Sequence[np.ndarray]",
+    batches: "Sequence[Predicted]",
     bad: Mapping[int, Exception],
 ) -> None:
     """Writes the predictions of the first images to a file, or prints them."""
     import numpy as np
 
     from transfer_jax.report.predictions import write_predictions
+    from transfer_jax.tasks.top_predictions import join_predictions
 
-    predictions = np.concatenate(batches)
+    predictions = join_predictions(batches)
     names = names[: len(predictions)]
     errors = {
         index: str(error).removeprefix(f"{names[index]}: ")
@@ -204,7 +224,8 @@ def _show_predictions(
         else:
             print_line(OUT, f"{counted(len(names) - len(errors), 'prediction')}: {out}")
             return
-    found = zip(task.answers(np.nan_to_num(predictions)), task.confidences(predictions), strict=True)
+    known = np.nan_to_num(predictions) if isinstance(predictions, np.ndarray) else predictions
+    found = zip(task.answers(known), task.confidences(predictions), strict=True)
     rows = [
         [name, "", "cannot be read"] if index in errors else [name, answer, confidence]
         for index, (name, (answer, confidence)) in enumerate(zip(names, found, strict=True))

@@ -68,6 +68,11 @@ class SharedTrunk:
             self.shared = tuple(block for block, at in next(iter(blocks.values())) if (block, at) in common)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classifiers."""
+        return tuple(self._ends)
+
+    @property
     def steps(self) -> int:
         """Number of modules that are run: blocks and heads."""
         return len(self._steps)

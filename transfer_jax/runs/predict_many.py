@@ -5,20 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
-from transfer_jax.extras import require
 from transfer_jax.features import in_slices, model_inputs
 from transfer_jax.models import Preprocessing
 from transfer_jax.models.shared_trunk import SharedTrunk
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.predict import BadImages
-from transfer_jax.storage.atomic_write import write_atomically
+from transfer_jax.runs.shared_program import write_shared_program
 from transfer_jax.tasks import Task
 from transfer_jax.training.forward import INPUTS
-from transfer_jax.weights.export import PLATFORMS
+from transfer_jax.weights.export_record import Input
+from transfer_jax.weights.program_outputs import Output
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -36,6 +35,7 @@ class TrainedModels:
     Args:
         places: The models by name: workdirs of finished runs, or their folders `model`; or a list of them,
             whose names are those of the folders.
+        calibrated: Divides the logits of each model by its temperature.
 
     Attributes:
         tasks: The tasks by name.
@@ -43,15 +43,17 @@ class TrainedModels:
 
     Raises:
         FileNotFoundError: If a folder contains no model.
-        ValueError: If no model is given, or two have the same name.
+        ValueError: If no model is given, two have the same name, or one has no temperature.
     """
 
-    def __init__(self, places: Mapping[str, str | Path] | Sequence[str | Path]) -> None:
+    def __init__(
+        self, places: Mapping[str, str | Path] | Sequence[str | Path], *, calibrated: bool = False
+    ) -> None:
         named = _named(places)
         self.tasks: dict[str, Task] = {}
         by_input: dict[Preprocessing, dict[str, Any]] = {}
         for name, place in named.items():
-            saved, model = SavedModel.load(Path(place))
+            saved, model = SavedModel.load(Path(place), calibrated=calibrated)
             self.tasks[name] = saved.task
             by_input.setdefault(saved.preprocessing, {})[name] = model
         self.groups = tuple(_Group(each, SharedTrunk(models)) for each, models in by_input.items())
@@ -88,28 +90,33 @@ class TrainedModels:
                 found[name] = each
         return {name: found[name] for name in self.tasks}
 
-    def export(self, out: str | Path) -> Path:
-        """Writes one program of StableHLO for all models, which computes the common blocks once.
+    def export(
+        self, out: str | Path, *, values: Input = "float32", output: Output = "logits"
+    ) -> dict[str, Any]:
+        """Writes one program for all models, which computes the common blocks once.
 
-        `jax.export.deserialize` reads it. The program maps pixels `(b, image_size, image_size, 3)` in 0..255,
-        float32, to a dictionary with the outputs of the heads `(b, outputs)` by name of the model, for any
-        `b`. `Task.predictions` of `tasks` reads these outputs.
+        onnxruntime reads `*.onnx`, `jax.export.deserialize` reads `*.stablehlo`. The program maps images
+        `(b, image_size, image_size, 3)` to an output `(b, outputs)` for each model, with its name, for any
+        `b`. `Task.predictions` of `tasks` reads logits.
 
         Args:
-            out: The file to write, `*.stablehlo`.
+            out: The file to write, `*.onnx` or `*.stablehlo`.
+            values: The input: pixels in 0..255 as `float32` or `uint8`, or `normalized` images.
+            output: The outputs: `logits` or `predictions` (probabilities, or quantities in their units).
 
         Returns:
-            The file.
+            The record of the program; see `write_shared_program`.
 
         Raises:
-            ValueError: If the models have different preprocessing.
-            ImportError: If the package `flatbuffers` is not installed.
+            ValueError: If the models have different preprocessing, or the file has another ending.
+            ImportError: If a required package is not installed.
         """
         if len(self.groups) > 1:
             sizes = ", ".join(str(group.preprocessing) for group in self.groups)
             raise ValueError(f"one program needs models with the same preprocessing, got {sizes}")
-        write_atomically(Path(out), lambda file: file.write(self.groups[0].program()))
-        return Path(out)
+        (group,) = self.groups
+        options: Any = {"values": values, "output": output}
+        return write_shared_program(group.trunk, group.preprocessing, self.tasks, Path(out), **options)
 
 
 class _Group:
@@ -126,21 +133,6 @@ class _Group:
 
     def _outputs(self, arrays: Any, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         return in_slices(lambda x: self.trunk(arrays, x), model_inputs(self.preprocessing, batch))
-
-    def program(self) -> bytes:
-        """Returns the program from pixels to outputs; see `TrainedModels.export`."""
-        require("flatbuffers")
-
-        from jax import export
-
-        arrays, size = jax.device_get(self.trunk.arrays), self.preprocessing.image_size
-
-        def outputs(pixels: jax.Array) -> dict[str, jax.Array]:
-            return self.trunk(arrays, self.preprocessing.normalize(pixels))
-
-        (batch,) = export.symbolic_shape("b")
-        pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-        return bytes(export.export(jax.jit(outputs), platforms=PLATFORMS)(pixels).serialize())
 
     def outputs(
         self, dataset: ImageDataset, batch_size: int, threads: int, progress: Progress, bad: BadImages | None

@@ -1,6 +1,6 @@
 """A graph of ONNX operators under construction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,13 @@ class Graph:
             raise ValueError(f"the symbolic dimension {size} is not a multiple of the batch {self._batch}")
         return self._size if times == 1 else self.add("Mul", self._size, np.array([times], np.int64))
 
-    def nodes_for(self, value: Value, name: str) -> list[onnx.NodeProto]:
-        """Returns the nodes that compute a value, in order, and a last node that names the value."""
-        source = value if isinstance(value, str) else self._constant(value)
-        nodes, needed = [helper.make_node("Identity", [source], [name])], {source}
+    def nodes_for(self, values: Mapping[str, Value]) -> list[onnx.NodeProto]:
+        """Returns the nodes that compute values, in order, and last nodes that give them their names."""
+        sources = {
+            name: value if isinstance(value, str) else self._constant(value) for name, value in values.items()
+        }
+        nodes = [helper.make_node("Identity", [source], [name]) for name, source in sources.items()][::-1]
+        needed = {*sources.values()}
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 nodes.append(node)

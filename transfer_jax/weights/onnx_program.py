@@ -29,7 +29,7 @@ _BATCH_SYMBOL = "b"
 
 
 def onnx_program(
-    function: Callable[[jax.Array], jax.Array],
+    function: Callable[[jax.Array], jax.Array | dict[str, jax.Array]],
     shape: tuple[int, ...],
     *,
     dtype: Any = np.float32,
@@ -42,10 +42,10 @@ def onnx_program(
     example.
 
     Args:
-        function: A function from an array `(b, *shape)` to a float32 array `(b, …)`.
+        function: A function from an array `(b, *shape)` to a float32 array `(b, …)`, or to several by name.
         shape: The shape of one example.
         dtype: The dtype of the input.
-        names: The names of the input and of the output.
+        names: The names of the input and of the output; several outputs have their own names.
         metadata: Texts that are stored in the file, by name.
 
     Returns:
@@ -55,10 +55,13 @@ def onnx_program(
         ValueError: If the function uses an unsupported primitive, or has more than 2 GB of parameters.
     """
     (batch,) = export.symbolic_shape(_BATCH_SYMBOL)
-    traced: Any = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), np.dtype(dtype)))
+    image = jax.ShapeDtypeStruct((batch, *shape), np.dtype(dtype))
+    traced: Any
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(image)
+    outputs = shapes if isinstance(shapes, dict) else {names[1]: shapes}
     graph = Graph(batch, names[0])
-    (result,) = _evaluate(graph, traced, [names[0]])
-    nodes = graph.nodes_for(result, names[1])
+    results = jax.tree.unflatten(jax.tree.structure(outputs), _evaluate(graph, traced, [names[0]]))
+    nodes = graph.nodes_for(results)
     used = {name for node in nodes for name in node.input}
     constants = {name: array for name, array in graph.constants.items() if name in used}
     size = sum(array.nbytes for array in constants.values())
@@ -71,7 +74,7 @@ def onnx_program(
         nodes,
         "transfer_jax",
         [_value_info(names[0], shape, dtype)],
-        [_value_info(names[1], traced.out_avals[0].shape[1:], np.float32)],
+        [_value_info(name, each.shape[1:], np.float32) for name, each in outputs.items()],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     opset = helper.make_opsetid("", OPSET)
