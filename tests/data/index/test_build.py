@@ -274,3 +274,50 @@ def test_processes_read_their_own_parts_and_those_of_dead_ones(place: IndexPlace
     assert read[0] == "b"  # Its own part; the first process never appears.
     assert sorted(read) == ["a", "b", "c"]
     assert len(index) == 5
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from transfer_jax.data.index import PartIndex, build, build_index, index_place
+
+folder, own = Path(sys.argv[1]), int(sys.argv[2])
+build.jax.distributed.is_initialized = lambda: True
+build.jax.process_count = lambda: 2
+build.processes.index = lambda: own
+build._PATIENCE = 1.0
+
+def read(part):
+    time.sleep(0.3)
+    with (folder / "read.txt").open("a") as file:
+        file.write(f"{own} {part}\\n")
+    return PartIndex(columns={"labels": np.full(part, part, np.int32)})
+
+index = build_index("test", {}, [*range(30)], read, index_place(folder, "test"))
+assert index.column("labels").tolist() == np.repeat(np.arange(30), np.arange(30)).tolist()
+print(index.fingerprint)
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("killed", [None, 0], ids=["none", "first"])
+def test_two_processes_share_the_work(tmp_path: Path, killed: int | None) -> None:
+    command = [sys.executable, "-c", PROCESS, str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*command, str(own)], **pipes) for own in range(2)]
+    log = tmp_path / "read.txt"
+    if killed is not None:
+        while not (log.is_file() and f"{killed} " in log.read_text()):
+            time.sleep(0.02)
+        both[killed].kill()
+    printed = [each.communicate(timeout=120)[0] for each in both]
+    found = {printed[own] for own in range(2) if own != killed}
+    assert len(found) == 1
+    assert "".join(found).strip()
+    lines = log.read_text().split("\n")[:-1]
+    parts = [int(line.split()[1]) for line in lines]
+    assert {*parts} == {*range(30)}
+    if killed is None:
+        assert len(parts) == 30  # Each part is read once in all.
+        assert all(int(line.split()[1]) % 2 == int(line.split()[0]) for line in lines)
