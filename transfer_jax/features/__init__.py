@@ -7,6 +7,7 @@ from transfer_jax.features.manifest import CorruptFeaturesError, FeatureKey, Man
 from transfer_jax.features.placement import DeviceFeatureCache, Tier, choose_tier
 from transfer_jax.features.prefix import FeatureShapes, in_slices, make_prefix, model_inputs, prefix_arrays
 from transfer_jax.features.row_format import ArrayFormat, RowFormat, decode
+from transfer_jax.features.shard_order import ShardOrder
 from transfer_jax.features.shard_writer import Extraction, Layout, RowBatches, RowRanges, write_shards
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RowBatches",
     "RowFormat",
     "RowRanges",
+    "ShardOrder",
     "Tier",
     "cache_features",
     "choose_tier",
