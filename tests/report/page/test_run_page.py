@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -122,6 +123,22 @@ def test_misclassified_images_are_shown(make_run, tmp_path):
     assert len(images.images) == 4
     assert images.images[0].source.startswith("data:image/jpeg;base64,")
     assert images.images[0].lines[1] == "with probability 91.0%"
+
+
+def test_errors_of_numbers_are_short(make_run, tmp_path):
+    workdir = make_run(tmp_path)
+    line = {"kind": "evaluation", "phase": "top", "epoch": 4, "task": "regression", "images": 1, "mae": 11.1}
+    none = dict.fromkeys(("mae_interval", "rmse", "rmse_interval", "r2", "r2_interval"))
+    line["per_quantity"] = {"sum": {"mae": 11.1, **none}}
+    with (workdir / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    path = workdir / "mistakes" / "mistakes.json"
+    mistakes = json.loads(path.read_text())["mistakes"][:1]
+    mistakes[0] |= {"label": "2", "predicted": "13.0778; -1.25e-05", "note": "off by +11.08"}
+    path.write_text(json.dumps({"mistakes": mistakes}))
+    text, images = parts_of(RunFiles.from_workdir(workdir), "Largest errors")
+    assert text.paragraphs[0].endswith("largest error first.")
+    assert images.images[0].lines == ("2, predicted as 13.08; -1.25e-05", "off by +11.08")
 
 
 def test_how_to_reproduce_it(make_run, tmp_path):

@@ -253,8 +253,8 @@ def bars(
         {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": {"tooltip": tooltips(columns)}}
     ]
     if shown:
-        x["scale"] = {"domain": [0, max((_end_of_label(row, shown) for row in rows), default=1.0) or 1]}
-        x["scale"]["nice"] = False
+        end = max((_end_of_label(row, shown) for row in rows), default=1.0) or 1
+        x["scale"] = {"domain": [0, end], "nice": False}
         mark = {"type": "text", "align": "left", "dx": 5, "color": INK}
         layer.append({"mark": mark, "encoding": {"text": {"field": shown}}})
     return chart(

@@ -1,6 +1,7 @@
 """The report of one run."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from transfer_jax.report.page.run_summary import run_summary
 from transfer_jax.report.page.schedule_section import schedule_parts
 from transfer_jax.report.page.training_curves import curve_charts
 from transfer_jax.storage import workdir_files
-from transfer_jax.tasks import task_class
+from transfer_jax.tasks import Regression, task_class
 
 _ACTIVITIES = {
     "step": "training steps",
@@ -152,6 +153,8 @@ def _misclassified(run: RunFiles) -> Section | None:
     ).get("mistakes", [])
     if not found:
         return None
+    if task_class(run.scores) is Regression:
+        found = [{**each, **{key: _short(each[key]) for key in ("label", "predicted")}} for each in found]
     images = [
         Image(
             source,
@@ -170,6 +173,11 @@ def _misclassified(run: RunFiles) -> Section | None:
     return Section("Misclassified images", [Text([text]), Images(images)])
 
 
+def _short(numbers: str) -> str:
+    """Returns a text whose decimal numbers have four digits."""
+    return re.sub(r"\d+\.\d+(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", numbers)
+
+
 def _note(record: Mapping[str, Any]) -> str:
     """Returns the size of an error: the probability of the predicted class, or the note of the task."""
     return record.get("note") or f"with probability {percent(record['probability'])}"
@@ -179,9 +187,11 @@ def _time(run: RunFiles) -> Section | None:
     goodput = run.json(workdir_files.GOODPUT)
     if not goodput:
         return None
-    spent = {_ACTIVITIES.get(part, part): value for part, value in goodput["seconds"].items() if value > 0}
+    spent: dict[str, float] = {
+        _ACTIVITIES.get(part, str(part)): value for part, value in goodput["seconds"].items() if value > 0
+    }
     total = sum(spent.values()) or 1.0
-    names = sorted(spent, key=lambda part: -spent[part])
+    names: list[str] = sorted(spent, key=lambda part: -spent[part])
     rows = [
         {"name": part, "value": spent[part], "shown": f"{seconds(spent[part])} · {spent[part] / total:.0%}"}
         for part in names

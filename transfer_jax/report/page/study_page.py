@@ -50,7 +50,7 @@ def by_level(task: type[Task]) -> list[tuple[str, str, str]]:
 
 
 _SHOWN = 3
-"""Number of scores of a task that have a chart by level, besides the one that chooses the best epoch."""
+"""Number of scores of a task that have a chart by level, apart from the one that chooses the best epoch."""
 
 
 def is_study(folder: Path) -> bool:
