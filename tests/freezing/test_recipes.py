@@ -112,6 +112,10 @@ def test_gradual_unfreezing_adds_one_group_each_epoch():
         assert (phase.shape, phase.clock, phase.warmup) == ("slanted", "schedule", 0.1)
         assert (phase.layer_decay, phase.groups) == (1 / 2.6, ("stem", "b", "c"))
         assert schedule.clock(index) == (index, 7)
+    assert [phase.keep_epoch for phase in schedule.phases] == ["last", "last", "last", "auto"]
+    assert {phase.keep_epoch for phase in gradual_unfreezing(("a", "b"), keep_epoch="best").phases} == {
+        "best"
+    }
     with pytest.raises(ValueError, match="at least one group"):
         gradual_unfreezing(())
 

@@ -86,7 +86,8 @@ def gradual_unfreezing(
     """Trains the head, then unfreezes one more group of blocks each epoch from the top, then trains all.
 
     The learning rate of each group is that of the group above it divided by `decay`. The rates follow a
-    slanted triangle over the whole schedule.
+    slanted triangle over the whole schedule. All phases but the last one keep their last epoch, because they
+    are parts of one training, of which each alone may have no gain.
 
     Source: Howard and Ruder 2018 (ULMFiT), arXiv:1801.06146: a factor of 2.6, a warm-up of 0.1 (`cut_frac`),
     a ratio of 32.
@@ -122,7 +123,7 @@ def gradual_unfreezing(
                 warmup=warmup,
                 layer_decay=1 / decay,
                 groups=tuple(groups),
-                **fields,
+                **{"keep_epoch": "auto" if index == len(groups) else "last", **fields},
             )
             for index, (train, epochs) in enumerate(stages)
         )
