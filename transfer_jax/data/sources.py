@@ -13,6 +13,7 @@ from transfer_jax.data.image_table import from_csv
 from transfer_jax.data.index import IndexProgress
 from transfer_jax.data.remote.bucket_folder import from_bucket_folder
 from transfer_jax.data.remote.bucket_table import from_bucket_table
+from transfer_jax.data.remote.bucket_tfds import from_bucket_tfds
 from transfer_jax.data.remote.packed_records import from_records
 from transfer_jax.data.remote.parquet_shards import from_parquet_shards
 from transfer_jax.data.remote.tar_shards import from_tar_shards
@@ -98,6 +99,8 @@ def load_dataset(
         rest, _, choices = rest.partition("?")
         name, split = _name_and_split(rest)
         keys = _keys("tfds:NAME", choices, ("image", "label"))
+        if data_dir is not None and is_remote(data_dir):
+            return from_bucket_tfds(name, split, os.fspath(data_dir), **keys, **read)
         return from_tfds(name, split, data_dir, task=task, progress=progress, **keys)
     if kind in _SHARDS and rest:
         rest, _, choices = rest.partition("?")

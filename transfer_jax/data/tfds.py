@@ -68,7 +68,7 @@ def from_tfds(
             no images or labels, has several that are equally likely, has no labels in the split, or has
             labels that are no classes; or if a file is truncated or damaged.
     """
-    folder = _prepared_folder(name, Path(data_dir or default_data_dir()).expanduser())
+    folder = prepared_folder(name, Path(data_dir or default_data_dir()).expanduser())
     records = open_records(folder, split)
     images, labels = choose_image(records.info, image), choose_label(records.info, label, task)
     positions, found = read_labels(records, labels, task, folder, f"{name} {split}", progress)
@@ -105,7 +105,7 @@ def _note(kind: str, chosen: Chosen) -> str:
     return f"the {kind} of an example is its feature {chosen.name!r}, not {others} (choose with ?{kind}=NAME)"
 
 
-def _prepared_folder(name: str, data_dir: Path) -> Path:
+def prepared_folder(name: str, data_dir: Path) -> Path:
     """Returns the folder of the newest version of a prepared dataset, or of the version in the name."""
     prepared = {}
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):

@@ -1,9 +1,10 @@
 """The labels of a dataset that tensorflow-datasets has prepared, from its records or from an index."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,12 +54,7 @@ def read_labels(
             return _targets([text for part in found for text in part.texts["values"]], chosen, task)
         return _targets(np.concatenate([part.columns["values"] for part in found]), chosen, task)
 
-    def finish(joined: Joined) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
-        texts = joined.abouts[0] == _TEXTS
-        values = [*joined.texts("values")] if texts else joined.column("values")
-        labels, found = _targets(values, chosen, task)
-        return {"task": found.to_json()}, {"labels": labels}
-
+    finish = functools.partial(finished_labels, chosen=chosen, task=task)
     key = {"dataset": records.info.full_name, "label": chosen.name, "task": task, "classes": read.classes}
     place = index_place(folder, f"tfds {name} {chosen.name} {task}")
     index: DatasetIndex = build_index(
@@ -68,6 +64,32 @@ def read_labels(
 
 
 _TEXTS = "texts"
+
+
+def finished_labels(
+    joined: Joined, chosen: Chosen, task: str
+) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
+    """Returns the task, as the fact `task`, and the column `labels` of all shards.
+
+    Args:
+        joined: What `ReadLabels` returned of the shards.
+        chosen: The feature with the labels.
+        task: The task.
+    """
+    texts = joined.abouts[0] == _TEXTS
+    values = [*joined.texts("values")] if texts else joined.column("values")
+    labels, found = _targets(values, chosen, task)
+    return {"task": found.to_json()}, {"labels": labels}
+
+
+class RecordBlocks(Protocol):
+    """A shard: its name, the position of its first record, and its records in blocks."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def skip(self) -> int: ...
+    def blocks(self) -> Iterator[list[bytes]]: ...
 
 
 class ReadLabels:
@@ -87,13 +109,16 @@ class ReadLabels:
         self.classes: list[str] | None = getattr(inner, "names", None)
 
     def __call__(self, part: Sequence[Any]) -> PartIndex:
-        shard = Shard(os.path.join(self._folder, part[0]), *part[1:])
+        return self.read(Shard(os.path.join(self._folder, part[0]), *part[1:]))
+
+    def read(self, shard: RecordBlocks) -> PartIndex:
+        """Returns the labels of a shard, as the column or the texts `values`."""
         blocks = [self._block(shard, block) for block in _numbered(shard)]
         if isinstance(blocks[0], list):
             return PartIndex({}, {"values": [text for block in blocks for text in block]}, _TEXTS)
         return PartIndex({"values": np.concatenate(blocks)})
 
-    def _block(self, shard: Shard, block: tuple[int, list[bytes]]) -> Any:
+    def _block(self, shard: RecordBlocks, block: tuple[int, list[bytes]]) -> Any:
         """Returns the labels of consecutive examples: an array, or a list of texts."""
         first, examples = block
         values = [self._feature.value(example) for example in examples]
@@ -107,7 +132,7 @@ class ReadLabels:
             array = array.astype(np.int32)
         return array
 
-    def _multi_hot(self, shard: Shard, first: int, values: list) -> np.ndarray:
+    def _multi_hot(self, shard: RecordBlocks, first: int, values: list) -> np.ndarray:
         assert self.classes is not None
         lengths = [len(value) for value in values]
         rows, columns = np.repeat(np.arange(len(values)), lengths), np.concatenate(values).astype(np.int64)
@@ -118,7 +143,7 @@ class ReadLabels:
         table[rows, columns] = 1
         return table
 
-    def _check(self, shard: Shard, first: int, numbers: np.ndarray, values: np.ndarray) -> None:
+    def _check(self, shard: RecordBlocks, first: int, numbers: np.ndarray, values: np.ndarray) -> None:
         """Raises `ValueError` if a label is beyond the classes."""
         assert self.classes is not None
         beyond = np.flatnonzero(numbers >= len(self.classes))
@@ -130,7 +155,7 @@ class ReadLabels:
             )
 
 
-def _numbered(shard: Shard) -> Iterator[tuple[int, list[bytes]]]:
+def _numbered(shard: RecordBlocks) -> Iterator[tuple[int, list[bytes]]]:
     """Yields blocks of records with the position of their first one."""
     first = shard.skip
     for block in shard.blocks():

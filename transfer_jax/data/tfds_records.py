@@ -128,6 +128,35 @@ def open_records(folder: Path, split: Any = "train") -> Records:
         ValueError: If the files are missing, damaged or not array_record, or the split does not exist or
             has no examples.
     """
+    info, parts = prepared_split(folder, split)
+    count = sum(_taken(part) for part in parts)
+    files = sorted({os.fspath(part.filename) for part in parts})
+    if missing := [file for file in files if not os.path.isfile(file)]:
+        raise ValueError(f"{info.full_name} is incomplete: {abridged(missing, 1)} missing; prepare it again")
+    digest = hashlib.sha256(repr((info.full_name, split, count)).encode())
+    stamps = {}
+    for file in files:
+        status = os.stat(file)
+        stamps[file] = status.st_size, status.st_mtime_ns
+        digest.update(repr((os.path.basename(file), *stamps[file])).encode())
+    shards = []
+    for part in parts:
+        file = os.fspath(part.filename)
+        shards.append(Shard(file, part.skip, _taken(part), part.examples_in_shard, *stamps[file]))
+    return Records(info, tuple(shards), digest.hexdigest())
+
+
+def prepared_split(folder: Path, split: Any) -> tuple[Any, list[Any]]:
+    """Returns the description of a prepared dataset, and the parts of files of one split.
+
+    Args:
+        folder: The folder of a version. Its `.array_record` files need not be there.
+        split: As for `open_records`.
+
+    Raises:
+        ValueError: If the description is damaged, the files are not array_record, or the split does not exist
+            or has no examples.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -153,7 +182,7 @@ def open_records(folder: Path, split: Any = "train") -> Records:
         info.set_file_format(array_record, override=True, override_if_initialized=True)
     try:
         chosen = info.splits[split]
-        count, parts = chosen.num_examples, chosen.file_instructions
+        count, parts = chosen.num_examples, [*chosen.file_instructions]
     except (AssertionError, KeyError, ValueError) as error:
         sizes = ", ".join(f"{name!r} ({size:,} examples)" for name, size in splits.items())
         raise ValueError(
@@ -162,21 +191,12 @@ def open_records(folder: Path, split: Any = "train") -> Records:
         ) from error
     if not count:
         raise ValueError(f"split {split!r} of {info.full_name} has no examples")
-    files = sorted({os.fspath(part.filename) for part in parts})
-    if missing := [file for file in files if not os.path.isfile(file)]:
-        raise ValueError(f"{info.full_name} is incomplete: {abridged(missing, 1)} missing; prepare it again")
-    digest = hashlib.sha256(repr((info.full_name, split, count)).encode())
-    stamps = {}
-    for file in files:
-        status = os.stat(file)
-        stamps[file] = status.st_size, status.st_mtime_ns
-        digest.update(repr((os.path.basename(file), *stamps[file])).encode())
-    shards = []
-    for part in parts:
-        file = os.fspath(part.filename)
-        take = part.examples_in_shard - part.skip if part.take == -1 else part.take
-        shards.append(Shard(file, part.skip, take, part.examples_in_shard, *stamps[file]))
-    return Records(info, tuple(shards), digest.hexdigest())
+    return info, parts
+
+
+def _taken(part: Any) -> int:
+    """Returns the number of records of a part of a file."""
+    return part.examples_in_shard - part.skip if part.take == -1 else part.take
 
 
 def _path(features: Any, name: str) -> tuple[str, ...]:
