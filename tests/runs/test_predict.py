@@ -10,8 +10,9 @@ from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import classify
-from transfer_jax.runs.predict import predict_batches, predict_dataset, unlabelled
+from transfer_jax.runs.predict import most_probable, predict_batches, predict_dataset, unlabelled
 from transfer_jax.tasks import SingleLabel
+from transfer_jax.tasks.top_predictions import TopPredictions, join_predictions
 from transfer_jax.weights.saved_model import SavedModel
 
 TINY = "efficientnet_lite_tiny"
@@ -136,3 +137,19 @@ def test_classify_may_stop_at_bad_images(saved, spoilt):
         classify(saved, spoilt[1])
     with pytest.raises(ValueError, match=r"on_bad_image must be one of \('error', 'skip'\), got 'warn'"):
         classify(saved, spoilt, on_bad_image="warn")  # pyright: ignore[reportArgumentType]
+
+
+def test_many_predictions_are_kept_as_the_most_probable_classes(image_folder, monkeypatch):
+    dataset, rng = from_folder(image_folder), np.random.default_rng(0)
+    batches = [rng.dirichlet(np.ones(3), size) for size in (20, 28)]
+    found = join_predictions([*most_probable(batches, dataset.task, dataset, labelled=True)])
+    np.testing.assert_array_equal(found, np.concatenate(batches))
+    monkeypatch.setattr("transfer_jax.runs.predict.keeps_all", lambda examples, classes: False)
+    found = join_predictions([*most_probable(batches, dataset.task, dataset, labelled=True)])
+    assert isinstance(found, TopPredictions)
+    known = TopPredictions.of(np.concatenate(batches), dataset.labels)
+    np.testing.assert_array_equal(found.classes, known.classes)
+    np.testing.assert_array_equal(found.log_truth, known.log_truth)
+    (unknown, *_) = most_probable(batches, dataset.task, dataset, labelled=False)
+    assert isinstance(unknown, TopPredictions)
+    assert np.isnan(unknown.log_truth).all()

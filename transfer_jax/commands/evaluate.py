@@ -112,13 +112,15 @@ def _show_scores(
 
     from transfer_jax.data.class_order import with_classes
     from transfer_jax.diagnostics.calibration import calibration_error
-    from transfer_jax.runs.predict import bad_images_text, check_some_good, predict_dataset
+    from transfer_jax.runs.predict import bad_images_text, check_some_good, most_probable, predict_batches
+    from transfer_jax.tasks.top_predictions import join_predictions
 
     dataset, bad = with_classes(dataset, saved.class_names), {}
     reported = bad if on_bad_image == "skip" else None
-    predictions = predict_dataset(
+    batches = predict_batches(
         workdir, dataset, progress=BARS, bad=reported, views=views, calibrated=calibrated
     )
+    predictions = join_predictions([*most_probable(batches, saved.task, dataset, labelled=True)])
     check_some_good(bad, len(dataset))
     if views != "none":
         title += f", mean of the views of {views}"

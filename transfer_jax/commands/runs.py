@@ -131,8 +131,8 @@ def predict(
         workdir: Folder of a finished run.
         images: Files and folders.
         out: `.csv`, `.parquet` or `.json` file to write; without it a table is printed. An image that cannot
-            be read has no class, and its reason in `error`. Of more than 5,000,000 probabilities (images times
-            classes), the file has the five most probable classes of each image.
+            be read has no class, and its reason in `error`. Of more than 5,000,000 probabilities (images
+            times classes), the file has the five most probable classes of each image.
         views: Views of each image whose predictions are averaged (test-time augmentation): `flip` adds the
             mirror image and takes twice the time; `dihedral`, for images without an up, has all eight flips
             and quarter turns.

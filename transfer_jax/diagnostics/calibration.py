@@ -10,7 +10,7 @@ import numpy as np
 
 from transfer_jax.tasks import Task
 from transfer_jax.tasks.temperature import at_temperature
-from transfer_jax.tasks.top_predictions import Predicted, predicted_class
+from transfer_jax.tasks.top_predictions import Predicted, TopPredictions, predicted_class
 from transfer_jax.tasks.top_predictions import confidence as confidence_of
 
 BINS = 15
@@ -54,18 +54,18 @@ def reliability(predictions: Predicted, labels: np.ndarray, bins: int = BINS) ->
 
 
 def calibration_error(
-    task: Task, predictions: np.ndarray, labels: np.ndarray, temperature: float | None
+    task: Task, predictions: Predicted, labels: np.ndarray, temperature: float | None
 ) -> str:
     """Returns a sentence on the expected calibration error, also with the temperature of the model.
 
     Args:
         task: A task with probabilities.
-        predictions: Its probabilities, `(images, columns)`.
+        predictions: Its probabilities, `(images, columns)`, or the most probable classes.
         labels: The labels of the images.
         temperature: The temperature that validation images chose; None if there is none.
     """
     text = f"Calibration error: {reliability(predictions, labels)['ece']:.1%}"
-    if temperature is None:
+    if temperature is None or isinstance(predictions, TopPredictions):
         return text
     scaled = reliability(at_temperature(task, predictions, temperature), labels)["ece"]
     return f"{text}, with the temperature {temperature:.3g} (--calibrated): {scaled:.1%}"

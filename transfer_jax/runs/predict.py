@@ -17,6 +17,7 @@ from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.prediction_views import views_of
 from transfer_jax.tasks import SingleLabel, Task
+from transfer_jax.tasks.top_predictions import Predicted, TopPredictions, keeps_all
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.phase_step import make_eval_step
@@ -106,6 +107,26 @@ def predict_batches(
     options = {"batch_size": batch_size, "threads": threads, "bad": bad, "views": views}
     batches = _make_batches(saved, graphdef, dataset, **options)
     yield from batches({**params, **stats}, progress or Silent())
+
+
+def most_probable(
+    batches: Iterable[np.ndarray], task: Task, dataset: ImageDataset, *, labelled: bool
+) -> Iterator[Predicted]:
+    """Yields batches of predictions as they are; of many images and classes, their most probable classes.
+
+    See `keeps_all` for how many are many.
+
+    Args:
+        batches: The predictions of one batch of images after the other.
+        task: The task.
+        dataset: The images.
+        labelled: Whether the labels of the images are known.
+    """
+    whole, done = task.kind != SingleLabel.kind or keeps_all(len(dataset), len(task.names)), 0
+    for batch in batches:
+        labels = dataset.labels[done : done + len(batch)] if labelled else None
+        done += len(batch)
+        yield batch if whole else TopPredictions.of(batch, labels)
 
 
 def make_predictor(

@@ -41,7 +41,10 @@ class TopPredictions:
             probabilities: The probabilities.
             labels: The true classes, int `(n,)`; None if they are unknown.
         """
-        order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :TOP]
+        count = min(TOP, probabilities.shape[1])
+        largest = np.sort(np.argpartition(-probabilities, count - 1, axis=-1)[:, :count], axis=-1)
+        places = np.argsort(-np.take_along_axis(probabilities, largest, -1), axis=-1, kind="stable")
+        order = np.take_along_axis(largest, places, -1)
         log_truth = np.full(len(probabilities), np.nan)
         if labels is not None:
             tiny = np.finfo(np.float64).tiny
@@ -81,6 +84,14 @@ class TopPredictions:
 
 Predicted = np.ndarray | TopPredictions
 """Predictions of examples: all columns `(n, columns)`, or the most probable classes."""
+
+
+def join_predictions(batches: Sequence[Predicted]) -> Predicted:
+    """Returns the predictions of several batches of examples, one after the other."""
+    tops = [batch for batch in batches if isinstance(batch, TopPredictions)]
+    if tops:
+        return TopPredictions.join(tops)
+    return np.concatenate([batch for batch in batches if isinstance(batch, np.ndarray)])
 
 
 def predicted_class(predictions: Predicted) -> np.ndarray:
