@@ -29,7 +29,7 @@ def scores_table(scores: Mapping[str, Any], images: str = "") -> RenderableType:
     if "per_quantity" in scores:
         return table(title, ("quantity", "MAE", "RMSE", "R²"), _quantity_rows(scores["per_quantity"]))
     if absent := sum(not row["images"] for row in scores["per_class"].values()):
-        title += f"; {absent:,} class{'es' * (absent != 1)} without images not evaluated"
+        title += f"; {counted(absent, 'class')} without images not evaluated"
     if issubclass(task_class(scores), SingleLabel):
         kinds, of = ("precision", "recall", "f1"), "class"
     else:

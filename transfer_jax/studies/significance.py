@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.studies.statistics import (
     LEVEL,
     PairedDifferences,
@@ -195,8 +196,8 @@ class Significance:
         if pairs < 2:
             found.append("One seed cannot show any difference; at least two are needed.")
         if pairs < needed:
-            seeds = "1 seed" if pairs == 1 else f"{pairs} seeds"
-            tests = "1 planned test" if self.planned == 1 else f"{self.planned} planned tests"
+            seeds = counted(pairs, "seed")
+            tests = counted(self.planned, "planned test")
             found.append(
                 f"With {seeds}, the p-value of the exact signed-rank test is at least {least:.4g}, whatever "
                 f"the differences are. For one of {tests} to be significant, {needed} seeds are needed. The "

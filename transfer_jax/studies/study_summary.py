@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from transfer_jax.counted import counted
 from transfer_jax.studies.significance import NO_DIFFERENCE, NO_TREND, Comparison, Scores, Significance
 from transfer_jax.studies.statistics import mean_interval
 from transfer_jax.studies.study import Study
@@ -39,11 +40,11 @@ def _question(study: Study, groups: Sequence[Scores], analysis: Mapping[str, Any
         train, validation = (_range(analysis["images"][name]) for name in names)
         images = f" on {train} images and validates on {validation} others"
     question = study.question.rstrip(" ?.")
-    text = f"{question}? The study trains {_count(arms, 'arm')} with {_count(seeds, 'seed')} each{images}"
+    text = f"{question}? The study trains {counted(arms, 'arm')} with {counted(seeds, 'seed')} each{images}"
     finished, trials = analysis["finished"], analysis["trials"]
     if finished == trials:
         return f"{text}."
-    return f"{text}; {finished} of {_count(trials, 'trial')} {_is(finished)} finished."
+    return f"{text}; {finished} of {counted(trials, 'trial')} {_is(finished)} finished."
 
 
 def _results(study: Study, groups: Sequence[Scores], significance: Significance) -> str:
@@ -156,7 +157,7 @@ def _costs(groups: Sequence[Scores], significance: Significance, analysis: Mappi
     if similar:
         verb = "does" if similar == 1 else "do"
         sentences.append(
-            f"it is unclear which level is best: {_count(similar, 'other level')} {verb} not differ "
+            f"it is unclear which level is best: {counted(similar, 'other level')} {verb} not differ "
             "significantly from the one with the best mean"
         )
     return " ".join(_sentence(each) for each in sentences)
@@ -186,10 +187,6 @@ def _range(values: Sequence[int | None]) -> str:
     if not known:
         return "an unknown number of"
     return f"{known[0]:,}" if known[0] == known[-1] else f"{known[0]:,} to {known[-1]:,}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _is(count: int) -> str:
