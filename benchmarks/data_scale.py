@@ -1,11 +1,11 @@
-"""Measurements of data as large as ImageNet-1k and ImageNet-21k: starts, features, and ends of runs.
+"""What do data as large as ImageNet-1k and ImageNet-21k cost: a start, features, the end of a run?
 
     python benchmarks/data_scale.py end --classes 21843 --kill 60 --checkpoint-seconds 1
     python benchmarks/data_scale.py features
     python benchmarks/data_scale.py start make /tmp/data_scale
 
-The first word is the part, a file `data_scale_PART.py` with options of its own (`--help`). Each part makes its
-own data.
+The first word is the part, a file `data_scale_PART.py` with options of its own (`--help`). Each part makes
+its own data.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The end of a run with many classes: its scores, predictions, checkpoints and report.
+"""What does the end of a run with many classes cost: its scores, predictions, checkpoints and report?
 
 A head is trained on cached features, random ones around a centre for each class, and the run ends as any run
 does: the validation images are scored, the model, the predictions and the last checkpoint are written, and
