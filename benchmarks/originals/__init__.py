@@ -31,6 +31,7 @@ from originals import (
     squeezenet,
     swin,
     swinv2,
+    tinyvit,
     vgg,
     vit,
     xception,
@@ -40,7 +41,7 @@ from originals.original import CLASSES, FileOriginal, Original
 _FAMILIES = (
     *(squeezenet, vgg, resnet, resnetv2, regnet, densenet, inception, xception),
     *(mobilenet, efficientnet, efficientnet_lite, convnext, swin, swinv2, hiera, maxvit, mixer),
-    *(mobilenetv4, seresnet, resnest, res2net, repvgg, ghostnet, fastvit),
+    *(mobilenetv4, seresnet, resnest, res2net, repvgg, ghostnet, fastvit, tinyvit),
     *(vit, dinov3, eva, beit, clip, siglip, naflex, perception_encoder, aimv2),
 )
 

@@ -11,6 +11,7 @@ import parity
 import pytest
 from originals import ORIGINALS
 from originals.original import CLASSES, Original
+from originals.tinyvit import TinyVitOriginal
 
 from transfer_jax.models import (
     convnext,
@@ -23,6 +24,7 @@ from transfer_jax.models import (
     resnest,
     resnet,
     seresnet,
+    tinyvit,
 )
 from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Variant
 from transfer_jax.models.mobilenetv4 import Attention, Fused, Inverted, Plain
@@ -104,6 +106,13 @@ def convnext_of(**options: Any) -> Any:
 
     known = {"depths": (1, 2, 1, 1), "dims": (16, 32, 64, 128), "num_classes": CLASSES}
     return ConvNeXt(**known, **options)
+
+
+def tinyvit_of() -> Any:
+    from timm.models.tiny_vit import TinyVit
+
+    sizes = {"embed_dims": (32, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
+    return TinyVit(**sizes, window_sizes=(7, 4, 7, 3), num_classes=CLASSES)
 
 
 RESNEST = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "module": "resnest"}
@@ -226,6 +235,12 @@ TINY: dict[str, tuple[Family, Any, Callable[[], Any], dict[str, str]]] = {
         lambda: convnext_of(stem_type="overlap_tiered", head_hidden_size=24),
         {"norm": "head.norm", "hidden": "head.pre_logits", "pre_logits": "head.drop"},
     ),
+    "tinyvit": (
+        tinyvit.FAMILY,
+        tinyvit.Shape((32, 32, 64, 64), (1, 1, 2, 1), windows=(4, 7, 3)),
+        tinyvit_of,
+        {"norm": "head.flatten", "pre_logits": "head.drop"},
+    ),
 }
 
 
@@ -237,7 +252,8 @@ def test_blocks_logits_and_parameters_match_timm(name, monkeypatch):
     preprocessing = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     tiny = dataclasses.replace(family, variants={name: Variant(shape=shape, preprocessing=preprocessing)})
     monkeypatch.setitem(registry._REGISTERED, name, tiny)
-    original = Original(lambda name, size: make(), lambda name, block: modules.get(block, block))
+    kind = TinyVitOriginal if name == "tinyvit" else Original
+    original = kind(lambda name, size: make(), lambda name, block: modules.get(block, block))
     monkeypatch.setitem(ORIGINALS, (name, "timm"), original)
     errors = parity.compare(name, "timm", EVEN_SIDE if name == "resnetaa" else SIDE, back=True)
     blocks = registry.create_model(name, 2, abstract_backbone=True).backbone.block_names

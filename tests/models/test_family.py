@@ -1,5 +1,6 @@
-"""Properties of all families, tested on the first network of each."""
+"""Properties of all families, tested on the first network of each, with few blocks."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,15 +8,26 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from transfer_jax.models import create_model
+from transfer_jax.models import create_model, registry
 from transfer_jax.models.flat_arrays import merge, set_training, split
 from transfer_jax.models.registry import FAMILIES, variant_of
 from transfer_jax.nn.layers import DropPath
+from transfer_jax.weights.structures import shallow
 
 FIRST = {family.name: next(iter(family.variants)) for family in FAMILIES}
 WITHOUT_BRANCHES = ("densenet", "inception", "squeezenet", "vgg")
 WITH_BLOCKS_OF_VIT = ("aimv2", "beit", "dinov3", "eva", "naflex", "perception_encoder", "maxvit")
 IMAGES = 12
+
+
+@pytest.fixture(autouse=True)
+def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces the first network of each family by one with at most two blocks in a stage."""
+    for family in FAMILIES:
+        name, variant = next(iter(family.variants.items()))
+        few = dataclasses.replace(variant, shape=shallow(variant.shape))
+        of_few = dataclasses.replace(family, variants={**family.variants, name: few})
+        monkeypatch.setitem(registry._REGISTERED, name, of_few)
 
 
 @pytest.mark.parametrize("channels", [5, pytest.param(1, marks=pytest.mark.extended)])

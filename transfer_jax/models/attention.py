@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from transfer_jax.nn import batch_shard
 from transfer_jax.nn.initializers import normal, zeros
@@ -141,9 +142,13 @@ class Attention(nnx.Module):
     def relative_bias(self) -> jax.Array:
         """Returns the learned bias of each pair of tokens, `(1, heads, tokens, tokens)`."""
         count = 2 * self.grid - 1
-        row, column = np.divmod(np.arange(self.grid**2), self.grid)
+        # NumPy's table would be a large constant in traced functions.
+        grid = (self.grid, self.grid)
+        row, column = (lax.broadcasted_iota(np.int32, grid, axis).reshape(-1) for axis in (0, 1))
         down, right = (at[:, None] - at[None] + self.grid - 1 for at in (row, column))
-        index = np.pad(down * count + right, ((1, 0), (1, 0)))
+        index = jnp.pad(down * count + right, ((1, 0), (1, 0)))
         # The last three rows: from the class token, to the class token, and of the class token to itself.
-        index[0], index[:, 0], index[0, 0] = count**2, count**2 + 1, count**2 + 2
+        first = jnp.arange(self.grid**2 + 1) == 0
+        index = jnp.where(first[:, None], count**2, jnp.where(first, count**2 + 1, index))
+        index = jnp.where(first[:, None] & first, count**2 + 2, index)
         return self.relative_position_bias_table[...][index].transpose(2, 0, 1)[None]

@@ -34,6 +34,7 @@ from transfer_jax.models import (
     squeezenet,
     swin,
     swinv2,
+    tinyvit,
     vgg,
     vit,
     xception,
@@ -79,6 +80,7 @@ FAMILIES: tuple[Family, ...] = tuple(
         hiera,
         maxvit,
         coatnet,
+        tinyvit,
         mixer,
     )
 )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from transfer_jax.models.attention import Attention, Bias
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
@@ -121,7 +122,7 @@ class WindowAttention(Attention):
         bias = self.position_bias(*sides)
         if any(shifts):
             x = jnp.roll(x, (-shifts[0], -shifts[1]), axis=(1, 2))
-            mask = jnp.asarray(_shift_mask(lengths, sides, shifts), bias.dtype)
+            mask = _shift_mask(lengths, sides, shifts).astype(bias.dtype)
             bias = jnp.tile(bias + mask[:, None], (batch, 1, 1, 1))
         x = x.reshape(batch, high // down, down, wide // right, right, channels).transpose(0, 1, 3, 2, 4, 5)
         x = super().__call__(x.reshape(-1, down * right, channels), bias.astype(x.dtype))
@@ -143,12 +144,13 @@ class WindowAttention(Attention):
         self.relative_position_bias_table = nnx.Param(normal(0.02)(rngs.params(), shape))
 
 
-def relative_positions(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def relative_positions(height: int, width: int) -> tuple[jax.Array, jax.Array]:
     """Returns the distance of each pair of tokens of a window, down and right, each `(tokens, tokens)`.
 
-    The smallest distance, `1 - height` or `1 - width`, is numbered 0.
+    The smallest distance, `1 - height` or `1 - width`, is numbered 0. The tables are computed by a traced
+    function, which would contain NumPy's as large constants.
     """
-    rows, columns = np.divmod(np.arange(height * width), width)
+    rows, columns = (lax.broadcasted_iota(np.int32, (height, width), axis).reshape(-1) for axis in (0, 1))
     return rows[:, None] - rows[None] + height - 1, columns[:, None] - columns[None] + width - 1
 
 
@@ -158,7 +160,7 @@ def _pad_to_multiple(x: jax.Array, sides: tuple[int, ...]) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
 
 
-def _shift_mask(lengths: tuple[int, ...], sides: tuple[int, ...], shifts: tuple[int, ...]) -> np.ndarray:
+def _shift_mask(lengths: tuple[int, ...], sides: tuple[int, ...], shifts: tuple[int, ...]) -> jax.Array:
     """Returns a large negative bias for tokens of a window that become neighbors only by the shift.
 
     Args:
@@ -170,14 +172,14 @@ def _shift_mask(lengths: tuple[int, ...], sides: tuple[int, ...], shifts: tuple[
         `(windows, tokens, tokens)`.
     """
     down, right = (
-        (np.arange(length) >= length - shift) if shift else np.zeros(length, bool)
+        (jnp.arange(length) >= length - shift) if shift else jnp.zeros(length, bool)
         for length, shift in zip(lengths, shifts, strict=True)
     )
     region = 2 * down[:, None] + right[None]
     (height, width), (high, wide) = lengths, sides
     region = region.reshape(height // high, high, width // wide, wide).transpose(0, 2, 1, 3)
     region = region.reshape(-1, high * wide)
-    return np.where(region[:, :, None] == region[:, None], np.float32(0), np.float32(-100))
+    return jnp.where(region[:, :, None] == region[:, None], np.float32(0), np.float32(-100))
 
 
 def build(shape: Shape, setting: Setting) -> Backbone:

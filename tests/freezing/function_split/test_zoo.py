@@ -13,9 +13,7 @@ from transfer_jax.models.flat_arrays import merge
 from transfer_jax.models.flat_arrays import split as split_model
 from transfer_jax.models.registry import FAMILIES, variant_of
 
-TABLES = ("beit", "coatnet", "swinv2")
-"""Families that close over tables of relative positions, which `split_frozen` refuses as large constants."""
-FIRST = [next(iter(family.variants)) for family in FAMILIES if family.name not in TABLES]
+FIRST = [next(iter(family.variants)) for family in FAMILIES]
 MORE = {"vit_small_patch16_dinov3": 4 * 201}
 """Bytes by which features exceed those of the block: one number for each of DINOv3's tokens."""
 
