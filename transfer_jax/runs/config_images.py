@@ -17,6 +17,7 @@ def config_images(config: TrainConfig, **options: Any) -> ImageDataset:
     Raises:
         ValueError: As `load_dataset` and `with_validation`.
     """
+    options = {"object_gigabytes": config.object_gigabytes, **options}
     dataset = load_dataset(config.images, config.data_dir, task=config.task, **options)
     if config.eval_images is None:
         return dataset

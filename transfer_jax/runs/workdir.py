@@ -25,6 +25,7 @@ _INDIFFERENT = (
     "feature_tier",
     "fsdp",
     "measure_every",
+    "object_gigabytes",
     "prediction_columns",
     "prediction_format",
     "score_test",
