@@ -2,14 +2,14 @@
 
 Each measurement is a process of its own: CPU seconds, bytes read and peak memory above that of the imports.
 
-    python benchmarks/data_scale_start.py make FOLDER [--images 1281167] [--classes 1000]
-    python benchmarks/data_scale_start.py start FOLDER
-    python benchmarks/data_scale_start.py folder FOLDER [--images 250000]
-    python benchmarks/data_scale_start.py labels [--images 14197122] [--classes 21843]
+    python benchmarks/data_scale.py start make FOLDER [--images 1281167] [--classes 1000]
+    python benchmarks/data_scale.py start start FOLDER
+    python benchmarks/data_scale.py start folder FOLDER [--images 250000]
+    python benchmarks/data_scale.py start labels FOLDER [--images 14197122] [--classes 21843]
 
-`make` writes 256 array_record shards of JPEG images of about 1.3 KB, as tensorflow-datasets does. `start` loads
-them twice, without and with an index, as a start does: labels, split, fingerprints of the parts. `folder` makes
-a folder of small JPEG files. `labels` makes an index alone, without images.
+`make` writes 256 array_record shards of JPEG images of about 1.3 KB, as tensorflow-datasets does. `start`
+loads them twice, without and with an index, as a start does: labels, split, fingerprints of the parts.
+`folder` makes a folder of small JPEG files and loads it twice. `labels` makes an index alone, without images.
 """
 
 import argparse
