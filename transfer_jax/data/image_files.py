@@ -146,4 +146,4 @@ def image_files(
 def abridged(items: Sequence[str], limit: int = 5) -> str:
     """Returns the first items, quoted and separated by commas, and the number of the others."""
     shown = ", ".join(map(repr, items[:limit]))
-    return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown or "nothing"
+    return f"{shown} and {len(items) - limit:,} more" if len(items) > limit else shown or "nothing"

@@ -93,7 +93,7 @@ def build_index(
         except IndexInvalidError as error:
             reason = error
         if progress is not None:
-            progress.log(f"indexing {counted(len(parts), 'part')} of the images in {place.folder}: {reason}")
+            progress.log(f"indexing the images ({counted(len(parts), 'part')}) into {place.folder}: {reason}")
         work = _Work(kind, key, parts, read_part, place, progress, total)
         work.start(_earlier(place, kind, key))
         return work.joined(finish, count)
