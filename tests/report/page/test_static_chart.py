@@ -65,3 +65,13 @@ def test_the_label_of_a_bar_has_room_on_a_phone():
 def test_a_chart_that_fails_is_left_to_its_script(caplog):
     assert static_svg({"mark": "no such mark", "data": {"values": []}}) == ""
     assert "drawn by its script only" in caplog.text
+
+
+@pytest.mark.parametrize(("last", "shown"), [(20, ["head", "top"]), (60, ["top"])])
+def test_names_of_phases_do_not_overlap(last, shown):
+    rows = [{"series": "rate", "x": x, "y": 0.1} for x in range(last)]
+    spans = [{"name": "head", "first": 0, "last": 5}, {"name": "top", "first": 5, "last": last}]
+    made = curves(
+        "T", "A.", rows, x=Column("epoch", "count"), y=Column("rate", "rate"), names=["rate"], spans=spans
+    )
+    assert [text for text in texts(static_svg(made.spec)) if text in ("head", "top")] == shown

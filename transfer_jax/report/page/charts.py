@@ -125,7 +125,7 @@ def powers_of_ten(values: Sequence[float]) -> list[float]:
 def _span_marks(spans: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns a line where each span starts, and its name where there is room."""
     whole = max(span["last"] for span in spans) - min(span["first"] for span in spans) or 1
-    room = f"(datum.last - datum.first) / {whole} * width > 6 * length(datum.name)"
+    room = f"(datum.last - datum.first) / {whole} * width > 8 * length(datum.name) + 4"
     x = {"field": "first", "type": "quantitative", "scale": scale}
     data = {"values": list(spans)}
     rules = {"type": "rule", "color": MUTED, "strokeDash": [2, 3], "opacity": 0.7}

@@ -120,7 +120,7 @@ def _schedules(runs: Sequence[RunFiles]) -> list[Part]:
         [schedule, len(each), ", ".join(run.name for run in each[:5]) + (" …" if len(each) > 5 else "")]
         for schedule, each in groups.items()
     ]
-    parts: list[Part] = [Table("Schedules", columns, rows)]
+    parts: list[Part] = [Table("Distinct schedules of the runs", columns, rows)]
     shown = [each[0] for each in groups.values() if each[0].epochs][:_MAX_SCHEDULES]
     timelines = {run: run.executed() for run in shown}
     rates = [value for each in timelines.values() for value in each.rates().ravel() if value > 0]
