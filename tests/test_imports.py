@@ -49,7 +49,7 @@ ONLY = {  # who alone may import a library
         "weights/writers.py",
     ),  # these write
     "pickle": ("weights/readers/", "data/readers.py"),
-    "zipfile": ("weights/readers/",),
+    "zipfile": ("weights/readers/", "report/class_scores.py"),
     "tensorstore": ("weights/readers/",),
     "h5py": ("weights/readers/", "weights/writers.py"),
     "onnx": ("weights/onnx_", "weights/export.py"),
@@ -61,7 +61,13 @@ ONLY = {  # who alone may import a library
     "huggingface_hub": ("weights/hub.py", "weights/hub_folder.py", "weights/hub_upload.py"),
     "starlette": ("serving/",),
     "uvicorn": ("serving/server.py",),
-    "pyarrow": ("data/remote/", "studies/table.py", "report/page/study_files.py"),
+    "pyarrow": (
+        "data/remote/",
+        "studies/table.py",
+        "report/page/study_files.py",
+        "report/prediction_files.py",
+        "report/predictions.py",
+    ),
     "submitit": ("studies/executors.py",),
     "ray": ("studies/executors.py",),
     "tensorboardX": ("report/trackers/",),
