@@ -1,4 +1,8 @@
-"""Parity of each family's smallest networks with other libraries; `benchmarks/parity.py` compares all."""
+"""Parity of each family's smallest networks with other libraries; `benchmarks/parity.py` compares all.
+
+`test_transformer_families.py`, `test_convolutional_families.py` and `test_maxvit.py` compare tiny networks of
+the other families.
+"""
 
 import importlib.util
 import warnings
@@ -28,10 +32,7 @@ SMALLEST = (
     *("efficientnet_b0", "tf_efficientnet_b0", "efficientnet_v2_s", "tf_efficientnetv2_s"),
     *("convnext_tiny", "convnextv2_atto"),
     *("vit_tiny_patch16_224", "vit_base_patch32_224", "deit_tiny_patch16_224"),
-    *("vit_small_patch8_224.dino", "vit_base_patch16_224.mae", "deit_tiny_distilled_patch16_224"),
-    *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "dinov2_with_registers_small"),
-    *("vit_base_patch32_clip_224", "vit_base_patch32_clip_quickgelu_224"),
-    *("siglip_base_patch16_224", "vit_base_patch16_siglip_224"),
+    "deit_tiny_distilled_patch16_224",
     *("efficientnet_lite0", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"),
     "hiera_tiny_224",
 )
@@ -52,11 +53,7 @@ ONLY_IN = {  # networks whose other libraries are compared by a smaller network 
     "regnetx_002": "timm",
     "keras_mobilenet_v2_035": "transformers",
     "vit_base_patch32_224": "torchvision",
-    "vit_base_patch16_224.mae": "transformers",
-    "vit_small_patch8_224.dino": "timm",
     "deit_tiny_patch16_224": "transformers",
-    "dinov2_with_registers_small": "transformers",
-    "vit_base_patch32_clip_quickgelu_224": "timm",
     "swinv2_tiny_window8_256": "timm",
     "hiera_tiny_224": "timm",
 }
@@ -70,8 +67,7 @@ WITHOUT_CLASSIFIER = (
         "tf_efficientnet_b0",
         "convnext_tiny",
     ),
-    *("vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_base_patch32_clip_224"),
-    *("siglip_base_patch16_224", "swin_tiny_patch4_window7_224"),
+    *("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
 )
 CASES = [
     (name, library)
