@@ -100,7 +100,6 @@ def test_a_network_with_the_same_arrays_that_computes_something_else_fails(tmp_p
     ("model", "kind", "normalizes"),
     [
         ("keras_resnet50", "ResNet50", False),
-        ("keras_vgg16", "VGG16", False),
         ("keras_mobilenet_v3_small", "MobileNetV3Small", True),
         ("tf_efficientnet_b0", "EfficientNetB0", True),
     ],
