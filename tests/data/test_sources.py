@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import load_dataset, sources
+from transfer_jax.data.remote import packed_records
 
 
 @pytest.fixture
@@ -93,3 +94,9 @@ def test_columns_of_a_table(folder):
 def test_invalid_sources_raise(source, message):
     with pytest.raises(ValueError, match=message):
         load_dataset(source)
+
+
+def test_a_large_folder_is_offered_to_be_packed(folder, monkeypatch):
+    assert not [note for note in load_dataset(folder).notes if "transfer-jax pack" in note]
+    monkeypatch.setattr(packed_records, "_LARGE", 1)
+    assert f"transfer-jax pack {folder} {folder}-packed" in load_dataset(folder).notes[-1]

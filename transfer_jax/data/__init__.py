@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from transfer_jax.data.parts import Parts, has_own_test, split_in_parts
     from transfer_jax.data.pipeline import Batches, listed_batches, ordered_batches, shuffled_batches
     from transfer_jax.data.quality_checks import find_problems
+    from transfer_jax.data.remote.bucket_folder import from_bucket_folder
+    from transfer_jax.data.remote.bucket_table import from_bucket_table
+    from transfer_jax.data.remote.bucket_tfds import from_bucket_tfds
+    from transfer_jax.data.remote.pack import pack
+    from transfer_jax.data.remote.packed_records import from_records
+    from transfer_jax.data.remote.parquet_shards import from_parquet_shards
+    from transfer_jax.data.remote.tar_shards import from_tar_shards
     from transfer_jax.data.scan import ImageScan, scan_images
     from transfer_jax.data.sources import load_dataset
     from transfer_jax.data.split import has_own_split, limit_per_class, stratified_split
@@ -40,10 +47,16 @@ __all__ = [
     "eval_transform",
     "find_problems",
     "from_arrays",
+    "from_bucket_folder",
+    "from_bucket_table",
+    "from_bucket_tfds",
     "from_csv",
     "from_elpv",
     "from_examples",
     "from_folder",
+    "from_parquet_shards",
+    "from_records",
+    "from_tar_shards",
     "from_tfds",
     "has_own_split",
     "has_own_test",
@@ -52,6 +65,7 @@ __all__ = [
     "listed_batches",
     "load_dataset",
     "ordered_batches",
+    "pack",
     "scan_images",
     "shuffled_batches",
     "split_in_parts",

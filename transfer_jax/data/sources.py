@@ -1,5 +1,6 @@
 """Datasets by a short string, as in a config."""
 
+import dataclasses
 import difflib
 import os
 import re
@@ -14,7 +15,7 @@ from transfer_jax.data.index import IndexProgress
 from transfer_jax.data.remote.bucket_folder import from_bucket_folder
 from transfer_jax.data.remote.bucket_table import from_bucket_table
 from transfer_jax.data.remote.bucket_tfds import from_bucket_tfds
-from transfer_jax.data.remote.packed_records import from_records
+from transfer_jax.data.remote.packed_records import from_records, packing_notes
 from transfer_jax.data.remote.parquet_shards import from_parquet_shards
 from transfer_jax.data.remote.tar_shards import from_tar_shards
 from transfer_jax.data.tfds import from_tfds
@@ -144,8 +145,10 @@ def _folder(place: str, *, least_classes: int, task: str, **remote: Any) -> Imag
     """Returns the images of a folder on a disk or in object storage."""
     if is_remote(place):
         return from_bucket_folder(place, least_classes=least_classes, task=task, **remote)
-    progress = remote["progress"]
-    return from_folder(os.path.expanduser(place), least_classes=least_classes, task=task, progress=progress)
+    local, progress = os.path.expanduser(place), remote["progress"]
+    dataset = from_folder(local, least_classes=least_classes, task=task, progress=progress)
+    offered = packing_notes(local, len(dataset))
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *offered)) if offered else dataset
 
 
 def _is_path(source: str) -> bool:

@@ -30,7 +30,7 @@ from transfer_jax.storage.remote import is_remote, protocol_and_path
 
 IN_FLIGHT = 64
 """Requests at a time of one process."""
-_GAP = 2**16
+_GAP = 2**13
 """Bytes between two ranges of an object that are read in one request with both."""
 _MERGED = 2**23
 """Largest number of bytes of a request for several ranges."""

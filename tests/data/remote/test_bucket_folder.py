@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_bucket import Bucket, folder, gs, s3
+from local_bucket import Bucket, folder, s3
 
 from transfer_jax.data import from_folder
-from transfer_jax.data.remote import bucket_folder
+from transfer_jax.data.remote import bucket_folder, packed_records
 from transfer_jax.data.remote.bucket_folder import from_bucket_folder
 from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.byte_ranges import ChangedObjectError, StorageError
 from transfer_jax.storage.range_reads import RangeReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-SERVERS = [folder, *(pytest.param(server, marks=pytest.mark.extended) for server in (s3, gs))]
+SERVERS = [folder, pytest.param(s3, marks=pytest.mark.extended)]
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -139,6 +139,6 @@ def test_one_class_is_enough_to_evaluate(bucket, tree):
 
 
 def test_a_large_folder_is_offered_to_be_packed(address, monkeypatch):
-    monkeypatch.setattr(bucket_folder, "_LARGE", 4)
+    monkeypatch.setattr(packed_records, "_LARGE", 4)
     notes = from_bucket_folder(address).notes
     assert f"transfer-jax pack {address} {address}-packed" in notes[-1]

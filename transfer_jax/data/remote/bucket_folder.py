@@ -23,6 +23,7 @@ from transfer_jax.data.index import (
 from transfer_jax.data.index.dataset_index import read_index
 from transfer_jax.data.index.join import Joined
 from transfer_jax.data.remote.object_tree import object_tree
+from transfer_jax.data.remote.packed_records import packing_notes
 from transfer_jax.data.remote.range_contents import RangeContents, ReadOne
 from transfer_jax.storage.byte_ranges import ByteRange
 from transfer_jax.storage.object_cache import ObjectCache
@@ -33,8 +34,6 @@ from transfer_jax.tasks import make_task
 
 _KIND = "bucket folder 1"
 _PARTS = ("training", "validation", "test")
-_LARGE = 100_000
-"""Number of images from which packing is advised."""
 
 
 def from_bucket_folder(
@@ -80,11 +79,7 @@ def from_bucket_folder(
     read_many = RangeContents(index, _whole_object, reader, advice=remedy)
     part = index.column("part")
     notes = [*index.about["notes"], f"listed on {index.about['date']}; if images were added, {remedy}"]
-    if len(index) > _LARGE:
-        notes.append(
-            f"{len(index):,} objects are read one by one; as records they are read faster: "
-            f"transfer-jax pack {address} {address}-packed"
-        )
+    notes += packing_notes(address, len(index))
     return ImageDataset(
         read=ReadOne(read_many),
         read_many=read_many,

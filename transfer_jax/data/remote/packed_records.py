@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import os
+import shlex
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,24 @@ VERSION = 1
 DATASET, PLAN = "dataset.json", "pack.json"
 PARTS = ("training", "validation", "test")
 _KIND = "packed records 1"
+
+
+_LARGE = 100_000
+"""Number of image files from which packing is offered."""
+
+
+def packing_notes(place: str, images: int) -> tuple[str, ...]:
+    """Returns a sentence that offers packing of a folder, if it is large.
+
+    Args:
+        place: The folder, or its address.
+        images: The number of its images.
+    """
+    if images <= _LARGE:
+        return ()
+    place = place.rstrip("/")
+    command = f"transfer-jax pack {shlex.quote(place)} {shlex.quote(f'{place}-packed')}"
+    return (f"{images:,} files are read faster as records: {command}",)
 
 
 def shard_name(number: int, count: int) -> str:
