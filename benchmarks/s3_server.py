@@ -9,6 +9,7 @@ request.
 
 import argparse
 import asyncio
+import bisect
 import collections
 import json
 import os
@@ -128,9 +129,10 @@ class Server:
                     found.append((key, status.st_size, _etag(status)))
             self.listings[bucket] = sorted(found)
         entries, folders = [], {}
-        for key, size, etag in self.listings[bucket]:
+        listed = self.listings[bucket]
+        for key, size, etag in listed[bisect.bisect_left(listed, (prefix, -1, "")) :]:
             if not key.startswith(prefix):
-                continue
+                break
             rest = key[len(prefix) :]
             if delimiter and delimiter in rest:
                 folders[prefix + rest.partition(delimiter)[0] + delimiter] = None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from transfer_jax.storage.remote import is_remote
 
 INDEX_AGAIN = "the index describes other data; start again to index it again"
-"""What to do about an object that is not as its index says."""
+"""The advice for an object that is not as its index says."""
 
 
 class ByteRange(NamedTuple):
@@ -47,7 +47,7 @@ class ChangedObjectError(StorageError):
     Attributes:
         place: The address of the object.
         change: The difference, such as "is missing".
-        advice: What to do.
+        advice: The next step for the user.
     """
 
     def __init__(self, place: str, change: str, advice: str = INDEX_AGAIN) -> None:

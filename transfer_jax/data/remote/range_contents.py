@@ -25,7 +25,7 @@ class RangeContents:
         range_of: The bytes of an example.
         reader: Reads them.
         decode: The content of an example from its bytes; None takes the bytes.
-        advice: What to do about an object that changed, if starting again is not enough.
+        advice: The next step after an object changed, if starting again is not enough.
     """
 
     def __init__(
