@@ -26,7 +26,7 @@ from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 pytestmark = pytest.mark.extended
-TINY = "efficientnet_lite_tiny"
+TINY = "vit_nano_patch8_32"
 BOUNDARY = "-" * 10 + "x"
 
 
