@@ -33,7 +33,7 @@ def test_the_worst_ones_are_evaluated(found):
 
 
 def test_those_of_labels_have_no_confusions(tmp_path):
-    labels = np.uint8([[1, 0, 0], [0, 1, 0]])
+    labels = np.array([[1, 0, 0], [0, 1, 0]], np.uint8)
     per_class = MultiLabel(CLASSES).scores(np.full((2, 3), 0.7), labels)["per_class"]
     ClassScores.of(per_class).write(tmp_path / "scores.npz")
     again = ClassScores.read(tmp_path / "scores.npz")

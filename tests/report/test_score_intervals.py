@@ -5,6 +5,7 @@ from scipy.stats import binomtest
 from transfer_jax.report import score_intervals as module
 from transfer_jax.report.score_intervals import score_intervals
 from transfer_jax.tasks import MultiLabel, Regression, SingleLabel
+from transfer_jax.tasks.top_predictions import TopPredictions
 
 RNG = np.random.default_rng(0)
 CLASSES = SingleLabel(("a", "b"))
@@ -45,3 +46,10 @@ def test_all_tasks_have_intervals_around_their_scores(task, predictions, labels)
 def test_too_many_predictions_to_resample_have_the_interval_of_the_accuracy_only(monkeypatch):
     monkeypatch.setattr(module, "_LARGEST_WORK", 100 * PROBABILITIES.size)
     assert set(score_intervals(CLASSES, PROBABILITIES, LABELS)) == {"accuracy"}
+
+
+def test_of_the_most_probable_classes_only_the_accuracy_has_an_interval():
+    task, labels = SingleLabel(("a", "b", "c")), np.arange(60, dtype=np.int32) % 3
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 60)
+    found = score_intervals(task, TopPredictions.of(probabilities, labels), labels)
+    assert found == {"accuracy": score_intervals(task, probabilities, labels)["accuracy"]}
