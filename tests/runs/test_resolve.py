@@ -158,7 +158,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, calls: dict[str, int], module: str,
 def test_a_first_train_resolves_once(config, tmp_path, monkeypatch, given):
     calls: dict[str, int] = {}
     for module, name in (
-        ("transfer_jax.runs.resolve", "load_dataset"),
+        ("transfer_jax.runs.config_images", "load_dataset"),
         ("transfer_jax.runs.resolve", "check_config"),
         ("transfer_jax.runs.resolve", "check_schedule"),
         ("transfer_jax.planning.network", "check_schedule"),
