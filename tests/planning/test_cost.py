@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import jax
@@ -57,6 +58,11 @@ def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
     )
     assert [cost.programs for cost in costs] == [3, 3, 2]
     assert costs[2].reason == "its lowest block trains"
+    for phase, cost in zip(("head", "top", "live"), costs, strict=True):
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        scored = [each for each in map(json.loads, lines) if each["kind"] == "evaluation"]
+        assert cost.validations == sum(each["phase"] == phase for each in scored)
+        assert 0 < cost.validate_seconds < cost.train_seconds
 
 
 def test_features_are_computed_once(image_folder):

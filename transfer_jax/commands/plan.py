@@ -217,6 +217,8 @@ def _costs_table(costs: "Sequence[PhaseCost]") -> RenderableType:
         "compile, s": lambda cost: f"{cost.compile_seconds:,.1f}",
         "extract, s": lambda cost: f"{cost.extract_seconds:,.1f}",
         "train, s": lambda cost: f"{cost.train_seconds:,.1f}",
+        "validations": lambda cost: f"{cost.validations}",
+        "validate, s": lambda cost: f"{cost.validate_seconds:,.1f}",
     }
     rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
     return table("Cost", ("", *(cost.name for cost in costs)), rows)

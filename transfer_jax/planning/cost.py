@@ -1,10 +1,12 @@
 """The estimated cost of a schedule: sizes from XLA, and seconds from a short calibration.
 
 Each phase is compiled and takes a few steps on a few of the images, at a learning rate of zero, in a
-temporary folder. A phase with a controller is estimated with the blocks that are frozen at its start.
+temporary folder. A phase with a controller is estimated with the blocks that are frozen at its start. The
+program of the validation is not compiled: its time is that of a step, in proportion to its operations.
 """
 
 import dataclasses
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -14,23 +16,27 @@ import numpy as np
 
 from transfer_jax.data import ImageDataset
 from transfer_jax.features import Tier
+from transfer_jax.freezing import Phase
 from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.paths import block_of
+from transfer_jax.nn.flops import multiply_adds
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.cache_choice import Caching
 from transfer_jax.training.feature_extractor import EXTRACTION_BATCH
+from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.gradient_statistics import STATISTIC_BATCHES, multipliers
+from transfer_jax.training.kept_epoch import validation_interval
 from transfer_jax.training.phase_data import tier_of
 from transfer_jax.training.phase_measurements import measure_gradients
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.run import Run
 
-_EXTRACTED = 8 * EXTRACTION_BATCH
+_EXTRACTED = 2 * EXTRACTION_BATCH
 """Number of images on which the frozen prefix is timed."""
-_WARM_UP = 2
-_LEAST_STEPS, _MOST_STEPS = 5, 200
-_STEP_SECONDS = 2.0
+_WARM_UP = 1
+_LEAST_STEPS, _MOST_STEPS = 3, 50
+_STEP_SECONDS = 0.5
 """Steps are timed for this many seconds, within the limits above."""
 
 
@@ -54,9 +60,12 @@ class PhaseCost:
             arrays; None if unknown.
         optimizer_bytes: Size of the optimizer state in bytes.
         programs: Number of programs to compile.
-        compile_seconds: Seconds to compile them; fewer if they are in the compilation cache.
+        compile_seconds: Seconds to compile them, without that of the validation; fewer if they are in the
+            compilation cache, where the run then finds them.
         extract_seconds: Seconds to compute features.
         train_seconds: Seconds of training steps, with the wait for their input.
+        validations: Number of times that the validation images are scored.
+        validate_seconds: Seconds of all of them.
     """
 
     name: str
@@ -74,6 +83,8 @@ class PhaseCost:
     compile_seconds: float
     extract_seconds: float
     train_seconds: float
+    validations: int
+    validate_seconds: float
 
 
 def estimate_costs(run: Run, progress: Progress) -> tuple[PhaseCost, ...]:
@@ -151,10 +162,12 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
     trainer = PhaseTrainer(few, dataclasses.replace(parts, phase=phase), run.arrays, Silent())
     data = trainer.data
     row_seconds = data.extract_seconds / max(data.extracted, 1)
-    train_seconds = _train_seconds(trainer)
-    trainer.predict()
+    step_seconds, measured = _timed(trainer)
     step = trainer.programs.step
     assert step is not None
+    validations = _validations(run, parts.phase)
+    batches = math.ceil(len(run.evaluation) / run.batch_size)
+    share = _evaluation_multiply_adds(trainer) / max(step.multiply_adds, 1)
     return PhaseCost(
         name=phase.name,
         boundary=caching.boundary,
@@ -167,15 +180,30 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
         step_bytes=step.bytes if (step.flops or 0) > 1.9 * step.multiply_adds else None,
         peak_bytes=step.peak_bytes,
         optimizer_bytes=trainer.optimizer_bytes,
-        programs=trainer.programs.count + (data.compile_seconds > 0),
+        programs=trainer.programs.count + 1 + (data.compile_seconds > 0),
         compile_seconds=trainer.compile_seconds,
         extract_seconds=rows * row_seconds,
-        train_seconds=train_seconds,
+        train_seconds=parts.steps * step_seconds + parts.phase.epochs * measured,
+        validations=validations,
+        validate_seconds=validations * batches * step_seconds * min(share, 1.0),
     )
 
 
-def _train_seconds(trainer: PhaseTrainer) -> float:
-    """Returns the estimated seconds of all steps of a phase, from the time of some steps."""
+def _validations(run: Run, phase: Phase) -> int:
+    """Returns how often a phase scores the validation images, at its end and in between."""
+    interval = validation_interval(run.config, phase, len(run.evaluation))
+    return math.ceil(phase.epochs / interval) if interval else 1
+
+
+def _evaluation_multiply_adds(trainer: PhaseTrainer) -> int:
+    """Returns the multiply-adds of the evaluation of a batch, which is traced and not compiled."""
+    batch = next(iter(trainer.data.train))
+    inputs = trainer.run.strategy.batch({name: batch[name] for name in INPUTS if name in batch})
+    return multiply_adds(trainer.programs.functions["evaluate"], trainer.evaluated_arrays(), inputs)
+
+
+def _timed(trainer: PhaseTrainer) -> tuple[float, float]:
+    """Returns the seconds of a step, and of the measurements of an epoch, from the time of some steps."""
     parts, batches = trainer.parts, iter(trainer.data.train)
     scale, measured = None, 0.0
     if parts.phase.statistic != "none":
@@ -191,4 +219,4 @@ def _train_seconds(trainer: PhaseTrainer) -> float:
     while steps < _LEAST_STEPS or (seconds < _STEP_SECONDS and steps < _MOST_STEPS):
         trainer.step(next(batches), rates)
         steps, seconds = steps + 1, time.perf_counter() - started
-    return parts.steps * seconds / steps + parts.phase.epochs * measured
+    return seconds / steps, measured
