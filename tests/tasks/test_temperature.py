@@ -40,6 +40,7 @@ def test_logits_are_the_inverse_of_predictions(task):
 def test_the_temperature_is_the_factor_of_overconfidence(task, factor):
     predictions, labels = overconfident(task, factor)
     found = best_temperature(task, predictions, labels)
+    assert found is not None
     assert found == pytest.approx(factor, rel=0.1)
     scaled = at_temperature(task, predictions, found)
     before, after = (reliability(each, labels)["ece"] for each in (predictions, scaled))

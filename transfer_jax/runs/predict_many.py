@@ -56,7 +56,9 @@ class TrainedModels:
             saved, model = SavedModel.load(Path(place), calibrated=calibrated)
             self.tasks[name] = saved.task
             by_input.setdefault(saved.preprocessing, {})[name] = model
-        self.groups = tuple(_Group(each, SharedTrunk(models)) for each, models in by_input.items())
+        self.groups: tuple[_Group, ...] = tuple(
+            _Group(each, SharedTrunk(models)) for each, models in by_input.items()
+        )
 
     def predict(
         self,

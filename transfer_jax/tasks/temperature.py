@@ -4,6 +4,8 @@ Logits are divided by one number, the temperature, which does not change the mos
 et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
 
+from typing import Any
+
 import numpy as np
 
 from transfer_jax.tasks.classification_scores import log_loss
@@ -53,5 +55,6 @@ def best_temperature(task: Task, predictions: object, labels: np.ndarray) -> flo
         return log_loss(np.zeros(of_truth.size, int), of_truth)
 
     limits = (np.log(_LOWEST), np.log(_HIGHEST))
-    found = float(np.exp(minimize_scalar(loss, bounds=limits, method="bounded").x))
+    minimum: Any = minimize_scalar(loss, bounds=limits, method="bounded")
+    found = float(np.exp(minimum.x))
     return found if 1.01 * _LOWEST < found < 0.99 * _HIGHEST else None
