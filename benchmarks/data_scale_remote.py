@@ -2,7 +2,7 @@
 
     python benchmarks/data_scale_remote.py --folder /tmp/remote --objects 100000
 
-It makes a folder of class folders with photographs (crops of those of scikit-image), packs 10,000 of them, and
+It makes a folder of class folders with photographs (crops of those of scikit-image), packs 10,000, and
 reads both from an S3 server on this machine, which answers each request 30 ms late. Each measurement is a new
 process with an empty cache. Times with other programs on the machine are not valid; CPU seconds, requests and
 bytes are.

@@ -27,7 +27,7 @@ from transfer_jax import (
     split_frozen,
 )
 from transfer_jax.runs.predict import classify
-from transfer_jax.storage import remote
+from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.file_lock import InUseError
 from transfer_jax.storage.remote import display_path, is_remote, local_path, pull, push, remove
 from transfer_jax.storage.workdir_lock import workdir_lock
@@ -54,6 +54,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """The bucket, and copies of no other test's."""
     monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
+    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
     monkeypatch.setattr(remote, "_mirrors", {})
     return server
 
