@@ -7,12 +7,15 @@ import pytest
 from transfer_jax.cli import main
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import load_dataset, stratified_split
+from transfer_jax.models import create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
+from transfer_jax.runs.extract_features import extract_features
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.search.head_search import logistic_regression, search_heads
 from transfer_jax.search.head_sweep import Examples, Grid
+from transfer_jax.search.knn_probe import knn_probe
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -40,6 +43,12 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     probabilities = predict_dataset(workdir, held_out, progress=Silent())
     scores = SingleLabel(held_out.class_names).scores(probabilities, held_out.labels)
     assert scores["accuracy"] == found.metrics["accuracy"]
+    dataset = load_dataset(given.images)
+    preprocessing = SavedModel.describe(workdir).preprocessing
+    features = extract_features(create_model("toy", 3), dataset, preprocessing=preprocessing)
+    known = knn_probe(features, dataset, np.asarray(held_out.rows))
+    assert found.neighbours is not None
+    assert found.neighbours.score == next(iter(known.values.values()))
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
 
 
@@ -77,7 +86,7 @@ def test_too_few_images_are_found_before_features_are_extracted(
 def test_the_best_suffix_is_a_model(image_folder, tmp_path, changes, train, trained):
     given = config(image_folder, **changes)
     found = search_heads(given, tmp_path, GRID, train=train, epochs=2, progress=Silent())
-    assert found.baseline is None
+    assert found.baseline is found.neighbours is None
     best = found.sweep.candidates[0]
     assert set(map(block_of, best.arrays)) == trained
     saved, model = SavedModel.load(tmp_path)

@@ -94,6 +94,7 @@ def heads(
 def _show_heads(found: "HeadSearch", folder: Path) -> None:
     """Prints the best candidates of a search."""
     from transfer_jax.commands.scores_table import scores_table
+    from transfer_jax.tasks import task_class
 
     count, sweep = len(found.sweep.candidates), found.sweep
     rows = [
@@ -122,6 +123,13 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
             f"Logistic regression (L-BFGS, C = {c:g}), trained and scored on the same images: {accuracy:.1%}",
         )
     images = counted(found.metrics["images"], "validation image")
+    if found.neighbours:
+        score, metric = found.neighbours, task_class(found.metrics).metrics[0]
+        print_line(
+            OUT,
+            f"Nearest neighbours (k = {score.setting:g}) of the {images} among the training images: "
+            f"{metric.title} {metric.text(score.score)} ± {metric.text(score.standard_error)}",
+        )
     OUT.print(scores_table(found.metrics, f"The best on {images} (none trained on; they selected nothing)"))
     print_line(OUT, f"The best model, and all candidates in heads.csv: {folder}")
     print_line(OUT, f"Next: transfer-jax predict {shlex.quote(str(folder))} IMAGE ...")

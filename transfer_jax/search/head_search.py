@@ -23,6 +23,9 @@ from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.runs.workdir import check_place
 from transfer_jax.search.head_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
+from transfer_jax.search.knn_probe import KS, knn_score, usable_ks
+from transfer_jax.search.probe_data import ProbeData
+from transfer_jax.search.probe_result import DepthScore
 from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
@@ -47,6 +50,8 @@ class HeadSearch:
         metrics: Scores of the best candidate on the validation images of the run, which selected nothing.
         baseline: The best C of a logistic regression, and its accuracy on the same images as the candidates;
             None if more than a linear head trains, or the task has no single labels.
+        neighbours: The score of the nearest neighbours of the validation images among all training images;
+            None if more than a linear head trains.
         trained_images: Number of training images that all candidates were trained on.
         selecting_images: Number of the other training images, which select the best candidate.
     """
@@ -55,6 +60,7 @@ class HeadSearch:
     seconds: float
     metrics: dict[str, Any]
     baseline: tuple[float, float] | None
+    neighbours: DepthScore | None
     trained_images: int
     selecting_images: int
 
@@ -142,7 +148,32 @@ def search_heads(
     if linear and run.task.kind == "single_label":
         with optional("baseline by logistic regression"):
             baseline = logistic_regression(fitted, scored)
-    return HeadSearch(sweep, seconds, metrics, baseline, len(fitted.labels), len(scored.labels))
+    neighbours = _nearest_neighbours(run, features, final) if linear else None
+    return HeadSearch(sweep, seconds, metrics, baseline, neighbours, len(fitted.labels), len(scored.labels))
+
+
+def _nearest_neighbours(run: Run, train: np.ndarray, validation: np.ndarray) -> DepthScore:
+    """Returns the score of the nearest neighbours on features `(images, channels)` of both parts."""
+    parts = (run.train, run.evaluation)
+    weights = [np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts]
+    count, images = len(train), len(train) + len(validation)
+    data = ProbeData(
+        task=run.task,
+        labels=np.concatenate([part.labels for part in parts]),
+        train=np.arange(count),
+        validation=np.arange(count, images),
+        groups=_groups(run.train, images),
+        weights=np.concatenate(weights),
+    )
+    return knn_score(np.concatenate([train, validation]), data, usable_ks(KS, count))
+
+
+def _groups(train: ImageDataset, images: int) -> np.ndarray:
+    """Returns the group of each image; near duplicates of the training images have the same one."""
+    groups = -1 - np.arange(images)
+    if train.together is not None:
+        groups[: len(train)] = train.together
+    return groups
 
 
 def _default_grid(run: Run, linear: bool) -> Grid:

@@ -14,6 +14,8 @@ from transfer_jax.tasks import SingleLabel, Task
 
 KS = (1, 5, 10, 20, 50, 100, 200)
 """Numbers of neighbours of which the best is taken; DINO reports 10, 20, 100 and 200."""
+TEMPERATURE = 0.07
+"""Temperature of the votes."""
 _ENTRIES = 1 << 24
 """Largest number of entries of the arrays of a chunk of queries."""
 
@@ -24,7 +26,7 @@ def knn_probe(
     validation: Any = 0.25,
     *,
     ks: Sequence[int] = KS,
-    temperature: float = 0.07,
+    temperature: float = TEMPERATURE,
     seed: int = 0,
 ) -> ProbeResult:
     """Scores features by a vote of the nearest neighbours, at each depth.
@@ -60,12 +62,20 @@ def knn_probe(
         raise ValueError(f"temperature and ks must be above 0, got {temperature} and {tuple(ks)}")
     data = probe_data(labels, validation, seed)
     by_depth = features_by_depth(features, len(data.labels))
-    usable = tuple(sorted({k for k in ks if k < len(data.train)})) or (1,)
-    scores = {name: _score(value, data, usable, temperature) for name, value in by_depth.items()}
+    usable = usable_ks(ks, len(data.train))
+    scores = {name: knn_score(value, data, usable, temperature) for name, value in by_depth.items()}
     return ProbeResult("knn", scores, len(data.train), len(data.validation), data.task.headline)
 
 
-def _score(features: np.ndarray, data: ProbeData, ks: tuple[int, ...], temperature: float) -> DepthScore:
+def usable_ks(ks: Sequence[int], examples: int) -> tuple[int, ...]:
+    """Returns the numbers of neighbours that a number of training examples has, ascending."""
+    return tuple(sorted({k for k in ks if k < examples})) or (1,)
+
+
+def knn_score(
+    features: np.ndarray, data: ProbeData, ks: tuple[int, ...], temperature: float = TEMPERATURE
+) -> DepthScore:
+    """Returns the score of features `(n, channels)` by the nearest neighbours; see `knn_probe`."""
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     unit = padded(unit)
     by_part = []
