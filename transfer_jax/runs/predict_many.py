@@ -116,7 +116,7 @@ class TrainedModels:
         if len(self.groups) > 1:
             sizes = ", ".join(str(group.preprocessing) for group in self.groups)
             raise ValueError(f"one program needs models with the same preprocessing, got {sizes}")
-        (group,) = self.groups
+        group = next(iter(self.groups))
         options: Any = {"values": values, "output": output}
         return write_shared_program(group.trunk, group.preprocessing, self.tasks, Path(out), **options)
 
