@@ -142,3 +142,19 @@ def test_a_large_folder_is_offered_to_be_packed(address, monkeypatch):
     monkeypatch.setattr(packed_records, "_LARGE", 4)
     notes = from_bucket_folder(address).notes
     assert f"transfer-jax pack {address} {address}-packed" in notes[-1]
+
+
+def test_the_index_of_a_bucket_that_is_not_writable_is_kept_on_this_machine(bucket, address, monkeypatch):
+    if bucket.kind == "s3":
+        pytest.skip("a method of each instance")
+
+    def refused(self, *args, **options):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(bucket.system), "put_file", refused)
+    first = from_bucket_folder(address)
+    assert not [name for name in bucket.objects("animals/") if name.endswith("index.json")]
+    monkeypatch.setattr(bucket_folder, "list_objects", lambda folder: pytest.fail("listed again"))
+    second = from_bucket_folder(address)
+    assert second.fingerprint == first.fingerprint
+    assert "delete /" in second.notes[-1]

@@ -13,15 +13,13 @@ from transfer_jax.data.image_folder import FolderImages, read_folder
 from transfer_jax.data.index import (
     INDEX_FOLDER,
     DatasetIndex,
-    IndexInvalidError,
-    IndexPlace,
     IndexProgress,
     PartIndex,
     build_index,
     index_place,
 )
-from transfer_jax.data.index.dataset_index import read_index
 from transfer_jax.data.index.join import Joined
+from transfer_jax.data.remote.listed_index import keep_place, list_again, listed_before
 from transfer_jax.data.remote.object_tree import object_tree
 from transfer_jax.data.remote.packed_records import packing_notes
 from transfer_jax.data.remote.range_contents import RangeContents, ReadOne
@@ -65,16 +63,17 @@ def from_bucket_folder(
     address = f"{kind}://{path}"
     place = index_place(address, f"{_KIND} {task}")
     key = {"folder": address, "task": task}
-    index = _listed_before(place, key)
+    index = listed_before(place, _KIND, key)
     if index is None:
         objects = list_objects(address)
         key["listing"] = _hash_of(objects)
         read = functools.partial(_images, objects, task)
         index = build_index(_KIND, key, [address], read, place, progress, finish=_facts)
+        keep_place(place, index)
     names = tuple(index.about["classes"])
     if len(names) < least_classes:
         raise ValueError(f"{address!r} has only the class folder {names[0]!r}; two or more are needed")
-    remedy = f"delete {address}/{INDEX_FOLDER} and start again to list the folder again"
+    remedy = list_again(place, address)
     reader = RangeReader(ObjectCache() if cache is None else cache)
     read_many = RangeContents(index, _whole_object, reader, advice=remedy)
     part = index.column("part")
@@ -93,15 +92,6 @@ def from_bucket_folder(
         test=part == 2 if np.any(part == 2) else None,
         notes=tuple(notes),
     )
-
-
-def _listed_before(place: IndexPlace, key: dict) -> DatasetIndex | None:
-    """Returns the index of an earlier start; None if there is none that this version reads."""
-    try:
-        index = read_index(place)
-    except IndexInvalidError:
-        return None
-    return index if (index.kind, {**index.key, **key}) == (_KIND, index.key) else None
 
 
 def _hash_of(objects: Sequence[StoredObject]) -> str:

@@ -14,16 +14,14 @@ from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.image_paths import FoundFile, ImagePaths
 from transfer_jax.data.image_table import from_csv
 from transfer_jax.data.index import (
-    INDEX_FOLDER,
     DatasetIndex,
-    IndexInvalidError,
     IndexProgress,
     PartIndex,
     build_index,
     index_place,
 )
-from transfer_jax.data.index.dataset_index import read_index
 from transfer_jax.data.index.join import Joined
+from transfer_jax.data.remote.listed_index import keep_place, list_again, listed_before
 from transfer_jax.data.remote.range_contents import RangeContents, ReadOne
 from transfer_jax.storage.byte_ranges import ByteRange
 from transfer_jax.storage.object_cache import ObjectCache
@@ -116,12 +114,7 @@ def from_bucket_table(
     folder = table.place.rpartition("/")[0]
     key = {"table": [table.place, table.size, table.tag], "options": options}
     place = index_place(folder, f"{_KIND} {table.place} {options}")
-    index = None
-    try:
-        found = read_index(place)
-        index = found if (found.kind, {**found.key, **key}) == (_KIND, found.key) else None
-    except IndexInvalidError:
-        pass
+    index = listed_before(place, _KIND, key)
     if index is None:
         part = _listed(table, folder, options)
         listing = hashlib.sha256("\0".join(part.texts["tags"]).encode()).hexdigest()
@@ -129,7 +122,8 @@ def from_bucket_table(
         index = build_index(
             *(_KIND, {**key, "listing": listing}, [""], part_of.__getitem__, place, progress), finish=_facts
         )
-    remedy = f"delete {folder}/{INDEX_FOLDER} and start again to list the images again"
+        keep_place(place, index)
+    remedy = list_again(place, folder)
     reader = RangeReader(ObjectCache() if cache is None else cache)
     read_many = RangeContents(index, _object, reader, advice=remedy)
     about, parts = index.about, index.column("part")
