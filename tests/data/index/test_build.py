@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from transfer_jax.data.index import (
     open_index,
 )
 from transfer_jax.data.index import build as build_module
+from transfer_jax.data.index import join as join_module
+from transfer_jax.data.index import part as part_module
 
 PARTS = [["a", 3], ["b", 0], ["c", 2]]
 KEY = {"classes": ["x", "y"]}
@@ -167,7 +170,25 @@ def test_error_of_a_part_leaves_no_index_and_the_rest_is_kept(place: IndexPlace)
     assert read == ["c"]
 
 
-def test_damaged_group_is_read_again(place: IndexPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_that_names_the_file(
+    place: IndexPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module, function in ((part_module.np, "savez"), (join_module, "_write")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, function, full)
+            with pytest.raises(OSError, match=rf"No space left on device: '{place.folder}/"):
+                build(place)
+        assert not [*place.folder.rglob("*.tmp"), *place.folder.rglob("*.npy"), *place.folder.glob("*.json")]
+    index, read = build(place)
+    assert read == []  # The groups of the second attempt are complete.
+    assert len(index) == 5
+
+
+@pytest.mark.parametrize("damage", ["file", "array"])
+def test_damaged_group_is_read_again(place: IndexPlace, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     def fail(*args: object) -> None:
         raise OSError("killed")
 
@@ -177,7 +198,9 @@ def test_damaged_group_is_read_again(place: IndexPlace, monkeypatch: pytest.Monk
             build(place)
     files = sorted((place.folder / "parts").iterdir())
     assert len(files) == 3
-    files[0].write_bytes(b"no archive")
+    content = bytearray(files[0].read_bytes())
+    content[content.index(b"column labels.npy") + 150] ^= 255  # In the array, whose checksum is wrong then.
+    files[0].write_bytes(content if damage == "array" else b"no archive")
     index, read = build(place)
     assert len(read) == 1
     np.testing.assert_array_equal(index.column("labels"), [0, 1, 0, 0, 1])

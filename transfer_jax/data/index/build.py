@@ -151,6 +151,7 @@ class _Work:
             done = self._done()
             self._read([name for name in [*self.groups][index::count] if name not in done])
             if (found := self._wait_for_others(index, count)) is not None:
+                self.place.delete(PARTS)  # Groups that this process wrote after the index was complete.
                 return found
             return self._join(finish, count)
         finally:

@@ -89,10 +89,12 @@ class PartsFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            self._file = np.load(path, allow_pickle=False)
-            self.counts: np.ndarray = self._file["counts"]
-            self.about: list = json.loads(self._file["about"].tobytes())
+            with np.load(path, allow_pickle=False) as file:
+                self._names: list[str] = file.files
+                self.counts: np.ndarray = file["counts"]
+                self.about: list = json.loads(file["about"].tobytes())
         except FileNotFoundError:
             raise
         except Exception as error:  # `zipfile` and NumPy raise various errors for damaged files.
@@ -101,21 +103,30 @@ class PartsFile:
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return [name.removeprefix("column ") for name in self._file.files if name.startswith("column ")]
+        return [name.removeprefix("column ") for name in self._names if name.startswith("column ")]
 
     @property
     def texts(self) -> list[str]:
         """Names of the texts."""
-        return [name.removeprefix("bytes ") for name in self._file.files if name.startswith("bytes ")]
+        return [name.removeprefix("bytes ") for name in self._names if name.startswith("bytes ")]
 
     def column(self, name: str) -> np.ndarray:
         """Returns a column."""
-        return self._file[f"column {name}"]
+        return self._read(f"column {name}")
 
     def text_lengths(self, name: str) -> np.ndarray:
         """Returns the number of bytes of each string."""
-        return self._file[f"lengths {name}"]
+        return self._read(f"lengths {name}")
 
     def text_bytes(self, name: str) -> np.ndarray:
         """Returns the strings, one after the other."""
-        return self._file[f"bytes {name}"]
+        return self._read(f"bytes {name}")
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                return file[name]
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # A damaged array is noticed by its checksum.
+            raise DamagedPartsError(self._path, error) from error
