@@ -34,7 +34,9 @@ def test_a_model_is_kept_if_it_does_not_lower_the_score(values, goal, kept, mean
 
 def write(folder, seed: int, classes=("blue", "green", "red")):
     _, params, stats = split(create_model(TINY, len(classes), seed=seed))
-    saved = SavedModel(model=TINY, task=SingleLabel(classes), preprocessing=PREPROCESSING)
+    saved = SavedModel(
+        model=TINY, task=SingleLabel(classes), preprocessing=PREPROCESSING, temperature=1.5 + seed
+    )
     saved.save(folder / "model", {**params, **stats})
     return folder
 

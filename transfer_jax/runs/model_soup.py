@@ -15,6 +15,7 @@ from transfer_jax.fields import as_tuple
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.runs.predict import make_predictor
+from transfer_jax.tasks.temperature import best_temperature
 from transfer_jax.weights.saved_model import SavedModel
 
 
@@ -73,12 +74,12 @@ def soup(
         raise ValueError("a soup needs at least one run, got no workdirs")
     loaded = [SavedModel.load(Path(workdir)) for workdir in workdirs]
     first, model = loaded[0]
-    saved = dataclasses.replace(first, task=first.task.untuned())
+    saved = _untuned(first)
     dataset = images
     if not isinstance(dataset, ImageDataset):
         dataset = load_dataset(dataset, task=saved.task.kind)
     for workdir, (other, _) in zip(workdirs, loaded, strict=True):
-        if dataclasses.replace(other, task=other.task.untuned()) != saved:
+        if _untuned(other) != saved:
             raise ValueError(f"{workdir} differs from {workdirs[0]} in network, classes or preprocessing")
     dataset = with_classes(dataset, saved.class_names)
     graphdef, _, _ = split(model)
@@ -93,7 +94,13 @@ def soup(
         return -value if metric.lower_is_better else value
 
     arrays, kept = greedy_soup(candidates, score)
-    tuned = saved.task.tuned(predictor(arrays, progress), dataset.labels)
-    saved = dataclasses.replace(saved, task=tuned)
-    saved.save(Path(out), jax.device_get(arrays))
+    predictions = predictor(arrays, progress)
+    task = saved.task.tuned(predictions, dataset.labels)
+    temperature = best_temperature(task, predictions, dataset.labels)
+    dataclasses.replace(saved, task=task, temperature=temperature).save(Path(out), jax.device_get(arrays))
     return tuple(Path(workdirs[index]) for index in kept)
+
+
+def _untuned(saved: SavedModel) -> SavedModel:
+    """Returns the description of a model without what its validation images chose."""
+    return dataclasses.replace(saved, task=saved.task.untuned(), temperature=None)
