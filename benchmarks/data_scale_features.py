@@ -38,6 +38,7 @@ WHAT = ("manifest", "write", "read", "processes", "kills")
 
 
 def key(stored: str | None = None, name: str = "d") -> Any:
+    """Returns the key of features in a precision."""
     from transfer_jax.features import FeatureKey
 
     return FeatureKey(
@@ -198,7 +199,7 @@ def worker(root: str, rows: int, seconds: float) -> None:
         features = cache.columns(chosen)["features"]
         np.testing.assert_array_equal(features, np.concatenate([rows_of(row, row + 1) for row in chosen]))
         content.update(features.tobytes())
-    hashes = {name: sha for name, sha in sorted(cache.manifest.files.items())}
+    hashes = dict(sorted(cache.manifest.files.items()))
     print(
         json.dumps({**done, "shards": len(hashes), "features": _digest(hashes), "epoch": content.hexdigest()})
     )
@@ -263,31 +264,48 @@ def two_processes(rows: int = 131_072) -> list[dict[str, Any]]:
     ]
 
 
-def kills(count: int = 6, rows: int = 131_072, seconds: float = 0.01) -> dict[str, Any]:
+def kills(count: int = 4, rows: int = 131_072, seconds: float = 0.01) -> dict[str, Any]:
     """Returns whether an extraction that is killed again and again gives the features of another one."""
-    rng, victims = random.Random(0), []
+    import s3fs
+
+    rng, victims, at = random.Random(0), [], []
     with tempfile.TemporaryDirectory() as folder, server() as environment:
+        os.environ.update(environment)
+        bucket = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
         whole = ended(start(Path(folder), "s3://bucket/whole", rows, 0.0, environment))
         while True:
             running = start(Path(folder), "s3://bucket/killed", rows, seconds, environment)
             if len(victims) == count:
                 break
-            time.sleep(rng.uniform(8, 25))
-            victims.append(chosen := rng.choice(("first", "second", "both")))
-            for process in (
-                running[:1] if chosen == "first" else running[1:] if chosen == "second" else running
-            ):
+            before = _shards(bucket)
+            while _shards(bucket) <= before and all(process.poll() is None for process in running):
+                time.sleep(0.2)
+            time.sleep(rng.uniform(0, 3))
+            at.append(_shards(bucket))
+            victims.append(chosen := ("first", "second", "both")[len(victims) % 3])
+            first, second = running
+            for process in {"first": [first], "second": [second], "both": running}[chosen]:
                 process.send_signal(signal.SIGKILL)
-            for process in running:  # The other one notices, and ends.
+            time.sleep(rng.uniform(0, 2))  # The other one continues until it notices, or is ended.
+            for process in running:
+                process.terminate()
                 process.communicate()
         found = ended(running)
     return {
         "killed": victims,
+        "shards then": at,
         "shards": found[0]["shards"],
         "written after the last kill": [len(each["written"]) for each in found],
         "same features": [each["features"] for each in found] == [each["features"] for each in whole],
         "same epoch": [each["epoch"] for each in found] == [each["epoch"] for each in whole],
     }
+
+
+def _shards(bucket: Any) -> int:
+    """Returns the number of shards that are uploaded."""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(name.endswith(".npy") for name in bucket.find("bucket/killed"))
+    return 0
 
 
 @contextlib.contextmanager

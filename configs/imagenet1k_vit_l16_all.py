@@ -2,8 +2,8 @@
 
 transfer-jax train imagenet1k_vit_l16_all --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates 10.2 GB of the 16 GB of a chip, and at least 1.5e+02 ms
-for a step of 2,048 images, bound by memory: 31 min or more for 20 epochs. Expect reading and
+The plan (`--topology v5e:8x8`) estimates about 10.2 GB of the 16 GB of a chip, and at least 1.5e+02
+ms for a step of 2,048 images, bound by memory: 31 min or more for 20 epochs. Expect reading and
 decoding to need several processes on each host (`read_processes`); `goodput.json` says which of the
 two is the bottleneck.
 """

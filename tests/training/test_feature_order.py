@@ -12,7 +12,7 @@ from transfer_jax.storage import object_cache, remote
 from transfer_jax.training import feature_order
 
 
-@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("views", [0, pytest.param(2, marks=pytest.mark.extended)])
 def test_large_features_in_a_bucket_are_downloaded_once_a_shard(image_folder, tmp_path, monkeypatch, views):
     monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
     monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
