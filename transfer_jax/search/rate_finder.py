@@ -18,7 +18,7 @@ from transfer_jax.runs.checkpointing import arrays_at
 from transfer_jax.runs.load_network import load_network
 from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.storage import workdir_files
-from transfer_jax.storage.remote import local_path
+from transfer_jax.storage.remote import display_path, is_mirrored, local_path
 from transfer_jax.training.phase_trainer import NonFiniteLossError, PhaseTrainer
 from transfer_jax.training.run import Run
 
@@ -95,10 +95,14 @@ def find_rate(
         )
     index = names.index(phase)
     with tempfile.TemporaryDirectory() as scratch:
-        features = Path(scratch, "features")
+        root, features = _feature_root(own, workdir), Path(scratch, "features")
         features.mkdir()
-        run = load_network(resolve_with(config, progress, feature_dir=str(features)), Path(scratch))
-        _link_caches(_feature_root(own, workdir), features)
+        if root is not None and is_mirrored(root):  # Features in object storage are used where they are.
+            folder = display_path(root)
+        else:
+            folder = str(features)
+            _link_caches(root, features)
+        run = load_network(resolve_with(config, progress, feature_dir=folder), Path(scratch))
         arrays = arrays_at(run, workdir, index)
         trainer = PhaseTrainer(run, run.parts(index), arrays, progress)
         return _ramp(run, trainer, np.geomspace(lowest, highest, steps), progress)
