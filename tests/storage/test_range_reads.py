@@ -73,7 +73,9 @@ def test_what_was_read_is_taken_from_the_cache(bucket, requests, tmp_path):
 
 
 @pytest.mark.parametrize("part", [False, True])
-@pytest.mark.parametrize("content", [CONTENT[::-1], CONTENT[:60], CONTENT + b"x"])
+@pytest.mark.parametrize(
+    "content", [CONTENT[::-1], CONTENT[:60], CONTENT + b"x"], ids=["other", "shorter", "longer"]
+)
 def test_a_changed_object_is_an_error(bucket, part, content):
     whole = stored(bucket, "changes")
     stored(bucket, "changes", content)
@@ -93,7 +95,7 @@ def test_a_deleted_object_is_an_error(bucket):
 def failing(monkeypatch: pytest.MonkeyPatch, bucket: Bucket, times: int, error: Exception) -> list[str]:
     """Lets the first requests for objects fail, and returns the list of all requests."""
     asked: list[str] = []
-    name = {"folder": "_from_any", "s3": "_from_s3", "gs": "_from_gs"}[
+    name = {"folder": "_from_any", "s3": "_from_signed_s3", "gs": "_from_gs"}[
         bucket.kind if hasattr(bucket.system, "_call_s3") or hasattr(bucket.system, "_call") else "folder"
     ]
     original = getattr(range_reads, name)

@@ -27,6 +27,7 @@ from transfer_jax.storage.byte_ranges import (
 )
 from transfer_jax.storage.object_cache import ObjectCache
 from transfer_jax.storage.remote import is_remote, protocol_and_path
+from transfer_jax.storage.signed_requests import can_sign, get_signed
 
 IN_FLIGHT = 64
 """Requests at a time of one process."""
@@ -181,10 +182,27 @@ def _merged(ranges: Sequence[ByteRange], places: Iterable[int]) -> list[tuple[By
 def _request_of(kind: str, system: Any) -> Callable[..., Any]:
     """Returns the function that reads a range with a file system; a coroutine function if it has any."""
     if kind == "s3" and hasattr(system, "_call_s3"):
-        return functools.partial(_from_s3, system)
+        return functools.partial(_from_signed_s3 if can_sign(system) else _from_s3, system)
     if kind == "gs" and hasattr(system, "_call") and hasattr(system, "url"):
         return functools.partial(_from_gs, system)
     return functools.partial(_from_any, system, kind)
+
+
+async def _from_signed_s3(system: Any, each: ByteRange) -> bytes:
+    bucket, _, name = protocol_and_path(each.place)[1].partition("/")
+    whole = (each.start, each.stop) == (0, each.size)
+    headers = {} if whole else {"Range": f"bytes={each.start}-{each.stop - 1}"}
+    if each.tag:
+        headers["If-Match"] = f'"{each.tag}"'
+    status, found, content = await get_signed(system, bucket, name, headers, _SECONDS)
+    if status == 412:
+        raise ChangedObjectError(each.place, "has another etag than in the index")
+    if status == 416:
+        raise ChangedObjectError(each.place, "is shorter than in the index")
+    if status not in (200, 206):  # The words of an error are those of s3fs.
+        return await _from_s3(system, each)
+    _check_length(each, found.get("Content-Range"), len(content), not whole)
+    return _complete(content, each)
 
 
 async def _from_s3(system: Any, each: ByteRange) -> bytes:
