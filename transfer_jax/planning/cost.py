@@ -35,7 +35,7 @@ from transfer_jax.training.run import Run
 _EXTRACTED = 2 * EXTRACTION_BATCH
 """Number of images on which the frozen prefix is timed."""
 _WARM_UP = 1
-_LEAST_STEPS, _MOST_STEPS = 3, 50
+_LEAST_STEPS, _MOST_STEPS = 5, 50
 _STEP_SECONDS = 0.5
 """Steps are timed for this many seconds, within the limits above."""
 
@@ -215,8 +215,9 @@ def _timed(trainer: PhaseTrainer) -> tuple[float, float]:
     rates = jax.tree.map(lambda rate: np.float32(0), parts.rates(0, scale))
     for _ in range(1 + _WARM_UP):
         trainer.step(next(batches), rates)
-    steps, seconds, started = 0, 0.0, time.perf_counter()
-    while steps < _LEAST_STEPS or (seconds < _STEP_SECONDS and steps < _MOST_STEPS):
+    took: list[float] = []
+    while len(took) < _LEAST_STEPS or (sum(took) < _STEP_SECONDS and len(took) < _MOST_STEPS):
+        started = time.perf_counter()
         trainer.step(next(batches), rates)
-        steps, seconds = steps + 1, time.perf_counter() - started
-    return seconds / steps, measured
+        took.append(time.perf_counter() - started)
+    return float(np.median(took)), measured  # A mean of so few steps would count pauses of a busy machine.
