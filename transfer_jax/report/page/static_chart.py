@@ -27,7 +27,8 @@ def static_svg(spec: Mapping[str, Any]) -> str:
         spec: The Vega-Lite specification, with its data.
     """
     size = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
-    text = json.dumps({**spec, **size, "config": {**CONFIG, "font": _FONT}})
+    text = json.dumps({**spec, **size, "config": {**CONFIG, "font": _FONT}}, ensure_ascii=False)
+    text = text.encode("utf-8", "replace").decode()  # Names of files may have bytes that are no text.
     try:
         drawn = vl_convert.vegalite_to_svg(text)
     except ValueError as error:
