@@ -58,6 +58,9 @@ def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
     )
     assert [cost.programs for cost in costs] == [3, 3, 2]
     assert costs[2].reason == "its lowest block trains"
+    assert [cost.images_read for cost in costs[:2]] == [None, None]
+    assert (costs[2].images_read or 0) > 0
+    assert 12 / (costs[2].images_needed or 0) * 3 <= 1.2 * costs[2].train_seconds  # Three steps.
     for phase, cost in zip(("head", "top", "live"), costs, strict=True):
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         scored = [each for each in map(json.loads, lines) if each["kind"] == "evaluation"]

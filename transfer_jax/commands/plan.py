@@ -149,6 +149,12 @@ def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:
     for cost in costs:
         if cost.boundary is None:
             print_line(OUT, f"{cost.name} trains on images: {cost.reason}")
+        if cost.images_read and cost.images_needed and cost.images_read < cost.images_needed:
+            print_line(
+                OUT,
+                f"{cost.name} waits for images: raise --read-processes or --threads if there are more "
+                "cores, or cache features",
+            )
     if workdir is not None:
         finished = finished_phases(workdir)
         if not finished:
@@ -217,6 +223,8 @@ def _costs_table(costs: "Sequence[PhaseCost]") -> RenderableType:
         "compile, s": lambda cost: f"{cost.compile_seconds:,.1f}",
         "extract, s": lambda cost: f"{cost.extract_seconds:,.1f}",
         "train, s": lambda cost: f"{cost.train_seconds:,.1f}",
+        "images/s, steps": lambda cost: "" if cost.images_needed is None else f"{cost.images_needed:,.0f}",
+        "images/s, reading": lambda cost: "" if cost.images_read is None else f"{cost.images_read:,.0f}",
         "validations": lambda cost: f"{cost.validations}",
         "validate, s": lambda cost: f"{cost.validate_seconds:,.1f}",
     }

@@ -20,6 +20,7 @@ from transfer_jax.freezing import Phase
 from transfer_jax.freezing.trees import FROZEN
 from transfer_jax.models.paths import block_of
 from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.planning.reading_speed import reading_speed
 from transfer_jax.report.progress import Progress, Silent
 from transfer_jax.training.cache_choice import Caching
 from transfer_jax.training.feature_extractor import EXTRACTION_BATCH
@@ -64,6 +65,9 @@ class PhaseCost:
             compilation cache, where the run then finds them.
         extract_seconds: Seconds to compute features.
         train_seconds: Seconds of training steps, with the wait for their input.
+        images_needed: Images per second that the steps take if they never wait; None on cached features.
+        images_read: Images per second that threads and processes read, see `reading_speed`; None on cached
+            features.
         validations: Number of times that the validation images are scored.
         validate_seconds: Seconds of all of them.
     """
@@ -83,6 +87,8 @@ class PhaseCost:
     compile_seconds: float
     extract_seconds: float
     train_seconds: float
+    images_needed: float | None
+    images_read: float | None
     validations: int
     validate_seconds: float
 
@@ -162,7 +168,7 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
     trainer = PhaseTrainer(few, dataclasses.replace(parts, phase=phase), run.arrays, Silent())
     data = trainer.data
     row_seconds = data.extract_seconds / max(data.extracted, 1)
-    step_seconds, measured = _timed(trainer)
+    step_seconds, computing, measured = _timed(trainer)
     step = trainer.programs.step
     assert step is not None
     validations = _validations(run, parts.phase)
@@ -184,6 +190,8 @@ def _cost(run: Run, few: Run, parts: PhaseSplit, caching: Caching, rows: int) ->
         compile_seconds=trainer.compile_seconds,
         extract_seconds=rows * row_seconds,
         train_seconds=parts.steps * step_seconds + parts.phase.epochs * measured,
+        images_needed=None if cached else run.batch_size / computing,
+        images_read=None if cached else reading_speed(run, phase),
         validations=validations,
         validate_seconds=validations * batches * step_seconds * min(share, 1.0),
     )
@@ -202,8 +210,8 @@ def _evaluation_multiply_adds(trainer: PhaseTrainer) -> int:
     return multiply_adds(trainer.programs.functions["evaluate"], trainer.evaluated_arrays(), inputs)
 
 
-def _timed(trainer: PhaseTrainer) -> tuple[float, float]:
-    """Returns the seconds of a step, and of the measurements of an epoch, from the time of some steps."""
+def _timed(trainer: PhaseTrainer) -> tuple[float, float, float]:
+    """Returns the seconds of a step, of a step without waiting for images, and of an epoch's measurements."""
     parts, batches = trainer.parts, iter(trainer.data.train)
     scale, measured = None, 0.0
     if parts.phase.statistic != "none":
@@ -216,8 +224,16 @@ def _timed(trainer: PhaseTrainer) -> tuple[float, float]:
     for _ in range(1 + _WARM_UP):
         trainer.step(next(batches), rates)
     took: list[float] = []
+    computing: list[float] = []
     while len(took) < _LEAST_STEPS or (sum(took) < _STEP_SECONDS and len(took) < _MOST_STEPS):
         started = time.perf_counter()
-        trainer.step(next(batches), rates)
+        batch = next(batches)
+        read = time.perf_counter()
+        trainer.step(batch, rates)
         took.append(time.perf_counter() - started)
-    return float(np.median(took)), measured  # A mean of so few steps would count pauses of a busy machine.
+        computing.append(time.perf_counter() - read)
+    return (
+        float(np.median(took)),
+        float(np.median(computing)),
+        measured,
+    )  # A mean of so few steps would count pauses of a busy machine.
