@@ -232,8 +232,5 @@ def _timed(trainer: PhaseTrainer) -> tuple[float, float, float]:
         trainer.step(batch, rates)
         took.append(time.perf_counter() - started)
         computing.append(time.perf_counter() - read)
-    return (
-        float(np.median(took)),
-        float(np.median(computing)),
-        measured,
-    )  # A mean of so few steps would count pauses of a busy machine.
+    # A mean of so few steps would count pauses of a busy machine.
+    return float(np.median(took)), float(np.median(computing)), measured
