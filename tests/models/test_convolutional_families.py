@@ -111,8 +111,13 @@ def convnext_of(**options: Any) -> Any:
 def tinyvit_of() -> Any:
     from timm.models.tiny_vit import TinyVit
 
-    sizes = {"embed_dims": (32, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
-    return TinyVit(**sizes, window_sizes=(7, 4, 7, 3), num_classes=CLASSES)
+    return TinyVit(
+        embed_dims=(32, 32, 64, 64),
+        depths=(1, 1, 2, 1),
+        num_heads=(1, 1, 2, 2),
+        window_sizes=(7, 4, 7, 3),
+        num_classes=CLASSES,
+    )
 
 
 RESNEST = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "module": "resnest"}

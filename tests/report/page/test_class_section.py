@@ -1,3 +1,5 @@
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -35,10 +37,10 @@ def test_the_worst_and_the_most_confused_of_many_classes_are_shown():
     assert isinstance(table, Table)
     assert charts.charts[0].title == "Confusion matrix of 40 of 400 classes"
     assert table.caption == "Scores of the 30 of 400 classes with the lowest F1, on validation images"
-    f1 = [row[3] for row in table.rows]
+    f1 = [cast("float", row[3]) for row in table.rows]
     assert f1 == sorted(f1)
     assert len(table.rows) == len(errors.rows) == WORST
-    counts = [row[2] for row in errors.rows]
+    counts = [cast("int", row[2]) for row in errors.rows]
     assert counts == sorted(counts, reverse=True)
 
 
