@@ -97,7 +97,7 @@ COMMANDS = {
     ),
     "probe": Command(
         "probe.probe",
-        "Scores the features of each depth by nearest neighbours and by logistic regression.",
+        "Scores the features of each depth by nearest neighbours and by a linear model.",
         "probe --images photos",
     ),
     "heads": Command(

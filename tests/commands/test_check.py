@@ -21,6 +21,6 @@ def test_images_are_split_as_by_train(toy, tmp_path, monkeypatch, capfd, options
     command = ("check", "--images", str(tmp_path / "photos"), "--model", toy, "--weights", "none")
     assert cli.main([*command, *options]) == 0
     out = " ".join(capfd.readouterr().out.split())
-    assert ("cannot be split: val_fraction 0.25 leaves 1 validation images" in out) == printed
+    assert ("cannot be split: val_fraction 0.25 leaves 1 validation image for" in out) == printed
     assert ("cannot be split" in out) == printed
     assert "4 images (cat 2, dog 2)" in out
