@@ -94,7 +94,12 @@ def work(what: str, source: str, share: str, images: int) -> None:
         index, count = map(int, share.split("/"))
         rows = rows[index::count]
     rows = rows[: images or FIRST] if what != "epoch" else rows
-    if what in ("first", "steady"):
+    if what == "blocks":  # As the training images of a run with `order="blocks"`.
+        from transfer_jax.data.order import make_order
+
+        dataset, order = dataset.in_pieces(), make_order(len(dataset), BATCH, 0, "blocks")
+        rows = np.concatenate([order[batch] for batch in range(images // BATCH)])
+    if what in ("first", "steady", "blocks"):
         fetch = image_fetch(dataset, Preprocessing(image_size=224, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
         from concurrent.futures import ThreadPoolExecutor
 
@@ -176,10 +181,12 @@ def main() -> None:
         report(folder, "records first batch index there", "first", "records:s3://bucket/packed", "", "0")
         report(folder, "steady local folder", "steady", str(small), "", images)
         report(folder, "steady local records", "steady", f"records:{copy}", "", images)
+        report(folder, "steady local records, blocks", "blocks", f"records:{copy}", "", images)
         report(folder, "steady bucket folder", "steady", "s3://bucket/images", "", images)
         report(folder, "steady bucket records", "steady", "records:s3://bucket/packed", "", images)
         name = "steady bucket records"
         report(folder, name, "steady", "records:s3://bucket/packed", "", images, keep_cache=True)
+        report(folder, "steady bucket records, blocks", "blocks", "records:s3://bucket/packed", "", images)
         report(folder, "small listed", "first", "s3://bucket/small", "", "0")
         source = "s3://bucket/small"
         both = [measured(folder, f"epoch {i}", "epoch", source, f"{i}/2", "0") for i in range(2)]

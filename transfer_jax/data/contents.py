@@ -98,6 +98,18 @@ class ReadChosen:
         return self.source(int(self.rows[index]))
 
 
+def in_pieces(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns the reader for examples that are read with neighbours: large pieces of objects, if it can.
+
+    Args:
+        read: The function of a source, or of a part of it.
+    """
+    if isinstance(read, ReadChosen):
+        return ReadChosen(in_pieces(read.source), read.rows)
+    found = getattr(read, "in_pieces", None)
+    return read if found is None else found()
+
+
 def reader_of(read: Callable[[Any], Any], rows: np.ndarray) -> ReadChosen:
     """Returns the reader of some examples; one of a part of a part reads the source itself.
 

@@ -13,6 +13,7 @@ from transfer_jax.data.contents import (
     Content,
     Names,
     ReadMany,
+    in_pieces,
     names_of,
     read_again,
     read_each,
@@ -284,6 +285,15 @@ class ImageDataset:
         if self.parent is not None:
             return part
         return dataclasses.replace(part, parent=self, rows=_checked(indices, len(self)))
+
+    def in_pieces(self) -> "ImageDataset":
+        """Returns the dataset for reading neighbours one after the other or in blocks.
+
+        Sources in object storage then read large pieces of objects, and keep them in their cache.
+        """
+        return (
+            self if self.read_many is None else dataclasses.replace(self, read_many=in_pieces(self.read_many))
+        )
 
     def for_reading(self) -> "ImageDataset":
         """Returns the dataset without what only a split needs, as a process that reads images receives it."""

@@ -129,9 +129,9 @@ class FeatureExtractor:
         if origin is not None:
             fetch = lambda rows: origin.gather(rows)  # noqa: E731
         elif augmentation:
-            fetch = view_fetch(dataset, run.preprocessing, augmentation, seed)
+            fetch = view_fetch(dataset.in_pieces(), run.preprocessing, augmentation, seed)
         else:
-            fetch = image_fetch(dataset, run.preprocessing)
+            fetch = image_fetch(dataset.in_pieces(), run.preprocessing)
 
         def features(ranges: RowRanges) -> Iterator[dict[str, np.ndarray]]:
             prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count

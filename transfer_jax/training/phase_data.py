@@ -85,9 +85,10 @@ def make_phase_data(
 
 def _images(run: Run, phase: Phase, seed: int) -> PhaseData:
     """Returns the data of a phase that trains on images."""
-    plain = image_fetch(run.train, run.preprocessing)
+    images = run.train.in_pieces() if run.config.order == "blocks" else run.train
+    plain = image_fetch(images, run.preprocessing)
     if phase.augment:
-        fetch = augmented_image_fetch(run.train, run.preprocessing, run.config.augmentation)
+        fetch = augmented_image_fetch(images, run.preprocessing, run.config.augmentation)
     else:
         fetch = Unaugmented(plain)
     return PhaseData(
@@ -172,7 +173,7 @@ def _test_images(run: Run) -> ImageDataset:
 
 
 def _ordered_images(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:
-    fetch = image_fetch(dataset, run.preprocessing)
+    fetch = image_fetch(dataset.in_pieces(), run.preprocessing)
     size, rows = run.batch_size, run.strategy.rows(run.batch_size)
     threads, workers = run.readers(fetch)
     if len(dataset) < _LARGE:  # Processes take longer to start than to read.

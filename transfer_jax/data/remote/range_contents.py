@@ -9,6 +9,7 @@ from transfer_jax.data.contents import Content, ReadMany
 from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.index import DatasetIndex
 from transfer_jax.storage.byte_ranges import ByteRange, ChangedObjectError
+from transfer_jax.storage.piece_reader import PieceReader
 from transfer_jax.storage.range_reads import RangeReader
 
 RangeOf = Callable[[DatasetIndex, int], ByteRange]
@@ -38,6 +39,13 @@ class RangeContents:
     ) -> None:
         self.index, self._range_of, self._reader = index, range_of, reader
         self._decode, self._advice = decode, advice
+
+    def in_pieces(self) -> "RangeContents":
+        """Returns the function that reads large pieces of objects, for examples with neighbours."""
+        if self._reader.cache is None:
+            return self
+        reader = PieceReader(self._reader.cache)
+        return RangeContents(self.index, self._range_of, reader, self._decode, self._advice)
 
     def __call__(self, positions: Sequence[int]) -> list[Content | BadImageError | OSError]:
         try:
