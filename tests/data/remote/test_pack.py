@@ -18,6 +18,7 @@ from transfer_jax.data.remote.packed_records import from_records
 from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.byte_ranges import ChangedObjectError
 from transfer_jax.storage.file_lock import InUseError, file_lock
+from transfer_jax.storage.range_reads import RangeReader
 
 
 def contents(dataset):
@@ -192,4 +193,11 @@ def test_records_in_a_bucket(animals, tmp_path, monkeypatch):
     with folder(tmp_path / "storage", monkeypatch):
         assert pack(from_folder(animals), "gs://bucket/packed", shards=3) == 5
         assert pack(from_folder(animals), "gs://bucket/packed") == 0
-        assert contents(from_records("gs://bucket/packed")) == contents(from_folder(animals))
+        there = from_records("gs://bucket/packed")
+        assert contents(there) == contents(from_folder(animals))
+        asked, read = [], RangeReader._remote
+        monkeypatch.setattr(RangeReader, "_remote", lambda self, each: asked.extend(each) or read(self, each))
+        pieces = pickle.loads(pickle.dumps(there.in_pieces().subset([4, 0, 2])))
+        assert pieces.contents([0, 1, 2]) == there.contents([4, 0, 2])
+        shards = {each.place: each.size for each in asked}
+        assert [(each.start, each.stop) for each in asked] == [(0, size) for size in shards.values()]
