@@ -150,7 +150,8 @@ def pod_costs(
     """
     config = resolved.config
     slices = config.slices or 1
-    chip, devices = _devices(topology, slices)
+    devices = topology_devices(topology, slices)
+    chip = CHIPS[topology.partition(":")[0]]
     strategy = Strategy.of(
         "mesh",
         fsdp=config.fsdp,
@@ -185,7 +186,17 @@ def pod_costs(
         progress.finish()
 
 
-def _devices(topology: str, slices: int) -> tuple[Chip, list[Any]]:
+def topology_devices(topology: str, slices: int = 1) -> list[Any]:
+    """Returns the devices of a topology, for which programs can be compiled without a TPU.
+
+    Args:
+        topology: The topology of the pod or of each slice, such as `v5e:16x16`.
+        slices: Number of slices.
+
+    Raises:
+        ValueError: If there is no such topology.
+        ImportError: If `libtpu` is not installed.
+    """
     kind = topology.split(":")[0]
     if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
         known = ", ".join(CHIPS)
@@ -195,7 +206,7 @@ def _devices(topology: str, slices: int) -> tuple[Chip, list[Any]]:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, num_slices=slices)
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"no topology {topology!r}: {_first_sentence(str(error))}") from error
-    return CHIPS[kind], list(found.devices)
+    return list(found.devices)
 
 
 def _cost(step: Compiled, chip: Chip, what: dict) -> PodCost:
