@@ -87,7 +87,6 @@ def test_killed_in_every_phase(
     assert stop("training first", 8, signal.SIGKILL, *rarely).code == -signal.SIGKILL
     again = {path.name: path.stat().st_mtime_ns for path in cache.glob("shard-*.npy")}
     assert len(again) == 6
-    del shards["shard-00002.npy"]  # The kill may come before it is in the manifest; it is then computed again.
     assert shards.items() <= again.items()
     assert latest(workdir) == 0
     assert [line["step"] for line in lines(workdir) if line["kind"] == "train"] == [5]

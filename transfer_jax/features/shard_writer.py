@@ -14,7 +14,7 @@ import numpy as np
 
 from transfer_jax.distributed import processes
 from transfer_jax.features.cache_dir import FeatureCacheDir, delete_cache, unfinished_files
-from transfer_jax.features.cache_files import open_files, write
+from transfer_jax.features.cache_files import LocalFiles, open_files, write
 from transfer_jax.features.feature_cache import FeatureCache
 from transfer_jax.features.manifest import LABELS, CorruptFeaturesError, FeatureKey, Manifest, shard_name
 from transfer_jax.features.row_format import RowFormat, squared_error
@@ -159,7 +159,7 @@ class _Writer:
     def complete(self, missing: Sequence[int], batches: RowBatches) -> list[tuple[str, str, Any]]:
         """Writes the n-th of equal parts of the missing shards, and returns their names, hashes and errors.
 
-        While a shard is stored, the next one is computed.
+        While a shard is sent to object storage, the next one is computed.
         """
         manifest = self._manifest
         mine = {*np.array_split(missing, processes.count())[processes.index()].tolist()}
@@ -176,6 +176,8 @@ class _Writer:
                     stored[-2].result()  # One shard waits while one is stored.
                 written = self._shard(shard_name(index), source, count)
                 stored.append(pool.submit(self._store, *written))
+                if isinstance(self._files, LocalFiles):
+                    stored[-1].result()  # A kill loses no shard that is computed.
         return [each.result() for each in stored]
 
     def _shard(
