@@ -55,6 +55,7 @@ class DatasetIndex:
         self.columns: tuple[str, ...] = tuple(values["columns"])
         self.text_names: tuple[str, ...] = tuple(values["texts"])
         self.contents: str = values["contents"]
+        self._arrays: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -110,7 +111,9 @@ class DatasetIndex:
                 raise IndexInvalidError(f"its file {name} has {found:,} bytes instead of {size:,}")
 
     def _mapped(self, name: str) -> np.ndarray:
-        return mapped(self.place.folder / self.contents / name)
+        if name not in self._arrays:  # Readers ask for columns of each example.
+            self._arrays[name] = mapped(self.place.folder / self.contents / name)
+        return self._arrays[name]
 
 
 class _IndexTexts(TextColumn):
@@ -125,9 +128,11 @@ class _IndexTexts(TextColumn):
 
 
 def mapped(path: Path) -> np.ndarray:
-    """Returns the array in an `.npy` file, memory-mapped unless it is small."""
+    """Returns the read-only array in an `.npy` file, memory-mapped unless it is small."""
     if path.stat().st_size <= _MAPPED:
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
+        array.flags.writeable = False
+        return array
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # A `memmap` is slower.
 
 
