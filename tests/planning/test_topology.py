@@ -121,7 +121,7 @@ def test_fsdp_shards_the_arguments():
 
 @pytest.mark.parametrize("topology", ["v5e", "v9:2x2", "v5e:2by2"])
 def test_an_unknown_topology(topology, tmp_path: Path):
-    from transfer_jax.planning.topology import _devices
+    from transfer_jax.planning.topology import topology_devices
 
     with pytest.raises(ValueError, match="topology must be like v5e:16x16, with one of v5e, v5p, v6e, got"):
-        _devices(topology, 1)
+        topology_devices(topology, 1)
