@@ -4,11 +4,10 @@ import time
 
 import numpy as np
 
-from transfer_jax.data import augmented_image_fetch, image_fetch
-from transfer_jax.data.fetch import Unaugmented
 from transfer_jax.data.readers import Readers
 from transfer_jax.distributed import processes
 from transfer_jax.freezing.phase import Phase
+from transfer_jax.training.phase_data import training_fetch
 from transfer_jax.training.run import Run
 
 _IMAGES = 64
@@ -26,12 +25,7 @@ def reading_speed(run: Run, phase: Phase) -> float:
         run: The run.
         phase: The phase, which decides whether images are augmented.
     """
-    plain = image_fetch(run.train, run.preprocessing)
-    fetch = (
-        augmented_image_fetch(run.train, run.preprocessing, run.config.augmentation)
-        if phase.augment
-        else Unaugmented(plain)
-    )
+    fetch = training_fetch(run, phase)
     indices = np.random.default_rng(0).permutation(len(run.train))[:_IMAGES]
     fetch(indices[:1], np.zeros(1, int), np.random.default_rng(0))  # Opens files.
     started = time.perf_counter()

@@ -29,8 +29,6 @@ from transfer_jax.training.run import Run
 
 EXTRACTION_BATCH = 32
 """Images that the prefix computes at a time; fixed, so that runs of any batch size use the same caches."""
-_LARGE = 20_000
-"""Number of images from which on processes read them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +145,8 @@ class FeatureExtractor:
                 for first, last in ranges
                 for at in range(first, last, size)
             ]
-            filled, readers = _Filled(fetch, size), run.readers(fetch)
-            if readers.workers and rows >= _LARGE:
+            filled, readers = _Filled(fetch, size), run.readers(fetch, rows)
+            if readers.workers:
                 batches = listed_batches(filled, lists, threads=readers.threads, workers=readers.workers)
                 yield from map(compute, batches, map(len, lists))
                 return

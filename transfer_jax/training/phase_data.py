@@ -16,6 +16,7 @@ from transfer_jax.data import (
 )
 from transfer_jax.data.fetch import Unaugmented
 from transfer_jax.data.order import Order
+from transfer_jax.data.pipeline import RandomFetch
 from transfer_jax.data.readers import Readers
 from transfer_jax.distributed import processes
 from transfer_jax.features import DeviceFeatureCache, Tier, choose_tier
@@ -25,9 +26,6 @@ from transfer_jax.report.progress import Progress
 from transfer_jax.training.feature_extractor import CachedFeatures, FeatureExtractor
 from transfer_jax.training.feature_order import shard_order
 from transfer_jax.training.run import Run
-
-_LARGE = 20_000
-"""Number of images in order from which on processes read them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +81,17 @@ def make_phase_data(
     return _images(run, phase, seed)
 
 
+def training_fetch(run: Run, phase: Phase) -> RandomFetch:
+    """Returns the function that reads the training images of a phase, augmented if the phase does so."""
+    images = run.train.in_pieces() if run.config.order == "blocks" else run.train
+    if phase.augment:
+        return augmented_image_fetch(images, run.preprocessing, run.config.augmentation)
+    return Unaugmented(image_fetch(images, run.preprocessing))
+
+
 def _images(run: Run, phase: Phase, seed: int) -> PhaseData:
     """Returns the data of a phase that trains on images."""
-    images = run.train.in_pieces() if run.config.order == "blocks" else run.train
-    plain = image_fetch(images, run.preprocessing)
-    if phase.augment:
-        fetch = augmented_image_fetch(images, run.preprocessing, run.config.augmentation)
-    else:
-        fetch = Unaugmented(plain)
+    fetch = training_fetch(run, phase)
     return PhaseData(
         start=None,
         train=_shuffled(run, fetch, seed, run.config.order, run.readers(fetch)),
@@ -175,9 +176,7 @@ def _test_images(run: Run) -> ImageDataset:
 def _ordered_images(dataset: ImageDataset, run: Run) -> Iterable[Mapping[str, Any]]:
     fetch = image_fetch(dataset.in_pieces(), run.preprocessing)
     size, rows = run.batch_size, run.strategy.rows(run.batch_size)
-    threads, workers = run.readers(fetch)
-    if len(dataset) < _LARGE:  # Processes take longer to start than to read.
-        workers = 0
+    threads, workers = run.readers(fetch, len(dataset))
     return ordered_batches(fetch, len(dataset), batch_size=size, rows=rows, threads=threads, workers=workers)
 
 

@@ -27,6 +27,8 @@ from transfer_jax.training.cache_choice import Caching, choose_caching
 from transfer_jax.training.loaded_weights import LoadedWeights
 from transfer_jax.training.phase_split import PhaseSplit, split_phase, with_adapters
 
+_LARGE = 20_000
+"""Number of images in order from which on processes read them."""
 Part = Literal["validation", "training", "test"]
 """A part of the images of a run."""
 
@@ -131,18 +133,21 @@ class Run:
         """Number of images in a training step: that of the config, or all images if there are fewer."""
         return batch_size(self.config, len(self.train))
 
-    def readers(self, fetch: Any) -> Readers:
+    def readers(self, fetch: Any, images: int | None = None) -> Readers:
         """Returns the threads and processes that read images.
 
         Args:
             fetch: The function that reads a batch.
+            images: Number of images that are read once, in order: processes take longer to start than to
+                read a few of them. None for endless batches.
         """
-        return choose_readers(
+        readers = choose_readers(
             self.config.threads,
             self.config.read_processes,
             accelerated=jax.default_backend() != "cpu",
             source=fetch,
         )
+        return readers if images is None or images >= _LARGE else readers._replace(workers=0)
 
     @property
     def features(self) -> FeatureCacheDir:
