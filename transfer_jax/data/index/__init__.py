@@ -18,13 +18,14 @@ files, folders, tables, tar shards, Parquet files and buckets are the same:
   place is not writable.
 
 Files of an index (`INDEX_FOLDER/NAME/`):
-    `index.json`: version, kind, key, count, the parts with the number of examples of each, the columns, the
-        texts, `about` (further facts of the source, such as its task as JSON), a fingerprint, and the size of
-        each file. It is written last, and declares the others complete.
-    `CONTENTS/COLUMN.npy`: a column `(count, …)`.
-    `CONTENTS/TEXTS.bytes.npy`, `CONTENTS/TEXTS.offsets.npy`: strings as UTF-8, uint8, and where each begins,
-        `(count + 1,)`.
-    `parts/HASH.npz`: finished groups of parts of an index that is being made.
+
+- `index.json`: version, kind, key, count, the parts with the number of examples of each, the columns, the
+  texts, `about` (further facts of the source, such as its task as JSON), a fingerprint, and the size of
+  each file. It is written last, and declares the others complete.
+- `CONTENTS/COLUMN.npy`: a column `(count, …)`.
+- `CONTENTS/TEXTS.bytes.npy`, `CONTENTS/TEXTS.offsets.npy`: strings as UTF-8, uint8, and where each begins,
+  `(count + 1,)`.
+- `parts/HASH.npz`: finished groups of parts of an index that is being made.
 
 Example: an index of tar shards.
 
