@@ -39,6 +39,12 @@ def test_dataset_brings_its_split_weights_and_groups():
     assert not {*data.groups[data.train]} & {*data.groups[data.validation]}
 
 
+def test_a_part_of_a_dataset_is_split_by_its_own_positions(toy_images):
+    part = toy_images.part(np.arange(24, 48))
+    data = probe_data(part, 0.25, seed=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate([data.train, data.validation])), np.arange(24))
+
+
 @pytest.mark.parametrize(
     ("validation", "message"),
     [

@@ -49,6 +49,7 @@ def probe_data(labels: Any, validation: Any, seed: int) -> ProbeData:
         ValueError: If labels or parts are invalid.
     """
     dataset = labels if isinstance(labels, ImageDataset) else _dataset(labels)
+    dataset = dataclasses.replace(dataset, parent=None, rows=None)  # Positions are those in it.
     count = len(dataset)
     if isinstance(validation, float):
         train, held_out = (part.rows for part in stratified_split(dataset, validation, seed, _OPTION))
