@@ -69,6 +69,11 @@ COMMANDS = {
     "plan": Command(
         "plan.plan", "Shows what a schedule trains, when, and at what cost.", "plan --images photos --cost"
     ),
+    "bench": Command(
+        "bench.bench",
+        "Measures the speed of training steps on this machine, for each choice of what trains.",
+        "bench vit_base_patch16_224 --trains head 'top(2)' 'all_()' --cached",
+    ),
     "find-rate": Command(
         "plan.find_rate", "Finds a learning rate for a phase.", "find-rate --images photos --out rates.png"
     ),
@@ -87,7 +92,7 @@ COMMANDS = {
     ),
     "report": Command(
         "report.report",
-        "Writes an HTML report of a run, of a study, or of several runs side by side.",
+        "Writes an HTML report of a run, of a study or a search, or of several runs side by side.",
         "report runs/photos",
     ),
     "extract": Command(

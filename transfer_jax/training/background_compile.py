@@ -69,6 +69,12 @@ def compiled_step(run: Run, parts: PhaseSplit) -> Compiled:
     return _compile_step(run, parts, programs, run.strategy.batch(_batch_shapes(run, programs.start)))
 
 
+def step_batch_shapes(run: Run, parts: PhaseSplit) -> dict[str, Any]:
+    """Returns the shapes of a batch of the training step of a phase: of images, or of cached features."""
+    run = run.at(parts.index)
+    return _batch_shapes(run, run.caching(parts.phase, parts.boundary).boundary)
+
+
 def _compile_step(run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]) -> Compiled:
     run = run.at(parts.index)
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)

@@ -1,0 +1,88 @@
+"""The time of a compiled training step, measured on the devices of this process."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transfer_jax.training.background_compile import compiled_step, step_batch_shapes
+from transfer_jax.training.compile import Compiled
+from transfer_jax.training.phase_split import PhaseSplit
+from transfer_jax.training.phase_trainer import fresh_state
+from transfer_jax.training.run import Run
+
+_BLOCK_SECONDS = 0.1
+"""Steps are dispatched in blocks that take about this long, as in training, and a block is timed."""
+_LEAST_BLOCKS, _MOST_BLOCKS = 5, 200
+_WARM_UP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """The time of a training step.
+
+    Attributes:
+        seconds: Median of the seconds of a step.
+        spread: Half of the difference between the first and the third quartile, in seconds.
+        steps: Number of steps that were timed.
+        compiled: The compiled step.
+    """
+
+    seconds: float
+    spread: float
+    steps: int
+    compiled: Compiled
+
+
+def time_step(run: Run, parts: PhaseSplit, seconds: float) -> StepTime:
+    """Compiles the training step of a phase and times it on random images or features.
+
+    The batch is on the devices before the first step. Learning rates are 0, so that the parameters stay
+    finite.
+
+    Args:
+        run: The run, with its arrays.
+        parts: The phase.
+        seconds: Seconds of steps to time; at least five blocks of steps are timed.
+    """
+    step = compiled_step(run, parts)
+    state, frozen = fresh_state(run, parts, run.arrays)
+    batch = run.strategy.batch(_random(step_batch_shapes(run, parts), run.train.task.outputs))
+    rates = jax.tree.map(lambda rate: np.float32(0), parts.rates(0))
+
+    def block(state: Any, steps: int) -> tuple[Any, float]:
+        started = time.perf_counter()
+        metrics = None
+        for _ in range(steps):
+            state, metrics = step(state, frozen, batch, rates, {})
+        jax.block_until_ready((state, metrics))
+        return state, (time.perf_counter() - started) / steps
+
+    state, _ = block(state, 1)
+    state, one = block(state, _WARM_UP)
+    steps = max(1, math.ceil(_BLOCK_SECONDS / one))
+    took: list[float] = []
+    while len(took) < _LEAST_BLOCKS or (sum(took) * steps < seconds and len(took) < _MOST_BLOCKS):
+        state, each = block(state, steps)
+        took.append(each)
+    low, median, high = np.quantile(took, (0.25, 0.5, 0.75))
+    return StepTime(float(median), float(high - low) / 2, len(took) * steps, step)
+
+
+def _random(shapes: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Returns a batch of random values."""
+    rng = np.random.default_rng(0)
+
+    def values(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[0].key == "label":
+            return rng.integers(0, classes, shape.shape).astype(shape.dtype)
+        if jnp.issubdtype(shape.dtype, jnp.floating):
+            return rng.standard_normal(shape.shape, np.float32).astype(shape.dtype)
+        limits = jnp.iinfo(shape.dtype)
+        return rng.integers(limits.min, limits.max, shape.shape, endpoint=True).astype(shape.dtype)
+
+    return jax.tree_util.tree_map_with_path(values, shapes)
