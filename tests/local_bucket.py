@@ -52,6 +52,13 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     # The server keeps its buckets in this process, also after it stopped.
     reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
     urllib.request.urlopen(reset).close()
+    server_variables(patch, port)
+    yield "s3"
+    found.stop()
+
+
+def server_variables(patch: pytest.MonkeyPatch, port: int) -> None:
+    """Sets the environment variables of a server of S3 on this machine."""
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     for name, value in (
         ("ACCESS_KEY_ID", "test"),
@@ -59,8 +66,6 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
         ("DEFAULT_REGION", "us-east-1"),
     ):
         patch.setenv(f"AWS_{name}", value)
-    yield "s3"
-    found.stop()
 
 
 @contextlib.contextmanager
