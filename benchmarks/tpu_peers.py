@@ -28,7 +28,8 @@ from tpu_peer_steps import NETWORKS, peer_step
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.data import from_arrays
 from transfer_jax.distributed.sharding import Strategy
-from transfer_jax.planning.topology import exchanged_bytes, topology_devices, without_tpu
+from transfer_jax.planning.chips import CHIPS
+from transfer_jax.planning.topology import topology_devices, without_tpu
 from transfer_jax.planning.tpu_program import TpuProgram
 from transfer_jax.runs.resolve import resolve
 from transfer_jax.training.background_compile import compiled_step
@@ -65,19 +66,19 @@ def row_of(program: str, model: str, topology: str, trains: str, compile_step: A
     compiled = compile_step()
     if compiled is None:
         return None
-    text = compiled.as_text()
-    cost = TpuProgram(text).cost
+    cost = TpuProgram(compiled.as_text(), CHIPS[topology.partition(":")[0]]).cost
     return {
         "program": program,
         "network": model,
         "topology": topology,
         "trains": trains,
         "HBM GB": cost.hbm_bytes / 1e9,
-        "Mcycles": cost.cycles / 1e6,
+        "Mcycles": (cost.cycles + cost.kernel_cycles) / 1e6,
+        "kernel Mcycles": cost.kernel_cycles / 1e6,
         "unestimated": cost.without_cycles,
         "peak GB": compiled.memory_analysis().peak_memory_in_bytes / 1e9,
-        "MB exchanged": exchanged_bytes(text) / 1e6,
-        "TFLOP": compiled.cost_analysis()["flops"] / 1e12,
+        "MB exchanged": cost.exchanged / 1e6,
+        "TFLOP": cost.flops / 1e12,
         "compiled in s": time.perf_counter() - started,
     }
 

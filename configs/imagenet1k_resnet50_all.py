@@ -2,10 +2,9 @@
 
 transfer-jax train imagenet1k_resnet50_all --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates about 1.6 GB of the 16 GB of a chip, and at least 20 ms
-for a step of 2,048 images, bound by memory: 4 min or more for 20 epochs. Expect reading and
-decoding to need several processes on each host (`read_processes`); `goodput.json` says which of the
-two is the bottleneck.
+The plan (`--topology v5e:8x8`) needs about 1.6 GB of the 16 GB of a chip for a step of 2,048
+images, and prints a bound and an estimate of its time. Expect reading and decoding to need several
+processes on each host (`read_processes`); `goodput.json` says which of the two is the bottleneck.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

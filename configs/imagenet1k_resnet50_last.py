@@ -2,11 +2,11 @@
 
 transfer-jax train imagenet1k_resnet50_last --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates 0.3 GB of the 16 GB of a chip, and at least 3 ms for a
-step of 2,048 images, bound by memory: 10 s or more for 5 epochs. Before that, the features (262 GB)
-are computed once: 2 s or more. Expect the reading of images to take most of that time, and later
-runs on the same features to begin at once. A host reads 16 GB of them in each epoch: with 20 in
-`TRANSFER_JAX_OBJECT_GIGABYTES`, only once.
+The plan (`--topology v5e:8x8`) needs 0.3 GB of the 16 GB of a chip for a step of 2,048 images, and
+prints a bound and an estimate of its time. Before that, the features (262 GB) are computed once.
+Expect the reading of images to take most of that time, and later runs on the same features to begin
+at once. A host reads 16 GB of them in each epoch: with 20 in `TRANSFER_JAX_OBJECT_GIGABYTES`, only
+once.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

@@ -2,10 +2,10 @@
 
 transfer-jax train imagenet1k_vit_b16_last --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates 0.9 GB of the 16 GB of a chip, and at least 8.8 ms for a
-step of 2,048 images, bound by memory: 28 s or more for 5 epochs. Before that, the features (198 GB)
-are computed once: 5 s or more. Expect the reading of images to take most of that time, and later
-runs on the same features to begin at once.
+The plan (`--topology v5e:8x8`) needs 0.9 GB of the 16 GB of a chip for a step of 2,048 images, and
+prints a bound and an estimate of its time. Before that, the features (198 GB) are computed once.
+Expect the reading of images to take most of that time, and later runs on the same features to begin
+at once.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

@@ -2,10 +2,10 @@
 
 transfer-jax train imagenet1k_vit_l16_head --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:4x4`) estimates 1.2 GB of the 16 GB of a chip, and at least 0.17 ms for a
-step of 4,096 images, bound by memory: 1 s or more for 20 epochs. Before that, the features (2.6 GB)
-are computed once: 52 s or more. Expect the reading of images to take most of that time, and later
-runs on the same features to begin at once.
+The plan (`--topology v5e:4x4`) needs 1.2 GB of the 16 GB of a chip for a step of 4,096 images, and
+prints a bound and an estimate of its time. Before that, the features (2.6 GB) are computed once.
+Expect the reading of images to take most of that time, and later runs on the same features to begin
+at once.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

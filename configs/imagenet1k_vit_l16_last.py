@@ -2,12 +2,11 @@
 
 transfer-jax train imagenet1k_vit_l16_last --data-dir gs://BUCKET/tensorflow_datasets --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates about 2.1 GB of the 16 GB of a chip, and at least 34 ms
-for a step of 2,048 images, bound by memory: 2 min or more for 5 epochs. The estimate includes the
-frozen blocks; on cached features a step takes less. Before that, the features (264 GB) are computed
-once: 13 s or more. Expect the reading of images to take most of that time, and later runs on the
-same features to begin at once. A host reads 16 GB of them in each epoch: with 20 in
-`TRANSFER_JAX_OBJECT_GIGABYTES`, only once.
+The plan (`--topology v5e:8x8`) needs about 2.1 GB of the 16 GB of a chip for a step of 2,048
+images, and prints a bound and an estimate of its time. This includes the frozen blocks; a step on
+cached features needs less. Before that, the features (264 GB) are computed once. Expect the reading
+of images to take most of that time, and later runs on the same features to begin at once. A host
+reads 16 GB of them in each epoch: with 20 in `TRANSFER_JAX_OBJECT_GIGABYTES`, only once.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

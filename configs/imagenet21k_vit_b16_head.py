@@ -2,10 +2,10 @@
 
 transfer-jax train imagenet21k_vit_b16_head --images gs://BUCKET/imagenet21k --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates 0.6 GB of the 16 GB of a chip, and at least 0.99 ms for a
-step of 16,384 images, bound by memory: 9 s or more for 10 epochs. Before that, the features (22 GB)
-are computed once: 53 s or more. Expect the reading of images to take most of that time, and later
-runs on the same features to begin at once. The folder in the bucket is made by `transfer-jax pack`.
+The plan (`--topology v5e:8x8`) needs 0.6 GB of the 16 GB of a chip for a step of 16,384 images, and
+prints a bound and an estimate of its time. Before that, the features (22 GB) are computed once.
+Expect the reading of images to take most of that time, and later runs on the same features to begin
+at once. The folder in the bucket is made by `transfer-jax pack`.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

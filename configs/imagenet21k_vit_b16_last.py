@@ -2,12 +2,11 @@
 
 transfer-jax train imagenet21k_vit_b16_last --images gs://BUCKET/imagenet21k --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:16x16`) estimates 1.1 GB of the 16 GB of a chip, and at least 12 ms for a
-step of 8,192 images, bound by memory: 1 min or more for 3 epochs. Before that, the features (2.2
-TB) are computed once: 13 s or more. Expect the reading of images to take most of that time, and
-later runs on the same features to begin at once. A host reads 34 GB of them in each epoch: with 42
-in `TRANSFER_JAX_OBJECT_GIGABYTES`, only once. The folder in the bucket is made by `transfer-jax
-pack`.
+The plan (`--topology v5e:16x16`) needs 1.1 GB of the 16 GB of a chip for a step of 8,192 images,
+and prints a bound and an estimate of its time. Before that, the features (2.2 TB) are computed
+once. Expect the reading of images to take most of that time, and later runs on the same features to
+begin at once. A host reads 34 GB of them in each epoch: with 42 in `TRANSFER_JAX_OBJECT_GIGABYTES`,
+only once. The folder in the bucket is made by `transfer-jax pack`.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

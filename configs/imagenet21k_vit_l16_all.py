@@ -2,12 +2,11 @@
 
 transfer-jax train imagenet21k_vit_l16_all --images gs://BUCKET/imagenet21k --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:16x16`) estimates about 10.2 GB of the 16 GB of a chip, and at least
-1.5e+02 ms for a step of 8,192 images, bound by memory: 22 min or more for 5 epochs. These are the
-figures of 1,000 classes: the larger head adds 21 million parameters, 0.3 GB with its gradients and
-moments. Expect reading and decoding to need several processes on each host (`read_processes`);
-`goodput.json` says which of the two is the bottleneck. The folder in the bucket is made by
-`transfer-jax pack`.
+The plan (`--topology v5e:16x16`) needs about 10.2 GB of the 16 GB of a chip for a step of 8,192
+images, and prints a bound and an estimate of its time. These are the figures of 1,000 classes: the
+larger head adds 21 million parameters, 0.3 GB with its gradients and moments. Expect reading and
+decoding to need several processes on each host (`read_processes`); `goodput.json` says which of the
+two is the bottleneck. The folder in the bucket is made by `transfer-jax pack`.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

@@ -2,11 +2,10 @@
 
 transfer-jax train imagenet21k_vit_l16_head --images gs://BUCKET/imagenet21k --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:8x8`) estimates 1.6 GB of the 16 GB of a chip, and at least 1.3 ms for a
-step of 16,384 images, bound by memory: 11 s or more for 10 epochs. Before that, the features (29
-GB) are computed once: 2 min or more. Expect the reading of images to take most of that time, and
-later runs on the same features to begin at once. The folder in the bucket is made by `transfer-jax
-pack`.
+The plan (`--topology v5e:8x8`) needs 1.6 GB of the 16 GB of a chip for a step of 16,384 images, and
+prints a bound and an estimate of its time. Before that, the features (29 GB) are computed once.
+Expect the reading of images to take most of that time, and later runs on the same features to begin
+at once. The folder in the bucket is made by `transfer-jax pack`.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

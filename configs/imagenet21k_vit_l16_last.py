@@ -2,14 +2,13 @@
 
 transfer-jax train imagenet21k_vit_l16_last --images gs://BUCKET/imagenet21k --workdir gs://BUCKET/RUN
 
-The plan (`--topology v5e:16x16`) estimates about 2.1 GB of the 16 GB of a chip, and at least 34 ms
-for a step of 8,192 images, bound by memory: 3 min or more for 3 epochs. These are the figures of
-1,000 classes: the larger head adds 21 million parameters, 0.3 GB with its gradients and moments.
-The estimate includes the frozen blocks; on cached features a step takes less. Before that, the
-features (2.9 TB) are computed once: 36 s or more. Expect the reading of images to take most of that
-time, and later runs on the same features to begin at once. A host reads 46 GB of them in each
-epoch: with 55 in `TRANSFER_JAX_OBJECT_GIGABYTES`, only once. The folder in the bucket is made by
-`transfer-jax pack`.
+The plan (`--topology v5e:16x16`) needs about 2.1 GB of the 16 GB of a chip for a step of 8,192
+images, and prints a bound and an estimate of its time. These are the figures of 1,000 classes: the
+larger head adds 21 million parameters, 0.3 GB with its gradients and moments. This includes the
+frozen blocks; a step on cached features needs less. Before that, the features (2.9 TB) are computed
+once. Expect the reading of images to take most of that time, and later runs on the same features to
+begin at once. A host reads 46 GB of them in each epoch: with 55 in `TRANSFER_JAX_OBJECT_GIGABYTES`,
+only once. The folder in the bucket is made by `transfer-jax pack`.
 """
 
 from transfer_jax.config.imagenet import imagenet_config

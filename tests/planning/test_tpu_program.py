@@ -3,7 +3,8 @@
 
 import pytest
 
-from transfer_jax.planning.tpu_program import TpuProgram
+from transfer_jax.planning.chips import CHIPS
+from transfer_jax.planning.tpu_program import KERNEL_EFFICIENCY, TpuProgram
 
 ADD = """
 %fused (p: f32[1024,2048]) -> f32[1024,2048] {
@@ -93,6 +94,35 @@ ENTRY %main (x: bf16[256,256]) -> bf16[256,256] {
   ROOT %sum = bf16[256,256]{1,0:T(8,128)(2,1)} all-reduce(%kernel), replica_groups={{0,1}}, to_apply=%add
 }
 """
+DECLARED = KERNEL.replace(
+    '"tpu_custom_call"',
+    '"tpu_custom_call", backend_config={"custom_call_config":{"body":"A","cost_estimate":'
+    '{"flops":"FLOPS","transcendentals":"0","bytes_accessed":"BYTES"},"needs_layout_passes":true}}',
+)
+BITCAST = """
+ENTRY %main (x: f32[16,128], y: f32[8,128]) -> (f32[16,128], f32[16,128]) {
+  %x = f32[16,128]{1,0:T(8,128)} parameter(0)
+  %y = f32[8,128]{1,0:T(8,128)} parameter(1)
+  %first = f32[8,128]{1,0:T(8,128)} slice(%x), slice={[0:8], [0:128]}
+  %both = f32[16,128]{1,0:T(8,128)S(1)} custom-call(%first, %y), custom_call_target="ConcatBitcast"
+  %twice = f32[16,128]{1,0:T(8,128)} add(%both, %both), backend_config={"estimated_cycles":"3"}
+  ROOT %results = (f32[16,128]{1,0:T(8,128)}, f32[16,128]{1,0:T(8,128)}) tuple(%twice, %x)
+}
+"""
+SCATTER = """
+%all-reduce-scatter (p: f32[8,128]) -> f32[2,128] {
+  %p = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %sum = f32[8,128]{1,0:T(8,128)} all-reduce(%p), replica_groups=[1,4]<=[4], to_apply=%add
+  %at = s32[]{:T(128)} constant(0)
+  ROOT %part = f32[2,128]{1,0:T(2,128)} dynamic-slice(%sum, %at, %at), dynamic_slice_sizes={2,128}
+}
+
+ENTRY %main (x: f32[8,128]) -> f32[2,128] {
+  %x = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %part = f32[2,128]{1,0:T(2,128)} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
+}
+"""
+V5E = CHIPS["v5e"]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +134,59 @@ ENTRY %main (x: bf16[256,256]) -> bf16[256,256] {
         (UPDATE, 2 * 4 * 1024, 0, 0),  # A row is read, and written in place.
         (PADDED, 2 * 2 * 32 * 200 * 128, 0, 0),
         (KERNEL, 4 * 2 * 256 * 256, 0, 2),
+        (BITCAST, 3 * 4 * 8 * 128 + 4 * 8 * 128, 3, 0),
     ],
-    ids=["add", "on chip", "loop", "update", "padded", "kernel"],
+    ids=["add", "on chip", "loop", "update", "padded", "kernel", "bitcast"],
 )
 def test_the_traffic_of_small_programs(text, bytes, cycles, unknown):
     found = TpuProgram(text).cost
     assert (found.hbm_bytes, found.cycles, found.without_cycles) == (bytes, cycles, unknown)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ADD, 2 * 4 * 1024 * 2048),
+        (ON_CHIP, 2 * 2 * 512 * 512),
+        (UPDATE, 4 * 1024 + 4 * 100 * 1024 + 4),  # The row, the index, and the whole array that is returned.
+        (PADDED, 2 * 2 * 32 * 197 * 64),  # Padding is a choice of the compiler.
+        (
+            BITCAST,
+            2 * 4 * 8 * 128 + 4 * 16 * 128,
+        ),  # Half of `x`, `y` and one result; `x` is returned unchanged.
+    ],
+    ids=["add", "on chip", "update", "padded", "bitcast"],
+)
+def test_bytes_that_no_program_avoids(text, expected):
+    assert TpuProgram(text).compulsory_bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "cycles"),
+    [
+        (2**30, 1, 2**30 / (2 * 4 * 128 * 128 * KERNEL_EFFICIENCY)),
+        (1, 819 * 10**6, 1e-3 * V5E.clock),
+    ],
+    ids=["by operations", "by bytes"],
+)
+def test_a_kernel_takes_the_longer_of_two_times(flops, moved, cycles):
+    text = DECLARED.replace("FLOPS", str(flops)).replace("BYTES", str(moved))
+    found = TpuProgram(text, V5E).cost
+    assert found.kernel_cycles == pytest.approx(cycles)
+    assert (found.cycles, found.kernels, found.transfers, found.without_cycles) == (0, 1, 1, 1)
+    assert found.flops == flops
+
+
+def test_operations_and_exchange_inside_of_computations_count():
+    product = 2 * 256**3
+    loop = LOOP.replace("%layer)", "%sum)").replace(
+        "  ROOT %product",
+        "  %sum = bf16[256,256]{1,0} all-reduce(%layer), replica_groups={{0,1}}, to_apply=%a\n  ROOT %product",
+    )
+    found = TpuProgram(loop).cost
+    assert found.flops == 12 * product
+    assert found.exchanged == 12 * 2 * 256 * 256
+    assert TpuProgram(SCATTER).cost.exchanged == 3 / 4 * 4 * 8 * 128
 
 
 def test_instructions_add_up():

@@ -63,6 +63,7 @@ def plan(
         check_suffix(out)
     resolved = resolved_run(config, given, workdir or default_workdir(config))
     _show_plan(resolved, blocks, out)
+    _show_reads(resolved, topology)
     if topology:
         _show_pod(resolved, topology, images_per_chip, trains)
     if cost or workdir:
@@ -138,6 +139,44 @@ def _show_plan(resolved: "ResolvedRun", blocks: bool, out: Path | None) -> None:
             print_line(OUT, f"Figure: {out}")
 
 
+def _show_reads(resolved: "ResolvedRun", topology: str | None) -> None:
+    """Prints what a host reads from object storage, if the images are there."""
+    from transfer_jax.distributed import processes
+    from transfer_jax.planning.read_costs import read_costs
+
+    if not resolved.train.cache_bytes:
+        return
+    hosts = processes.count()
+    if topology:
+        from transfer_jax.planning.topology import topology_devices
+
+        devices = topology_devices(topology, resolved.config.slices)
+        hosts = len({device.process_index for device in devices})
+    costs = read_costs(resolved, hosts)
+    if not costs:
+        return
+    part = lambda value: "" if value is None else f"{value:.0%}"  # noqa: E731
+    rows = [
+        [
+            cost.reads,
+            f"{cost.images:,}",
+            f"{cost.requests:,}",
+            f"{cost.bytes / 1e9:,.3g}",
+            part(cost.second),
+            part(cost.later),
+        ]
+        for cost in costs
+    ]
+    columns = ("reads", "images", "requests", "GB", "of it in the cache, second epoch", "later")
+    title = f"Reads from object storage, each of {counted(hosts, 'host')}"
+    OUT.print(table(title, columns, rows))
+    gigabytes = f"{resolved.train.cache_bytes / 1e9:.3g}"
+    print_line(OUT, f"The cache has {gigabytes} GB (--object-gigabytes); this is an estimate.")
+    for cost in costs:
+        if cost.note:
+            print_line(OUT, f"{cost.reads}: {cost.note}")
+
+
 def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:
     """Prints the estimated cost of each phase, and the measured one of the finished phases of a run."""
     from transfer_jax.planning.cost import estimate_costs
@@ -172,25 +211,34 @@ def _show_pod(resolved: "ResolvedRun", topology: str, images: int | None, train:
         "trains": lambda cost: cost.train,
         "boundary": lambda cost: cost.boundary or "the images",
         "images a chip": lambda cost: f"{cost.images:,}",
-        "HBM, GB": lambda cost: f"{cost.memory / 1e9:.2f}",
+        "memory, GB": lambda cost: f"{cost.memory / 1e9:.2f}",
         "fits": lambda cost: "yes" if cost.fits else "no",
         "of it between steps, GB": lambda cost: f"{cost.arguments / 1e9:.2f}",
         "TFLOP": lambda cost: f"{cost.flops / 1e12:.3g}",
-        "GB moved": lambda cost: f"{cost.bytes / 1e9:.3g}",
+        "HBM traffic, GB": lambda cost: f"{cost.hbm_bytes / 1e9:.3g}",
+        "of it compulsory, GB": lambda cost: f"{cost.compulsory_bytes / 1e9:.3g}",
         "MB exchanged": lambda cost: f"{cost.exchanged / 1e6:.3g}",
         "MB to other slices": lambda cost: f"{cost.exchanged_slices / 1e6:.3g}",
-        "ms at least": lambda cost: f"{cost.seconds * 1e3:.3g}",
+        "Mcycles of the compiler": lambda cost: f"{cost.cycles / 1e6:.3g}",
+        "kernel Mcycles": lambda cost: f"{cost.kernel_cycles / 1e6:.3g}",
+        "without cycles": lambda cost: cost.left_out,
+        "bound, ms": lambda cost: f"{cost.bound_seconds * 1e3:.3g}",
         "bound by": lambda cost: cost.bound,
-        "images/s a chip at most": lambda cost: f"{cost.images / cost.seconds:,.0f}",
+        "estimate, ms": lambda cost: f"{cost.estimated_seconds * 1e3:.3g}",
+        "images/s a chip, estimate": lambda cost: f"{cost.images / cost.estimated_seconds:,.0f}",
         "compiled in, s": lambda cost: f"{cost.compile_seconds:.0f}",
     }
     slices = costs[0].slices
     if slices == 1:
         del lines["MB to other slices"]
+    if not any(cost.kernels for cost in costs):
+        del lines["kernel Mcycles"]
     rows = [[name, *(shown(cost) for cost in costs)] for name, shown in lines.items()]
     each = f"{slices} slices of {topology}" if slices > 1 else topology
     title = f"A step on a chip of {each}, {counted(costs[0].chips, 'chip')}"
     OUT.print(table(title, ("", *(cost.name for cost in costs)), rows))
+    print_line(OUT, "bound: no step with these operations, arrays and exchange is faster on this chip.")
+    print_line(OUT, "estimate: this program, by the cycles that the compiler estimates; nothing was run.")
     for cost in costs:
         if cost.reason:
             print_line(OUT, f"{cost.name} does not fit: {cost.reason}")

@@ -1,4 +1,4 @@
-"""Traffic to the memory and estimated cycles of a compiled TPU program, from its text.
+"""Costs of a compiled TPU program, from its text: traffic to the memory, cycles, FLOPs, exchange.
 
 `cost_analysis()["bytes accessed"]` of a TPU program counts operands and results in every memory, though most
 activations stay in the memory on the chip (VMEM). Here an instruction reads its operands and writes its
@@ -9,7 +9,11 @@ tiles.
   slice.
 - The body of a loop counts as often as it runs.
 - Cycles are those that the compiler estimates for each instruction. It estimates none for kernels of Pallas
-  and transfers between chips: `without_cycles` counts them.
+  and for transfers between chips.
+- A kernel that declares its cost (`pl.CostEstimate`) takes the longer of the time for its FLOPs, at
+  `KERNEL_EFFICIENCY` of the chip's peak, and the time for its bytes. This estimate is ours, and stays apart
+  in `kernel_cycles`.
+- FLOPs are those of matrix products and convolutions, and those that kernels declare.
 """
 
 import dataclasses
@@ -18,77 +22,33 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-BYTES = {
-    **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2"), 1.0),
-    **dict.fromkeys(("s16", "u16", "f16", "bf16"), 2.0),
-    **dict.fromkeys(("s32", "u32", "f32"), 4.0),
-    **dict.fromkeys(("s64", "u64", "f64", "c64"), 8.0),
-    **dict.fromkeys(("s4", "u4"), 0.5),
-}
-"""Bytes of a number by the name of its type; names that are missing, such as tokens, have no bytes."""
+from transfer_jax.planning.chips import CHIPS, Chip
+from transfer_jax.planning.exchange import is_transfer, sent_bytes, sent_to_slices
+from transfer_jax.planning.program_flops import is_integer, product_flops
+from transfer_jax.planning.program_text import Instruction, parse_program
+
+KERNEL_EFFICIENCY = 0.2
+"""Part of the peak of the matrix units that a kernel is assumed to reach.
+
+Attention with heads of 64 columns fills half of a matrix unit, and its softmax takes longer than its
+products.
+"""
 _FREE = (
     *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "iota", "opt-barrier"),
     *("partition-id", "replica-id", "after-all"),
 )
 """Instructions that move nothing themselves."""
-_SLICES = ("dynamic-slice", "slice", "gather")
-_NO_TRAFFIC = ("AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape")
-"""Custom calls that move nothing."""
-
-_HEAD = re.compile(r"^(?:ENTRY )?%(?P<name>[\w.\-]+) \(.*\{$")
-_LINE = re.compile(
-    r"^\s*(?P<root>ROOT )?%(?P<name>[\w.\-]+) = (?P<type>\(.*?\)(?= [a-z])|\S+) "
-    r"(?P<op>[\w\-]+)\((?P<rest>.*)$"
+_FREE_TARGETS = (
+    *("AllocateBuffer", "ConcatBitcast", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"),
+    *("annotate_device_placement", "xla.sdy.FuncResultSharding", "LayoutConstraint", "Pin", "Unpin"),
 )
-_ARRAY = re.compile(r"(?P<type>\w+)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^}]*)\})?")
-_LAYOUT = re.compile(r"(?P<order>[\d,]*)(?::T\((?P<tile>[\d,]+)\))?")
-_SPACE = re.compile(r"S\(\d+\)")
-_NAME = re.compile(r"%([\w.\-]+)")
+"""Custom calls that move nothing and take no time."""
+_SLICES = ("dynamic-slice", "slice", "gather")
+_PRODUCTS = ("dot", "convolution")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_CALLED = re.compile(r"(calls|body|condition|to_apply)=%([\w.\-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_TARGET = re.compile(r'custom_call_target="([^"]*)"')
-_NUMBER = re.compile(r"^(\d+)\)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Array:
-    """An array in the text of a program.
-
-    Attributes:
-        bytes: Its size, with the padding of its tiles.
-        in_hbm: Whether it is in the high-bandwidth memory.
-    """
-
-    bytes: float
-    in_hbm: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """An instruction of a program.
-
-    Attributes:
-        name: Its name.
-        op: The name of the operation, such as `fusion`.
-        arrays: Its results.
-        operands: The names of its operands.
-        rest: The text after the operation's name.
-        root: Whether it is the result of its computation.
-    """
-
-    name: str
-    op: str
-    arrays: tuple[Array, ...]
-    operands: tuple[str, ...]
-    rest: str
-    root: bool
-
-    @functools.cached_property
-    def called(self) -> Mapping[str, str]:
-        """The names of the computations that it calls, by their role."""
-        return dict(_CALLED.findall(self.rest))
+_DECLARED = re.compile(r'"cost_estimate":\{([^}]*)\}')
+_FIELD = re.compile(r'"(\w+)":"(\d+)"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,22 +58,34 @@ class ProgramCost:
     Attributes:
         hbm_bytes: Bytes read from and written to the high-bandwidth memory.
         cycles: Cycles that the compiler estimates.
-        without_cycles: Number of executed instructions without an estimate: kernels and transfers.
+        kernel_cycles: Cycles of the kernels that declare their cost: an estimate of ours.
+        kernels: Number of executed kernels that declare their cost.
+        without_cycles: Number of executed instructions without an estimate: transfers, and kernels that
+            declare nothing.
+        transfers: Number of executed transfers to other chips, a part of `without_cycles`.
+        flops: FLOPs of matrix products, convolutions and kernels, two for each multiply-add.
+        integer_flops: The part of them on 8-bit and 4-bit integers.
+        exchanged: Bytes sent to other chips of the slice.
+        exchanged_slices: Bytes sent to other slices.
     """
 
     hbm_bytes: float = 0.0
     cycles: float = 0.0
+    kernel_cycles: float = 0.0
+    kernels: int = 0
     without_cycles: int = 0
+    transfers: int = 0
+    flops: float = 0.0
+    integer_flops: float = 0.0
+    exchanged: float = 0.0
+    exchanged_slices: float = 0.0
 
     def __add__(self, other: "ProgramCost") -> "ProgramCost":
-        return ProgramCost(
-            self.hbm_bytes + other.hbm_bytes,
-            self.cycles + other.cycles,
-            self.without_cycles + other.without_cycles,
-        )
+        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
+        return ProgramCost(*(one + two for one, two in zip(mine, others, strict=True)))
 
     def __mul__(self, count: int) -> "ProgramCost":
-        return ProgramCost(self.hbm_bytes * count, self.cycles * count, self.without_cycles * count)
+        return ProgramCost(*(each * count for each in dataclasses.astuple(self)))
 
 
 class TpuProgram:
@@ -121,20 +93,38 @@ class TpuProgram:
 
     Args:
         text: The text of the optimized program, as `compiled.as_text()` returns it.
+        chip: The chip, on which the cycles of kernels depend.
+        slices: Number of slices that the program runs on.
 
     Raises:
         ValueError: If the text has no entry computation.
     """
 
-    def __init__(self, text: str) -> None:
-        self._computations, self._entry = _parse(text)
-        if not self._entry:
-            raise ValueError("the text is not that of a compiled program: it has no ENTRY")
+    def __init__(self, text: str, chip: Chip = CHIPS["v5e"], slices: int = 1) -> None:
+        self._computations, self._entry = parse_program(text)
+        self._chip, self._slices = chip, slices
+        self._inside: dict[str, ProgramCost] = {}
 
     @functools.cached_property
     def cost(self) -> ProgramCost:
         """The cost of the program."""
         return self._cost(self._entry)
+
+    @functools.cached_property
+    def compulsory_bytes(self) -> float:
+        """Bytes that every program with these arguments and results reads and writes, without padding.
+
+        Each argument is in the memory before the step and each result after it: parameters, optimizer state
+        and batch are read once, new parameters and optimizer state are written once. An argument that is
+        returned unchanged does not count, and of one that is only sliced the slices count.
+        """
+        known = self._known(self._entry)
+        (root,) = (each for each in known.values() if each.root)
+        results = [known[name] for name in root.operands] if root.op == "tuple" else [root]
+        written = (each for each in results if _behind_bitcasts(each, known).op != "parameter")
+        total = sum(array.unpadded for each in written for array in each.arrays if array.in_hbm)
+        arguments = (each for each in known.values() if each.op == "parameter")
+        return total + sum(self._read_of(each, known) for each in arguments)
 
     def costs(self) -> Iterator[tuple[Instruction, ProgramCost]]:
         """Yields the instructions of the entry computation with their costs, to attribute them."""
@@ -150,7 +140,7 @@ class TpuProgram:
         return {each.name: each for each in self._computations[name]}
 
     def _cost_of(self, each: Instruction, known: Mapping[str, Instruction]) -> ProgramCost:
-        if each.op in _FREE or each.op.endswith("-done"):
+        if each.op in _FREE or each.op.endswith("-done") or each.target in _FREE_TARGETS:
             return ProgramCost()
         if each.op == "while":
             return (self._cost(each.called["body"]) + self._cost(each.called["condition"])) * self._trips(
@@ -159,26 +149,64 @@ class TpuProgram:
         if each.op == "call":
             return self._cost(each.called["to_apply"])
         if each.op == "conditional":
-            branches = _NAME.findall((_BRANCHES.search(each.rest) or [""])[0])
-            return max((self._cost(branch) for branch in branches), key=lambda cost: cost.hbm_bytes)
+            return max(map(self._cost, each.branches), key=lambda cost: cost.hbm_bytes)
         found = _CYCLES.search(each.rest)
-        cycles = float(found[1]) if found else 0.0
-        return ProgramCost(self._traffic(each, known), cycles, int(self._is_unknown(each) and not found))
+        cost = ProgramCost(self._traffic(each, known), float(found[1]) if found else 0.0)
+        return cost + self._computed(each, known, has_cycles=bool(found))
 
-    def _is_unknown(self, each: Instruction) -> bool:
-        """Returns True for kernels and transfers, whose cycles the compiler does not estimate."""
+    def _computed(
+        self, each: Instruction, known: Mapping[str, Instruction], *, has_cycles: bool
+    ) -> ProgramCost:
+        """Returns the FLOPs and the exchange of an instruction, and our estimate of a kernel's cycles."""
+        if each.op in _PRODUCTS:
+            operands = [known[name].arrays[0] for name in each.operands]
+            flops = product_flops(each, *operands)
+            return ProgramCost(flops=flops, integer_flops=flops * is_integer(operands))
         if each.op == "custom-call":
-            return (_TARGET.search(each.rest) or ["", ""])[1] not in _NO_TRAFFIC
-        return each.op.startswith(("all-", "reduce-scatter", "collective-", "send", "recv"))
+            return self._kernel(each, has_cycles=has_cycles)
+        if is_transfer(each):
+            return ProgramCost(
+                without_cycles=int(not has_cycles),
+                transfers=int(not has_cycles),
+                exchanged=sent_bytes(each),
+                exchanged_slices=sent_to_slices(each, self._slices),
+            )
+        inside = self._of_body(each.called["calls"]) if "calls" in each.called else ProgramCost()
+        if "all-reduce-scatter" in each.rest or "all-reduce-scatter" in each.name:
+            # The compiler's name of a sum of which each chip keeps a part: half of an all-reduce is sent.
+            return dataclasses.replace(inside, exchanged=inside.exchanged / 2)
+        return inside
+
+    def _of_body(self, name: str) -> ProgramCost:
+        """Returns the FLOPs and the exchange inside of a fusion."""
+        if name not in self._inside:
+            known = self._known(name)
+            costs = (self._computed(each, known, has_cycles=True) for each in self._computations[name])
+            self._inside[name] = sum(costs, ProgramCost())
+        return self._inside[name]
+
+    def _kernel(self, each: Instruction, *, has_cycles: bool) -> ProgramCost:
+        declared = _DECLARED.search(each.rest)
+        if declared is None:
+            return ProgramCost(without_cycles=int(not has_cycles))
+        fields = {name: float(value) for name, value in _FIELD.findall(declared[1])}
+        flops, moved = fields.get("flops", 0.0), fields.get("bytes_accessed", 0.0)
+        if has_cycles:
+            return ProgramCost(flops=flops)
+        cycles = max(
+            flops / (self._chip.cycle_flops * KERNEL_EFFICIENCY),
+            moved / self._chip.bandwidth * self._chip.clock,
+        )
+        return ProgramCost(kernel_cycles=cycles, kernels=1, flops=flops)
 
     def _trips(self, loop: Instruction) -> int:
         """Returns how often a loop runs: its counter starts at 0 and is compared with a constant."""
         if found := _TRIPS.search(loop.rest):
             return int(found[1])
         condition = self._computations[loop.called["condition"]]
-        constants = {each.name: int(found[1]) for each in condition if (found := _constant(each))}
+        constants = {each.name: each.number for each in condition if each.op == "constant"}
         root = next(each for each in condition if each.root)
-        limits = [constants[name] for name in root.operands if name in constants]
+        limits = [limit for name in root.operands if (limit := constants.get(name)) is not None]
         if len(limits) != 1:
             raise ValueError(f"the loop {loop.name} runs an unknown number of times: {root.rest[:80]}")
         return limits[0]
@@ -186,20 +214,18 @@ class TpuProgram:
     def _traffic(self, each: Instruction, known: Mapping[str, Instruction]) -> float:
         """Returns the bytes that an instruction reads from and writes to the high-bandwidth memory."""
         operands = [known[name] for name in dict.fromkeys(each.operands) if name in known]
-        if each.op == "custom-call" and (_TARGET.search(each.rest) or ["", ""])[1] in _NO_TRAFFIC:
-            return 0.0
         if each.op == "copy-start":
-            return _hbm(operands[0].arrays) + _hbm(each.arrays[:1])
+            return operands[0].hbm_bytes + sum(array.bytes for array in each.arrays[:1] if array.in_hbm)
         if each.op in ("slice-start", "async-start"):
             return self._started(each, operands)
         if each.op in _SLICES:
-            return 2 * _hbm(each.arrays) if operands and _hbm(operands[0].arrays) else _hbm(each.arrays)
+            return 2 * each.hbm_bytes if operands and operands[0].hbm_bytes else each.hbm_bytes
         if each.op == "dynamic-update-slice":
             update = sum(array.bytes for array in operands[1].arrays)
-            return _hbm(operands[1].arrays) + update * bool(_hbm(each.arrays))
+            return operands[1].hbm_bytes + update * bool(each.hbm_bytes)
         if each.op == "fusion":
             return self._fused(each, known)
-        return _hbm(each.arrays) + sum(_hbm(operand.arrays) for operand in operands)
+        return each.hbm_bytes + sum(operand.hbm_bytes for operand in operands)
 
     def _started(self, each: Instruction, operands: list[Instruction]) -> float:
         """Returns the traffic of an asynchronous slice or computation, which moves its smallest array."""
@@ -207,7 +233,7 @@ class TpuProgram:
         if not sizes:
             return 0.0
         moved = min(sizes, key=lambda array: array.bytes)
-        return moved.bytes * (bool(operands and _hbm(operands[0].arrays)) + moved.in_hbm)
+        return moved.bytes * (bool(operands and operands[0].hbm_bytes) + moved.in_hbm)
 
     def _fused(self, each: Instruction, known: Mapping[str, Instruction]) -> float:
         body = each.called["calls"]
@@ -215,9 +241,27 @@ class TpuProgram:
         total = 0.0
         for place, name in enumerate(each.operands):
             operand = known.get(name)
-            if operand is not None and _hbm(operand.arrays) and place not in updated:
-                total += min(_hbm(operand.arrays), self._read(body, place))
-        return total + (written if written is not None else _hbm(each.arrays)) * bool(_hbm(each.arrays))
+            if operand is not None and operand.hbm_bytes and place not in updated:
+                total += min(operand.hbm_bytes, self._read(body, place))
+        return total + (written if written is not None else each.hbm_bytes) * bool(each.hbm_bytes)
+
+    def _read_of(self, argument: Instruction, known: Mapping[str, Instruction]) -> float:
+        """Returns the bytes of an argument of the program that it reads at least once, without padding."""
+        size, total = sum(array.unpadded for array in argument.arrays), 0.0
+        for each in known.values():
+            if argument.name not in each.operands or (each.root and each.op == "tuple"):
+                continue
+            if each.op == "bitcast":
+                total += self._read_of(dataclasses.replace(each, arrays=argument.arrays), known)
+            elif each.op == "fusion":
+                total += self._read(each.called["calls"], each.operands.index(argument.name))
+            elif each.op in _SLICES and each.operands[0] == argument.name:
+                total += sum(array.unpadded for array in each.arrays)
+            elif each.op == "slice-start":
+                total += min(array.unpadded for array in each.arrays if array.shape)
+            elif each.op != "dynamic-update-slice" or each.operands[0] != argument.name:
+                return size
+        return min(size, total)
 
     def _read(self, body: str, place: int) -> float:
         """Returns the bytes of a parameter that a fusion reads: those of slices, if it only slices it."""
@@ -240,18 +284,18 @@ class TpuProgram:
 
     def _passes(self, body: str, places: list[int]) -> bool:
         """Returns True if the result of a fusion is one of some parameters, unchanged."""
-        by_name = {inner.name: inner for inner in self._computations[body]}
+        by_name = self._known(body)
         root = next(inner for inner in by_name.values() if inner.root)
-        return not {*places}.isdisjoint(_places(_behind_bitcasts(root, by_name)))
+        passed = _behind_bitcasts(root, by_name)
+        return passed.op == "parameter" and passed.number in places
 
     def _updates(self, name: str) -> tuple[set[int], float | None]:
         """Returns the positions of parameters that a fusion updates in place, and the bytes that it writes.
 
         None stands for a fusion whose results are no updates.
         """
-        body = self._computations[name]
-        by_name = {inner.name: inner for inner in body}
-        root = next(inner for inner in body if inner.root)
+        by_name = self._known(name)
+        root = next(inner for inner in by_name.values() if inner.root)
         results = [by_name[each] for each in root.operands] if root.op == "tuple" else [root]
         places: set[int] = set()
         total, updates = 0.0, False
@@ -259,94 +303,21 @@ class TpuProgram:
             update = _behind_bitcasts(result, by_name)
             if update.op == "dynamic-update-slice":
                 target = _behind_bitcasts(by_name[update.operands[0]], by_name)
-                places.update(_places(target))
+                if target.op == "parameter" and target.number is not None:
+                    places.add(target.number)
                 total += sum(array.bytes for array in by_name[update.operands[1]].arrays)
                 updates = True
             else:
-                total += _hbm(result.arrays)
+                total += result.hbm_bytes
         return places, total if updates else None
 
 
 def _parameter(body: list[Instruction], place: int) -> str:
     """Returns the name of the parameter at a position."""
-    return next((each.name for each in body if place in _places(each)), "")
-
-
-def _places(each: Instruction) -> list[int]:
-    """Returns the position of a parameter; nothing for other instructions."""
-    found = _NUMBER.match(each.rest) if each.op == "parameter" else None
-    return [int(found[1])] if found else []
+    return next((each.name for each in body if each.op == "parameter" and each.number == place), "")
 
 
 def _behind_bitcasts(each: Instruction, by_name: Mapping[str, Instruction]) -> Instruction:
     while each.op == "bitcast":
         each = by_name[each.operands[0]]
     return each
-
-
-def _constant(each: Instruction) -> re.Match | None:
-    return _NUMBER.match(each.rest) if each.op == "constant" else None
-
-
-def _hbm(arrays: tuple[Array, ...]) -> float:
-    return sum(array.bytes for array in arrays if array.in_hbm)
-
-
-def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """Returns the instructions of all computations by name, and the name of the entry computation."""
-    computations: dict[str, list[Instruction]] = {}
-    entry, current = "", None
-    for line in text.splitlines():
-        if found := _HEAD.match(line):
-            current = computations.setdefault(found["name"], [])
-            entry = found["name"] if line.startswith("ENTRY") else entry
-        elif line.startswith("}"):
-            current = None
-        elif current is not None and (found := _LINE.match(line)):
-            inside = found["rest"][: _closing(found["rest"])]
-            current.append(
-                Instruction(
-                    name=found["name"],
-                    op=found["op"],
-                    arrays=tuple(_arrays(found["type"])),
-                    operands=tuple(_NAME.findall(inside)),
-                    rest=found["rest"],
-                    root=bool(found["root"]),
-                )
-            )
-    return computations, entry
-
-
-def _closing(text: str) -> int:
-    """Returns the position of the parenthesis that closes the list of operands."""
-    depth = 1
-    for place, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if depth == 0:
-            return place
-    return len(text)
-
-
-def _arrays(type: str) -> Iterator[Array]:
-    for found in _ARRAY.finditer(type):
-        if found["type"] not in BYTES:
-            continue
-        shape = [int(size) for size in found["shape"].split(",") if size]
-        layout = found["layout"] or ""
-        count = math.prod(_padded(shape, layout))
-        yield Array(BYTES[found["type"]] * count, not _SPACE.search(layout))
-
-
-def _padded(shape: list[int], layout: str) -> list[int]:
-    """Returns the shape in the order of the memory, padded to whole tiles."""
-    found = _LAYOUT.match(layout)
-    if not shape or found is None or not found["tile"]:
-        return shape
-    physical = [shape[int(axis)] for axis in reversed(found["order"].split(","))]
-    tile = [int(size) for size in found["tile"].split(",")]
-    if len(tile) > len(physical):
-        return shape
-    kept = len(physical) - len(tile)
-    return physical[:kept] + [
-        -(-size // side) * side for size, side in zip(physical[kept:], tile, strict=True)
-    ]
