@@ -12,7 +12,7 @@ _UNREAD = ("features", "checkpoints", "model")
 
 
 def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path | None = None) -> None:
-    """Writes an HTML report of a run, of a study, or of several runs side by side.
+    """Writes an HTML report of a run, of a study or a search, or of several runs side by side.
 
     The report is one file that opens from disk. `transfer-jax report RUN` writes `RUN/report.html`, whether
     the run is finished or not; `transfer-jax report STUDY` writes that of a study; `transfer-jax report RUN
@@ -24,7 +24,14 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         out: The file; by default `report.html` in the folder, or in the current folder for a comparison.
     """
     from transfer_jax.diagnostics import redraw
-    from transfer_jax.report.page import is_study, write_comparison, write_run_report, write_study_report
+    from transfer_jax.report.page import (
+        is_search,
+        is_study,
+        write_comparison,
+        write_run_report,
+        write_search_report,
+        write_study_report,
+    )
     from transfer_jax.report.page.run_files import RunFiles
     from transfer_jax.storage import workdir_files
     from transfer_jax.storage.remote import display_path, local_path, pull, push
@@ -40,6 +47,8 @@ def report(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path
         folder = places[0]
         if is_study(folder):
             written = write_study_report(folder, out)
+        elif is_search(folder):
+            written = write_search_report(folder, out)
         elif RunFiles.from_workdir(folder).finished:
             written = redraw(folder, out=out, progress=BARS)
         else:

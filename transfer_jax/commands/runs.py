@@ -9,7 +9,7 @@ import tyro
 
 from transfer_jax.commands.config_options import Config, Given, default_workdir, resumed_or_resolved_run
 from transfer_jax.commands.scores_table import scores_table
-from transfer_jax.config import OnBadImage, Views
+from transfer_jax.config import OnBadImage, TrainConfig, Views
 from transfer_jax.counted import counted
 from transfer_jax.report.console import BARS, CONSOLE, OUT, print_line, table
 from transfer_jax.storage import workdir_files
@@ -50,6 +50,8 @@ def train(
     force_config: bool = False,
     profile: bool = False,
     check: bool = True,
+    budget: str = "",
+    models: tuple[str, ...] = (),
     given: Given = None,
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
@@ -65,6 +67,10 @@ def train(
     With a config, `transfer-jax train CONFIG`, it trains that: a Python file, the name of a shipped config,
     or the `config.json` of a run.
 
+    With `--budget 10m`, it finds the best model that ten minutes can buy: it chooses the network among those
+    whose weights are on this machine, the head, what to unfreeze and the rate. A model is ready to use at any
+    moment.
+
     The same command resumes a run that was stopped.
 
     Args:
@@ -74,15 +80,52 @@ def train(
             the steps to come; `earlier_configs.json` keeps the config before.
         profile: Whether to record ten steps in `profile` in the workdir, for xprof, TensorBoard or Perfetto.
         check: Whether to check all images first, as `transfer-jax check` does.
+        budget: Wall time of a search for the best model, such as `90s`, `10m` or `1h30m`, from the start of
+            the command; by default no search.
+        models: Networks that the search chooses from.
         given: The fields that options set.
         typed: The command line, word by word.
     """
     from transfer_jax.runs import fit
 
     folder = workdir or default_workdir(config)
+    if budget:
+        _search(config, budget, folder, given, models, check, shlex.join(typed))
+        return
+    if models:
+        raise ValueError("--models is for a search within a --budget; --model names the network of a run")
     run = resumed_or_resolved_run(config, given, folder, scan=check)
     options = {"force": force_config, "profile": profile, "command": typed}
     _show_result(fit(run, folder, progress=BARS, **options))
+
+
+def _search(
+    config: TrainConfig,
+    budget: str,
+    folder: Path,
+    given: tuple[str, ...] | None,
+    models: tuple[str, ...],
+    check: bool,
+    command: str,
+) -> None:
+    """Searches for the best model within a time, and prints what was tried."""
+    from transfer_jax.commands.search_table import print_search
+    from transfer_jax.search.budget import train_within
+
+    if given is None:
+        raise ValueError("--budget searches for the schedule: use it with --images and options, not a config")
+    record = train_within(
+        config,
+        budget,
+        folder,
+        given=given,
+        networks=models,
+        progress=BARS,
+        scan=check,
+        of_process=True,
+        command=command,
+    )
+    print_search(record, folder)
 
 
 def launch(

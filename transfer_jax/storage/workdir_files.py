@@ -57,6 +57,11 @@ TRACKERS = "trackers.json"
 TENSORBOARD = "tensorboard"
 """A folder: the event files of TensorBoard."""
 
+SEARCH = "search.json"
+"""The record of a search within a budget."""
+BEST_CONFIG = "best_config.json"
+"""The config of the best run of a search, which trains it again without a search."""
+
 STUDY = "study.json"
 """The arms, seeds and configs of a study."""
 TRIALS = "trials"
@@ -79,7 +84,7 @@ _NEEDED = (
     *(SKIPPED_IMAGES, PREDICTIONS, TEST_PREDICTIONS, MODEL, CHECKPOINTS, FEATURES, FREEZE_RECORDS),
     *(DIAGNOSTICS, TRACKERS, CLASSES, CLASS_SCORES, TEST_CLASS_SCORES),
     *(name.replace(".csv", ".parquet") for name in (PREDICTIONS, TEST_PREDICTIONS)),
-    *(STUDY, ANALYSIS, TABLE, TRIALS),
+    *(STUDY, ANALYSIS, TABLE, TRIALS, SEARCH, BEST_CONFIG),
 )
 """Files and folders that a run or a study is read from."""
 
