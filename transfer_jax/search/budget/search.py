@@ -105,7 +105,7 @@ class BudgetSearch:
             ValueError: If the budget is too short for a first model.
         """
         self._workdir.mkdir(parents=True, exist_ok=True)
-        with workdir_lock(self._workdir), self._clock.exit_when_over(self._write):
+        with workdir_lock(self._workdir), self._clock.exit_when_over(self._over):
             try:
                 self._search()
             except OutOfTimeError:
@@ -370,6 +370,12 @@ class BudgetSearch:
             from transfer_jax.report.page.search_page import write_search_report
 
             write_search_report(self._workdir)
+
+    def _over(self) -> None:
+        """Records a search whose last work could not be stopped in time."""
+        self._write()
+        ready = "the best model is ready to use" if self._record.best else "there is no model yet"
+        self._progress.log(f"the time is over; {ready}. More time continues the search")
 
     def _write(self) -> None:
         self._record.used = self._clock.used()
