@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from transfer_jax.own_models.register import register_model
     from transfer_jax.runs import fit
     from transfer_jax.runs.extract_features import extract_features
-    from transfer_jax.runs.fit import fine_tune
     from transfer_jax.runs.model_soup import soup
     from transfer_jax.runs.predict import classify
     from transfer_jax.runs.push import push_to_hub
     from transfer_jax.runs.result import Result
     from transfer_jax.runs.trained_model import TrainedModel, from_pretrained
+    from transfer_jax.search.fine_tune import fine_tune
     from transfer_jax.search.knn_probe import knn_probe
     from transfer_jax.search.linear_probe import linear_probe
     from transfer_jax.training import LoopCheckpoints, TrainState, make_train_step, next_phase

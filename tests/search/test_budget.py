@@ -14,6 +14,7 @@ from transfer_jax.search.budget import search, train_within
 from transfer_jax.search.budget.arms import Arm, arms_of, epochs_until
 from transfer_jax.search.budget.clock import Clock, OutOfTimeError, budget_seconds, time_text
 from transfer_jax.search.budget.search_record import SearchRecord, TrialRecord
+from transfer_jax.search.fine_tune import fine_tune
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
@@ -166,6 +167,13 @@ def test_invalid_options(settings, message, image_folder, toy, tmp_path):
     config = TrainConfig(images=str(image_folder), model=toy, weights="none")
     with pytest.raises(ValueError, match=message):
         train_within(config, workdir=tmp_path, **{"budget": "1m", "given": (), **settings})
+
+
+def test_a_budget_takes_names_of_networks(tmp_path):
+    with pytest.raises(ValueError, match="needs names of networks; register_model"):
+        fine_tune(object(), "photos", workdir=tmp_path, budget="1m")
+    with pytest.raises(ValueError, match="unknown model 'no_such_network'|no_such_network"):
+        fine_tune(["no_such_network"], "photos", workdir=tmp_path, budget="1m")
 
 
 def test_the_folder_of_a_run_is_refused(tmp_path):

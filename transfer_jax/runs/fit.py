@@ -1,4 +1,4 @@
-"""The function `fit`, which trains a schedule and resumes it, and its shortcut `fine_tune`."""
+"""The function `fit`, which trains a schedule and resumes it."""
 
 import contextlib
 import dataclasses
@@ -138,30 +138,6 @@ def fit(
     pull(workdir, skip=NOT_MIRRORED)
     phases = tuple(PhaseResult(**result) for result in position.results)
     return Result(workdir=workdir, phases=phases)
-
-
-def fine_tune(
-    model: Any, images: str | Path, *, workdir: str | Path, progress: Progress | None = None, **settings: Any
-) -> Result:
-    """Fine-tunes a pretrained network on a set of images, by default in the five steps of fine-tuning.
-
-    Args:
-        model: Name of the network (see `model_names`), or a model of your own: an `nnx.Module`, or the result
-            of `own_model`.
-        images: A folder with one subfolder of images for each class, or another source that `TrainConfig`
-            knows.
-        workdir: Folder of checkpoints, metrics, plots and the trained model. The same call resumes a run
-            that was stopped.
-        progress: Receives the progress of the run; None shows none.
-        **settings: Any other fields of `TrainConfig`.
-
-    Returns:
-        The results of the phases, with the scores on the validation images.
-    """
-    own = None if isinstance(model, str) else model
-    named = {"model": model} if own is None else {}
-    config = TrainConfig(**{**named, "images": images, **settings})
-    return fit(config, workdir, progress=progress, model=own)
 
 
 def _record_places(started: TrainConfig, given: TrainConfig, workdir: Path) -> None:
