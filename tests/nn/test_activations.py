@@ -46,3 +46,12 @@ def test_half_precision_is_rounded_once(activation, formula):
     assert found.dtype == jnp.bfloat16
     exact = formula(np.asarray(x, np.float64))
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, rtol=2**-8, atol=1e-6)
+
+
+@ACTIVATIONS
+def test_the_backward_pass_keeps_the_input_alone(activation, formula):
+    x = jnp.asarray(VALUES, jnp.bfloat16)
+    kept = jax.tree.leaves(jax.vjp(activation, x)[1])
+    assert [(array.shape, array.dtype) for array in kept] == [(x.shape, x.dtype)]
+    slope = jax.vjp(activation, x)[1](jnp.ones_like(x))[0]
+    assert slope.dtype == jnp.bfloat16

@@ -14,6 +14,7 @@ from flax import nnx
 from transfer_jax.nn.batch_shard import batch_mean, sample_rows
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
+from transfer_jax.nn.layer_norm import layer_norm
 
 
 class Linear(nnx.Linear):
@@ -33,7 +34,7 @@ class Linear(nnx.Linear):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalization over the last axis.
+    """Layer normalization over the last axis; see `nn.layer_norm`.
 
     Args:
         features: Channels.
@@ -43,6 +44,11 @@ class LayerNorm(nnx.LayerNorm):
 
     def __init__(self, features: int, *, epsilon: float = 1e-6, rngs: nnx.Rngs) -> None:
         super().__init__(features, epsilon=epsilon, scale_init=ones, bias_init=zeros, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        assert self.scale is not None
+        assert self.bias is not None
+        return layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
 
 
 class RmsNorm(nnx.RMSNorm):
