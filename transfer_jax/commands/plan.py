@@ -150,7 +150,7 @@ def _show_reads(resolved: "ResolvedRun", topology: str | None) -> None:
     if topology:
         from transfer_jax.planning.topology import topology_devices
 
-        devices = topology_devices(topology, resolved.config.slices)
+        devices = topology_devices(topology, resolved.config.slices or 1)
         hosts = len({device.process_index for device in devices})
     costs = read_costs(resolved, hosts)
     if not costs:

@@ -110,6 +110,27 @@ def in_pieces(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read if found is None else found()
 
 
+def requests_of(read: Callable[[Any], Any], positions: Sequence[int]) -> list[Any] | None:
+    """Returns the requests to object storage that reading some examples sends if the cache is empty.
+
+    Args:
+        read: The function of a source, or of a part of it.
+        positions: The positions of the examples.
+
+    Returns:
+        A `ByteRange` for each request; None if the source is not in object storage, or does not know.
+    """
+    if isinstance(read, ReadChosen):
+        return requests_of(read.source, read.rows[np.asarray(positions, dtype=np.int64)].tolist())
+    found = getattr(read, "requests", None)
+    return None if found is None else found(positions) or None
+
+
+def cache_bytes_of(read: Callable[[Any], Any]) -> int:
+    """Returns the largest size of the cache of a source in object storage, in bytes; 0 without one."""
+    return cache_bytes_of(read.source) if isinstance(read, ReadChosen) else getattr(read, "cache_bytes", 0)
+
+
 def reader_of(read: Callable[[Any], Any], rows: np.ndarray) -> ReadChosen:
     """Returns the reader of some examples; one of a part of a part reads the source itself.
 

@@ -13,17 +13,20 @@ from transfer_jax.data.contents import (
     Content,
     Names,
     ReadMany,
+    cache_bytes_of,
     in_pieces,
     names_of,
     read_again,
     read_each,
     reader_of,
+    requests_of,
 )
 from transfer_jax.data.decode import BadImageError, ImageSummary, summarize_image, to_pil, to_rgb_array
 from transfer_jax.data.grouped import positions
 from transfer_jax.data.input_arrays import InputSpec, stack_inputs
 from transfer_jax.data.source_image import SourceImage
 from transfer_jax.data.thread_map import thread_map
+from transfer_jax.storage.byte_ranges import ByteRange
 from transfer_jax.tasks import SingleLabel, Task
 
 _BLOCK = 1 << 20
@@ -294,6 +297,23 @@ class ImageDataset:
         return (
             self if self.read_many is None else dataclasses.replace(self, read_many=in_pieces(self.read_many))
         )
+
+    def requests(self, positions: Sequence[int] | np.ndarray) -> list[ByteRange] | None:
+        """Returns the requests to object storage that reading some images at once sends.
+
+        Args:
+            positions: The positions of the images.
+
+        Returns:
+            The bytes of each request if the cache is empty; None if the images are not in object storage.
+        """
+        rows = np.asarray(positions, np.int64).tolist()
+        return None if self.read_many is None else requests_of(self.read_many, rows)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The largest size of the cache of images from object storage, in bytes; 0 for other images."""
+        return 0 if self.read_many is None else cache_bytes_of(self.read_many)
 
     def for_reading(self) -> "ImageDataset":
         """Returns the dataset without what only a split needs, as a process that reads images receives it."""

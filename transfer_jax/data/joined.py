@@ -1,14 +1,23 @@
 """Training images of one source with the validation images of another one."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from transfer_jax.data.class_order import with_classes
-from transfer_jax.data.contents import Content, Names, read_each
+from transfer_jax.data.contents import (
+    Content,
+    Names,
+    ReadMany,
+    cache_bytes_of,
+    in_pieces,
+    read_each,
+    requests_of,
+)
 from transfer_jax.data.dataset import ImageDataset
 from transfer_jax.data.parts import has_own_test
 from transfer_jax.data.split import has_own_split
@@ -50,7 +59,7 @@ def with_validation(dataset: ImageDataset, validation: ImageDataset, source: str
     digest = hashlib.sha256("\0".join(["joined", *(part.fingerprint for part in parts)]).encode())
     return ImageDataset(
         read=_JoinedRead((dataset.read, validation.read), first),
-        read_many=_JoinedReadMany(parts, first) if any(part.read_many for part in parts) else None,
+        read_many=_joined_read_many(parts, first),
         labels=np.concatenate([part.labels for part in parts]),
         names=_JoinedNames(dataset.names, validation.names),
         class_names=dataset.class_names,
@@ -98,25 +107,45 @@ class _JoinedRead:
         return self._reads[0](index) if index < self._first else self._reads[1](index - self._first)
 
 
+def _joined_read_many(parts: Sequence[ImageDataset], first: int) -> "_JoinedReadMany | None":
+    if not any(part.read_many for part in parts):
+        return None
+    reads = [part.read_many or functools.partial(read_each, part.read) for part in parts]
+    return _JoinedReadMany(reads, first)
+
+
 class _JoinedReadMany:
     """Function that reads several images of two sources, each source's at once."""
 
-    def __init__(self, parts: tuple[ImageDataset, ImageDataset], first: int) -> None:
-        self._reads, self._first = tuple((part.read, part.read_many) for part in parts), first
+    def __init__(self, reads: Sequence[ReadMany], first: int) -> None:
+        self._reads, self._first = tuple(reads), first
+
+    def in_pieces(self) -> "_JoinedReadMany":
+        """Returns the function for examples that are read with neighbours; see `contents.in_pieces`."""
+        return _JoinedReadMany([in_pieces(read) for read in self._reads], self._first)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The largest size of the cache of either source, in bytes."""
+        return max(map(cache_bytes_of, self._reads))
+
+    def requests(self, positions: Sequence[int]) -> list[Any]:
+        """Returns the requests to object storage that a call sends; see `contents.requests_of`."""
+        found = [requests_of(read, inside) for read, _, inside in self._parts(positions)]
+        return [each for requests in found for each in requests or ()]
 
     def __call__(self, positions: Sequence[int]) -> list[Any]:
         found: dict[int, Any] = {}
-        for (read, read_many), start, own in zip(
-            self._reads,
-            (0, self._first),
-            ([p for p in positions if p < self._first], [p for p in positions if p >= self._first]),
-            strict=True,
-        ):
-            if own:
-                inside = [position - start for position in own]
-                contents = read_each(read, inside) if read_many is None else read_many(inside)
-                found.update(zip(own, contents, strict=True))
+        for read, own, inside in self._parts(positions):
+            found.update(zip(own, read(inside), strict=True))
         return [found[position] for position in positions]
+
+    def _parts(self, positions: Sequence[int]) -> Iterator[tuple[ReadMany, list[int], list[int]]]:
+        """Yields the function of each source, its positions among these, and the same in the source."""
+        own = [p for p in positions if p < self._first], [p for p in positions if p >= self._first]
+        for read, start, some in zip(self._reads, (0, self._first), own, strict=True):
+            if some:
+                yield read, some, [position - start for position in some]
 
 
 class _JoinedNames(Sequence[str]):

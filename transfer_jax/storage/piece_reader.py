@@ -39,7 +39,7 @@ class PieceReader(RangeReader):
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Returns the bytes of ranges, in order; errors are those of `RangeReader.read`."""
-        if self._kept.limit < LEAST_CACHE or not any(is_remote(each.place) for each in ranges):
+        if not self._in_pieces(ranges):
             return super().read(ranges)
         needed = [self._pieces(each) for each in ranges]
         unique = [*dict.fromkeys(piece for pieces in needed for piece in pieces)]
@@ -50,6 +50,16 @@ class PieceReader(RangeReader):
             b"".join(self._part(piece, each, held) for piece in pieces)
             for each, pieces in zip(ranges, needed, strict=True)
         ]
+
+    def requests(self, ranges: Sequence[ByteRange]) -> list[ByteRange]:
+        """Returns the pieces that `read` reads if the cache is empty; as `RangeReader.requests`."""
+        if not self._in_pieces(ranges):
+            return super().requests(ranges)
+        remote = [each for each in ranges if is_remote(each.place)]
+        return [*dict.fromkeys(piece for each in remote for piece in self._pieces(each))]
+
+    def _in_pieces(self, ranges: Sequence[ByteRange]) -> bool:
+        return self._kept.limit >= LEAST_CACHE and any(is_remote(each.place) for each in ranges)
 
     def _pieces(self, each: ByteRange) -> list[ByteRange]:
         """Returns the pieces that contain a range."""

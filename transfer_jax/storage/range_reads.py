@@ -31,7 +31,7 @@ from transfer_jax.storage.signed_requests import can_sign, get_signed
 
 IN_FLIGHT = 64
 """Requests at a time of one process."""
-_GAP = 2**13
+GAP = 2**13
 """Bytes between two ranges of an object that are read in one request with both."""
 _MERGED = 2**23
 """Largest number of bytes of a request for several ranges."""
@@ -91,6 +91,17 @@ class RangeReader:
                 if self.cache is not None:
                     self.cache.put(each.key, part)
         return [each for each in found if each is not None]
+
+    def requests(self, ranges: Sequence[ByteRange]) -> list[ByteRange]:
+        """Returns the requests to object storage that `read` sends if the cache is empty.
+
+        Args:
+            ranges: The ranges, of any objects; local files need no request.
+        """
+        places = [
+            place for place, each in enumerate(ranges) if each.stop > each.start and is_remote(each.place)
+        ]
+        return [whole for whole, _ in _merged(ranges, places)]
 
     def _local(self, each: ByteRange) -> bytes:
         """Returns a range of a local file."""
@@ -172,7 +183,7 @@ def _merged(ranges: Sequence[ByteRange], places: Iterable[int]) -> list[tuple[By
             last, inside = found[-1]
             stop = max(last.stop, each.stop)
             same = (last.place, last.size, last.tag) == (each.place, each.size, each.tag)
-            if same and each.start - last.stop <= _GAP and stop - last.start <= _MERGED:
+            if same and each.start - last.stop <= GAP and stop - last.start <= _MERGED:
                 found[-1] = (last._replace(stop=stop), [*inside, place])
                 continue
         found.append((each, [place]))

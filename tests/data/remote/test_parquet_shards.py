@@ -129,3 +129,18 @@ def test_columns_that_are_no_images_are_named(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="has no column of images; choose one of 'text', 'label'"):
         from_parquet_shards(tmp_path / "a.parquet")
+
+
+def test_requests_of_images_are_those_of_their_row_groups(shard, tmp_path, monkeypatch):
+    shard("a.parquet", images("abcdef"), [0, 1] * 3)
+    shard("b.parquet", images("gh"), [0, 1])
+    dataset = from_parquet_shards(tmp_path / "set")
+    assert dataset.requests([0, 1]) is None
+    monkeypatch.setattr(parquet_shards, "is_remote", lambda place: True)
+    sizes = [(tmp_path / f"set/{name}.parquet").stat().st_size for name in "ab"]
+    asked = dataset.requests([1, 0, 4, 5, 4, 7])
+    assert asked is not None
+    assert [Path(each.place).name for each in asked] == ["a.parquet", "a.parquet", "b.parquet"]
+    assert [each.stop - each.start for each in asked] == pytest.approx(
+        [sizes[0] / 3, sizes[0] / 3, sizes[1]], abs=1
+    )

@@ -23,7 +23,7 @@ from transfer_jax.data.index import DatasetIndex, IndexProgress, PartIndex, buil
 from transfer_jax.data.index.join import Joined
 from transfer_jax.data.remote.range_contents import shard_of
 from transfer_jax.data.remote.shard_labels import common_folder, label_columns, shard_dataset
-from transfer_jax.storage.byte_ranges import StorageError
+from transfer_jax.storage.byte_ranges import ByteRange, StorageError
 from transfer_jax.storage.object_cache import ObjectCache
 from transfer_jax.storage.object_listing import StoredObject, shard_files
 from transfer_jax.storage.range_file import RangeFile
@@ -227,6 +227,32 @@ class RowGroupImages:
             for place in places:
                 found[place] = images[int(rows[positions[place]])]
         return found
+
+    @property
+    def cache_bytes(self) -> int:
+        """The largest size of the cache, in bytes."""
+        return self.cache.limit
+
+    def requests(self, positions: Sequence[int]) -> list[ByteRange]:
+        """Returns the requests to object storage that a call sends if the cache is empty.
+
+        The index has the rows of a row group, not its bytes: they are estimated from those of the file.
+        """
+        groups, rows, counts = self.index.column("group"), self.index.column("row"), self.index.part_counts
+        ends = np.cumsum(counts)
+        found: dict[ByteRange, None] = {}
+        for position in positions:
+            shard = shard_of(self.index, position)
+            place, size, tag = self.index.parts[shard]
+            if not is_remote(place):
+                continue
+            first, last = position - int(rows[position]), int(ends[shard])
+            same = np.flatnonzero(groups[first:last] != groups[position])
+            after, begin = first + int(same[0]) if len(same) else last, last - int(counts[shard])
+            at, stop = (size * (row - begin) // int(counts[shard]) for row in (first, after))
+            for each in range(at, stop, _WINDOW):
+                found[ByteRange(place, each, min(each + _WINDOW, stop), size, tag)] = None
+        return [*found]
 
     def _key(self, shard: int, group: int, row: int) -> str:
         place, size, tag = self.index.parts[shard]

@@ -47,6 +47,15 @@ class RangeContents:
         reader = PieceReader(self._reader.cache)
         return RangeContents(self.index, self._range_of, reader, self._decode, self._advice)
 
+    @property
+    def cache_bytes(self) -> int:
+        """The largest size of the cache, in bytes."""
+        return self._reader.cache.limit if self._reader.cache is not None else 0
+
+    def requests(self, positions: Sequence[int]) -> list[ByteRange]:
+        """Returns the requests to object storage that a call sends if the cache is empty."""
+        return self._reader.requests([self._range_of(self.index, int(each)) for each in positions])
+
     def __call__(self, positions: Sequence[int]) -> list[Content | BadImageError | OSError]:
         try:
             found = self._reader.read([self._range_of(self.index, int(each)) for each in positions])
