@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 import pickle
+import weakref
 from collections.abc import Mapping
 
 import grain
@@ -93,6 +94,22 @@ def test_several_arrays_of_different_dtypes(cache):
     cache.read()
     check_equal(cache.gather(np.arange(ROWS)), np.arange(ROWS))
     assert (cache.error > 0) is ("scale" in cache.columns([0]))
+
+
+def test_no_file_is_mapped_and_in_memory_longer_than_needed(cache, monkeypatch):
+    again, mapped, copy = FeatureCache(cache.directory), [], np.array
+    shards = [weakref.ref(shard) for shard in again._shards or []]
+
+    def counted(value):
+        mapped.append(sum(shard() is not None for shard in shards))
+        return copy(value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "array", counted)
+        again.read()
+    assert mapped == [*range(len(shards), 0, -1)]
+    assert [shard() for shard in shards] == [None] * len(shards)
+    check_equal(again.gather(np.arange(ROWS)), np.arange(ROWS))
 
 
 def test_columns_of_several_arrays_are_dictionaries(cache):

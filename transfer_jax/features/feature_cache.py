@@ -118,8 +118,10 @@ class FeatureCache:
         """Reads all features into memory and keeps them there."""
         if self._shards is None and self._bucket is not None:
             self._shards = self._bucket.whole(range(self.manifest.shard_count))
-        else:
-            self._shards = [np.array(shard) for shard in self._shards or ()]
+            return
+        shards = self._shards or []
+        for number, shard in enumerate(shards):  # One file is mapped and in memory at a time.
+            shards[number] = np.array(shard)
 
     def gather(self, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Returns some examples.
