@@ -108,6 +108,11 @@ def write_report(title: str, rows: list[dict[str, Any]], out: Path, *, packages:
     write_text(out, json.dumps({"title": title, "machine": machine(packages), "rows": rows}, indent=1))
 
 
+def read_rows(out: Path | None) -> list[dict[str, Any]]:
+    """Returns the rows that an earlier start has written; none if there is no such file."""
+    return json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+
+
 def machine(packages: tuple[str, ...]) -> dict[str, str]:
     """Returns the processor, the Python version and the versions of packages."""
     found = {"processor": _processor(), "python": platform.python_version()}

@@ -11,12 +11,11 @@ and exchange can beat, from the published peaks of the chip, and the compiler's 
 import argparse
 import datetime
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import print_rows, write_report
+from contest import print_rows, read_rows, write_report
 
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.data import from_arrays
@@ -72,11 +71,6 @@ def cost_row(model: str, topology: str, fsdp: int, cost: PodCost) -> dict[str, A
         "images/s, estimate": cost.images / cost.estimated_seconds,
         "compiled in s": cost.compile_seconds,
     }
-
-
-def read_rows(out: Path | None) -> list[dict[str, Any]]:
-    """Returns the rows of an earlier start, which are not compiled again."""
-    return json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -59,11 +59,12 @@ class Bottleneck(nn.Module):
 
     width: int
     stride: int
+    inference: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         conv = functools.partial(nn.Conv, use_bias=False, dtype=DTYPE)
-        norm = functools.partial(nn.BatchNorm, use_running_average=False, momentum=0.9, dtype=DTYPE)
+        norm = functools.partial(nn.BatchNorm, self.inference, momentum=0.9, dtype=DTYPE)
         strides = (self.stride, self.stride)
         y = nn.relu(norm()(conv(self.width, (1, 1))(x)))
         y = nn.relu(norm()(conv(self.width, (3, 3), strides)(y)))
@@ -74,18 +75,19 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet v1.5."""
+    """ResNet v1.5; in inference, BatchNorm uses its running statistics."""
 
     depths: tuple[int, ...]
+    inference: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         x = nn.Conv(64, (7, 7), (2, 2), [(3, 3), (3, 3)], use_bias=False, dtype=DTYPE)(images)
-        x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=DTYPE)(x))
+        x = nn.relu(nn.BatchNorm(self.inference, momentum=0.9, dtype=DTYPE)(x))
         x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
-                x = Bottleneck(64 * 2**stage, 2 if stage and not block else 1)(x)
+                x = Bottleneck(64 * 2**stage, 2 if stage and not block else 1, self.inference)(x)
         return nn.Dense(CLASSES, dtype=DTYPE, name="head")(x.mean((1, 2)))
 
 
@@ -110,6 +112,8 @@ def peer_step(model: str, trains: str, images: int, devices: list[Any]) -> jax.s
     if trains not in ("all_()", "head", "forward"):
         return None
     network, optimizer = NETWORKS[model]
+    if isinstance(network, ResNet) and trains != "all_()":
+        network = network.clone(inference=True)
     mesh = Mesh(devices, ("data",))
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     count = images * len(devices)

@@ -194,6 +194,8 @@ def test_instructions_add_up():
     by_name = {each.name: cost for each, cost in program.costs()}
     assert by_name["copy-start"].hbm_bytes == by_name["sum"].hbm_bytes == 2 * 512 * 512
     assert sum(cost.cycles for cost in by_name.values()) == program.cost.cycles
+    loop = {each.name: cost for each, cost in TpuProgram(LOOP).costs()}
+    assert loop["y"] == TpuProgram(LOOP).cost
 
 
 def test_other_texts_raise():

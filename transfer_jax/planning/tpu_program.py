@@ -127,10 +127,21 @@ class TpuProgram:
         return total + sum(self._read_of(each, known) for each in arguments)
 
     def costs(self) -> Iterator[tuple[Instruction, ProgramCost]]:
-        """Yields the instructions of the entry computation with their costs, to attribute them."""
-        known = self._known(self._entry)
-        for each in self._computations[self._entry]:
-            yield each, self._cost_of(each, known)
+        """Yields the instructions that run, with the costs of all of their runs, to attribute them."""
+        yield from self._costs(self._entry, 1)
+
+    def _costs(self, name: str, times: int) -> Iterator[tuple[Instruction, ProgramCost]]:
+        known = self._known(name)
+        for each in self._computations[name]:
+            if each.op == "while":
+                for role in ("body", "condition"):
+                    yield from self._costs(each.called[role], times * self._trips(each))
+            elif each.op == "call":
+                yield from self._costs(each.called["to_apply"], times)
+            elif each.op == "conditional":
+                yield from self._costs(self._branch(each), times)
+            else:
+                yield each, self._cost_of(each, known) * times
 
     def _cost(self, name: str) -> ProgramCost:
         known = self._known(name)
@@ -149,10 +160,14 @@ class TpuProgram:
         if each.op == "call":
             return self._cost(each.called["to_apply"])
         if each.op == "conditional":
-            return max(map(self._cost, each.branches), key=lambda cost: cost.hbm_bytes)
+            return self._cost(self._branch(each))
         found = _CYCLES.search(each.rest)
         cost = ProgramCost(self._traffic(each, known), float(found[1]) if found else 0.0)
         return cost + self._computed(each, known, has_cycles=bool(found))
+
+    def _branch(self, each: Instruction) -> str:
+        """Returns the name of the branch of a conditional with the most traffic."""
+        return max(each.branches, key=lambda name: self._cost(name).hbm_bytes)
 
     def _computed(
         self, each: Instruction, known: Mapping[str, Instruction], *, has_cycles: bool
