@@ -10,6 +10,7 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.report.page import is_search
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.search.budget import arms as arms_module
+from transfer_jax.search.budget import clock as clock_module
 from transfer_jax.search.budget import search, train_within
 from transfer_jax.search.budget.arms import Arm, arms_of, epochs_until
 from transfer_jax.search.budget.clock import Clock, OutOfTimeError, budget_seconds, time_text
@@ -55,6 +56,28 @@ def test_work_is_stopped_when_its_time_is_over():
 def test_ctrl_c_is_not_the_end_of_the_time():
     with pytest.raises(KeyboardInterrupt), Clock(100).stop_after(60):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_watched_work_is_recorded_until_it_ends(monkeypatch):
+    monkeypatch.setattr(clock_module, "_TICK", 0.01)
+    ticks, over = [], []
+    with Clock(100).watched(lambda: ticks.append(1), lambda: over.append(1)):
+        while len(ticks) < 3:
+            time.sleep(0.01)
+    count = len(ticks)
+    time.sleep(0.05)
+    assert len(ticks) == count
+    assert not over
+
+
+def test_a_process_ends_when_its_work_cannot_be_stopped(monkeypatch):
+    codes, over = [], []
+    monkeypatch.setattr(clock_module.os, "_exit", codes.append)
+    with Clock(0.05, used=1.0, of_process=True).watched(lambda: None, lambda: over.append(1)):
+        while not codes:
+            time.sleep(0.01)
+    assert set(codes) == {0}
+    assert over
 
 
 def test_a_rung_begins_with_the_phases_of_the_one_before():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 
 _FORM = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
-_TOLERANCE = 0.03
+_TOLERANCE, _TICK = 0.03, 5.0
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -70,32 +70,34 @@ class Clock:
         return max(self.budget - self.used() - reserve, 0.0)
 
     @contextmanager
-    def exit_when_over(self, last: Callable[[], object]) -> Iterator[None]:
-        """Ends the process if the work inside of the context lasts longer than the budget and 3 % of it.
+    def watched(self, tick: Callable[[], object], over: Callable[[], object]) -> Iterator[None]:
+        """Watches the work inside of the context from a thread of its own.
 
-        This is for work that cannot be stopped, such as a long compilation. It has no effect if the time of
-        the process does not count from its start, as in a notebook.
+        If the time of the process counts from its start, the process ends when the work lasts longer than the
+        budget and 3 % of it. This is for work that cannot be stopped, such as a long compilation.
 
         Args:
-            last: Called before the process ends.
+            tick: Called every few seconds.
+            over: Called before the process ends.
         """
-        if not self._of_process:
-            yield
-            return
+        done = threading.Event()
 
-        def end() -> None:
-            try:
-                last()
-            finally:
-                os._exit(0)
+        def watch() -> None:
+            while not done.wait(min(_TICK, max(self.left() + _TOLERANCE * self.budget, 0.1))):
+                if self._of_process and self.used() > (1 + _TOLERANCE) * self.budget:
+                    try:
+                        over()
+                    finally:
+                        os._exit(0)
+                tick()
 
-        timer = threading.Timer(self.left() + _TOLERANCE * self.budget, end)
-        timer.daemon = True
-        timer.start()
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            timer.cancel()
+            done.set()
+            thread.join()
 
     @contextmanager
     def stop_after(self, seconds: float) -> Iterator[None]:

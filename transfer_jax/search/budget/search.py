@@ -105,7 +105,7 @@ class BudgetSearch:
             ValueError: If the budget is too short for a first model.
         """
         self._workdir.mkdir(parents=True, exist_ok=True)
-        with workdir_lock(self._workdir), self._clock.exit_when_over(self._over):
+        with workdir_lock(self._workdir), self._clock.watched(self._write, self._over):
             try:
                 self._search()
             except OutOfTimeError:
