@@ -195,7 +195,7 @@ def test_invalid_options(settings, message, image_folder, toy, tmp_path):
 def test_a_budget_takes_names_of_networks(tmp_path):
     with pytest.raises(ValueError, match="needs names of networks; register_model"):
         fine_tune(object(), "photos", workdir=tmp_path, budget="1m")
-    with pytest.raises(ValueError, match="unknown model 'no_such_network'|no_such_network"):
+    with pytest.raises(ValueError, match="no_such_network"):
         fine_tune(["no_such_network"], "photos", workdir=tmp_path, budget="1m")
 
 
