@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ class BudgetSearch:
         self._estimates = Estimates()
         for each in self._record.networks:
             self._estimates.measured(each.name, each.image_size, each.seconds_per_image)
-        self._reserve = _REPORT_SECONDS
+        self._reserve, self._writing = _REPORT_SECONDS, threading.Lock()
 
     def run(self) -> SearchRecord:
         """Searches until the time is over, then scores the test images; returns the record.
@@ -378,8 +379,9 @@ class BudgetSearch:
         self._progress.log(f"the time is over; {ready}. More time continues the search")
 
     def _write(self) -> None:
-        self._record.used = self._clock.used()
-        self._record.write(self._workdir)
+        with self._writing:  # The thread that watches the time writes as well.
+            self._record.used = self._clock.used()
+            self._record.write(self._workdir)
 
 
 def _sample(dataset: ImageDataset, images: int) -> ImageDataset:
