@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from transfer_jax.commands.models import _cost
-from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.nn.flops import jaxpr_equations, jaxpr_operand_bytes, multiply_adds
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,16 @@ def test_the_most_expensive_branch_counts():
 
     assert multiply_adds(either, x) == 2 * 5**3
     assert multiply_adds(lambda x: x + x, x) == 0
+
+
+def test_operands_and_results_count_as_often_as_they_are_used():
+    square = jax.ShapeDtypeStruct((5, 5), jnp.float32)
+
+    def power(x):
+        return jax.lax.fori_loop(0, 3, lambda _, y: y @ x, x) + x.astype(jnp.bfloat16) @ x.astype(
+            jnp.bfloat16
+        )
+
+    jaxpr = jax.make_jaxpr(power)(square).jaxpr
+    assert jaxpr_operand_bytes(jaxpr) == 3 * 3 * 25 * 4 + 3 * 25 * 2
+    assert jaxpr_equations(jax.make_jaxpr(lambda x: x @ x + x)(square).jaxpr) == 2

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -27,8 +28,8 @@ def config_of(folder, *phases, **changes) -> TrainConfig:
     return TrainConfig(images=str(folder), schedule=Schedule(phases), **settings)
 
 
-def estimate_costs(config: TrainConfig) -> tuple[PhaseCost, ...]:
-    return estimate(load_network(resolve(config), Path("nowhere")), Silent())
+def estimate_costs(config: TrainConfig, *, exact: bool = False) -> tuple[PhaseCost, ...]:
+    return estimate(load_network(resolve(config), Path("nowhere")), Silent(), exact=exact)
 
 
 def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
@@ -36,7 +37,7 @@ def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
     top = Phase(name="top", train=TOP, epochs=2, learning_rate=1e-3, augment=True, views=2)
     live = Phase(name="live", train="all_()", epochs=1, learning_rate=1e-3)
     config = config_of(image_folder, head, top, live)
-    costs = estimate_costs(config)
+    costs, quick = estimate_costs(config, exact=True), estimate_costs(config)
     assert list(tmp_path.iterdir()) == []
     result = fit(config, tmp_path / "run")
     assert finished_phases(tmp_path / "run") == result.phases
@@ -51,6 +52,27 @@ def test_the_sizes_are_those_of_the_run(image_folder, tmp_path):
         assert cost.train_seconds > 0
         assert (cost.extract_seconds > 0) == (cost.tier is not None) == (cost.boundary is not None)
         assert cost.tier in (None, "memory" if jax.default_backend() == "cpu" else "device")
+    assert [cost.measured for cost in costs] == [True] * 3
+    assert [cost.measured for cost in quick] == [True, True, False]
+    same = (
+        "boundary",
+        "tier",
+        "rows",
+        "cache_bytes",
+        "step_flops",
+        "optimizer_bytes",
+        "programs",
+        "validations",
+    )
+    for one, other in zip(costs, quick, strict=True):
+        for name in same:
+            assert getattr(one, name) == getattr(other, name), name
+        assert (other.peak_bytes == one.peak_bytes) if other.measured else (other.peak_bytes is None)
+        assert other.compile_seconds > 0
+        assert other.train_seconds > 0
+        assert other.validate_seconds > 0
+        assert (other.extract_seconds > 0) == (one.extract_seconds > 0)
+        assert (other.images_needed is None) == (one.images_needed is None)
     shards = [*(tmp_path / "run" / "features").glob("*/shard-*.npy")]
     assert shards
     assert sum(cost.cache_bytes for cost in costs) == pytest.approx(
@@ -85,8 +107,29 @@ def test_features_are_computed_once(image_folder):
     assert costs[0].break_even == pytest.approx(plain / train)
 
 
-def test_rates_by_gradients_are_timed(image_folder):
+@pytest.mark.parametrize("exact", [False, True])
+def test_rates_by_gradients_are_timed(image_folder, exact):
     phase = Phase(name="rgn", train="all_()", epochs=2, learning_rate=1e-3, statistic="rgn")
-    (cost,) = estimate_costs(config_of(image_folder, phase))
+    (cost,) = estimate_costs(config_of(image_folder, phase), exact=exact)
+    assert cost.measured
     assert cost.programs == 3
     assert cost.boundary is None
+
+
+def test_a_step_that_was_not_compiled_takes_time_in_proportion_to_its_work(image_folder):
+    """The second phase has the operations of the first one, and of the optimizer."""
+    first = Phase(name="first", train=TOP, epochs=1, learning_rate=1e-3, cache="off", optimizer="sgd")
+    more = dataclasses.replace(first, name="more", epochs=4, optimizer="adam")
+    one, four = estimate_costs(config_of(image_folder, first, more))
+    assert (one.measured, four.measured) == (True, False)
+    assert one.step_flops == four.step_flops
+    assert four.train_seconds == pytest.approx(4 * one.train_seconds)
+    assert four.images_needed == pytest.approx(one.images_needed)
+
+
+def test_the_smallest_representative_step_is_compiled(image_folder):
+    everything = Phase(name="all", train="all_()", epochs=50, learning_rate=1e-3)
+    half = Phase(name="half", train=TOP, epochs=1, learning_rate=1e-3)
+    costs = estimate_costs(config_of(image_folder, everything, half))
+    assert [cost.measured for cost in costs] == [False, True]
+    assert costs[0].train_seconds > costs[1].train_seconds

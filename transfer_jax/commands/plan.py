@@ -27,6 +27,7 @@ def plan(
     config: Config,
     blocks: bool = False,
     cost: bool = False,
+    exact: bool = False,
     workdir: Path | None = None,
     topology: str | None = None,
     images_per_chip: int | None = None,
@@ -42,8 +43,11 @@ def plan(
         config: The config.
         blocks: Whether to show a table of all blocks: how many of their parameters train in each phase, and
             their highest learning rate.
-        cost: Whether to estimate disk, memory, operations and seconds. Each phase is compiled, and runs a
-            few steps on a few images.
+        cost: Whether to estimate disk, operations and seconds, and the memory of the phases that are
+            compiled: one of the large ones, and small ones. The seconds of the others follow from their
+            operations.
+        exact: With `--cost`, compiles every phase and runs a few steps of it on a few images. This gives the
+            memory of every phase and closer estimates, and takes several times as long.
         workdir: A run of the config; its measured seconds are shown next to the estimates of `--cost`.
         topology: A TPU pod such as `v5e:16x16`: shows a table of what a step of each phase needs of a chip.
             With `--slices 4` there are four of them, and the table shows the exchange between them.
@@ -66,8 +70,8 @@ def plan(
     _show_reads(resolved, topology)
     if topology:
         _show_pod(resolved, topology, images_per_chip, trains)
-    if cost or workdir:
-        _show_costs(resolved, workdir)
+    if cost or exact or workdir:
+        _show_costs(resolved, workdir, exact)
 
 
 def find_rate(
@@ -177,14 +181,21 @@ def _show_reads(resolved: "ResolvedRun", topology: str | None) -> None:
             print_line(OUT, f"{cost.reads}: {cost.note}")
 
 
-def _show_costs(resolved: "ResolvedRun", workdir: Path | None) -> None:
+def _show_costs(resolved: "ResolvedRun", workdir: Path | None, exact: bool) -> None:
     """Prints the estimated cost of each phase, and the measured one of the finished phases of a run."""
     from transfer_jax.planning.cost import estimate_costs
     from transfer_jax.runs.checkpointing import finished_phases
     from transfer_jax.runs.load_network import load_network
 
-    costs = estimate_costs(load_network(resolved, Path()), BARS)
+    costs = estimate_costs(load_network(resolved, Path()), BARS, exact=exact)
     OUT.print(_costs_table(costs))
+    estimated = [cost.name for cost in costs if not cost.measured]
+    if estimated:
+        print_line(
+            OUT,
+            f"~ {', '.join(estimated)}: estimated from operations and the measured steps of other phases; "
+            "not compiled, so the peak is unknown. --exact compiles and times every phase.",
+        )
     for cost in costs:
         if cost.boundary is None:
             print_line(OUT, f"{cost.name} trains on images: {cost.reason}")
@@ -259,6 +270,11 @@ def _phases_table(found: "Plan") -> RenderableType:
 
 def _costs_table(costs: "Sequence[PhaseCost]") -> RenderableType:
     """Returns a table with a column for each phase."""
+
+    def about(cost: "PhaseCost") -> str:
+        """Returns a sign before numbers that were not measured."""
+        return "" if cost.measured else "~"
+
     lines: dict[str, Callable[[PhaseCost], str]] = {
         "boundary": lambda cost: cost.boundary or "the images",
         "cache, MB": lambda cost: f"{cost.cache_bytes / 1e6:,.1f}" if cost.boundary else "",
@@ -268,10 +284,12 @@ def _costs_table(costs: "Sequence[PhaseCost]") -> RenderableType:
         "GB a step": lambda cost: "?" if cost.step_bytes is None else f"{cost.step_bytes / 1e9:,.3g}",
         "peak, MB": lambda cost: "?" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:,.0f}",
         "programs": lambda cost: f"{cost.programs}",
-        "compile, s": lambda cost: f"{cost.compile_seconds:,.1f}",
+        "compile, s": lambda cost: f"{about(cost)}{cost.compile_seconds:,.1f}",
         "extract, s": lambda cost: f"{cost.extract_seconds:,.1f}",
-        "train, s": lambda cost: f"{cost.train_seconds:,.1f}",
-        "images/s, steps": lambda cost: "" if cost.images_needed is None else f"{cost.images_needed:,.0f}",
+        "train, s": lambda cost: f"{about(cost)}{cost.train_seconds:,.1f}",
+        "images/s, steps": lambda cost: (
+            "" if cost.images_needed is None else f"{about(cost)}{cost.images_needed:,.0f}"
+        ),
         "images/s, reading": lambda cost: "" if cost.images_read is None else f"{cost.images_read:,.0f}",
         "validations": lambda cost: f"{cost.validations}",
         "validate, s": lambda cost: f"{cost.validate_seconds:,.1f}",

@@ -1,4 +1,4 @@
-"""The number of multiply-adds of a function, counted without running or compiling it."""
+"""The multiply-adds and the memory traffic of a function, counted without running or compiling it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -24,29 +24,58 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
 
 def jaxpr_multiply_adds(jaxpr: core.Jaxpr) -> int:
     """Counts the multiply-adds of a traced function; see `multiply_adds`."""
-    return sum(map(_equation_multiply_adds, jaxpr.eqns))
+    return _total(jaxpr, _multiply_adds)
 
 
-def _equation_multiply_adds(equation: Any) -> int:
+def jaxpr_operand_bytes(jaxpr: core.Jaxpr) -> int:
+    """Counts the bytes of the operands and results of a traced function's convolutions and matrix products.
+
+    Other operations are mostly fused with these. Branches and loops count as in `multiply_adds`.
+    """
+    return _total(jaxpr, _operand_bytes)
+
+
+def jaxpr_equations(jaxpr: core.Jaxpr) -> int:
+    """Counts the operations in the text of a traced function: the body of a loop counts once."""
+    return sum(1 + sum(map(jaxpr_equations, _inner(equation))) for equation in jaxpr.eqns)
+
+
+def _total(jaxpr: core.Jaxpr, count: Callable[[Any], int]) -> int:
+    """Returns the sum of the counts of all convolutions and matrix products."""
+    return sum(_of_equation(equation, count) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any, count: Callable[[Any], int]) -> int:
     name, params = equation.primitive.name, equation.params
-    if name == "dot_general":
-        (contracted, _), _ = params["dimension_numbers"]
-        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        return equation.outvars[0].aval.size * depth
-    if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval
-        return (
-            equation.outvars[0].aval.size
-            * kernel.size
-            // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        )
-    inner = [jaxpr_multiply_adds(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
+    if name in ("dot_general", "conv_general_dilated"):
+        return count(equation)
+    inner = [_total(jaxpr, count) for jaxpr in _inner(equation)]
     if name == "cond":
         return max(inner)
     times = params["length"] if name == "scan" else 1
     if name == "shard_map":  # Its body is the program of one device.
         times = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
     return sum(inner) * times
+
+
+def _multiply_adds(equation: Any) -> int:
+    result, operand, params = equation.outvars[0].aval, equation.invars[0].aval, equation.params
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return result.size * math.prod(operand.shape[axis] for axis in contracted)
+    kernel = equation.invars[1].aval
+    return result.size * kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+
+
+def _operand_bytes(equation: Any) -> int:
+    arrays = [each.aval for each in (*equation.invars, *equation.outvars)]
+    return sum(array.size * array.dtype.itemsize for array in arrays)
+
+
+def _inner(equation: Any) -> Iterator[core.Jaxpr]:
+    """Yields the traced functions in the parameters of an operation, such as the body of a loop."""
+    for value in equation.params.values():
+        yield from _jaxprs(value)
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:

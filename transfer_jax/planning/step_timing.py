@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transfer_jax.training.background_compile import compiled_step, step_batch_shapes
+from transfer_jax.training.background_compile import step_shapes
 from transfer_jax.training.compile import Compiled
+from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 
 _BLOCK_SECONDS = 0.1
 """Steps are dispatched in blocks that take about this long, as in training, and a block is timed."""
-_LEAST_BLOCKS, _MOST_BLOCKS = 5, 200
+_MOST_BLOCKS = 200
 _WARM_UP = 2
 
 
@@ -38,7 +39,7 @@ class StepTime:
     compiled: Compiled
 
 
-def time_step(run: Run, parts: PhaseSplit, seconds: float) -> StepTime:
+def time_step(run: Run, parts: PhaseSplit, seconds: float, least_blocks: int = 5) -> StepTime:
     """Compiles the training step of a phase and times it on random images or features.
 
     The batch is on the devices before the first step. Learning rates are 0, so that the parameters stay
@@ -47,18 +48,22 @@ def time_step(run: Run, parts: PhaseSplit, seconds: float) -> StepTime:
     Args:
         run: The run, with its arrays.
         parts: The phase.
-        seconds: Seconds of steps to time; at least five blocks of steps are timed.
+        seconds: Seconds of steps to time.
+        least_blocks: Least number of blocks of steps to time.
     """
-    step = compiled_step(run, parts)
+    programs = PhasePrograms(run, parts)
+    shapes = step_shapes(run, parts, programs)
+    step = programs.compiled("step", *shapes)
     state, frozen = fresh_state(run, parts, run.arrays)
-    batch = run.strategy.batch(_random(step_batch_shapes(run, parts), run.train.task.outputs))
-    rates = jax.tree.map(lambda rate: np.float32(0), parts.rates(0))
+    batch = run.strategy.batch(random_batch(shapes[2], run.train.task.outputs))
+    rates = jax.tree.map(lambda rate: np.float32(0), shapes[3])
+    anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
 
     def block(state: Any, steps: int) -> tuple[Any, float]:
         started = time.perf_counter()
         metrics = None
         for _ in range(steps):
-            state, metrics = step(state, frozen, batch, rates, {})
+            state, metrics = step(state, frozen, batch, rates, anchor)
         jax.block_until_ready((state, metrics))
         return state, (time.perf_counter() - started) / steps
 
@@ -66,15 +71,20 @@ def time_step(run: Run, parts: PhaseSplit, seconds: float) -> StepTime:
     state, one = block(state, _WARM_UP)
     steps = max(1, math.ceil(_BLOCK_SECONDS / one))
     took: list[float] = []
-    while len(took) < _LEAST_BLOCKS or (sum(took) * steps < seconds and len(took) < _MOST_BLOCKS):
+    while len(took) < least_blocks or (sum(took) * steps < seconds and len(took) < _MOST_BLOCKS):
         state, each = block(state, steps)
         took.append(each)
     low, median, high = np.quantile(took, (0.25, 0.5, 0.75))
     return StepTime(float(median), float(high - low) / 2, len(took) * steps, step)
 
 
-def _random(shapes: dict[str, Any], classes: int) -> dict[str, Any]:
-    """Returns a batch of random values."""
+def random_batch(shapes: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Returns a batch of random values.
+
+    Args:
+        shapes: Shapes and dtypes of its arrays.
+        classes: Number of classes of the labels.
+    """
     rng = np.random.default_rng(0)
 
     def values(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -75,19 +75,38 @@ def step_batch_shapes(run: Run, parts: PhaseSplit) -> dict[str, Any]:
     return _batch_shapes(run, run.caching(parts.phase, parts.boundary).boundary)
 
 
+def step_shapes(run: Run, parts: PhaseSplit, programs: PhasePrograms) -> tuple[Any, ...]:
+    """Returns the arguments of the training step of a phase, with shapes instead of arrays.
+
+    Args:
+        run: The run, whose arrays may be shapes.
+        parts: The phase.
+        programs: The functions of the phase.
+    """
+    return _step_arguments(run, parts, programs, run.strategy.batch(_batch_shapes(run, programs.start)))
+
+
 def _compile_step(run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]) -> Compiled:
+    return programs.compiled("step", *_step_arguments(run, parts, programs, batch))
+
+
+def _step_arguments(
+    run: Run, parts: PhaseSplit, programs: PhasePrograms, batch: dict[str, Any]
+) -> tuple[Any, ...]:
     run = run.at(parts.index)
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
     factors = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
-    return programs.compiled("step", state, frozen, batch, parts.rates(0, factors), anchor)
+    return state, frozen, batch, parts.rates(0, factors), anchor
 
 
 def _batch_shapes(run: Run, start: str | None) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a training batch: of features at the boundary `start`, or of images if None."""
     size = run.batch_size
-    shapes = {"label": jax.ShapeDtypeStruct((size,), jnp.int32)}
+    labels = run.train.labels
+    dtype = jax.dtypes.canonicalize_dtype(labels.dtype)
+    shapes = {"label": jax.ShapeDtypeStruct((size, *labels.shape[1:]), dtype)}
     if run.train.weights is not None:
         shapes["weight"] = jax.ShapeDtypeStruct((size,), jnp.float32)
     if start is None:
