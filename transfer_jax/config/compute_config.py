@@ -9,6 +9,7 @@ from transfer_jax.fields import convert_fields
 
 Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16"]
+ExchangePrecision = Literal["auto", "float32", "bfloat16"]
 StrategyName = Literal["auto", "jit", "mesh", "pmap"]
 BatchNorm = Literal["global", "per_device"]
 Order = Literal["global", "blocks"]
@@ -28,8 +29,14 @@ class ComputeConfig:
         strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all
             devices; `pmap` does the same with `jax.pmap`; `auto` takes a mesh if there are several
             accelerators or processes, else one device.
+        gradient_exchange: The precision in which devices exchange gradients and gather parameters: `float32`,
+            `bfloat16` (half the bytes), or `auto` for `precision`. Each device then rounds its gradients to
+            8 bits, and the network may round the sums. Norms, clipping and the optimizer stay float32.
         fsdp: Number of devices that parameters and optimizer state are sharded over; a larger `mesh`
             replicates them.
+        shard_update: Whether each device of a mesh updates only its shard of the trainable parameters (ZeRO,
+            stage 1), which takes less memory and traffic, and exchanges as many bytes. None does so on
+            accelerators without `fsdp`.
         tensor: Number of devices that the matrices of a transformer are sharded over.
         slices: Number of TPU slices, which exchange gradients over the network of the data centre; parameters
             are sharded inside of a slice. None takes the slices of the devices. `plan --topology` needs it.
@@ -52,7 +59,9 @@ class ComputeConfig:
     prefix_precision: PrefixPrecision = "auto"
     remat: bool = False
     strategy: StrategyName = "auto"
+    gradient_exchange: ExchangePrecision = "auto"
     fsdp: int = 1
+    shard_update: bool | None = None
     tensor: int = 1
     slices: int | None = None
     batch_norm: BatchNorm = "global"
@@ -68,6 +77,7 @@ class ComputeConfig:
             self,
             precision=Precision,
             prefix_precision=PrefixPrecision,
+            gradient_exchange=ExchangePrecision,
             strategy=StrategyName,
             batch_norm=BatchNorm,
             order=Order,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from transfer_jax.nn.batch_shard import batch_mean, sample_rows
+from transfer_jax.nn.batch_norm import batch_norm
+from transfer_jax.nn.batch_shard import sample_rows
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
 from transfer_jax.nn.layer_norm import layer_norm
@@ -106,38 +107,27 @@ class BatchNorm(nnx.BatchNorm):
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Normalizes `x` by the running statistics or, in training mode, by the batch's, and updates them.
 
-        The normalization is one factor and one addend per channel, so its gradient takes two sums over
-        pixels.
+        The normalization by running statistics is one factor and one addend per channel.
         """
-        gain, shift = self.affine() if self.use_running_average else self.affine(*self._statistics(x))
-        return (x * gain + shift).astype(x.dtype)
-
-    def affine(
-        self, mean: jax.Array | None = None, var: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns the factor and the addend per channel, each `(channels,)`.
-
-        Args:
-            mean: Mean per channel; None takes the running mean.
-            var: Variance per channel; None takes the running variance.
-        """
-        mean = self.mean[...] if mean is None else mean
-        var = self.var[...] if var is None else var
+        if self.use_running_average:
+            gain, shift = self.affine()
+            return (x * gain + shift).astype(x.dtype)
         assert self.bias is not None
-        gain, scale = jax.lax.rsqrt(var + self.epsilon), self.scale
-        if scale is not None:
-            gain = scale[...] * gain
-        return gain, self.bias[...] - mean * gain
-
-    def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns mean and variance per channel of the batch, and updates the running statistics."""
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean = batch_mean(x)
-        var = jnp.maximum(batch_mean(x * x) - mean * mean, 0.0)
-        for running, batch in ((self.mean, mean), (self.var, var)):
+        bias = self.bias[...]
+        scale = jnp.ones_like(bias) if self.scale is None else self.scale[...]
+        x, *statistics = batch_norm(x, scale, bias, epsilon=self.epsilon)
+        for running, batch in zip((self.mean, self.var), statistics, strict=True):
             kept = self.momentum
             running[...] = kept * running[...] + (1 - kept) * jax.lax.stop_gradient(batch)
-        return mean, var
+        return x
+
+    def affine(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the factor and the addend per channel of running statistics, each `(channels,)`."""
+        assert self.bias is not None
+        gain, scale = jax.lax.rsqrt(self.var[...] + self.epsilon), self.scale
+        if scale is not None:
+            gain = scale[...] * gain
+        return gain, self.bias[...] - self.mean[...] * gain
 
 
 class Conv(nnx.Module):

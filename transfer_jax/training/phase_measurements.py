@@ -66,7 +66,8 @@ def measure_exchange_seconds(trainer: PhaseTrainer) -> float:
 
     batch = strategy.batch({"label": np.zeros(len(strategy.rows(trainer.run.batch_size)), np.int32)})
     arguments = state.trainable, state.model_state, {}, batch, jax.random.key(0)
-    exchange = compile_function(strategy.average(no_gradients), *arguments, strategy=strategy, batch=3)
+    average = strategy.average(no_gradients, dtype=trainer.run.dtype, exchanged=trainer.run.exchange_dtype)
+    exchange = compile_function(average, *arguments, strategy=strategy, batch=3)
     seconds = []
     for _ in range(4):
         started = time.monotonic()

@@ -73,6 +73,7 @@ class PhasePrograms:
             feature_flips=phase.feature_flips,
             group_lasso=phase.group_lasso,
             keep=phase.keep,
+            exchanged=run.exchange_dtype,
         )
         optimizer, strategy = make_optimizer(phase, parts.labels), run.strategy
         gradients = make_phase_gradients(self.forward, dataclasses.replace(self.options, accumulate=1))
@@ -80,7 +81,7 @@ class PhasePrograms:
         inference = dataclasses.replace(merged, prefix=PRE_LOGITS, prefix_dtype=run.dtype)
         self.functions = {
             "step": make_phase_step(self.forward, optimizer, self.options, strategy),
-            "measure": make_measure(strategy.average(gradients), optimizer),
+            "measure": make_measure(strategy.average(gradients, dtype=run.dtype), optimizer),
             "plasticity": make_plasticity(merged, blocks),
             "similarity": make_similarity(merged, above),
             "evaluate": strategy.each(make_eval_step(inference)),

@@ -250,7 +250,7 @@ class PhaseTrainer:
 
     def all_arrays(self) -> Arrays:
         """Returns all current arrays of the model, without moving averages."""
-        return {**self.frozen, **self.state.trainable, **self.state.model_state}
+        return self._whole({**self.frozen, **self.state.trainable, **self.state.model_state})
 
     def final_arrays(self) -> Arrays:
         """Returns all arrays at the end of the phase, interpolated with those at its start if it says so."""
@@ -258,7 +258,12 @@ class PhaseTrainer:
 
     def evaluated_arrays(self) -> Arrays:
         """Returns all arrays of the model to evaluate with: moving averages where there are any."""
-        return self._interpolated({**self.frozen, **self.state.averaged(), **self.state.model_state})
+        arrays = {**self.frozen, **self.state.averaged(), **self.state.model_state}
+        return self._interpolated(self._whole(arrays))
+
+    def _whole(self, arrays: Arrays) -> Arrays:
+        """Returns arrays with the sharding of a model's, which that of a training state may differ from."""
+        return self.run.strategy.place(arrays)
 
     def _interpolated(self, arrays: Arrays) -> Arrays:
         weight = self.parts.phase.interpolate

@@ -106,6 +106,7 @@ class Run:
                 tensor=config.tensor,
                 slices=config.slices,
                 batch_norm=config.batch_norm,
+                shard_update=config.shard_update,
             )
         strategy.check_rows(batch_size(config, len(train)), config.accumulate)
         model.eval()
@@ -173,6 +174,12 @@ class Run:
     def prefix_dtype(self) -> jnp.dtype:
         """The precision of the frozen blocks below the trainable ones."""
         precision = self.config.prefix_precision
+        return self.dtype if precision == "auto" else jnp.dtype(precision)
+
+    @property
+    def exchange_dtype(self) -> jnp.dtype:
+        """The precision in which gradients are exchanged between devices."""
+        precision = self.config.gradient_exchange
         return self.dtype if precision == "auto" else jnp.dtype(precision)
 
     @functools.cached_property
