@@ -7,29 +7,25 @@ that do not depend on the batch, such as the optimizer, are partitioned by XLA.
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import core
-from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from transfer_jax.counted import counted
-from transfer_jax.distributed import processes
+from transfer_jax.distributed import exchange, processes
+from transfer_jax.distributed.meshes import DATA, FSDP, TENSOR, make_mesh, slices_of
+from transfer_jax.distributed.partition_specs import Specs, batch_axes_specs, last_name, partition_spec
+from transfer_jax.distributed.placement import placed, split_rows
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.nn import batch_shard
 from transfer_jax.nn.batch_shard import BatchShard
 
-Specs = dict[str, PartitionSpec]
-
-DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
-_MIN_SHARDED_SIZE = 1024
-"""The smallest number of elements of an array that is sharded along `fsdp`."""
-_COLUMNS = re.compile(r"(qkv|fc1)/(kernel|bias)$")
-_ROWS = re.compile(r"(proj|fc2)/kernel$")
+_STATE = {"trainable", "opt_state", "ema"}
+"""Fields of a training state with parameters, or arrays of their shapes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +39,15 @@ class Strategy:
         pmap: Whether to compile with `jax.pmap`. The mesh then has only the axis `data`.
         batch_norm: `global` for BatchNorm statistics of the whole batch, `per_device` for those of each
             device's shard.
+        shard_update: Whether only the training state is sharded along `fsdp`: each device updates its shard
+            of the parameters, which are gathered once a step. Otherwise all arrays of the model are sharded,
+            and each block is gathered where it is used.
     """
 
     mesh: Mesh | None = None
     pmap: bool = False
     batch_norm: str = "global"
+    shard_update: bool = False
 
     @classmethod
     def of(
@@ -58,6 +58,7 @@ class Strategy:
         tensor: int = 1,
         slices: int | None = None,
         batch_norm: str = "global",
+        shard_update: bool | None = None,
         devices: Sequence[Any] | None = None,
     ) -> "Strategy":
         """Returns the strategy with a name (see `TrainConfig.strategy`).
@@ -71,15 +72,16 @@ class Strategy:
             tensor: Number of devices that share the matrices of transformers.
             slices: Number of slices, which exchange gradients only; None takes those of the devices.
             batch_norm: As the attribute.
+            shard_update: As the attribute; None does so on a mesh of accelerators without `fsdp`.
             devices: The devices; None for all devices of the run.
 
         Raises:
             ValueError: If the number of devices is not a multiple of `slices` times `fsdp` times `tensor`,
                 the devices have another number of slices, or the strategy does not support `fsdp`, `tensor`,
-                `slices` or several processes.
+                `slices`, `shard_update` or several processes.
         """
         kind, devices, several = name, devices or jax.devices(), processes.count() > 1
-        count, real = len(devices), _slices(devices)
+        count, real = len(devices), slices_of(devices)
         if slices is not None and real > 1 and slices != real:
             raise ValueError(f"the devices are those of {real} slices, got slices={slices}; leave it out")
         slices = slices or real
@@ -99,14 +101,17 @@ class Strategy:
                 f"the number of devices, {count}, is not a multiple of fsdp={fsdp} times tensor={tensor}"
                 f"{times}; choose other values"
             )
-        sizes = {DATA: count // (fsdp * tensor), FSDP: fsdp, TENSOR: tensor}
-        axes = {DATA: count} if kind == "pmap" else sizes
-        types = (AxisType.Auto,) * len(axes)
-        if slices > 1:
-            arranged = _sliced((count // (fsdp * tensor * slices), fsdp, tensor), slices, devices)
-            return cls(Mesh(arranged, tuple(axes), axis_types=types), False, batch_norm)
-        mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), types, devices=devices)
-        return cls(mesh, kind == "pmap", batch_norm)
+        if shard_update and (fsdp > 1 or kind == "pmap"):
+            raise ValueError(
+                f"shard_update needs strategy='mesh' and fsdp=1, got strategy={kind!r} and fsdp={fsdp}; "
+                "fsdp shards the update as well"
+            )
+        accelerated = kind == "mesh" and fsdp == 1 and devices[0].platform != "cpu"
+        updates = accelerated if shard_update is None else shard_update
+        shards = count // (tensor * slices) if updates else fsdp
+        axes = (DATA,) if kind == "pmap" else ()
+        mesh = make_mesh(devices, fsdp=shards, tensor=tensor, slices=slices, axes=axes)
+        return cls(mesh, kind == "pmap", batch_norm, updates)
 
     @property
     def count(self) -> int:
@@ -128,28 +133,16 @@ class Strategy:
 
     def place(self, tree: Any) -> Any:
         """Returns arrays, or their shapes, sharded by name. All processes must pass the same arrays."""
-        if self.mesh is None:
+        mesh = self.mesh
+        if mesh is None:
             return tree
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _placed(leaf, self._sharding(_name(path), leaf)), tree
-        )
 
-    def _sharding(self, name: str, leaf: Any) -> NamedSharding:
-        assert self.mesh is not None
-        return NamedSharding(self.mesh, self._spec(name, np.shape(leaf)))
+        def on_mesh(path: Any, leaf: Any) -> Any:
+            fsdp = not self.shard_update or any(getattr(key, "name", None) in _STATE for key in path)
+            spec = partition_spec(mesh, last_name(path), np.shape(leaf), fsdp=fsdp)
+            return placed(leaf, NamedSharding(mesh, spec))
 
-    def _spec(self, name: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """Returns the spec: `tensor` on the axis set by the name, `fsdp` on the largest divisible axis."""
-        assert self.mesh is not None
-        sizes, spec = self.mesh.shape, cast(list[str | None], [None] * len(shape))
-        tensor, fsdp = sizes.get(TENSOR, 1), sizes.get(FSDP, 1)
-        along = len(shape) - 1 if _COLUMNS.search(name) else 0 if _ROWS.search(name) else None
-        if tensor > 1 and along is not None and shape and shape[along] % tensor == 0:
-            spec[along] = TENSOR
-        free = [axis for axis, used in enumerate(spec) if used is None and shape[axis] % fsdp == 0]
-        if fsdp > 1 and free and np.prod(shape) >= _MIN_SHARDED_SIZE:
-            spec[max(free, key=lambda axis: shape[axis])] = FSDP
-        return PartitionSpec(*spec)
+        return jax.tree_util.tree_map_with_path(on_mesh, tree)
 
     def rows(self, size: int) -> np.ndarray:
         """Returns the indices of the rows that this process must read, in a batch of `size` rows."""
@@ -191,39 +184,56 @@ class Strategy:
     def _on_devices(self, array: Any, axis: int) -> Any:
         assert self.mesh is not None
         if self.pmap:
-            array = _split(array, axis, self.count)
-            return _placed(array, NamedSharding(self.mesh, PartitionSpec(self._axes)))
+            array = split_rows(array, axis, self.count)
+            return placed(array, NamedSharding(self.mesh, PartitionSpec(self._axes)))
         sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, self._axes))
         if isinstance(array, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
         return jax.make_array_from_process_local_data(sharding, np.asarray(array))
 
-    def average(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def average(
+        self,
+        function: Callable[..., Any],
+        *,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        exchanged: jax.typing.DTypeLike = jnp.float32,
+    ) -> Callable[..., Any]:
         """Turns a function of a shard into one of a batch, whose results are the means over the shards.
 
         Args:
             function: A function from `(trainable, stats, frozen, batch, key)` to
                 `((gradients, metrics), stats)`.
+            dtype: The precision in which the function uses `trainable`.
+            exchanged: The precision in which gradients are exchanged between devices. The means are float32.
         """
         if self.mesh is None:
             return function
+        precision = jnp.dtype(exchanged)
 
-        def averaged(specs: Specs, *args: Any) -> Any:
-            with batch_shard.use_shard(self._batch_shard(specs)):
-                (gradients, metrics), stats = function(*args)
+        def averaged(trains: Specs, rests: Specs, trainable: Arrays, *args: Any) -> Any:
+            inside = {**trains, **rests}
+            if self.shard_update:
+                dtypes = dict.fromkeys(trainable, jnp.dtype(dtype))
+                trainable = exchange.gather(trainable, dtypes, specs=trains, exchanged=precision)
+                inside = rests
+            with batch_shard.use_shard(self._batch_shard(inside, precision)):
+                (gradients, metrics), stats = function(trainable, *args)
                 metrics, stats = batch_shard.mean((metrics, stats))
-                gradients = {path: self._mean(value, specs[path]) for path, value in gradients.items()}
+            mean = functools.partial(
+                exchange.mean, axes=self._axes, scattered=not self.shard_update, exchanged=precision
+            )
+            gradients = {path: mean(value, trains[path]) for path, value in gradients.items()}
             return (gradients, metrics), stats
 
         def mapped(trainable: Arrays, stats: Arrays, frozen: Arrays, batch: Any, key: jax.Array) -> Any:
-            specs, every = self._specs({**trainable, **frozen}), PartitionSpec()
+            trains, every = self._specs(trainable), PartitionSpec()
+            rests = dict.fromkeys(frozen, every) if self.shard_update else self._specs(frozen)
+            shard = functools.partial(averaged, trains, rests)
             args = trainable, stats, frozen, batch, key
             if self.pmap:
-                return averaged(specs, *args)
-            trains, rests = ({path: specs[path] for path in arrays} for arrays in (trainable, frozen))
+                return shard(*args)
             in_specs = (trains, every, rests, PartitionSpec(self._axes), every)
-            out_specs = ((trains, every), every)
-            return self._shard_map(functools.partial(averaged, specs), in_specs, out_specs)(*args)
+            return self._shard_map(shard, in_specs, ((trains, every), every))(*args)
 
         return mapped
 
@@ -238,12 +248,12 @@ class Strategy:
             return function
 
         def joined(specs: Specs, *args: Any) -> Any:
-            with batch_shard.use_shard(self._batch_shard(specs)):
+            with batch_shard.use_shard(self._batch_shard(specs, jnp.dtype(jnp.float32))):
                 found = function(*args)
                 return jax.tree.map(batch_shard.gather_rows, found) if whole else found
 
         def mapped(arrays: Arrays, batch: Any) -> Any:
-            specs = self._specs(arrays)
+            specs = dict.fromkeys(arrays, PartitionSpec()) if self.shard_update else self._specs(arrays)
             if self.pmap:
                 return joined(specs, arrays, batch)
             rows = PartitionSpec(self._axes)
@@ -276,96 +286,44 @@ class Strategy:
         # Unused arguments are kept, so that the compiled text and trees match the arguments.
         return jax.jit(function, donate_argnums=donate, keep_unused=True, **kept)
 
+    @property
+    def _tensor(self) -> int:
+        """The number of devices that share the matrices of transformers."""
+        return 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
+
     def _shard_map(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        assert self.mesh is not None
         return jax.shard_map(
             function,
             mesh=self.mesh,
             in_specs=in_specs,
             out_specs=out_specs,
-            axis_names={*self._axes},
+            # Kernels need a program that is mapped over all axes.
+            axis_names={*self.mesh.axis_names} if self._tensor == 1 else {*self._axes},
             check_vma=False,
         )
 
     def _specs(self, arrays: Mapping[str, Any]) -> Specs:
-        """Returns the partition specs of arrays along the axes of the batch."""
-        specs = {path: self._spec(path, np.shape(array)) for path, array in arrays.items()}
-        return {
-            path: PartitionSpec(*(axis if axis == FSDP else None for axis in spec))
-            for path, spec in specs.items()
-        }
+        """Returns the specs of sharded arrays along the axes of the batch."""
+        assert self.mesh is not None
+        return batch_axes_specs(self.mesh, arrays)
 
-    def _batch_shard(self, specs: Specs) -> BatchShard:
+    def _batch_shard(self, specs: Specs, exchanged: jnp.dtype) -> BatchShard:
+        sharded: Any = {"shard_kernel": self._shard_tensor} if self._tensor > 1 else {}
         return BatchShard(
             axes=self._axes,
             count=self.count,
             sync=self.batch_norm == "global",
-            gather=functools.partial(_gather, specs=specs),
-            shard_kernel=self._shard_tensor,
+            gather=functools.partial(exchange.gather, specs=specs, exchanged=exchanged),
+            shards_blocks=any(FSDP in spec for spec in specs.values()),
+            **sharded,
         )
 
     def _shard_tensor(self, array: jax.Array, axis: int) -> jax.Array:
         """Shards an array along `tensor`, with XLA's partitioner, if the size of the axis is divisible."""
-        size = 1 if self.mesh is None else self.mesh.shape.get(TENSOR, 1)
-        if size == 1 or array.shape[axis] % size:
+        if array.shape[axis] % self._tensor:
             return array
         return jax.lax.with_sharding_constraint(array, PartitionSpec(*(None,) * axis, TENSOR))
-
-    def _mean(self, gradient: jax.Array, spec: PartitionSpec) -> jax.Array:
-        """Returns the mean of a gradient over all shards. `all_gather`'s transpose has summed `fsdp`'s."""
-        if FSDP not in spec:
-            return jax.lax.pmean(gradient, self._axes)
-        return jax.lax.pmean(gradient, DATA) / jax.lax.axis_size(FSDP)
-
-
-def _slices(devices: Sequence[Any]) -> int:
-    """Returns the number of TPU slices that devices are in."""
-    return len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
-
-
-def _sliced(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> np.ndarray:
-    """Returns a mesh of slices along its first axis, each of a shape.
-
-    Only the first axis is across slices, whose network is slow (Cloud TPU Multislice). Devices without
-    slices, such as those of a CPU, are divided in their order.
-    """
-    if _slices(devices) > 1:
-        across = (slices, *(1,) * (len(shape) - 1))
-        return mesh_utils.create_hybrid_device_mesh(shape, across, devices=devices)
-    return np.array(devices).reshape(slices * shape[0], *shape[1:])
-
-
-def _gather(arrays: dict[str, jax.Array], *, specs: Specs) -> dict[str, jax.Array]:
-    def whole(path: str, array: jax.Array) -> jax.Array:
-        spec = specs.get(path, PartitionSpec())
-        return jax.lax.all_gather(array, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else array
-
-    return {path: whole(path, array) for path, array in arrays.items()}
-
-
-def _placed(leaf: Any, sharding: NamedSharding) -> Any:
-    if isinstance(leaf, core.Tracer) or (isinstance(leaf, jax.Array) and leaf.sharding == sharding):
-        return leaf
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    if isinstance(leaf, jax.Array) and leaf.is_fully_addressable == sharding.is_fully_addressable:
-        return jax.device_put(leaf, sharding)
-    host = processes.to_host(leaf)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
-def _split(array: Any, axis: int, count: int) -> Any:
-    """Returns the shards of an array along a new first axis."""
-    shape = array.shape
-    parted = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
-    if isinstance(array, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct((count, *parted[:axis], *parted[axis + 1 :]), array.dtype)
-    return np.moveaxis(np.asarray(array).reshape(parted), axis, 0)
-
-
-def _name(path: Any) -> str:
-    """Returns the path of a parameter: the last dictionary key on the path to a leaf."""
-    keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    return str(keys[-1]) if keys else ""
 
 
 ONE_DEVICE = Strategy()

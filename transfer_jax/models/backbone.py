@@ -1,13 +1,16 @@
 """A backbone of named blocks, and the classifier made of a backbone and a head."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.adapters.adapter import Adapter
+from transfer_jax.models.gathered_block import gathered_block
+from transfer_jax.nn import batch_shard
 from transfer_jax.nn.layers import Dropout, Linear
 
 PRE_LOGITS = "pre_logits"
@@ -82,11 +85,21 @@ class Backbone(nnx.Module):
                 f"features at {start!r} lack the outputs of the blocks before it, which taps need; "
                 "start at the images"
             )
-        run = nnx.remat(_run) if self.remat else _run
         for name in names:
-            x = run(getattr(self, name), x, rngs)
+            x = self._run_of(name)(getattr(self, name), x, rngs)
             tapped += [_tapped(x)] if self.taps else []
         return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
+
+    def _run_of(self, name: str) -> Callable[[nnx.Module, Any, nnx.Rngs | None], Any]:
+        """Returns the function `(block, x, rngs)` that runs a block."""
+        if batch_shard.shards_blocks():
+            return gathered_block(f"backbone/{name}", remat=self.remat)
+        return nnx.remat(_run) if self.remat else _run
+
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """The prefixes of the paths of arrays that blocks gather when they run, if arrays are sharded."""
+        return tuple(f"backbone/{name}/" for name in self.block_names)
 
     def tap(self, image_size: int, channels: int) -> None:
         """Makes the pooled output a concatenation of the outputs of all blocks.

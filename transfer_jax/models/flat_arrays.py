@@ -50,7 +50,13 @@ def cast(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> Arrays
 
     Running statistics keep their dtype, because bfloat16 is too coarse for the small steps of their averages.
     """
-    return {path: array if _is_statistic(path) else array.astype(dtype) for path, array in arrays.items()}
+    kinds = dtypes(arrays, dtype)
+    return {path: array.astype(kinds[path]) for path, array in arrays.items()}
+
+
+def dtypes(arrays: Mapping[str, jax.Array], dtype: jax.typing.DTypeLike) -> dict[str, jnp.dtype]:
+    """Returns the dtype of each array in a forward pass; see `cast`."""
+    return {path: array.dtype if _is_statistic(path) else jnp.dtype(dtype) for path, array in arrays.items()}
 
 
 def cast_floats(tree: Any, dtype: jax.typing.DTypeLike) -> Any:

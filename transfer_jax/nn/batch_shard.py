@@ -7,14 +7,19 @@ depend on the number of devices. A program that computes on one shard is traced 
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Gather = Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+Arrays = Mapping[str, jax.Array]
+Gather = Callable[[Arrays, Mapping[str, Any]], dict[str, jax.Array]]
 ShardKernel = Callable[[jax.Array, int], jax.Array]
+
+
+def _cast(arrays: Arrays, dtypes: Mapping[str, Any]) -> dict[str, jax.Array]:
+    return {path: array.astype(dtypes[path]) for path, array in arrays.items()}
 
 
 def _replicate(array: jax.Array, axis: int) -> jax.Array:
@@ -29,7 +34,9 @@ class BatchShard:
         axes: Names of the mesh axes that the rows are sharded over; empty on one device.
         count: Number of shards.
         sync: True takes batch statistics over all shards; False takes them over each shard alone.
-        gather: Function that gathers the sharded arrays of a model, by path.
+        gather: Function `(arrays, dtypes)` that gathers the sharded arrays of a model, by path, in other
+            dtypes.
+        shards_blocks: Whether arrays of blocks are sharded; each block then gathers its own.
         shard_kernel: Function `(array, axis)` that shards an array over the devices that work on the same
             rows.
     """
@@ -37,7 +44,8 @@ class BatchShard:
     axes: tuple[str, ...] = ()
     count: int = 1
     sync: bool = True
-    gather: Gather = dict
+    gather: Gather = _cast
+    shards_blocks: bool = False
     shard_kernel: ShardKernel = _replicate
 
 
@@ -55,9 +63,26 @@ def use_shard(shard: BatchShard) -> Iterator[None]:
         _current.reset(token)
 
 
-def gather(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns whole arrays from arrays, by path, that may be sharded over devices."""
-    return _current.get().gather(arrays)
+def gather(arrays: Arrays, dtypes: Mapping[str, Any], *, later: tuple[str, ...] = ()) -> dict[str, jax.Array]:
+    """Returns whole arrays from arrays, by path, that may be sharded over devices.
+
+    Args:
+        arrays: The arrays, or their shards, by path.
+        dtypes: The dtype of each whole array. Shards are converted first, so that fewer bytes are exchanged.
+        later: Prefixes of the paths of arrays that are converted only.
+    """
+    now = {path: array for path, array in arrays.items() if not path.startswith(later or " ")}
+    return _cast(arrays, dtypes) | _current.get().gather(now, dtypes)
+
+
+def shards_blocks() -> bool:
+    """Returns True if arrays of blocks are sharded; each block then gathers its own."""
+    return _current.get().shards_blocks
+
+
+def shards_kernels() -> bool:
+    """Returns whether `shard_kernel` shards arrays."""
+    return _current.get().shard_kernel is not _replicate
 
 
 def shard_kernel(array: jax.Array, axis: int) -> jax.Array:
@@ -71,10 +96,10 @@ def mean(tree: Any) -> Any:
     return jax.lax.pmean(tree, axes) if axes else tree
 
 
-def batch_mean(x: jax.Array) -> jax.Array:
-    """Returns the mean per channel of `(batch, height, width, channels)`, over all shards if they sync."""
-    own = x.mean(axis=(0, 1, 2))
-    return mean(own) if _current.get().sync else own
+def statistics_axes() -> tuple[str, ...]:
+    """Returns the mesh axes that batch statistics are averaged over: none on one device or without sync."""
+    shard = _current.get()
+    return shard.axes if shard.sync else ()
 
 
 def gather_rows(x: jax.Array) -> jax.Array:

@@ -81,6 +81,11 @@ class TracedBackbone(Backbone):
                 self._variable(self._layout.state[path]).set_value(value)
         return outputs
 
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """Nothing: the function needs all arrays at once."""
+        return ()
+
     def program_hashes(self, boundary: str) -> dict[str, str]:
         """Returns a hash of the operations up to a boundary; see `Backbone.program_hashes`."""
         params, state = self._values(self._layout.params), self._values(self._layout.state)

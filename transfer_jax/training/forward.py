@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.features import decode, in_slices, model_inputs
-from transfer_jax.models import flat_arrays
-from transfer_jax.models.flat_arrays import Arrays, cast_floats, merge, split
+from transfer_jax.models.flat_arrays import Arrays, cast_floats, dtypes, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.nn.batch_shard import gather
+from transfer_jax.nn.batch_shard import gather, shards_blocks
 
 Batch = Mapping[str, Any]
 INPUTS = ("image", "inputs", "features", "scale")
@@ -53,17 +52,18 @@ class Forward:
 
     def __call__(self, arrays: Arrays, x: Any, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Arrays]:
         """Returns the logits `(batch, classes)` in float32, and the updated running statistics."""
-        arrays, start = gather(arrays), self.start
+        start = self.start
+        later = merge(self.graphdef, arrays).backbone.gathered if shards_blocks() else ()
         if self.prefix is not None:
-            x, start = self._through_prefix(arrays, x), self.prefix
-        model = merge(self.graphdef, flat_arrays.cast(arrays, self.dtype))
+            x, start = self._through_prefix(arrays, x, later), self.prefix
+        model = merge(self.graphdef, gather(arrays, dtypes(arrays, self.dtype), later=later))
         model.backbone.remat = self.remat
         logits = model(cast_floats(x, self.dtype), start=start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
 
-    def _through_prefix(self, arrays: Arrays, x: Any) -> Any:
+    def _through_prefix(self, arrays: Arrays, x: Any, later: tuple[str, ...]) -> Any:
         """Returns the features at the end of the prefix."""
-        arrays = flat_arrays.cast(arrays, self.prefix_dtype)
+        arrays = gather(arrays, dtypes(arrays, self.prefix_dtype), later=later)
 
         def frozen(x: Any) -> Any:
             return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)

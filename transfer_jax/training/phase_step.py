@@ -1,6 +1,7 @@
 """The training step of a phase of `fit`: its loss, with the augmentation and regularizers of the phase."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -33,6 +34,7 @@ class StepOptions:
         task: The task.
         class_weights: Weight of each class in the loss, `(classes,)`; None for no weights.
         loss: The loss of each image, of outputs and targets.
+        exchanged: The precision in which gradients are exchanged between devices.
     """
 
     task: Task
@@ -49,6 +51,7 @@ class StepOptions:
     feature_flips: Flips = "none"
     group_lasso: float = 0.0
     keep: float = 1.0
+    exchanged: jax.typing.DTypeLike = jnp.float32
 
 
 def make_phase_gradients(forward: Forward, options: StepOptions) -> Gradients:
@@ -106,7 +109,7 @@ def make_phase_step(
         optimizer,
         accumulate=options.accumulate,
         ema_decay=options.ema_decay,
-        average=strategy.average,
+        average=functools.partial(strategy.average, dtype=forward.dtype, exchanged=options.exchanged),
     )
 
     def train_step(

@@ -149,7 +149,8 @@ def _without_features(function: Callable[..., Any]) -> Callable[..., Any]:
 def _accumulated(gradients: Gradients, count: int) -> Gradients:
     """Returns the means over equal parts of a batch, one of which is in memory at a time.
 
-    Part `i` has every `count`-th row from row `i` on, whatever the number of devices.
+    Part `i` has every `count`-th row from row `i` on, whatever the number of devices. Sums are in at least
+    float32.
     """
 
     def mean(trainable: Any, model_state: Any, frozen: Any, inputs: Any, key: jax.Array) -> Any:
@@ -170,10 +171,16 @@ def _accumulated(gradients: Gradients, count: int) -> Gradients:
             return (jax.tree.map(jnp.add, total, result), model_state), None
 
         shapes = jax.eval_shape(lambda: gradients(trainable, model_state, frozen, rows(0), key))[0]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf.dtype)), shapes)
         (total, model_state), _ = jax.lax.scan(
             part, (zeros, model_state), (jnp.arange(count), jax.random.split(key, count))
         )
-        return jax.tree.map(lambda x: x / count, total), model_state
+        grads, metrics = jax.tree.map(lambda x: x / count, total)
+        return (jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), grads, shapes[0]), metrics), model_state
 
     return mean
+
+
+def _sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Returns the dtype in which arrays of a dtype are summed."""
+    return jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
