@@ -36,6 +36,10 @@ def test_overrides_of_the_preprocessing():
             r"top\(99\): the backbone has",
         ),
         (
+            {"schedule": Schedule((dataclasses.replace(PHASE, train="all_()"),)), "prefix_precision": "int8"},
+            "prefix_precision='int8' needs a frozen part below what trains, but each phase trains the first",
+        ),
+        (
             {"schedule": Schedule((dataclasses.replace(feature_extraction().phases[0], train="all_()"),))},
             "requires a cache, but its lowest block trains",
         ),

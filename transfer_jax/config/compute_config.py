@@ -8,7 +8,7 @@ from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.fields import convert_fields
 
 Precision = Literal["float32", "bfloat16"]
-PrefixPrecision = Literal["auto", "float32", "bfloat16"]
+PrefixPrecision = Literal["auto", "float32", "bfloat16", "int8"]
 ExchangePrecision = Literal["auto", "float32", "bfloat16"]
 StrategyName = Literal["auto", "jit", "mesh", "pmap"]
 BatchNorm = Literal["global", "per_device"]
@@ -23,7 +23,10 @@ class ComputeConfig:
         precision: The precision of the forward and backward pass, `float32` or `bfloat16`; parameters stay
             float32.
         prefix_precision: The precision of the frozen blocks below the trainable ones, with and without
-            cached features; `auto` takes `precision`.
+            cached features; `auto` takes `precision`. `int8` computes their convolutions and linear layers
+            with 8-bit integers, calibrated on training images, and everything else in `precision`. Steps,
+            caches and validation images use it; the saved model has the original weights, and `predict`,
+            `evaluate` and `export` compute in float.
         remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
             It takes less memory and one more forward pass.
         strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all
@@ -85,6 +88,11 @@ class ComputeConfig:
         check_ranges(
             self, threads="at least 1", read_processes="at least 0", fsdp="at least 1", tensor="at least 1"
         )
+        if self.prefix_precision == "int8" and self.fsdp * self.tensor > 1:
+            raise ValueError(
+                f"prefix_precision='int8' needs fsdp=1 and tensor=1, got fsdp={self.fsdp} and "
+                f"tensor={self.tensor}: kernels in int8 are whole on each device"
+            )
         if self.slices is not None:
             check_ranges(self, slices="at least 1")
         for option in self.compiler_options:

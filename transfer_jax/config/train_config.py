@@ -59,7 +59,8 @@ class TrainConfig(LoggingConfig, CacheConfig, ComputeConfig, OptimizationConfig,
     @property
     def stored_precision(self) -> str:
         """The precision in which cached features are stored."""
-        computed = self.precision if self.prefix_precision == "auto" else self.prefix_precision
+        own = self.prefix_precision not in ("auto", "int8")
+        computed = self.prefix_precision if own else self.precision
         return computed if self.feature_precision == "auto" else self.feature_precision
 
     @property

@@ -7,14 +7,14 @@ from transfer_jax.config import TrainConfig
 from transfer_jax.extras import require
 from transfer_jax.features import FeatureShapes
 from transfer_jax.freezing.controllers import find_controller
-from transfer_jax.models import Classifier, Preprocessing, create_model
+from transfer_jax.models import PRE_LOGITS, Classifier, Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.models.registry import family_of, variant_of
 from transfer_jax.nn.initializers import ShapeRngs
 from transfer_jax.nn.layers import Linear
 from transfer_jax.report.trackers import check_installed
 from transfer_jax.training.cache_choice import forbidden
-from transfer_jax.training.phase_split import split_schedule
+from transfer_jax.training.phase_split import PhaseSplit, split_schedule
 from transfer_jax.training.reinitialize import chosen_blocks
 from transfer_jax.weights import find_spec
 from transfer_jax.weights.specs import WeightsSpec
@@ -95,7 +95,14 @@ def check_schedule(config: TrainConfig, model: Classifier) -> None:
         ValueError: If there is no such block, parameter or controller, or if a phase requires a cache that is
             impossible.
     """
-    for parts in split_schedule(config.schedule, model, steps_per_epoch=1):
+    phases = split_schedule(config.schedule, model, steps_per_epoch=1)
+    if config.prefix_precision == "int8" and not any(_has_prefix(config, parts) for parts in phases):
+        why = "reads all blocks (taps) or trains the first one" if config.taps else "trains the first block"
+        raise ValueError(
+            f"prefix_precision='int8' needs a frozen part below what trains, but each phase {why}; choose "
+            "'auto', or train less, such as train='head'"
+        )
+    for parts in phases:
         phase = parts.phase
         parts.rates(0)
         forbidden(config, phase, parts.boundary)
@@ -104,6 +111,11 @@ def check_schedule(config: TrainConfig, model: Classifier) -> None:
                 find_controller(phase.controller)
             except ValueError as error:
                 raise ValueError(f"phase {phase.name!r}: {error}") from None
+
+
+def _has_prefix(config: TrainConfig, parts: PhaseSplit) -> bool:
+    """Returns whether a phase has frozen blocks that are computed before the trainable ones."""
+    return parts.boundary is not None and (not config.taps or parts.boundary == PRE_LOGITS)
 
 
 def abstract_model(config: TrainConfig, num_classes: int, *, image_size: int | None = None) -> Classifier:

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from transfer_jax.distributed import processes
 from transfer_jax.training.compile import Compiled
-from transfer_jax.training.feature_extractor import compile_prefix, input_shapes
+from transfer_jax.training.feature_extractor import compile_prefix
 from transfer_jax.training.forward import INPUTS
+from transfer_jax.training.input_shapes import input_shapes
+from transfer_jax.training.int8_prefix import int8_shapes
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.phase_trainer import fresh_state
@@ -56,11 +58,18 @@ def compile_phase(run: Run, parts: PhaseSplit) -> None:
     run = run.at(parts.index)
     programs = PhasePrograms(run, parts)
     if programs.start is not None:
-        compile_prefix(run, programs.start, run.strategy.local().place(jax.eval_shape(dict, run.arrays)))
+        arrays = run.strategy.local().place(jax.eval_shape(dict, run.arrays))
+        if run.int8:
+            arrays |= run.strategy.local().place(int8_shapes(run, programs.start, arrays))
+        compile_prefix(run, programs.start, arrays)
     batch = run.strategy.batch(_batch_shapes(run, programs.start))
     _compile_step(run, parts, programs, batch)
     inputs = {name: batch[name] for name in INPUTS if name in batch}
-    programs.compiled("evaluate", run.arrays, inputs)
+    arrays = run.arrays
+    if programs.int8_boundary is not None:
+        kernels = int8_shapes(run, programs.int8_boundary, jax.eval_shape(dict, arrays))
+        arrays = {**arrays, **run.strategy.place(kernels)}
+    programs.compiled("evaluate", arrays, inputs)
 
 
 def compiled_step(run: Run, parts: PhaseSplit) -> Compiled:
@@ -96,6 +105,9 @@ def _step_arguments(
     run = run.at(parts.index)
     shapes = jax.eval_shape(functools.partial(fresh_state, run, parts), run.arrays)
     state, frozen = run.strategy.place(shapes)
+    if programs.int8_boundary is not None:
+        kernels = int8_shapes(run, programs.int8_boundary, jax.eval_shape(dict, run.arrays))
+        frozen = {**frozen, **run.strategy.place(kernels)}
     factors = None if parts.phase.statistic == "none" else dict.fromkeys(state.trainable, 1.0)
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
     return state, frozen, batch, parts.rates(0, factors), anchor

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data import Augmentation, ImageDataset, image_fetch, listed_batches, view_fetch
@@ -25,6 +24,8 @@ from transfer_jax.models.flat_arrays import Arrays, merge
 from transfer_jax.report.progress import Progress
 from transfer_jax.training.compile import Compiled, compile_function
 from transfer_jax.training.forward import INPUTS
+from transfer_jax.training.input_shapes import input_shapes
+from transfer_jax.training.int8_prefix import calibrate, calibration_rows
 from transfer_jax.training.run import Run
 
 EXTRACTION_BATCH = 32
@@ -62,6 +63,7 @@ class FeatureExtractor:
         self._backbone = merge(run.graphdef, arrays).backbone
         self._local = run.strategy.local()
         self._arrays = self._local.place(arrays)
+        self._is_calibrated = False
         self._compiled: dict[str | None, Compiled] = {}
 
     @property
@@ -113,7 +115,7 @@ class FeatureExtractor:
             weights=self._fingerprint(self._boundary),
             boundary=self._boundary,
             preprocessing=dataclasses.asdict(run.preprocessing),
-            dtype=str(run.prefix_dtype),
+            dtype=self._precision(),
             dataset=dataset.fingerprint,
             augmentation=dataclasses.asdict(augmentation) if augmentation else None,
             views=views or 1,
@@ -132,6 +134,7 @@ class FeatureExtractor:
             fetch = image_fetch(dataset.in_pieces(), run.preprocessing)
 
         def features(ranges: RowRanges) -> Iterator[dict[str, np.ndarray]]:
+            self._calibrate(progress)
             prefix, size = self._compile(start), EXTRACTION_BATCH * self._local.count
 
             def compute(batch: Batch, count: int) -> dict[str, np.ndarray]:
@@ -170,6 +173,22 @@ class FeatureExtractor:
         if extraction.rows and extraction.cache.error:
             progress.log(f"features stored in {run.stored} are off by {extraction.cache.error:.2%} (RMS)")
         return extraction
+
+    def _precision(self) -> str:
+        """Returns the precision of the features, which in int8 depends on the images of the calibration."""
+        run = self._run
+        if not run.int8:
+            return str(run.prefix_dtype)
+        images = run.train.subset(calibration_rows(run))
+        return f"{run.prefix_dtype}, int8 calibrated on {images.fingerprint}"
+
+    def _calibrate(self, progress: Progress) -> None:
+        """Replaces the kernels of the prefix by those in int8, if the run says so, before the first use."""
+        if self._run.int8 and not self._is_calibrated:
+            found = calibrate(self._run, self._boundary, self._arrays)
+            progress.log(str(found))
+            self._arrays = {**self._arrays, **self._local.place(found.kernels)}
+            self._is_calibrated = True
 
     def _fingerprint(self, boundary: str) -> str:
         """Returns a hash of all arrays below the end of a boundary, and of the program if it is not ours."""
@@ -212,19 +231,6 @@ def compile_prefix(run: Run, boundary: str, arrays: Arrays, start: str | None = 
     count = EXTRACTION_BATCH * local.count
     inputs = local.batch(input_shapes(run, count) if start is None else _features_shape(run, count, start))
     return compile_function(local.each(prefix, whole=False), arrays, inputs, strategy=local, batch=1)
-
-
-def input_shapes(run: Run, count: int) -> dict[str, Any]:
-    """Returns the shapes and dtypes of a batch: of `image` before normalization, or of other `inputs`."""
-    if run.train.inputs is None:
-        side = run.preprocessing.image_size
-        return {"image": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8)}
-    return {
-        "inputs": {
-            name: jax.ShapeDtypeStruct((count, *each.shape), each.dtype)
-            for name, each in run.train.inputs.items()
-        }
-    }
 
 
 def _features_shape(run: Run, count: int, boundary: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def measure_gradients(trainer: PhaseTrainer, rates: Rates, batches: int) -> dict
     """
     reference = trainer.run.pretrained(trainer.state.trainable)
     sample = trainer.run.strategy.batch(trainer.sample(batches), axis=1)
-    arguments = (trainer.state, trainer.frozen, sample, rates, reference)
+    arguments = (trainer.state, trainer.computed_frozen, sample, rates, reference)
     return jax.device_get(trainer.programs.compiled("measure", *arguments, variant=batches)(*arguments))
 
 

@@ -35,6 +35,7 @@ class PhasePrograms:
 
     Attributes:
         start: The boundary of its cached features; None if it trains on images.
+        int8_boundary: The end of the frozen part that a step computes in int8; None if there is none.
         forward: The forward pass.
         options: The options of its training steps.
         functions: The functions by name before compilation: `step`, `measure`, `plasticity`, `similarity`,
@@ -57,6 +58,7 @@ class PhasePrograms:
             dtype=run.dtype,
             prefix_dtype=run.prefix_dtype,
         )
+        self.int8_boundary = self.forward.prefix if run.int8 else None
         mixes = phase.augment and self.start is None
         self.options = StepOptions(
             task=run.task,

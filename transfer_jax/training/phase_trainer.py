@@ -15,11 +15,13 @@ from transfer_jax.freezing.learning_rates import Rates
 from transfer_jax.freezing.trees import partition
 from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.models.paths import block_of
+from transfer_jax.nn.int8 import Int8Kernel
 from transfer_jax.report.progress import Progress
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.tasks.top_predictions import keeps_all
 from transfer_jax.training.evaluation import outputs, predict_top
 from transfer_jax.training.forward import INPUTS
+from transfer_jax.training.int8_prefix import calibrate
 from transfer_jax.training.optimizer import make_optimizer
 from transfer_jax.training.phase_data import PhaseData, make_phase_data
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -130,6 +132,7 @@ class PhaseTrainer:
         state, self.frozen = fresh_state(run, parts, arrays)
         self.state = state if previous is None else _carried_state(state, parts, previous)
         self.programs = PhasePrograms(run, parts)
+        self._int8 = self._calibrated(arrays, progress)
         self.rates: Rates = {}
         self.block_rates: dict[str, float] = {}
         self.images = np.zeros(0, np.int32)
@@ -198,7 +201,7 @@ class PhaseTrainer:
         """Dispatches a step to the devices, without waiting for its result."""
         anchor = self.run.pretrained(self.state.trainable) if self.parts.phase.l2_sp else {}
         inputs = self.run.strategy.batch(self._inputs(batch))
-        arguments = (self.state, self.frozen, inputs, rates, anchor)
+        arguments = (self.state, self.computed_frozen, inputs, rates, anchor)
         self.state, metrics = self.programs.compiled("step", *arguments)(*arguments)
         return _Dispatched(step, metrics, rates, np.asarray(batch["index"]))
 
@@ -248,6 +251,19 @@ class PhaseTrainer:
         """Seconds spent compiling so far."""
         return self.data.compile_seconds + self.programs.compile_seconds
 
+    @property
+    def computed_frozen(self) -> Arrays:
+        """The arrays of the model that are not in the state, with the kernels of a prefix in int8."""
+        return {**self.frozen, **self._int8}
+
+    def _calibrated(self, arrays: Arrays, progress: Progress) -> dict[str, Int8Kernel]:
+        """Returns the kernels of the frozen prefix in int8; nothing if it is not computed in int8."""
+        if (boundary := self.programs.int8_boundary) is None:
+            return {}
+        found = calibrate(self.run, boundary, self.run.strategy.local().place(arrays))
+        progress.log(str(found))
+        return self.run.strategy.place(found.kernels)
+
     def all_arrays(self) -> Arrays:
         """Returns all current arrays of the model, without moving averages."""
         return self._whole({**self.frozen, **self.state.trainable, **self.state.model_state})
@@ -291,7 +307,7 @@ class PhaseTrainer:
         task, images = self.run.task, self.run.images(part)
         if task.kind != SingleLabel.kind or keeps_all(len(images), len(task.names)):
             return task.predictions(np.concatenate([*self._outputs(part)]))
-        arrays, strategy = self.evaluated_arrays(), self.run.strategy
+        arrays, strategy = {**self.evaluated_arrays(), **self._int8}, self.run.strategy
         batches = _with_labels(self._batches(part), images.labels, strategy.rows(self.run.batch_size))
         first, rest = _first(batches)
         inputs = {name: first[name] for name in (*INPUTS, "label") if name in first}
@@ -304,7 +320,7 @@ class PhaseTrainer:
 
     def _outputs(self, part: Part) -> Iterator[np.ndarray]:
         """Yields the outputs of the head for one batch of images after the other."""
-        arrays, strategy = self.evaluated_arrays(), self.run.strategy
+        arrays, strategy = {**self.evaluated_arrays(), **self._int8}, self.run.strategy
         first, batches = _first(self._batches(part))
         inputs = strategy.batch({name: first[name] for name in INPUTS if name in first})
         evaluate = self.programs.compiled("evaluate", arrays, inputs)

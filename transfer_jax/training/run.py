@@ -172,9 +172,14 @@ class Run:
 
     @property
     def prefix_dtype(self) -> jnp.dtype:
-        """The precision of the frozen blocks below the trainable ones."""
+        """The precision of the frozen blocks below the trainable ones; in int8, that of their features."""
         precision = self.config.prefix_precision
-        return self.dtype if precision == "auto" else jnp.dtype(precision)
+        return self.dtype if precision in ("auto", "int8") else jnp.dtype(precision)
+
+    @property
+    def int8(self) -> bool:
+        """Whether the frozen blocks below the trainable ones are computed in int8."""
+        return self.config.prefix_precision == "int8"
 
     @property
     def exchange_dtype(self) -> jnp.dtype:
