@@ -42,8 +42,8 @@ class PodCost:
         memory_seconds: Lower bound of the seconds for the compulsory bytes.
         exchange_seconds: Lower bound of the seconds for the exchange between chips of a slice.
         network_seconds: Lower bound of the seconds for the exchange between slices.
-        estimated_seconds: Seconds of all cycles at the clock of the chip, or of the program's own traffic to
-            the memory or its exchange, if that takes longer.
+        estimated_seconds: Seconds of all cycles at the clock of the chip; those of the program's own traffic
+            to the memory, or the bound, if they are longer.
         compile_seconds: Seconds to compile the step on this machine.
         reason: The compiler's message for a step that does not fit; else empty.
     """
@@ -111,10 +111,16 @@ def program_fields(text: str, chip: Chip, slices: int = 1) -> dict[str, Any]:
     """
     program = TpuProgram(text, chip, slices)
     cost, compulsory = program.cost, program.compulsory_bytes
-    exchange, network = cost.exchanged / chip.link, cost.exchanged_slices / chip.network
     cycles = cost.cycles + cost.kernel_cycles
     products = cost.flops - cost.integer_flops * (1 - 1 / chip.integer_speed)
+    bounds = {
+        "compute_seconds": products / chip.flops,
+        "memory_seconds": compulsory / chip.bandwidth,
+        "exchange_seconds": cost.exchanged / chip.link,
+        "network_seconds": cost.exchanged_slices / chip.network,
+    }
     return {
+        **bounds,
         "flops": cost.flops,
         "hbm_bytes": cost.hbm_bytes,
         "compulsory_bytes": compulsory,
@@ -125,9 +131,5 @@ def program_fields(text: str, chip: Chip, slices: int = 1) -> dict[str, Any]:
         "unknown": cost.without_cycles - cost.transfers,
         "exchanged": cost.exchanged,
         "exchanged_slices": cost.exchanged_slices,
-        "compute_seconds": products / chip.flops,
-        "memory_seconds": compulsory / chip.bandwidth,
-        "exchange_seconds": exchange,
-        "network_seconds": network,
-        "estimated_seconds": max(cycles / chip.clock, cost.hbm_bytes / chip.bandwidth, exchange, network),
+        "estimated_seconds": max(cycles / chip.clock, cost.hbm_bytes / chip.bandwidth, *bounds.values()),
     }
