@@ -13,10 +13,10 @@ start, compilation, training or saving.
 With `--processes 2` the command is `transfer-jax launch`. Each time the first process, the second or both
 are killed, or one gets SIGTERM, and the launcher starts them again. No process may be left at the end.
 
-With `--bucket` images and cached features are in a bucket of a server of S3 on this machine. Each run makes
-the index of the images, and its local cache holds a fifth of them, so that training reads from the bucket.
-Half of the kills come when a request arrives at the server, the others after a random time. Faults of the
-server, errors and connections that end early, hit a hundredth of the requests that read.
+With `--bucket` a small network trains on images and cached features in a bucket of a server of S3 on this
+machine. Each run makes the index of the images, and its local cache holds a fifth of them, so that training
+reads from the bucket. Half of the kills come when a request arrives at the server, the others after a random
+time. Faults of the server, errors and connections that end early, hit a hundredth of the requests that read.
 """
 
 import argparse
@@ -48,8 +48,8 @@ from transfer_jax import Phase, Schedule, TrainConfig
 
 config = TrainConfig(
     images={images!r},
-    model="efficientnet_lite_tiny",
-    weights="none",
+    model={model!r},
+    weights={weights!r},
     batch_size=8,
     dropout=0.2,
     ema_decay=0.9,
@@ -64,6 +64,27 @@ config = TrainConfig(
         Phase(name="low rank", train="head", epochs=4, learning_rate=1e-2, lora="role('kernel')"),
     )),
 )
+"""
+NETWORK = """
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import transfer_jax as tj
+
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for width in (8, 8, 12, 12, 16):
+            x = nn.relu(nn.GroupNorm(2)(nn.Conv(width, (3, 3), strides=1 + width % 8 // 4)(x)))
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+def make():
+    variables = Network().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    small = tj.Preprocessing(image_size=32, mean=(127.5,) * 3, std=(127.5,) * 3)
+    return tj.own_model(Network(), variables, head="Dense_0", preprocessing=small)
 """
 CACHE = "0.00006"
 """Gigabytes of the cache of images from the bucket."""
@@ -134,6 +155,8 @@ def start(
     if bucket is not None:
         caches = {"TRANSFER_JAX_OBJECTS": f"{workdir}.objects", "TRANSFER_JAX_MIRRORS": f"{workdir}.mirrors"}
         environment |= {**caches, "TRANSFER_JAX_OBJECT_GIGABYTES": CACHE}
+        paths = [str(workdir.parent), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         command += ["--feature-dir", f"s3://bucket/features/{workdir.name.replace(' ', '-')}"]
     with Path(f"{workdir}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -260,7 +283,11 @@ def compare(
     config, whole = scratch / "config.py", scratch / "whole"
     images = scratch / "images" if bucket is None else bucket.images
     draw(images)
-    config.write_text(CONFIG.format(images=str(images) if bucket is None else "s3://bucket/images"))
+    settings = {"images": str(images), "model": "efficientnet_lite_tiny", "weights": "none"}
+    if bucket is not None:
+        settings = {"images": "s3://bucket/images", "model": "networks:make", "weights": "auto"}
+        (scratch / "networks.py").write_text(NETWORK)
+    config.write_text(CONFIG.format(**settings))
     began = time.monotonic()
     check(start(config, whole, processes, bucket).wait(), whole)
     killer = Killer(random.Random(seed), time.monotonic() - began, bucket)

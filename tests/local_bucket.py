@@ -1,13 +1,20 @@
-"""Buckets on this machine: a folder that is used like one, and servers of S3 and of Google Cloud Storage."""
+"""Buckets on this machine: a folder that is used like one, and servers of S3 and of Google Cloud Storage.
+
+A test file makes its fixtures with `server_fixture` and `bucket_fixture`.
+"""
 
 import contextlib
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
+from s3_server import Server, serving
+
+from transfer_jax.storage import object_cache, remote
 
 
 class Bucket:
@@ -24,6 +31,18 @@ class Bucket:
         """The objects below a prefix, by name."""
         found = self.system.find(f"bucket/{prefix}")
         return {name.removeprefix("bucket/"): self.system.cat_file(name) for name in found}
+
+    def put(self, root: Path, name: str) -> None:
+        """Copies all files of a local folder."""
+        for file in sorted(root.rglob("*")):
+            if file.is_file():
+                self.system.put_file(str(file), f"bucket/{name}/{file.relative_to(root).as_posix()}")
+
+    def clear(self) -> None:
+        """Deletes all objects."""
+        for name in self.objects(""):
+            self.system.rm_file(f"bucket/{name}")
+        self.system.invalidate_cache()
 
 
 class FolderStorage(DirFileSystem):
@@ -57,6 +76,17 @@ def s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     found.stop()
 
 
+@contextlib.contextmanager
+def failing_s3(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of S3 that lets requests fail, count or kill as a test chooses; its buckets are folders."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()
+    server = Server(root)
+    with serving(server) as port:
+        server_variables(patch, port)
+        yield server
+
+
 def server_variables(patch: pytest.MonkeyPatch, port: int) -> None:
     """Sets the environment variables of a server of S3 on this machine."""
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -85,3 +115,39 @@ def gs(root: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     patch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")
     yield "gs"
     found.stop()
+
+
+def server_fixture(*kinds: Callable[..., Any]) -> Any:
+    """Returns a fixture: a bucket of each kind for the tests of a module; `folder` is for all machines."""
+    params = [each if each is folder else pytest.param(each, marks=pytest.mark.extended) for each in kinds]
+
+    @pytest.fixture(scope="module", params=params)
+    def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
+        ):
+            bucket = Bucket(kind)
+            bucket.system.mkdir("bucket")
+            yield bucket
+
+    return server
+
+
+def bucket_fixture() -> Any:
+    """Returns a fixture: the bucket of the fixture `server`, empty, for a machine with empty caches."""
+
+    @pytest.fixture
+    def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+        new_machine(monkeypatch, tmp_path)
+        server.clear()
+        return server
+
+    return bucket
+
+
+def new_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Continues as if on another machine, whose copies and cache of objects are in a folder."""
+    monkeypatch.setenv(remote.CACHE, str(folder / "mirrors"))
+    monkeypatch.setenv(object_cache.FOLDER, str(folder / "objects"))
+    monkeypatch.setattr(remote, "_mirrors", {})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_bucket import server_variables
-from s3_server import Server, serving
+from local_bucket import failing_s3
+from s3_server import Server
 
 from transfer_jax import Phase, Schedule, TrainConfig
 from transfer_jax.distributed.processes import INDEX
@@ -61,13 +62,9 @@ SMALL_CACHE = "0.00005"
 @pytest.fixture(scope="module")
 def server(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of S3 with the images."""
-    server = Server(tmp_path_factory.mktemp("buckets"))
-    for file in images.rglob("*.png"):
-        there = server.root / "bucket/colours" / file.relative_to(images)
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_bytes(file.read_bytes())
-    with serving(server) as port, pytest.MonkeyPatch.context() as patch:
-        server_variables(patch, port)
+    root = tmp_path_factory.mktemp("buckets")
+    shutil.copytree(images, root / "bucket/colours")
+    with pytest.MonkeyPatch.context() as patch, failing_s3(root, patch) as server:
         yield server
 
 

@@ -1,13 +1,13 @@
 """Checkpoints that Orbax writes to Google Cloud Storage itself, on a server of it on this machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from local_bucket import Bucket, gs
+from local_bucket import Bucket, gs, server_fixture
 
 from transfer_jax.storage import remote
 from transfer_jax.storage.checkpoints import Checkpoints, CorruptCheckpointError, SavedCheckpoints
@@ -19,12 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with pytest.MonkeyPatch.context() as patch, gs(tmp_path_factory.mktemp("bucket"), patch):
-        bucket = Bucket("gs")
-        bucket.system.mkdir("bucket")
-        yield bucket
+server = server_fixture(gs)
 
 
 @pytest.fixture

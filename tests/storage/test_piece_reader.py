@@ -1,12 +1,10 @@
 """Large pieces of objects, in a folder that is used like a bucket."""
 
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from local_bucket import Bucket, folder
+from local_bucket import Bucket, folder, server_fixture
 
 from transfer_jax.storage import piece_reader
 from transfer_jax.storage.byte_ranges import ByteRange
@@ -18,14 +16,14 @@ CONTENT = bytes(range(256)) * 400
 PARTS = [(0, 10), (95, 105), (101_990, 102_400), (50, 250), (7, 7)]
 
 
+server = server_fixture(folder)
+
+
 @pytest.fixture
-def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ByteRange]:
-    with folder(tmp_path / "bucket", monkeypatch) as kind:
-        bucket = Bucket(kind)
-        bucket.system.mkdir("bucket")
-        bucket.system.pipe_file("bucket/object", CONTENT)
-        info = bucket.system.info("bucket/object")
-        yield ByteRange(bucket.address("object"), 0, info["size"], info["size"], version_tag(kind, info))
+def whole(server: Bucket) -> ByteRange:
+    server.system.pipe_file("bucket/object", CONTENT)
+    info = server.system.info("bucket/object")
+    return ByteRange(server.address("object"), 0, info["size"], info["size"], version_tag(server.kind, info))
 
 
 @pytest.fixture

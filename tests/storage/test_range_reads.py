@@ -1,11 +1,10 @@
 """Byte ranges of objects, in a folder that is used like a bucket and on servers on this machine."""
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_bucket import Bucket, folder, gs, s3
+from local_bucket import Bucket, folder, gs, s3, server_fixture
 
 from transfer_jax.storage import range_reads
 from transfer_jax.storage.byte_ranges import ByteRange, ChangedObjectError, StorageError, local_tag
@@ -14,18 +13,7 @@ from transfer_jax.storage.range_reads import RangeReader, connection, version_ta
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 CONTENT = bytes(range(256)) * 400
-SERVERS = [folder, *(pytest.param(server, marks=pytest.mark.extended) for server in (s3, gs))]
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def bucket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
-    ):
-        found = Bucket(kind)
-        found.system.mkdir("bucket")
-        yield found
+bucket = server_fixture(folder, s3, gs)
 
 
 def stored(bucket: Bucket, name: str, content: bytes = CONTENT) -> ByteRange:

@@ -7,14 +7,13 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
-from local_bucket import Bucket, folder, gs, s3
+from local_bucket import Bucket, folder, gs, new_machine, s3, server_fixture
 from safetensors.numpy import load_file
 
 from transfer_jax import (
@@ -27,40 +26,25 @@ from transfer_jax import (
     split_frozen,
 )
 from transfer_jax.runs.predict import classify
-from transfer_jax.storage import object_cache, remote
+from transfer_jax.storage import remote
 from transfer_jax.storage.file_lock import InUseError
 from transfer_jax.storage.remote import display_path, is_remote, local_path, pull, push, remove
 from transfer_jax.storage.workdir_lock import workdir_lock
 from transfer_jax.training import LoopCheckpoints, next_phase
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-
-SERVERS = [folder, *(pytest.param(server, marks=pytest.mark.extended) for server in (s3, gs))]
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
-    ):
-        bucket = Bucket(kind)
-        bucket.system.mkdir("bucket")
-        yield bucket
+server = server_fixture(folder, s3, gs)
 
 
 @pytest.fixture
 def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """The bucket, and copies of no other test's."""
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
+    new_machine(monkeypatch, tmp_path)
     return server
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Goes on as if on another machine."""
+    """Continues as if on another machine with the same cache of objects."""
     monkeypatch.setenv(remote.CACHE, str(folder))
     monkeypatch.setattr(remote, "_mirrors", {})
 

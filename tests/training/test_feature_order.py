@@ -4,19 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_bucket import FolderStorage, folder
+from local_bucket import FolderStorage, folder, new_machine
 
 from transfer_jax import Phase, Schedule, TrainConfig, fit
 from transfer_jax.features import shard_writer
-from transfer_jax.storage import object_cache, remote
+from transfer_jax.storage import object_cache
 from transfer_jax.training import feature_order
 
 
 @pytest.mark.parametrize("views", [0, pytest.param(2, marks=pytest.mark.extended)])
 def test_large_features_in_a_bucket_are_downloaded_once_a_shard(image_folder, tmp_path, monkeypatch, views):
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
+    new_machine(monkeypatch, tmp_path)
     monkeypatch.setattr(shard_writer, "_SHARD_BYTES", 1)
     monkeypatch.setattr(feature_order, "EXACT_BYTES", 0)
     downloads: list[str] = []

@@ -111,6 +111,11 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, Exception)
 
 
+def is_full(error: BaseException) -> bool:
+    """Returns whether an error says that a disk of this machine is full or read-only."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def local_tag(status: os.stat_result) -> str:
     """Returns the tag of a local file: its time of modification in nanoseconds."""
     return str(status.st_mtime_ns)

@@ -21,6 +21,7 @@ from transfer_jax.storage.byte_ranges import (
     ByteRange,
     ChangedObjectError,
     StorageError,
+    is_full,
     is_passing,
     local_tag,
     storage_error,
@@ -50,12 +51,12 @@ class RangeReader:
 
     Args:
         cache: The cache of what is read from object storage; None reads everything each time.
-        pauses: Seconds before each next attempt.
+        pauses: Seconds before each next attempt; None takes 0.5, 2 and 5.
     """
 
-    def __init__(self, cache: ObjectCache | None = None, *, pauses: Sequence[float] = _PAUSES) -> None:
+    def __init__(self, cache: ObjectCache | None = None, *, pauses: Sequence[float] | None = None) -> None:
         self.cache = cache
-        self._pauses = tuple(pauses)
+        self._pauses = _PAUSES if pauses is None else tuple(pauses)
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Returns the bytes of ranges, in order.
@@ -146,6 +147,33 @@ class RangeReader:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def attempted(place: str, call: Callable[[], Any], pauses: Sequence[float] | None = None) -> Any:
+    """Returns the result of a call that uses object storage, which is tried again like a read.
+
+    Args:
+        place: The address, for the error.
+        call: The call.
+        pauses: Seconds before each next attempt; None takes those of `RangeReader`.
+
+    Raises:
+        FileNotFoundError: If there is no such object.
+        StorageError: If object storage refuses, or does not answer after several attempts.
+    """
+    pauses = _PAUSES if pauses is None else pauses
+    for pause in (*pauses, None):
+        try:
+            return call()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if is_full(error):
+                raise
+            if pause is None or not is_passing(error):
+                raise storage_error(place, error, len(pauses) + 1) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+    raise AssertionError
 
 
 def connection(kind: str) -> Any:

@@ -170,6 +170,16 @@ def test_error_of_a_part_leaves_no_index_and_the_rest_is_kept(place: IndexPlace)
     assert read == ["c"]
 
 
+@pytest.mark.parametrize(("error", "kept"), [(ValueError, []), (OSError, ["parts"])])
+def test_error_of_the_whole_leaves_no_columns(place: IndexPlace, error: type[Exception], kept) -> None:
+    def finish(joined):
+        raise error("there are no images")
+
+    with pytest.raises(error, match="there are no images"):
+        build(place, finish=finish)
+    assert [each.name for each in place.folder.iterdir() if each.is_dir()] == kept
+
+
 def test_full_disk_is_an_error_that_names_the_file(
     place: IndexPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,56 +1,27 @@
 """A folder of classes in a bucket: a folder that is used like one, and servers."""
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from local_bucket import Bucket, folder, s3
+from local_bucket import Bucket, bucket_fixture, folder, s3, server_fixture
 
 from transfer_jax.data import from_folder
 from transfer_jax.data.remote import bucket_folder, packed_records
 from transfer_jax.data.remote.bucket_folder import from_bucket_folder
-from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.byte_ranges import ChangedObjectError, StorageError
 from transfer_jax.storage.range_reads import RangeReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-SERVERS = [folder, pytest.param(s3, marks=pytest.mark.extended)]
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        request.param(tmp_path_factory.mktemp("bucket"), patch) as kind,
-    ):
-        bucket = Bucket(kind)
-        bucket.system.mkdir("bucket")
-        yield bucket
-
-
-@pytest.fixture
-def bucket(server: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
-    for name in server.objects(""):
-        server.system.rm_file(f"bucket/{name}")
-    server.system.invalidate_cache()
-    return server
+server = server_fixture(folder, s3)
+bucket = bucket_fixture()
 
 
 @pytest.fixture
 def address(bucket: Bucket, animals: Path) -> str:
-    put(bucket, animals, "animals")
+    bucket.put(animals, "animals")
     return bucket.address("animals")
-
-
-def put(bucket: Bucket, root: Path, name: str) -> None:
-    for file in sorted(root.rglob("*")):
-        if file.is_file():
-            bucket.system.put_file(str(file), f"bucket/{name}/{file.relative_to(root).as_posix()}")
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -95,7 +66,7 @@ def test_parts_of_a_split_are_read(bucket, tree):
     root = tree(
         *(f"{part}/{name}/{i}.png" for part in ("train", "val", "test") for name in "ab" for i in "01")
     )
-    put(bucket, root, "split")
+    bucket.put(root, "split")
     dataset = from_bucket_folder(bucket.address("split"))
     assert dataset.held_out is not None
     assert dataset.test is not None
@@ -132,7 +103,7 @@ def test_a_folder_without_images_is_an_error(bucket):
 
 
 def test_one_class_is_enough_to_evaluate(bucket, tree):
-    put(bucket, tree("a/1.png", "a/2.png"), "one")
+    bucket.put(tree("a/1.png", "a/2.png"), "one")
     assert len(from_bucket_folder(bucket.address("one"), least_classes=1)) == 2
     with pytest.raises(ValueError, match="only the class folder 'a'; two or more"):
         from_bucket_folder(bucket.address("one"))

@@ -1,16 +1,13 @@
 """A table and its images in a folder that is used like a bucket."""
 
 import pickle
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from local_bucket import Bucket, folder
+from local_bucket import Bucket, bucket_fixture, folder, server_fixture
 
 from transfer_jax.data import from_csv, load_dataset
 from transfer_jax.data.remote import bucket_table
 from transfer_jax.data.remote.bucket_table import from_bucket_table
-from transfer_jax.storage import object_cache, remote
 
 TABLE = (
     "path,label,split,camera\n"
@@ -18,22 +15,23 @@ TABLE = (
 )
 
 
+server = server_fixture(folder)
+empty = bucket_fixture()
+
+
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
-    (tmp_path / "storage").mkdir()
-    with folder(tmp_path / "storage", monkeypatch) as kind:
-        bucket = Bucket(kind)
-        for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
-            bucket.system.pipe_file(f"bucket/set/{name}", name.encode())
-        bucket.system.pipe_file("bucket/set/t.csv", TABLE.encode())
-        yield bucket
+def bucket(empty: Bucket) -> Bucket:
+    for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
+        empty.system.pipe_file(f"bucket/set/{name}", name.encode())
+    empty.system.pipe_file("bucket/set/t.csv", TABLE.encode())
+    return empty
 
 
 def test_it_is_the_dataset_of_the_local_table(bucket, tmp_path):
-    here = from_csv(tmp_path / "storage/bucket/set/t.csv", group_column="camera")
+    for name, content in bucket.objects("set/").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    here = from_csv(tmp_path / "set/t.csv", group_column="camera")
     there = from_bucket_table("gs://bucket/set/t.csv", group_column="camera")
     assert [*there.names] == [*here.names]
     for name in ("labels", "held_out", "groups", "sizes"):

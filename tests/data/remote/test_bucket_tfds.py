@@ -1,16 +1,14 @@
 """A dataset of tensorflow-datasets in a folder that is used like a bucket, and on a server of S3."""
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from local_bucket import Bucket, folder, s3
+from local_bucket import Bucket, bucket_fixture, folder, s3, server_fixture
 
 from transfer_jax.data import from_tfds, load_dataset
-from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.byte_ranges import ChangedObjectError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -50,20 +48,15 @@ def prepared(tmp_path_factory, cat, encode) -> Path:
     return root
 
 
-@pytest.fixture(params=[folder, pytest.param(s3, marks=pytest.mark.extended)])
-def bucket(request, tmp_path, monkeypatch, prepared) -> Iterator[Bucket]:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
+server = server_fixture(folder, s3)
+empty = bucket_fixture()
+
+
+@pytest.fixture
+def bucket(empty: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: Path) -> Bucket:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "storage").mkdir()
-    with request.param(tmp_path / "storage", monkeypatch) as kind:
-        bucket = Bucket(kind)
-        bucket.system.mkdir("bucket")
-        for file in sorted(prepared.rglob("*")):
-            if file.is_file():
-                bucket.system.put_file(str(file), f"bucket/data/{file.relative_to(prepared).as_posix()}")
-        yield bucket
+    empty.put(prepared, "data")
+    return empty
 
 
 @pytest.mark.parametrize("source", ["bucket_cats", "bucket_cats:1.2.0:test", "bucket_cats:train[2:7]+test"])

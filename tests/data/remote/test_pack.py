@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_bucket import folder
+from local_bucket import folder, new_machine
 
 from transfer_jax.data import from_arrays, from_csv, from_folder
 from transfer_jax.data.image_files import from_files
 from transfer_jax.data.remote import pack as pack_module
 from transfer_jax.data.remote.pack import pack
 from transfer_jax.data.remote.packed_records import from_records
-from transfer_jax.storage import object_cache, remote
 from transfer_jax.storage.byte_ranges import ChangedObjectError
 from transfer_jax.storage.file_lock import InUseError, file_lock
 from transfer_jax.storage.range_reads import RangeReader
@@ -186,9 +185,7 @@ def test_a_shard_that_changes_while_it_is_read_is_an_error(packed):
 
 
 def test_records_in_a_bucket(animals, tmp_path, monkeypatch):
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "mirrors"))
-    monkeypatch.setenv(object_cache.FOLDER, str(tmp_path / "objects"))
-    monkeypatch.setattr(remote, "_mirrors", {})
+    new_machine(monkeypatch, tmp_path)
     (tmp_path / "storage/bucket").mkdir(parents=True)
     with folder(tmp_path / "storage", monkeypatch):
         assert pack(from_folder(animals), "gs://bucket/packed", shards=3) == 5

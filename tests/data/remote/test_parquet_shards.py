@@ -106,10 +106,10 @@ def test_images_in_files_beside_are_read(shard, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([0, 7], {}, "the labels of 1 image are not among the 2 classes 'cat', 'dog': '7'"),
+        ([0, 7], {}, "the labels of 1 image of '.*set' are not among the 2 classes 'cat', 'dog': '7'"),
         ([0, None], {}, "has 1 row without a label"),
         ([0, 1], {"label": "kind"}, "has no column 'kind'; its columns are 'image', 'label', 'id'"),
-        ([0, 1], {"classes": ["a"]}, "the labels of 1 image are not among the 1 class 'a': '1'"),
+        ([0, 1], {"classes": ["a"]}, "the labels of 1 image of '.*set' are not among the 1 class 'a': '1'"),
     ],
 )
 def test_sets_that_are_not_usable_are_errors(shard, tmp_path, labels, options, message):

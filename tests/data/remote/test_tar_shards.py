@@ -101,11 +101,11 @@ def test_examples_without_an_image_are_left_out(shard, tmp_path):
             {"label": "kind"},
             r"without a label, 'kind': 'a'; name it with \?label=",
         ),
-        ({"a.txt": b"x"}, {}, "the shards have no images with labels"),
+        ({"a.txt": b"x"}, {}, "the shards of '.*' have no images with labels"),
         (
             examples("abc", lambda i: b"7"),
             {"classes": ["x", "y"]},
-            "the labels of 3 images are not among the 2 classes",
+            "the labels of 3 images of '.*' are not among the 2 classes",
         ),
         (examples("a", lambda i: b"zebra"), {"classes": ["x", "y"]}, "among the 2 classes 'x', 'y': 'zebra'"),
     ],
@@ -126,6 +126,15 @@ def test_a_truncated_shard_is_an_error_and_no_index_remains(shard, tmp_path, los
     with pytest.raises(ValueError, match=r"a.tar is truncated or no tar file"):
         from_tar_shards(path)
     assert not [*path.parent.rglob("index.json")]
+
+
+def test_data_after_the_end_of_a_shard_are_an_error(shard):
+    path = shard("a.tar", examples("ab"))
+    path.write_bytes(path.read_bytes() + shard("b.tar", examples("cd")).read_bytes())
+    with pytest.raises(
+        ValueError, match=r"a.tar .* \(data follow its end at byte 4,?\d+, as in tar files that"
+    ):
+        from_tar_shards(path)
 
 
 def test_a_changed_shard_is_an_error_until_it_is_indexed_again(shard, tmp_path):

@@ -25,6 +25,7 @@ from transfer_jax.data.index.join import Finish, join_parts
 from transfer_jax.data.index.part import DamagedPartsError, PartIndex, write_parts
 from transfer_jax.data.index.place import IndexPlace, NotWritableError
 from transfer_jax.distributed import processes
+from transfer_jax.storage.byte_ranges import StorageError
 from transfer_jax.storage.file_lock import file_lock
 
 PARTS = "parts"
@@ -153,7 +154,11 @@ class _Work:
             if (found := self._wait_for_others(index, count)) is not None:
                 self.place.delete(PARTS)  # Groups that this process wrote after the index was complete.
                 return found
-            return self._join(finish, count)
+            try:
+                return self._join(finish, count)
+            except Exception as error:
+                self._discard(keep_parts=count > 1 or not isinstance(error, ValueError))
+                raise
         finally:
             if self.progress is not None:
                 self.progress.finish()
@@ -180,6 +185,18 @@ class _Work:
         self.place.delete(PARTS)
         self.place.delete_old(result.contents)
         return result
+
+    def _discard(self, *, keep_parts: bool) -> None:
+        """Deletes the columns of an index that cannot be completed.
+
+        Args:
+            keep_parts: False if the source is not usable, so that its finished parts are of no use.
+        """
+        with contextlib.suppress(OSError, StorageError):
+            if self._opened() is None:
+                self.place.delete(source_hash(self.kind, self.key, self.parts))
+                if not keep_parts:
+                    self.place.delete(PARTS)
 
     def _opened(self) -> DatasetIndex | None:
         """Returns the index if another process has completed it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_jax.storage.atomic_write import replaced_atomically
+from transfer_jax.storage.range_reads import attempted
 from transfer_jax.storage.remote import bucket_folder, is_remote, local_path
 from transfer_jax.user_cache import can_create, user_cache
 
@@ -48,9 +49,13 @@ class IndexPlace:
             with contextlib.suppress(FileNotFoundError):
                 return {name for name in os.listdir(self.folder / folder) if not name.startswith(".")}
             return set()
-        self.system.invalidate_cache()
+
+        def listed() -> list[str]:
+            self.system.invalidate_cache()
+            return self.system.ls(self._at(folder), detail=False)
+
         with contextlib.suppress(FileNotFoundError):
-            return {str(each).rpartition("/")[2] for each in self.system.ls(self._at(folder), detail=False)}
+            return {str(each).rpartition("/")[2] for each in attempted(self._address(folder), listed)}
         return set()
 
     def load(self, name: str, size: int | None = None) -> Path:
@@ -62,6 +67,7 @@ class IndexPlace:
 
         Raises:
             FileNotFoundError: If there is no such file.
+            StorageError: If object storage is not readable.
         """
         file = self.folder / name
         if self.system is None:
@@ -70,7 +76,7 @@ class IndexPlace:
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
         with replaced_atomically(file) as unfinished:
-            self.system.get_file(self._at(name), str(unfinished))
+            attempted(self._address(name), lambda: self.system.get_file(self._at(name), str(unfinished)))
         return file
 
     def save(self, name: str, write: Callable[[Path], object]) -> None:
@@ -92,7 +98,7 @@ class IndexPlace:
         try:
             self.system.put_file(str(file), self._at(name))
         except Exception as error:  # Each file system has errors of its own.
-            raise NotWritableError(f"{self._at(name)} is not writable: {error}") from error
+            raise NotWritableError(f"{self._address(name)} is not writable: {error}") from error
 
     def delete(self, name: str) -> None:
         """Deletes a file or a folder of the index, if it exists."""
@@ -118,6 +124,9 @@ class IndexPlace:
                 old = file.is_dir() and time.time() - file.stat().st_mtime > days * 86_400
                 if old and name not in (keep, "parts"):
                     self.delete(name)
+
+    def _address(self, name: str) -> str:
+        return self.system.unstrip_protocol(self._at(name))
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}".rstrip("/.")

@@ -82,7 +82,7 @@ def from_parquet_shards(
     index = build_index(
         *(_KIND, key, [[each.place, each.size, each.tag] for each in shards], read),
         *(index_place(folder, f"{_KIND} {pattern} {key}"), progress),
-        finish=functools.partial(_facts, classes=names),
+        finish=functools.partial(_facts, classes=names, place=os.fspath(pattern)),
     )
     read_many = RowGroupImages(index, ObjectCache() if cache is None else cache)
     title = f"{folder.rpartition('/')[2]} "
@@ -102,8 +102,8 @@ def _files(pattern: str) -> list[StoredObject]:
         raise
 
 
-def _facts(joined: Joined, classes: Sequence[str] | None) -> tuple[dict, dict]:
-    about, columns = label_columns(joined, classes)
+def _facts(joined: Joined, classes: Sequence[str] | None, place: str) -> tuple[dict, dict]:
+    about, columns = label_columns(joined, classes, place)
     return dict(about), columns
 
 

@@ -52,7 +52,7 @@ def _same(first: Sequence[str], last: Sequence[str]) -> Iterator[str]:
 
 
 def label_columns(
-    joined: Joined, names: Sequence[str] | None
+    joined: Joined, names: Sequence[str] | None, place: str
 ) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
     """Returns classes and labels from labels as they are written: a `Finish` of `build_index`.
 
@@ -60,12 +60,13 @@ def label_columns(
         joined: The texts `label` of all examples.
         names: The classes; labels are their names or positions. None takes the labels that occur: their
             names, sorted, or all numbers up to the largest one.
+        place: The folder or pattern of the shards, for errors.
 
     Raises:
         ValueError: If there are no examples, or labels are not among the classes.
     """
     if not joined.count:
-        raise ValueError("the shards have no images with labels")
+        raise ValueError(f"the shards of {place!r} have no images with labels")
     content, lengths = joined.texts(_WRITTEN).arrays()
     written = _distinct(content, lengths)
     texts, positions = written
@@ -86,8 +87,8 @@ def label_columns(
         beyond = [text for text, label in zip(texts, labels, strict=True) if label < 0]
         count = int(np.isin(positions, np.flatnonzero(labels < 0)).sum())
         raise ValueError(
-            f"the labels of {counted(count, 'image')} are not among the {counted(len(names), 'class')} "
-            f"{abridged(names)}: {abridged(beyond)}"
+            f"the labels of {counted(count, 'image')} of {place!r} are not among the "
+            f"{counted(len(names), 'class')} {abridged(names)}: {abridged(beyond)}"
         )
     return {"classes": [*names]}, {"labels": labels[positions]}
 

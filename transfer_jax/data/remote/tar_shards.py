@@ -68,7 +68,7 @@ def from_tar_shards(
     index = build_index(
         *(_KIND, key, [[each.place, each.size, each.tag] for each in shards], read),
         *(index_place(folder, f"{_KIND} {pattern} {key}"), progress),
-        finish=functools.partial(_facts, classes=classes),
+        finish=functools.partial(_facts, classes=classes, place=os.fspath(pattern)),
     )
     reader = RangeReader(ObjectCache() if cache is None else cache)
     return shard_dataset(
@@ -76,8 +76,8 @@ def from_tar_shards(
     )
 
 
-def _facts(joined: Joined, classes: Sequence[str] | None) -> tuple[dict, dict]:
-    about, columns = label_columns(joined, classes)
+def _facts(joined: Joined, classes: Sequence[str] | None, place: str) -> tuple[dict, dict]:
+    about, columns = label_columns(joined, classes, place)
     left_out = sum((Counter(each) for each in joined.abouts), Counter())
     notes = [f"examples left out: {count:,} {reason}" for reason, count in sorted(left_out.items())]
     return {**about, "notes": notes}, columns
@@ -166,7 +166,9 @@ def _label(content: bytes, ending: str, label: str | None) -> str | None:
 
 
 def _check_end(file: RangeFile, offset: int) -> None:
-    """Raises `EOFError` if a tar file does not end with a block of zeros; `tarfile` accepts any end."""
-    block = file_content(file, offset, 512) if offset < file.size() else b""
-    if len(block) < 512 or any(block):
+    """Raises `EOFError` unless a tar file ends with zeros, and nothing else; `tarfile` accepts any end."""
+    rest = file_content(file, offset, _WINDOW) if offset < file.size() else b""
+    if len(rest) < 512 or any(rest[:512]):
         raise EOFError(f"it ends after {file.size():,} bytes, in the middle")
+    if any(rest):
+        raise EOFError(f"data follow its end at byte {offset:,}, as in tar files that were joined by `cat`")
