@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from transfer_jax.data import BadImageError
-from transfer_jax.data.decode import decode_scaled, jpeg_size, to_pil
+from transfer_jax.data.decode import decode_scaled, open_jpeg, to_pil
 from transfer_jax.data.source_image import SourceImage
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -37,7 +37,9 @@ def crops(content: bytes, box, side: int) -> tuple[np.ndarray, np.ndarray]:
 def test_large_photographs_are_decoded_at_a_lower_resolution(orientation):
     content = encoded(1600, 1200, orientation=orientation)
     assert max(decode_scaled(content, "a", 0.2).size) == 400
-    assert jpeg_size(content) == ((1600, 1200) if orientation < 5 else (1200, 1600))
+    opened = open_jpeg(content)
+    assert opened is not None
+    assert opened.size == ((1600, 1200) if orientation < 5 else (1200, 1600))
     found, expected = crops(content, (80.5, 120.25, 1080.5, 1120.25), 96)
     assert np.abs(found - expected).mean() < 0.5
     assert np.abs(found - expected).max() <= 8
@@ -55,9 +57,18 @@ def test_other_formats_are_exact(kind):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_second_crop_is_of_the_same_image():
+    source, box = SourceImage(encoded(1600, 1200), "a"), (80.5, 120.25, 1080.5, 1120.25)
+    first = source.crop(box, (96, 96), BICUBIC)
+    whole = source.crop((0, 0, 1600, 1200), (400, 300), BICUBIC)
+    np.testing.assert_array_equal(np.asarray(source.crop(box, (96, 96), BICUBIC)), np.asarray(first))
+    again = SourceImage(encoded(1600, 1200), "a").crop((0, 0, 1600, 1200), (400, 300), BICUBIC)
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(again))
+
+
 def test_damaged_files_raise():
     with pytest.raises(BadImageError, match="cats/1: cannot be decoded"):
         SourceImage(encoded(900, 700)[:5000], "cats/1").crop((0, 0, 700, 700), (64, 64), BICUBIC)
     with pytest.raises(BadImageError, match="cats/2: not an image"):
         SourceImage(b"text", "cats/2")
-    assert jpeg_size(b"\xff\xd8\xff nonsense") is None
+    assert open_jpeg(b"\xff\xd8\xff nonsense") is None

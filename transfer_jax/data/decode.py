@@ -99,8 +99,20 @@ def to_pil(content: bytes | np.ndarray, name: str) -> Image.Image:
     return _decoded(content, name).pixels if isinstance(content, bytes) else Image.fromarray(content)
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Returns width and height of the upright image of a JPEG file; None for other and damaged files.
+class OpenedJpeg(NamedTuple):
+    """A JPEG file whose header is read.
+
+    Attributes:
+        image: The Pillow image, which can be decoded once.
+        size: Width and height of the upright image.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def open_jpeg(content: bytes) -> OpenedJpeg | None:
+    """Opens a JPEG file without decoding it; returns None for other and damaged files.
 
     Args:
         content: The contents of the file.
@@ -110,18 +122,19 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
     try:
         image = _open(content)
         width, height = image.size
-        return (height, width) if swaps_sides(orientation(image)) else (width, height)
+        return OpenedJpeg(image, (height, width) if swaps_sides(orientation(image)) else (width, height))
     except Exception:  # Decoding raises the error.
         return None
 
 
-def decode_scaled(encoded: bytes, name: str, scale: float) -> Image.Image:
+def decode_scaled(encoded: bytes, name: str, scale: float, opened: Image.Image | None = None) -> Image.Image:
     """Decodes a JPEG file at its full size, or at a half, a quarter or an eighth of it.
 
     Args:
         encoded: The contents of the file.
         name: Name of the image in error messages.
         scale: The smallest size of the result, as a fraction of the full size.
+        opened: The image of `open_jpeg`, which is decoded; None opens the file again.
 
     Returns:
         An upright Pillow image of mode L or RGB.
@@ -129,7 +142,7 @@ def decode_scaled(encoded: bytes, name: str, scale: float) -> Image.Image:
     Raises:
         BadImageError: As for `decode_image`.
     """
-    return _decoded(encoded, name, scale=scale).pixels
+    return _decoded(encoded, name, scale=scale, opened=opened).pixels
 
 
 def to_rgb_array(image: Image.Image) -> np.ndarray:
@@ -203,7 +216,12 @@ class _Decoded(NamedTuple):
 
 
 def _decoded(
-    encoded: bytes, name: str, *, draft: tuple[int, int] | None = None, scale: float = 1.0
+    encoded: bytes,
+    name: str,
+    *,
+    draft: tuple[int, int] | None = None,
+    scale: float = 1.0,
+    opened: Image.Image | None = None,
 ) -> _Decoded:
     """Decodes an image file; a second time without its metadata if they may be the reason of an error.
 
@@ -212,12 +230,13 @@ def _decoded(
         name: Name of the image in error messages.
         draft: The smallest size of the pixels; the format of the file decides how much larger they are.
         scale: The same as a fraction of the full size.
+        opened: The opened file; None opens it.
     """
     if not encoded:
         raise BadImageError(f"{name}: the file is empty")
     _ignore_warnings_of_pillow()
     try:
-        return _upright(encoded, draft, scale)
+        return _upright(encoded if opened is None else opened, draft, scale)
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
         for bare in without_metadata(encoded):
             with contextlib.suppress(Exception):
@@ -230,9 +249,9 @@ def _decoded(
         raise BadImageError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def _upright(encoded: bytes, draft: tuple[int, int] | None, scale: float) -> _Decoded:
-    """Decodes an image file once."""
-    image = _open(encoded)
+def _upright(file: bytes | Image.Image, draft: tuple[int, int] | None, scale: float) -> _Decoded:
+    """Decodes an image file, or an opened one, once."""
+    image = _open(file) if isinstance(file, bytes) else file
     kind, (width, height) = image.format or "", image.size
     least = (math.ceil(width * scale), math.ceil(height * scale)) if scale < 0.5 else draft
     smaller = least is not None and image.draft(image.mode, least) is not None

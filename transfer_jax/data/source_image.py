@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from transfer_jax.data.decode import Box, decode_scaled, jpeg_size, to_pil
+from transfer_jax.data.decode import Box, decode_scaled, open_jpeg, to_pil
 
 _GAP = 2.0
 """The decoded crop has at least this many times the pixels of the result along each side.
@@ -33,11 +33,12 @@ class SourceImage:
 
     def __init__(self, content: bytes | np.ndarray, name: str) -> None:
         self._file, self._name = content if isinstance(content, bytes) else b"", name
-        self._pixels = None
-        if (size := jpeg_size(self._file)) is None:
+        self._pixels, self._opened = None, None
+        if opened := open_jpeg(self._file):
+            self._opened, self.size = opened
+        else:
             self._pixels = to_pil(content, name)
-            size = self._pixels.size
-        self.size = size
+            self.size = self._pixels.size
 
     def crop(self, box: Box, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
         """Returns a part of the image, resized with antialiasing, as a Pillow image of mode L or RGB.
@@ -53,7 +54,8 @@ class SourceImage:
         pixels = self._pixels
         if pixels is None:
             scale = _GAP * max(size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]))
-            pixels = decode_scaled(self._file, self._name, scale)
+            opened, self._opened = self._opened, None  # It can be decoded once.
+            pixels = decode_scaled(self._file, self._name, scale, opened)
         across, down = pixels.width / self.size[0], pixels.height / self.size[1]
         box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         return pixels.resize(size, resample, box=box)
