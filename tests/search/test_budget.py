@@ -214,7 +214,7 @@ def test_a_budget_that_is_too_short_says_so(image_folder, toy, tmp_path):
 def test_optimism_of_models_that_only_guess(tmp_path):
     """Among many equal models, the best one on some images is better there than elsewhere."""
     from transfer_jax.report.predictions import write_predictions
-    from transfer_jax.search.budget.outcome import selection_optimism
+    from transfer_jax.search.budget.optimism import selection_optimism
 
     task, rng, folders = SingleLabel(("cat", "dog")), np.random.default_rng(0), []
     labels = rng.integers(0, 2, 200)

@@ -1,23 +1,17 @@
 """One run of a study, and its row of the table."""
 
 import dataclasses
-import functools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.diagnostics.calibration import reliability
 from transfer_jax.freezing.phase import Phase
-from transfer_jax.models import create_model
-from transfer_jax.models.flat_arrays import merge, split
-from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.planning.forward_cost import prefix_multiply_adds
 from transfer_jax.planning.network import expected_input
 from transfer_jax.report.metrics_log import read_metrics
 from transfer_jax.report.predictions import read_predictions
@@ -151,20 +145,6 @@ def _cost(config: TrainConfig, planned: Phase, phase: PhaseResult, count: int, i
 def _extraction_operations(costs: list[_Cost]) -> int:
     """Returns the operations of all extractions; each boundary counts once."""
     return sum({cost.boundary: cost.extraction for cost in costs}.values())
-
-
-@functools.lru_cache
-def prefix_multiply_adds(name: str, image_size: int, boundary: str) -> int:
-    """Returns the multiply-adds of one image's forward pass through a network up to a boundary."""
-    model = create_model(name, 2, image_size=image_size, abstract_backbone=True, abstract_head=True)
-    model.eval()
-    graphdef, params, stats = split(model)
-
-    def prefix(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
-        return merge(graphdef, arrays).backbone(x, stop=boundary)
-
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return multiply_adds(prefix, {**params, **stats}, image)
 
 
 def _curve(

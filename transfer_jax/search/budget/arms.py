@@ -34,6 +34,10 @@ class Arm:
         kept = "".join(char if char.isalnum() else "-" for char in self.unfreeze).strip("-")
         return f"{self.network}_{kept}_{self.learning_rate:g}"
 
+    def trial(self, rung: int) -> str:
+        """Returns the name of the trial of a rung."""
+        return f"{self.name}_{rung + 1}"
+
     def text(self, rung: int) -> str:
         """Returns the trained part, the epochs and the rate in a few words."""
         return f"{self.unfreeze} x {epochs_until(rung)}, rate {self.learning_rate:g}"

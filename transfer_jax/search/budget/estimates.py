@@ -1,8 +1,8 @@
 """Estimated times of trials, from measured forward passes and the operations of what trains."""
 
+from transfer_jax.planning.forward_cost import prefix_multiply_adds
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.search.budget.arms import FIRST_EPOCHS, VIEWS
-from transfer_jax.search.budget.networks import prefix_multiply_adds
 from transfer_jax.search.budget.search_record import TrialRecord
 
 _START = 8.0

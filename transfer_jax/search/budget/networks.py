@@ -1,14 +1,7 @@
-"""The networks that a search can use, and the cost of their forward passes."""
+"""The networks that a search can use."""
 
-import functools
-
-import jax
-import jax.numpy as jnp
-
-from transfer_jax.models import create_model
-from transfer_jax.models.flat_arrays import merge, split
 from transfer_jax.models.registry import variant_of
-from transfer_jax.nn.flops import multiply_adds
+from transfer_jax.planning.forward_cost import prefix_multiply_adds
 from transfer_jax.weights.specs import WeightsSpec, specs
 
 MOST = 6
@@ -35,23 +28,3 @@ def cheapest_first(names: list[str]) -> tuple[str, ...]:
 
 def _side(name: str) -> int:
     return variant_of(name).preprocessing.image_size
-
-
-@functools.lru_cache
-def prefix_multiply_adds(name: str, image_size: int, boundary: str | None) -> int:
-    """Returns the multiply-adds of one image's forward pass through a backbone.
-
-    Args:
-        name: Name of the network.
-        image_size: Height and width of the image, in pixels.
-        boundary: The block at whose output the pass ends; None for the whole backbone.
-    """
-    model = create_model(name, 2, image_size=image_size, abstract_backbone=True, abstract_head=True)
-    model.eval()
-    graphdef, params, stats = split(model)
-
-    def prefix(arrays: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        return merge(graphdef, arrays).backbone(x, stop=boundary)
-
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return multiply_adds(prefix, {**params, **stats}, image)

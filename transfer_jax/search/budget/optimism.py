@@ -1,4 +1,4 @@
-"""The optimism of the best validation score of a search, and the course of its scores."""
+"""The optimism of the best validation score of a search."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from transfer_jax.report.predictions import read_predictions
 from transfer_jax.storage import workdir_files
-from transfer_jax.tasks import SingleLabel, Task
+from transfer_jax.tasks import Task
 
 _SAMPLES = 200
 
@@ -48,22 +48,3 @@ def _values(folder: Path, task: Task) -> np.ndarray:
     """Returns a value of each validation image whose mean is the most important score."""
     predictions = read_predictions(workdir_files.predictions_file(folder))
     return task.image_values(predictions.values, predictions.labels)
-
-
-def best_so_far(scores: list[tuple[float, float]], *, lower_is_better: bool) -> list[tuple[float, float]]:
-    """Returns the time and value of each score that is better than all before.
-
-    Args:
-        scores: Time and value, by time.
-        lower_is_better: Whether a smaller value is better.
-    """
-    found: list[tuple[float, float]] = []
-    for time, value in scores:
-        if not found or (value < found[-1][1] if lower_is_better else value > found[-1][1]):
-            found.append((time, value))
-    return found
-
-
-def is_classification(task: Task) -> bool:
-    """Returns whether a task has one class for each image."""
-    return isinstance(task, SingleLabel)
