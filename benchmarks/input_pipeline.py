@@ -7,7 +7,8 @@ random as for training or in the centre as for validation, with bicubic interpol
 which return uint8 and leave normalization to the device. torchvision's transforms run in the worker
 processes of PyTorch's loader, as its users set them up, and return normalized float32. tf.data, if
 TensorFlow is installed, decodes only the crop, and also returns normalized float32. All of them resize with
-antialiasing, and use one thread or worker for each core.
+antialiasing, and use one thread or worker for each core. Images per second are valid on an idle machine only,
+the CPU time of an image (all threads and worker processes) on any.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from contest import contest, report
 from PIL import Image
 
@@ -59,7 +61,7 @@ def ours(folder: str, batch: int, batches: int, workers: int, train: bool) -> Ca
     else:
         fetch = image_fetch(dataset, preprocessing)
         found = ordered_batches(fetch, len(dataset), batch_size=batch, threads=workers)
-    return _take(lambda: iter(found), batches)
+    return _Calls(lambda: iter(found), batches)
 
 
 def torch_loader(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
@@ -78,7 +80,7 @@ def torch_loader(folder: str, batch: int, batches: int, workers: int, train: boo
     loader = torch.utils.data.DataLoader(
         images, batch_size=batch, shuffle=train, num_workers=workers, persistent_workers=True, drop_last=True
     )
-    return _take(lambda: iter(loader), batches)
+    return _Calls(lambda: iter(loader), batches)
 
 
 def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) -> Callable[[], Any]:
@@ -116,21 +118,38 @@ def tf_data(folder: str, batch: int, batches: int, workers: int, train: bool) ->
         found = found.shuffle(len(files))
     found = found.map(read, num_parallel_calls=workers, deterministic=True)
     found = found.batch(batch, drop_remainder=True).prefetch(2)
-    return _take(lambda: iter(found.as_numpy_iterator()), batches)
+    return _Calls(lambda: iter(found.as_numpy_iterator()), batches)
 
 
-def _take(start: Callable[[], Iterator[Any]], batches: int) -> Callable[[], None]:
-    """Returns a call that reads that many batches from one iterator, which restarts at its end."""
-    iterator = start()
+class _Calls:
+    """Calls that read some batches each from one iterator, which restarts at its end.
 
-    def call() -> None:
-        nonlocal iterator
-        for _ in range(batches):
-            found = next(iterator, None)
-            if found is None:
-                iterator = start()
+    The fact `cpu_seconds` is the CPU time of a batch, of this process and its workers, after the first call.
+    """
 
-    return call
+    def __init__(self, start: Callable[[], Iterator[Any]], batches: int) -> None:
+        self._start, self._batches = start, batches
+        self._iterator, self._calls, self._before = start(), 0, 0.0
+
+    def __call__(self) -> None:
+        for _ in range(self._batches):
+            if next(self._iterator, None) is None:
+                self._iterator = self._start()
+        if not self._calls:
+            self._before = _cpu_seconds()
+        self._calls += 1
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """The facts of a `Timing`."""
+        return {"cpu_seconds": (_cpu_seconds() - self._before) / ((self._calls - 1) * self._batches)}
+
+
+def _cpu_seconds() -> float:
+    """Returns the CPU time of this process and its workers."""
+    own = psutil.Process()
+    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def main() -> None:
@@ -160,6 +179,7 @@ def main() -> None:
                     "crops": "random" if train else "central",
                     "program": name,
                     "images/s": images / timing.median,
+                    "CPU ms an image": 1e3 * timing.facts["cpu_seconds"] / arguments.batch,
                     "start-up s": timing.prepare,
                     "peak GB": timing.peak / 1e9,
                     "ours is": timing.median / timings["transfer_jax"].median,
