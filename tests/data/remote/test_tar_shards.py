@@ -132,8 +132,6 @@ def test_data_after_the_end_of_a_shard_are_an_error(shard):
     path = shard("a.tar", examples("ab"))
     path.write_bytes(path.read_bytes() + shard("b.tar", examples("cd")).read_bytes())
     with pytest.raises(ValueError, match=r"a.tar .* \(data follow its end at byte 5,120, as in tar files"):
-        ValueError, match=r"a.tar .* \(data follow its end at byte 4,?\d+, as in tar files that"
-    ):
         from_tar_shards(path)
 
 
