@@ -30,6 +30,7 @@ _INDIFFERENT = (
     "prediction_format",
     "score_test",
     "score_training",
+    "shard_update",
     "read_processes",
     "slices",
     "strategy",
