@@ -5,6 +5,7 @@ import glob
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,6 +50,37 @@ def list_objects(folder: str) -> list[StoredObject]:
     """
     kind, path = protocol_and_path(folder)
     system = connection(kind)
+    found, level = _levels(folder)
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            below = pool.map(lambda each: system.find(each, detail=True).values(), level)
+            found += itertools.chain.from_iterable(below)
+    except Exception as error:
+        raise storage_error(folder, error) from error
+    return _objects(kind, path, found)
+
+
+def outer_folders(folder: str) -> tuple[list[StoredObject], list[str]]:
+    """Returns the addresses of some folders below a folder, and the objects that are in none of them.
+
+    They are folders of the first level with enough folders for a parallel listing: class folders, or those of
+    each part of a split. There are none if all objects are in the folder itself.
+
+    Args:
+        folder: The address.
+
+    Raises:
+        StorageError: If the folder does not exist, or is not readable.
+    """
+    kind, path = protocol_and_path(folder)
+    found, level = _levels(folder)
+    return _objects(kind, path, found), sorted(f"{kind}://{each}" for each in level)
+
+
+def _levels(folder: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns what the upper levels of a folder contain, and the paths of the folders below them."""
+    kind, path = protocol_and_path(folder)
+    system = connection(kind)
     found: list[dict[str, Any]] = []
     level = [path]
     try:
@@ -62,14 +94,17 @@ def list_objects(folder: str) -> list[StoredObject]:
                 ]
                 found += [each for each in entries if each["type"] != "directory"]
                 level = [each["name"].rstrip("/") for each in entries if each["type"] == "directory"]
-            below = pool.map(lambda each: system.find(each, detail=True).values(), level)
-            found += itertools.chain.from_iterable(below)
     except Exception as error:
         raise storage_error(folder, error) from error
+    return found, level
+
+
+def _objects(kind: str, path: str, found: Iterable[dict[str, Any]]) -> list[StoredObject]:
+    """Returns objects sorted by address, without the markers of empty folders."""
     objects = [
         StoredObject(f"{kind}://{each['name']}", int(each["size"]), version_tag(kind, each))
         for each in found
-        if not each["name"].endswith("/") and each["name"] != path  # Markers of empty folders.
+        if not each["name"].endswith("/") and each["name"] != path
     ]
     return sorted(objects, key=lambda each: each.place)
 

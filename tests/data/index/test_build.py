@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from local_bucket import folder, new_machine
 
 from transfer_jax.data.index import (
     INDEX_FOLDER,
@@ -232,6 +233,17 @@ def test_index_is_in_the_cache_if_the_folder_is_not_writable(tmp_path: Path, mon
     place = index_place(tmp_path / "data", "test")
     assert place.folder.parent == tmp_path / "cache" / "index"
     assert len(build(place)[0]) == 5
+
+
+def test_a_folder_and_the_same_folder_as_a_bucket_have_an_index_each(tmp_path: Path, monkeypatch) -> None:
+    with folder(tmp_path, monkeypatch):
+        new_machine(monkeypatch, tmp_path / "machine")
+        (tmp_path / "bucket").mkdir()
+        places = [index_place(tmp_path / "bucket", "test"), index_place("gs://bucket", "test")]
+        for each in places:
+            assert len(build(each)[0]) == 5
+            assert build(each)[1] == []
+    assert len([*(tmp_path / "bucket" / INDEX_FOLDER).iterdir()]) == 2
 
 
 def test_index_in_a_bucket_is_shared_and_copied(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from local_bucket import Bucket, bucket_fixture, folder, s3, server_fixture
 
 from transfer_jax.data import from_folder
-from transfer_jax.data.remote import bucket_folder, packed_records
+from transfer_jax.data.remote import bucket_folder, folder_listing, packed_records
 from transfer_jax.data.remote.bucket_folder import from_bucket_folder
 from transfer_jax.storage.byte_ranges import ChangedObjectError, StorageError
+from transfer_jax.storage.object_listing import list_objects
 from transfer_jax.storage.range_reads import RangeReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -51,7 +52,7 @@ def test_it_is_the_dataset_of_the_local_folder(address, animals):
 def test_a_later_start_lists_and_downloads_nothing(address, monkeypatch):
     first = from_bucket_folder(address)
     asked = reads(monkeypatch)
-    monkeypatch.setattr(bucket_folder, "list_objects", lambda folder: pytest.fail("listed again"))
+    monkeypatch.setattr(folder_listing, "outer_folders", lambda folder: pytest.fail("listed again"))
     second = from_bucket_folder(address)
     assert asked == []
     assert second.fingerprint == first.fingerprint
@@ -60,6 +61,37 @@ def test_a_later_start_lists_and_downloads_nothing(address, monkeypatch):
     again = pickle.loads(pickle.dumps(second))
     assert again.contents([0, 1]) == [second.read(0), second.read(1)]
     assert len(asked) == 2
+
+
+def test_a_listing_that_was_stopped_continues(bucket, tree, monkeypatch):
+    names = [f"{i:02}" for i in range(20)]
+    bucket.put(tree(*(f"{name}/{i}.png" for name in names for i in "12")), "many")
+    bucket.system.pipe_file("bucket/many/readme.md", b"text")
+    address, listed, original = bucket.address("many"), [], folder_listing._listed
+
+    def stops(folder: str, address: str):
+        if folder.endswith("/07"):
+            raise KeyboardInterrupt
+        return original(folder, address)
+
+    def counts(folder: str, address: str):
+        listed.append(folder.rpartition("/")[2])
+        return original(folder, address)
+
+    monkeypatch.setattr(folder_listing, "_listed", stops)
+    with pytest.raises(KeyboardInterrupt):
+        from_bucket_folder(address)
+    monkeypatch.setattr(folder_listing, "_listed", counts)
+    dataset = from_bucket_folder(address)
+    assert "07" in listed
+    assert not {*names[:7]} & {*listed}
+    assert [*dataset.names] == [f"{name}/{i}.png" for name in names for i in "12"]
+    assert any("1 .md" in note for note in dataset.notes)
+    kept = {name.split("/")[2] for name in bucket.objects(f"many/{bucket_folder.INDEX_FOLDER}")}
+    assert len(kept) == 1
+    bucket.system.rm(f"bucket/many/{bucket_folder.INDEX_FOLDER}", recursive=True)
+    monkeypatch.setattr(folder_listing, "outer_folders", lambda folder: (list_objects(folder), []))
+    assert from_bucket_folder(address).fingerprint == dataset.fingerprint
 
 
 def test_parts_of_a_split_are_read(bucket, tree):
@@ -125,7 +157,7 @@ def test_the_index_of_a_bucket_that_is_not_writable_is_kept_on_this_machine(buck
     monkeypatch.setattr(type(bucket.system), "put_file", refused)
     first = from_bucket_folder(address)
     assert not [name for name in bucket.objects("animals/") if name.endswith("index.json")]
-    monkeypatch.setattr(bucket_folder, "list_objects", lambda folder: pytest.fail("listed again"))
+    monkeypatch.setattr(folder_listing, "outer_folders", lambda folder: pytest.fail("listed again"))
     second = from_bucket_folder(address)
     assert second.fingerprint == first.fingerprint
     assert "delete /" in second.notes[-1]

@@ -6,7 +6,7 @@ import pytest
 from local_bucket import Bucket, bucket_fixture, folder, server_fixture
 
 from transfer_jax.data import from_csv, load_dataset
-from transfer_jax.data.remote import bucket_table
+from transfer_jax.data.remote import folder_listing
 from transfer_jax.data.remote.bucket_table import from_bucket_table
 
 TABLE = (
@@ -44,10 +44,10 @@ def test_it_is_the_dataset_of_the_local_table(bucket, tmp_path):
 
 def test_a_later_start_lists_nothing_until_the_table_changes(bucket, monkeypatch):
     first = load_dataset("csv:gs://bucket/set/t.csv")
-    list_objects = bucket_table.list_objects
-    monkeypatch.setattr(bucket_table, "list_objects", lambda folder: pytest.fail("listed again"))
+    outer_folders = folder_listing.outer_folders
+    monkeypatch.setattr(folder_listing, "outer_folders", lambda folder: pytest.fail("listed again"))
     assert load_dataset("csv:gs://bucket/set/t.csv").fingerprint == first.fingerprint
-    monkeypatch.setattr(bucket_table, "list_objects", list_objects)
+    monkeypatch.setattr(folder_listing, "outer_folders", outer_folders)
     bucket.system.pipe_file("bucket/set/t.csv", TABLE.replace("4.png,x", "4.png,y").encode())
     assert load_dataset("csv:gs://bucket/set/t.csv").labels.tolist() == [0, 1, 1, 1]
 

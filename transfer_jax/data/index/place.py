@@ -12,7 +12,7 @@ from typing import Any
 
 from transfer_jax.storage.atomic_write import replaced_atomically
 from transfer_jax.storage.range_reads import attempted
-from transfer_jax.storage.remote import bucket_folder, is_remote, local_path
+from transfer_jax.storage.remote import bucket_folder, is_remote, local_path, protocol_and_path
 from transfer_jax.user_cache import can_create, user_cache
 
 INDEX_FOLDER = ".transfer_jax_index"
@@ -140,6 +140,8 @@ def index_place(beside: str | os.PathLike[str], name: str, *, make: bool = True)
         name: A text that distinguishes the indexes of a folder, such as the kind, the split and the columns.
         make: Whether to create the hidden folder, so that the folder of the data does not change later.
     """
+    if is_remote(beside):  # The same folder may be on a disk too, such as a mounted bucket.
+        name = f"{protocol_and_path(beside)[0]} {name}"
     own = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:_NAME]
     if is_remote(beside):
         copy = local_path(f"{os.fspath(beside).rstrip('/')}/{INDEX_FOLDER}/{own}", shared=True)

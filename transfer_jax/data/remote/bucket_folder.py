@@ -19,13 +19,14 @@ from transfer_jax.data.index import (
     index_place,
 )
 from transfer_jax.data.index.join import Joined
+from transfer_jax.data.remote.folder_listing import FolderListing
 from transfer_jax.data.remote.listed_index import keep_place, list_again, listed_before
 from transfer_jax.data.remote.object_tree import object_tree
 from transfer_jax.data.remote.packed_records import packing_notes
 from transfer_jax.data.remote.range_contents import RangeContents, ReadOne
 from transfer_jax.storage.byte_ranges import ByteRange
 from transfer_jax.storage.object_cache import ObjectCache
-from transfer_jax.storage.object_listing import StoredObject, list_objects
+from transfer_jax.storage.object_listing import StoredObject
 from transfer_jax.storage.range_reads import RangeReader
 from transfer_jax.storage.remote import protocol_and_path
 from transfer_jax.tasks import make_task
@@ -65,11 +66,12 @@ def from_bucket_folder(
     key = {"folder": address, "task": task}
     index = listed_before(place, _KIND, key)
     if index is None:
-        objects = list_objects(address)
-        key["listing"] = _hash_of(objects)
-        read = functools.partial(_images, objects, task)
+        listing = FolderListing(address, progress)
+        key["listing"] = _hash_of(listing.objects)
+        read = functools.partial(_images, listing.objects, task)
         index = build_index(_KIND, key, [address], read, place, progress, finish=_facts)
         keep_place(place, index)
+        listing.forget()
     names = tuple(index.about["classes"])
     if len(names) < least_classes:
         raise ValueError(f"{address!r} has only the class folder {names[0]!r}; two or more are needed")

@@ -21,11 +21,12 @@ from transfer_jax.data.index import (
     index_place,
 )
 from transfer_jax.data.index.join import Joined
+from transfer_jax.data.remote.folder_listing import FolderListing
 from transfer_jax.data.remote.listed_index import keep_place, list_again, listed_before
 from transfer_jax.data.remote.range_contents import RangeContents, ReadOne
 from transfer_jax.storage.byte_ranges import ByteRange
 from transfer_jax.storage.object_cache import ObjectCache
-from transfer_jax.storage.object_listing import StoredObject, list_objects, shard_files
+from transfer_jax.storage.object_listing import StoredObject, shard_files
 from transfer_jax.storage.range_reads import RangeReader
 from transfer_jax.tasks import make_task
 
@@ -116,13 +117,15 @@ def from_bucket_table(
     place = index_place(folder, f"{_KIND} {table.place} {options}")
     index = listed_before(place, _KIND, key)
     if index is None:
-        part = _listed(table, folder, options)
+        objects = FolderListing(folder, progress)
+        part = _listed(table, folder, objects.objects, options)
         listing = hashlib.sha256("\0".join(part.texts["tags"]).encode()).hexdigest()
         part_of = {"": part}
         index = build_index(
             *(_KIND, {**key, "listing": listing}, [""], part_of.__getitem__, place, progress), finish=_facts
         )
         keep_place(place, index)
+        objects.forget()
     remedy = list_again(place, folder)
     reader = RangeReader(ObjectCache() if cache is None else cache)
     read_many = RangeContents(index, _object, reader, advice=remedy)
@@ -143,9 +146,11 @@ def from_bucket_table(
     )
 
 
-def _listed(table: StoredObject, folder: str, options: dict[str, Any]) -> PartIndex:
+def _listed(
+    table: StoredObject, folder: str, objects: Sequence[StoredObject], options: dict[str, Any]
+) -> PartIndex:
     """Returns the images of a table."""
-    finder = ObjectPaths(folder, list_objects(folder))
+    finder = ObjectPaths(folder, objects)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / table.place.rpartition("/")[2]
         copy.write_bytes(
