@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 
 from transfer_jax.nn import batch_shard
+from transfer_jax.nn.attention import attend, attend_packed
 from transfer_jax.nn.initializers import normal, zeros
 from transfer_jax.nn.layers import LayerNorm, Linear
 
@@ -119,25 +120,35 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         """Applies attention; `bias`, `(batch or 1, heads, tokens, tokens)`, is added before the softmax."""
         bias = self.relative_bias().astype(x.dtype) if self.grid else bias
-        x = jax.nn.dot_product_attention(*self.inputs(x), bias).reshape(x.shape)
+        if bias is None and self.rope is None and not batch_shard.shards_kernels():
+            x = attend_packed(self.qkv.product(x), self.heads, self._bias())
+        else:
+            x = attend(*self.inputs(x), bias).reshape(x.shape)
         return self.proj(self.norm(x) if self.has_norm else x)
 
     def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns queries, keys and values, each `(batch, tokens, heads, width / heads)`."""
-        width = x.shape[-1]
-        # The kernel is sharded by heads: each device then has the queries, keys and values of its heads.
+        batch, tokens, width = x.shape
         shape = (3, self.heads, width // self.heads)
-        kernel = batch_shard.shard_kernel(self.qkv.kernel[...].reshape(width, *shape), 2)
-        qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
-        if self.qkv.bias is not None:
-            qkv += self.qkv.bias[...].reshape(shape)
-        elif self.has_two_biases:
-            query, value = self.q_bias[...], self.v_bias[...]
-            qkv += jnp.stack([query, jnp.zeros_like(query), value]).reshape(shape)
+        if batch_shard.shards_kernels():
+            # The kernel is sharded by heads: each device then has the queries, keys and values of its heads.
+            kernel = batch_shard.shard_kernel(self.qkv.kernel[...].reshape(width, *shape), 2)
+            qkv = jnp.einsum("btw,wchd->btchd", x, kernel)
+        else:
+            qkv = self.qkv.product(x).reshape(batch, tokens, *shape)
+        if (bias := self._bias()) is not None:
+            qkv += bias.reshape(shape)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if self.rope is not None:
             query, key = self.rope(query, self.before), self.rope(key, self.before)
         return query, key, value
+
+    def _bias(self) -> jax.Array | None:
+        """Returns the biases of queries, keys and values, `(3 x width,)`; None for none."""
+        if self.has_two_biases:
+            query, value = self.q_bias[...], self.v_bias[...]
+            return jnp.concatenate([query, jnp.zeros_like(query), value])
+        return None if self.qkv.bias is None else self.qkv.bias[...]
 
     def relative_bias(self) -> jax.Array:
         """Returns the learned bias of each pair of tokens, `(1, heads, tokens, tokens)`."""

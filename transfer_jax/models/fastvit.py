@@ -17,6 +17,7 @@ from transfer_jax.models.mbconv import SqueezeExcite, Style
 from transfer_jax.models.parallel_convs import ParallelConvs
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.nn.activations import gelu
+from transfer_jax.nn.attention import attend_packed
 from transfer_jax.nn.layers import (
     BatchNorm,
     Conv,
@@ -159,8 +160,8 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, features = x.shape
-        qkv = self.qkv(x).reshape(batch, height * width, 3, features // _HEAD_WIDTH, _HEAD_WIDTH)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        qkv = self.qkv(x).reshape(batch, height * width, 3 * features)
+        mixed = attend_packed(qkv, features // _HEAD_WIDTH)
         return self.proj(mixed.reshape(x.shape))
 
 

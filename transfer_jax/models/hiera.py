@@ -16,6 +16,7 @@ from transfer_jax.models.family import IMAGENET_MEAN, IMAGENET_STD, Family, Sett
 from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Norm, timm_layer
 from transfer_jax.nn.activations import gelu
+from transfer_jax.nn.attention import attend
 from transfer_jax.nn.initializers import normal
 from transfer_jax.nn.layers import Conv, DropPath, Identity, LayerNorm, LayerScale, Linear
 
@@ -95,7 +96,7 @@ class Attention(nnx.Module):
         batch, height, width, features = query.shape
         windows = (x.shape[1] // self.window, x.shape[2] // self.window) if self.window else (1, 1)
         query, key, value = (self._windows(tokens, *windows) for tokens in (query, *others))
-        x = jax.nn.dot_product_attention(query, key, value)
+        x = attend(query, key, value)
         x = x.reshape(batch, *windows, height // windows[0], width // windows[1], features)
         return self.proj(x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height, width, features))
 

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.mbconv import Style, round_channels
+from transfer_jax.nn.attention import attend
 from transfer_jax.nn.layers import BatchNorm, Conv, ConvNorm, DropPath, LayerScale
 
 
@@ -134,7 +135,7 @@ class MultiQueryAttention(nnx.Module):
         keys, values = (
             self._tokens(x, name).reshape(batch, -1, 1, self.sizes.width) for name in ("key", "value")
         )
-        mixed = jax.nn.dot_product_attention(queries, keys, values)
+        mixed = attend(queries, keys, values)
         return self.output(mixed.reshape(batch, height, width, -1))
 
     def _tokens(self, x: jax.Array, name: str) -> jax.Array:

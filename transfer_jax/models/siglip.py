@@ -20,6 +20,7 @@ from transfer_jax.models.preprocessing import Preprocessing
 from transfer_jax.models.transformer import Shape, blocks_before_pooling, build, timm
 from transfer_jax.models.vit_google import attention, big_vision
 from transfer_jax.nn.activations import gelu, gelu_tanh
+from transfer_jax.nn.attention import attend
 from transfer_jax.nn.initializers import normal
 from transfer_jax.nn.layers import Identity, LayerNorm, Linear
 
@@ -45,7 +46,7 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         batch, _, width = x.shape
-        x = self.proj(jax.nn.dot_product_attention(*self.inputs(x)).reshape(batch, width))
+        x = self.proj(attend(*self.inputs(x)).reshape(batch, width))
         return x + self.fc2(self.shape.activation(self.fc1(self.norm(x))))
 
     def inputs(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -15,6 +15,7 @@ from transfer_jax.nn.batch_norm import batch_norm
 from transfer_jax.nn.batch_shard import sample_rows
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
+from transfer_jax.nn.int8 import Int8Kernel, observe
 from transfer_jax.nn.layer_norm import layer_norm
 
 
@@ -32,6 +33,19 @@ class Linear(nnx.Linear):
         super().__init__(
             in_features, out_features, use_bias=use_bias, kernel_init=fan_in, bias_init=zeros, rngs=rngs
         )
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Returns the outputs, in the dtype of `x` if the kernel is in int8; see `nn.int8`."""
+        y = self.product(x)
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """Returns the outputs without the bias."""
+        kernel = self.kernel[...]
+        if isinstance(kernel, Int8Kernel):
+            return kernel.product(x)
+        observe(self, x)
+        return x @ kernel
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -167,9 +181,15 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array, gain: jax.Array | None = None) -> jax.Array:
         """Convolves `x`, in its dtype; `gain` multiplies the output per channel."""
         kernel, bias = self.kernel[...], None if self.bias is None else self.bias[...]
-        if gain is not None:
-            kernel, bias = kernel * gain, None if bias is None else bias * gain
-        x = conv2d(x, kernel.astype(x.dtype), strides=self.strides, padding=self.padding, groups=self.groups)
+        if gain is not None and bias is not None:
+            bias = bias * gain
+        if isinstance(kernel, Int8Kernel):
+            x = kernel.convolve(x, strides=self.strides, padding=self.padding, gain=gain)
+        else:
+            if self.groups == 1 and x.shape[1:3] != (1, 1):  # Layers on pooled features stay as they are.
+                observe(self, x)
+            kernel = (kernel if gain is None else kernel * gain).astype(x.dtype)
+            x = conv2d(x, kernel, strides=self.strides, padding=self.padding, groups=self.groups)
         return x if bias is None else x + bias.astype(x.dtype)
 
 

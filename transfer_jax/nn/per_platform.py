@@ -1,15 +1,18 @@
-"""Functions with one implementation for CPUs and another one for accelerators.
+"""Functions with another implementation for each platform.
 
 The implementation is chosen when a function is lowered, not when it is traced. Compiling ahead of time for
 another platform therefore gives the right one.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-from jax import lax
+from jax import core, lax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 
 Function = Callable[..., jax.Array]
 """A function of arrays and, as its last argument, of static data."""
@@ -56,3 +59,63 @@ def _dispatch(
 ) -> Any:
     cpu, default = (lambda *arrays, f=f: f(*arrays, static) for f in (on_cpu, elsewhere))
     return lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuKernel:
+    """A function with a kernel of Pallas for TPUs, which XLA cannot partition.
+
+    Programs for one device, and programs that `jax.shard_map` maps over all axes of a mesh, run the kernel.
+    Other programs, in which XLA partitions arrays by itself, run the plain function, as on other platforms.
+
+    Attributes:
+        kernel: Function from arrays and static data to a sequence of arrays.
+        plain: The same function in operations of XLA.
+    """
+
+    kernel: Callable[..., Sequence[jax.Array]]
+    plain: Callable[..., Sequence[jax.Array]]
+
+    def __call__(self, static: Hashable, *arrays: jax.Array) -> list[jax.Array]:
+        """Applies the function to arrays."""
+        return _kernel.bind(*arrays, function=self, static=static)
+
+
+_kernel = Primitive("tpu_kernel")
+_kernel.multiple_results = True
+
+
+def _plain(*arrays: Any, function: TpuKernel, static: Hashable) -> list[jax.Array]:
+    return list(function.plain(static, *arrays))
+
+
+def _lower_for_tpu(ctx: Any, *operands: Any, function: TpuKernel, static: Hashable) -> Any:
+    kernel = mlir.lower_fun(lambda *arrays: list(function.kernel(static, *arrays)), multiple_results=True)
+    try:
+        return kernel(ctx, *operands)
+    except NotImplementedError as error:
+        if "automatically partitioned" not in str(error):
+            raise
+    return mlir.lower_fun(_plain, multiple_results=True)(ctx, *operands, function=function, static=static)
+
+
+def _batched(arrays: Any, axes: Any, *, function: TpuKernel, static: Hashable) -> Any:
+    plain = functools.partial(_plain, function=function, static=static)
+    found = jax.vmap(plain, in_axes=tuple(axes))(*arrays)  # None for arrays that are not mapped.
+    return found, [0] * len(found)
+
+
+def _impl(*arrays: Any, **parameters: Any) -> list[jax.Array]:
+    return jax.jit(functools.partial(_kernel.bind, **parameters))(*arrays)
+
+
+def _shapes(*avals: Any, **parameters: Any) -> list[Any]:
+    shapes = jax.eval_shape(functools.partial(_plain, **parameters), *avals)
+    return [core.ShapedArray(each.shape, each.dtype) for each in shapes]
+
+
+_kernel.def_impl(_impl)
+_kernel.def_abstract_eval(_shapes)
+mlir.register_lowering(_kernel, mlir.lower_fun(_plain, multiple_results=True))
+mlir.register_lowering(_kernel, _lower_for_tpu, platform="tpu")
+batching.primitive_batchers[_kernel] = _batched

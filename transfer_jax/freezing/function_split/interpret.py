@@ -12,6 +12,7 @@ from transfer_jax.freezing.function_split import (  # noqa: F401  They register 
 from transfer_jax.freezing.function_split.examples import Mixed, MixedError, PerExample, Place, Shared, joined
 from transfer_jax.freezing.function_split.jaxprs import (
     Equation,
+    branches_of,
     inner_jaxpr,
     is_literal,
     name_of,
@@ -90,7 +91,7 @@ def places_in(jaxpr: Any, constants: Sequence[Any], places: Sequence[Place], exa
 def _cond(equation: Equation, places: list[Place], examples: int) -> list[Place]:
     if isinstance(places[0], PerExample):
         raise MixedError("has a predicate that depends on examples")
-    branches = [places_in(*opened(each), places[1:], examples) for each in equation.params["branches"]]
+    branches = [places_in(*opened(each), places[1:], examples) for each in branches_of(equation)]
     return [
         joined([branch[index] for branch in branches], shape_of(result))
         for index, result in enumerate(equation.outvars)

@@ -132,6 +132,14 @@ def inner_jaxprs(equation: Equation) -> Iterator[Any]:
                 yield opened(each)[0]
 
 
+def branches_of(equation: Equation) -> Sequence[Any]:
+    """Returns the branches of a `cond`; of the implementations for several platforms, the default one."""
+    branches, platforms = equation.params["branches"], equation.params.get("branches_platforms")
+    if platforms is None or None not in platforms:
+        return branches
+    return (branches[platforms.index(None)],)
+
+
 def scan_counts(equation: Equation) -> tuple[int, int]:
     """Returns the number of constants and of carried values of a scan, the first operands of the equation."""
     parameters = equation.params
@@ -213,5 +221,5 @@ def flops(equation: Equation) -> float:
         return math.inf
     inner = [sum(map(flops, jaxpr.eqns)) for jaxpr in inner_jaxprs(equation)]
     if name == "cond":  # The most expensive branch.
-        return max(inner)
+        return max(sum(map(flops, opened(each)[0].eqns)) for each in branches_of(equation))
     return sum(inner) * (equation.params["length"] if name == "scan" else 1)

@@ -8,6 +8,7 @@ from transfer_jax.freezing.function_split.jaxprs import (
     Atom,
     Equation,
     Var,
+    branches_of,
     flops,
     inner_jaxpr,
     is_checkpoint,
@@ -63,7 +64,7 @@ def _backward_of(equation: Equation, passes: list[bool]) -> tuple[float, list[bo
         return _backward_of_scan(equation, passes)
     if name == "cond":
         counts, results = zip(
-            *(_within(opened(each)[0], passes[1:]) for each in equation.params["branches"]), strict=True
+            *(_within(opened(each)[0], passes[1:]) for each in branches_of(equation)), strict=True
         )
         return max(counts), [any(each) for each in zip(*results, strict=True)]
     inner = inner_jaxpr(equation)
