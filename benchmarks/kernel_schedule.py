@@ -6,14 +6,13 @@ The compiler for TPUs (`transfer_jax[pods]`) gives kernels of Pallas no cycles i
 them all the same, as bundles of instructions of which one starts in each cycle, and writes the schedule to a
 folder if undocumented options ask for it (libtpu 0.0.50). This program compiles each kernel alone, counts the
 bundles of its loops as often as they run, and compares them with the estimate of `planning/tpu_program.py`,
-which a plan uses. Waits for the memory are not in a schedule. `products alone` is the time of the matrix
-products at the peak of the matrix units, and `of peak` the part of the peak that the schedule reaches:
-`KERNEL_EFFICIENCY` should be near it.
+which a plan uses. Waits for the memory are not in a schedule. `FLOPs a cycle` are those of a core:
+`KERNEL_FLOPS` should be near them. `of peak` is the part of the peak of the matrix units that they are.
 """
 
 import argparse
-import dataclasses
 import datetime
+import itertools
 import os
 import re
 import shutil
@@ -38,7 +37,9 @@ NETWORKS = {
     "ViT-H/14": Sizes(32, 257, 16, 80),
     "ViT-B/16, 384 pixels": Sizes(32, 577, 12, 64),
 }
-_BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|\d+)\s+(?:\w\w)?\s*:\s*(?P<depth>[> ]*)\{(?P<bundle>.*)$")
+_BUNDLE = re.compile(
+    r"^\s*(?:0x[0-9a-f]+|\d+)\s+(?P<mark>\w\w)?\s*:\s*(?P<depth>[> ]*)\{(?P<bundle>.*)$", re.MULTILINE
+)
 _EXIT = re.compile(r"scmp\.ge\.s32\.totalorder %\w+, (\d+) /\* loop exit test")
 
 
@@ -48,37 +49,32 @@ def scheduled_cycles(text: str) -> int:
     Raises:
         ValueError: If a loop does not end at a constant.
     """
-    loops = [_Loop(1)]
-    for line in text.splitlines():
-        found = _BUNDLE.match(line)
-        if found is None:
-            continue
-        # Empty bundles are written without their depth.
-        depth = len(loops) if found["bundle"].startswith("}") else found["depth"].count(">") + 1
-        while len(loops) > depth:
-            inner = loops.pop()
-            loops[-1].bundles += inner.cycles
-        while len(loops) < depth:
-            loops.append(_Loop())
-        loops[-1].bundles += 1
-        if end := _EXIT.search(found["bundle"]):
-            loops[-1].trips = int(end[1])
-    return loops[0].bundles
+    return _cycles([*_BUNDLE.finditer(text)], 0)
 
 
-@dataclasses.dataclass
-class _Loop:
-    """A loop of a schedule: how often it runs, and the bundles of its body, with those of inner loops."""
+def _cycles(bundles: list[re.Match], depth: int) -> int:
+    """Returns the cycles of bundles inside of `depth` loops.
 
-    trips: int = 0
-    bundles: int = 0
-
-    @property
-    def cycles(self) -> int:
-        """The bundles of all runs."""
-        if not self.trips:
+    A loop begins at its mark and ends at the last bundle of its depth: the compiler moves some bundles of the
+    code behind a loop into it.
+    """
+    starts = [at for at, each in enumerate(bundles) if each["mark"] == "LB" and _depth(each) == depth + 1]
+    total, before = 0, 0
+    for start, following in itertools.pairwise((*starts, len(bundles))):
+        end = max(at for at in range(start, following) if _depth(bundles[at]) > depth) + 1
+        inside = bundles[start:end]
+        exits = (_EXIT.search(each["bundle"]) for each in inside if _depth(each) == depth + 1)
+        trips = next((int(found[1]) for found in exits if found), None)
+        if trips is None:
             raise ValueError("a loop of the schedule does not end at a constant")
-        return self.trips * self.bundles
+        total += start - before + trips * _cycles(inside, depth + 1)
+        before = end
+    return total + len(bundles) - before
+
+
+def _depth(bundle: re.Match) -> int:
+    """Returns the number of loops around a bundle; 0 for empty bundles, which are written without it."""
+    return bundle["depth"].count(">")
 
 
 def compiled(function: Any, device: Any, *shapes: tuple[int, ...]) -> Any:
@@ -109,7 +105,7 @@ def row_of(name: str, direction: str, topology: str, folder: Path) -> dict[str, 
         "topology": topology,
         "scheduled Mcycles": cycles / 1e6,
         "estimated Mcycles": cost.kernel_cycles / 1e6,
-        "products alone": cost.flops / chip.cycle_flops / 1e6,
+        "FLOPs a cycle": round(cost.flops / cycles / chip.cores),
         "of peak": cost.flops / chip.cycle_flops / cycles,
     }
 

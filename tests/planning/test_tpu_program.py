@@ -4,7 +4,7 @@
 import pytest
 
 from transfer_jax.planning.chips import CHIPS
-from transfer_jax.planning.tpu_program import KERNEL_EFFICIENCY, TpuProgram
+from transfer_jax.planning.tpu_program import KERNEL_FLOPS, TpuProgram
 
 ADD = """
 %fused (p: f32[1024,2048]) -> f32[1024,2048] {
@@ -122,6 +122,32 @@ ENTRY %main (x: f32[8,128]) -> f32[2,128] {
   ROOT %part = f32[2,128]{1,0:T(2,128)} fusion(%x), kind=kCustom, calls=%all-reduce-scatter
 }
 """
+OVERLAPPED = """
+%start (p: f32[2,128]) -> (f32[2,128], f32[8,128]) {
+  %p = f32[2,128]{1,0:T(2,128)} parameter(0)
+  %all = f32[8,128]{1,0:T(8,128)} all-gather(%p), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %begin = (f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) custom-call(%all), custom_call_target="AsyncCollectiveStart"
+}
+
+%during (q: f32[2,128], r: f32[8,128], s: f32[16,128]) -> (f32[16,128], f32[2,128], f32[8,128]) {
+  %q = f32[2,128]{1,0:T(2,128)} parameter(0)
+  %r = f32[8,128]{1,0:T(8,128)} parameter(1)
+  %s = f32[16,128]{1,0:T(8,128)} parameter(2)
+  %same = f32[8,128]{1,0:T(8,128)} all-gather(%q), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
+  %twice = f32[16,128]{1,0:T(8,128)} add(%s, %s)
+  ROOT %results = (f32[16,128]{1,0:T(8,128)}, f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) tuple(%twice, %q, %same)
+}
+
+ENTRY %main (x: f32[2,128], y: f32[16,128]) -> f32[16,128] {
+  %x = f32[2,128]{1,0:T(2,128)} parameter(0)
+  %y = f32[16,128]{1,0:T(8,128)} parameter(1)
+  %begun = (f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) fusion(%x), kind=kCustom, output_to_operand_aliasing={{0}: (0, {})}, calls=%start
+  %one = f32[2,128]{1,0:T(2,128)} get-tuple-element(%begun), index=0
+  %two = f32[8,128]{1,0:T(8,128)} get-tuple-element(%begun), index=1
+  %work = (f32[16,128]{1,0:T(8,128)}, f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) fusion(%one, %two, %y), kind=kCustom, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%during
+  ROOT %done = f32[16,128]{1,0:T(8,128)} get-tuple-element(%work), index=0
+}
+"""
 V5E = CHIPS["v5e"]
 
 
@@ -164,7 +190,7 @@ def test_bytes_that_no_program_avoids(text, expected):
 @pytest.mark.parametrize(
     ("flops", "moved", "cycles"),
     [
-        (2**30, 1, 2**30 / (2 * 4 * 128 * 128 * KERNEL_EFFICIENCY)),
+        (2**30, 1, 2**30 / KERNEL_FLOPS),
         (1, 819 * 10**6, 1e-3 * V5E.clock),
     ],
     ids=["by operations", "by bytes"],
@@ -174,6 +200,7 @@ def test_a_kernel_takes_the_longer_of_two_times(flops, moved, cycles):
     found = TpuProgram(text, V5E).cost
     assert found.kernel_cycles == pytest.approx(cycles)
     assert (found.cycles, found.kernels, found.transfers, found.without_cycles) == (0, 1, 1, 1)
+    assert TpuProgram(text, CHIPS["v5p"]).cost.kernel_cycles < cycles  # It has two cores.
     assert found.flops == flops
 
 
@@ -187,6 +214,13 @@ def test_operations_and_exchange_inside_of_computations_count():
     assert found.flops == 12 * product
     assert found.exchanged == 12 * 2 * 256 * 256
     assert TpuProgram(SCATTER).cost.exchanged == 3 / 4 * 4 * 8 * 128
+
+
+def test_an_exchange_during_other_work_counts_once():
+    """The array is read, gathered and written at the start; the fusion after it reads and writes only its own."""
+    found = TpuProgram(OVERLAPPED).cost
+    assert found.exchanged == 3 / 4 * 4 * 8 * 128
+    assert found.hbm_bytes == 4 * 128 * (2 + 2 + 8) + 2 * 4 * 16 * 128
 
 
 def test_instructions_add_up():

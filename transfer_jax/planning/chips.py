@@ -15,6 +15,7 @@ class Chip:
         network: Bytes per second to other slices: the bandwidth of the network of the data centre to a pod,
             divided by its chips.
         cycle_flops: FLOPs per cycle in bfloat16 of all matrix units (MXU) of the chip.
+        cores: Number of cores, each with a vector unit.
         integer_speed: Operations per second on 8-bit integers, as a multiple of `flops`.
     """
 
@@ -24,6 +25,7 @@ class Chip:
     link: float
     network: float
     cycle_flops: int
+    cores: int = 1
     integer_speed: float = 2.0
 
     @property
@@ -34,7 +36,7 @@ class Chip:
 
 CHIPS = {
     "v5e": Chip(197e12, 16e9, 819e9, 200e9, 3.125e9, 2 * 4 * 128 * 128),
-    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 6.25e9, 2 * 8 * 128 * 128),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 6.25e9, 2 * 8 * 128 * 128, cores=2),
     "v6e": Chip(918e12, 32e9, 1638e9, 400e9, 12.5e9, 2 * 4 * 256 * 256),
 }
 """Source: docs.cloud.google.com/tpu/docs/v5e, v5p-training and v6e, "key specifications".

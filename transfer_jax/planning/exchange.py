@@ -14,11 +14,18 @@ _GROUPS = re.compile(
     r"|mesh\[(?P<mesh>[^\]]*)\] \{(?P<axes>[^}]*)\})"
 )
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 def is_transfer(each: Instruction) -> bool:
     """Returns True for an instruction that exchanges arrays with other chips or with the host."""
     return _collective(each) in COLLECTIVES or each.op in ("send", "recv")
+
+
+def channel_of(each: Instruction) -> int | None:
+    """Returns the number of the exchange that an instruction is a part of; None for other instructions."""
+    found = _CHANNEL.search(each.rest) if _collective(each) in COLLECTIVES else None
+    return int(found[1]) if found else None
 
 
 def sent_bytes(each: Instruction) -> float:

@@ -8,11 +8,12 @@ tiles.
 - A fusion that only slices an operand reads the slice. One that updates a slice of an operand writes the
   slice.
 - The body of a loop counts as often as it runs.
+- An exchange that takes place during other fusions appears in each of them, and counts where it starts.
 - Cycles are those that the compiler estimates for each instruction. It estimates none for kernels of Pallas
   and for transfers between chips.
 - A kernel that declares its cost (`pl.CostEstimate`) takes the longer of the time for its FLOPs, at
-  `KERNEL_EFFICIENCY` of the chip's peak, and the time for its bytes. This estimate is ours, and stays apart
-  in `kernel_cycles`.
+  `KERNEL_FLOPS`, and the time for its bytes at the published bandwidth. This estimate is ours, and stays
+  apart in `kernel_cycles`.
 - FLOPs are those of matrix products and convolutions, and those that kernels declare.
 """
 
@@ -23,15 +24,16 @@ import re
 from collections.abc import Iterator, Mapping
 
 from transfer_jax.planning.chips import CHIPS, Chip
-from transfer_jax.planning.exchange import is_transfer, sent_bytes, sent_to_slices
+from transfer_jax.planning.exchange import channel_of, is_transfer, sent_bytes, sent_to_slices
 from transfer_jax.planning.program_flops import is_integer, product_flops
 from transfer_jax.planning.program_text import Instruction, parse_program
 
-KERNEL_EFFICIENCY = 0.2
-"""Part of the peak of the matrix units that a kernel is assumed to reach.
+KERNEL_FLOPS = 24_000
+"""FLOPs that a kernel is assumed to compute in a cycle of a core.
 
-Attention with heads of 64 columns fills half of a matrix unit, and its softmax takes longer than its
-products.
+The vector unit limits kernels of attention, with their softmax, so the matrix units wait: in the compiler's
+schedules of ours, a core computes 19,000 to 30,000 FLOPs in a cycle, on chips with large and with small
+matrix units (`benchmarks/kernel_schedule.py`). A matrix unit of v5e alone could compute 32,768.
 """
 _FREE = (
     *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "iota", "opt-barrier"),
@@ -43,6 +45,9 @@ _FREE_TARGETS = (
     *("annotate_device_placement", "xla.sdy.FuncResultSharding", "LayoutConstraint", "Pin", "Unpin"),
 )
 """Custom calls that move nothing and take no time."""
+_START = "AsyncCollectiveStart"
+"""The custom call in a fusion that starts an exchange."""
+_ALIASED = "output_to_operand_aliasing"
 _SLICES = ("dynamic-slice", "slice", "gather")
 _PRODUCTS = ("dot", "convolution")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
@@ -104,6 +109,13 @@ class TpuProgram:
         self._computations, self._entry = parse_program(text)
         self._chip, self._slices = chip, slices
         self._inside: dict[str, ProgramCost] = {}
+        self._starts = {
+            channel: name
+            for name, body in self._computations.items()
+            if any(each.target == _START for each in body)
+            for each in body
+            if (channel := channel_of(each)) is not None
+        }
 
     @functools.cached_property
     def cost(self) -> ProgramCost:
@@ -196,9 +208,18 @@ class TpuProgram:
         """Returns the FLOPs and the exchange inside of a fusion."""
         if name not in self._inside:
             known = self._known(name)
-            costs = (self._computed(each, known, has_cycles=True) for each in self._computations[name])
+            costs = (
+                self._computed(each, known, has_cycles=True)
+                for each in known.values()
+                if not self._continues(each, name)
+            )
             self._inside[name] = sum(costs, ProgramCost())
         return self._inside[name]
+
+    def _continues(self, each: Instruction, body: str) -> bool:
+        """Returns True for an exchange inside of a fusion that another fusion has started."""
+        channel = channel_of(each)
+        return channel is not None and self._starts.get(channel, body) != body
 
     def _kernel(self, each: Instruction, *, has_cycles: bool) -> ProgramCost:
         declared = _DECLARED.search(each.rest)
@@ -209,7 +230,7 @@ class TpuProgram:
         if has_cycles:
             return ProgramCost(flops=flops)
         cycles = max(
-            flops / (self._chip.cycle_flops * KERNEL_EFFICIENCY),
+            flops / (self._chip.cores * KERNEL_FLOPS),
             moved / self._chip.bandwidth * self._chip.clock,
         )
         return ProgramCost(kernel_cycles=cycles, kernels=1, flops=flops)
@@ -252,13 +273,13 @@ class TpuProgram:
 
     def _fused(self, each: Instruction, known: Mapping[str, Instruction]) -> float:
         body = each.called["calls"]
-        updated, written = self._updates(body)
-        total = 0.0
+        updated, written = self._written(each, body)
+        total = written
         for place, name in enumerate(each.operands):
             operand = known.get(name)
             if operand is not None and operand.hbm_bytes and place not in updated:
                 total += min(operand.hbm_bytes, self._read(body, place))
-        return total + (written if written is not None else each.hbm_bytes) * bool(each.hbm_bytes)
+        return total
 
     def _read_of(self, argument: Instruction, known: Mapping[str, Instruction]) -> float:
         """Returns the bytes of an argument of the program that it reads at least once, without padding."""
@@ -282,8 +303,10 @@ class TpuProgram:
         """Returns the bytes of a parameter that a fusion reads: those of slices, if it only slices it."""
         total, names = 0.0, {_parameter(self._computations[body], place)}
         for inner in self._computations[body]:
-            if not names.intersection(inner.operands):
+            if not names.intersection(inner.operands) or self._continues(inner, body):
                 continue
+            if inner.root and inner.op == "tuple":
+                continue  # A result that is a parameter, see `_written`.
             if inner.op == "bitcast":
                 names.add(inner.name)
             elif inner.op == "fusion":
@@ -304,27 +327,27 @@ class TpuProgram:
         passed = _behind_bitcasts(root, by_name)
         return passed.op == "parameter" and passed.number in places
 
-    def _updates(self, name: str) -> tuple[set[int], float | None]:
-        """Returns the positions of parameters that a fusion updates in place, and the bytes that it writes.
-
-        None stands for a fusion whose results are no updates.
-        """
-        by_name = self._known(name)
+    def _written(self, fusion: Instruction, body: str) -> tuple[set[int], float]:
+        """Returns the positions of operands that a fusion updates in place, and the bytes that it writes."""
+        by_name = self._known(body)
         root = next(inner for inner in by_name.values() if inner.root)
         results = [by_name[each] for each in root.operands] if root.op == "tuple" else [root]
+        if len(results) != len(fusion.arrays):
+            return set(), fusion.hbm_bytes
         places: set[int] = set()
-        total, updates = 0.0, False
-        for result in results:
-            update = _behind_bitcasts(result, by_name)
-            if update.op == "dynamic-update-slice":
-                target = _behind_bitcasts(by_name[update.operands[0]], by_name)
+        total = 0.0
+        for result, array in zip(results, fusion.arrays, strict=True):
+            made = _behind_bitcasts(result, by_name)
+            if made.op == "dynamic-update-slice":
+                target = _behind_bitcasts(by_name[made.operands[0]], by_name)
                 if target.op == "parameter" and target.number is not None:
                     places.add(target.number)
-                total += sum(array.bytes for array in by_name[update.operands[1]].arrays)
-                updates = True
-            else:
-                total += result.hbm_bytes
-        return places, total if updates else None
+                total += sum(each.bytes for each in by_name[made.operands[1]].arrays) * array.in_hbm
+            elif made.op == "parameter" and _ALIASED in fusion.rest:
+                places.add(made.number or 0)
+            elif not self._continues(made, body):
+                total += array.bytes * array.in_hbm
+        return places, total
 
 
 def _parameter(body: list[Instruction], place: int) -> str:
