@@ -32,8 +32,8 @@ KERNEL_FLOPS = 24_000
 """FLOPs that a kernel is assumed to compute in a cycle of a core.
 
 The vector unit limits kernels of attention, with their softmax, so the matrix units wait: in the compiler's
-schedules of ours, a core computes 19,000 to 30,000 FLOPs in a cycle, on chips with large and with small
-matrix units (`benchmarks/kernel_schedule.py`). A matrix unit of v5e alone could compute 32,768.
+schedules of ours, a core computes 19,000 to 30,000 FLOPs in a cycle for 197 to 257 tokens, on chips with
+large and with small matrix units (`benchmarks/kernel_schedule.py`). Those of v5e could compute 131,072.
 """
 _FREE = (
     *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "iota", "opt-barrier"),

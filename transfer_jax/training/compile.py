@@ -27,7 +27,8 @@ class Compiled:
         multiply_adds: Multiply-adds of the convolutions and matrix products of one call.
         flops: Floating-point operations of one call as XLA counts them, with the body of a loop counted once;
             None if XLA does not report them.
-        bytes: Bytes that one call reads and writes, counted in the same way.
+        bytes: Bytes of operands and results of one call, counted in the same way. On a TPU they include those
+            in the memory on the chip, and are no measure of its traffic; see `planning.tpu_program`.
         peak_bytes: Memory that one call needs for arguments, results and intermediate values, as XLA plans
             it; None if XLA does not report it.
     """
