@@ -37,9 +37,8 @@ from transfer_jax.training.phase_split import PhaseSplit
 from transfer_jax.training.run import Run
 
 _MULTIPLY_ADDS_PER_BYTE = 16
-"""Multiply-adds that take as long as a byte of an operand or a result. Fitted to the times of 20 steps of
-EfficientNet-Lite0 and ViT-S/16 on two CPU cores (`benchmarks/boundaries.py`), of which none is off by more
-than a third."""
+"""Multiply-adds that take as long as a byte of an operand or a result. Fitted to steps of EfficientNet-Lite0
+on two CPU cores (`benchmarks/boundaries.py`), and as good for ViT-S/16; see docs/cost.md."""
 _SMALL = 0.2
 """Steps with at most this part of the largest step's equations are compiled: they take little time."""
 _REPRESENTATIVE = 0.1
