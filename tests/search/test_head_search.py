@@ -13,10 +13,12 @@ from transfer_jax.models.paths import block_of
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs.extract_features import extract_features
 from transfer_jax.runs.predict import predict_dataset
-from transfer_jax.search.head_search import logistic_regression, search_heads
-from transfer_jax.search.head_sweep import Examples, Grid
+from transfer_jax.runs.resolve import resolve
+from transfer_jax.search.head_search import search_heads
+from transfer_jax.search.head_sweep import Grid
 from transfer_jax.search.knn_probe import knn_probe
-from transfer_jax.tasks import SingleLabel
+from transfer_jax.search.linear_probe import linear_probe
+from transfer_jax.tasks import MultiLabel, SingleLabel
 from transfer_jax.weights.saved_model import SavedModel
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -49,6 +51,9 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     known = knn_probe(features, dataset, np.asarray(held_out.rows))
     assert found.neighbours is not None
     assert found.neighbours.score == next(iter(known.values.values()))
+    fitted = linear_probe(features, dataset, np.asarray(held_out.rows), seed=given.seed)
+    assert found.linear is not None
+    assert found.linear.score == next(iter(fitted.values.values()))
     assert scores["log_loss"] == pytest.approx(found.metrics["log_loss"], rel=1e-4)
 
 
@@ -86,7 +91,7 @@ def test_too_few_images_are_found_before_features_are_extracted(
 def test_the_best_suffix_is_a_model(image_folder, tmp_path, changes, train, trained):
     given = config(image_folder, **changes)
     found = search_heads(given, tmp_path, GRID, train=train, epochs=2, progress=Silent())
-    assert found.baseline is found.neighbours is None
+    assert found.linear is found.neighbours is None
     best = found.sweep.candidates[0]
     assert set(map(block_of, best.arrays)) == trained
     saved, model = SavedModel.load(tmp_path)
@@ -106,14 +111,65 @@ def test_the_lowest_block_cannot_train(image_folder, tmp_path):
     assert not tmp_path.joinpath("heads.csv").exists()
 
 
-def test_the_baseline_takes_the_best_strength():
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    features = rng.normal(size=(60, 5)).astype(np.float32) + 6 * labels[:, None]
-    train, validation = (Examples(features[rows], labels[rows]) for rows in (slice(40), slice(40, 60)))
-    c, accuracy = logistic_regression(train, validation)
-    assert accuracy == 1.0
-    assert c in (1e-3, 1e-2, 1e-1, 1.0)
+@pytest.fixture(scope="module")
+def table(image_folder, tmp_path_factory):
+    """The images with several labels, a number and levels."""
+    rows = []
+    for index, path in enumerate(sorted(image_folder.rglob("*.png"))):
+        name = path.parent.name
+        labels = {"red": "warm", "green": "cold dark", "blue": "cold"}[name]
+        size = {"red": 1.5, "green": 10.0, "blue": 20.0}[name] + index % 3
+        rows.append([path, labels, size, {"red": 0, "green": 1, "blue": 2}[name]])
+    file = tmp_path_factory.mktemp("table") / "images.csv"
+    with file.open("w", newline="") as out:
+        csv.writer(out).writerows([("image", "labels", "size", "level"), *rows])
+    return file
+
+
+@pytest.mark.parametrize(
+    ("column", "task", "better"),
+    [
+        ("labels", "multi_label", "mean_average_precision"),
+        ("size", "regression", "mae"),
+        ("level", "ordinal", "accuracy"),
+    ],
+)
+def test_heads_of_all_tasks(table, tmp_path, column, task, better):
+    given = config(f"csv:{table}?label={column}", task=task, feature_dir=str(tmp_path / "features"))
+    smoothings = (0.0,) if task == "regression" else (0.0, 0.1)
+    grid = Grid(learning_rates=(1e-2,), weight_decays=(0.0,), label_smoothings=smoothings, seeds=(0,))
+    found = search_heads(given, tmp_path / "heads", grid, epochs=3, progress=Silent())
+    saved = SavedModel.describe(tmp_path / "heads")
+    assert saved.task.kind == task
+    assert saved.temperature == found.temperature
+    assert found.linear is not None
+    assert found.neighbours is not None
+    for score in (found.linear, found.neighbours):
+        assert np.isfinite(score.score)
+    if task == "multi_label":
+        assert isinstance(saved.task, MultiLabel)
+        assert len(saved.task.thresholds) == 3
+    validation = resolve(given, progress=Silent()).evaluation
+    predictions = predict_dataset(tmp_path / "heads", validation, progress=Silent())
+    scores = saved.task.scores(predictions, validation.labels)
+    assert scores[better] == pytest.approx(found.metrics[better], rel=1e-4)
+
+
+def test_the_images_that_select_the_best_choose_the_temperature(image_folder, tmp_path, monkeypatch):
+    given = []
+
+    def chosen(task, predictions, labels):
+        given.append((predictions.shape, labels))
+        return 1.7
+
+    monkeypatch.setattr("transfer_jax.search.head_search.best_temperature", chosen)
+    found = search_heads(config(image_folder), tmp_path, GRID, epochs=2, progress=Silent())
+    assert found.temperature == SavedModel.describe(tmp_path).temperature == 1.7
+    ((shape, labels),) = given
+    assert shape == (found.selecting_images, 3)
+    train, _ = stratified_split(load_dataset(str(image_folder)), 0.25, 0)
+    _, selecting = stratified_split(train, 0.25, 0)
+    np.testing.assert_array_equal(labels, selecting.labels)
 
 
 def test_the_command(image_folder, tmp_path, capsys):
@@ -133,6 +189,9 @@ def test_the_command(image_folder, tmp_path, capsys):
         r"of 8, trained on \d+ training images and scored on \d+ others, which select the best; ", output
     )
     assert re.search(r"The best on \d+ validation images \(none trained on; they selected nothing\)", output)
-    assert "Logistic regression (L-BFGS, C = " in output
+    assert re.search(
+        r"Linear model by cross-validation \(L2 = .*\), all training images, on the \d+ ", output
+    )
+    assert re.search(r"Nearest neighbours \(k = \d+\), all training images, on the \d+ ", output)
     assert main(["predict", str(tmp_path), str(image_folder / "red"), "--out", str(tmp_path / "p.csv")]) == 0
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 17

@@ -116,19 +116,23 @@ def _show_heads(found: "HeadSearch", folder: Path) -> None:
     )
     columns = ("rate", "decay", "smoothing", "seed", "best epoch", sweep.metric.title, "loss")
     OUT.print(table(title, columns, rows))
-    if found.baseline:
-        c, accuracy = found.baseline
-        print_line(
-            OUT,
-            f"Logistic regression (L-BFGS, C = {c:g}), trained and scored on the same images: {accuracy:.1%}",
-        )
     images = counted(found.metrics["images"], "validation image")
-    if found.neighbours:
-        score, metric = found.neighbours, task_class(found.metrics).metrics[0]
+    metric = task_class(found.metrics).metrics[0]
+    for name, setting, score in (
+        ("Linear model by cross-validation", "L2", found.linear),
+        ("Nearest neighbours", "k", found.neighbours),
+    ):
+        if score is not None:
+            print_line(
+                OUT,
+                f"{name} ({setting} = {score.setting:.3g}), all training images, on the {images}: "
+                f"{metric.title} {metric.text(score.score)} ± {metric.text(score.standard_error)}",
+            )
+    if found.temperature is not None:
         print_line(
             OUT,
-            f"Nearest neighbours (k = {score.setting:g}) of the {images} among the training images: "
-            f"{metric.title} {metric.text(score.score)} ± {metric.text(score.standard_error)}",
+            f"Temperature (export --calibrated): {found.temperature:.3g}, chosen by the "
+            f"{found.selecting_images:,} images that select the best",
         )
     OUT.print(scores_table(found.metrics, f"The best on {images} (none trained on; they selected nothing)"))
     print_line(OUT, f"The best model, and all candidates in heads.csv: {folder}")

@@ -13,7 +13,6 @@ import numpy as np
 from transfer_jax.config import TrainConfig
 from transfer_jax.data import ImageDataset, ordered_batches, stratified_split
 from transfer_jax.data.split import divisible_counts
-from transfer_jax.extras import optional
 from transfer_jax.freezing import Phase, Schedule
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays
@@ -24,20 +23,20 @@ from transfer_jax.runs.resolve import resolve_with
 from transfer_jax.runs.workdir import check_place
 from transfer_jax.search.head_sweep import Candidate, Examples, Grid, Sweep, sweep_heads
 from transfer_jax.search.knn_probe import KS, knn_score, usable_ks
+from transfer_jax.search.linear_probe import linear_score
 from transfer_jax.search.probe_data import ProbeData
 from transfer_jax.search.probe_result import DepthScore
 from transfer_jax.search.tail_sweep import TAIL_GRID, sweep_tails
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.atomic_write import write_text
 from transfer_jax.storage.workdir_lock import workdir_lock
+from transfer_jax.tasks import Task
+from transfer_jax.tasks.temperature import best_temperature
 from transfer_jax.training.evaluation import predict
 from transfer_jax.training.feature_extractor import FeatureExtractor
 from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.run import Run
 from transfer_jax.weights.saved_model import SavedModel
-
-BASELINE_CS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse regularization strengths of the baseline, of which the best is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +47,10 @@ class HeadSearch:
         sweep: All candidates with their scores on the part of the training images that selects the best.
         seconds: Seconds to train them, without compilation.
         metrics: Scores of the best candidate on the validation images of the run, which selected nothing.
-        baseline: The best C of a logistic regression, and its accuracy on the same images as the candidates;
-            None if more than a linear head trains, or the task has no single labels.
+        temperature: Number by which the outputs of the best candidate are divided for calibrated
+            probabilities; the images that selected it chose this number. None as in `best_temperature`.
+        linear: The score of a linear model that is regularized by a cross-validation of all training images,
+            on the validation images; see `linear_probe`. None if more than a linear head trains.
         neighbours: The score of the nearest neighbours of the validation images among all training images;
             None if more than a linear head trains.
         trained_images: Number of training images that all candidates were trained on.
@@ -59,7 +60,8 @@ class HeadSearch:
     sweep: Sweep
     seconds: float
     metrics: dict[str, Any]
-    baseline: tuple[float, float] | None
+    temperature: float | None
+    linear: DepthScore | None
     neighbours: DepthScore | None
     trained_images: int
     selecting_images: int
@@ -78,8 +80,8 @@ def search_heads(
 ) -> HeadSearch:
     """Trains a grid of heads or tails on cached features; writes the best one as a model, and `heads.csv`.
 
-    A part of the training images selects the best candidate. The validation images are only scored at the
-    end.
+    A part of the training images selects the best candidate, its temperature and the thresholds of labels.
+    The validation images are only scored at the end.
 
     Args:
         config: The images, the network and the preprocessing, as a config or as the result of `resolve`. The
@@ -137,27 +139,44 @@ def search_heads(
         sweep = sweep_tails(run, parts, fitted, scored, grid, progress=progress, **limits)
     seconds = time.perf_counter() - started - sweep.compile_seconds
     best = {**run.arrays, **jax.device_put(dict(sweep.candidates[0].arrays))}
+    evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
+
+    def predicted(inputs: np.ndarray) -> Any:
+        batches = ordered_batches(
+            lambda rows: {"features": inputs[rows]}, len(inputs), batch_size=run.batch_size
+        )
+        return predict(evaluate, best, batches, run.task)
+
+    selecting, truth = predicted(scored.features), run.evaluation
+    task = run.task.tuned(selecting, scored.labels)
+    temperature = best_temperature(task, selecting, scored.labels)
     with workdir_lock(workdir):
         write_text(workdir / "heads.csv", _csv(sweep))
-        _save(run, best)
-    evaluate = jax.jit(PhasePrograms(run, parts).functions["evaluate"])
-    batches = ordered_batches(lambda rows: {"features": final[rows]}, len(final), batch_size=run.batch_size)
-    truth = run.evaluation
-    metrics = run.task.scores(predict(evaluate, best, batches, run.task), truth.labels, truth.weights)
-    baseline = None
-    if linear and run.task.kind == "single_label":
-        with optional("baseline by logistic regression"):
-            baseline = logistic_regression(fitted, scored)
-    neighbours = _nearest_neighbours(run, features, final) if linear else None
-    return HeadSearch(sweep, seconds, metrics, baseline, neighbours, len(fitted.labels), len(scored.labels))
+        _save(run, task, temperature, best)
+    metrics = task.scores(predicted(final), truth.labels, truth.weights)
+    found: dict[str, DepthScore | None] = {"linear": None, "neighbours": None}
+    if linear:
+        data, every = _probe_data(run, len(features), len(final)), np.concatenate([features, final])
+        progress.log("fitting a linear model and nearest neighbours for comparison")
+        found["linear"] = linear_score(every, data, seed=run.config.seed)
+        found["neighbours"] = knn_score(every, data, usable_ks(KS, len(features)))
+    return HeadSearch(
+        sweep=sweep,
+        seconds=seconds,
+        metrics=metrics,
+        temperature=temperature,
+        trained_images=len(fitted.labels),
+        selecting_images=len(scored.labels),
+        **found,
+    )
 
 
-def _nearest_neighbours(run: Run, train: np.ndarray, validation: np.ndarray) -> DepthScore:
-    """Returns the score of the nearest neighbours on features `(images, channels)` of both parts."""
+def _probe_data(run: Run, count: int, validation: int) -> ProbeData:
+    """Returns the data of probes on the features of `count` training images and of the validation images."""
     parts = (run.train, run.evaluation)
     weights = [np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts]
-    count, images = len(train), len(train) + len(validation)
-    data = ProbeData(
+    images = count + validation
+    return ProbeData(
         task=run.task,
         labels=np.concatenate([part.labels for part in parts]),
         train=np.arange(count),
@@ -165,7 +184,6 @@ def _nearest_neighbours(run: Run, train: np.ndarray, validation: np.ndarray) -> 
         groups=_groups(run.train, images),
         weights=np.concatenate(weights),
     )
-    return knn_score(np.concatenate([train, validation]), data, usable_ks(KS, count))
 
 
 def _groups(train: ImageDataset, images: int) -> np.ndarray:
@@ -183,25 +201,6 @@ def _default_grid(run: Run, linear: bool) -> Grid:
     return Grid() if run.task.probabilistic else Grid(label_smoothings=(0.0,))
 
 
-def logistic_regression(train: Examples, validation: Examples) -> tuple[float, float]:
-    """Returns the best C of scikit-learn's logistic regression, and its validation accuracy.
-
-    It is fitted by L-BFGS on standardized features, for each C in `BASELINE_CS`.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train.features)
-    fitted, scored = (scaler.transform(each.features) for each in (train, validation))
-    found = []
-    for c in BASELINE_CS:
-        model = LogisticRegression(C=c, max_iter=1000)
-        model.fit(fitted, train.labels, sample_weight=train.weights)
-        found.append((float(model.score(scored, validation.labels, sample_weight=validation.weights)), c))
-    accuracy, c = max(found)
-    return c, accuracy
-
-
 def _divided(train: ImageDataset, fraction: float, seed: int) -> tuple[ImageDataset, ImageDataset]:
     """Splits training images into those that train the candidates and those that select the best one."""
     if divisible_counts(train, train.together).max() < 2:
@@ -217,10 +216,11 @@ def _examples(features: np.ndarray, dataset: ImageDataset) -> Examples:
     return Examples(features, dataset.labels, dataset.weights)
 
 
-def _save(run: Run, arrays: Arrays) -> None:
+def _save(run: Run, task: Task, temperature: float | None, arrays: Arrays) -> None:
     saved = SavedModel(
         model=run.config.model,
-        task=run.task,
+        task=task,
+        temperature=temperature,
         preprocessing=run.preprocessing,
         hidden=run.config.hidden,
         taps=run.config.taps,

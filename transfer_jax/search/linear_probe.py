@@ -56,12 +56,7 @@ def linear_probe(
         raise ValueError(f"l2s must be above 0 and folds at least 2, got {tuple(l2s)} and {folds}")
     data = probe_data(labels, validation, seed)
     by_depth = features_by_depth(features, len(data.labels))
-    strata = data.task.strata(data.labels[data.train])
-    fold = fold_numbers(strata, data.groups[data.train], folds, seed)
-    if fold.max() < 1:
-        raise ValueError("a cross-validation needs training examples of at least two groups, got one")
-    penalties = sorted(map(float, l2s), reverse=True)
-    scores = {name: _score(value, data, fold, penalties) for name, value in by_depth.items()}
+    scores = {name: linear_score(value, data, l2s, folds, seed) for name, value in by_depth.items()}
     return ProbeResult("linear", scores, len(data.train), len(data.validation), data.task.headline)
 
 
@@ -82,7 +77,18 @@ def fold_numbers(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     return fold[group]
 
 
-def _score(features: np.ndarray, data: ProbeData, fold: np.ndarray, penalties: list[float]) -> DepthScore:
+def linear_score(
+    features: np.ndarray, data: ProbeData, l2s: Sequence[float] = L2S, folds: int = 5, seed: int = 0
+) -> DepthScore:
+    """Returns the score of features `(n, channels)` by a linear model; see `linear_probe`.
+
+    Raises:
+        ValueError: If the training examples are one group.
+    """
+    strata = data.task.strata(data.labels[data.train])
+    fold = fold_numbers(strata, data.groups[data.train], folds, seed)
+    if fold.max() < 1:
+        raise ValueError("a cross-validation needs training examples of at least two groups, got one")
     train, held_out = features[data.train], features[data.validation]
     mean, deviation = train.mean(0), train.std(0)
     scale = 1 / np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6), deviation, np.inf)
@@ -93,7 +99,9 @@ def _score(features: np.ndarray, data: ProbeData, fold: np.ndarray, penalties: l
     shares = jnp.asarray(shares / shares.sum(1, keepdims=True), jnp.float32)
     weight = jnp.zeros((len(masks), data.task.outputs, train.shape[1] + 1))
     best = None
-    for l2 in penalties:  # From strong to weak: each solution is the start of the next one.
+    for l2 in sorted(
+        map(float, l2s), reverse=True
+    ):  # From strong to weak: each solution is the start of the next one.
         weight, found, final = _fit(train, held_out, shares, labels, fold, l2, weight, task=data.task)
         values = data.task.image_values(data.task.predictions(np.asarray(found)), labels)
         score, _ = mean_and_error(values, weights)
