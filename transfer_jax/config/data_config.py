@@ -21,8 +21,10 @@ class DataConfig:
     """The images, their split, and how they are cropped and augmented.
 
     Attributes:
-        images: The source of the images: a folder with one subfolder for each class, or `csv:FILE`,
-            or `tfds:NAME`, or one of `elpv`, `elpv:likely`, `elpv:sure` and `elpv:confidence`.
+        images: The source of the images: a folder with one subfolder for each class; `csv:FILE`, a table of
+            files, where `csv:FILE?label=a,b` chooses columns; `tfds:NAME`; shards as `records:PATH`,
+            `wds:PATH` or `parquet:PATH`; or `elpv`, `elpv:likely`, `elpv:sure`, `elpv:confidence`,
+            `elpv:labels` and `elpv:probability`. Paths may be in object storage, such as `gs://…`.
         eval_images: The source of the validation images, in one of these forms, such as
             `tfds:imagenet2012:validation`. All of `images` but its test images is then trained on. Classes
             are matched by name. None takes validation images of `images`.
