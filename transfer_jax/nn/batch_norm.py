@@ -45,7 +45,7 @@ def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axes: tuple[str, ...]
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Kept]:
     wide = _wide(x)
-    mean, square = _means(axes, wide, wide * wide)
+    mean, square = _means(axes, wide, wide * wide)[1]
     var = jnp.maximum(square - mean * mean, 0.0)
     inverse = jax.lax.rsqrt(var + epsilon)
     gain = scale * inverse
@@ -59,10 +59,8 @@ def _backward(
     del epsilon
     x, scale, bias, mean, inverse = kept
     gradient, centered = _wide(cotangents[0]), _wide(x) - mean
-    sums = gradient.sum(_PIXELS), (gradient * centered).sum(_PIXELS)
+    sums, (level, slope) = _means(axes, gradient, gradient * centered)
     of_scale, of_bias = (sums[1] * inverse).astype(scale.dtype), sums[0].astype(bias.dtype)
-    pixels = x.size // x.shape[-1]
-    level, slope = _mean_over(axes, sums[0] / pixels, sums[1] / pixels)
     of_x = scale * inverse * (gradient - level - centered * (slope * inverse * inverse))
     return of_x.astype(x.dtype), of_scale, of_bias
 
@@ -74,11 +72,11 @@ def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _means(axes: tuple[str, ...], *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns the mean per channel of each array, over the devices along some axes."""
-    return _mean_over(axes, *(x.mean(_PIXELS) for x in arrays))
-
-
-def _mean_over(axes: tuple[str, ...], *values: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns means over the devices along some axes, in one exchange."""
-    return tuple(jax.lax.pmean(jnp.stack(values), axes)) if axes else values
+def _means(axes: tuple[str, ...], *arrays: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Returns sums per channel on this device, and means per channel over the devices along some axes."""
+    sums = [x.sum(_PIXELS) for x in arrays]
+    count = arrays[0].size // arrays[0].shape[-1]
+    if not axes:
+        return sums, [total / count for total in sums]
+    count *= jax.lax.axis_size(axes)
+    return sums, [total / count for total in jax.lax.psum(sums, axes)]
