@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from transfer_jax.data import BadImageError, eval_transform, from_folder
+from transfer_jax.distributed import processes
 from transfer_jax.models import Preprocessing, create_model
 from transfer_jax.models.flat_arrays import split
 from transfer_jax.report.progress import Silent
 from transfer_jax.runs import classify
+from transfer_jax.runs import predict as predict_module
 from transfer_jax.runs.predict import most_probable, predict_batches, predict_dataset, unlabelled
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.tasks.top_predictions import TopPredictions, join_predictions
@@ -113,6 +115,23 @@ def test_bad_images_do_not_affect_the_others(saved, spoilt):
     np.testing.assert_allclose(np.delete(found, [1, 6], axis=0), expected, rtol=1e-5)
     with pytest.raises(BadImageError, match=r": the file is empty; --on-bad-image skip"):
         predict_dataset(saved, unlabelled(spoilt, SingleLabel(CLASSES)))
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "threads"), [(1, None, 2), (4, None, 4), (112, None, 6), (112, 1, 1)]
+)
+def test_threads_are_chosen_from_the_cores(saved, image_folder, monkeypatch, cores, given, threads):
+    found: list[int] = []
+
+    def batches(*arguments, threads: int, **options):
+        found.append(threads)
+        return iter(())
+
+    monkeypatch.setattr(processes, "cores", lambda: cores)
+    monkeypatch.setattr(predict_module, "ordered_batches", batches)
+    dataset = unlabelled([*(image_folder / "red").iterdir()], SingleLabel(CLASSES))
+    assert [*predict_batches(saved, dataset, threads=given)] == []
+    assert found == [threads]
 
 
 def test_batches_before_a_failure_are_yielded(saved, spoilt):

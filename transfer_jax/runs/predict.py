@@ -12,6 +12,7 @@ from flax import nnx
 from transfer_jax.config import OnBadImage, Views
 from transfer_jax.data import BadImageError, ImageDataset, image_fetch, ordered_batches
 from transfer_jax.data.image_files import image_files, read_file
+from transfer_jax.data.readers import choose_readers
 from transfer_jax.models import PRE_LOGITS
 from transfer_jax.models.flat_arrays import Arrays, split
 from transfer_jax.report.progress import Progress, Silent
@@ -46,7 +47,7 @@ def predict_dataset(
     dataset: ImageDataset,
     *,
     batch_size: int = 32,
-    threads: int = 2,
+    threads: int | None = None,
     progress: Progress | None = None,
     bad: BadImages | None = None,
     views: Views = "none",
@@ -58,7 +59,7 @@ def predict_dataset(
         model_dir: The workdir of a finished run, or its folder `model`.
         dataset: The images.
         batch_size: Images per batch.
-        threads: Number of threads that read images.
+        threads: Number of threads that read images; None chooses from the cores, as training does.
         progress: Receives the number of images predicted; None reports nothing.
         bad: Receives the error of each bad image by its position; its predictions are NaN. None raises the
             first error.
@@ -82,7 +83,7 @@ def predict_batches(
     dataset: ImageDataset,
     *,
     batch_size: int = 32,
-    threads: int = 2,
+    threads: int | None = None,
     progress: Progress | None = None,
     bad: BadImages | None = None,
     views: Views = "none",
@@ -135,7 +136,7 @@ def make_predictor(
     dataset: ImageDataset,
     *,
     batch_size: int = 32,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Callable[[Arrays, Progress], np.ndarray]:
     """Returns a function from a model's arrays to its predictions `(images, columns)`, compiled once.
 
@@ -144,7 +145,7 @@ def make_predictor(
         graphdef: Definition of the model in inference mode.
         dataset: The images.
         batch_size: Images per batch.
-        threads: Number of threads that read images.
+        threads: Number of threads that read images; None chooses from the cores, as training does.
     """
     batches = _make_batches(saved, graphdef, dataset, batch_size=batch_size, threads=threads, bad=None)
     return lambda arrays, progress: np.concatenate([*batches(arrays, progress)])
@@ -156,7 +157,7 @@ def _make_batches(
     dataset: ImageDataset,
     *,
     batch_size: int,
-    threads: int,
+    threads: int | None,
     bad: BadImages | None,
     views: Views = "none",
 ) -> Callable[[Arrays, Progress], Iterator[np.ndarray]]:
@@ -165,6 +166,7 @@ def _make_batches(
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
     fetch = image_fetch(dataset, saved.preprocessing, bad)
+    threads = choose_readers(threads, 0).threads
 
     def predicted(arrays: Arrays, progress: Progress) -> Iterator[np.ndarray]:
         progress.start("predicting", len(dataset))

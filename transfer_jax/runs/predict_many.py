@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from transfer_jax.data import ImageDataset, image_fetch, ordered_batches
+from transfer_jax.data.readers import choose_readers
 from transfer_jax.features import in_slices, model_inputs
 from transfer_jax.models import Preprocessing
 from transfer_jax.models.shared_trunk import SharedTrunk
@@ -65,7 +66,7 @@ class TrainedModels:
         dataset: ImageDataset,
         *,
         batch_size: int = 32,
-        threads: int = 2,
+        threads: int | None = None,
         progress: Progress | None = None,
         bad: BadImages | None = None,
     ) -> dict[str, np.ndarray]:
@@ -74,7 +75,7 @@ class TrainedModels:
         Args:
             dataset: The images.
             batch_size: Images per batch.
-            threads: Number of threads that read images.
+            threads: Number of threads that read images; None chooses from the cores, as training does.
             progress: Receives the number of images predicted; None reports nothing.
             bad: Receives the error of each bad image by its position; its predictions are NaN. None raises
                 the first error.
@@ -84,7 +85,8 @@ class TrainedModels:
         """
         found: dict[str, np.ndarray] = {}
         for group in self.groups:
-            rows = group.outputs(dataset, batch_size, threads, progress or Silent(), bad)
+            readers = choose_readers(threads, 0)
+            rows = group.outputs(dataset, batch_size, readers.threads, progress or Silent(), bad)
             outputs = [*rows]
             for name in outputs[0]:
                 each = self.tasks[name].predictions(np.concatenate([batch[name] for batch in outputs]))

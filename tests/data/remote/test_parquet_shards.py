@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.remote import parquet_shards
 from transfer_jax.data.remote.parquet_shards import from_parquet_shards
 from transfer_jax.storage import object_cache
+from transfer_jax.storage.object_cache import ObjectCache
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -76,6 +78,31 @@ def test_a_row_group_is_read_once(shard, tmp_path, monkeypatch):
     for position in (0, 3, 1, 2, 5, 0):
         dataset.read(position)
     assert read == [0, 1, 2]
+
+
+def test_files_that_do_not_fit_into_the_cache_are_noted_with_the_size_to_choose(shard, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        shard(f"{name}.parquet", [rng.bytes(40_000) for _ in range(5)], [0, 1, 0, 1, 0])
+    assert from_parquet_shards(tmp_path / "set").notes == ()
+    (note,) = from_parquet_shards(tmp_path / "set", cache=ObjectCache(gigabytes=1e-4)).notes
+    assert re.match(
+        r"0.0004\d\d GB of Parquet files do not fit into the cache of 0.0001 GB; in a random", note
+    )
+    assert "with a row group of up to 2 images: set --object-gigabytes 0.00041, or pack them: " in note
+    assert note.endswith(f"transfer-jax pack parquet:{tmp_path}/set OUT")
+    enough = ObjectCache(gigabytes=0.00041)
+    assert from_parquet_shards(tmp_path / "set", cache=enough).notes == ()
+
+
+def test_blocks_need_less_of_the_cache(shard, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_shards, "BLOCK", 1)
+    monkeypatch.setattr(parquet_shards, "WINDOW", 1)
+    shard("a.parquet", [bytes([i]) * 40_000 for i in range(12)], [0, 1] * 6)
+    (note,) = from_parquet_shards(tmp_path / "set", cache=ObjectCache(gigabytes=1e-6)).notes
+    size = (tmp_path / "set/a.parquet").stat().st_size
+    (choice,) = re.findall(r"--order blocks and --object-gigabytes ([\d.]+) or more", note)
+    assert float(choice) * 1e9 == pytest.approx(5 * size / 12, rel=0.1)
 
 
 def test_labels_without_metadata_are_classes(shard, tmp_path):

@@ -7,7 +7,9 @@ group is read once while they fit into it.
 import collections
 import functools
 import json
+import math
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from transfer_jax.data.decode import BadImageError
 from transfer_jax.data.image_files import abridged
 from transfer_jax.data.index import DatasetIndex, IndexProgress, PartIndex, build_index, index_place
 from transfer_jax.data.index.join import Joined
+from transfer_jax.data.order import BLOCK, WINDOW
 from transfer_jax.data.remote.range_contents import shard_of
 from transfer_jax.data.remote.shard_labels import common_folder, label_columns, shard_dataset
 from transfer_jax.storage.byte_ranges import ByteRange, StorageError
@@ -86,7 +89,8 @@ def from_parquet_shards(
     )
     read_many = RowGroupImages(index, ObjectCache() if cache is None else cache)
     title = f"{folder.rpartition('/')[2]} "
-    return shard_dataset(index, read_many, NumberedNames(title, len(index)), task)
+    notes = _cache_notes(index, read_many.cache_bytes, os.fspath(pattern))
+    return shard_dataset(index, read_many, NumberedNames(title, len(index)), task, notes)
 
 
 def _files(pattern: str) -> list[StoredObject]:
@@ -105,6 +109,35 @@ def _files(pattern: str) -> list[StoredObject]:
 def _facts(joined: Joined, classes: Sequence[str] | None, place: str) -> tuple[dict, dict]:
     about, columns = label_columns(joined, classes, place)
     return dict(about), columns
+
+
+def _cache_notes(index: DatasetIndex, limit: int, pattern: str) -> list[str]:
+    """Returns a sentence about files that do not fit into the cache, with the sizes to choose."""
+    sizes = np.array([size for _, size, _ in index.parts], np.float64)
+    if (total := sizes.sum()) <= limit:
+        return []
+    groups, counts = index.column("group"), index.part_counts
+    starts = np.flatnonzero(np.diff(groups, prepend=-1) | np.isin(np.arange(len(groups)), index.part_starts))
+    rows = int(np.diff(starts, append=len(groups)).max(initial=0))
+    image = (sizes / np.maximum(counts, 1)).max()
+    # `order="blocks"` reads a window of images, of which the row groups at the ends are read whole.
+    blocks = (WINDOW * BLOCK + 2 * WINDOW * rows) * image
+    choices = [f"set --object-gigabytes {_rounded(total)}"]
+    if blocks < total:
+        choices.append(f"set --order blocks and --object-gigabytes {_rounded(blocks)} or more")
+    choices.append(f"pack them: transfer-jax pack {shlex.quote(f'parquet:{pattern}')} OUT")
+    return [
+        f"{total / 1e9:.3g} GB of Parquet files do not fit into the cache of {limit / 1e9:.3g} GB; in a "
+        f"random order, most images are read with a row group of up to {counted(rows, 'image')}: "
+        f"{', or '.join(choices)}"
+    ]
+
+
+def _rounded(size: float) -> str:
+    """Returns a size in units of 10^9 bytes, rounded up to two digits."""
+    gigabytes = size / 1e9
+    digits = 1 - math.floor(math.log10(gigabytes))
+    return f"{math.ceil(gigabytes * 10**digits) / 10**digits:.{max(digits, 0)}f}"
 
 
 def _opened(stored: StoredObject) -> Any:
