@@ -125,7 +125,8 @@ def peer_step(model: str, trains: str, images: int, devices: list[Any]) -> jax.s
     params, stats = variables["params"], {name: each for name, each in variables.items() if name != "params"}
     trainable = {"head": params["head"]} if trains == "head" else params
     frozen = {name: each for name, each in params.items() if name not in trainable}
-    state = (trainable, stats, jax.eval_shape(optimizer.init, trainable))
+    moments = () if trains == "forward" else jax.eval_shape(optimizer.init, trainable)
+    state = (trainable, stats, moments)
     step = _step(network, optimizer, gradient=trains != "forward")
     compiled = jax.jit(step, donate_argnums=0)
     return compiled.lower(_placed(state, whole), _placed(frozen, whole), batch).compile()
