@@ -30,7 +30,14 @@ def config(images, **changes) -> TrainConfig:
     return TrainConfig(images=str(images), **settings)
 
 
-def test_the_best_head_is_a_model(image_folder, tmp_path):
+def test_the_best_head_is_a_model(image_folder, tmp_path, monkeypatch):
+    choices = []
+
+    def chosen(task, predictions, labels) -> float:
+        choices.append((predictions.shape, labels))
+        return 1.7
+
+    monkeypatch.setattr("transfer_jax.search.head_search.best_temperature", chosen)
     given = config(image_folder, feature_dir=str(tmp_path / "features"))
     workdir = tmp_path / "deep" / "heads"
     found = search_heads(given, workdir, GRID, epochs=5, progress=Silent())
@@ -45,6 +52,12 @@ def test_the_best_head_is_a_model(image_folder, tmp_path):
     probabilities = predict_dataset(workdir, held_out, progress=Silent())
     scores = SingleLabel(held_out.class_names).scores(probabilities, held_out.labels)
     assert scores["accuracy"] == found.metrics["accuracy"]
+    assert found.temperature == SavedModel.describe(workdir).temperature == 1.7
+    ((shape, labels),) = choices
+    assert shape == (found.selecting_images, 3)
+    train, _ = stratified_split(load_dataset(given.images), 0.25, given.seed)
+    _, selecting = stratified_split(train, 0.25, given.seed)
+    np.testing.assert_array_equal(labels, selecting.labels)
     dataset = load_dataset(given.images)
     preprocessing = SavedModel.describe(workdir).preprocessing
     features = extract_features(create_model("toy", 3), dataset, preprocessing=preprocessing)
@@ -130,8 +143,8 @@ def table(image_folder, tmp_path_factory):
     ("column", "task", "better"),
     [
         ("labels", "multi_label", "mean_average_precision"),
-        ("size", "regression", "mae"),
-        ("level", "ordinal", "accuracy"),
+        pytest.param("size", "regression", "mae", marks=pytest.mark.extended),
+        pytest.param("level", "ordinal", "accuracy", marks=pytest.mark.extended),
     ],
 )
 def test_heads_of_all_tasks(table, tmp_path, column, task, better):
@@ -153,23 +166,6 @@ def test_heads_of_all_tasks(table, tmp_path, column, task, better):
     predictions = predict_dataset(tmp_path / "heads", validation, progress=Silent())
     scores = saved.task.scores(predictions, validation.labels)
     assert scores[better] == pytest.approx(found.metrics[better], rel=1e-4)
-
-
-def test_the_images_that_select_the_best_choose_the_temperature(image_folder, tmp_path, monkeypatch):
-    given = []
-
-    def chosen(task, predictions, labels):
-        given.append((predictions.shape, labels))
-        return 1.7
-
-    monkeypatch.setattr("transfer_jax.search.head_search.best_temperature", chosen)
-    found = search_heads(config(image_folder), tmp_path, GRID, epochs=2, progress=Silent())
-    assert found.temperature == SavedModel.describe(tmp_path).temperature == 1.7
-    ((shape, labels),) = given
-    assert shape == (found.selecting_images, 3)
-    train, _ = stratified_split(load_dataset(str(image_folder)), 0.25, 0)
-    _, selecting = stratified_split(train, 0.25, 0)
-    np.testing.assert_array_equal(labels, selecting.labels)
 
 
 def test_the_command(image_folder, tmp_path, capsys):
