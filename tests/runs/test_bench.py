@@ -50,6 +50,13 @@ def _failed(size: int) -> None:
 
 
 @pytest.mark.usefixtures("toy")
+def test_a_frozen_part_in_int8():
+    (row,) = rows(trains=("head",), prefix_precision="int8")
+    assert not row.error
+    assert row.steps >= 5
+
+
+@pytest.mark.usefixtures("toy")
 def test_reading_is_compared_with_the_steps(image_folder):
     uncached, cached = rows(trains=("head",), cached=True, images=str(image_folder))
     assert uncached.images_read

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transfer_jax.nn.int8 import Int8Kernel
 from transfer_jax.training.background_compile import step_shapes
 from transfer_jax.training.compile import Compiled
 from transfer_jax.training.phase_programs import PhasePrograms
@@ -55,6 +56,9 @@ def time_step(run: Run, parts: PhaseSplit, seconds: float, least_blocks: int = 5
     shapes = step_shapes(run, parts, programs)
     step = programs.compiled("step", *shapes)
     state, frozen = fresh_state(run, parts, run.arrays)
+    # The speed of kernels in int8 does not depend on their values: nothing is calibrated.
+    kernels = {path: each for path, each in shapes[1].items() if isinstance(each, Int8Kernel)}
+    frozen |= run.strategy.place(jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), kernels))
     batch = run.strategy.batch(random_batch(shapes[2], run.train.task.outputs))
     rates = jax.tree.map(lambda rate: np.float32(0), shapes[3])
     anchor = run.pretrained(state.trainable) if parts.phase.l2_sp else {}
