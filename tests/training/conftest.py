@@ -13,6 +13,7 @@ from transfer_jax.freezing.learning_rates import PhaseRates
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import split, with_training
 from transfer_jax.models.paths import block_of
+from transfer_jax.models.remat import Remat
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.optimizer import make_optimizer
@@ -51,7 +52,8 @@ def make_step() -> Callable[..., SimpleNamespace]:
         *,
         cached: bool = False,
         sliced: bool = False,
-        remat: bool = False,
+        remat: Remat = "none",
+        scan_layers: bool = False,
         dtype=jnp.float32,
         class_weights=(1.0, 1.0, 1.0),
         seed: int = 0,
@@ -68,6 +70,7 @@ def make_step() -> Callable[..., SimpleNamespace]:
             start=end if cached else None,
             prefix=end if sliced else None,
             remat=remat,
+            scan_layers=scan_layers,
             preprocessing=Preprocessing(mean=(127.0, 127.0, 127.0), std=(64.0, 64.0, 64.0)),
             dtype=dtype,
         )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.fields import convert_fields
+from transfer_jax.models.remat import Remat
 
 Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -27,8 +28,13 @@ class ComputeConfig:
             with 8-bit integers, calibrated on training images, and everything else in `precision`. Steps,
             caches and validation images use it; the saved model has the original weights, and `predict`,
             `evaluate` and `export` compute in float.
-        remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
-            It takes less memory and one more forward pass.
+        remat: The activations that the backward pass recomputes instead of storing them: `none`; `dots` for
+            all inside a block but the results of linear layers; `block` for all inside a block, which takes
+            the least memory and one more forward pass; `offload` for those of `dots`, with the results of
+            linear layers in the memory of the host until then (TPUs and GPUs only).
+        scan_layers: Whether a run of equal blocks, such as those of a transformer, is compiled once: as a
+            loop over stacked parameters, which each step copies. The results are the same but for rounding.
+            Other blocks, networks with taps and models of your own are compiled as without it.
         strategy: The devices of a step: `jit` uses one device; `mesh` shards the batch over all
             devices; `pmap` does the same with `jax.pmap`; `auto` takes a mesh if there are several
             accelerators or processes, else one device.
@@ -60,7 +66,8 @@ class ComputeConfig:
 
     precision: Precision = "float32"
     prefix_precision: PrefixPrecision = "auto"
-    remat: bool = False
+    remat: Remat = "none"
+    scan_layers: bool = False
     strategy: StrategyName = "auto"
     gradient_exchange: ExchangePrecision = "auto"
     fsdp: int = 1
@@ -75,9 +82,12 @@ class ComputeConfig:
     order: Order = "global"
 
     def __post_init__(self) -> None:
+        if isinstance(self.remat, bool):  # As in configs of earlier versions.
+            object.__setattr__(self, "remat", "block" if self.remat else "none")
         convert_fields(self, ComputeConfig)
         check_choices(
             self,
+            remat=Remat,
             precision=Precision,
             prefix_precision=PrefixPrecision,
             gradient_exchange=ExchangePrecision,

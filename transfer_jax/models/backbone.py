@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from transfer_jax.models.adapters.adapter import Adapter
+from transfer_jax.models.block_scan import equal_runs, scan_blocks
 from transfer_jax.models.gathered_block import gathered_block
+from transfer_jax.models.remat import Remat, rematerialized
 from transfer_jax.nn import batch_shard
 from transfer_jax.nn.layers import Dropout, Linear
 
@@ -31,7 +33,10 @@ class Backbone(nnx.Module):
         block_names: Names of the blocks, in order.
         features: Number of channels of the pooled output.
         taps: Whether the pooled output is made of the outputs of all blocks; see `tap`.
-        remat: Whether the backward pass recomputes the activations inside a block instead of storing them.
+        remat: Activations inside a block that the backward pass recomputes instead of storing them; see
+            `models.remat`.
+        scan_layers: Whether runs of equal blocks are a scan, which is traced and compiled once for each run;
+            see `models.block_scan`. Not with `taps`.
         adapters: The adapters of the network; see `models.adapters`.
     """
 
@@ -41,7 +46,8 @@ class Backbone(nnx.Module):
         self.block_names = tuple(blocks)
         self.features = features
         self.taps = False
-        self.remat = False
+        self.remat: Remat = "none"
+        self.scan_layers = False
         for name, block in blocks.items():
             setattr(self, name, block)
 
@@ -85,16 +91,27 @@ class Backbone(nnx.Module):
                 f"features at {start!r} lack the outputs of the blocks before it, which taps need; "
                 "start at the images"
             )
+        if self.scan_layers and not self.taps:
+            return self._scan(names, x, rngs)
         for name in names:
             x = self._run_of(name)(getattr(self, name), x, rngs)
             tapped += [_tapped(x)] if self.taps else []
         return jnp.concatenate(tapped, -1) if tapped and names[-1] == self.block_names[-1] else x
 
-    def _run_of(self, name: str) -> Callable[[nnx.Module, Any, nnx.Rngs | None], Any]:
+    def _scan(self, names: tuple[str, ...], x: Any, rngs: nnx.Rngs | None) -> Any:
+        """Runs blocks, each run of equal ones under a scan."""
+        blocks, position = [getattr(self, name) for name in names], 0
+        for length in equal_runs(blocks):
+            run, part = self._run_of(names[position]), blocks[position : position + length]
+            x = run(part[0], x, rngs) if length == 1 else scan_blocks(part, x, rngs, run)
+            position += length
+        return x
+
+    def _run_of(self, name: str) -> Callable[[nnx.Module, Any, Any], Any]:
         """Returns the function `(block, x, rngs)` that runs a block."""
         if batch_shard.shards_blocks():
             return gathered_block(f"backbone/{name}", remat=self.remat)
-        return nnx.remat(_run) if self.remat else _run
+        return rematerialized(_run, self.remat)
 
     @property
     def gathered(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from transfer_jax.models.remat import Remat, rematerialized
 from transfer_jax.nn import batch_shard
 
 _NOT_KEPT = (
@@ -20,15 +21,15 @@ _NOT_KEPT = (
 """Operations that the backward pass repeats: gathering, and operations without arithmetic on its result."""
 
 
-def gathered_block(name: str, *, remat: bool) -> Callable[[nnx.Module, Any, nnx.Rngs | None], Any]:
+def gathered_block(name: str, *, remat: Remat) -> Callable[[nnx.Module, Any, nnx.Rngs | None], Any]:
     """Returns a function `(block, x, rngs)` that gathers the parameters of a block and runs it.
 
     Args:
         name: The path of the block.
-        remat: Whether the backward pass recomputes the activations inside the block too.
+        remat: Activations inside the block that the backward pass recomputes too.
     """
     run = functools.partial(_run, name)
-    return nnx.remat(run) if remat else nnx.remat(run, policy=_keeps)
+    return nnx.remat(run, policy=_keeps) if remat == "none" else rematerialized(run, remat)
 
 
 def _run(name: str, block: nnx.Module, x: Any, rngs: nnx.Rngs | None) -> Any:

@@ -10,8 +10,8 @@ from jax import lax
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
     """Normalizes `(…, channels)` over its channels (Ba et al. 2016, arXiv:1607.06450).
 
-    Statistics are computed in at least float32. JAX would keep four arrays of the size of `x` for the backward
-    pass; this keeps `x` alone.
+    Statistics are computed in at least float32. JAX would keep four arrays of the size of `x` for the
+    backward pass; this keeps `x` alone.
 
     Args:
         x: Array `(…, channels)`.

@@ -17,6 +17,7 @@ from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import constant, fan_in, fan_out, ones, zeros
 from transfer_jax.nn.int8 import Int8Kernel, observe
 from transfer_jax.nn.layer_norm import layer_norm
+from transfer_jax.nn.layer_rngs import LayerRngs
 
 
 class Linear(nnx.Linear):
@@ -325,16 +326,16 @@ class Dropout(nnx.Dropout):
         super().__init__(rate, broadcast_dims=broadcast_dims)
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: jax.Array, rngs: nnx.Rngs | None = None
+        self, x: jax.Array, rngs: nnx.Rngs | LayerRngs | None = None
     ) -> jax.Array:
         if self.deterministic or not self.rate:
             return x
         if rngs is None:
             raise ValueError("dropout in training mode needs rngs; pass rngs=nnx.Rngs(seed) or call eval()")
         shape = tuple(1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape))
-        stays = 1 - self.rate
+        stays = 1 - (rngs.rate if isinstance(rngs, LayerRngs) else self.rate)
         kept = sample_rows(rngs.dropout(), len(x), lambda key: jax.random.bernoulli(key, stays, shape[1:]))
-        return jnp.where(kept, x / stays, 0).astype(x.dtype)
+        return jnp.where(kept, x / jnp.asarray(stays, x.dtype), 0).astype(x.dtype)
 
 
 class DropPath(Dropout):

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from transfer_jax.models.backbone import PRE_LOGITS, Backbone
+from transfer_jax.models.remat import rematerialized_function
 from transfer_jax.own_models.array_paths import block_name, group_of_state, own_parts
 from transfer_jax.own_models.own_model import OwnModel
 from transfer_jax.own_models.traced_model import TracedModel
@@ -75,7 +76,7 @@ class TracedBackbone(Backbone):
         else:
             at = self._group_of(start)
             run = lambda params, state, x: self._traced.outputs_from(at, params, state, x, *rest)  # noqa: E731
-        outputs, after = (jax.checkpoint(run) if self.remat else run)(params, state, x)
+        outputs, after = rematerialized_function(run, self.remat)(params, state, x)
         for path, value in after.items():
             if value is not state[path]:
                 self._variable(self._layout.state[path]).set_value(value)
@@ -131,7 +132,16 @@ class _Layout:
     """
 
     def __init__(self, model: OwnModel, groups: tuple[str, ...]) -> None:
-        taken = {*dir(TracedBackbone), "block_names", "features", "taps", "remat", "training", "norm"}
+        taken = {
+            *dir(TracedBackbone),
+            "block_names",
+            "features",
+            "taps",
+            "remat",
+            "scan_layers",
+            "training",
+            "norm",
+        }
         blocks = {group: block_name(group, taken) for group in groups}
         self.blocks = {block: group for group, block in blocks.items()}
         self.params = {path: own_parts(path, group, blocks[group]) for path, group in model.groups.items()}

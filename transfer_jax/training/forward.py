@@ -11,6 +11,7 @@ from flax import nnx
 from transfer_jax.features import decode, in_slices, model_inputs
 from transfer_jax.models.flat_arrays import Arrays, cast_floats, dtypes, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
+from transfer_jax.models.remat import Remat
 from transfer_jax.nn.batch_shard import gather, shards_blocks
 
 Batch = Mapping[str, Any]
@@ -28,7 +29,8 @@ class Forward:
         preprocessing: The preprocessing that the weights need.
         prefix: End of the blocks without gradients and in inference mode, such as those below the trainable
             ones, or all of them to evaluate; None if there are none.
-        remat: Recomputes the activations inside a block in the backward pass; see `Backbone`.
+        remat: Activations that the backward pass recomputes; see `Backbone`.
+        scan_layers: Runs equal blocks under a scan; see `Backbone`.
         dtype: Precision of the computation.
         prefix_dtype: Precision of the blocks of the prefix.
     """
@@ -37,7 +39,8 @@ class Forward:
     start: str | None
     preprocessing: Preprocessing
     prefix: str | None = None
-    remat: bool = False
+    remat: Remat = "none"
+    scan_layers: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
     prefix_dtype: jax.typing.DTypeLike = jnp.float32
 
@@ -57,7 +60,7 @@ class Forward:
         if self.prefix is not None:
             x, start = self._through_prefix(arrays, x, later), self.prefix
         model = merge(self.graphdef, gather(arrays, dtypes(arrays, self.dtype), later=later))
-        model.backbone.remat = self.remat
+        model.backbone.remat, model.backbone.scan_layers = self.remat, self.scan_layers
         logits = model(cast_floats(x, self.dtype), start=start, rngs=rngs)
         return logits.astype(jnp.float32), split(model)[2]
 
@@ -66,6 +69,8 @@ class Forward:
         arrays = gather(arrays, dtypes(arrays, self.prefix_dtype), later=later)
 
         def frozen(x: Any) -> Any:
-            return merge(self.graphdef, arrays).backbone(x, start=self.start, stop=self.prefix)
+            backbone = merge(self.graphdef, arrays).backbone
+            backbone.scan_layers = self.scan_layers
+            return backbone(x, start=self.start, stop=self.prefix)
 
         return in_slices(frozen, cast_floats(x, self.prefix_dtype))

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+
 from transfer_jax.config.loss_field import loss_function
 from transfer_jax.freezing.labels import trainable_blocks
 from transfer_jax.models import PRE_LOGITS
@@ -45,6 +47,7 @@ class PhasePrograms:
     def __init__(self, run: Run, parts: PhaseSplit) -> None:
         run = run.at(parts.index)
         phase, config = parts.phase, run.config
+        _check_offload(run)
         blocks = trainable_blocks(parts.labels)
         above = run.block_names[run.block_names.index(parts.boundary) + 1 if parts.boundary else 0 :]
         self.start = run.caching(phase, parts.boundary).boundary
@@ -55,6 +58,7 @@ class PhasePrograms:
             prefix=parts.boundary if self.start is None and whole else None,
             preprocessing=run.preprocessing,
             remat=config.remat,
+            scan_layers=config.scan_layers,
             dtype=run.dtype,
             prefix_dtype=run.prefix_dtype,
         )
@@ -121,3 +125,10 @@ class PhasePrograms:
                 self.functions[name], *args, strategy=self._strategy, batch=_BATCHES.get(name), **special
             )
         return self._compiled[name, variant]
+
+
+def _check_offload(run: Run) -> None:
+    mesh = run.strategy.mesh
+    platform = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).platform
+    if run.config.remat == "offload" and platform == "cpu":
+        raise ValueError("remat='offload' needs a TPU or a GPU, got cpu; choose 'dots' or 'block'")
