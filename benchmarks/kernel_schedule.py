@@ -6,8 +6,8 @@ The compiler for TPUs (`transfer_jax[pods]`) gives kernels of Pallas no cycles i
 them all the same, as bundles of instructions of which one starts in each cycle, and writes the schedule to a
 folder if undocumented options ask for it (libtpu 0.0.50). This program compiles each kernel alone, counts the
 bundles of its loops as often as they run, and compares them with the estimate of `planning/tpu_program.py`,
-which a plan uses. Waits for the memory are not in a schedule. `FLOPs a cycle` are those of a core:
-`KERNEL_FLOPS` should be near them. `of peak` is the part of the peak of the matrix units that they are.
+which a plan uses. Waits for the memory are not in a schedule. `FLOPs a cycle` are those of a core, and `of
+peak` the part of the peak of the matrix units that they are.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 import pytest
 
 from transfer_jax.planning.chips import CHIPS
-from transfer_jax.planning.tpu_program import KERNEL_FLOPS, TpuProgram
+from transfer_jax.planning.tpu_program import KERNEL_FLOPS, KERNEL_TRANSCENDENTALS, TpuProgram
 
 ADD = """
 %fused (p: f32[1024,2048]) -> f32[1024,2048] {
@@ -97,7 +97,7 @@ ENTRY %main (x: bf16[256,256]) -> bf16[256,256] {
 DECLARED = KERNEL.replace(
     '"tpu_custom_call"',
     '"tpu_custom_call", backend_config={"custom_call_config":{"body":"A","cost_estimate":'
-    '{"flops":"FLOPS","transcendentals":"0","bytes_accessed":"BYTES"},"needs_layout_passes":true}}',
+    '{"flops":"FLOPS","transcendentals":"EXPS","bytes_accessed":"BYTES"},"needs_layout_passes":true}}',
 )
 BITCAST = """
 ENTRY %main (x: f32[16,128], y: f32[8,128]) -> (f32[16,128], f32[16,128]) {
@@ -188,15 +188,17 @@ def test_bytes_that_no_program_avoids(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("flops", "moved", "cycles"),
+    ("flops", "exponentials", "moved", "cycles"),
     [
-        (2**30, 1, 2**30 / KERNEL_FLOPS),
-        (1, 819 * 10**6, 1e-3 * V5E.clock),
+        (2**30, 2**20, 1, 2**30 / KERNEL_FLOPS + 2**20 / KERNEL_TRANSCENDENTALS),
+        (1, 0, 819 * 10**6, 1e-3 * V5E.clock),
     ],
     ids=["by operations", "by bytes"],
 )
-def test_a_kernel_takes_the_longer_of_two_times(flops, moved, cycles):
-    text = DECLARED.replace("FLOPS", str(flops)).replace("BYTES", str(moved))
+def test_a_kernel_takes_the_longer_of_two_times(flops, exponentials, moved, cycles):
+    text = (
+        DECLARED.replace("FLOPS", str(flops)).replace("BYTES", str(moved)).replace("EXPS", str(exponentials))
+    )
     found = TpuProgram(text, V5E).cost
     assert found.kernel_cycles == pytest.approx(cycles)
     assert (found.cycles, found.kernels, found.transfers, found.without_cycles) == (0, 1, 1, 1)

@@ -11,9 +11,9 @@ tiles.
 - An exchange that takes place during other fusions appears in each of them, and counts where it starts.
 - Cycles are those that the compiler estimates for each instruction. It estimates none for kernels of Pallas
   and for transfers between chips.
-- A kernel that declares its cost (`pl.CostEstimate`) takes the longer of the time for its FLOPs, at
-  `KERNEL_FLOPS`, and the time for its bytes at the published bandwidth. This estimate is ours, and stays
-  apart in `kernel_cycles`.
+- A kernel that declares its cost (`pl.CostEstimate`) takes the longer of the time for its operations, at
+  `KERNEL_FLOPS` and `KERNEL_TRANSCENDENTALS`, and the time for its bytes at the published bandwidth. This
+  estimate is ours, and stays apart in `kernel_cycles`.
 - FLOPs are those of matrix products and convolutions, and those that kernels declare.
 """
 
@@ -28,12 +28,14 @@ from transfer_jax.planning.exchange import channel_of, is_transfer, sent_bytes, 
 from transfer_jax.planning.program_flops import is_integer, product_flops
 from transfer_jax.planning.program_text import Instruction, parse_program
 
-KERNEL_FLOPS = 24_000
-"""FLOPs that a kernel is assumed to compute in a cycle of a core.
+KERNEL_FLOPS = 35_000
+"""FLOPs that a kernel is assumed to compute in a cycle of a core, beside its transcendental functions."""
+KERNEL_TRANSCENDENTALS = 160
+"""Transcendental functions that a kernel is assumed to compute in a cycle of a core.
 
-The vector unit limits kernels of attention, with their softmax, so the matrix units wait: in the compiler's
-schedules of ours, a core computes 19,000 to 30,000 FLOPs in a cycle for 197 to 257 tokens, on chips with
-large and with small matrix units (`benchmarks/kernel_schedule.py`). Those of v5e could compute 131,072.
+Both are fitted to the compiler's schedules of our attention kernels, forward and backward, for 197 tokens on
+v5e: within 3 % there and on v5p. On v6e, and for more tokens, the schedules are shorter, by half at most
+(`benchmarks/kernel_schedule.py`). The vector unit limits the kernels, with their softmax.
 """
 _FREE = (
     *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "iota", "opt-barrier"),
@@ -229,10 +231,8 @@ class TpuProgram:
         flops, moved = fields.get("flops", 0.0), fields.get("bytes_accessed", 0.0)
         if has_cycles:
             return ProgramCost(flops=flops)
-        cycles = max(
-            flops / (self._chip.cores * KERNEL_FLOPS),
-            moved / self._chip.bandwidth * self._chip.clock,
-        )
+        operations = flops / KERNEL_FLOPS + fields.get("transcendentals", 0.0) / KERNEL_TRANSCENDENTALS
+        cycles = max(operations / self._chip.cores, moved / self._chip.bandwidth * self._chip.clock)
         return ProgramCost(kernel_cycles=cycles, kernels=1, flops=flops)
 
     def _trips(self, loop: Instruction) -> int:
