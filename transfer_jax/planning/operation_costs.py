@@ -40,7 +40,8 @@ _MULTIPLY_ADDS_PER_BYTE = 16
 """Multiply-adds that take as long as a byte of an operand or a result. Fitted to steps of EfficientNet-Lite0
 on two CPU cores (`benchmarks/boundaries.py`), and as good for ViT-S/16; see docs/cost.md."""
 _SMALL = 0.2
-"""Steps with at most this part of the largest step's equations are compiled: they take little time."""
+"""Steps with at most this part of the largest step's equations are compiled, and those of a head on cached
+features: they take little time."""
 _REPRESENTATIVE = 0.1
 """Least work with gradients of the step that stands for the others, relative to the most work of a step."""
 _STEP_SECONDS, _STEP_BLOCKS = 0.5, 2
@@ -127,7 +128,8 @@ class _Estimator:
         small = _SMALL * max(each.step.equations for each in self._traced)
         self._steps: dict[int, StepTime] = {}
         for each in self._traced:
-            if each is self._reference or each.step.equations <= small:
+            head_alone = each.caching.boundary == PRE_LOGITS
+            if each is self._reference or head_alone or each.step.equations <= small:
                 at = run.at(each.parts.index)
                 self._steps[each.parts.index] = time_step(at, each.parts, _STEP_SECONDS, _STEP_BLOCKS)
             progress.advance(1)
