@@ -7,7 +7,7 @@ import pytest
 
 from transfer_jax.nn.conv import conv2d
 from transfer_jax.nn.initializers import NumpyRngs
-from transfer_jax.nn.int8 import Int8Kernel, observed, quantize
+from transfer_jax.nn.int8 import Inputs, Int8Kernel, observed, quantize
 from transfer_jax.nn.layers import Conv, ConvNorm, Linear
 
 RNG = np.random.default_rng(0)
@@ -16,11 +16,6 @@ RNG = np.random.default_rng(0)
 def error(found, exact) -> float:
     """The root mean square of the error, relative to that of the exact values."""
     return float(np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact))
-
-
-def ranges(x):
-    axes = tuple(range(x.ndim - 1))
-    return x.min(axes), x.max(axes)
 
 
 def inputs(*shape, outlier=1.0):
@@ -34,7 +29,7 @@ def inputs(*shape, outlier=1.0):
 @pytest.mark.parametrize("outlier", [1.0, 100.0])
 def test_a_product(outlier):
     x, kernel = inputs(64, 48, outlier=outlier), jnp.asarray(RNG.standard_normal((48, 32)), jnp.float32)
-    found = quantize(kernel, ranges(x))
+    found = quantize(kernel, Inputs.of(x))
     assert found.values.dtype == jnp.int8
     assert found.values.shape == kernel.shape
     exact = np.asarray(x, np.float64) @ np.asarray(kernel, np.float64)
@@ -43,7 +38,7 @@ def test_a_product(outlier):
 
 def test_values_beyond_the_ranges_are_clipped():
     x, kernel = inputs(64, 16), jnp.eye(16)
-    found = quantize(kernel, ranges(x))
+    found = quantize(kernel, Inputs.of(x))
     assert error(found.product(100 * x), np.asarray(found.product(100 * x), np.float64)) == 0
     assert np.abs(found.product(100 * x)).max() < 2.1 * np.abs(x).max()
 
@@ -58,13 +53,13 @@ def test_a_convolution(kernel_size, strides, padding):
     gain = jnp.asarray(RNG.uniform(0.5, 2, 24), jnp.float32)
     options = {"strides": strides, "padding": padding}
     exact = conv2d(x, kernel, **options) * gain
-    found = quantize(kernel, ranges(x)).convolve(x, gain=gain, **options)
+    found = quantize(kernel, Inputs.of(x)).convolve(x, gain=gain, **options)
     assert found.shape == exact.shape
     assert error(found, np.asarray(exact, np.float64)) < 0.02
 
 
 def test_accelerators_multiply_integers_and_a_cpu_floats():
-    kernel = quantize(jnp.ones((16, 8)), ranges(inputs(4, 16)))
+    kernel = quantize(jnp.ones((16, 8)), Inputs.of(inputs(4, 16)))
     lowered = jax.jit(Int8Kernel.product).trace(kernel, jnp.ones((4, 16)))
     texts = {name: lowered.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
     assert "tensor<4x16xi8>, tensor<16x8xi8>) -> tensor<4x8xi32>" in texts["tpu"]
@@ -75,7 +70,7 @@ def test_accelerators_multiply_integers_and_a_cpu_floats():
 @pytest.mark.parametrize("strides", [1, 2])
 def test_integers_and_floats_give_the_same(strides, monkeypatch):
     x = inputs(2, 8, 8, 16)
-    kernel = quantize(jnp.asarray(RNG.standard_normal((3, 3, 16, 8)), jnp.float32), ranges(x))
+    kernel = quantize(jnp.asarray(RNG.standard_normal((3, 3, 16, 8)), jnp.float32), Inputs.of(x))
     floats = kernel.convolve(x, strides=strides, padding="SAME"), kernel_1x1(kernel).product(x)
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     integers = kernel.convolve(x, strides=strides, padding="SAME"), kernel_1x1(kernel).product(x)
@@ -101,9 +96,21 @@ def test_layers_that_can_be_computed_are_observed():
         for layer, x in layers.values():
             layer(x)
     assert {name for name, (layer, _) in layers.items() if id(layer) in found} == {"linear", "conv"}
-    low, high = found[id(layers["linear"][0])]
-    np.testing.assert_array_equal(low, 0)
-    np.testing.assert_array_equal(high, np.arange(16))
+    seen = found[id(layers["linear"][0])]
+    np.testing.assert_array_equal(seen.low, 0)
+    np.testing.assert_array_equal(seen.high, np.arange(16))
+    np.testing.assert_array_equal(seen.total / seen.count, np.arange(16) / 2)
+
+
+@pytest.mark.parametrize("shape", [(256, 16), (4, 8, 8, 16)])
+def test_the_mean_of_the_outputs_is_that_of_the_layer(shape):
+    x = 3 + inputs(*shape)
+    kernel = jnp.asarray(RNG.standard_normal((*(1,) * (len(shape) - 2), 16, 8)), jnp.float32)
+    found = quantize(kernel, Inputs.of(x))
+    product = found.product(x) if x.ndim == 2 else found.convolve(x, strides=1, padding="SAME")
+    exact = x @ kernel.reshape(16, 8)
+    axes = tuple(range(x.ndim - 1))
+    np.testing.assert_allclose(product.mean(axes), exact.mean(axes), atol=0.003 * float(exact.std()))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -113,7 +120,7 @@ def test_layers_take_kernels_in_int8(dtype):
     layer.norm.mean[...], layer.norm.var[...] = jnp.full(8, 0.3), jnp.full(8, 4.0)
     x = inputs(2, 8, 8, 16)
     exact = np.asarray(layer(x), np.float64)
-    layer.conv.kernel.set_value(quantize(layer.conv.kernel[...], ranges(x)))
+    layer.conv.kernel.set_value(quantize(layer.conv.kernel[...], Inputs.of(x)))
     found = layer(x.astype(dtype))
     assert found.dtype == dtype
     assert error(found, exact) < 0.03

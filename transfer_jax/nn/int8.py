@@ -3,14 +3,15 @@
 The sums are 32-bit integers, and the output has the dtype of the input. A kernel has a scale for each output
 channel. The input has a scale and an offset for each input channel, from the ranges that `observe` saw. A
 channel with a large range would need large weights in turn: as in SmoothQuant (Xiao et al. 2022,
-arXiv:2211.10438), the square root of the range goes to the kernel.
+arXiv:2211.10438), the square root of the range goes to the kernel. The mean error of the rounded weights is
+subtracted from the output, as in Nagel et al. 2019, arXiv:1906.04721.
 """
 
 import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,35 @@ from jax import lax
 
 from transfer_jax.nn.conv import conv2d
 
-Ranges = tuple[jax.Array, jax.Array]
-"""The smallest and the largest value of each channel, each `(channels,)`."""
+
+class Inputs(NamedTuple):
+    """Statistics of the inputs of a layer.
+
+    Attributes:
+        low: The smallest value of each channel, `(channels,)`.
+        high: The largest value of each channel.
+        total: The sum of the values of each channel.
+        count: Number of values of a channel.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    total: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def of(cls, x: jax.Array) -> "Inputs":
+        """Returns the statistics of `(…, channels)`."""
+        axes = tuple(range(x.ndim - 1))
+        x = x.astype(jnp.float32)
+        count = jnp.asarray(x.size / x.shape[-1], jnp.float32)
+        return cls(x.min(axes), x.max(axes), x.sum(axes), count)
+
+    def joined(self, other: "Inputs") -> "Inputs":
+        """Returns the statistics of these and of other inputs."""
+        low, high = jnp.minimum(self.low, other.low), jnp.maximum(self.high, other.high)
+        return Inputs(low, high, self.total + other.total, self.count + other.count)
+
 
 _LEVELS = 127
 _LEAST_CHANNELS = 16
@@ -132,16 +160,16 @@ class Int8Kernel:
         return sums * scale + shift if gain is None else sums * (scale * gain) + shift * gain
 
 
-def quantize(kernel: jax.Array, ranges: Ranges) -> Int8Kernel:
+def quantize(kernel: jax.Array, inputs: Inputs) -> Int8Kernel:
     """Returns a kernel in int8.
 
     Args:
         kernel: The kernel `(…, in channels, out channels)`.
-        ranges: The ranges of the input of its layer.
+        inputs: The statistics of the input of its layer.
     """
     kernel = kernel.astype(jnp.float32)
     tiny = jnp.finfo(jnp.float32).tiny
-    low, high = (each.astype(jnp.float32) for each in ranges)
+    low, high = inputs.low, inputs.high
     if kernel.ndim > 2:  # The padding of images is zeros.
         low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
     half = jnp.maximum((high - low) / 2, 1e-6 * jnp.maximum((high - low).max(), tiny))
@@ -155,20 +183,21 @@ def quantize(kernel: jax.Array, ranges: Ranges) -> Int8Kernel:
     scale = jnp.maximum(jnp.abs(scaled).max(axis=tuple(range(kernel.ndim - 1))), tiny) / _LEVELS
     values = jnp.round(scaled / scale)
     axes = tuple(range(kernel.ndim - 2))
-    shift = -(offset @ values.sum(axes)) * scale
+    rounding = (values * scale / step[:, None] - kernel).sum(axes)
+    shift = -(offset @ values.sum(axes)) * scale - (inputs.total / inputs.count) @ rounding
     return Int8Kernel(values.astype(jnp.int8), scale, shift, 1 / step, offset)
 
 
-_seen: contextvars.ContextVar[dict[int, Ranges] | None] = contextvars.ContextVar("ranges", default=None)
+_seen: contextvars.ContextVar[dict[int, Inputs] | None] = contextvars.ContextVar("inputs", default=None)
 
 
 @contextlib.contextmanager
-def observed() -> Iterator[dict[int, Ranges]]:
-    """Records the ranges of the inputs of layers, by the `id` of the layer, inside the context.
+def observed() -> Iterator[dict[int, Inputs]]:
+    """Records the inputs of layers, by the `id` of the layer, inside the context.
 
     Layers that are applied inside of a loop or another transformation cannot record.
     """
-    found: dict[int, Ranges] = {}
+    found: dict[int, Inputs] = {}
     token = _seen.set(found)
     try:
         yield found
@@ -177,13 +206,9 @@ def observed() -> Iterator[dict[int, Ranges]]:
 
 
 def observe(layer: Any, x: jax.Array) -> None:
-    """Records the ranges of the input of a layer; outside of `observed` it does nothing."""
+    """Records the input of a layer; outside of `observed` it does nothing."""
     found = _seen.get()
     if found is None or x.shape[-1] < _LEAST_CHANNELS:
         return
-    axes = tuple(range(x.ndim - 1))
-    low, high = x.min(axes), x.max(axes)
-    if id(layer) in found:
-        before = found[id(layer)]
-        low, high = jnp.minimum(low, before[0]), jnp.maximum(high, before[1])
-    found[id(layer)] = low, high
+    seen = Inputs.of(x)
+    found[id(layer)] = seen.joined(found[id(layer)]) if id(layer) in found else seen

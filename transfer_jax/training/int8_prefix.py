@@ -13,7 +13,7 @@ from transfer_jax.data import image_fetch
 from transfer_jax.features import model_inputs, prefix_arrays
 from transfer_jax.models.flat_arrays import Arrays, cast, cast_floats, merge
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.nn.int8 import Int8Kernel, Ranges, observed, quantize
+from transfer_jax.nn.int8 import Inputs, Int8Kernel, observed, quantize
 from transfer_jax.training.compile import compile_function
 from transfer_jax.training.forward import INPUTS
 from transfer_jax.training.input_shapes import input_shapes
@@ -21,7 +21,7 @@ from transfer_jax.training.run import Run
 
 CALIBRATION_IMAGES = 64
 _BATCH = 32
-Observe = Callable[[Arrays, Mapping[str, Any]], tuple[dict[str, Ranges], Any]]
+Observe = Callable[[Arrays, Mapping[str, Any]], tuple[dict[str, Inputs], Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +64,14 @@ def calibrate(run: Run, boundary: str, arrays: Arrays) -> Int8Prefix:
     rows = [np.arange(at, at + size) % len(images) for at in range(0, len(images), size)]
     batches = [{name: value for name, value in fetch(each).items() if name in INPUTS} for each in rows]
     observe = _compiled(_observing(run.graphdef, run.preprocessing, boundary), arrays, batches[0])
-    ranges, features = None, []
+    inputs, features = None, []
     for batch in batches:
         found, exact = observe(arrays, batch)
-        if ranges is not None:
-            found = {path: _wider(each, ranges[path]) for path, each in found.items()}
-        ranges = found
+        if inputs is not None:
+            found = {path: each.joined(inputs[path]) for path, each in found.items()}
+        inputs = found
         features.append(exact)
-    kernels = _quantized(run, boundary, arrays, ranges or {})
+    kernels = _quantized(run, boundary, arrays, inputs or {})
     compute = _prefix(run.graphdef, run.preprocessing, boundary)
     approximate = _compiled(compute, {**arrays, **kernels}, batches[0])
     wrong, whole = 0.0, 0.0
@@ -90,19 +90,19 @@ def calibration_rows(run: Run) -> np.ndarray:
 def int8_shapes(run: Run, boundary: str, arrays: Arrays) -> dict[str, Int8Kernel]:
     """Returns the shapes of the kernels that `calibrate` returns, for arrays or their shapes."""
     observe = _observing(run.graphdef, run.preprocessing, boundary)
-    ranges, _ = jax.eval_shape(observe, dict(arrays), input_shapes(run, 1))
-    return jax.eval_shape(lambda arrays, ranges: _quantized(run, boundary, arrays, ranges), arrays, ranges)
+    inputs, _ = jax.eval_shape(observe, dict(arrays), input_shapes(run, 1))
+    return jax.eval_shape(lambda arrays, inputs: _quantized(run, boundary, arrays, inputs), arrays, inputs)
 
 
 def _observing(graphdef: nnx.GraphDef, preprocessing: Preprocessing, boundary: str) -> Observe:
-    """Returns the function from arrays and a batch to the ranges of the layers by path, and the features."""
+    """Returns the function from arrays and a batch to the inputs of the layers by path, and the features."""
 
-    def observe(arrays: Arrays, batch: Mapping[str, Any]) -> tuple[dict[str, Ranges], Any]:
+    def observe(arrays: Arrays, batch: Mapping[str, Any]) -> tuple[dict[str, Inputs], Any]:
         model = merge(graphdef, cast(arrays, jnp.float32))
         names = {id(module): "/".join(map(str, path)) for path, module in nnx.iter_modules(model)}
         with observed() as found:
             x = model.backbone(cast_floats(model_inputs(preprocessing, batch), jnp.float32), stop=boundary)
-        return {f"{names[layer]}/kernel": ranges for layer, ranges in found.items()}, x
+        return {f"{names[layer]}/kernel": inputs for layer, inputs in found.items()}, x
 
     return observe
 
@@ -116,10 +116,10 @@ def _prefix(graphdef: nnx.GraphDef, preprocessing: Preprocessing, boundary: str)
 
 
 def _quantized(
-    run: Run, boundary: str, arrays: Arrays, ranges: Mapping[str, Ranges]
+    run: Run, boundary: str, arrays: Arrays, inputs: Mapping[str, Inputs]
 ) -> dict[str, Int8Kernel]:
     below = prefix_arrays(arrays, boundary, run.block_names)
-    found = {path: each for path, each in ranges.items() if path in below}
+    found = {path: each for path, each in inputs.items() if path in below}
     if not found:
         raise ValueError(
             f"prefix_precision='int8': no layer of {run.config.model} up to {boundary!r} can be computed in "
@@ -130,10 +130,6 @@ def _quantized(
 
 def _compiled(function: Callable[..., Any], arrays: Arrays, batch: Mapping[str, Any]) -> Callable[..., Any]:
     return compile_function(function, arrays, batch).run
-
-
-def _wider(one: Ranges, other: Ranges) -> Ranges:
-    return jnp.minimum(one[0], other[0]), jnp.maximum(one[1], other[1])
 
 
 def _square(tree: Any) -> float:
