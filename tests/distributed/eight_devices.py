@@ -127,6 +127,23 @@ def test_matrices_are_sharded(make_run, options, optimizer):
     ]
 
 
+def test_blocks_are_gathered_in_both_passes(make_run):
+    """The forward pass keeps no gathered array for the backward pass."""
+    phase = Phase(name="one", train="all_()", epochs=20, learning_rate=0.05)
+    model = create_model("vit_nano_patch8_32", 3, image_size=16)
+    run = make_run(phase, toy=model, batch_size=16, strategy="mesh", fsdp=8)
+    trainer = PhaseTrainer(run, run.parts(0), run.arrays, Silent())
+    batch = run.strategy.batch({name: values[0] for name, values in trainer.sample(1).items()})
+    arguments = trainer.state, trainer.frozen, batch, trainer.parts.rates(0)
+    text = str(jax.make_jaxpr(trainer.programs.functions["step"])(*arguments))
+    arrays = trainer.state.trainable
+    sharded = [path for path in arrays if "fsdp" in arrays[path].sharding.spec]
+    # The gradient of the patches needs no kernel.
+    in_blocks = [path for path in sharded if path.startswith("backbone/blocks.")]
+    assert in_blocks
+    assert text.count("all_gather[") == len(sharded) + len(in_blocks)
+
+
 def test_only_the_training_state_is_sharded_for_a_sharded_update(make_run):
     phase = Phase(name="one", train="from_('blocks.1')", epochs=20, optimizer="adamw", learning_rate=0.05)
     model = create_model("vit_nano_patch8_32", 3, image_size=16)

@@ -63,14 +63,14 @@ def mean(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _gathered(shard: jax.Array, axis: int, dtypes: _Dtypes, exchanged: jnp.dtype) -> jax.Array:
     """Returns a whole array; `dtypes` are those of the shard and of the whole array."""
-    del exchanged
-    return jax.lax.all_gather(shard.astype(dtypes[1]), FSDP, axis=axis, tiled=True)
+    return _gathered_forward(shard, axis, dtypes, exchanged)[0]
 
 
 def _gathered_forward(
     shard: jax.Array, axis: int, dtypes: _Dtypes, exchanged: jnp.dtype
 ) -> tuple[jax.Array, None]:
-    return _gathered(shard, axis, dtypes, exchanged), None
+    del exchanged
+    return jax.lax.all_gather(shard.astype(dtypes[1]), FSDP, axis=axis, tiled=True), None
 
 
 def _gathered_backward(
