@@ -191,3 +191,37 @@ def test_images_per_class_limits_the_training_images(counts, limit, batch, each)
     config, choices = chosen(given=("images_per_class",), config=config, counts=counts)
     assert config.batch_size == batch
     assert choices["schedule"].why.startswith(f"only the head: {each}")
+
+
+@pytest.mark.parametrize(
+    ("task", "counts", "split", "schedule", "epochs"),
+    [
+        (
+            "regression",
+            (9,) * 10,
+            "at least 2 of each range of numbers$",
+            r"67 training images are few",
+            True,
+        ),
+        (
+            "regression",
+            (3,) * 4,
+            "at least 1 of each range",
+            "only the head: 7 training images are too few",
+            False,
+        ),
+        (
+            "multi_label",
+            (12,) * 5,
+            "at least 3 of each combination of labels; the 95 % interval",
+            "only the head: 9 training images a combination of labels are too few",
+            False,
+        ),
+    ],
+)
+def test_tasks_without_classes_have_reasons_of_their_own(task, counts, split, schedule, epochs):
+    config, choices = chosen(task=task, counts=counts)
+    assert re.search(split, choices["val_fraction"].why)
+    assert re.search(schedule, choices["schedule"].why)
+    assert (len(config.schedule.phases) > 1) == epochs
+    assert "accuracy" not in choices["val_fraction"].why or task != "regression"

@@ -42,6 +42,10 @@ _BATCH, _LEAST_BATCH, _STEPS = 32, 8, 8
 """The batch size of all measurements, the smallest batch size, and the wanted number of steps in an epoch."""
 
 
+_STRATA = {"multi_label": "combination of labels", "regression": "range of numbers"}
+"""Names of the groups that a split divides in proportion, by task; `class` for all others."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
     """The facts about images, network and machine that defaults are chosen from.
@@ -50,6 +54,8 @@ class Facts:
         counts: Number of images of each class that has any.
         own_split: Numbers of training and validation images if the source has its own split, else None.
         own_test: Number of test images of the source, which the other counts do not include.
+        task: The kind of task. The classes are combinations of labels for `multi_label`, and ranges of
+            numbers for `regression`.
         pixels: Median of the images' shorter sides, in pixels.
         expected: Height and width of the input that the weights expect, in pixels.
         blocks: Number of blocks of the network that have parameters.
@@ -68,6 +74,7 @@ class Facts:
     duplicates: int | None
     units: tuple[int, ...] | None = None
     own_test: int = 0
+    task: str = "single_label"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +163,7 @@ def _split(
         parts = [f"{train:,} training", f"{validation:,} validation"]
         parts += [f"{facts.own_test:,} test"] * bool(facts.own_test)
         last = "image" if (facts.own_test or validation) == 1 else "images"
-        why = f"{', '.join(parts[:-1])} and {parts[-1]} {last}; {_interval(validation)}"
+        why = f"{', '.join(parts[:-1])} and {parts[-1]} {last}{_interval(facts, validation)}"
         return validation, [Choice("split", "that of the source", why)]
     if "val_fraction" in given:
         return math.ceil(config.val_fraction * images), []
@@ -165,11 +172,11 @@ def _split(
     each = max(int(fraction * min(divided, default=0)), 1)
     about = "about " if facts.duplicates else ""  # A group of near duplicates is drawn as one image.
     part = f"{about}{validation:,} of {counted(sum(facts.counts), 'image')} for validation"
-    what = f"{part}, at least {each:,} of each class"
+    what = f"{part}, at least {each:,} of each {_STRATA.get(facts.task, 'class')}"
     if whole := len(facts.counts) - classes:
         single = "one image" if units is facts.counts else "one image or one group of near duplicates"
         what += f" apart from {whole:,} with {single}"
-    return validation, [Choice("val_fraction", fraction, f"{what}; {_interval(validation)}")]
+    return validation, [Choice("val_fraction", fraction, f"{what}{_interval(facts, validation)}")]
 
 
 def chosen_fraction(images: Sequence[int], units: int) -> float:
@@ -187,10 +194,12 @@ def chosen_fraction(images: Sequence[int], units: int) -> float:
     return fraction
 
 
-def _interval(validation: int) -> str:
-    """Returns the 95 % interval of an accuracy of 80 %, by the normal approximation."""
+def _interval(facts: Facts, validation: int) -> str:
+    """Returns the 95 % interval of an accuracy of 80 %, by the normal approximation; nothing for numbers."""
+    if facts.task == "regression":
+        return ""
     points = 196 * math.sqrt(0.16 / max(validation, 1))
-    return f"the 95 % interval of an accuracy of 80 % on them is 80 ± {points:.1f} %"
+    return f"; the 95 % interval of an accuracy of 80 % on them is 80 ± {points:.1f} %"
 
 
 def _image_size_reason(facts: Facts) -> str:
@@ -209,11 +218,9 @@ def _keep(validation: int) -> Choice:
 
 def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]:
     """Returns a schedule and the reason, from the numbers of training and validation images."""
-    each = train // len(facts.counts)
+    each, few = _images_of_a_class(facts, train)
     if each < PROBE:
-        images = counted(each, "training image a class is", "training images a class are")
-        why = f"only the head: {images} too few to fine-tune the network"
-        return feature_extraction(), why
+        return feature_extraction(), f"only the head: {few} too few to fine-tune the network"
     if validation < ENOUGH_TO_CHOOSE:
         images = counted(validation, "validation image")
         return feature_extraction(), f"only the head: {images} would not show that more blocks make it worse"
@@ -226,11 +233,19 @@ def _schedule(facts: Facts, train: int, validation: int) -> tuple[Schedule, str]
     schedule = five_steps(f"top({count})", epochs=epochs, views=min(_VIEWS, epochs))
     what = f"the head, then the top {count} of {facts.blocks} blocks"
     if each < SHALLOW:
-        return (
-            schedule,
-            f"{what}: {each} training images a class are few, and more blocks would overfit",
-        )
+        return schedule, f"{what}: {few} few, and more blocks would overfit"
     return schedule, f"{what}: as accurate as all blocks for as many epochs, at a third of the cost"
+
+
+def _images_of_a_class(facts: Facts, train: int) -> tuple[int, str]:
+    """Returns the number of training images a class, and the beginning of a sentence about them.
+
+    Numbers have no classes; half of the images count, as for two classes.
+    """
+    if facts.task == "regression":
+        return train // 2, counted(train, "training image is", "training images are")
+    each, name = train // len(facts.counts), _STRATA.get(facts.task, "class")
+    return each, counted(each, f"training image a {name} is", f"training images a {name} are")
 
 
 def _epochs(train: int, most: int) -> int:

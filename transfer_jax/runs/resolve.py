@@ -245,6 +245,7 @@ def _facts(
         duplicates=duplicates,
         units=None if groups is None else tuple(divisible_counts(rest, groups)[counts > 0].tolist()),
         own_test=len(dataset) - len(rest),
+        task=dataset.task.kind,
     )
 
 
