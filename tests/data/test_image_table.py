@@ -97,7 +97,7 @@ def test_columns_that_are_not_used_are_noted(animals):
     rows = [(name, label, "7") for name, label in PAIRS]
     dataset = from_csv(write(animals, *rows, header="path,label,fold"))
     assert dataset.held_out is None
-    assert "the class is read from 'label' and the image from 'path'; unused: 'fold'" in dataset.notes[0]
+    assert "labels are read from 'label' and images from 'path'; unused: 'fold'" in dataset.notes[0]
 
 
 def test_rows_that_repeat_an_image_are_read_once(animals):

@@ -116,10 +116,9 @@ def read_rows(
     if "split" in cells and parts is None:
         unused.append(header[columns.used["split"]])
     if unused:
-        label, image = (header[columns.used[kind]] for kind in ("label", "image"))
+        targets, image = ",".join(header[i] for i in columns.labels), header[columns.used["image"]]
         notes.append(
-            f"{where}: the class is read from {label!r} and the image from {image!r}; "
-            f"unused: {abridged(unused)}"
+            f"{where}: labels are read from {targets!r} and images from {image!r}; unused: {abridged(unused)}"
         )
     groups = [cell.strip() or "none" for cell in cells["group"]] if "group" in cells else None
     labels = [tuple(row[i] for i in columns.labels) for row in rows]
