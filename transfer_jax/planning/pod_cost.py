@@ -35,7 +35,8 @@ class PodCost:
         kernel_cycles: Cycles of kernels of Pallas: an estimate of ours from the cost that they declare.
         kernels: Number of kernels in `kernel_cycles`.
         transfers: Number of transfers to other chips, which have no estimate in cycles.
-        unknown: Number of other instructions without an estimate: kernels that declare no cost.
+        unknown: Number of other instructions without an estimate: kernels and other custom calls that declare
+            no cost.
         exchanged: Bytes sent to other chips of the slice.
         exchanged_slices: Bytes sent to other slices.
         compute_seconds: Lower bound of the seconds for the FLOPs.
@@ -88,7 +89,7 @@ class PodCost:
     @property
     def left_out(self) -> str:
         """The instructions that the compiler's estimate leaves out, in words; empty if there are none."""
-        found = ((self.transfers, "transfer"), (self.unknown, "kernel"))
+        found = ((self.transfers, "transfer"), (self.unknown, "custom call"))
         return ", ".join(counted(number, name) for number, name in found if number)
 
     @property

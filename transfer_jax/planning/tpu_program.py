@@ -45,6 +45,7 @@ _FREE = (
 _FREE_TARGETS = (
     *("AllocateBuffer", "ConcatBitcast", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"),
     *("annotate_device_placement", "xla.sdy.FuncResultSharding", "LayoutConstraint", "Pin", "Unpin"),
+    *("AsyncCollectiveStart", "AsyncCollectiveDone", "SliceId"),
 )
 """Custom calls that move nothing and take no time."""
 _START = "AsyncCollectiveStart"
