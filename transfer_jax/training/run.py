@@ -178,7 +178,7 @@ class Run:
 
     @property
     def int8(self) -> bool:
-        """Whether the frozen blocks below the trainable ones are computed in int8."""
+        """True if the frozen blocks below the trainable ones are computed in int8."""
         return self.config.prefix_precision == "int8"
 
     @property
