@@ -99,7 +99,7 @@ def test_layers_that_can_be_computed_are_observed():
     seen = found[id(layers["linear"][0])]
     np.testing.assert_array_equal(seen.low, 0)
     np.testing.assert_array_equal(seen.high, np.arange(16))
-    np.testing.assert_array_equal(seen.total / seen.count, np.arange(16) / 2)
+    np.testing.assert_array_equal(seen.total / seen.values, np.arange(16) / 2)
 
 
 @pytest.mark.parametrize("shape", [(256, 16), (4, 8, 8, 16)])

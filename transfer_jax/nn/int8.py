@@ -27,26 +27,26 @@ class Inputs(NamedTuple):
         low: The smallest value of each channel, `(channels,)`.
         high: The largest value of each channel.
         total: The sum of the values of each channel.
-        count: Number of values of a channel.
+        values: Number of values of a channel.
     """
 
     low: jax.Array
     high: jax.Array
     total: jax.Array
-    count: jax.Array
+    values: jax.Array
 
     @classmethod
     def of(cls, x: jax.Array) -> "Inputs":
         """Returns the statistics of `(…, channels)`."""
         axes = tuple(range(x.ndim - 1))
         x = x.astype(jnp.float32)
-        count = jnp.asarray(x.size / x.shape[-1], jnp.float32)
-        return cls(x.min(axes), x.max(axes), x.sum(axes), count)
+        values = jnp.asarray(x.size / x.shape[-1], jnp.float32)
+        return cls(x.min(axes), x.max(axes), x.sum(axes), values)
 
     def joined(self, other: "Inputs") -> "Inputs":
         """Returns the statistics of these and of other inputs."""
         low, high = jnp.minimum(self.low, other.low), jnp.maximum(self.high, other.high)
-        return Inputs(low, high, self.total + other.total, self.count + other.count)
+        return Inputs(low, high, self.total + other.total, self.values + other.values)
 
 
 _LEVELS = 127
@@ -184,7 +184,7 @@ def quantize(kernel: jax.Array, inputs: Inputs) -> Int8Kernel:
     values = jnp.round(scaled / scale)
     axes = tuple(range(kernel.ndim - 2))
     rounding = (values * scale / step[:, None] - kernel).sum(axes)
-    shift = -(offset @ values.sum(axes)) * scale - (inputs.total / inputs.count) @ rounding
+    shift = -(offset @ values.sum(axes)) * scale - (inputs.total / inputs.values) @ rounding
     return Int8Kernel(values.astype(jnp.int8), scale, shift, 1 / step, offset)
 
 

@@ -128,7 +128,9 @@ def _quantized(
     return {path: jax.jit(quantize)(below[path], each) for path, each in found.items()}
 
 
-def _compiled(function: Callable[..., Any], arrays: Arrays, batch: Mapping[str, Any]) -> Callable[..., Any]:
+def _compiled(
+    function: Callable[..., Any], arrays: Mapping[str, Any], batch: Mapping[str, Any]
+) -> Callable[..., Any]:
     return compile_function(function, arrays, batch).run
 
 

@@ -252,7 +252,7 @@ class PhaseTrainer:
         return self.data.compile_seconds + self.programs.compile_seconds
 
     @property
-    def computed_frozen(self) -> Arrays:
+    def computed_frozen(self) -> Mapping[str, Any]:
         """The arrays of the model that are not in the state, with the kernels of a prefix in int8."""
         return {**self.frozen, **self._int8}
 
