@@ -36,8 +36,17 @@ def _with_slope(slope: Activation) -> Callable[[Activation], Activation]:
             return rounded(x), x
 
         def bwd(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-            x, gradient = lax.optimization_barrier((x, gradient))
-            return ((wide(gradient) * slope(wide(x))).astype(x.dtype),)
+            def apart(x: jax.Array, gradient: jax.Array) -> jax.Array:
+                x, gradient = lax.optimization_barrier((x, gradient))
+                return (wide(gradient) * slope(wide(x))).astype(x.dtype)
+
+            def in_product(x: jax.Array, gradient: jax.Array) -> jax.Array:
+                # XLA computes this with the matrix product before it if it does not with the sums behind it.
+                return lax.optimization_barrier((wide(gradient) * slope(wide(x))).astype(x.dtype))
+
+            if x.dtype != jnp.bfloat16:
+                return (apart(x, gradient),)
+            return (lax.platform_dependent(x, gradient, tpu=in_product, default=apart),)
 
         rounded.defvjp(fwd, bwd)
         return functools.wraps(activation)(lambda x: rounded(x))

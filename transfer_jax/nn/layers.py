@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from transfer_jax.nn.add_bias import add_bias
 from transfer_jax.nn.batch_norm import batch_norm
 from transfer_jax.nn.batch_shard import sample_rows
 from transfer_jax.nn.conv import conv2d
@@ -38,7 +39,7 @@ class Linear(nnx.Linear):
     def __call__(self, x: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Returns the outputs, in the dtype of `x` if the kernel is in int8; see `nn.int8`."""
         y = self.product(x)
-        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+        return y if self.bias is None else add_bias(y, self.bias[...].astype(y.dtype))
 
     def product(self, x: jax.Array) -> jax.Array:
         """Returns the outputs without the bias."""
