@@ -1,3 +1,5 @@
+from typing import Any
+
 """Convolutions and linear layers in int8, compared with float64."""
 
 import jax
@@ -120,7 +122,8 @@ def test_layers_take_kernels_in_int8(dtype):
     layer.norm.mean[...], layer.norm.var[...] = jnp.full(8, 0.3), jnp.full(8, 4.0)
     x = inputs(2, 8, 8, 16)
     exact = np.asarray(layer(x), np.float64)
-    layer.conv.kernel.set_value(quantize(layer.conv.kernel[...], Inputs.of(x)))
+    kernel: Any = quantize(layer.conv.kernel[...], Inputs.of(x))
+    layer.conv.kernel.set_value(kernel)
     found = layer(x.astype(dtype))
     assert found.dtype == dtype
     assert error(found, exact) < 0.03

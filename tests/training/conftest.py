@@ -13,7 +13,7 @@ from transfer_jax.freezing.learning_rates import PhaseRates
 from transfer_jax.models import Classifier, Preprocessing
 from transfer_jax.models.flat_arrays import split, with_training
 from transfer_jax.models.paths import block_of
-from transfer_jax.models.remat import Remat
+from transfer_jax.models.remat_names import Remat
 from transfer_jax.tasks import SingleLabel
 from transfer_jax.training.forward import Forward
 from transfer_jax.training.optimizer import make_optimizer

@@ -12,7 +12,6 @@ from transfer_jax.training.phase_programs import PhasePrograms
 from transfer_jax.training.phase_trainer import fresh_state
 from transfer_jax.training.run import Run
 
-
 PLATFORMS = ("cuda", "rocm")
 
 

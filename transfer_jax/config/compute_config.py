@@ -6,7 +6,7 @@ from typing import Literal
 
 from transfer_jax.config.checks import check_choices, check_ranges
 from transfer_jax.fields import convert_fields
-from transfer_jax.models.remat import Remat
+from transfer_jax.models.remat_names import Remat
 
 Precision = Literal["float32", "bfloat16"]
 PrefixPrecision = Literal["auto", "float32", "bfloat16", "int8"]

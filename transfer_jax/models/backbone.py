@@ -11,7 +11,8 @@ from flax import nnx
 from transfer_jax.models.adapters.adapter import Adapter
 from transfer_jax.models.block_scan import equal_runs, scan_blocks
 from transfer_jax.models.gathered_block import gathered_block
-from transfer_jax.models.remat import Remat, rematerialized
+from transfer_jax.models.remat import rematerialized
+from transfer_jax.models.remat_names import Remat
 from transfer_jax.nn import batch_shard
 from transfer_jax.nn.layers import Dropout, Linear
 

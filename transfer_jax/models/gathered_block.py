@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from transfer_jax.models.remat import Remat, rematerialized
+from transfer_jax.models.remat import rematerialized
+from transfer_jax.models.remat_names import Remat
 from transfer_jax.nn import batch_shard
 
 _NOT_KEPT = (

@@ -1,13 +1,13 @@
 """Policies of rematerialization: what the backward pass keeps of a block, and what it recomputes."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from flax import nnx
 
-Remat = Literal["none", "dots", "block", "offload"]
-"""The name of a policy; see `ComputeConfig.remat`."""
+from transfer_jax.models.remat_names import Remat
+
 Function = Callable[..., Any]
 _dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 _POLICIES: dict[str, Callable[..., Any]] = {

@@ -11,7 +11,7 @@ from flax import nnx
 from transfer_jax.features import decode, in_slices, model_inputs
 from transfer_jax.models.flat_arrays import Arrays, cast_floats, dtypes, merge, split
 from transfer_jax.models.preprocessing import Preprocessing
-from transfer_jax.models.remat import Remat
+from transfer_jax.models.remat_names import Remat
 from transfer_jax.nn.batch_shard import gather, shards_blocks
 
 Batch = Mapping[str, Any]
