@@ -1,6 +1,6 @@
-from typing import Any
-
 """Convolutions and linear layers in int8, compared with float64."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
