@@ -89,7 +89,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setenv("TRANSFER_JAX_DATA", str(default_data_dir()))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(sys.modules["transfer_jax.runs.fit"], "fit", small_fit)
+    monkeypatch.setattr("transfer_jax.search.fine_tune.fit", small_fit)
     monkeypatch.setattr(transfer_jax, "fit", small_fit)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -224,7 +224,7 @@ def without_compilation_cache() -> Iterator[None]:
     """Turns off JAX's cache of compiled programs, so that the time to compile is measured."""
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-    before = jax.config.read("jax_enable_compilation_cache")
+    before = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     reset_cache()
     jax.config.update("jax_enable_compilation_cache", False)
     try:
