@@ -13,7 +13,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
