@@ -111,7 +111,9 @@ def read(kind: str, options: str = "") -> list:
 
 
 @KINDS
-@pytest.mark.parametrize("requests", [{"LIST"}, {"GET", "HEAD"}, {"LIST", "GET", "HEAD"}], ids=str)
+@pytest.mark.parametrize(
+    "requests", [{"LIST"}, {"GET", "HEAD"}, {"LIST", "GET", "HEAD"}], ids=lambda each: "+".join(sorted(each))
+)
 def test_no_permission_to_read(server, make, kind, requests):
     make(kind)
     server.look = lambda method, name: Fault(status=403) if method in requests else None
