@@ -114,7 +114,8 @@ def _plain(sizes: Sizes, inputs: tuple[jax.Array, ...], bias: jax.Array | None) 
         return _unpacked(sizes.heads, half_attention, inputs[0], bias)
     shape = (sizes.batch, sizes.tokens, sizes.heads, sizes.channels)
     query, key, value = (x.reshape(shape) for x in inputs)
-    return half_attention(query, key, value).reshape(inputs[0].shape)
+    found: Any = half_attention(query, key, value)
+    return found.reshape(inputs[0].shape)
 
 
 def _by_kernel(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
