@@ -114,14 +114,14 @@ def _plain(sizes: Sizes, inputs: tuple[jax.Array, ...], bias: jax.Array | None) 
         return _unpacked(sizes.heads, half_attention, inputs[0], bias)
     shape = (sizes.batch, sizes.tokens, sizes.heads, sizes.channels)
     query, key, value = (x.reshape(shape) for x in inputs)
-    found: Any = half_attention(query, key, value)
-    return found.reshape(inputs[0].shape)
+    return half_attention(query, key, value).reshape(inputs[0].shape)
 
 
 def _by_kernel(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     batch, tokens, heads, channels = query.shape
     flat = (x.reshape(batch, tokens, heads * channels) for x in (query, key, value))
-    return _kernel(Sizes(batch, tokens, heads, channels), tuple(flat), None).reshape(query.shape)
+    found: Any = _kernel(Sizes(batch, tokens, heads, channels), tuple(flat), None)
+    return found.reshape(query.shape)
 
 
 def _packed_by_kernel(sizes: Sizes, qkv: jax.Array, bias: jax.Array | None = None) -> jax.Array:
