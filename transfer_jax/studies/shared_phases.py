@@ -8,18 +8,15 @@ the checkpoint of that run. Its results and times are those of a run that trains
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from transfer_jax.config import TrainConfig
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit
+from transfer_jax.runs.copied_phases import copy_phases
 from transfer_jax.storage import workdir_files
 from transfer_jax.storage.file_lock import file_lock
-from transfer_jax.storage.foreign_files import is_foreign
-
-_COPIED = (workdir_files.CHECKPOINTS, workdir_files.FREEZE_RECORDS, workdir_files.METRICS)
 
 
 def shared_phases_of(config: TrainConfig) -> TrainConfig | None:
@@ -52,18 +49,7 @@ def copy_shared_phases(config: TrainConfig, workdir: Path, shared: Path, progres
     source_run.mkdir(parents=True, exist_ok=True)
     with file_lock(shared / f".{source_run.name}"):  # Waits for a worker that trains the same phases.
         fit(shared_config, source_run, progress=progress)
-    for name in _COPIED:  # An interrupted copy is repeated: the trial has no config yet.
-        source, target = source_run / name, workdir / name
-        if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, ignore=_foreign_names)
-        else:
-            shutil.copy(source, target)
-
-
-def _foreign_names(folder: str, names: list[str]) -> list[str]:
-    """Returns the names of files that systems create, and that may vanish while a folder is copied."""
-    return [name for name in names if is_foreign(name)]
+    copy_phases(source_run, workdir)  # An interrupted copy is repeated: the trial has no config yet.
 
 
 def _digest(config: TrainConfig) -> str:

@@ -16,7 +16,6 @@ The best model so far is always in `model`, which is replaced atomically.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from transfer_jax.planning.network import check_config, set_outputs
 from transfer_jax.planning.resolved_run import ResolvedRun
 from transfer_jax.report.progress import Progress
 from transfer_jax.runs import fit, soup
+from transfer_jax.runs.copied_phases import copy_phases
 from transfer_jax.runs.predict import predict_dataset
 from transfer_jax.search.budget.arms import MOST_RUNGS, Arm, arms_of
 from transfer_jax.search.budget.clock import Clock, OutOfTimeError, time_text
@@ -216,7 +216,7 @@ class BudgetSearch:
 
         def train(folder: Path) -> tuple[dict[str, Any], bool]:
             if rung and not (folder / workdir_files.CONFIG).exists():
-                _copy_phases(self._trials.folder(arm.trial(rung - 1)), folder)
+                copy_phases(self._trials.folder(arm.trial(rung - 1)), folder)
             result = fit(run, folder, progress=self._progress)
             return result.metrics, result.phases[-1].undone
 
@@ -261,13 +261,3 @@ class BudgetSearch:
             estimate=2 * len(chosen) * forward,
         )
         self._trials.run(trial, train)
-
-
-def _copy_phases(source: Path, target: Path) -> None:
-    """Copies the finished phases of a run, so that another one with more phases continues from them."""
-    for name in (workdir_files.FREEZE_RECORDS, workdir_files.METRICS, workdir_files.CHECKPOINTS):
-        if (source / name).is_dir():
-            shutil.rmtree(target / name, ignore_errors=True)
-            shutil.copytree(source / name, target / name)
-        elif (source / name).is_file():
-            shutil.copy(source / name, target / name)
