@@ -4,8 +4,10 @@
 
 Crops of photographs (scikit-image) become JPEG files of 500 x 375 pixels, the mean size of ImageNet. They
 are read as for training: decoded, cropped at random to 224 pixels, flipped. The table has the images per
-second and the CPU time of an image with threads and with processes. If py-spy is installed, it samples how
-often one reading thread holds Python's global lock: threads alone use as many cores as the inverse of that.
+second and the CPU time of an image with threads and with processes, as medians of rounds that measure them in
+turn. Its last row has two programs with a thread each, which share nothing: what two cores can give. If
+py-spy is installed, it samples how often one reading thread holds Python's global lock: threads alone use as
+many cores as the inverse of that.
 
 A host needs as many cores as images per second times the CPU seconds of an image. `--needed` names steps and
 the images per second that they take on all chips of a host.
@@ -14,6 +16,7 @@ the images per second that they take on all chips of a host.
 import argparse
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -76,11 +79,22 @@ def read(folder: Path, seconds: float, threads: int, workers: int) -> tuple[floa
     return count / wall, None if workers else (_cpu_seconds() - cpu) / count
 
 
+def read_in_programs(folder: Path, seconds: float, count: int) -> float:
+    """Returns the images per second of several programs at once, each with one thread."""
+    command = [*_reading_program(folder), "--seconds", str(seconds)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return sum(float(program.communicate()[0]) for program in programs)
+
+
+def _reading_program(folder: Path) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("data_scale.py")), "host", "--read", str(folder)]
+
+
 def lock_share(folder: Path) -> float | None:
     """Returns the fraction of the time that a reading thread holds the global lock; None without py-spy."""
     if (spy := shutil.which("py-spy")) is None:
         return None
-    program = [sys.executable, str(Path(__file__).with_name("data_scale.py")), "host", "--read", str(folder)]
+    program = _reading_program(folder)
     samples = []
     for option in ([], ["--gil"]):
         out = folder.with_suffix(".txt")
@@ -99,30 +113,42 @@ def _cpu_seconds() -> float:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="time of each measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time of each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each row is measured")
     parser.add_argument("--needed", nargs="*", default=[], metavar="STEP=IMAGES", help="images/s of a host")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
-        read(options.read, options.seconds, 1, 0)
+        print(read(options.read, options.seconds, 1, 0)[0])
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "images"
         folder.mkdir()
         write_images(folder)
-        rows, cost = [], 0.0
-        for threads, processes in ((1, 0), (2, 0), (1, 1), (1, 2)):
-            speed, cpu = read(folder, options.seconds, threads, processes)
-            cost = cost or cpu or 0.0
-            milliseconds = "" if cpu is None else 1000 * cpu
-            rows.append(
-                {
-                    "threads": threads,
-                    "processes": processes,
-                    "images/s": speed,
-                    "CPU ms an image": milliseconds,
-                }
-            )
+        settings = {
+            "1 thread": (1, 0),
+            "2 threads": (2, 0),
+            "1 process": (1, 1),
+            "2 processes": (1, 2),
+        }
+        speeds = {name: [] for name in (*settings, "2 programs")}
+        costs = {name: [] for name in settings}
+        for _ in range(options.rounds):
+            for name, (threads, processes) in settings.items():
+                speed, cpu = read(folder, options.seconds, threads, processes)
+                speeds[name].append(speed)
+                costs[name] += [] if cpu is None else [cpu]
+            speeds["2 programs"].append(read_in_programs(folder, options.seconds, 2))
+        cost = statistics.median(costs["1 thread"])
+        rows = [
+            {
+                "reads with": name,
+                "images/s": statistics.median(measured),
+                "of 1 thread": statistics.median(np.divide(measured, speeds["1 thread"])),
+                "CPU ms an image": 1000 * statistics.median(costs[name]) if costs.get(name) else "",
+            }
+            for name, measured in speeds.items()
+        ]
         print_rows("Reading images", rows)
         share = lock_share(folder)
     if share is not None:

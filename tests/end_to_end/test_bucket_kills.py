@@ -203,9 +203,7 @@ def test_two_processes_read_each_object_once_and_either_may_be_killed(
     server.look = lambda method, name: None
     images = {name: count for name, count in read.items() if name.endswith(".png")}
     assert len(images) == 60
-    repeated = {name: count for name, count in images.items() if count > 1}
-    # Processes that each read all would repeat all 60; some are asked for twice now and then.
-    assert len(repeated) < 60, repeated
+    assert {*images.values()} == {1}, images
 
     launcher = runs.start("killed", SMALL_CACHE)
     at = moments(runs, "killed")

@@ -29,6 +29,7 @@ _READ_BYTES, _READ_IMAGES = 1 << 26, 2000
 """Limits of what is read of each part of the images: all of a small set, a sample of a large one."""
 _LARGE, _READ_OF_LARGE = 100_000, 64
 """Number of images above which the rule is 2, and how many of them are read."""
+_SIZE_BYTES, _HASH_BYTES = 8, 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,6 +318,8 @@ def _described(start: RunStart) -> str:
 def _content(dataset: ImageDataset, most: int) -> str:
     """Returns a hash of the content and the weights of images, read in a random order up to the limits.
 
+    Each process reads a part of them, so that no image is read twice. All processes must call it.
+
     Args:
         dataset: The images.
         most: Largest number of images that are read.
@@ -329,26 +332,30 @@ def _content(dataset: ImageDataset, most: int) -> str:
     order = rng.permutation(count)[:most] if most == _READ_IMAGES else rng.integers(count, size=most)
     with ThreadPoolExecutor(8) as pool:
         for first in range(0, len(order), 64):
-            for size, found in pool.map(functools.partial(_image_hash, dataset), order[first : first + 64]):
-                digest.update(found)
-                left -= size
+            block = order[first : first + 64]
+            mine = block[processes.index() :: processes.count()]
+            hashes = b"".join(pool.map(functools.partial(_image_hash, dataset), mine))
+            rows = np.frombuffer(hashes, np.uint8).reshape(-1, _SIZE_BYTES + _HASH_BYTES)
+            rows = processes.gather_interleaved(rows, len(block))
+            digest.update(rows[:, _SIZE_BYTES:].tobytes())
+            left -= int(np.ascontiguousarray(rows[:, :_SIZE_BYTES]).view("<i8").sum())
             if left <= 0:
                 break
     return digest.hexdigest()
 
 
-def _image_hash(dataset: ImageDataset, index: int) -> tuple[int, bytes]:
-    """Returns the number of bytes of an image and a hash of them."""
+def _image_hash(dataset: ImageDataset, index: int) -> bytes:
+    """Returns the number of bytes of an image, as 8 bytes, and a SHA-256 hash of them."""
     try:
         content = dataset.read(int(index))
     except (OSError, ValueError):
         content = b""  # The run fails later, or leaves the image out.
     if isinstance(content, Mapping):
         size = sum(len(name) + array.nbytes for name, array in content.items())
-        return size, content_hash(content)
+        return size.to_bytes(_SIZE_BYTES, "little") + content_hash(content)
     if isinstance(content, np.ndarray):
         content = f"{content.shape} ".encode() + np.ascontiguousarray(content).tobytes()
-    return len(content), hashlib.sha256(content).digest()
+    return len(content).to_bytes(_SIZE_BYTES, "little") + hashlib.sha256(content).digest()
 
 
 def _lines(dataset: ImageDataset) -> list[bytes]:
