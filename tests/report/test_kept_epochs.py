@@ -9,6 +9,7 @@ TOP |= {"start_value": 0.5, "end_value": 0.9}
 HEAD = {**TOP, "name": "head", "start_value": None}
 GAIN = {"gain": 0.1, "gain_error": 0.02, "gain_epoch": 9}
 UNCLEAR = {**GAIN, "gain_error": 0.06}
+HEADLINE = {"headline": "accuracy", "headline_gain": 0.03, "headline_gain_error": 0.02}
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,18 @@ UNCLEAR = {**GAIN, "gain_error": 0.06}
         ),
         (
             {**TOP, **UNCLEAR, "kept_epoch": 0, "kept_value": 0.5},
-            "is undone: epoch 9 of 14 is the best one, and its gain of 0.1 in log loss is not above twice "
-            "its standard error of 0.06",
+            "is undone: epoch 9 of 14 is the best one, but its gain of 0.1 ± 0.06 is not above two standard "
+            "errors",
+        ),
+        (
+            {**TOP, **UNCLEAR, **HEADLINE, "kept_epoch": 0, "kept_value": 0.5},
+            "is undone: epoch 9 of 14 is the best one, but its gains of 0.1 ± 0.06 in log loss and 0.03 ± "
+            "0.02 in accuracy are not above two standard errors",
+        ),
+        (
+            {**TOP, **UNCLEAR, **HEADLINE, "kept_epoch": 9, "kept_value": 0.4},
+            "keeps epoch 9 of 14: log loss 0.4, 0.5 before the phase (a gain of 0.1 ± 0.06 in log loss and "
+            "0.03 ± 0.02 in accuracy), 0.9 after the last epoch",
         ),
         (
             {**TOP, **GAIN, "kept_epoch": 9, "kept_value": 0.4},
@@ -40,8 +51,8 @@ UNCLEAR = {**GAIN, "gain_error": 0.06}
         ),
         (
             {**HEAD, **UNCLEAR, "kept_epoch": 14, "kept_value": 0.9},
-            "keeps its last epoch, 14: log loss 0.9; epoch 9 is better, but its gain of 0.1 in log loss is "
-            "not above twice its standard error of 0.06",
+            "keeps its last epoch, 14: log loss 0.9; epoch 9 is better, but its gain of 0.1 ± 0.06 is not "
+            "above two standard errors",
         ),
     ],
 )

@@ -23,10 +23,19 @@ VALUES = {
     "unclear": (1.0, 1.5, 0.9, 1.2),
     "clear": (1.0, 0.7, 0.75, 0.9),
     "last": (9.0, 1.0, 2.0, 1.5),
+    "more_right": (1.0, 0.7, 0.6, 1.1),
 }
 """The log loss of each phase at its start and after each epoch: `one` and `clear` keep their second."""
-ERRORS = {"unclear": (0, 0, 0.06, 0), "clear": (0, 0.2, 0.1, 0), "last": (0, 0.3, 0, 0)}
+ERRORS = {
+    "unclear": (0, 0, 0.06, 0),
+    "clear": (0, 0.2, 0.1, 0),
+    "last": (0, 0.3, 0, 0),
+    "more_right": (0, 0.5, 0.5, 0.5),
+}
 """The standard errors of the gains; 0 in other phases."""
+RIGHT = {"unclear": (0.5, 0.5, 0.6, 0.6), "more_right": (0.5, 0.75, 0.6, 0.9)}
+RIGHT_ERROR = 0.1
+"""The accuracies, and the standard error of their gains; 0.5 in other phases: no gain."""
 ONE = Phase(name="one", train="head", epochs=3, learning_rate=0.05, shape="constant")
 UNCLEAR, CLEAR = (dataclasses.replace(ONE, name=name) for name in ("unclear", "clear"))
 TWO = Phase(name="two", train="top(1)", epochs=4, learning_rate=0.01, norm="train", patience=3)
@@ -54,8 +63,12 @@ def scripted() -> Iterator[None]:
     def script(best: BestEpoch, epoch: int, scored: Scored) -> Scored:
         name = best._run.config.schedule.phases[best._position.phase].name
         value, error = VALUES[name][epoch], ERRORS.get(name, [0] * 9)[epoch]
-        values = [value - error, value + error]
-        return Scored(scored.predictions, {**scored.scores, "log_loss": value, "groups": values})
+        right = RIGHT.get(name, [0.5] * 9)[epoch]
+        spread = RIGHT_ERROR * (epoch > 0)
+        groups = [[value - error, value + error], [right - spread, right + spread]]
+        return Scored(
+            scored.predictions, {**scored.scores, "log_loss": value, "accuracy": right, "groups": groups}
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -100,8 +113,8 @@ def test_the_best_epoch_is_kept_and_a_phase_without_one_is_undone(config, result
     assert two.undone
     assert unclear.undone
     assert (unclear.gain_epoch, unclear.gain, unclear.gain_error) == (2, *map(pytest.approx, (0.1, 0.06)))
-    found = "phase 'unclear' is undone: epoch 2 of 3 is the best one, and its gain of 0.1 in log loss is not"
-    assert unclear.choice == f"{found} above twice its standard error of 0.06"
+    found = "phase 'unclear' is undone: epoch 2 of 3 is the best one, but its gains of 0.1 ± 0.06 in log loss"
+    assert unclear.choice == f"{found} and 0.1 ± 0.1 in accuracy are not above two standard errors"
     assert "phase 'two' is undone: none of its 3 epochs has a better log loss than 1 before it" in two.choice
     assert "it ended early, after 3 of 4 epochs" in two.choice
     assert one.choice.startswith("phase 'one' keeps epoch 2 of 3: log loss 1, ")
@@ -160,7 +173,7 @@ def test_the_first_phase_keeps_its_last_epoch_unless_an_earlier_one_is_clearly_b
     (phase,) = fit(only, tmp_path / "best").phases
     assert (phase.kept_epoch, phase.kept_value, phase.gain_epoch, phase.gain) == (3, 1.5, 1, 0.5)
     found = "phase 'last' keeps its last epoch, 3: log loss 1.5; epoch 1 is better, but its gain of 0.5"
-    assert phase.choice == f"{found} in log loss is not above twice its standard error of 0.3"
+    assert phase.choice == f"{found} ± 0.3 is not above two standard errors"
     fit(dataclasses.replace(only, keep_epoch="last"), tmp_path / "last")
     assert same_models(tmp_path / "best", tmp_path / "last")
 
@@ -171,7 +184,8 @@ def test_the_best_of_the_epochs_with_a_clear_gain(config, tmp_path):
     only = dataclasses.replace(config, schedule=schedule, test_fraction=0.0)
     phase = fit(only, tmp_path / "best").phases[1]
     assert (phase.kept_epoch, phase.epochs, phase.gain_epoch) == (2, 3, 2)
-    assert "keeps epoch 2 of 3: log loss 0.75, 1 before the phase (a gain of 0.25 ± 0.1)" in phase.choice
+    found = "keeps epoch 2 of 3: log loss 0.75, 1 before the phase (a gain of 0.25 ± 0.1 in log loss and"
+    assert found in phase.choice
     with pytest.raises(InterruptedError):
         fit(only, tmp_path / "stopped", progress=Stop("clear", 8))
     fit(only, tmp_path / "stopped")
@@ -228,3 +242,14 @@ def test_an_unknown_metric_is_an_error_before_anything_is_written(config, tmp_pa
     with pytest.raises(ValueError, match=r"keep_metric must be one of .*log_loss.*, got 'luck'"):
         fit(dataclasses.replace(config, keep_metric="luck"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_clear_gain_in_accuracy_is_enough_unless_another_score_is_chosen(config, tmp_path):
+    phase = dataclasses.replace(ONE, name="more_right")
+    only = dataclasses.replace(config, schedule=Schedule((ONE, phase)), test_fraction=0.0)
+    found = fit(only, tmp_path / "best").phases[1]
+    assert (found.kept_epoch, found.headline, found.kept_value) == (1, "accuracy", 0.7)
+    assert "(a gain of 0.3 ± 0.5 in log loss and 0.25 ± 0.1 in accuracy)" in found.choice
+    chosen = fit(dataclasses.replace(only, keep_metric="log_loss"), tmp_path / "chosen").phases[1]
+    assert chosen.undone
+    assert chosen.headline == ""

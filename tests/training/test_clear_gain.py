@@ -19,7 +19,7 @@ def error(name: str, images: int) -> tuple[float, np.ndarray]:
     """Returns the standard error of a gain, and the gain of each image in the probability of the truth."""
     labels = (np.arange(images) % 3).astype(np.int32)
     before, after = predictions(0, labels, 1.0), predictions(1, labels, 0.5)
-    values = [values_without_groups(TASK, METRICS[name], each, labels) for each in (after, before)]
+    values = [values_without_groups(TASK, [METRICS[name]], each, labels)[0] for each in (after, before)]
     assert len(values[0]) == min(GROUPS, images)
     of_truth = [each[np.arange(images), labels] for each in (before, after)]
     right = [each.argmax(-1) == labels for each in (before, after)]
@@ -47,7 +47,9 @@ def test_the_error_of_a_score_that_is_no_mean():
         scores = [TASK.scores(each, labels)["roc_auc"] for each in (after, before)]
         gains.append(gain(METRICS["roc_auc"], *scores))
         errors.append(
-            gain_error(*(values_without_groups(TASK, METRICS["roc_auc"], x, labels) for x in (after, before)))
+            gain_error(
+                *(values_without_groups(TASK, [METRICS["roc_auc"]], x, labels)[0] for x in (after, before))
+            )
         )
     assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.25)
 
@@ -59,7 +61,7 @@ def test_the_gain_of_three_images_is_not_clear(images, improved):
     after = before.copy()
     rows = np.flatnonzero(labels > 0)[:improved]
     after[rows] = np.eye(3)[labels[rows]]
-    groups = [values_without_groups(TASK, METRICS["log_loss"], each, labels) for each in (after, before)]
+    groups = [values_without_groups(TASK, [METRICS["log_loss"]], each, labels)[0] for each in (after, before)]
     values = [TASK.scores(each, labels)["log_loss"] for each in (after, before)]
     difference, error = gain(METRICS["log_loss"], *values), gain_error(*groups)
     assert is_clear(difference, error) == (improved > 3)
@@ -69,7 +71,7 @@ def test_the_gain_of_three_images_is_not_clear(images, improved):
 
 def test_the_error_is_zero_where_a_score_has_no_value():
     labels = np.array([0, 1, 1, 2, 2], np.int32)
-    values = values_without_groups(TASK, METRICS["roc_auc"], predictions(0, labels, 1.0), labels)
+    values = values_without_groups(TASK, [METRICS["roc_auc"]], predictions(0, labels, 1.0), labels)[0]
     assert np.isnan(values).any()
     assert gain_error(values, values) == gain_error([], values) == 0
 

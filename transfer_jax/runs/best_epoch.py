@@ -1,11 +1,12 @@
 """The best epoch of the current phase so far, by a score of the validation images, and its arrays.
 
 The first phase keeps its last epoch, and a later phase its start, epoch 0, unless the best epoch has a clear
-gain over that (see `clear_gain`). A later phase without such an epoch is undone: its arrays return to those
-before it.
+gain over that (see `clear_gain`), in the score that chooses or, in a later phase, in the headline score of
+the task. A later phase without such an epoch is undone: its arrays return to those before it.
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from transfer_jax.models.flat_arrays import Arrays
 from transfer_jax.runs.run_progress import RunProgress
 from transfer_jax.runs.scoring import Scored
 from transfer_jax.storage.checkpoints import Checkpoints
+from transfer_jax.tasks import Metric
 from transfer_jax.training.clear_gain import gain, gain_error, is_clear, values_without_groups
 from transfer_jax.training.kept_epoch import is_better, keep_metric, keeps_best, patience, value_of
 from transfer_jax.training.loop_checkpoints import restored_state
@@ -44,6 +46,8 @@ class BestEpoch:
     def __init__(self, run: Run, position: RunProgress) -> None:
         self._run, self._position = run, position
         self._metric = keep_metric(run.config, run.task)
+        other = not run.config.keep_metric and run.task.headline.name != self._metric.name
+        self._headline = run.task.headline if other else None
         self._state: TrainState | None = None
         self._frozen: Arrays = {}
         self._scored: Scored | None = None
@@ -65,19 +69,18 @@ class BestEpoch:
         if not (self.kept or patience(self._run.config, trainer.parts.phase)):
             return
         metric, best = self._metric, self._position.best
-        value = float(_of_first_process(value_of(metric, scored.scores)))
+        value = self._value(scored)
         if best and not is_better(metric, value, best["value"]):
             return
         found: dict[str, Any] = {"epoch": epoch, "value": value}
         start, leader = best.get("start", {}), best.get("leader", best)
         if epoch == 0:
-            start = {"value": value, "values": self._values_without_groups(scored)}
+            start = self._start(scored)
         elif start:
-            found["gain"] = gain(metric, value, start["value"])
-            found["gain_error"] = gain_error(self._values_without_groups(scored), start["values"])
+            found |= self._gains(scored, start)
         if not leader or is_better(metric, value, leader["value"]):
             leader = found
-        if "gain" in found and not is_clear(found["gain"], found["gain_error"]):
+        if "gain" in found and not any(is_clear(*gains) for gains in _gains_and_errors(found)):
             best["leader"] = leader
             return
         self._position.best = {
@@ -115,11 +118,11 @@ class BestEpoch:
             return False
         if position.phase or epoch < self._run.config.schedule.phases[0].epochs:
             return True
-        value = float(_of_first_process(value_of(self._metric, scored.scores)))
         self._complete()
+        value = self._value(scored)
         found = {
             "gain": gain(self._metric, best["value"], value),
-            "gain_error": gain_error(best.get("values", []), self._values_without_groups(scored)),
+            "gain_error": gain_error(best.get("values", []), self._values_without_groups(scored)[0]),
         }
         if not is_clear(found["gain"], found["gain_error"]):
             leader = {"epoch": best["epoch"], "value": best["value"], **found}
@@ -153,14 +156,46 @@ class BestEpoch:
         They are computed when they are used or saved, and not in each epoch, which may be short.
         """
         if self._scored is not None:
-            self._position.best["values"] = self._values_without_groups(self._scored)
+            self._position.best["values"] = self._values_without_groups(self._scored)[0]
             self._scored = None
 
-    def _values_without_groups(self, scored: Scored) -> list[float]:
-        """Returns what `clear_gain.values_without_groups` returns in the first process."""
+    def _value(self, scored: Scored) -> float:
+        """Returns the score that chooses, of the first process."""
+        return float(_of_first_process(value_of(self._metric, scored.scores)))
+
+    def _start(self, scored: Scored) -> dict[str, Any]:
+        """Returns what the gains of a phase are compared with, from the scores before it."""
+        values = self._values_without_groups(scored)
+        found: dict[str, Any] = {"value": self._value(scored), "values": values[0]}
+        if self._headline is not None:
+            found["headline"] = {"value": _value(self._headline, scored), "values": values[1]}
+        return found
+
+    def _gains(self, scored: Scored, start: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the gains over the start of a phase, with their standard errors."""
+        values = self._values_without_groups(scored)
+        found: dict[str, Any] = {
+            "gain": gain(self._metric, self._value(scored), start["value"]),
+            "gain_error": gain_error(values[0], start["values"]),
+        }
+        if self._headline is not None and "headline" in start:  # Earlier versions do not have it.
+            then = start["headline"]
+            found["headline"] = {
+                "metric": self._headline.name,
+                "gain": gain(self._headline, _value(self._headline, scored), then["value"]),
+                "gain_error": gain_error(values[1], then["values"]),
+            }
+        return found
+
+    def _values_without_groups(self, scored: Scored) -> list[list[float]]:
+        """Returns what `clear_gain.values_without_groups` returns in the first process.
+
+        The scores are the one that chooses and, if there is another one, the headline score.
+        """
         images = self._run.evaluation
+        metrics = [self._metric, *([] if self._headline is None else [self._headline])]
         found = values_without_groups(
-            self._run.task, self._metric, scored.predictions, images.labels, images.weights
+            self._run.task, metrics, scored.predictions, images.labels, images.weights
         )
         return _of_first_process(found).tolist()
 
@@ -196,7 +231,21 @@ def _frozen_paths(parts: PhaseSplit) -> list[str]:
     return sorted(parts.changes - parts.state_paths) if parts.phase.controller else []
 
 
-def _of_first_process(values: float | list[float]) -> np.ndarray:
+def _value(metric: Metric, scored: Scored) -> float:
+    """Returns a score, of the first process; NaN if it has no value."""
+    value = metric.of(scored.scores)
+    return float(_of_first_process(np.nan if value is None else value))
+
+
+def _gains_and_errors(found: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """Yields the gains of an epoch with their standard errors, that of the headline score if it is known."""
+    yield found["gain"], found["gain_error"]
+    headline = found.get("headline", {})
+    if headline.get("gain_error"):
+        yield headline["gain"], headline["gain_error"]
+
+
+def _of_first_process(values: float | np.ndarray) -> np.ndarray:
     """Returns the values of the first process, so that all processes decide the same."""
     found = np.array(values, np.float64)
     return np.asarray(processes.sum_over_processes(found if processes.is_first() else np.zeros_like(found)))

@@ -70,5 +70,14 @@ def phase_result(
 def _gain(best: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the gain of the epoch that is kept for it, or that of the best one if it is not clear."""
     of = best if "gain" in best else best.get("leader", best)
-    names = {"epoch": "gain_epoch", "gain": "gain", "gain_error": "gain_error"}
-    return {field: of[name] for name, field in names.items()} if "gain" in of else {}
+    if "gain" not in of:
+        return {}
+    headline = of.get("headline", {})
+    return {
+        "gain": of["gain"],
+        "gain_error": of["gain_error"],
+        "gain_epoch": of["epoch"],
+        "headline": headline.get("metric", ""),
+        "headline_gain": headline.get("gain"),
+        "headline_gain_error": headline.get("gain_error"),
+    }

@@ -41,6 +41,10 @@ class PhaseResult:
             over the last epoch, in a later one over the start of the phase. None if there is no gain.
         gain_error: The standard error of the gain; the best epoch is kept if the gain is more than twice it.
         gain_epoch: The epoch that they are about.
+        headline: The headline score of the task, if it is another one: the best epoch of a later phase is
+            also kept if its gain in this one is more than twice its standard error. Else empty.
+        headline_gain: The gain in it of the same epoch over the start of the phase.
+        headline_gain_error: Its standard error; 0 if it is unknown.
         test_metrics: Scores of the test images with the final weights, in the last phase; empty in others and
             without test images.
     """
@@ -66,6 +70,9 @@ class PhaseResult:
     gain: float | None = None
     gain_error: float | None = None
     gain_epoch: int | None = None
+    headline: str = ""
+    headline_gain: float | None = None
+    headline_gain_error: float | None = None
     test_metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

@@ -4,7 +4,9 @@ A phase after the first is kept only if its gain is clear, more than two standar
 as well be luck of the validation images, and the simpler model is the safer choice. Breiman et al. 1984,
 "Classification and Regression Trees", section 3.4.3, use one standard error. Few images have most of a log
 loss, though: if a single image improves, and no other one changes, the gain is exactly one standard error,
-however many images there are. Two standard errors need at least four such images.
+however many images there are. Two standard errors need at least four such images. For the same reason, a few
+sure mistakes can hide the gain of many images; a clear gain in the headline score of the task, such as the
+accuracy, counts as well, as long as the log loss is not worse.
 
 The error is that of a paired difference, estimated by the jackknife that leaves out groups of images
 (Quenouille 1956; Shao & Wu 1989): it is valid for means over images, such as the log loss, and for other
@@ -27,31 +29,36 @@ GROUPS = 50
 
 def values_without_groups(
     task: Task,
-    metric: Metric,
+    metrics: Sequence[Metric],
     predictions: Any,
     labels: np.ndarray,
     weights: np.ndarray | None = None,
-) -> list[float]:
-    """Returns the values of a score without each group of images in turn; NaN where it has none.
+) -> np.ndarray:
+    """Returns the values of scores without each group of images in turn; NaN where a score has none.
 
     The groups have the same classes as far as possible, so that a score has a value without any of them.
 
     Args:
         task: The task.
-        metric: The score.
+        metrics: The scores.
         predictions: Predictions, `(images, columns)`, or the most probable classes of many images.
         labels: Labels of the images.
         weights: Weight of each image; None weights all equally.
+
+    Returns:
+        float64 `(scores, groups)`.
     """
     count = min(GROUPS, len(labels))
     group = np.empty(len(labels), np.int64)
     group[np.argsort(task.strata(labels), kind="stable")] = np.arange(len(labels)) % count
-    values = []
+    values = np.full((len(metrics), count), np.nan)
     for left_out in range(count):
         rows = group != left_out
         of_rows = None if weights is None else weights[rows]
-        value = metric.of(task.scores(predictions[rows], labels[rows], of_rows))
-        values.append(np.nan if value is None else value)
+        scores = task.scores(predictions[rows], labels[rows], of_rows)
+        for place, metric in enumerate(metrics):
+            if (value := metric.of(scores)) is not None:
+                values[place, left_out] = value
     return values
 
 
