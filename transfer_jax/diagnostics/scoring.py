@@ -45,7 +45,7 @@ class Scorer:
             graphdef=run.graphdef, start=start, prefix=PRE_LOGITS, preprocessing=run.preprocessing
         )
         self._step = jax.jit(make_eval_step(forward))
-        self._fetch = image_fetch(dataset, run.preprocessing)
+        self._fetch = image_fetch(dataset.in_pieces(), run.preprocessing)
         self._threads = run.readers(self._fetch).threads
         if start:
             prefix = jax.jit(make_prefix(run.graphdef, start, run.preprocessing, jnp.float32))

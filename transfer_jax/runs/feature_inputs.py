@@ -52,7 +52,7 @@ def dataset_inputs(dataset: ImageDataset, preprocessing: Preprocessing) -> Input
         dataset: The dataset. A batch is `image`, uint8 `(batch, size, size, 3)`, or its arrays by name.
         preprocessing: Size, crop and interpolation of images.
     """
-    fetch = image_fetch(dataset, preprocessing)
+    fetch = image_fetch(dataset.in_pieces(), preprocessing)
     if dataset.inputs is not None:
         return Inputs(len(dataset), lambda rows: fetch(rows)["inputs"], dataset.fingerprint)
     described = f"{dataset.fingerprint} {dataclasses.asdict(preprocessing)}"

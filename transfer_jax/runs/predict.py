@@ -165,7 +165,7 @@ def _make_batches(
     forward = Forward(graphdef=graphdef, start=None, prefix=PRE_LOGITS, preprocessing=saved.preprocessing)
     step = jax.jit(make_eval_step(forward))
     size = min(batch_size, len(dataset))
-    fetch = image_fetch(dataset, saved.preprocessing, bad)
+    fetch = image_fetch(dataset.in_pieces(), saved.preprocessing, bad)
     threads = choose_readers(threads, 0).threads
 
     def predicted(arrays: Arrays, progress: Progress) -> Iterator[np.ndarray]:

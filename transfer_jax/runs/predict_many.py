@@ -142,7 +142,7 @@ class _Group:
         self, dataset: ImageDataset, batch_size: int, threads: int, progress: Progress, bad: BadImages | None
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields the outputs of the models by name, for one batch of images after the other, in order."""
-        fetch, count = image_fetch(dataset, self.preprocessing, bad), len(dataset)
+        fetch, count = image_fetch(dataset.in_pieces(), self.preprocessing, bad), len(dataset)
         progress.start("predicting", count)
         for batch in ordered_batches(fetch, count, batch_size=min(batch_size, count), threads=threads):
             inputs = {name: batch[name] for name in INPUTS if name in batch}
