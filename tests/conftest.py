@@ -13,8 +13,11 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(), f"transfer_jax_tests_{os.getuid()}"))
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Compiling is most of the work of these tests, and half of that is LLVM's optimization.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Compiling is most of the work of these tests, and half of that is LLVM's optimization. Small programs gain
+# nothing from being compiled in parts.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+)
 # Or else Keras looks for TensorFlow, and tests that find none are skipped.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -63,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Frees compiled programs when they have many memory maps: XLA crashes at the limit of a process, 65,530."""
+    """Frees compiled programs when they have many memory maps: XLA crashes at the limit, 65,530."""
     yield
     if next(FINISHED) % 20 == 0 and len(MAPS.read_bytes().splitlines()) > 20_000:
         jax.clear_caches()

@@ -98,7 +98,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
 
 def test_an_interrupted_download_resumes(server):
     url = f"{server.url}/net.pth"
-    part = Path(f"{hub._download_path(url)}.part")
+    part = Path(f"{hub.download_path(url)}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(BYTES[:1000])
     assert hub.fetch(url, SHA256).read_bytes() == BYTES
@@ -125,7 +125,7 @@ def test_a_file_with_another_hash_is_not_kept(server, tmp_path):
 
 def test_a_spoilt_part_does_not_spoil_the_next_try(server):
     url = f"{server.url}/net.pth"
-    part = Path(f"{hub._download_path(url)}.part")
+    part = Path(f"{hub.download_path(url)}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 1000)
     with pytest.raises(ValueError, match="SHA-256"):

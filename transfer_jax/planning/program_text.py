@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 BYTES = {
     **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2"), 1.0),
@@ -131,6 +131,11 @@ def parse_program(text: str) -> tuple[dict[str, list[Instruction]], str]:
     if not entry:
         raise ValueError("the text is not that of a compiled program: it has no ENTRY")
     return computations, entry
+
+
+def by_name(computation: Sequence[Instruction]) -> dict[str, Instruction]:
+    """Returns the instructions of a computation by name."""
+    return {each.name: each for each in computation}
 
 
 def _closing(text: str) -> int:

@@ -1,12 +1,6 @@
 """Costs of a compiled TPU program, from its text: traffic to the memory, cycles, FLOPs, exchange.
 
-`cost_analysis()["bytes accessed"]` of a TPU program counts operands and results in every memory, though most
-activations stay in the memory on the chip (VMEM). Here an instruction reads its operands and writes its
-results where their layout names no other memory than the high-bandwidth memory (HBM), with the padding of
-tiles.
-
-- A fusion that only slices an operand reads the slice. One that updates a slice of an operand writes the
-  slice.
+- The traffic is that of `hbm_traffic`, for each instruction.
 - The body of a loop counts as often as it runs.
 - An exchange that takes place during other fusions appears in each of them, and counts where it starts.
 - Cycles are those that the compiler estimates for each instruction. It estimates none for kernels of Pallas
@@ -19,14 +13,14 @@ tiles.
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Iterator, Mapping
 
 from transfer_jax.planning.chips import CHIPS, Chip
 from transfer_jax.planning.exchange import channel_of, is_transfer, sent_bytes, sent_to_slices
+from transfer_jax.planning.hbm_traffic import HbmTraffic
 from transfer_jax.planning.program_flops import is_integer, product_flops
-from transfer_jax.planning.program_text import Instruction, parse_program
+from transfer_jax.planning.program_text import Instruction, by_name, parse_program
 
 KERNEL_FLOPS = 35_000
 """FLOPs that a kernel is assumed to compute in a cycle of a core, beside its transcendental functions."""
@@ -50,8 +44,6 @@ _FREE_TARGETS = (
 """Custom calls that move nothing and take no time."""
 _START = "AsyncCollectiveStart"
 """The custom call in a fusion that starts an exchange."""
-_ALIASED = "output_to_operand_aliasing"
-_SLICES = ("dynamic-slice", "slice", "gather")
 _PRODUCTS = ("dot", "convolution")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
@@ -111,6 +103,7 @@ class TpuProgram:
     def __init__(self, text: str, chip: Chip = CHIPS["v5e"], slices: int = 1) -> None:
         self._computations, self._entry = parse_program(text)
         self._chip, self._slices = chip, slices
+        self._traffic = HbmTraffic(self._computations, self._continues)
         self._inside: dict[str, ProgramCost] = {}
         self._starts = {
             channel: name
@@ -127,26 +120,15 @@ class TpuProgram:
 
     @functools.cached_property
     def compulsory_bytes(self) -> float:
-        """Bytes that every program with these arguments and results reads and writes, without padding.
-
-        Each argument is in the memory before the step and each result after it: parameters, optimizer state
-        and batch are read once, new parameters and optimizer state are written once. An argument that is
-        returned unchanged does not count, and of one that is only sliced the slices count.
-        """
-        known = self._known(self._entry)
-        (root,) = (each for each in known.values() if each.root)
-        results = [known[name] for name in root.operands] if root.op == "tuple" else [root]
-        written = (each for each in results if _behind_bitcasts(each, known).op != "parameter")
-        total = sum(array.unpadded for each in written for array in each.arrays if array.in_hbm)
-        arguments = (each for each in known.values() if each.op == "parameter")
-        return total + sum(self._read_of(each, known) for each in arguments)
+        """Bytes that every program with these arguments and results reads and writes, without padding."""
+        return self._traffic.compulsory(self._entry)
 
     def costs(self) -> Iterator[tuple[Instruction, ProgramCost]]:
         """Yields the instructions that run, with the costs of all of their runs, to attribute them."""
         yield from self._costs(self._entry, 1)
 
     def _costs(self, name: str, times: int) -> Iterator[tuple[Instruction, ProgramCost]]:
-        known = self._known(name)
+        known = by_name(self._computations[name])
         for each in self._computations[name]:
             if each.op == "while":
                 for role in ("body", "condition"):
@@ -159,11 +141,8 @@ class TpuProgram:
                 yield each, self._cost_of(each, known) * times
 
     def _cost(self, name: str) -> ProgramCost:
-        known = self._known(name)
+        known = by_name(self._computations[name])
         return sum((self._cost_of(each, known) for each in self._computations[name]), ProgramCost())
-
-    def _known(self, name: str) -> dict[str, Instruction]:
-        return {each.name: each for each in self._computations[name]}
 
     def _cost_of(self, each: Instruction, known: Mapping[str, Instruction]) -> ProgramCost:
         if each.op in _FREE or each.op.endswith("-done") or each.target in _FREE_TARGETS:
@@ -177,7 +156,7 @@ class TpuProgram:
         if each.op == "conditional":
             return self._cost(self._branch(each))
         found = _CYCLES.search(each.rest)
-        cost = ProgramCost(self._traffic(each, known), float(found[1]) if found else 0.0)
+        cost = ProgramCost(self._traffic.of(each, known), float(found[1]) if found else 0.0)
         return cost + self._computed(each, known, has_cycles=bool(found))
 
     def _branch(self, each: Instruction) -> str:
@@ -210,7 +189,7 @@ class TpuProgram:
     def _of_body(self, name: str) -> ProgramCost:
         """Returns the FLOPs and the exchange inside of a fusion."""
         if name not in self._inside:
-            known = self._known(name)
+            known = by_name(self._computations[name])
             costs = (
                 self._computed(each, known, has_cycles=True)
                 for each in known.values()
@@ -247,116 +226,3 @@ class TpuProgram:
         if len(limits) != 1:
             raise ValueError(f"the loop {loop.name} runs an unknown number of times: {root.rest[:80]}")
         return limits[0]
-
-    def _traffic(self, each: Instruction, known: Mapping[str, Instruction]) -> float:
-        """Returns the bytes that an instruction reads from and writes to the high-bandwidth memory."""
-        operands = [known[name] for name in dict.fromkeys(each.operands) if name in known]
-        if each.op == "copy-start":
-            return operands[0].hbm_bytes + sum(array.bytes for array in each.arrays[:1] if array.in_hbm)
-        if each.op in ("slice-start", "async-start"):
-            return self._started(each, operands)
-        if each.op in _SLICES:
-            return 2 * each.hbm_bytes if operands and operands[0].hbm_bytes else each.hbm_bytes
-        if each.op == "dynamic-update-slice":
-            update = sum(array.bytes for array in operands[1].arrays)
-            return operands[1].hbm_bytes + update * bool(each.hbm_bytes)
-        if each.op == "fusion":
-            return self._fused(each, known)
-        return each.hbm_bytes + sum(operand.hbm_bytes for operand in operands)
-
-    def _started(self, each: Instruction, operands: list[Instruction]) -> float:
-        """Returns the traffic of an asynchronous slice or computation, which moves its smallest array."""
-        sizes = [array for array in each.arrays if array.bytes > 1024]
-        if not sizes:
-            return 0.0
-        moved = min(sizes, key=lambda array: array.bytes)
-        return moved.bytes * (bool(operands and operands[0].hbm_bytes) + moved.in_hbm)
-
-    def _fused(self, each: Instruction, known: Mapping[str, Instruction]) -> float:
-        body = each.called["calls"]
-        updated, written = self._written(each, body)
-        total = written
-        for place, name in enumerate(each.operands):
-            operand = known.get(name)
-            if operand is not None and operand.hbm_bytes and place not in updated:
-                total += min(operand.hbm_bytes, self._read(body, place))
-        return total
-
-    def _read_of(self, argument: Instruction, known: Mapping[str, Instruction]) -> float:
-        """Returns the bytes of an argument of the program that it reads at least once, without padding."""
-        size, total = sum(array.unpadded for array in argument.arrays), 0.0
-        for each in known.values():
-            if argument.name not in each.operands or (each.root and each.op == "tuple"):
-                continue
-            if each.op == "bitcast":
-                total += self._read_of(dataclasses.replace(each, arrays=argument.arrays), known)
-            elif each.op == "fusion":
-                total += self._read(each.called["calls"], each.operands.index(argument.name))
-            elif each.op in _SLICES and each.operands[0] == argument.name:
-                total += sum(array.unpadded for array in each.arrays)
-            elif each.op == "slice-start":
-                total += min(array.unpadded for array in each.arrays if array.shape)
-            elif each.op != "dynamic-update-slice" or each.operands[0] != argument.name:
-                return size
-        return min(size, total)
-
-    def _read(self, body: str, place: int) -> float:
-        """Returns the bytes of a parameter that a fusion reads: those of slices, if it only slices it."""
-        total, names = 0.0, {_parameter(self._computations[body], place)}
-        for inner in self._computations[body]:
-            if not names.intersection(inner.operands) or self._continues(inner, body):
-                continue
-            if inner.root and inner.op == "tuple":
-                continue  # A result that is a parameter, see `_written`.
-            if inner.op == "bitcast":
-                names.add(inner.name)
-            elif inner.op == "fusion":
-                places = [at for at, name in enumerate(inner.operands) if name in names]
-                total += sum(self._read(inner.called["calls"], at) for at in places)
-                if self._passes(inner.called["calls"], places):
-                    names.add(inner.name)
-            elif inner.op in _SLICES and inner.operands[0] in names:
-                total += sum(array.bytes for array in inner.arrays)
-            elif inner.op != "dynamic-update-slice" or inner.operands[0] not in names:
-                return math.inf
-        return total
-
-    def _passes(self, body: str, places: list[int]) -> bool:
-        """Returns True if the result of a fusion is one of some parameters, unchanged."""
-        by_name = self._known(body)
-        root = next(inner for inner in by_name.values() if inner.root)
-        passed = _behind_bitcasts(root, by_name)
-        return passed.op == "parameter" and passed.number in places
-
-    def _written(self, fusion: Instruction, body: str) -> tuple[set[int], float]:
-        """Returns the positions of operands that a fusion updates in place, and the bytes that it writes."""
-        by_name = self._known(body)
-        root = next(inner for inner in by_name.values() if inner.root)
-        results = [by_name[each] for each in root.operands] if root.op == "tuple" else [root]
-        if len(results) != len(fusion.arrays):
-            return set(), fusion.hbm_bytes
-        places: set[int] = set()
-        total = 0.0
-        for result, array in zip(results, fusion.arrays, strict=True):
-            made = _behind_bitcasts(result, by_name)
-            if made.op == "dynamic-update-slice":
-                target = _behind_bitcasts(by_name[made.operands[0]], by_name)
-                if target.op == "parameter" and target.number is not None:
-                    places.add(target.number)
-                total += sum(each.bytes for each in by_name[made.operands[1]].arrays) * array.in_hbm
-            elif made.op == "parameter" and _ALIASED in fusion.rest:
-                places.add(made.number or 0)
-            elif not self._continues(made, body):
-                total += array.bytes * array.in_hbm
-        return places, total
-
-
-def _parameter(body: list[Instruction], place: int) -> str:
-    """Returns the name of the parameter at a position."""
-    return next((each.name for each in body if each.op == "parameter" and each.number == place), "")
-
-
-def _behind_bitcasts(each: Instruction, by_name: Mapping[str, Instruction]) -> Instruction:
-    while each.op == "bitcast":
-        each = by_name[each.operands[0]]
-    return each

@@ -66,7 +66,7 @@ def locate(address: str) -> Path | None:
         cached = try_to_load_from_cache(hub_file.repo, hub_file.file, revision=hub_file.revision)
         path = Path(cached) if isinstance(cached, str) else None
     else:
-        path = _download_path(address) if is_remote(address) else Path(address)
+        path = download_path(address) if is_remote(address) else Path(address)
     return path if path and path.exists() else None
 
 
@@ -142,7 +142,7 @@ def _from_web(url: str, *published: ExpectedHash) -> Path:
 
     if constants.is_offline_mode():
         raise _offline(url)
-    path = _download_path(url)
+    path = download_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with file_lock(path.with_name(f"{path.name}.lock")):
@@ -194,7 +194,12 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _download_path(url: str) -> Path:
+def download_path(url: str) -> Path:
+    """Returns the place in the cache of a file on the web.
+
+    Raises:
+        ValueError: If the address is malformed.
+    """
     parts = urlsplit(url)
     name = PurePosixPath(parts.path).name
     if not name or not parts.netloc:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 import psutil
 
 _FORM = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
-_TOLERANCE, _TICK = 0.03, 5.0
+_TOLERANCE = 0.03
+_TICK, _LEAST_TICK = 0.01, 0.5
+"""The part of the budget, and the least seconds, between two calls of `tick`; a kill loses no more of it."""
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -77,13 +79,14 @@ class Clock:
         budget and 3 % of it. This is for work that cannot be stopped, such as a long compilation.
 
         Args:
-            tick: Called every few seconds.
+            tick: Called 100 times in the budget, or twice a second.
             over: Called before the process ends.
         """
         done = threading.Event()
+        tick_seconds = max(_TICK * self.budget, _LEAST_TICK)
 
         def watch() -> None:
-            while not done.wait(min(_TICK, max(self.left() + _TOLERANCE * self.budget, 0.1))):
+            while not done.wait(min(tick_seconds, max(self.left() + _TOLERANCE * self.budget, 0.1))):
                 if self._of_process and self.used() > (1 + _TOLERANCE) * self.budget:
                     try:
                         over()
