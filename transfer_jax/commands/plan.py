@@ -32,6 +32,7 @@ def plan(
     topology: str | None = None,
     images_per_chip: int | None = None,
     trains: tuple[str, ...] = (),
+    largest_batch: bool = False,
     out: Path | None = None,
     given: Given = None,
 ) -> None:
@@ -56,6 +57,8 @@ def plan(
         images_per_chip: Number of images on a chip in a step on that pod; by default `batch_size` divided by
             the number of chips.
         trains: Selectors to compare on that pod instead of the phases, such as `head 'top(2)' 'all_()'`.
+        largest_batch: Whether to look for the largest batch that fits on a chip of that pod, for each phase
+            and each value of `remat`: `none`, `dots` and `block`. Some ten steps are compiled for each phase.
         out: A figure to write, `.png` or `.svg`.
         given: The fields that options set.
     """
@@ -63,12 +66,16 @@ def plan(
         from transfer_jax.planning.topology import without_tpu
 
         without_tpu()
+    elif largest_batch:
+        raise ValueError("--largest-batch needs a pod; give one, such as --topology v5e:2x2")
     if out is not None:
         check_suffix(out)
     resolved = resolved_run(config, given, workdir or default_workdir(config))
     _show_plan(resolved, blocks, out)
     _show_reads(resolved, topology)
-    if topology:
+    if topology and largest_batch:
+        _show_batches(resolved, topology, trains)
+    elif topology:
         _show_pod(resolved, topology, images_per_chip, trains)
     if cost or exact or workdir:
         _show_costs(resolved, workdir, exact)
@@ -253,6 +260,35 @@ def _show_pod(resolved: "ResolvedRun", topology: str, images: int | None, train:
     for cost in costs:
         if cost.reason:
             print_line(OUT, f"{cost.name} does not fit: {cost.reason}")
+
+
+def _show_batches(resolved: "ResolvedRun", topology: str, train: Sequence[str]) -> None:
+    """Prints the largest batch of each phase that fits on a chip of a pod, for each value of `remat`."""
+    from transfer_jax.planning.batch_search import batch_search
+
+    found = list(batch_search(resolved, topology, BARS, train=train))
+    fastest = {
+        name: min(
+            (cost for _, cost in found if cost.name == name and cost.fits),
+            key=lambda cost: cost.estimated_seconds / cost.images,
+            default=None,
+        )
+        for name in {cost.name for _, cost in found}
+    }
+    rows = [
+        [
+            cost.name + (" *" if cost is fastest[cost.name] else ""),
+            policy,
+            f"{cost.images:,}" if cost.fits else f"{cost.images:,} do not fit",
+            f"{cost.memory / 1e9:.2f}",
+            f"{cost.estimated_seconds * 1e3:.3g}",
+            f"{cost.images / cost.estimated_seconds:,.0f}",
+        ]
+        for policy, cost in found
+    ]
+    columns = ("phase", "remat", "images a chip", "memory, GB", "estimate, ms", "images/s a chip, estimate")
+    OUT.print(table(f"The largest batch that fits on a chip of {topology}", columns, rows))
+    print_line(OUT, "*: the most images per second of the phase, by the cycles that the compiler estimates.")
 
 
 def _phases_table(found: "Plan") -> RenderableType:
