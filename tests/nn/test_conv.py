@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
+from transfer_jax.nn import space_to_depth
 from transfer_jax.nn.conv import conv2d
+from transfer_jax.nn.conv_geometry import Window
 
 # (kernel side, in channels, out channels, groups)
 DEPTHWISE = (3, 6, 6, 6)
@@ -170,3 +172,39 @@ def test_errors_name_mismatched_shapes():
     x, weights = example(DEPTHWISE)
     with pytest.raises(ValueError, match="6 channels do not match a kernel"):
         conv2d(x, weights, groups=2)
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "strides", "padding"),
+    [
+        (7, (32, 32), 2, ((3, 3), (3, 3))),
+        (7, (33, 30), 2, ((2, 3), (3, 2))),
+        (8, (20, 20), 2, ((0, 0), (0, 0))),
+        (9, (41, 38), 3, ((5, 1), (0, 6))),
+        (7, (33, 33), 4, ((3, 3), (2, 4))),
+    ],
+)
+def test_blocks_of_pixels_give_the_same_outputs_and_gradients(side, size, strides, padding):
+    x, weights = example((side, 3, 8, 1), size)
+
+    def by_blocks(x, kernel, *, strides, padding, groups):
+        return space_to_depth.correlate(x, kernel, Window(strides, padding, groups))
+
+    options = {"strides": strides, "padding": padding, "groups": 1}
+    shape = jax.eval_shape(lambda x, k: reference(x, k, **options), x, weights).shape
+    dy = jnp.asarray(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    found, expected = (
+        outputs_and_gradients(each, x, weights, dy, **options) for each in (by_blocks, reference)
+    )
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-4)
+
+
+def test_only_tpus_see_blocks_of_pixels():
+    x, weights = example((7, 3, 8, 1), (16, 16))
+    traced = jax.jit(lambda x, k: conv2d(x, k, strides=2, padding=((3, 3), (3, 3)))).trace(x, weights)
+    programs = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert {platform for platform, text in programs.items() if "4x4x12x8" in text} == {"tpu"}

@@ -1,9 +1,10 @@
 """Two-dimensional convolution with a fast implementation on every platform.
 
-GPUs and TPUs use XLA's own convolution, forward and backward. On a CPU, XLA's convolution is slow for some
-kernels, which are implemented here: depthwise kernels as one multiply-add per tap of the kernel, 1x1 kernels
-as a matrix product, and 3x3 kernels with many channels by `winograd`. In bfloat16, all other kernels with
-many channels are a matrix product per tap, because XLA's own convolution computes in float32.
+GPUs and TPUs use XLA's own convolution, forward and backward; on TPUs, large kernels on images see blocks of
+pixels (`space_to_depth`). On a CPU, XLA's convolution is slow for some kernels, which are implemented here:
+depthwise kernels as one multiply-add per tap of the kernel, 1x1 kernels as a matrix product, and 3x3 kernels
+with many channels by `winograd`. In bfloat16, all other kernels with many channels are a matrix product per
+tap, because XLA's own convolution computes in float32.
 """
 
 import functools
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from transfer_jax.nn import depthwise, winograd
+from transfer_jax.nn import depthwise, space_to_depth, winograd
 from transfer_jax.nn.conv_geometry import Window, sum_dtype
 from transfer_jax.nn.per_platform import by_platform, gradients_of
 
@@ -64,6 +65,8 @@ def conv2d(
         return _by_taps(x, kernel, window)
     if winograd.is_faster(x, kernel, window):
         return _winograd(x, kernel, window)
+    if space_to_depth.is_faster(x, kernel, window):
+        return _by_blocks(x, kernel, window)
     return _native(x, kernel, window)
 
 
@@ -124,4 +127,5 @@ def _depthwise_gradients(x, kernel, dy, window):
 _depthwise = by_platform(depthwise.correlate, _native, _depthwise_gradients)
 _pointwise = by_platform(_pointwise_forward, _native, _pointwise_gradients)
 _winograd = by_platform(winograd.correlate, _native, _gradients_by(winograd.correlate))
+_by_blocks = by_platform(_native, _native, on_tpu=space_to_depth.correlate)
 _by_taps = by_platform(_by_taps_forward, _native, _gradients_by(_by_taps_forward))

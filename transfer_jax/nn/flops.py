@@ -16,8 +16,8 @@ def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
         *args: Its arguments: arrays, or `jax.ShapeDtypeStruct`.
 
     Returns:
-        The count. Of several branches, the most expensive one counts. The body of a loop counts as often as
-        it runs, or once if that depends on data.
+        The count. Of several branches, the most expensive one counts, apart from those for TPUs, whose
+        kernels have zeros. The body of a loop counts as often as it runs, or once if that depends on data.
     """
     return jaxpr_multiply_adds(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -51,7 +51,8 @@ def _of_equation(equation: Any, count: Callable[[Any], int]) -> int:
         return count(equation)
     inner = [_total(jaxpr, count) for jaxpr in _inner(equation)]
     if name == "cond":
-        return max(inner)
+        platforms = params.get("branches_platforms") or [None] * len(inner)
+        return max(each for each, of in zip(inner, platforms, strict=True) if of != ("tpu",))
     times = params["length"] if name == "scan" else 1
     if name == "shard_map":  # Its body is the program of one device.
         times = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
