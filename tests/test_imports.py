@@ -33,7 +33,7 @@ LAYERS = [  # each part may import those in lower lines, and its own modules
     | {"counted"},
 ]
 ONLY = {  # who alone may import a library
-    "orbax": ("storage/checkpoints.py",),
+    "orbax": ("storage/checkpoint_files.py",),
     "tensorflow_datasets": ("data/",),
     "grain": ("data/",),
     "array_record": ("data/",),

@@ -126,7 +126,7 @@ def test_foreign_files_are_ignored_and_remain(opened, tmp_path, caplog, place, w
     if when == "before":
         record = tmp_path / "records" / "3.json"
         content = json.loads(record.read_bytes())
-        content["sha256"] |= module._hashes(tmp_path / "steps" / "3")
+        content["sha256"] |= module.file_hashes(tmp_path / "steps" / "3")
         record.write_text(json.dumps(content))
     before = tree_of(tmp_path)
     store = opened()
@@ -208,7 +208,7 @@ def test_a_full_disk_is_named_and_earlier_checkpoints_remain(opened, monkeypatch
             logging.getLogger("absl").error("Orbax logs the traceback")
             raise ValueError(f"RESOURCE_EXHAUSTED: writing failed: {words} [source locations=…]")
 
-    monkeypatch.setattr(module, "_orbax", Full)
+    monkeypatch.setattr(module, "orbax", Full)
     with pytest.raises(OSError, match=words) as error:
         store.save(2, {"state": TREE}, {"step": 2})
     assert error.value.filename == str(store._steps / "2")
@@ -250,7 +250,7 @@ def test_a_save_again_that_is_cut_off_does_not_keep_the_old_record(opened, monke
     def killed(*args) -> dict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_hashes", killed)
+    monkeypatch.setattr(module, "file_hashes", killed)
     with pytest.raises(KeyboardInterrupt):
         store.save(2, {"state": TREE}, {"step": "again"})
     monkeypatch.undo()

@@ -10,24 +10,30 @@ process has its own copy, the first process writes whole arrays in NumPy's forma
 to `s3://`, and not from one process alone.
 """
 
-import contextlib
-import errno
-import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.distributed import processes
-from transfer_jax.storage.atomic_write import sha256, write_atomically, write_text
+from transfer_jax.storage.atomic_write import sha256, write_text
+from transfer_jax.storage.checkpoint_files import (
+    array_metadata,
+    disk_errors_named,
+    file_hashes,
+    local_template,
+    orbax,
+    orbax_logs,
+    progress_hash,
+    read_arrays,
+    write_arrays,
+)
 from transfer_jax.storage.foreign_files import is_foreign
 from transfer_jax.storage.orbax_bucket import orbax_bucket
 from transfer_jax.storage.remote import is_mirrored, push
@@ -99,8 +105,8 @@ class Checkpoints:
         """
         self._verified_record(step)
         if self._is_mirrored(step):
-            return set(_read_arrays(self._steps / str(step), name))
-        return set(_metadata(self._place(step), name))
+            return set(read_arrays(self._steps / str(step), name))
+        return set(array_metadata(self._place(step), name))
 
     def arrays(
         self, step: int, name: str, template: Mapping[str, jax.Array] | None = None
@@ -124,9 +130,9 @@ class Checkpoints:
     def _load(self, step: int, name: str, template: dict[str, Any] | None) -> dict[str, Any]:
         if not self._is_mirrored(step):
             folder = self._place(step)
-            template = _local_template(folder, name) if template is None else template
-            return _orbax().load_checkpointables(folder, {name: template})[name] if template else {}
-        found = _read_arrays(self._steps / str(step), name)
+            template = local_template(folder, name) if template is None else template
+            return orbax().load_checkpointables(folder, {name: template})[name] if template else {}
+        found = read_arrays(self._steps / str(step), name)
         return (
             found if template is None else {key: _placed_like(found[key], template[key]) for key in template}
         )
@@ -149,7 +155,9 @@ class Checkpoints:
                 f"{self._record(step)} is damaged; delete it to continue from the previous checkpoint"
             ) from None
         if self._bucket is not None and not self._is_mirrored(step):
-            if expected[_PROGRESS] == _hash(progress) and self._bucket.objects(step) == record.get(_OBJECTS):
+            if expected[_PROGRESS] == progress_hash(progress) and self._bucket.objects(step) == record.get(
+                _OBJECTS
+            ):
                 return record
             raise CorruptCheckpointError(
                 f"{self._bucket.address(step)} is not as it was saved; delete {self._record(step)} in object "
@@ -158,7 +166,7 @@ class Checkpoints:
         folder = self._steps / str(step)
         for name, digest in sorted(expected.items()):
             if name == _PROGRESS:
-                matches = digest == _hash(progress)
+                matches = digest == progress_hash(progress)
             elif is_foreign(name):  # Earlier versions recorded these.
                 continue
             else:
@@ -242,12 +250,12 @@ class SavedCheckpoints(Checkpoints):
         if self._mirrored:
             content = jax.tree.map(processes.to_host, content)
             if processes.is_first():
-                _write_arrays(folder, content)
+                write_arrays(folder, content)
         else:
-            with _disk_errors_named(folder), _logged_from(logging.CRITICAL):
-                _orbax().save_checkpointables(str(folder), content, overwrite=True)
+            with disk_errors_named(folder), orbax_logs(logging.CRITICAL):
+                orbax().save_checkpointables(str(folder), content, overwrite=True)
         if processes.is_first():
-            hashes = {**_hashes(folder), _PROGRESS: _hash(progress)}
+            hashes = {**file_hashes(folder), _PROGRESS: progress_hash(progress)}
             write_text(record, json.dumps({"progress": progress, "sha256": hashes}, indent=1))
             for old in sorted(self._complete())[: -self._keep]:
                 self._record(old).unlink(missing_ok=True)
@@ -261,14 +269,14 @@ class SavedCheckpoints(Checkpoints):
         if processes.is_first():
             push(record)  # Deletes an earlier one in object storage.
         processes.wait("checkpoint begins")
-        with _logged_from(logging.CRITICAL):
-            response = _orbax().save_checkpointables_async(bucket.address(step), content, overwrite=True)
+        with orbax_logs(logging.CRITICAL):
+            response = orbax().save_checkpointables_async(bucket.address(step), content, overwrite=True)
 
         def finish() -> None:
             response.result()
             if not processes.is_first():
                 return
-            hashes = {_PROGRESS: _hash(progress)}
+            hashes = {_PROGRESS: progress_hash(progress)}
             content = {"progress": progress, "sha256": hashes, _OBJECTS: bucket.objects(step)}
             write_text(record, json.dumps(content, indent=1))
             push(record)
@@ -295,85 +303,6 @@ class SavedCheckpoints(Checkpoints):
         if found is None or path.is_symlink() or not path.is_dir():
             return False
         return found[1] is not None or not self._record(int(path.name)).is_file()
-
-
-def _orbax() -> Any:
-    """Returns the API of Orbax, which is imported when it is first used: the import takes a while."""
-    from orbax.checkpoint import v1
-
-    return v1
-
-
-def _local_template(folder: str, name: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns templates of the saved arrays of a group, for loading them onto one local device."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return {
-        key: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=here)
-        for key, like in _metadata(folder, name).items()
-    }
-
-
-def _metadata(folder: str, name: str) -> Mapping[str, Any]:
-    """Returns the shapes and dtypes of the arrays in a group, by name."""
-    with _logged_from(logging.ERROR):  # Orbax warns of folders that it has not written.
-        found: Any = _orbax().checkpointables_metadata(folder).metadata
-    return found.get(name) or {}
-
-
-@contextlib.contextmanager
-def _logged_from(least: int) -> Iterator[None]:
-    """Limits what Orbax logs to a level: it logs the tracebacks of errors that it also raises."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(least)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """Returns the checksums of the files in the folder of a step, by their paths in it."""
-    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): sha256(folder / path) for path in paths if not is_foreign(path)}
-
-
-@contextlib.contextmanager
-def _disk_errors_named(folder: Path) -> Iterator[None]:
-    """Raises an `OSError` with the name of a folder for the errors of TensorStore on a full disk."""
-    try:
-        yield
-    except Exception as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if os.strerror(number) in str(error) or getattr(error, "errno", None) == number:
-                raise OSError(number, os.strerror(number), str(folder)) from error
-        raise
-
-
-def _hash(progress: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
-
-
-def _write_arrays(folder: Path, content: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Writes groups of arrays, and the names of their dtypes: NumPy stores dtypes it lacks as raw bytes."""
-    shutil.rmtree(folder, ignore_errors=True)  # An earlier checkpoint of the step may have other groups.
-    folder.mkdir(parents=True)
-    for name, arrays in content.items():
-        types = {key: array.dtype.name for key, array in arrays.items()}
-        plain: Any = {f"array_{index}": np.asarray(array) for index, array in enumerate(arrays.values())}
-        write_atomically(folder / f"{name}.npz", lambda file, plain=plain: np.savez(file, **plain))
-        write_text(folder / f"{name}.json", json.dumps(types))
-
-
-def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    if not (folder / f"{name}.json").is_file():
-        return {}
-    types = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    with np.load(folder / f"{name}.npz") as file:
-        return {
-            key: file[f"array_{index}"].view(jnp.dtype(kind))
-            for index, (key, kind) in enumerate(types.items())
-        }
 
 
 def _placed_like(array: np.ndarray, template: jax.Array) -> jax.Array:
