@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from transfer_jax.counted import counted
 from transfer_jax.freezing.schedule import Schedule
 from transfer_jax.models.remat_names import Remat
 from transfer_jax.planning.chips import CHIPS
@@ -32,7 +33,8 @@ def batch_search(
 ) -> Iterator[tuple[Remat, PodCost]]:
     """Yields the cost of the largest batch that fits, for each phase and policy.
 
-    Only powers of two are tried, up to 4,096 images. If not even one image fits, `fits` of the cost is False.
+    Only powers of two are tried, up to 4,096 images for each chip, and up to all training images for all
+    chips. If not even one image fits, `fits` of the cost is False.
 
     Args:
         resolved: The run; its batch size and `remat` do not matter.
@@ -42,10 +44,16 @@ def batch_search(
         policies: Values of `remat`.
 
     Raises:
-        ValueError: If there is no such topology.
+        ValueError: If there is no such topology, or if there are too few training images for it.
         ImportError: If `libtpu` is not installed.
     """
-    topology_devices(topology, resolved.config.slices or 1)  # Checks it.
+    chips = len(topology_devices(topology, resolved.config.slices or 1)) // resolved.config.tensor
+    most = min(len(resolved.train) // chips, _MOST)
+    if not most:
+        raise ValueError(
+            f"{counted(len(resolved.train), 'training image')} cannot be divided among {chips:,} chips; "
+            "choose a smaller pod, such as v5e:2x2, or more images"
+        )
     memory = CHIPS[topology.partition(":")[0]].memory
     phases = resolved.config.schedule.phases
     if train:
@@ -58,25 +66,32 @@ def batch_search(
                 (cost,) = pod_costs(run, topology, progress, images=images)
                 return cost
 
-            yield policy, largest_that_fits(cost_of, memory)
+            yield policy, largest_that_fits(cost_of, memory, most)
 
 
-def largest_that_fits(cost_of: Callable[[int], PodCost], memory: float) -> PodCost:
-    """Returns the cost of the largest power of two of images that fits, or that of 16 images if none does.
+def largest_that_fits(cost_of: Callable[[int], PodCost], memory: float, most: int = _MOST) -> PodCost:
+    """Returns the cost of the largest power of two of images that fits, or that of the smallest if none does.
 
     Args:
         cost_of: The cost of a number of images.
         memory: Bytes of the chip.
+        most: The largest number of images.
     """
-    small, large = cost_of(_SMALL), cost_of(_LARGE)
-    if not large.fits:
-        smaller = [_LARGE // 2] if small.fits else [8, 4, 2, 1]
-        return next((cost for cost in map(cost_of, smaller) if cost.fits), small)
-    per_image = (large.memory - small.memory) / (_LARGE - _SMALL)
-    most = _LARGE + (memory - large.memory) / per_image if per_image > 0 else _MOST
-    images = min(2 ** math.floor(math.log2(most)), _MOST)
-    while images > _LARGE:
+    largest = 2 ** math.floor(math.log2(most))
+    found = cost_of(min(_SMALL, largest))
+    if not found.fits:
+        while not found.fits and found.images > 1:
+            found = cost_of(found.images // 2)
+        return found
+    images = min(_LARGE, largest)
+    if found.images < images and (large := cost_of(images)).fits:
+        per_image = (large.memory - found.memory) / (large.images - found.images)
+        fit = images + (memory - large.memory) / per_image if per_image > 0 else largest
+        found, images = large, 2 ** math.floor(math.log2(min(fit, largest)))
+    else:
+        images //= 2
+    while images > found.images:
         if (cost := cost_of(images)).fits:
             return cost
         images //= 2
-    return large
+    return found
