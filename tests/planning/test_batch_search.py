@@ -60,6 +60,7 @@ def test_the_command_compares_the_ways_to_recompute(image_folder, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "transfer_jax", *command], capture_output=True, text=True, check=True
     )
-    rows = [line.split() for line in done.stdout.splitlines() if line.strip().startswith("head")]
+    table = done.stdout[done.stdout.index("The largest batch") :]
+    rows = [line.split() for line in table.splitlines() if line.strip().startswith("head")]
     assert [row[-5] for row in rows] == ["none", "dots", "block"]
     assert [row[-4] for row in rows] == ["8"] * 3  # Of 36 training images, on four chips.
