@@ -6,6 +6,7 @@ from transfer_jax import TrainConfig
 from transfer_jax.commands.config_options import (
     default_workdir,
     given_fields,
+    resolved_run,
     split_schedule,
     with_schedule,
 )
@@ -73,3 +74,13 @@ def test_a_config_with_another_schedule():
     found = with_schedule(config, "five_steps(top(1), epochs=2)")
     assert (found.schedule, found.seed) == (five_steps("top(1)", epochs=2), 3)
     assert config.schedule == five_steps("top(2)")
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+def test_commands_without_a_schedule_print_no_defaults_of_it(schedule, image_folder, tmp_path, capsys):
+    config = TrainConfig(images=str(image_folder), model="efficientnet_lite_tiny", weights="none")
+    resolved_run(config, (), tmp_path, schedule=schedule)
+    printed = capsys.readouterr().err
+    assert "val fraction: " in printed
+    for field in ("schedule", "batch size", "keep epoch"):
+        assert (f"  {field}: " in printed) is schedule

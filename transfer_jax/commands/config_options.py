@@ -152,8 +152,17 @@ def given_fields(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+_OF_SCHEDULE = ("schedule", "batch_size", "keep_epoch", "cache")
+"""Fields of defaults that only training by a schedule uses."""
+
+
 def resolved_run(
-    config: TrainConfig, given: tuple[str, ...] | None, workdir: Path, *, scan: bool = False
+    config: TrainConfig,
+    given: tuple[str, ...] | None,
+    workdir: Path,
+    *,
+    scan: bool = False,
+    schedule: bool = True,
 ) -> "ResolvedRun":
     """Returns the run that a command is about, and prints the chosen defaults and the problems of the images.
 
@@ -162,6 +171,8 @@ def resolved_run(
         given: The fields that the user set; defaults are chosen for the others. None chooses none.
         workdir: Folder of the run.
         scan: Whether to check all images.
+        schedule: Whether the command uses the schedule; the defaults of a command that does not are printed
+            without those of the schedule.
     """
     from transfer_jax.runs.resolve import resolve
     from transfer_jax.storage.remote import local_path, pull
@@ -169,9 +180,10 @@ def resolved_run(
     folder = local_path(workdir)
     pull(folder, skip=("features",))
     resolved = resolve(config, given=given, workdir=folder, progress=BARS, scan=scan)
-    if resolved.defaults:
+    chosen = [choice for choice in resolved.defaults if schedule or choice.field not in _OF_SCHEDULE]
+    if chosen:
         print_line(CONSOLE, "Defaults chosen from your images (override any with an option):")
-        for choice in resolved.defaults:
+        for choice in chosen:
             print_line(CONSOLE, f"  {choice}")
     if resolved.findings:
         print_line(CONSOLE, "Problems found in the images:")

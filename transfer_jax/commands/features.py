@@ -38,7 +38,7 @@ def extract(
     folder = local_path(workdir or default_workdir(config))
     check_place(config, folder)
     create_model(config.model, 2, abstract_backbone=True, abstract_head=True).backbone.span(None, boundary)
-    run = load_network(resolved_run(config, given, folder), folder)
+    run = load_network(resolved_run(config, given, folder, schedule=False), folder)
     extractor = FeatureExtractor(run, boundary, run.arrays)
     rows = []
     for part, dataset in (("training", run.train), ("validation", run.evaluation)):
@@ -79,7 +79,7 @@ def heads(
     default_folder = default_workdir(config)
     folder = workdir or default_folder.with_name(f"{default_folder.name}-heads")
     found = search_heads(
-        resolved_run(config, given, folder),
+        resolved_run(config, given, folder, schedule=False),
         folder,
         None if grid == _GRID else grid,
         train=train,

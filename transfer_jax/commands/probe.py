@@ -46,7 +46,7 @@ def probe(
     from transfer_jax.search.linear_probe import linear_probe
 
     folder = workdir or default_workdir(config)
-    run = load_network(resolved_run(config, given, folder), folder)
+    run = load_network(resolved_run(config, given, folder, schedule=False), folder)
     dataset, validation = _with_parts(run)
     features = extract_features(
         merge(run.graphdef, run.arrays),
