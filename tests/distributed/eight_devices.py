@@ -14,6 +14,7 @@ from transfer_jax.freezing import Phase
 from transfer_jax.models import create_model
 from transfer_jax.nn import batch_shard
 from transfer_jax.report.progress import Silent
+from transfer_jax.training.compile import compile_function
 from transfer_jax.training.phase_trainer import PhaseTrainer
 from transfer_jax.training.state import TrainState
 
@@ -243,3 +244,13 @@ def test_devices_of_a_cpu_are_left_alone(make_run):
     phase = Phase(name="one", train="head", epochs=1, learning_rate=0.1)
     assert jax.device_count() == 8
     assert make_run(phase).strategy.mesh is None
+
+
+def test_programs_for_other_devices_are_others():
+    halves = jax.devices()[:4], jax.devices()[4:]
+    for devices in halves:
+        strategy = Strategy.of("mesh", devices=devices)
+        batch = strategy.batch({"x": np.arange(8.0)})
+        doubled = compile_function(lambda batch: batch["x"] * 2, batch, strategy=strategy, batch=0)(batch)
+        assert {*doubled.devices()} == {*devices}
+        np.testing.assert_array_equal(doubled, 2 * np.arange(8.0))

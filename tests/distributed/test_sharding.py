@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FEW = "features and mesh or invalid_combinations"
+FEW = "features and mesh or invalid_combinations or other_devices"
 
 
 @pytest.mark.parametrize("chosen", [FEW, pytest.param(f"not ({FEW})", marks=pytest.mark.extended)])

@@ -14,7 +14,7 @@ from transfer_jax.nn.flops import jaxpr_multiply_adds
 
 _KEPT = 16
 _recent: collections.OrderedDict[str, Any] = collections.OrderedDict()
-"""The last compiled programs, by a hash of their text."""
+"""The last compiled programs, by a hash of their text and their devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def compile_function(
     jitted = strategy.jit(function, *args, batch=batch, donate=tuple(donate))
     jaxpr = jax.make_jaxpr(jitted)(*args).jaxpr
     lowered = jitted.lower(*args)
-    text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree} {options}"
+    text = f"{lowered.as_text()} {lowered.in_tree} {lowered.out_tree} {options} {_devices(strategy)}"
     key = hashlib.sha256(text.encode()).hexdigest()
     run = _recent.pop(key, None) or _compiled(lowered, options)
     _recent[key] = run
@@ -88,6 +88,12 @@ def compile_function(
         bytes=analysis.get("bytes accessed"),
         peak_bytes=_peak_bytes(run),
     )
+
+
+def _devices(strategy: Strategy) -> list[tuple[str, int]]:
+    """Returns the kinds and numbers of the devices, which the text of a program does not have."""
+    devices = strategy.mesh.devices.flat if strategy.mesh is not None else ()
+    return [(device.device_kind, device.id) for device in devices]
 
 
 def _compiled(lowered: Any, options: Sequence[str]) -> Any:
