@@ -125,7 +125,7 @@ ENTRY %main (x: f32[8,128]) -> f32[2,128] {
 OVERLAPPED = """
 %start (p: f32[2,128]) -> (f32[2,128], f32[8,128]) {
   %p = f32[2,128]{1,0:T(2,128)} parameter(0)
-  %all = f32[8,128]{1,0:T(8,128)} all-gather(%p), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
+  %all = f32[8,128]{1,0:T(8,128)} all-gather(%p), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}, backend_config={"async_collective_fusion_config":{"flag_start":"-1"}}
   ROOT %begin = (f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) custom-call(%all), custom_call_target="AsyncCollectiveStart"
 }
 
@@ -133,7 +133,7 @@ OVERLAPPED = """
   %q = f32[2,128]{1,0:T(2,128)} parameter(0)
   %r = f32[8,128]{1,0:T(8,128)} parameter(1)
   %s = f32[16,128]{1,0:T(8,128)} parameter(2)
-  %same = f32[8,128]{1,0:T(8,128)} all-gather(%q), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}
+  %same = f32[8,128]{1,0:T(8,128)} all-gather(%q), channel_id=1, replica_groups=[1,4]<=[4], dimensions={0}, backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
   %twice = f32[16,128]{1,0:T(8,128)} add(%s, %s)
   ROOT %results = (f32[16,128]{1,0:T(8,128)}, f32[2,128]{1,0:T(2,128)}, f32[8,128]{1,0:T(8,128)}) tuple(%twice, %q, %same)
 }

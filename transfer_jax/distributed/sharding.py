@@ -28,6 +28,19 @@ _STATE = {"trainable", "opt_state", "ema"}
 """Fields of a training state with parameters, or arrays of their shapes."""
 
 
+_MOST_UPDATE_SHARDS = 16
+"""Largest number of shards of a sharded update.
+
+Each divides a side of a matrix by it: with more of them, XLA for TPUs pads the shards to tiles and exchanges
+whole arrays instead, twice as many bytes. On v5e:16x16, 16 devices are a ring of the torus.
+"""
+
+
+def _update_shards(devices: int) -> int:
+    """Returns the number of shards of a sharded update: the largest divisor of the devices up to 16."""
+    return max(each for each in range(1, _MOST_UPDATE_SHARDS + 1) if devices % each == 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Strategy:
     """The sharding of arrays and batches, and the compilation of functions of them.
@@ -39,9 +52,9 @@ class Strategy:
         pmap: Whether to compile with `jax.pmap`. The mesh then has only the axis `data`.
         batch_norm: `global` for BatchNorm statistics of the whole batch, `per_device` for those of each
             device's shard.
-        shard_update: Whether only the training state is sharded along `fsdp`: each device updates its shard
-            of the parameters, which are gathered once a step. Otherwise all arrays of the model are sharded,
-            and each block is gathered where it is used.
+        shard_update: Whether only the training state is sharded along `fsdp`, of at most 16 devices: each
+            updates its shard of the parameters, which are gathered once a step. Otherwise all arrays of the
+            model are sharded, and each block is gathered where it is used.
     """
 
     mesh: Mesh | None = None
@@ -108,7 +121,7 @@ class Strategy:
             )
         accelerated = kind == "mesh" and fsdp == 1 and devices[0].platform != "cpu"
         updates = accelerated if shard_update is None else shard_update
-        shards = count // (tensor * slices) if updates else fsdp
+        shards = _update_shards(count // (tensor * slices)) if updates else fsdp
         axes = (DATA,) if kind == "pmap" else ()
         mesh = make_mesh(devices, fsdp=shards, tensor=tensor, slices=slices, axes=axes)
         return cls(mesh, kind == "pmap", batch_norm, updates)

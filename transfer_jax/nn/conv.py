@@ -77,6 +77,17 @@ def _native(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     )
 
 
+def _by_blocks(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolves on blocks of pixels on TPUs.
+
+    It is differentiated by JAX, which keeps the blocks for the gradient of the kernel.
+    """
+    on_tpu, elsewhere = (
+        functools.partial(each, window=window) for each in (space_to_depth.correlate, _native)
+    )
+    return lax.platform_dependent(x, kernel, tpu=on_tpu, default=elsewhere)
+
+
 def _pointwise_forward(x, kernel, window):
     step = window.stride
     return _product(x[:, ::step, ::step], kernel[0, 0]).astype(x.dtype)
@@ -127,5 +138,4 @@ def _depthwise_gradients(x, kernel, dy, window):
 _depthwise = by_platform(depthwise.correlate, _native, _depthwise_gradients)
 _pointwise = by_platform(_pointwise_forward, _native, _pointwise_gradients)
 _winograd = by_platform(winograd.correlate, _native, _gradients_by(winograd.correlate))
-_by_blocks = by_platform(_native, _native, on_tpu=space_to_depth.correlate)
 _by_taps = by_platform(_by_taps_forward, _native, _gradients_by(_by_taps_forward))

@@ -6,7 +6,7 @@ another platform therefore gives the right one.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -20,33 +20,25 @@ Gradients = Callable[..., tuple[jax.Array, ...]]
 """A function of the arrays of a `Function`, the gradient of its result, and its static data."""
 
 
-def by_platform(
-    on_cpu: Function,
-    elsewhere: Function,
-    gradients_on_cpu: Gradients | None = None,
-    on_tpu: Function | None = None,
-) -> Function:
+def by_platform(on_cpu: Function, elsewhere: Function, gradients_on_cpu: Gradients | None = None) -> Function:
     """Returns a function that runs `on_cpu` on CPUs and `elsewhere` on other platforms, with gradients.
 
     Args:
         on_cpu: Implementation for CPUs.
         elsewhere: Implementation for other platforms.
         gradients_on_cpu: Gradients for CPUs; None differentiates `on_cpu`.
-        on_tpu: Implementation for TPUs; None takes `elsewhere`.
     """
-    functions = {"cpu": on_cpu, "default": elsewhere} | ({"tpu": on_tpu} if on_tpu else {})
-    backward = {name: gradients_of(function) for name, function in functions.items()}
-    backward["cpu"] = gradients_on_cpu or backward["cpu"]
+    backward_on_cpu = gradients_on_cpu or gradients_of(on_cpu)
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def function(static: Hashable, *arrays: jax.Array) -> jax.Array:
-        return _dispatch(functions, arrays, static)
+        return _dispatch(on_cpu, elsewhere, arrays, static)
 
     def fwd(static: Hashable, *arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         return function(static, *arrays), arrays
 
     def bwd(static: Hashable, arrays: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, ...]:
-        return _dispatch(backward, (*arrays, dy), static)
+        return _dispatch(backward_on_cpu, gradients_of(elsewhere), (*arrays, dy), static)
 
     function.defvjp(fwd, bwd)
     return lambda *arguments: function(arguments[-1], *arguments[:-1])
@@ -62,9 +54,11 @@ def gradients_of(function: Function) -> Gradients:
     return gradients
 
 
-def _dispatch(functions: Mapping[str, Callable[..., Any]], arrays: Any, static: Hashable) -> Any:
-    of_arrays = {name: lambda *arrays, f=f: f(*arrays, static) for name, f in functions.items()}
-    return lax.platform_dependent(*arrays, **of_arrays)
+def _dispatch(
+    on_cpu: Callable[..., Any], elsewhere: Callable[..., Any], arrays: Any, static: Hashable
+) -> Any:
+    cpu, default = (lambda *arrays, f=f: f(*arrays, static) for f in (on_cpu, elsewhere))
+    return lax.platform_dependent(*arrays, cpu=cpu, default=default)
 
 
 @dataclasses.dataclass(frozen=True)

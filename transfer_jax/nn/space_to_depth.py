@@ -3,7 +3,7 @@
 A block of `stride` x `stride` pixels becomes one pixel with all of their channels, and the kernel moves by
 one block. A TPU computes with 128 channels at a time: it wastes less of that with 12 channels than with the 3
 of an image. The operation is the same, up to the order of its sums. Compiled for v5e, a step that trains all
-of ResNet-50 takes 7 % fewer cycles than with XLA's own convolution of the images.
+of ResNet-50 takes 1.3 % fewer cycles than with XLA's own convolution of the images.
 """
 
 import jax
@@ -41,7 +41,9 @@ def correlate(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     kernel = jnp.pad(kernel, [*zip(before, after, strict=True), (0, 0), (0, 0)])
     x = jnp.pad(x, [(0, 0), *((0, -side % stride) for side in x.shape[1:3]), (0, 0)])
     blocks = _blocks(x, stride)
-    kernel = _blocks(kernel.transpose(3, 0, 1, 2), stride).transpose(1, 2, 3, 0)
+    height, width = (side // stride for side in kernel.shape[:2])
+    kernel = kernel.reshape(height, stride, width, stride, *kernel.shape[2:])
+    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(height, width, -1, kernel.shape[-1])
     padding = [
         ((low + zeros) // stride, count - 1 + taps - length - (low + zeros) // stride)
         for (low, _), zeros, count, taps, length in zip(

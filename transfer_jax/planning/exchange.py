@@ -14,7 +14,6 @@ _GROUPS = re.compile(
     r"|mesh\[(?P<mesh>[^\]]*)\] \{(?P<axes>[^}]*)\})"
 )
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
-_CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 def is_transfer(each: Instruction) -> bool:
@@ -22,10 +21,12 @@ def is_transfer(each: Instruction) -> bool:
     return _collective(each) in COLLECTIVES or each.op in ("send", "recv")
 
 
-def channel_of(each: Instruction) -> int | None:
-    """Returns the number of the exchange that an instruction is a part of; None for other instructions."""
-    found = _CHANNEL.search(each.rest) if _collective(each) in COLLECTIVES else None
-    return int(found[1]) if found else None
+def is_asynchronous(each: Instruction) -> bool:
+    """Returns True for an exchange inside of a fusion that takes place during several fusions.
+
+    Each of them has the instruction. Their `channel_id` does not tell which belong together: all may have 1.
+    """
+    return _collective(each) in COLLECTIVES and "async_collective_fusion_config" in each.rest
 
 
 def sent_bytes(each: Instruction) -> float:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from transfer_jax.planning.chips import CHIPS, Chip
-from transfer_jax.planning.exchange import channel_of, is_transfer, sent_bytes, sent_to_slices
+from transfer_jax.planning.exchange import is_asynchronous, is_transfer, sent_bytes, sent_to_slices
 from transfer_jax.planning.hbm_traffic import HbmTraffic
 from transfer_jax.planning.program_flops import is_integer, product_flops
 from transfer_jax.planning.program_text import Instruction, by_name, parse_program
@@ -106,11 +106,7 @@ class TpuProgram:
         self._traffic = HbmTraffic(self._computations, self._continues)
         self._inside: dict[str, ProgramCost] = {}
         self._starts = {
-            channel: name
-            for name, body in self._computations.items()
-            if any(each.target == _START for each in body)
-            for each in body
-            if (channel := channel_of(each)) is not None
+            name for name, body in self._computations.items() if any(each.target == _START for each in body)
         }
 
     @functools.cached_property
@@ -200,8 +196,7 @@ class TpuProgram:
 
     def _continues(self, each: Instruction, body: str) -> bool:
         """Returns True for an exchange inside of a fusion that another fusion has started."""
-        channel = channel_of(each)
-        return channel is not None and self._starts.get(channel, body) != body
+        return is_asynchronous(each) and body not in self._starts
 
     def _kernel(self, each: Instruction, *, has_cycles: bool) -> ProgramCost:
         declared = _DECLARED.search(each.rest)
