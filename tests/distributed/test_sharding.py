@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from transfer_jax.distributed.sharding import _update_shards
+
 FEW = "features and mesh or invalid_combinations or other_devices"
 
 
@@ -22,3 +24,8 @@ def test_on_eight_devices(chosen):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
+
+
+@pytest.mark.parametrize(("devices", "shards"), [(1, 1), (4, 4), (24, 12), (34, 2), (256, 16)])
+def test_an_update_has_a_few_equal_shards(devices, shards):
+    assert _update_shards(devices) == shards
