@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from transfer_jax.nn import attention_kernel
-from transfer_jax.nn.attention import _BACKWARD, _FORWARD, attend, attend_packed
+from transfer_jax.nn.attention import _BACKWARD, _FORWARD, _Arrays, attend, attend_packed
 from transfer_jax.nn.attention_kernel import Sizes
 from transfer_jax.nn.flops import multiply_adds
 from transfer_jax.nn.half_attention import half_attention, softmax
 from transfer_jax.nn.plain_attention import plain_attention
+from transfer_jax.nn.rotation import Rotation
 
 HALF = 0.006
 """Bound of relative errors in bfloat16, whose numbers are rounded to 0.004."""
@@ -73,6 +74,34 @@ def test_the_kernel_and_its_gradients_match_float64(tokens, heads, channels, pac
     assert error(jnp.concatenate(gradients, -1), slopes) < bound
     if of_bias is not None:
         assert error(of_bias, slopes.sum((0, 1))) < bound
+
+
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize(("tokens", "heads", "channels"), [(21, 2, 64), (19, 4, 32), (320, 1, 128)])
+def test_the_kernel_rotates_queries_and_keys(halves, tokens, heads, channels):
+    width = heads * channels
+    angles = jnp.asarray(np.random.default_rng(3).normal(size=(tokens, channels // 2)), jnp.float32)
+    rotation = Rotation(jnp.sin(angles), jnp.cos(angles), halves)
+    sizes = Sizes(2, tokens, heads, channels, rotation.distance)
+    qkv, bias, gradient = (
+        draw(seed, *shape, dtype=jnp.float32)
+        for seed, shape in enumerate(((2, tokens, 3 * width), (3 * width,), (2, tokens, width)))
+    )
+
+    def plain(qkv, bias):
+        query, key, value = jnp.split((qkv + bias).reshape(2, tokens, 3 * heads, channels), 3, 2)
+        return plain_attention(rotation(query), rotation(key), value).reshape(gradient.shape)
+
+    with jax.default_matmul_precision("highest"):
+        wanted, vjp = jax.vjp(plain, qkv, bias)
+        slopes, of_bias = vjp(gradient)
+    table = rotation.table(sizes.lanes)
+    assert error(attention_kernel.forward(sizes, [qkv], bias, table, interpret=True), wanted) < 2 * SINGLE
+    (found,), of_both = attention_kernel.backward(sizes, [qkv], bias, gradient, table, interpret=True)
+    assert error(found, slopes) < 2 * SINGLE
+    assert error(of_both, of_bias) < 2 * SINGLE
+    again = Rotation.of_table(table, channels, rotation.distance)
+    np.testing.assert_array_equal(again(qkv[..., None, :channels]), rotation(qkv[..., None, :channels]))
 
 
 @pytest.mark.parametrize("key_heads", [4, 1])
@@ -141,13 +170,15 @@ def test_the_kernel_is_for_short_sequences_whose_heads_fill_tiles(sizes, fits):
     assert sizes.fits == fits
 
 
+@pytest.mark.parametrize("rotated", [True, False])
 @pytest.mark.parametrize("mapped", [True, False])
-def test_programs_for_a_tpu_have_the_kernel_where_xla_does_not_partition_them(mapped):
+def test_programs_for_a_tpu_have_the_kernel_where_xla_does_not_partition_them(mapped, rotated):
     mesh = jax.sharding.AbstractMesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.PartitionSpec("data")
 
     def both(qkv):
-        found, vjp = jax.vjp(lambda qkv: attend_packed(qkv, 2), qkv)
+        rotation = Rotation(jnp.zeros((100, 32)), jnp.ones((100, 32)), True) if rotated else None
+        found, vjp = jax.vjp(lambda qkv: attend_packed(qkv, 2, None, rotation), qkv)
         return vjp(found)
 
     def step(qkv):
@@ -160,13 +191,28 @@ def test_programs_for_a_tpu_have_the_kernel_where_xla_does_not_partition_them(ma
     assert text.count("tpu_custom_call") == (2 if mapped else 0)
 
 
-def test_plain_functions_of_the_kernel_work_where_xla_partitions_programs():
-    sizes, qkv, gradient = Sizes(2, 9, 2, 16), draw(0, 2, 9, 96), draw(1, 2, 9, 32)
-    (found,) = _FORWARD(sizes, qkv)
-    parts = [x.reshape(2, 9, 2, 16) for x in jnp.split(qkv, 3, -1)]
-    wanted, *slopes, _ = exact(*parts, gradient=gradient.reshape(2, 9, 2, 16))
-    assert error(found, wanted.reshape(found.shape)) < 2 * HALF
-    (of_qkv,) = _BACKWARD(sizes, gradient, qkv)
-    assert error(of_qkv, np.concatenate([x.reshape(2, 9, 32) for x in slopes], -1)) < 2 * HALF
-    (each,) = jax.vmap(lambda x: _FORWARD(sizes, x))(qkv[None])
+@pytest.mark.parametrize("halves", [None, True, False])
+def test_plain_functions_of_the_kernel_work_where_xla_partitions_programs(halves):
+    qkv, gradient = draw(0, 2, 9, 96), draw(1, 2, 9, 32)
+    rotation, distance, table = None, 0, None
+    if halves is not None:
+        angles = jnp.linspace(0, 3, 9 * 8).reshape(9, 8)
+        rotation = Rotation(jnp.sin(angles), jnp.cos(angles), halves)
+        distance, table = rotation.distance, rotation.table(32)
+    leaves, tree = jax.tree.flatten(_Arrays((qkv,), None, table))
+    static = Sizes(2, 9, 2, 16, distance), tree
+    (found,) = _FORWARD(static, *leaves)
+    query, key, value = (x.reshape(2, 9, 2, 16).astype(jnp.float32) for x in jnp.split(qkv, 3, -1))
+
+    def plain(query, key, value):
+        if rotation is not None:
+            query, key = rotation(query), rotation(key)
+        return plain_attention(query, key, value).reshape(found.shape)
+
+    wanted, vjp = jax.vjp(plain, query, key, value)
+    assert error(found, wanted) < 2 * HALF
+    (of_qkv,) = _BACKWARD(static, gradient, *leaves)
+    slopes = [x.reshape(2, 9, 32) for x in vjp(gradient.astype(jnp.float32))]
+    assert error(of_qkv, jnp.concatenate(slopes, -1)) < 2 * HALF
+    (each,) = jax.vmap(lambda x: _FORWARD(static, x, *leaves[1:]))(qkv[None])
     np.testing.assert_array_equal(each[0], found)

@@ -19,6 +19,7 @@ from transfer_jax.nn import batch_shard
 from transfer_jax.nn.attention import attend, attend_packed
 from transfer_jax.nn.initializers import normal, zeros
 from transfer_jax.nn.layers import LayerNorm, Linear
+from transfer_jax.nn.rotation import Rotation
 
 Bias = Literal["qkv", "qv", ""]
 """The inputs of an attention that have a bias: queries, keys and values; queries and values; or none."""
@@ -47,15 +48,10 @@ class Rope:
     columns_first: bool = False
     halves: bool = False
 
-    def __call__(self, x: jax.Array, before: int) -> jax.Array:
-        """Rotates queries or keys `(batch, tokens, heads, channels)`; `before` tokens precede the patches."""
-        channels = x.shape[-1]
-        sin, cos = (table[:, None] for table in self._tables(x.shape[1], before, channels // 4))
-        axis = -2 if self.halves else -1
-        pairs = x.reshape(*x.shape[:-1], *((2, channels // 2) if self.halves else (channels // 2, 2)))
-        first, second = jnp.moveaxis(pairs.astype(jnp.promote_types(x.dtype, jnp.float32)), axis, 0)
-        rotated = jnp.stack([first * cos - second * sin, second * cos + first * sin], axis)
-        return rotated.reshape(x.shape).astype(x.dtype)
+    def rotation(self, tokens: int, before: int, channels: int) -> Rotation:
+        """Returns the rotation of heads of some channels; `before` tokens precede the patches."""
+        sin, cos = self._tables(tokens, before, channels // 4)
+        return Rotation(sin, cos, self.halves)
 
     def _tables(self, tokens: int, before: int, frequencies: int) -> list[jax.Array]:
         """Returns the sine and the cosine of all angles, each `(tokens, 2 x frequencies)`."""
@@ -120,8 +116,8 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         """Applies attention; `bias`, `(batch or 1, heads, tokens, tokens)`, is added before the softmax."""
         bias = self.relative_bias().astype(x.dtype) if self.grid else bias
-        if bias is None and self.rope is None and not batch_shard.shards_kernels():
-            x = attend_packed(self.qkv.product(x), self.heads, self._bias())
+        if bias is None and not batch_shard.shards_kernels():
+            x = attend_packed(self.qkv.product(x), self.heads, self._bias(), self._rotation(x))
         else:
             x = attend(*self.inputs(x), bias).reshape(x.shape)
         return self.proj(self.norm(x) if self.has_norm else x)
@@ -139,9 +135,15 @@ class Attention(nnx.Module):
         if (bias := self._bias()) is not None:
             qkv += bias.reshape(shape)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        if self.rope is not None:
-            query, key = self.rope(query, self.before), self.rope(key, self.before)
+        if (rotation := self._rotation(x)) is not None:
+            query, key = rotation(query), rotation(key)
         return query, key, value
+
+    def _rotation(self, x: jax.Array) -> Rotation | None:
+        """Returns the rotation of the queries and keys of tokens `(batch, tokens, width)`."""
+        if self.rope is None:
+            return None
+        return self.rope.rotation(x.shape[1], self.before, x.shape[2] // self.heads)
 
     def _bias(self) -> jax.Array | None:
         """Returns the biases of queries, keys and values, `(3 x width,)`; None for none."""

@@ -8,6 +8,7 @@ gradients of the biases.
 
 Lanes of other heads are zeros in one operand of each product, which costs nothing: the matrix unit has 128
 rows and columns. The softmax is a power of two, whose factor log2(e) is a part of the scale of the queries.
+Rotary embeddings rotate the lanes of queries and keys after they are read, and those of their gradients back.
 The method is the tiling of Dao et al. 2022 (arXiv:2205.14135) with all keys in one tile.
 """
 
@@ -48,12 +49,14 @@ class Sizes:
         tokens: Number of tokens.
         heads: Number of heads.
         channels: Number of channels of a head.
+        distance: Channels from the first one of a rotated pair to the second one; 0 without a rotation.
     """
 
     batch: int
     tokens: int
     heads: int
     channels: int
+    distance: int = 0
 
     @property
     def width(self) -> int:
@@ -80,12 +83,14 @@ class Sizes:
         """True if the kernel applies, and its backward pass has enough on-chip memory."""
         if not isinstance(self.batch, int):  # a symbol
             return False
+        if self.distance and self.lanes != _LANES:
+            return False
         if self.width % self.lanes or not _MIN_TOKENS <= self.tokens <= _MAX_TOKENS:
             return False
         block = -(-self.tokens // 16) * 16 * self.lanes
         # In bfloat16, twice: queries, keys, values, the gradient and that of an input. Then those of keys and
         # values, waiting; copies of the inputs and the sums in float32; and four matrices of a head.
-        blocks = 2 * 2 * 5 * block + 2 * 2 * block + 4 * 7 * block
+        blocks = 2 * 2 * 5 * block + 2 * 2 * block + 4 * 7 * block + (4 * 4 * block if self.distance else 0)
         columns = -(-min(self.tokens, _WHOLE) // _LANES) * _LANES
         return blocks + 4 * 4 * self.tokens * columns <= _MEMORY
 
@@ -105,7 +110,12 @@ class Sizes:
 
 
 def forward(
-    sizes: Sizes, inputs: Sequence[jax.Array], bias: jax.Array | None, *, interpret: bool = False
+    sizes: Sizes,
+    inputs: Sequence[jax.Array],
+    bias: jax.Array | None,
+    table: jax.Array | None = None,
+    *,
+    interpret: bool = False,
 ) -> jax.Array:
     """Returns the attention, `(batch, tokens, width)`.
 
@@ -113,6 +123,7 @@ def forward(
         sizes: The sizes, which must fit.
         inputs: The array `(batch, tokens, 3 x width)` of queries, keys and values, or one array for each.
         bias: Biases of queries, keys and values, `(3 x width,)`; None for none.
+        table: `Rotation.table` for the lanes of a program; None without a rotation.
         interpret: Whether to compute without a TPU.
     """
     block = (1, sizes.tokens, sizes.lanes)
@@ -121,6 +132,9 @@ def forward(
     if bias is not None:
         arrays.append(bias.reshape(3, 1, sizes.width))
         in_specs.append(pl.BlockSpec((3, 1, sizes.lanes), lambda h, b: (0, 0, h)))
+    if table is not None:
+        arrays.append(table)
+        in_specs.append(pl.BlockSpec(table.shape, lambda h, b: (0, 0, 0)))
     shape = jax.ShapeDtypeStruct((sizes.batch, sizes.tokens, sizes.width), arrays[0].dtype)
     return pl.pallas_call(
         functools.partial(_forward_kernel, sizes, bias is not None),
@@ -140,6 +154,7 @@ def backward(
     inputs: Sequence[jax.Array],
     bias: jax.Array | None,
     gradient: jax.Array,
+    table: jax.Array | None = None,
     *,
     interpret: bool = False,
 ) -> tuple[list[jax.Array], jax.Array | None]:
@@ -150,6 +165,7 @@ def backward(
         inputs: As for `forward`.
         bias: As for `forward`.
         gradient: Gradient of the attention, `(batch, tokens, width)`.
+        table: As for `forward`.
         interpret: As for `forward`.
     """
     block = (1, sizes.tokens, sizes.lanes)
@@ -170,6 +186,9 @@ def backward(
         in_specs.append(of_bias)
         out_shapes.append(jax.ShapeDtypeStruct((3, 1, sizes.width), jnp.float32))
         out_specs.append(of_bias)
+    if table is not None:
+        arrays.append(table)
+        in_specs.append(pl.BlockSpec(table.shape, lambda h, b, _: (0, 0, 0)))
     kept = pltpu.VMEM((2, sizes.tokens, sizes.lanes), gradient.dtype)
     sums = pltpu.VMEM((2, sizes.tokens, sizes.lanes), jnp.float32)
     found = pl.pallas_call(
@@ -203,12 +222,12 @@ def _is_tiled(sizes: Sizes) -> bool:
 
 def _forward_kernel(sizes: Sizes, has_bias: bool, *refs: Any) -> None:
     *ins, result = refs
-    bias = ins[3] if has_bias else None
-    key, value = (_read(ins[index], bias, index) for index in (1, 2))
+    inputs = _Inputs(sizes, ins[:3], ins[3] if has_bias else None, ins[-1] if sizes.distance else None)
+    key, value = inputs.read(1), inputs.read(2)
 
     def of_queries(start: Any, size: int) -> None:
         rows = pl.ds(start, size)
-        query = _read(ins[0], bias, 0, rows, sizes.channels**-0.5 * _LOG2E)
+        query = inputs.read(0, rows, sizes.channels**-0.5 * _LOG2E)
         sums = _Sums()
         for head in _heads(sizes):
             logits = _dot(head.only(query), head.window(key), _OF_ROWS)
@@ -222,11 +241,12 @@ def _forward_kernel(sizes: Sizes, has_bias: bool, *refs: Any) -> None:
 
 
 def _backward_kernel(sizes: Sizes, packed: bool, has_bias: bool, *refs: Any) -> None:
-    count = 4 + has_bias
+    count = 4 + has_bias + bool(sizes.distance)
     ins, rest = refs[:count], refs[count:]
     count = (1 if packed else 3) + has_bias
     outs, scratch = rest[:count], rest[count:]
     bias, of_bias = (ins[4], outs[-1]) if has_bias else (None, None)
+    inputs = _Inputs(sizes, ins[:3], bias, ins[-1] if sizes.distance else None)
     example, part = pl.program_id(1), pl.program_id(2)
     dq = outs[0].at[0]
     dk, dv = (scratch[0].at[0], scratch[0].at[1]) if packed else (outs[1].at[0], outs[2].at[0])
@@ -239,7 +259,8 @@ def _backward_kernel(sizes: Sizes, packed: bool, has_bias: bool, *refs: Any) -> 
             def _() -> None:
                 outs[-1][...] = jnp.zeros_like(outs[-1])
 
-        _gradients(sizes, ins, bias, (dq, dk, dv), of_bias, scratch[-1] if _is_tiled(sizes) else None)
+        sums = scratch[-1] if _is_tiled(sizes) else None
+        _gradients(sizes, inputs, ins[3], (dq, dk, dv), of_bias, sums)
 
     if packed:
         for index, kept in ((1, dk), (2, dv)):
@@ -250,17 +271,19 @@ def _backward_kernel(sizes: Sizes, packed: bool, has_bias: bool, *refs: Any) -> 
 
 
 def _gradients(
-    sizes: Sizes, ins: Sequence[Any], bias: Any, outs: Sequence[Any], of_bias: Any, scratch: Any
+    sizes: Sizes, inputs: "_Inputs", gradients: Any, outs: Sequence[Any], of_bias: Any, scratch: Any
 ) -> None:
     """Writes the gradients of queries, keys and values, and adds those of the biases.
 
     `scratch`, `(2, tokens, lanes)`, has the sums of keys and values over tiles of queries; None for one tile.
     """
     scale = sizes.channels**-0.5
-    key, value = (_read(ins[index], bias, index) for index in (1, 2))
-    dtype = ins[0].dtype
+    key, value = inputs.read(1), inputs.read(2)
+    dtype = gradients.dtype
 
     def finish(index: int, lanes: slice, x: jax.Array, rows: Any = slice(None)) -> None:
+        if index < 2:
+            x = inputs.rotated_back(x, rows)
         outs[index][rows, lanes] = x.astype(dtype)
         if of_bias is not None:
             of_bias[index, :, lanes] += x.sum(0, keepdims=True)
@@ -270,7 +293,7 @@ def _gradients(
 
     def of_queries(start: Any, size: int) -> None:
         rows = pl.ds(start, size)
-        query, gradient = _read(ins[0], bias, 0, rows, scale * _LOG2E), ins[3][0, rows, :]
+        query, gradient = inputs.read(0, rows, scale * _LOG2E), gradients[0, rows, :]
         dq, dk, dv = _Sums(), _Sums(), _Sums()
         for head in _heads(sizes):
             # The logits are transposed, `(keys, queries)`: sums over keys then are sums of whole tiles.
@@ -309,15 +332,47 @@ def _over_queries(sizes: Sizes, of_queries: Any) -> None:
     of_queries(done, sizes.tokens - done)
 
 
-def _read(ref: Any, bias: Any, index: int, rows: Any = slice(None), factor: float = 1.0) -> jax.Array:
-    """Returns rows of an input, with its bias, times a factor; `(rows, lanes)`."""
-    x = ref[0, rows, :]
-    if bias is None and factor == 1.0:
-        return x
-    y = x.astype(jnp.float32)
-    if bias is not None:
-        y = y + bias[index].astype(jnp.float32)
-    return (y if factor == 1.0 else y * factor).astype(x.dtype)
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The queries, keys and values of a program.
+
+    Attributes:
+        sizes: The sizes.
+        refs: Queries, keys and values, each `(1, tokens, lanes)`.
+        bias: Their biases, `(3, 1, lanes)`; None for none.
+        table: The factors of a rotation of queries and keys, `(2, tokens, lanes)`; None for none.
+    """
+
+    sizes: Sizes
+    refs: Sequence[Any]
+    bias: Any
+    table: Any
+
+    def read(self, index: int, rows: Any = slice(None), factor: float = 1.0) -> jax.Array:
+        """Returns rows of an input, with its bias and rotation, times a factor; `(rows, lanes)`."""
+        x = self.refs[index][0, rows, :]
+        table = self.table if index < 2 else None
+        if self.bias is None and factor == 1.0 and table is None:
+            return x
+        y = x.astype(jnp.float32)
+        if self.bias is not None:
+            y = y + self.bias[index].astype(jnp.float32)
+        if table is not None:
+            y = y * table[0, rows, :] + self._others(y) * table[1, rows, :]
+        return (y if factor == 1.0 else y * factor).astype(x.dtype)
+
+    def rotated_back(self, x: jax.Array, rows: Any) -> jax.Array:
+        """Returns gradients of rows before the rotation, from those after it."""
+        if self.table is None:
+            return x
+        return x * self.table[0, rows, :] + self._others(x * self.table[1, rows, :])
+
+    def _others(self, x: jax.Array) -> jax.Array:
+        """Returns the other channel of the pair of each channel."""
+        distance, lanes = self.sizes.distance, x.shape[1]
+        lane = lax.broadcasted_iota(jnp.int32, (1, lanes), 1)
+        is_first = lane % (2 * distance) < distance
+        return jnp.where(is_first, pltpu.roll(x, lanes - distance, 1), pltpu.roll(x, distance, 1))
 
 
 def _dot(x: jax.Array, y: jax.Array, dimensions: Any = _PLAIN) -> jax.Array:
