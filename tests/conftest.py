@@ -66,10 +66,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Frees compiled programs when they have many memory maps: XLA crashes at the limit, 65,530."""
+    """Frees compiled programs when they are many: they take memory, and XLA crashes at 65,530 memory maps."""
     yield
-    if next(FINISHED) % 20 == 0 and len(MAPS.read_bytes().splitlines()) > 20_000:
+    if next(FINISHED) % 20 == 0 and (len(MAPS.read_bytes().splitlines()) > 20_000 or resident() > 2e9):
         jax.clear_caches()
+
+
+def resident() -> int:
+    """The bytes of this process in memory."""
+    return int(MAPS.with_name("statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def build_toy(shape: None, setting: Setting) -> Backbone:
