@@ -67,7 +67,7 @@ def similarity_to_start(finished: FinishedRun, images: int) -> dict[str, float]:
         return dict.fromkeys(same, 1.0)
     forward = Forward(graphdef=run.graphdef, start=None, preprocessing=run.preprocessing)
     similarity = jax.jit(make_similarity(forward, above))
-    fetch, terms = image_fetch(validation.in_pieces(), run.preprocessing), dict.fromkeys(above, np.zeros(3))
+    fetch, terms = image_fetch(validation, run.preprocessing), dict.fromkeys(above, np.zeros(3))
     finished.progress.start("comparing activations", batches * size)
     threads = run.readers(fetch).threads
     for batch in listed_batches(fetch, list(drawn.reshape(batches, size)), threads=threads):

@@ -75,9 +75,9 @@ class BestEpoch:
         found: dict[str, Any] = {"epoch": epoch, "value": value}
         start, leader = best.get("start", {}), best.get("leader", best)
         if epoch == 0:
-            start = self._start(scored)
+            start = self._start(value, scored)
         elif start:
-            found |= self._gains(scored, start)
+            found |= self._gains(value, scored, start)
         if not leader or is_better(metric, value, leader["value"]):
             leader = found
         if "gain" in found and not any(is_clear(*gains) for gains in _gains_and_errors(found)):
@@ -163,26 +163,26 @@ class BestEpoch:
         """Returns the score that chooses, of the first process."""
         return float(_of_first_process(value_of(self._metric, scored.scores)))
 
-    def _start(self, scored: Scored) -> dict[str, Any]:
+    def _start(self, value: float, scored: Scored) -> dict[str, Any]:
         """Returns what the gains of a phase are compared with, from the scores before it."""
         values = self._values_without_groups(scored)
-        found: dict[str, Any] = {"value": self._value(scored), "values": values[0]}
+        found: dict[str, Any] = {"value": value, "values": values[0]}
         if self._headline is not None:
-            found["headline"] = {"value": _value(self._headline, scored), "values": values[1]}
+            found["headline"] = {"value": _value_or_nan(self._headline, scored), "values": values[1]}
         return found
 
-    def _gains(self, scored: Scored, start: Mapping[str, Any]) -> dict[str, Any]:
+    def _gains(self, value: float, scored: Scored, start: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the gains over the start of a phase, with their standard errors."""
         values = self._values_without_groups(scored)
         found: dict[str, Any] = {
-            "gain": gain(self._metric, self._value(scored), start["value"]),
+            "gain": gain(self._metric, value, start["value"]),
             "gain_error": gain_error(values[0], start["values"]),
         }
         if self._headline is not None and "headline" in start:  # Earlier versions do not have it.
             then = start["headline"]
             found["headline"] = {
                 "metric": self._headline.name,
-                "gain": gain(self._headline, _value(self._headline, scored), then["value"]),
+                "gain": gain(self._headline, _value_or_nan(self._headline, scored), then["value"]),
                 "gain_error": gain_error(values[1], then["values"]),
             }
         return found
@@ -231,7 +231,7 @@ def _frozen_paths(parts: PhaseSplit) -> list[str]:
     return sorted(parts.changes - parts.state_paths) if parts.phase.controller else []
 
 
-def _value(metric: Metric, scored: Scored) -> float:
+def _value_or_nan(metric: Metric, scored: Scored) -> float:
     """Returns a score, of the first process; NaN if it has no value."""
     value = metric.of(scored.scores)
     return float(_of_first_process(np.nan if value is None else value))
